@@ -1,0 +1,263 @@
+//! The SQL suite: every `sql-tests/**/*.slt`, one named test per file and mode.
+//!
+//! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random), `single` (three
+//! workers, every row a batch of its own), `restore` (between two statements all state is written to
+//! bytes and read back). In every mode each materialized view is compared with its query, recomputed in
+//! one shot, after each statement that can change data. A file may say in comments:
+//!
+//! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
+//! * `# oracle off: reason`: its views can't be recomputed;
+//! * `# modes plain`: only these modes (Kafka files, whose messages would be consumed again).
+//!
+//! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, or `WAIT query = value`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headwater::config::{BatchCuts, Config};
+use headwater::delta::text::display_value;
+use headwater::engine::{Engine, Outcome, Session, Verdict};
+use headwater::error::{Error, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
+
+mod kafka;
+
+use kafka::Broker;
+
+const MODES: [&str; 4] = ["plain", "parallel", "single", "restore"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-tests");
+    let broker = Arc::new(Broker::default());
+    let mut files = Vec::new();
+    find(&root, &mut files);
+    files.sort();
+    let trials = files.iter().flat_map(|file| trials(&root, file, &broker)).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn find(folder: &Path, files: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(folder).expect("the folder of the suite is there");
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            find(&path, files);
+        } else if path.extension().is_some_and(|e| e == "slt") {
+            files.push(path);
+        }
+    }
+}
+
+/// What the comments of a file ask for.
+struct Header {
+    modes: Vec<String>,
+    oracle: bool,
+    workers: Option<(usize, usize)>,
+}
+
+fn header(file: &Path) -> Header {
+    let text = std::fs::read_to_string(file).expect("the file was just found");
+    let mut header =
+        Header { modes: MODES.map(str::to_owned).to_vec(), oracle: true, workers: None };
+    for line in text.lines().filter_map(|l| l.strip_prefix("# ")) {
+        if let Some(modes) = line.strip_prefix("modes ") {
+            header.modes = modes.split_whitespace().map(str::to_owned).collect();
+        }
+        header.oracle &= !line.starts_with("oracle off");
+        if let Some((from, to)) = line.strip_prefix("workers ").and_then(|w| w.split_once(" -> ")) {
+            header.workers = from.trim().parse().ok().zip(to.trim().parse().ok());
+            header.modes.push("rescale".to_owned());
+        }
+    }
+    header
+}
+
+fn trials(root: &Path, file: &Path, broker: &Arc<Broker>) -> Vec<Trial> {
+    let name = file.strip_prefix(root).unwrap_or(file).with_extension("");
+    let header = Arc::new(header(file));
+    let trial = |mode: &String| {
+        let (file, header, mode) = (file.to_owned(), header.clone(), mode.clone());
+        let broker = broker.clone();
+        let name = format!("{}::{mode}", name.display());
+        Trial::test(name, move || run(&file, &header, &mode, broker))
+    };
+    header.modes.iter().map(trial).collect()
+}
+
+fn run(
+    file: &Path,
+    header: &Header,
+    mode: &str,
+    broker: Arc<Broker>,
+) -> std::result::Result<(), Failed> {
+    let seed = file.to_string_lossy().bytes().fold(7_u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    let (workers, cuts) = match mode {
+        "parallel" => (4, Some(BatchCuts { seed, rows_max: 7 })),
+        "single" => (3, Some(BatchCuts { seed, rows_max: 1 })),
+        "rescale" => (header.workers.map_or(1, |w| w.0), None),
+        _ => (1, None),
+    };
+    let config = Config { cuts, check_contracts: true, ..Config::with_workers(workers) };
+    let settings = Settings {
+        oracle: header.oracle,
+        restore: mode == "restore",
+        rescale: (mode == "rescale").then_some(header.workers).flatten().map(|w| w.1),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let engine = Engine::open(config)?;
+        let settings = Arc::new(settings);
+        let vars = broker.variables(file, mode);
+        let mut runner = Runner::new(|| {
+            let (engine, settings, broker) = (engine.clone(), settings.clone(), broker.clone());
+            async move { Ok(Connection { session: engine.session(), engine, settings, broker }) }
+        });
+        for (name, value) in vars {
+            runner.set_var(name, value);
+        }
+        let result = runner.run_file_async(file).await;
+        runner.shutdown_async().await;
+        engine.shutdown().await?;
+        result.map_err(|e| Failed::from(format!("(seed {seed}) {}", e.display(false))))
+    });
+    runtime.shutdown_background();
+    result
+}
+
+struct Settings {
+    oracle: bool,
+    restore: bool,
+    rescale: Option<usize>,
+}
+
+/// One session of the suite.
+struct Connection {
+    session: Session,
+    engine: Engine,
+    settings: Arc<Settings>,
+    broker: Arc<Broker>,
+}
+
+type Answer = DBOutput<DefaultColumnType>;
+
+impl Connection {
+    async fn answer(&mut self, text: &str) -> Result<Answer> {
+        if let Some(command) = text.strip_prefix("KAFKA ") {
+            return Ok(rows(self.broker.run(command)?));
+        }
+        if text == "RESCALE" {
+            if let Some(workers) = self.settings.rescale {
+                self.engine.restore(workers).await?;
+            }
+            return Ok(DBOutput::StatementComplete(0));
+        }
+        if let Some(condition) = text.strip_prefix("WAIT ") {
+            return self.wait(condition).await;
+        }
+        let mut last = DBOutput::StatementComplete(0);
+        for outcome in self.session.execute(text).await? {
+            last = output(outcome).await?;
+        }
+        if self.settings.restore && changes_data(text) {
+            self.engine.restore(1).await?;
+        }
+        if self.settings.oracle && changes_data(text) {
+            self.check().await?;
+        }
+        Ok(last)
+    }
+
+    /// Every view against its query.
+    async fn check(&mut self) -> Result<()> {
+        for (view, verdict) in self.session.check_views().await? {
+            if let Verdict::Different(rows) = verdict {
+                return Err(Error::internal(format!(
+                    "view {view} differs from its query:\n{}",
+                    rows.join("\n")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// `query = value`: asks until the one value is there, for at most 30 seconds.
+    async fn wait(&mut self, condition: &str) -> Result<Answer> {
+        let (query, wanted) = condition.rsplit_once(" = ").unwrap_or((condition, "1"));
+        let mut seen = String::new();
+        for _ in 0..3000 {
+            for outcome in self.session.execute(query).await? {
+                if let DBOutput::Rows { rows, .. } = output(outcome).await? {
+                    seen = rows.concat().join(" ");
+                }
+            }
+            if seen == wanted {
+                if self.settings.oracle {
+                    self.check().await?;
+                }
+                return Ok(DBOutput::StatementComplete(0));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        Err(Error::internal(format!("waited for {wanted} in vain; the last answer was {seen}")))
+    }
+}
+
+fn changes_data(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    matches!(first.as_str(), "INSERT" | "UPDATE" | "DELETE" | "CREATE" | "COMMIT" | "DROP" | "FLUSH")
+}
+
+fn rows(rows: Vec<Vec<String>>) -> Answer {
+    let width = rows.first().map_or(0, Vec::len);
+    DBOutput::Rows { types: vec![DefaultColumnType::Any; width], rows }
+}
+
+async fn output(outcome: Outcome) -> Result<Answer> {
+    let answer = match outcome {
+        Outcome::Rows(answer) => answer,
+        Outcome::Done { tag, .. } => {
+            let count = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            return Ok(DBOutput::StatementComplete(count));
+        }
+        Outcome::Subscription(_) => return Ok(DBOutput::StatementComplete(0)),
+    };
+    let width = answer.schema.fields().len();
+    let mut lines = Vec::new();
+    for batch in answer.collect().await? {
+        for row in 0..batch.num_rows() {
+            let value = |c| match display_value(c, row) {
+                None => "NULL".to_owned(),
+                Some(text) if text.is_empty() => "(empty)".to_owned(),
+                Some(text) => text,
+            };
+            lines.push(batch.columns().iter().map(value).collect());
+        }
+    }
+    Ok(DBOutput::Rows { types: vec![DefaultColumnType::Any; width], rows: lines })
+}
+
+#[async_trait::async_trait]
+impl AsyncDB for Connection {
+    type Error = Error;
+    type ColumnType = DefaultColumnType;
+
+    async fn run(&mut self, sql: &str) -> Result<Answer> {
+        self.answer(sql.trim().trim_end_matches(';')).await
+    }
+
+    async fn shutdown(&mut self) {}
+
+    fn engine_name(&self) -> &str {
+        "headwater"
+    }
+
+    async fn sleep(duration: std::time::Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    fn error_sql_state(error: &Error) -> Option<String> {
+        Some(error.sqlstate().to_owned())
+    }
+}

@@ -1,0 +1,165 @@
+//! The catalog: definitions of tables, sources, views and sinks, by id and by name.
+//!
+//! A [`Catalog`] is an immutable snapshot behind an `Arc`; DDL makes the next one at an epoch
+//! boundary. Objects refer to one another by id, never by name. Names are stored folded as
+//! PostgreSQL folds them (unquoted: lower case).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::connector::ConnectorSpec;
+use crate::error::{Error, Result, sqlstate};
+
+/// The identity of a catalog object; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelationId(pub u32);
+
+impl std::fmt::Display for RelationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "r{}", self.0)
+    }
+}
+
+/// What kind of object a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// Stores its rows; fed by DML, or by a connector when it has one.
+    Table {
+        /// UPDATE and DELETE are refused; views may rely on it.
+        append_only: bool,
+    },
+    /// Fed by a connector; stores nothing.
+    Source,
+    /// A named query, expanded where it is used.
+    View,
+    /// A query whose answer is kept up to date.
+    MaterializedView,
+    /// Hands the changes of a relation to a connector.
+    Sink,
+    /// A relation that belongs to another one, as `$errors`.
+    System,
+}
+
+impl RelationKind {
+    /// As PostgreSQL names the kind in messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Table { .. } => "table",
+            Self::Source => "source",
+            Self::View => "view",
+            Self::MaterializedView => "materialized view",
+            Self::Sink => "sink",
+            Self::System => "system relation",
+        }
+    }
+}
+
+/// `WATERMARK FOR column AS column - delay`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkDef {
+    /// Index of the time column.
+    pub column: usize,
+    /// How far the watermark stays behind the greatest value seen, in microseconds.
+    pub delay_us: i64,
+}
+
+/// One object of the catalog.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Its identity.
+    pub id: RelationId,
+    /// Its folded name.
+    pub name: String,
+    /// Its kind.
+    pub kind: RelationKind,
+    /// Its columns. A sink's are those of the relation that it delivers.
+    pub schema: SchemaRef,
+    /// Columns of the primary key; empty without one. A materialized view's stream key may be
+    /// wider or hidden and is not shown here.
+    pub key: Vec<usize>,
+    /// The event-time column and its delay.
+    pub watermark: Option<WatermarkDef>,
+    /// The connector, for connector tables, sources and sinks.
+    pub connector: Option<ConnectorSpec>,
+    /// The statement that made it, as text that would make it again.
+    pub definition: String,
+    /// The query of a view, materialized view or `CREATE SINK .. AS`, as text.
+    pub query: Option<String>,
+    /// What it reads.
+    pub depends_on: Vec<RelationId>,
+}
+
+/// All definitions at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    by_id: BTreeMap<RelationId, Arc<Relation>>,
+    by_name: BTreeMap<String, RelationId>,
+    next_id: u32,
+}
+
+impl Catalog {
+    /// An id that no object has had.
+    pub fn allocate(&mut self) -> RelationId {
+        self.next_id += 1;
+        RelationId(self.next_id)
+    }
+
+    /// Adds a relation; its name must be free (42P07).
+    pub fn add(&mut self, relation: Relation) -> Result<Arc<Relation>> {
+        self.check_name_is_free(&relation.name)?;
+        let relation = Arc::new(relation);
+        self.by_name.insert(relation.name.clone(), relation.id);
+        self.by_id.insert(relation.id, Arc::clone(&relation));
+        Ok(relation)
+    }
+
+    /// 42P07 when the name is taken.
+    pub fn check_name_is_free(&self, name: &str) -> Result<()> {
+        match self.by_name.contains_key(name) {
+            false => Ok(()),
+            true => Err(Error::user(
+                sqlstate::DUPLICATE_TABLE,
+                format!("relation \"{name}\" already exists"),
+            )),
+        }
+    }
+
+    /// Removes a relation.
+    pub fn remove(&mut self, id: RelationId) -> Option<Arc<Relation>> {
+        let relation = self.by_id.remove(&id)?;
+        self.by_name.remove(&relation.name);
+        Some(relation)
+    }
+
+    /// Looks a relation up by its folded name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Relation>> {
+        self.by_id.get(self.by_name.get(name)?)
+    }
+
+    /// Looks a relation up by name, or 42P01.
+    pub fn get(&self, name: &str) -> Result<&Arc<Relation>> {
+        self.find(name).ok_or_else(|| {
+            Error::user(
+                sqlstate::UNDEFINED_TABLE,
+                format!("relation \"{name}\" does not exist"),
+            )
+        })
+    }
+
+    /// Looks a relation up by id.
+    pub fn by_id(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.by_id.get(&id)
+    }
+
+    /// All relations in order of creation.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_id.values()
+    }
+
+    /// The relations that read `id` directly, in order of creation.
+    pub fn dependants(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        self.by_id.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()
+    }
+}

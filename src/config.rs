@@ -1,0 +1,77 @@
+//! Every limit and default of the engine in one place, with its unit in the name and the reason
+//! beside it. What a user may change is a field of [`Config`]; the rest are constants.
+
+use std::time::Duration;
+
+/// Rows in a batch handed from a source to the workers. Vectorised kernels reach their speed above
+/// a few hundred rows; much larger batches leave the second-level cache.
+pub const BATCH_ROWS: usize = 8_192;
+
+/// Rows that one epoch takes at most from all its inputs together: the upper limit of the adaptive
+/// epoch, so that a backlog cannot grow an epoch without bound.
+pub const EPOCH_ROWS_MAX: usize = 1 << 20;
+
+/// Step time that the size of an epoch is steered to while somebody waits for a write or a read.
+pub const EPOCH_TARGET_INTERACTIVE: Duration = Duration::from_millis(20);
+
+/// Step time that the size of an epoch is steered to while nobody waits.
+pub const EPOCH_TARGET_BULK: Duration = Duration::from_millis(200);
+
+/// Batches that may wait between one source reader and the coordinator. With [`BATCH_ROWS`] it
+/// bounds what a source holds in memory ahead of the engine.
+pub const SOURCE_QUEUE_BATCHES: usize = 16;
+
+/// Rows of a snapshot that one backfill slice feeds between two epochs.
+pub const BACKFILL_SLICE_ROWS: usize = 65_536;
+
+/// Changes that may wait for one subscriber before it is cut off (53400).
+pub const SUBSCRIBER_QUEUE_ROWS: usize = 1 << 20;
+
+/// Rows that may wait for one sink before ingestion pauses for it.
+pub const SINK_QUEUE_ROWS: usize = 1 << 20;
+
+/// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
+pub const ERROR_ROWS_KEPT: usize = 100_000;
+
+/// First and longest pause before an external system is tried again.
+pub const RETRY_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Rows in a page of a row store: slots are addressed as page and offset.
+pub const PAGE_ROWS: usize = 4_096;
+
+/// Random cuts of inputs, for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchCuts {
+    /// The seed; the same one cuts in the same places.
+    pub seed: u64,
+    /// Rows in a piece at most.
+    pub rows_max: usize,
+}
+
+/// What a program that opens an engine may choose.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Worker threads of the incremental half; each owns a range of the key groups.
+    pub workers: usize,
+    /// Checks of every operator contract (schema, weights, epochs, residency). On in debug builds.
+    pub check_contracts: bool,
+    /// Threads that ad-hoc queries run on.
+    pub query_threads: usize,
+    /// Cuts every input into small pieces at random: a test of independence from batches.
+    pub cuts: Option<BatchCuts>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { workers: cores, check_contracts: cfg!(debug_assertions), query_threads: cores, cuts: None }
+    }
+}
+
+impl Config {
+    /// The default configuration with a chosen number of workers (at least one).
+    pub fn with_workers(workers: usize) -> Self {
+        Self { workers: workers.max(1), ..Self::default() }
+    }
+}

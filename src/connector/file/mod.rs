@@ -1,0 +1,44 @@
+//! The `file` connector: one message per line (with ENCODE JSON: NDJSON). Empty lines are skipped.
+//!
+//! Source options:
+//!
+//! | option | meaning |
+//! |---|---|
+//! | `path` | a file, a comma list of files, or a directory, whose files are taken (no subdirectories, no names that begin with `.` or `_`) |
+//! | `mode` | `once` (default): the source ends where the files end; `follow`: it waits for more |
+//!
+//! Each file is a split, numbered in the order of the paths; a position is the byte where the next
+//! line begins. The list of files is read once. A file that shrinks is an error: positions would lie.
+//!
+//! Sink options: `path`, a file that is created, or emptied when the sink is made. It appends; a view
+//! that retracts is refused. After a failed write the file is cut back to the last whole epoch.
+
+mod lines;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::{SinkConnector, SourceConnector};
+use crate::error::{Error, sqlstate};
+
+/// The entry in the registry of sources.
+pub const SOURCE: SourceConnector = SourceConnector { name: "file", create: source::create };
+
+/// The entry in the registry of sinks.
+pub const SINK: SinkConnector =
+    SinkConnector { name: "file", mode: sink::mode, create: sink::create };
+
+/// An error of the file system, with the path and what was tried.
+fn io_error(verb: &str, path: &Path, e: &std::io::Error) -> Error {
+    let path = path.display();
+    let error = Error::external(sqlstate::IO_ERROR, format!("could not {verb} \"{path}\": {e}"));
+    match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            error.permanent().with_hint("Check the option path: it is a path on the server.")
+        }
+        _ => error,
+    }
+}

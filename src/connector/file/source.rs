@@ -1,0 +1,210 @@
+//! Reading files: one split per file, taken in turns so that their watermarks move together.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::io_error;
+use super::lines::Lines;
+use crate::connector::{
+    ConnectorSpec, Options, Positions, Read, Rejected, Source, SourceBatch, SplitId, SplitReader,
+};
+use crate::error::{Error, Result, sqlstate};
+use crate::format::{Changelog, Decoder, FormatSpec, project};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Once,
+    Follow,
+}
+
+pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
+    let mut options = Options::new(spec);
+    let path = options.required("path")?.to_owned();
+    let modes = [("once", Mode::Once), ("follow", Mode::Follow)];
+    let mode = options.one_of("mode", &modes)?.unwrap_or(Mode::Once);
+    options.finish()?;
+    if spec.format.changelog != Changelog::Plain {
+        return Err(Error::unsupported("connector \"file\" reads FORMAT PLAIN alone"));
+    }
+    spec.format.decoder(spec.schema.clone())?;
+    Ok(Arc::new(FileSource {
+        path,
+        mode,
+        schema: spec.schema.clone(),
+        format: spec.format.clone(),
+        files: Mutex::new(None),
+    }))
+}
+
+struct FileSource {
+    path: String,
+    mode: Mode,
+    schema: arrow::datatypes::SchemaRef,
+    format: FormatSpec,
+    /// The files, listed once: a number must go on meaning the same file.
+    files: Mutex<Option<Arc<[PathBuf]>>>,
+}
+
+impl FileSource {
+    fn files(&self) -> Result<Arc<[PathBuf]>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = &*files {
+            return Ok(files.clone());
+        }
+        let listed: Arc<[PathBuf]> = list(&self.path)?.into();
+        *files = Some(listed.clone());
+        Ok(listed)
+    }
+}
+
+/// The files of a `path` option, sorted.
+fn list(path: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for part in path.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let part = Path::new(part);
+        let metadata = std::fs::metadata(part).map_err(|e| io_error("open", part, &e))?;
+        if !metadata.is_dir() {
+            files.push(part.to_path_buf());
+            continue;
+        }
+        let entries = std::fs::read_dir(part).map_err(|e| io_error("list", part, &e))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| io_error("list", part, &e))?;
+            let hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
+            if !hidden && entry.path().is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::external(sqlstate::IO_ERROR, format!("there is no file in \"{path}\""))
+            .permanent());
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+impl Source for FileSource {
+    fn start(&self) -> Result<Positions> {
+        let files = self.files()?;
+        for file in files.iter() {
+            Lines::open(file, 0, 0, true)?;
+        }
+        Ok((0..files.len() as SplitId).map(|split| (split, 0)).collect())
+    }
+
+    fn reader(
+        &self,
+        from: &Positions,
+        until: Option<&Positions>,
+        columns: &[usize],
+    ) -> Result<Box<dyn SplitReader>> {
+        let files = self.files()?;
+        let mut splits = Vec::with_capacity(from.len());
+        for (split, position) in from {
+            let path = files.get(*split as usize).ok_or_else(|| {
+                Error::internal(format!("split {split} of \"{}\" is unknown", self.path))
+            })?;
+            let bound = until.and_then(|until| until.get(split)).copied();
+            let until = bound.map_or(u64::MAX, |bound| bound.max(0) as u64);
+            let tail_is_line = self.mode == Mode::Once;
+            let lines = Lines::open(path, (*position).max(0) as u64, until, tail_is_line)?;
+            splits.push(Split { split: *split, lines, ended: false });
+        }
+        let decoder = self.format.decoder(project(&self.schema, columns)?)?;
+        Ok(Box::new(FileReader { mode: self.mode, splits, turn: 0, decoder }))
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.mode == Mode::Once
+    }
+}
+
+struct Split {
+    split: SplitId,
+    lines: Lines,
+    ended: bool,
+}
+
+struct FileReader {
+    mode: Mode,
+    splits: Vec<Split>,
+    /// The split that is read next.
+    turn: usize,
+    decoder: Box<dyn Decoder>,
+}
+
+impl SplitReader for FileReader {
+    fn read(&mut self, max_rows: usize, timeout: Duration) -> Result<Read> {
+        for _ in 0..self.splits.len() {
+            let turn = self.turn;
+            self.turn = (turn + 1) % self.splits.len();
+            let Some(split) = self.splits.get_mut(turn).filter(|split| !split.ended) else {
+                continue;
+            };
+            if let Some(batch) = read_split(split, self.mode, self.decoder.as_mut(), max_rows)? {
+                return Ok(Read::Batch(batch));
+            }
+        }
+        if self.splits.iter().all(|split| split.ended) {
+            return Ok(Read::End);
+        }
+        std::thread::sleep(timeout.min(FOLLOW_PAUSE));
+        Ok(Read::Idle)
+    }
+}
+
+/// Pause between two looks at a file that is followed.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads lines until `max_rows` are there or a block is used up; `None` at the end.
+fn read_split(
+    split: &mut Split,
+    mode: Mode,
+    decoder: &mut dyn Decoder,
+    max_rows: usize,
+) -> Result<Option<SourceBatch>> {
+    let first = split.lines.position();
+    let mut rejected = Vec::new();
+    while decoder.len() + rejected.len() < max_rows {
+        let line = match split.lines.buffered() {
+            Some(line) => line,
+            // A block is done: hand out what it gave before the next is read.
+            None if split.lines.position() > first && !split.lines.at_bound() => break,
+            None if !split.lines.at_bound() && split.lines.fill()? => continue,
+            None => match split.lines.tail() {
+                Some(line) => line,
+                None => {
+                    split.ended = mode == Mode::Once || split.lines.at_bound();
+                    break;
+                }
+            },
+        };
+        let bytes = split.lines.bytes(&line);
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        if let Err(e) = decoder.decode(bytes) {
+            rejected.push(Rejected {
+                position: line.position as i64,
+                payload: bytes.to_vec(),
+                key: None,
+                column: e.column,
+                reason: e.reason,
+            });
+        }
+    }
+    if split.lines.position() == first {
+        return Ok(None);
+    }
+    Ok(Some(SourceBatch {
+        split: split.split,
+        rows: decoder.finish()?,
+        deletes: None,
+        rejected,
+        next: split.lines.position() as i64,
+        lag: None,
+    }))
+}

@@ -1,0 +1,169 @@
+//! From WITH options to a librdkafka configuration, and what clients report about their broker.
+
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::connector::Options;
+use crate::error::{Error, Result, sqlstate};
+
+/// Consumer properties that a user may overrule. Fetches answer as soon as there is a byte, and an
+/// empty one after 10 ms; the local queue is bounded; a full queue is looked at again after 5 ms
+/// (the library's second would starve a reader that empties it faster).
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("fetch.wait.max.ms", "10"),
+    ("queued.min.messages", "100000"),
+    ("queued.max.messages.kbytes", "65536"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.error.backoff.ms", "100"),
+    ("reconnect.backoff.ms", "100"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("isolation.level", "read_committed"),
+];
+
+/// Consumer properties that correctness hangs on: positions are the engine's, the end of a partition
+/// is reported, and an offset that is gone is an error instead of a silent jump.
+const CONSUMER_FIXED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+];
+
+/// Producer properties that a user may overrule. The partitioner is that of the Java client, so that
+/// equal keys of both meet in one partition.
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("linger.ms", "5"),
+    ("message.timeout.ms", "30000"),
+    ("partitioner", "murmur2_random"),
+    ("queue.buffering.max.kbytes", "65536"),
+    ("reconnect.backoff.ms", "100"),
+    ("reconnect.backoff.max.ms", "1000"),
+];
+
+const PREFIX: &str = "properties.";
+
+/// What sources and sinks have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) topic: String,
+    pub(super) client: ClientConfig,
+}
+
+impl Settings {
+    /// For a consumer. There is no group: `group.id` is accepted and not used.
+    pub(super) fn consumer(options: &mut Options<'_>) -> Result<Self> {
+        let mut settings = Self::read(options, CONSUMER_DEFAULTS)?;
+        for (name, value) in CONSUMER_FIXED {
+            settings.client.set(*name, *value);
+        }
+        settings.checked()?.client.remove("group.id");
+        Ok(settings)
+    }
+
+    /// For a producer.
+    pub(super) fn producer(options: &mut Options<'_>) -> Result<Self> {
+        let mut settings = Self::read(options, PRODUCER_DEFAULTS)?;
+        settings.checked()?;
+        Ok(settings)
+    }
+
+    fn read(options: &mut Options<'_>, defaults: &[(&str, &str)]) -> Result<Self> {
+        let topic = options.required("topic")?.to_owned();
+        let mut client = ClientConfig::new();
+        client.set_log_level(RDKafkaLogLevel::Warning).set("client.id", "headwater");
+        for (name, value) in defaults {
+            client.set(*name, *value);
+        }
+        for (name, value) in options.with_prefix(PREFIX) {
+            let name = if name == "bootstrap.server" { "bootstrap.servers" } else { name };
+            client.set(name, value);
+        }
+        if client.get("bootstrap.servers").is_none_or(|servers| servers.trim().is_empty()) {
+            return Err(options.missing("properties.bootstrap.servers"));
+        }
+        Ok(Self { topic, client })
+    }
+
+    /// Has librdkafka look at every name and value.
+    fn checked(&mut self) -> Result<&mut Self> {
+        match self.client.create_native_config() {
+            Ok(_) => Ok(self),
+            Err(KafkaError::ClientConfig(_, why, name, value)) => Err(Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("invalid value for option \"{PREFIX}{name}\": \"{value}\""),
+            )
+            .with_detail(format!("librdkafka: {why}."))
+            .with_hint("The properties are those of librdkafka's CONFIGURATION.md.")),
+            Err(e) => {
+                let message = format!("invalid Kafka properties: {e}");
+                Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message))
+            }
+        }
+    }
+
+    /// A consumer client, which has not talked to a broker yet.
+    pub(super) fn create_consumer(&self) -> Result<BaseConsumer<Context>> {
+        self.client.create_with_context(Context::default()).map_err(|e| creation_error(&e))
+    }
+}
+
+/// The error for a client that librdkafka refuses to make: properties that contradict each other.
+pub(super) fn creation_error(e: &KafkaError) -> Error {
+    Error::user(sqlstate::INVALID_PARAMETER_VALUE, format!("could not create a Kafka client: {e}"))
+}
+
+/// The error for a request that failed; `context` remembers why the broker can't be reached.
+pub(super) fn request_error(what: &str, e: &KafkaError, context: &Context) -> Error {
+    let error = Error::external(sqlstate::CONNECTION_EXCEPTION, format!("could not {what}: {e}"));
+    match context.take_trouble() {
+        Some(trouble) => error.with_detail(trouble),
+        None => error,
+    }
+}
+
+/// Receives what librdkafka reports beside messages.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    trouble: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// The last error since it was asked for, in librdkafka's words.
+    pub(super) fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn report(&self, error: &KafkaError, reason: &str) {
+        let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // "all brokers are down" follows the errors that say why.
+        if !all_down || trouble.is_none() {
+            let text = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
+            *trouble = Some(text);
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Errors come to `error` too; the log has the details for those who look for them.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "{message}");
+            }
+            _ => tracing::debug!(facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+        self.report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}

@@ -1,0 +1,174 @@
+//! Reading partitions: batches of messages, given to their splits, decoded in place, handed out one
+//! split at a time; and telling a quiet topic from a broker that is away.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::consume::{Fetcher, Messages};
+use super::rows::Rows;
+use super::startup;
+use crate::connector::{Position, Read, SourceBatch, SplitReader};
+use crate::error::{Error, Result, Retry, sqlstate};
+
+/// How often a broker that can't be reached is asked whether it is back, at most.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// One partition of a reader.
+pub(super) struct Split {
+    pub(super) partition: i32,
+    pub(super) next: Position,
+    pub(super) until: Option<Position>,
+    pub(super) ended: bool,
+    /// Indexes of its messages in the current batch.
+    pub(super) messages: Vec<u32>,
+}
+
+/// Reads some partitions of a topic.
+pub(super) struct KafkaReader {
+    topic: String,
+    fetcher: Fetcher,
+    rows: Rows,
+    /// Ascending by partition.
+    splits: Vec<Split>,
+    /// Batches that are decoded and not handed out yet.
+    ready: VecDeque<SourceBatch>,
+    trouble: Option<Trouble>,
+}
+
+/// Why nothing comes.
+struct Trouble {
+    reason: String,
+    asked: Option<Instant>,
+}
+
+impl SplitReader for KafkaReader {
+    fn read(&mut self, max_rows: usize, timeout: Duration) -> Result<Read> {
+        if let Some(batch) = self.ready.pop_front() {
+            return Ok(Read::Batch(batch));
+        }
+        if self.splits.iter().all(|split| split.ended) {
+            return Ok(Read::End);
+        }
+        let messages = self.fetcher.fetch(max_rows, timeout);
+        let nothing_came = messages.is_empty();
+        let reported = distribute(&messages, &self.topic, &mut self.splits)?;
+        for split in &mut self.splits {
+            if let Some(batch) = self.rows.decode(&messages, split)? {
+                self.ready.push_back(batch);
+            }
+        }
+        drop(messages);
+        if let Some(reason) = reported {
+            self.trouble = Some(Trouble { reason, asked: None });
+        }
+        self.stop_ended();
+        for batch in &mut self.ready {
+            let high = self.fetcher.high_watermark(startup::partition(batch.split));
+            batch.lag = high.map(|high| u64::try_from(high - batch.next).unwrap_or(0));
+        }
+        startup::serve(self.fetcher.client());
+        match self.ready.pop_front() {
+            Some(batch) => Ok(Read::Batch(batch)),
+            None if nothing_came => Ok(self.explain_silence(timeout)),
+            None => Ok(Read::Idle),
+        }
+    }
+}
+
+impl KafkaReader {
+    /// A reader of partitions that have been started, ascending.
+    pub(super) fn new(topic: String, fetcher: Fetcher, rows: Rows, splits: Vec<Split>) -> Self {
+        Self { topic, fetcher, rows, splits, ready: VecDeque::new(), trouble: None }
+    }
+
+    fn stop_ended(&mut self) {
+        for split in self.splits.iter().filter(|split| split.ended) {
+            self.fetcher.stop(split.partition);
+        }
+    }
+
+    /// Nothing came: because there is nothing, or because the brokers can't be reached? Errors of
+    /// single connections pass by themselves, so what counts is whether a request is answered.
+    fn explain_silence(&mut self, timeout: Duration) -> Read {
+        let client = self.fetcher.client();
+        if let Some(reason) = client.context().take_trouble() {
+            let asked = self.trouble.take().and_then(|trouble| trouble.asked);
+            self.trouble = Some(Trouble { reason, asked });
+        }
+        let Some(trouble) = &mut self.trouble else {
+            return Read::Idle;
+        };
+        if trouble.asked.is_none_or(|asked| asked.elapsed() >= PROBE_PAUSE) {
+            let wait = timeout.clamp(Duration::from_millis(50), Duration::from_millis(500));
+            match startup::partitions(client, &self.topic, wait) {
+                Ok(_) => {
+                    self.trouble = None;
+                    return Read::Idle;
+                }
+                // A request that was not answered says less than the error before it.
+                Err(e) if e.retry() == Retry::Never => {
+                    trouble.reason = e.message().to_owned();
+                }
+                Err(_) => {}
+            }
+            trouble.asked = Some(Instant::now());
+        }
+        Read::Unavailable(trouble.reason.clone())
+    }
+}
+
+/// Gives each split the indexes of its messages. Returns the last error of a partition that time
+/// may mend; an offset that is gone is an `Err`.
+fn distribute(
+    messages: &Messages<'_>,
+    topic: &str,
+    splits: &mut [Split],
+) -> Result<Option<String>> {
+    for split in splits.iter_mut() {
+        split.messages.clear();
+    }
+    let mut trouble = None;
+    let mut last = 0;
+    for index in 0..messages.len() {
+        let message = messages.get(index);
+        // Messages come in runs of one partition.
+        if splits.get(last).is_none_or(|split| split.partition != message.partition) {
+            match splits.binary_search_by_key(&message.partition, |split| split.partition) {
+                Ok(found) => last = found,
+                Err(_) => continue,
+            }
+        }
+        let Some(split) = splits.get_mut(last) else { continue };
+        match message.error {
+            None | Some(RDKafkaErrorCode::PartitionEOF) => split.messages.push(index as u32),
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                return Err(offset_gone(topic, split, &messages.error_text(index)));
+            }
+            Some(code) => {
+                let (partition, text) = (message.partition, messages.error_text(index));
+                let text = if text.is_empty() { code.to_string() } else { text };
+                trouble = Some(format!("partition {partition} of topic \"{topic}\": {text}"));
+            }
+        }
+    }
+    Ok(trouble)
+}
+
+fn offset_gone(topic: &str, split: &Split, text: &str) -> Error {
+    let (partition, offset) = (split.partition, split.next);
+    Error::external(
+        sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("offset {offset} of partition {partition} of Kafka topic \"{topic}\" is not there"),
+    )
+    .permanent()
+    .with_detail(format!(
+        "Its retention has removed it, or the topic was made anew. librdkafka: {text}."
+    ))
+    .with_hint(
+        "Create the source again; messages that are gone can't be read. A longer retention.ms of \
+         the topic keeps them.",
+    )
+}

@@ -1,0 +1,336 @@
+//! Source and sink against the embedded broker: where readers begin and end, what bad messages and
+//! deletions become, and a broker that goes away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use super::{EmbeddedBroker, probe, sink, source};
+use crate::connector::{
+    ConnectorSpec, Position, Positions, Read, Rejected, SinkMode, Source, SourceBatch, SplitReader,
+};
+use crate::delta::DeltaBatch;
+use crate::format::{Changelog, FormatSpec};
+use crate::time::Epoch;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+    ]))
+}
+
+fn spec(broker: &EmbeddedBroker, topic: &str, options: &[(&str, &str)]) -> ConnectorSpec {
+    let mut options: std::collections::BTreeMap<String, String> =
+        options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    options.insert("topic".into(), topic.into());
+    options.insert("properties.bootstrap.server".into(), broker.bootstrap_servers().into());
+    ConnectorSpec {
+        relation: "t".into(),
+        connector: "kafka".into(),
+        options,
+        schema: schema(),
+        key: Vec::new(),
+        format: FormatSpec::plain_json(),
+    }
+}
+
+fn upsert(mut spec: ConnectorSpec) -> ConnectorSpec {
+    spec.key = vec![0];
+    spec.format.changelog = Changelog::Upsert;
+    spec
+}
+
+fn broker(topic: &str, partitions: i32) -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start().expect("starts");
+    broker.create_topic(topic, partitions).expect("creates");
+    broker
+}
+
+fn produce(broker: &EmbeddedBroker, topic: &str, partition: i32, payloads: &[&str]) {
+    let messages: Vec<_> = payloads.iter().map(|p| (Some(partition), None, Some(*p))).collect();
+    probe::produce(broker.bootstrap_servers(), topic, &messages).expect("produces");
+}
+
+/// Rows as `partition:id`, rejected messages, and the last positions.
+#[derive(Default, Debug)]
+struct Seen {
+    rows: Vec<String>,
+    rejected: Vec<Rejected>,
+    next: Positions,
+    lag: Option<u64>,
+}
+
+impl Seen {
+    fn add(&mut self, batch: SourceBatch) {
+        let ids = batch.rows.column(0).as_primitive::<Int64Type>();
+        for row in 0..ids.len() {
+            let deleted = batch.deletes.as_ref().is_some_and(|deletes| deletes.value(row));
+            let sign = if deleted { "-" } else { "" };
+            self.rows.push(format!("{}:{sign}{}", batch.split, ids.value(row)));
+        }
+        self.rejected.extend(batch.rejected);
+        self.next.insert(batch.split, batch.next);
+        self.lag = batch.lag;
+    }
+}
+
+/// Reads until `rows` rows are there, or to the end.
+fn read(reader: &mut dyn SplitReader, rows: usize) -> Seen {
+    let mut seen = Seen::default();
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while seen.rows.len() + seen.rejected.len() < rows {
+        assert!(Instant::now() < deadline, "only {seen:?}");
+        match reader.read(100, Duration::from_millis(100)).expect("reads") {
+            Read::Batch(batch) => seen.add(batch),
+            Read::End => break,
+            Read::Idle | Read::Unavailable(_) => {}
+        }
+    }
+    seen
+}
+
+fn open(source: &dyn Source) -> Box<dyn SplitReader> {
+    let start = source.start().expect("starts");
+    source.reader(&start, None, &[0, 1]).expect("opens")
+}
+
+#[test]
+fn startup_modes() {
+    let broker = broker("t", 2);
+    produce(&broker, "t", 0, &["{\"id\":1}", "{\"id\":2}", "{\"id\":3}"]);
+    produce(&broker, "t", 1, &["{\"id\":10}"]);
+    let start = |options: &[(&str, &str)]| {
+        let source = source::create(&spec(&broker, "t", options)).expect("valid");
+        let positions = source.start().expect("starts");
+        positions.values().copied().collect::<Vec<Position>>()
+    };
+    assert_eq!(start(&[]), [0, 0]);
+    assert_eq!(start(&[("scan.startup.mode", "latest")]), [3, 1]);
+    let offsets = [("scan.startup.mode", "offsets"), ("scan.startup.offsets", "0:2")];
+    assert_eq!(start(&offsets), [2, 0]);
+    // The embedded broker knows no times and answers that there is no later message.
+    let later = [("scan.startup.mode", "timestamp"), ("timestamp_millis", "1700000000000")];
+    assert_eq!(start(&later), [3, 1]);
+
+    let source = source::create(&spec(&broker, "t", &offsets)).expect("valid");
+    let mut seen = read(open(source.as_ref()).as_mut(), 2);
+    seen.rows.sort();
+    assert_eq!(seen.rows, ["0:3", "1:10"]);
+    assert_eq!(seen.next, Positions::from([(0, 3), (1, 1)]));
+}
+
+#[test]
+fn a_bounded_reader_ends_and_two_readers_agree() {
+    let broker = broker("t", 1);
+    produce(
+        &broker,
+        "t",
+        0,
+        &["{\"id\":1}", "oops", "{\"name\":\"x\"}", "{\"id\":2}", "{\"id\":3}"],
+    );
+    let source = source::create(&spec(&broker, "t", &[])).expect("valid");
+    let (from, until) = (Positions::from([(0, 0)]), Positions::from([(0, 4)]));
+    let bounded = |max: usize| {
+        let mut reader = source.reader(&from, Some(&until), &[0]).expect("opens");
+        let seen = read(reader.as_mut(), max);
+        assert!(matches!(reader.read(9, Duration::ZERO), Ok(Read::End)));
+        seen
+    };
+    let seen = bounded(usize::MAX);
+    assert_eq!(seen.rows, ["0:1", "0:2"]);
+    assert_eq!(seen.next, until);
+    assert_eq!(seen.lag, Some(1));
+    let reasons: Vec<_> = seen.rejected.iter().map(|r| (r.position, r.reason.as_str())).collect();
+    assert_eq!(reasons[0].0, 1);
+    assert!(reasons[0].1.starts_with("invalid input syntax for type json"), "{reasons:?}");
+    assert_eq!(reasons[1], (2, "null value in column \"id\" violates not-null constraint"));
+    assert_eq!(seen.rejected[0].payload, b"oops");
+    assert_eq!(bounded(usize::MAX).rows, seen.rows);
+    let empty = source.reader(&until, Some(&until), &[0]).expect("opens").read(9, Duration::ZERO);
+    assert!(matches!(empty, Ok(Read::End)));
+}
+
+#[test]
+fn upserts_and_deletions() {
+    let broker = broker("t", 1);
+    let messages = [
+        (Some("1"), Some("{\"name\":\"a\"}")),
+        (Some("{\"id\":2}"), Some("{\"name\":\"b\"}")),
+        (Some("1"), None),
+        (None, None),
+        (None, Some("{\"id\":3}")),
+        (Some("x"), None),
+    ];
+    let messages = messages.map(|(key, payload)| (Some(0), key, payload));
+    probe::produce(broker.bootstrap_servers(), "t", &messages).expect("produces");
+    let source = source::create(&upsert(spec(&broker, "t", &[]))).expect("valid");
+    let seen = read(open(source.as_ref()).as_mut(), 6);
+    assert_eq!(seen.rows, ["0:1", "0:2", "0:-1", "0:3"]);
+    let reasons: Vec<_> = seen.rejected.iter().map(|r| r.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        ["message has neither key nor value", "invalid input syntax for type bigint: \"x\""]
+    );
+    let plain = source::create(&spec(&broker, "t", &[])).expect("valid");
+    let seen = read(open(plain.as_ref()).as_mut(), 6);
+    assert_eq!(seen.rejected.iter().filter(|r| r.reason == "message has no value").count(), 3);
+    let keyless = upsert(spec(&broker, "t", &[]));
+    let error = source::create(&ConnectorSpec { key: Vec::new(), ..keyless }).err();
+    assert_eq!(error.expect("no key").message(), "FORMAT UPSERT requires a primary key");
+}
+
+#[test]
+fn a_broker_that_goes_away_and_comes_back() {
+    let broker = broker("t", 1);
+    produce(&broker, "t", 0, &["{\"id\":1}"]);
+    let source = source::create(&spec(&broker, "t", &[])).expect("valid");
+    let mut reader = open(source.as_ref());
+    assert_eq!(read(reader.as_mut(), 1).rows, ["0:1"]);
+    assert!(matches!(reader.read(9, Duration::from_millis(20)), Ok(Read::Idle)));
+    broker.stop_listening().expect("stops");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let reason = loop {
+        assert!(Instant::now() < deadline, "never unavailable");
+        if let Read::Unavailable(reason) =
+            reader.read(9, Duration::from_millis(50)).expect("goes on trying")
+        {
+            break reason;
+        }
+    };
+    assert!(reason.contains(broker.bootstrap_servers()) || reason.contains("down"), "{reason}");
+    broker.listen_again().expect("restarts");
+    produce(&broker, "t", 0, &["{\"id\":2}"]);
+    assert_eq!(read(reader.as_mut(), 1).rows, ["0:2"]);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !matches!(reader.read(9, Duration::from_millis(50)), Ok(Read::Idle)) {
+        assert!(Instant::now() < deadline, "still unavailable");
+    }
+}
+
+#[test]
+fn offsets_that_are_gone_are_an_error() {
+    let broker = broker("t", 1);
+    let source = source::create(&spec(&broker, "t", &[])).expect("valid");
+    let mut reader = source.reader(&Positions::from([(0, 77)]), None, &[0]).expect("opens");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let error = loop {
+        assert!(Instant::now() < deadline, "no error");
+        match reader.read(9, Duration::from_millis(50)) {
+            Ok(Read::Batch(batch)) => panic!("{batch:?}"),
+            Ok(_) => {}
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(
+        error.message(),
+        "offset 77 of partition 0 of Kafka topic \"t\" is not there",
+        "{:?}",
+        error.detail()
+    );
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn options_are_checked_before_a_broker_is_asked() {
+    let broker = EmbeddedBroker::start().expect("starts");
+    let message = |options: &[(&str, &str)]| {
+        let result = source::create(&spec(&broker, "t", options));
+        result.err().map(|e| e.message().to_owned()).unwrap_or_default()
+    };
+    assert_eq!(
+        message(&[("properties.no.such", "1")]),
+        "invalid value for option \"properties.no.such\": \"1\""
+    );
+    assert_eq!(message(&[("tpoic", "1")]), "connector \"kafka\" has no option \"tpoic\"");
+    assert_eq!(
+        message(&[("scan.startup.mode", "offsets"), ("scan.startup.offsets", "x")]),
+        "invalid value for option \"scan.startup.offsets\": \"x\""
+    );
+    assert_eq!(
+        message(&[("scan.startup.mode", "timestamp")]),
+        "connector \"kafka\" requires option \"scan.startup.timestamp.millis\""
+    );
+    assert_eq!(message(&[("properties.group.id", "g")]), "");
+}
+
+#[test]
+fn a_topic_that_is_not_there() {
+    let broker = broker("t", 1);
+    let source = source::create(&spec(&broker, "other", &[])).expect("not asked yet");
+    let error = source.start().expect_err("no such topic");
+    assert_eq!(error.message(), "Kafka topic \"other\" does not exist");
+}
+
+fn rows(ids: &[i64], names: &[&str]) -> RecordBatch {
+    let columns: Vec<Arc<dyn Array>> =
+        vec![Arc::new(Int64Array::from(ids.to_vec())), Arc::new(StringArray::from(names.to_vec()))];
+    RecordBatch::try_new(schema(), columns).expect("matches")
+}
+
+fn changes(weights: &[i64], ids: &[i64], names: &[&str]) -> DeltaBatch {
+    DeltaBatch::new(rows(ids, names), Int64Array::from(weights.to_vec()))
+}
+
+/// Key and payload of every message.
+fn topic(broker: &EmbeddedBroker, topic: &str) -> Vec<(String, String)> {
+    let messages = probe::consume_all(broker.bootstrap_servers(), topic).expect("consumes");
+    let text = |text: Option<String>| text.unwrap_or_else(|| "(none)".into());
+    messages.into_iter().map(|m| (text(m.key), text(m.payload))).collect()
+}
+
+#[test]
+fn an_append_only_sink() {
+    let broker = broker("out", 1);
+    let spec = spec(&broker, "out", &[]);
+    assert_eq!(sink::mode(&spec).expect("valid"), SinkMode::AppendOnly);
+    let mut sink = sink::create(&spec).expect("creates");
+    sink.write(Epoch(1), &DeltaBatch::inserts(rows(&[1], &["a"]))).expect("writes");
+    sink.write(Epoch(2), &changes(&[2], &[2], &["b"])).expect("writes");
+    sink.flush().expect("flushes");
+    assert!(sink.write(Epoch(3), &changes(&[-1], &[2], &["b"])).is_err());
+    let none = |payload: &str| ("(none)".to_owned(), payload.to_owned());
+    let (a, b) = (none(r#"{"id":1,"name":"a"}"#), none(r#"{"id":2,"name":"b"}"#));
+    assert_eq!(topic(&broker, "out"), [a, b.clone(), b]);
+}
+
+#[test]
+fn an_upsert_sink_folds_an_epoch_by_key_and_a_source_reads_it() {
+    let broker = broker("out", 1);
+    let mut spec = spec(&broker, "out", &[("primary_key", "ID")]);
+    spec.format.changelog = Changelog::Upsert;
+    assert_eq!(sink::mode(&spec).expect("valid"), SinkMode::Upsert { key: vec![0] });
+    let mut sink = sink::create(&spec).expect("creates");
+    sink.write(Epoch(1), &changes(&[1, 1], &[1, 2], &["a", "b"])).expect("writes");
+    sink.write(Epoch(2), &changes(&[-1, -1, 1], &[1, 2, 2], &["a", "b", "c"])).expect("writes");
+    sink.flush().expect("flushes");
+    let expected = [
+        (r#"{"id":1}"#, r#"{"id":1,"name":"a"}"#),
+        (r#"{"id":2}"#, r#"{"id":2,"name":"b"}"#),
+        (r#"{"id":1}"#, "(none)"),
+        (r#"{"id":2}"#, r#"{"id":2,"name":"c"}"#),
+    ];
+    let expected = expected.map(|(key, payload)| (key.to_owned(), payload.to_owned()));
+    assert_eq!(topic(&broker, "out"), expected);
+    let source = source::create(&upsert(self::spec(&broker, "out", &[]))).expect("valid");
+    assert_eq!(read(open(source.as_ref()).as_mut(), 4).rows, ["0:1", "0:2", "0:-1", "0:2"]);
+}
+
+#[test]
+fn a_sink_without_a_broker_fails_at_flush_and_works_again_later() {
+    let broker = broker("out", 1);
+    let spec = spec(&broker, "out", &[("properties.message.timeout.ms", "1500")]);
+    let mut sink = sink::create(&spec).expect("creates");
+    broker.stop_listening().expect("stops");
+    let change = DeltaBatch::inserts(rows(&[1], &["a"]));
+    sink.write(Epoch(1), &change).expect("queued");
+    let error = sink.flush().expect_err("nobody takes it");
+    assert!(error.message().starts_with("could not deliver to Kafka topic \"out\""), "{error}");
+    assert_eq!(error.retry(), crate::error::Retry::Backoff);
+    broker.listen_again().expect("restarts");
+    sink.write(Epoch(1), &change).expect("queued");
+    sink.flush().expect("delivered");
+    assert_eq!(topic(&broker, "out").len(), 1);
+}

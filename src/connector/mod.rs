@@ -1,0 +1,178 @@
+//! Connectors: where rows come from and go to. A connector moves bytes and positions; what the bytes
+//! mean is a format's business, what the rows mean an operator's.
+//!
+//! Connectors are found by name in [`SOURCES`] and [`SINKS`]; adding one is one file and one line.
+
+pub mod blackhole;
+pub mod file;
+pub mod kafka;
+pub mod nexmark;
+mod options;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+pub use options::Options;
+
+use crate::delta::DeltaBatch;
+use crate::error::Result;
+use crate::format::FormatSpec;
+use crate::time::Epoch;
+
+/// A part of a source with an order of its own: a Kafka partition, a file. Numbers are stable for
+/// the life of the source.
+pub type SplitId = u32;
+
+/// The position of the next message of a split: a Kafka offset, a byte of a file, an event number.
+pub type Position = i64;
+
+/// The next position of every split.
+pub type Positions = BTreeMap<SplitId, Position>;
+
+/// What the DDL says of a source or sink.
+#[derive(Debug, Clone)]
+pub struct ConnectorSpec {
+    /// The name of the relation, for messages.
+    pub relation: String,
+    /// The value of `connector`, lower case.
+    pub connector: String,
+    /// The other options of the WITH clause, as written.
+    pub options: BTreeMap<String, String>,
+    /// All columns of the relation.
+    pub schema: SchemaRef,
+    /// Indexes of the primary key columns; empty without one.
+    pub key: Vec<usize>,
+    /// The FORMAT .. ENCODE .. clause.
+    pub format: FormatSpec,
+}
+
+/// A source as the catalog knows it: cheap to keep, can open any number of readers.
+///
+/// Contract: (1) `start` is asked once, at CREATE, and recorded: every reader of the source begins
+/// there or later; (2) two readers with the same start and columns deliver the same rows per split
+/// in the same order; (3) a bounded source ends.
+pub trait Source: Send + Sync {
+    /// The splits and their first positions, by the startup options. Talks to the external system;
+    /// an error here is retried by the caller when it is retriable.
+    fn start(&self) -> Result<Positions>;
+
+    /// Opens a reader of all splits in `from`, which decodes only `columns` (indexes into the
+    /// schema, ascending). With `until`, a split ends when its position has reached that bound.
+    fn reader(
+        &self,
+        from: &Positions,
+        until: Option<&Positions>,
+        columns: &[usize],
+    ) -> Result<Box<dyn SplitReader>>;
+
+    /// Whether the source ends by itself (a file), so that its watermark becomes plus infinity.
+    fn is_bounded(&self) -> bool;
+}
+
+/// Reads the splits that it was opened for; lives on a thread of its own and may block.
+pub trait SplitReader: Send {
+    /// Waits up to `timeout` for something and returns it, at most `max_rows` rows. Connection
+    /// troubles are reported as [`Read::Unavailable`] and mended by calling again; an `Err` ends
+    /// the reader.
+    fn read(&mut self, max_rows: usize, timeout: Duration) -> Result<Read>;
+}
+
+/// What a call of [`SplitReader::read`] brings.
+#[derive(Debug)]
+pub enum Read {
+    /// Rows or rejected messages of one split.
+    Batch(SourceBatch),
+    /// Nothing arrived in time.
+    Idle,
+    /// The external system can't be reached; the text says why. The reader goes on trying.
+    Unavailable(String),
+    /// Every split has ended.
+    End,
+}
+
+/// Decoded messages of one split.
+#[derive(Debug)]
+pub struct SourceBatch {
+    /// The split that they are from.
+    pub split: SplitId,
+    /// The decoded rows: the wanted columns in schema order.
+    pub rows: RecordBatch,
+    /// FORMAT UPSERT: true where the message deletes its key (other columns are NULL). `None` means
+    /// that there is no deletion.
+    pub deletes: Option<BooleanArray>,
+    /// Messages that could not be decoded.
+    pub rejected: Vec<Rejected>,
+    /// The position after the last message of the batch.
+    pub next: Position,
+    /// Messages known to wait behind `next`, where the system tells.
+    pub lag: Option<u64>,
+}
+
+/// A message that did not become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its position in its split.
+    pub position: Position,
+    /// Its bytes, as they came.
+    pub payload: Vec<u8>,
+    /// Its key's bytes, where it has one.
+    pub key: Option<Vec<u8>>,
+    /// The column, where it is known.
+    pub column: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where a view's changes go. Lives on a thread of its own and may block.
+///
+/// Contract: (1) `write` is given whole epochs in ascending order, consolidated, retractions before
+/// inserts of one key; (2) after `flush` returns, everything written is with the receiver;
+/// (3) an external error is retried by the caller with the same epoch: delivery is at least once.
+pub trait Sink: Send {
+    /// Takes the changes of one epoch.
+    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()>;
+    /// Waits until everything written has arrived.
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// What a sink can take; checked against the view at CREATE SINK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkMode {
+    /// Inserts alone; a view that retracts is refused.
+    AppendOnly,
+    /// The latest row of a key, and deletions of keys; columns are indexes into the schema.
+    Upsert {
+        /// The key columns.
+        key: Vec<usize>,
+    },
+    /// Any change, with its weight.
+    Changelog,
+}
+
+/// One entry of the registry of sources.
+pub struct SourceConnector {
+    /// The value of the `connector` option.
+    pub name: &'static str,
+    /// Checks the options and makes the source; does not talk to the external system.
+    pub create: fn(&ConnectorSpec) -> Result<Arc<dyn Source>>,
+}
+
+/// One entry of the registry of sinks.
+pub struct SinkConnector {
+    /// The value of the `connector` option.
+    pub name: &'static str,
+    /// What the sink will take, by its options.
+    pub mode: fn(&ConnectorSpec) -> Result<SinkMode>,
+    /// Makes the sink.
+    pub create: fn(&ConnectorSpec) -> Result<Box<dyn Sink>>,
+}
+
+/// Every source connector, sorted by name.
+pub const SOURCES: &[SourceConnector] = &[file::SOURCE, kafka::SOURCE, nexmark::SOURCE];
+
+/// Every sink connector, sorted by name.
+pub const SINKS: &[SinkConnector] = &[blackhole::SINK, file::SINK, kafka::SINK];

@@ -1,0 +1,54 @@
+//! Consolidation: equal rows become one row with the sum of their weights; rows whose weights sum to
+//! zero disappear.
+
+use arrow::array::{Int64Array, UInt32Array};
+
+use super::{DeltaBatch, Keys, Weight};
+use crate::error::Result;
+
+/// The order of the rows that consolidation returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Where a row stood first in the input.
+    Input,
+    /// Retractions first, then inserts, each in key order: the order of a changelog.
+    Changelog,
+}
+
+/// Consolidates a delta. Whole rows are compared by their key bytes, so `-0.0` equals `0.0` and NULL
+/// equals NULL.
+pub fn consolidate(delta: &DeltaBatch, order: Order) -> Result<DeltaBatch> {
+    if delta.len() <= 1 {
+        return Ok(delta.clone());
+    }
+    let keys = Keys::encode(delta.rows().columns(), delta.len())?;
+    let mut rows: Vec<u32> = (0..delta.len() as u32).collect();
+    let compare = |a: &u32, b: &u32| {
+        let (a, b) = (*a as usize, *b as usize);
+        keys.hash(a).cmp(&keys.hash(b)).then_with(|| keys.key(a).cmp(keys.key(b)))
+    };
+    // Sorting by hash finds equal rows; a stable sort keeps the first of them in front.
+    rows.sort_by(compare);
+    let mut kept: Vec<(u32, Weight)> = Vec::new();
+    for run in rows.chunk_by(|a, b| compare(a, b).is_eq()) {
+        let weight: Weight = run.iter().map(|r| delta.weight(*r as usize)).sum();
+        if weight != 0 {
+            kept.push((run[0], weight));
+        }
+    }
+    match order {
+        Order::Input => kept.sort_unstable_by_key(|(row, _)| *row),
+        Order::Changelog => kept.sort_unstable_by(|(a, wa), (b, wb)| {
+            let (ka, kb) = (keys.key(*a as usize), keys.key(*b as usize));
+            (*wa > 0).cmp(&(*wb > 0)).then_with(|| ka.cmp(kb))
+        }),
+    }
+    if kept.len() == delta.len() && order == Order::Input {
+        return Ok(delta.clone());
+    }
+    let indices = UInt32Array::from_iter_values(kept.iter().map(|(row, _)| *row));
+    let rows = arrow::compute::take_record_batch(delta.rows(), &indices)?;
+    let weights = Int64Array::from_iter_values(kept.iter().map(|(_, w)| *w));
+    let insert_only = delta.is_insert_only() && weights.values().iter().all(|w| *w == 1);
+    Ok(DeltaBatch::with_weights(rows, (!insert_only).then_some(weights)))
+}

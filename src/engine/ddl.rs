@@ -1,0 +1,475 @@
+//! CREATE and DROP: from statements to definitions and running dataflows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use tokio::sync::oneshot;
+
+use super::outcome::{Notice, Outcome};
+use super::session::Session;
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WatermarkDef};
+use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
+use crate::error::{Error, Result, sqlstate};
+use crate::format::{Changelog, FormatSpec};
+use crate::operator::error_schema;
+use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
+use crate::runtime::{NewSink, NewSource, NewTable, NewView, SinkSource, Shared, rejects_schema};
+use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
+use crate::sql::{self, Bound, Purpose};
+
+impl Session {
+    fn refuse_in_transaction(&self, what: &str) -> Result<()> {
+        if self.transaction.is_some() {
+            return Err(Error::user(
+                sqlstate::ACTIVE_SQL_TRANSACTION,
+                format!("{what} cannot run inside a transaction block"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// True when IF NOT EXISTS makes the statement do nothing.
+    fn exists_already(&mut self, name: &str, if_not_exists: bool) -> bool {
+        let exists = self.engine.core.shared.catalog().find(name).is_some();
+        if exists && if_not_exists {
+            let text = format!("relation \"{name}\" already exists, skipping");
+            self.notices.push(Notice::notice(text));
+        }
+        exists && if_not_exists
+    }
+
+    /// New ids come from the catalog itself, so that none is used twice.
+    fn allocate(&self) -> RelationId {
+        let mut id = RelationId(0);
+        self.engine.core.shared.change(|catalog, _| id = catalog.allocate());
+        id
+    }
+
+    pub(super) async fn create_table(&mut self, create: &CreateTable, text: &str) -> Result<Outcome> {
+        let tag = if create.source { "CREATE SOURCE" } else { "CREATE TABLE" };
+        self.refuse_in_transaction(tag)?;
+        let core = self.engine.core.clone();
+        let _one_at_a_time = core.ddl.lock().await;
+        if self.exists_already(&create.name, create.if_not_exists) {
+            return Ok(self.done(tag));
+        }
+        core.shared.catalog().check_name_is_free(&create.name)?;
+        let mut relation = self.table_relation(create, text)?;
+        let source = match create.options.is_empty() && create.format.is_none() {
+            true if create.source => {
+                return Err(Error::user(
+                    sqlstate::INVALID_TABLE_DEFINITION,
+                    format!("source \"{}\" has no connector", create.name),
+                )
+                .with_hint("Add WITH (connector = 'kafka', ..), or use CREATE TABLE."));
+            }
+            true => None,
+            false => Some(self.open_source(create, &mut relation).await?),
+        };
+        let new = NewTable { relation, source };
+        core.coordinator.call(move |c| c.create_table(new)).await??;
+        Ok(self.done(tag))
+    }
+
+    fn table_relation(&self, create: &CreateTable, text: &str) -> Result<Relation> {
+        let fields = create.columns.iter();
+        let fields = fields.map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let watermark = match &create.watermark {
+            Some((column, expr)) => {
+                let delay_us = sql::bind_watermark(expr, *column, &schema)?;
+                Some(WatermarkDef { column: *column, delay_us })
+            }
+            None => None,
+        };
+        let kind = match create.source {
+            true => RelationKind::Source,
+            false => RelationKind::Table { append_only: create.append_only },
+        };
+        Ok(Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind,
+            schema,
+            key: create.primary_key.clone(),
+            watermark,
+            connector: None,
+            definition: text.to_owned(),
+            query: None,
+            depends_on: Vec::new(),
+        })
+    }
+
+    async fn open_source(&self, create: &CreateTable, relation: &mut Relation) -> Result<NewSource> {
+        let spec = connector_spec(relation, &create.options, create.format.as_ref())?;
+        let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
+            let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
+            Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("source connector \"{}\" does not exist", spec.connector),
+            )
+            .with_hint(format!("Use one of: {}.", known.join(", ")))
+        })?;
+        let upsert = spec.format.changelog == Changelog::Upsert;
+        if upsert && relation.key.is_empty() {
+            return Err(Error::user(
+                sqlstate::INVALID_TABLE_DEFINITION,
+                format!("FORMAT UPSERT needs a primary key on \"{}\"", relation.name),
+            )
+            .with_hint("Add PRIMARY KEY (..) with the columns of the message key."));
+        }
+        if upsert && create.source {
+            return Err(Error::unsupported(
+                "FORMAT UPSERT is not supported for a source: nothing keeps the rows to replace",
+            )
+            .with_hint("Use CREATE TABLE with the same columns and options."));
+        }
+        let source: Arc<dyn Source> = (connector.create)(&spec)?;
+        relation.connector = Some(spec);
+        let starting = source.clone();
+        // It talks to the external system, and blocks.
+        let start = tokio::task::spawn_blocking(move || starting.start());
+        let start = start.await.map_err(|e| Error::internal(e.to_string()))?;
+        let start =
+            start.map_err(|e| e.context(format!("source of relation \"{}\"", relation.name)))?;
+        let errors = self.errors_relation(relation, rejects_schema());
+        Ok(NewSource { source, start, upsert, errors })
+    }
+
+    fn errors_relation(&self, of: &Relation, schema: SchemaRef) -> Relation {
+        Relation {
+            id: self.allocate(),
+            name: format!("{}$errors", of.name),
+            kind: RelationKind::System,
+            schema,
+            key: Vec::new(),
+            watermark: None,
+            connector: None,
+            definition: format!("-- rows and messages of \"{}\" that failed", of.name),
+            query: None,
+            depends_on: vec![of.id],
+        }
+    }
+
+    pub(super) async fn create_view(&mut self, create: &CreateView, text: &str) -> Result<Outcome> {
+        let tag = if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
+        self.refuse_in_transaction(tag)?;
+        let core = self.engine.core.clone();
+        let one_at_a_time = core.ddl.lock().await;
+        if self.exists_already(&create.name, create.if_not_exists) {
+            return Ok(self.done(tag));
+        }
+        let background = view_options(&create.options)?;
+        let catalog = core.shared.catalog();
+        catalog.check_name_is_free(&create.name)?;
+        let bound = sql::bind_view(create, &catalog, &self.settings())?;
+        let kind = match create.materialized {
+            true => RelationKind::MaterializedView,
+            false => RelationKind::View,
+        };
+        let relation = Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind,
+            schema: bound.fields.clone(),
+            key: Vec::new(),
+            watermark: None,
+            connector: None,
+            definition: text.to_owned(),
+            query: Some(create.query.to_string()),
+            depends_on: bound.depends_on.clone(),
+        };
+        if !create.materialized {
+            let add = move |shared: &Shared| {
+                let mut result = Ok(());
+                shared.change(|catalog, _| result = catalog.add(relation).map(drop));
+                result
+            };
+            add(&core.shared)?;
+            return Ok(self.done(tag));
+        }
+        let plan = lower_bound(&bound, &core.shared)?;
+        let key = result_key(&plan, bound.fields.fields().len());
+        let errors = self.errors_relation(&relation, error_schema());
+        let new = NewView { relation, errors, plan, key };
+        let (done, built) = oneshot::channel();
+        core.coordinator.call(move |c| c.create_view(new, done)).await?;
+        drop(one_at_a_time);
+        if !background {
+            self.wait_built(&create.name, built).await?;
+        }
+        Ok(self.done(tag))
+    }
+
+    /// Waits for a view; a failed or cancelled build leaves nothing behind.
+    async fn wait_built(&self, name: &str, built: oneshot::Receiver<Result<()>>) -> Result<()> {
+        let mut guard = DropUnlessBuilt { session: self, name, armed: true };
+        let result = built.await.unwrap_or_else(|_| Err(Error::internal("the build was lost")));
+        guard.armed = result.is_err();
+        result
+    }
+
+    pub(super) async fn create_sink(&mut self, create: &CreateSink, text: &str) -> Result<Outcome> {
+        self.refuse_in_transaction("CREATE SINK")?;
+        let core = self.engine.core.clone();
+        let one_at_a_time = core.ddl.lock().await;
+        if self.exists_already(&create.name, create.if_not_exists) {
+            return Ok(self.done("CREATE SINK"));
+        }
+        let catalog = core.shared.catalog();
+        catalog.check_name_is_free(&create.name)?;
+        let input = self.sink_input(create, &catalog)?;
+        let mut relation = Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind: RelationKind::Sink,
+            schema: input.schema.clone(),
+            key: input.key.clone(),
+            watermark: None,
+            connector: None,
+            definition: text.to_owned(),
+            query: None,
+            depends_on: input.depends_on.clone(),
+        };
+        let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
+        let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
+            let known: Vec<&str> = SINKS.iter().map(|s| s.name).collect();
+            Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("sink connector \"{}\" does not exist", spec.connector),
+            )
+            .with_hint(format!("Use one of: {}.", known.join(", ")))
+        })?;
+        let mode = (connector.mode)(&spec)?;
+        if mode == SinkMode::AppendOnly && !input.append_only {
+            return Err(Error::unsupported(format!(
+                "sink \"{}\" is append-only, but the rows of its input change and disappear",
+                create.name
+            ))
+            .with_hint(
+                "Use FORMAT UPSERT ENCODE JSON with primary_key = '..' in WITH, \
+                 so that a change replaces the row with its key.",
+            ));
+        }
+        let (create_fn, sink_spec) = (connector.create, spec.clone());
+        let sink = tokio::task::spawn_blocking(move || create_fn(&sink_spec)).await;
+        let sink = sink.map_err(|e| Error::internal(e.to_string()))??;
+        relation.connector = Some(spec);
+        let new = NewSink { relation, from: input.from, sink };
+        let (done, built) = oneshot::channel();
+        core.coordinator.call(move |c| c.create_sink(new, done)).await?;
+        drop(one_at_a_time);
+        self.wait_built(&create.name, built).await?;
+        Ok(self.done("CREATE SINK"))
+    }
+
+    fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {
+        let shared = &self.engine.core.shared;
+        let query = match &create.input {
+            SinkInput::Relation(name) => {
+                let relation = catalog.get(name)?;
+                let state = shared.relations().get(&relation.id).cloned();
+                if let Some(state) = state.filter(|s| s.table.is_some()) {
+                    return Ok(ResolvedInput {
+                        schema: relation.schema.clone(),
+                        key: state.properties.key.clone().unwrap_or_default(),
+                        append_only: state.properties.append_only,
+                        depends_on: vec![relation.id],
+                        from: SinkSource::Relation(relation.id),
+                    });
+                }
+                select_all(name)?
+            }
+            SinkInput::Query(query) => query.clone(),
+        };
+        let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
+        let plan = lower_bound(&bound, shared)?;
+        Ok(ResolvedInput {
+            schema: bound.fields.clone(),
+            key: result_key(&plan, bound.fields.fields().len()).unwrap_or_default(),
+            append_only: plan.properties.append_only,
+            depends_on: bound.depends_on,
+            from: SinkSource::Plan(plan),
+        })
+    }
+
+    pub(super) async fn drop_relations(&mut self, drop: &Drop) -> Result<Outcome> {
+        let tag = format!("DROP {}", drop.noun.to_uppercase());
+        self.refuse_in_transaction(&tag)?;
+        let core = self.engine.core.clone();
+        let _one_at_a_time = core.ddl.lock().await;
+        let catalog = core.shared.catalog();
+        let mut doomed = BTreeSet::new();
+        for name in &drop.names {
+            let Some(relation) = catalog.find(name) else {
+                if drop.if_exists {
+                    let text = format!("{} \"{name}\" does not exist, skipping", drop.noun);
+                    self.notices.push(Notice::notice(text));
+                    continue;
+                }
+                return Err(Error::user(
+                    sqlstate::UNDEFINED_TABLE,
+                    format!("{} \"{name}\" does not exist", drop.noun),
+                ));
+            };
+            check_kind(relation, drop.noun)?;
+            doomed.insert(relation.id);
+        }
+        let named = doomed.clone();
+        let mut cascaded = Vec::new();
+        let mut todo: Vec<RelationId> = doomed.iter().copied().collect();
+        while let Some(id) = todo.pop() {
+            for dependant in catalog.dependants(id) {
+                if doomed.insert(dependant.id) {
+                    todo.push(dependant.id);
+                    if dependant.kind != RelationKind::System {
+                        cascaded.push(dependant);
+                    }
+                }
+            }
+        }
+        if !cascaded.is_empty() && !drop.cascade {
+            return Err(dependants_error(&catalog, &named, &cascaded));
+        }
+        for relation in &cascaded {
+            let text = format!("drop cascades to {} {}", relation.kind.noun(), relation.name);
+            self.notices.push(Notice::notice(text));
+        }
+        // What depends on others is younger than they are.
+        let ids: Vec<RelationId> = doomed.into_iter().rev().collect();
+        core.coordinator.call(move |c| c.drop_relations(&ids)).await?;
+        Ok(self.done(&tag))
+    }
+}
+
+/// What a sink delivers, resolved.
+struct ResolvedInput {
+    schema: SchemaRef,
+    key: Vec<usize>,
+    append_only: bool,
+    depends_on: Vec<RelationId>,
+    from: SinkSource,
+}
+
+/// Removes a view whose CREATE ends without it: failed, or given up by its client.
+struct DropUnlessBuilt<'a> {
+    session: &'a Session,
+    name: &'a str,
+    armed: bool,
+}
+
+impl std::ops::Drop for DropUnlessBuilt<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let core = self.session.engine.core.clone();
+        let catalog = core.shared.catalog();
+        let Some(relation) = catalog.find(self.name) else { return };
+        let mut ids: Vec<RelationId> =
+            catalog.dependants(relation.id).iter().map(|r| r.id).collect();
+        ids.push(relation.id);
+        core.coordinator.send(move |c| c.drop_relations(&ids));
+    }
+}
+
+/// Lowers a bound query, its columns named as the user sees them.
+pub(super) fn lower_bound(bound: &Bound, shared: &Shared) -> Result<PlanNode> {
+    let relations = shared.relations();
+    let relation = |id: RelationId| {
+        let state = relations.get(&id);
+        let state = state.ok_or_else(|| Error::internal("a relation of the plan is gone"))?;
+        Ok(RelationInfo { properties: state.properties.clone() })
+    };
+    let plan = lower(&bound.plan, &Lowering { relation: &relation })?;
+    Ok(PlanNode { schema: plan.schema.clone(), ..plan })
+}
+
+fn connector_spec(
+    relation: &Relation,
+    options: &BTreeMap<String, String>,
+    format: Option<&FormatSpec>,
+) -> Result<ConnectorSpec> {
+    let mut options = options.clone();
+    let connector = options.remove("connector").ok_or_else(|| {
+        Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("option \"connector\" is missing for \"{}\"", relation.name),
+        )
+        .with_hint("Add connector = 'kafka', 'file' or 'nexmark' to WITH (..).")
+    })?;
+    Ok(ConnectorSpec {
+        relation: relation.name.clone(),
+        connector: connector.to_ascii_lowercase(),
+        options,
+        schema: relation.schema.clone(),
+        key: relation.key.clone(),
+        format: format.cloned().unwrap_or_else(FormatSpec::plain_json),
+    })
+}
+
+/// WITH (background = true) of a view; other options are refused.
+fn view_options(options: &BTreeMap<String, String>) -> Result<bool> {
+    let mut background = false;
+    for (name, value) in options {
+        match (name.as_str(), value.to_ascii_lowercase().as_str()) {
+            ("background", "true" | "on" | "1") => background = true,
+            ("background", "false" | "off" | "0") => {}
+            _ => {
+                return Err(Error::user(
+                    sqlstate::INVALID_PARAMETER_VALUE,
+                    format!("unrecognized parameter \"{name}\" of a materialized view"),
+                )
+                .with_hint("Known: background = true | false."));
+            }
+        }
+    }
+    Ok(background)
+}
+
+fn select_all(name: &str) -> Result<Box<sqlparser::ast::Query>> {
+    let text = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
+    match sql::parse(&text)?.pop().map(|s| s.statement) {
+        Some(Statement::Query(query)) => Ok(query),
+        _ => Err(Error::internal("a query of our own does not parse")),
+    }
+}
+
+/// DROP names the kind of what it drops.
+fn check_kind(relation: &Relation, noun: &str) -> Result<()> {
+    if relation.kind == RelationKind::System {
+        return Err(Error::user(
+            sqlstate::WRONG_OBJECT_TYPE,
+            format!("cannot drop \"{}\": it belongs to another relation", relation.name),
+        ));
+    }
+    let kind = relation.kind.noun();
+    if kind == noun {
+        return Ok(());
+    }
+    Err(Error::user(
+        sqlstate::WRONG_OBJECT_TYPE,
+        format!("\"{}\" is not a {noun}", relation.name),
+    )
+    .with_hint(format!("Use DROP {} to remove a {kind}.", kind.to_uppercase())))
+}
+
+fn dependants_error(
+    catalog: &Catalog,
+    named: &BTreeSet<RelationId>,
+    cascaded: &[Arc<Relation>],
+) -> Error {
+    let first = named.iter().find_map(|id| catalog.by_id(*id));
+    let what = first.map_or_else(String::new, |r| format!("{} {}", r.kind.noun(), r.name));
+    let detail: Vec<String> = cascaded
+        .iter()
+        .map(|r| format!("{} {} depends on {what}", r.kind.noun(), r.name))
+        .collect();
+    Error::user(
+        sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
+        format!("cannot drop {what} because other objects depend on it"),
+    )
+    .with_detail(detail.join("\n"))
+    .with_hint("Use DROP ... CASCADE to drop the dependent objects too.")
+}

@@ -1,0 +1,48 @@
+//! EXPLAIN: the operators that a materialized view has or would have.
+
+use super::ddl::lower_bound;
+use super::session::Session;
+use crate::catalog::RelationKind;
+use crate::error::{Error, Result, sqlstate};
+use crate::plan::{PlanNode, explain};
+use crate::sql::statement::{Explain, ExplainTarget};
+use crate::sql::{self, Purpose};
+
+impl Session {
+    pub(super) fn explain_lines(&self, request: &Explain) -> Result<Vec<String>> {
+        let shared = &self.engine.core.shared;
+        let pin = shared.pin();
+        let (plan, logical) = match &request.target {
+            ExplainTarget::Query(query) => {
+                let bound =
+                    sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
+                (lower_bound(&bound, shared)?, Some(bound.plan))
+            }
+            ExplainTarget::View(name) => {
+                let relation = pin.catalog.get(name)?;
+                let plan = pin.relations.get(&relation.id).and_then(|r| r.plan.clone());
+                let plan: PlanNode = plan.ok_or_else(|| {
+                    Error::user(
+                        sqlstate::WRONG_OBJECT_TYPE,
+                        format!("\"{name}\" is not a materialized view"),
+                    )
+                    .with_hint(match relation.kind {
+                        RelationKind::View => format!("EXPLAIN SELECT * FROM \"{name}\";"),
+                        _ => "EXPLAIN SELECT .. shows the plan of a query.".to_owned(),
+                    })
+                })?;
+                (plan, None)
+            }
+        };
+        let mut lines = explain(&plan);
+        if request.verbose
+            && let Some(logical) = logical
+        {
+            lines.push(String::new());
+            lines.push("logical plan:".into());
+            let text = logical.display_indent().to_string();
+            lines.extend(text.lines().map(|l| format!("  {l}")));
+        }
+        Ok(lines)
+    }
+}

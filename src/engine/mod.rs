@@ -1,0 +1,111 @@
+//! The engine as a program uses it: open it, make sessions, execute SQL, subscribe to changes.
+//!
+//! ```no_run
+//! # async fn run() -> headwater::Result<()> {
+//! let engine = headwater::Engine::open(headwater::Config::default())?;
+//! let mut session = engine.session();
+//! session.execute("CREATE TABLE t (k int, v int)").await?;
+//! session.execute("CREATE MATERIALIZED VIEW s AS SELECT k, sum(v) FROM t GROUP BY k").await?;
+//! session.execute("INSERT INTO t VALUES (1, 2), (1, 3)").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! This module is the only facade: `server` and `shell` use nothing below it but values.
+
+mod ddl;
+mod dml;
+mod explain;
+mod oracle;
+pub mod outcome;
+mod prepared;
+mod provider;
+mod query;
+mod session;
+mod show;
+mod status;
+mod transaction;
+
+use std::sync::{Arc, Mutex};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
+
+pub use outcome::{
+    Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,
+};
+pub use oracle::Verdict;
+pub use session::Session;
+pub use status::{EngineStatus, RelationStatusLine};
+
+/// A running engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) core: Arc<Core>,
+}
+
+/// What sessions share.
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) coordinator: CoordinatorHandle,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// One definition is changed at a time.
+    pub(crate) ddl: tokio::sync::Mutex<()>,
+    /// The threads of ad-hoc queries.
+    pub(crate) queries: Option<tokio::runtime::Runtime>,
+}
+
+impl Engine {
+    /// Starts an engine: its workers and its coordinator.
+    pub fn open(config: Config) -> Result<Self> {
+        let shared = Shared::new(config.workers.max(1));
+        let (coordinator, thread) = Coordinator::start(&config, shared.clone())?;
+        let thread = Mutex::new(Some(thread));
+        let ddl = tokio::sync::Mutex::new(());
+        let queries = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.query_threads.max(1))
+            .thread_name("query")
+            .build()?;
+        let queries = Some(queries);
+        Ok(Self { core: Arc::new(Core { shared, coordinator, thread, ddl, queries }) })
+    }
+
+    /// A new session with default settings.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// Stops sources, sinks and workers, and waits for them. Statements that wait for the engine fail
+    /// with 57P01.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.core.coordinator.stop();
+        let thread = self.core.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        match joined {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Error::internal("the coordinator thread ended with a panic")),
+        }
+    }
+
+    /// Writes all state to bytes and goes on with `workers` workers that have read it back: what
+    /// recovery and rescaling do, without a store in between. For tests.
+    pub async fn restore(&self, workers: usize) -> Result<()> {
+        self.core.coordinator.call(move |c| c.restore_all(workers)).await?
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.core.shared.workers
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Nobody can wait here; the threads end on their own.
+        self.coordinator.stop();
+        if let Some(queries) = self.queries.take() {
+            queries.shutdown_background();
+        }
+    }
+}

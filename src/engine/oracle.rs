@@ -1,0 +1,130 @@
+//! The oracle: a view recomputed in one shot by the batch half, over the accepted rows of the same
+//! epoch, compared with the incremental answer. The law that every test leans on.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+
+use super::dml::snapshot;
+use super::session::Session;
+use crate::catalog::{Relation, RelationKind};
+use crate::delta::text::display_value;
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::error::{Error, Result};
+use crate::runtime::{Pin, RelationStatus};
+use crate::sql::statement::Statement;
+use crate::sql::{self, Bound, Purpose};
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The view equals its query.
+    Equal,
+    /// It can't be told: the text says why.
+    Unknown(String),
+    /// It does not: rows that the view has too often (`+`) or lacks (`-`).
+    Different(Vec<String>),
+}
+
+impl Session {
+    /// Compares every materialized view with its query at the published epoch.
+    pub async fn check_views(&mut self) -> Result<Vec<(String, Verdict)>> {
+        let pin = Arc::new(self.engine.core.shared.pin());
+        let views: Vec<Arc<Relation>> = pin
+            .catalog
+            .relations()
+            .filter(|r| r.kind == RelationKind::MaterializedView)
+            .cloned()
+            .collect();
+        let mut verdicts = Vec::new();
+        for view in views {
+            verdicts.push((view.name.clone(), self.check_view(&view, &pin).await?));
+        }
+        Ok(verdicts)
+    }
+
+    async fn check_view(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Verdict> {
+        if let Some(reason) = self.cannot_check(view, pin)? {
+            return Ok(Verdict::Unknown(reason));
+        }
+        let bound = self.bind_definition(view, pin)?;
+        let batches = self.collect(&bound, pin).await?;
+        let schema = snapshot(pin, view.id)?.table.spec().schema.clone();
+        let mut all = snapshot(pin, view.id)?.deltas().collect::<Result<Vec<_>>>()?;
+        for batch in batches {
+            let rows = RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?;
+            all.push(DeltaBatch::inserts(rows).negate());
+        }
+        let Some(all) = concat(&all)? else { return Ok(Verdict::Equal) };
+        let difference = consolidate(&all, Order::Changelog)?;
+        // Sums of floats in another order differ in their last digits.
+        let difference = consolidate(&rounded(&difference)?, Order::Changelog)?;
+        if difference.is_empty() {
+            return Ok(Verdict::Equal);
+        }
+        Ok(Verdict::Different(print(&difference)))
+    }
+
+    fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {
+        let text = view.query.as_deref().unwrap_or_default();
+        match sql::parse(text)?.pop().map(|s| s.statement) {
+            Some(Statement::Query(query)) => {
+                sql::bind_query(&query, &pin.catalog, Purpose::View, &self.settings())
+            }
+            _ => Err(Error::internal(format!("view \"{}\" has no query", view.name))),
+        }
+    }
+
+    fn cannot_check(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Option<String>> {
+        let state = pin.relations.get(&view.id);
+        match state.map(|s| s.status()) {
+            Some(RelationStatus::Running) => {}
+            Some(RelationStatus::Building) => return Ok(Some("it is still being built".into())),
+            Some(RelationStatus::Quarantined(_, error)) => return Err(error),
+            None => return Ok(Some("it does not run".into())),
+        }
+        for id in &view.depends_on {
+            let stored = pin.relations.get(id).is_some_and(|r| r.table.is_some());
+            let relation = pin.catalog.by_id(*id);
+            if let Some(relation) = relation.filter(|r| !stored && r.kind != RelationKind::View) {
+                return Ok(Some(format!("\"{}\" stores no rows", relation.name)));
+            }
+        }
+        let errors = pin.catalog.find(&format!("{}$errors", view.name));
+        if let Some(errors) = errors
+            && snapshot(pin, errors.id)?.deltas().next().is_some()
+        {
+            return Ok(Some("some of its rows have failed".into()));
+        }
+        Ok(None)
+    }
+}
+
+/// The same rows with floats to 12 significant digits.
+fn rounded(delta: &DeltaBatch) -> Result<DeltaBatch> {
+    let columns = delta.rows().columns().iter().map(|column| -> Result<ArrayRef> {
+        if !matches!(column.data_type(), DataType::Float32 | DataType::Float64) {
+            return Ok(column.clone());
+        }
+        let wide = cast(column, &DataType::Float64)?;
+        let digits = if column.data_type() == &DataType::Float32 { 5 } else { 11 };
+        let round = |v: f64| format!("{v:.digits$e}").parse::<f64>().unwrap_or(v);
+        let rounded: Float64Array = wide.as_primitive::<Float64Type>().unary(round);
+        Ok(cast(&(Arc::new(rounded) as ArrayRef), column.data_type())?)
+    });
+    let rows = RecordBatch::try_new(delta.schema(), columns.collect::<Result<_>>()?)?;
+    Ok(DeltaBatch::with_weights(rows, delta.weights().cloned()))
+}
+
+/// At most 20 rows as text.
+fn print(delta: &DeltaBatch) -> Vec<String> {
+    let value = |c: &ArrayRef, row| display_value(c, row).unwrap_or_else(|| "NULL".into());
+    let line = |row: usize| {
+        let columns = delta.rows().columns().iter();
+        let values: Vec<String> = columns.map(|c| value(c, row)).collect();
+        format!("{:+} | {}", delta.weight(row), values.join(" | "))
+    };
+    (0..delta.len().min(20)).map(line).collect()
+}

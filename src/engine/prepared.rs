@@ -1,0 +1,121 @@
+//! Prepared statements: bound once, executed with values. When definitions have changed in between,
+//! a statement is bound again, without its client noticing.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+
+use super::outcome::{Outcome, Prepared};
+use super::session::Session;
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{ParsedStatement, Statement};
+use crate::sql::{self, BoundStatement};
+
+impl Session {
+    /// Parses and binds one statement for repeated execution; `declared` are the types of its
+    /// parameters as far as the client says.
+    pub async fn prepare(
+        &mut self, text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Prepared> {
+        let mut statements = self.parse(text)?;
+        if statements.len() > 1 {
+            return Err(Error::user(
+                sqlstate::SYNTAX_ERROR,
+                "cannot insert multiple commands into a prepared statement",
+            ));
+        }
+        let Some(statement) = statements.pop() else {
+            return Ok(Prepared {
+                statement: None,
+                parameters: Vec::new(),
+                fields: None,
+                bound: None,
+            });
+        };
+        self.prepare_parsed(statement, declared)
+    }
+
+    fn prepare_parsed(
+        &self,
+        statement: ParsedStatement,
+        declared: &[Option<DataType>],
+    ) -> Result<Prepared> {
+        let catalog = self.engine.core.shared.catalog();
+        let bindable = matches!(
+            statement.statement,
+            Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+        );
+        if !bindable {
+            let fields = self.fields_of(&statement.statement)?;
+            return Ok(Prepared {
+                statement: Some(statement),
+                parameters: Vec::new(),
+                fields,
+                bound: None,
+            });
+        }
+        let bound = sql::prepare(&statement.statement, declared, &catalog, &self.settings())?;
+        Ok(Prepared {
+            statement: Some(statement),
+            parameters: bound.parameters().to_vec(),
+            fields: bound.fields().cloned(),
+            bound: Some((bound, catalog)),
+        })
+    }
+
+    /// Runs a prepared statement with values for its parameters.
+    pub async fn execute_prepared(
+        &mut self,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        let Some(statement) = &prepared.statement else {
+            return Ok(Outcome::Done { tag: String::new(), notices: Vec::new() });
+        };
+        self.check_not_failed(&statement.statement)?;
+        let result = self.run_prepared(prepared, statement, parameters).await;
+        if result.is_err() {
+            self.set_failed();
+        }
+        result
+    }
+
+    async fn run_prepared(
+        &mut self,
+        prepared: &Prepared,
+        statement: &ParsedStatement,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
+        let Some((bound, catalog)) = &prepared.bound else { return self.run(statement).await };
+        let settings = self.settings();
+        let now = self.engine.core.shared.catalog();
+        let statement = if Arc::ptr_eq(&now, catalog) {
+            bound.bind(&parameters, &settings)?
+        } else {
+            let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
+            let again = self.prepare_parsed(statement.clone(), &types)?;
+            match again.bound {
+                Some((bound, _)) if again.fields == prepared.fields => {
+                    bound.bind(&parameters, &settings)?
+                }
+                _ => {
+                    return Err(Error::unsupported("cached plan must not change result type")
+                        .with_hint("Prepare the statement again."));
+                }
+            }
+        };
+        self.run_bound(statement).await
+    }
+
+    /// Runs a bound statement.
+    pub(super) async fn run_bound(&mut self, statement: BoundStatement) -> Result<Outcome> {
+        match statement {
+            BoundStatement::Query(bound) => self.read(bound).await,
+            BoundStatement::Insert(bound) => self.run_insert(bound).await,
+            BoundStatement::Update(bound) => self.run_update(bound).await,
+            BoundStatement::Delete(bound) => self.run_delete(bound).await,
+        }
+    }
+}

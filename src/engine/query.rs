@@ -1,0 +1,205 @@
+//! Reading: ad-hoc queries at one epoch, lookups by key, and subscriptions.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use datafusion::common::ScalarValue;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, TableScan};
+use futures::StreamExt;
+use sqlparser::ast;
+
+use super::dml::snapshot;
+use super::outcome::{Notice, Outcome, Rows, Subscription, SubscriptionEvent};
+use super::provider::{expand, rows_provider};
+use super::session::Session;
+use crate::catalog::RelationId;
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::from_datafusion;
+use crate::runtime::{Pin, RelationStatus};
+use crate::sql::statement::Subscribe;
+use crate::sql::{self, Bound, Purpose, RelationSource, batch};
+
+/// Batches of a query that may wait for its reader.
+const QUERY_QUEUE_BATCHES: usize = 4;
+
+impl Session {
+    pub(super) async fn query(&mut self, query: &ast::Query) -> Result<Outcome> {
+        let catalog = self.engine.core.shared.catalog();
+        let bound = sql::bind_query(query, &catalog, Purpose::AdHoc, &self.settings())?;
+        self.read(bound).await
+    }
+
+    /// Runs a bound query at one epoch.
+    pub(super) async fn read(&mut self, bound: Bound) -> Result<Outcome> {
+        let pin = self.read_point();
+        self.note_quarantined(&bound, &pin);
+        let schema = bound.fields.clone();
+        let mut stream = self.execute_plan(&bound, &pin).await?;
+        let (batches, receiver) = tokio::sync::mpsc::channel(QUERY_QUEUE_BATCHES);
+        let rename = schema.clone();
+        let queries = self.engine.core.queries.as_ref();
+        let queries = queries.ok_or_else(|| Error::internal("the engine has no query threads"))?;
+        queries.spawn(async move {
+            // The pin lives as long as somebody reads; nobody listening ends the query.
+            let _pin = pin;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(from_datafusion).and_then(|b| {
+                    Ok(RecordBatch::try_new(rename.clone(), b.columns().to_vec())?)
+                });
+                let failed = batch.is_err();
+                if batches.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let stream = futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        let notices = self.take_notices();
+        Ok(Outcome::Rows(Rows { schema, notices, stream: Box::pin(stream) }))
+    }
+
+    /// Tells the reader of an answer that has stopped moving.
+    fn note_quarantined(&mut self, bound: &Bound, pin: &Pin) {
+        for id in &bound.depends_on {
+            let Some((state, relation)) = pin.relations.get(id).zip(pin.catalog.by_id(*id)) else {
+                continue;
+            };
+            if let RelationStatus::Quarantined(epoch, error) = state.status() {
+                let name = &relation.name;
+                self.notices.push(Notice {
+                    severity: "WARNING",
+                    sqlstate: sqlstate::WARNING,
+                    message: format!(
+                        "{} \"{name}\" is quarantined: this is its answer of epoch {epoch} ({error})",
+                        relation.kind.noun()
+                    ),
+                    hint: Some("DROP it and create it again.".into()),
+                });
+            }
+        }
+    }
+
+    /// Starts a plan over the rows of a pinned epoch.
+    pub(super) async fn execute_plan(
+        &self,
+        bound: &Bound,
+        pin: &Arc<Pin>,
+    ) -> Result<SendableRecordBatchStream> {
+        let found = self.look_up(&bound.plan, pin)?;
+        let provide = |id: RelationId| match &found {
+            Some((relation, rows)) if *relation == id => {
+                rows_provider(rows.schema(), vec![rows.clone()])
+            }
+            _ => self.provider(pin, id),
+        };
+        batch::execute(&bound.plan, &provide, &self.settings()).await
+    }
+
+    /// Where a plan asks one relation for one key, the rows with that key, found without a scan.
+    fn look_up(
+        &self,
+        plan: &LogicalPlan,
+        pin: &Arc<Pin>,
+    ) -> Result<Option<(RelationId, RecordBatch)>> {
+        let mut scans = 0;
+        let mut found = None;
+        visit(plan, &mut |node| match node {
+            LogicalPlan::TableScan(_) => scans += 1,
+            LogicalPlan::Filter(filter) => {
+                if let LogicalPlan::TableScan(scan) = filter.input.as_ref() {
+                    found = Some((filter.clone(), scan.clone()));
+                }
+            }
+            _ => {}
+        });
+        let (Some((filter, scan)), 1) = (found, scans) else { return Ok(None) };
+        let Some(source) = scan.source.downcast_ref::<RelationSource>() else { return Ok(None) };
+        let id = source.relation.id;
+        if !self.own_writes(id).is_empty() {
+            return Ok(None);
+        }
+        let snapshot = snapshot(pin, id)?;
+        let Some(key) = key_values(&filter, &scan, &snapshot.table.spec().key)? else {
+            return Ok(None);
+        };
+        let (rows, weights) = snapshot.table.lookup(&key, snapshot.epoch)?;
+        let delta = DeltaBatch::new(rows, weights.into());
+        Ok(Some((id, expand(&delta)?)))
+    }
+
+    pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
+        let catalog = self.engine.core.shared.catalog();
+        let relation = catalog.get(&subscribe.name)?.clone();
+        let id = relation.id;
+        snapshot(&Arc::new(self.engine.core.shared.pin()), id)?;
+        let progress = subscribe.progress;
+        let call = self.engine.core.coordinator.call(move |c| c.subscribe(id, progress));
+        let (events, pin) = call.await??;
+        let pin = Arc::new(pin);
+        let mut first = std::collections::VecDeque::new();
+        if subscribe.snapshot {
+            let rows = snapshot(&pin, id)?.deltas().collect::<Result<Vec<_>>>()?;
+            if let Some(all) = concat(&rows)? {
+                let changes = consolidate(&all, Order::Changelog)?;
+                first.push_back(SubscriptionEvent::Changes { epoch: pin.epoch, changes });
+            }
+        }
+        if progress {
+            first.push_back(SubscriptionEvent::Progress(pin.epoch));
+        }
+        let schema = relation.schema.clone();
+        Ok(Outcome::Subscription(Subscription { schema, progress, first, events }))
+    }
+}
+
+fn visit(plan: &LogicalPlan, each: &mut impl FnMut(&LogicalPlan)) {
+    each(plan);
+    plan.inputs().iter().for_each(|input| visit(input, each));
+}
+
+/// The values that a filter demands of all key columns; `None` when it does not.
+fn key_values(filter: &Filter, scan: &TableScan, key: &[usize]) -> Result<Option<Vec<ArrayRef>>> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    let mut values: Vec<Option<ScalarValue>> = vec![None; key.len()];
+    demands(&filter.predicate, &mut |column, value| {
+        let schema = &scan.source.schema();
+        let at = key.iter().position(|c| schema.field(*c).name() == column);
+        if let Some(at) = at {
+            values[at] = Some(value.clone());
+        }
+    });
+    let schema = scan.source.schema();
+    let mut arrays = Vec::with_capacity(key.len());
+    for (value, column) in values.into_iter().zip(key) {
+        let Some(value) = value.filter(|v| !v.is_null()) else { return Ok(None) };
+        let array = value.to_array().map_err(from_datafusion)?;
+        // Another type would compare in ways that key bytes do not.
+        if array.data_type() != schema.field(*column).data_type() {
+            return Ok(None);
+        }
+        arrays.push(cast(&array, schema.field(*column).data_type())?);
+    }
+    Ok(Some(arrays))
+}
+
+/// Calls `each` for every `column = literal` that a predicate is a conjunction of.
+fn demands(predicate: &Expr, each: &mut impl FnMut(&str, &ScalarValue)) {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = predicate else { return };
+    match (op, left.as_ref(), right.as_ref()) {
+        (Operator::And, left, right) => {
+            demands(left, each);
+            demands(right, each);
+        }
+        (Operator::Eq, Expr::Column(column), Expr::Literal(value, _))
+        | (Operator::Eq, Expr::Literal(value, _), Expr::Column(column)) => {
+            each(&column.name, value);
+        }
+        _ => {}
+    }
+}

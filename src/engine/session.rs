@@ -1,0 +1,195 @@
+//! Sessions: settings, the transaction block, and the dispatch of statements.
+
+use std::collections::BTreeMap;
+
+use super::outcome::{Notice, Outcome, TransactionStatus};
+use super::transaction::Transaction;
+use super::Engine;
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{ParsedStatement, Statement};
+use crate::sql::{self, Settings};
+
+/// One conversation with an engine. Statements of a session run one after another; sessions are
+/// independent.
+pub struct Session {
+    pub(super) engine: Engine,
+    pub(super) variables: BTreeMap<String, String>,
+    pub(super) transaction: Option<Transaction>,
+    failed: bool,
+    pub(super) notices: Vec<Notice>,
+}
+
+impl Session {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            variables: BTreeMap::new(),
+            transaction: None,
+            failed: false,
+            notices: Vec::new(),
+        }
+    }
+
+    /// The statements of a text.
+    pub fn parse(&self, text: &str) -> Result<Vec<ParsedStatement>> {
+        sql::parse(text)
+    }
+
+    /// Runs all statements of a text, one after another; the first error ends it.
+    pub async fn execute(&mut self, text: &str) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::new();
+        for statement in self.parse(text)? {
+            outcomes.push(self.run(&statement).await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Runs one statement. An error inside a transaction block makes the block fail.
+    pub async fn run(&mut self, statement: &ParsedStatement) -> Result<Outcome> {
+        self.check_not_failed(&statement.statement)?;
+        let result = self.dispatch(statement).await;
+        let result = result.map_err(|e| in_whole_text(e, statement.offset));
+        if result.is_err() {
+            self.set_failed();
+        }
+        result
+    }
+
+    pub(super) fn check_not_failed(&self, statement: &Statement) -> Result<()> {
+        if self.failed && !matches!(statement, Statement::Commit | Statement::Rollback) {
+            return Err(Error::user(
+                sqlstate::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
+        match &parsed.statement {
+            Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
+            Statement::CreateView(create) => self.create_view(create, &parsed.text).await,
+            Statement::CreateSink(create) => self.create_sink(create, &parsed.text).await,
+            Statement::Drop(drop) => self.drop_relations(drop).await,
+            Statement::Insert(insert) => self.insert(insert).await,
+            Statement::Update(update) => self.update(update).await,
+            Statement::Delete(delete) => self.delete(delete).await,
+            Statement::Begin => self.begin(),
+            Statement::Commit => self.commit().await,
+            Statement::Rollback => self.rollback(),
+            Statement::Query(query) => self.query(query).await,
+            Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
+            Statement::Show(show) => self.show(show).await,
+            Statement::Describe(name) => self.describe(name),
+            Statement::Explain(explain) => self.explain(explain),
+            Statement::Set { name, value } => self.set(name, value.as_deref()),
+            Statement::Flush => self.flush().await,
+            Statement::NoOp(tag) => Ok(self.done(tag)),
+        }
+    }
+
+    /// Where the session stands.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match (&self.transaction, self.failed) {
+            (_, true) => TransactionStatus::Failed,
+            (Some(_), false) => TransactionStatus::Active,
+            (None, false) => TransactionStatus::Idle,
+        }
+    }
+
+    /// Makes an open transaction block fail, after an error outside of a statement.
+    pub fn set_failed(&mut self) {
+        self.failed = self.transaction.is_some() || self.failed;
+    }
+
+    /// Ends the transaction block, whatever its state.
+    pub(super) fn end_transaction(&mut self) -> (Option<Transaction>, bool) {
+        (self.transaction.take(), std::mem::take(&mut self.failed))
+    }
+
+    /// A setting by its folded name.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned().or_else(|| default_setting(name).map(str::to_owned))
+    }
+
+    /// Messages since the last call that belong to no outcome.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        let now = self.transaction.as_ref().map_or_else(chrono::Utc::now, |t| t.began);
+        Settings::at(now)
+    }
+
+    pub(super) fn done(&mut self, tag: &str) -> Outcome {
+        Outcome::Done { tag: tag.to_owned(), notices: self.take_notices() }
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>) -> Result<Outcome> {
+        let known = default_setting(name).is_some();
+        if name == "timezone"
+            && let Some(zone) = value
+            && !matches!(zone.to_ascii_lowercase().as_str(), "utc" | "gmt" | "etc/utc")
+        {
+            return Err(Error::unsupported(format!("time zone \"{zone}\" is not supported"))
+                .with_hint("SET TIME ZONE 'UTC'; timestamps with time zone are shown in UTC."));
+        }
+        match value {
+            Some(value) => self.variables.insert(name.to_owned(), value.to_owned()),
+            None => self.variables.remove(name),
+        };
+        if !known {
+            let text = format!("unrecognized configuration parameter \"{name}\" has no effect");
+            self.notices.push(Notice::notice(text));
+        }
+        Ok(self.done("SET"))
+    }
+
+    /// Waits until everything that bounded sources hold is in the answers, and sinks have delivered.
+    async fn flush(&mut self) -> Result<Outcome> {
+        let coordinator = self.engine.core.coordinator.clone();
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        coordinator.call(move |c| c.flush(done)).await?;
+        drop(flushed.await);
+        let sinks = coordinator.call(|c| c.sinks_flushed()).await?;
+        for sink in sinks {
+            drop(sink.await);
+        }
+        Ok(self.done("FLUSH"))
+    }
+}
+
+/// Settings that clients ask for, with the values that describe this engine.
+pub(super) const SETTINGS: &[(&str, &str)] = &[
+    ("application_name", ""),
+    ("client_encoding", "UTF8"),
+    ("client_min_messages", "notice"),
+    ("datestyle", "ISO, MDY"),
+    ("default_transaction_isolation", "repeatable read"),
+    ("extra_float_digits", "1"),
+    ("integer_datetimes", "on"),
+    ("intervalstyle", "postgres"),
+    ("lc_collate", "C"),
+    ("max_identifier_length", "63"),
+    ("search_path", "public"),
+    ("server_encoding", "UTF8"),
+    ("server_version", "15.0"),
+    ("server_version_num", "150000"),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("timezone", "UTC"),
+    ("transaction_isolation", "repeatable read"),
+];
+
+fn default_setting(name: &str) -> Option<&'static str> {
+    SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
+/// A position in a statement as one in the text that held it.
+fn in_whole_text(error: Error, offset: usize) -> Error {
+    match error.position() {
+        Some(position) => error.with_position(position + offset),
+        None => error,
+    }
+}

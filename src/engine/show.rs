@@ -1,0 +1,271 @@
+//! SHOW and DESCRIBE: the catalog and the state of what runs, as rows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::outcome::{Outcome, Rows};
+use super::session::{SETTINGS, Session};
+use super::status::state_word;
+use crate::catalog::{Relation, RelationKind};
+use crate::delta::text::pg_type_name;
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{Explain, Show, Statement};
+
+/// A column of text or numbers under construction.
+enum Column {
+    Text(Vec<Option<String>>),
+    Number(Vec<Option<i64>>),
+}
+
+/// Rows of named columns.
+fn table(columns: Vec<(&str, Column)>) -> Result<Rows> {
+    let mut fields = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    for (name, column) in columns {
+        let array: ArrayRef = match column {
+            Column::Text(values) => Arc::new(StringArray::from(values)),
+            Column::Number(values) => Arc::new(Int64Array::from(values)),
+        };
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), arrays)?;
+    Ok(Rows::ready(schema, vec![batch]))
+}
+
+/// One column of text.
+pub(super) fn lines(name: &str, lines: Vec<String>) -> Result<Rows> {
+    table(vec![(name, Column::Text(lines.into_iter().map(Some).collect()))])
+}
+
+fn text(values: impl IntoIterator<Item = String>) -> Column {
+    Column::Text(values.into_iter().map(Some).collect())
+}
+
+impl Session {
+    pub(super) async fn show(&mut self, show: &Show) -> Result<Outcome> {
+        let rows = match show {
+            Show::Tables => self.show_kind(|k| matches!(k, RelationKind::Table { .. }))?,
+            Show::Views => self.show_kind(|k| k == RelationKind::View)?,
+            Show::MaterializedViews => self.show_kind(|k| k == RelationKind::MaterializedView)?,
+            Show::Sources => self.show_sources().await?,
+            Show::Sinks => self.show_sinks().await?,
+            Show::Create(name) => self.show_create(name)?,
+            Show::Columns(name) => self.columns_of(name)?,
+            Show::Watermarks => self.show_watermarks()?,
+            Show::All => {
+                let names = SETTINGS.iter().map(|(name, _)| (*name).to_owned());
+                let values = SETTINGS.iter().map(|(n, _)| self.setting(n).unwrap_or_default());
+                table(vec![("name", text(names)), ("setting", text(values))])?
+            }
+            Show::Setting(name) => {
+                let value = self.setting(name).ok_or_else(|| {
+                    Error::user(
+                        sqlstate::UNDEFINED_PARAMETER,
+                        format!("unrecognized configuration parameter \"{name}\""),
+                    )
+                })?;
+                lines(name, vec![value])?
+            }
+        };
+        Ok(Outcome::Rows(rows))
+    }
+
+    pub(super) fn describe(&mut self, name: &str) -> Result<Outcome> {
+        Ok(Outcome::Rows(self.columns_of(name)?))
+    }
+
+    /// The columns that a statement without a plan returns, for Describe.
+    pub(super) fn fields_of(&self, statement: &Statement) -> Result<Option<SchemaRef>> {
+        let names: Vec<&str> = match statement {
+            Statement::Show(Show::Tables | Show::Views | Show::MaterializedViews) => {
+                vec!["name", "state"]
+            }
+            Statement::Show(Show::Sources) => {
+                vec!["name", "kind", "connector", "state", "detail", "positions"]
+            }
+            Statement::Show(Show::Sinks) => vec!["name", "connector", "state", "detail"],
+            Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
+            Statement::Show(Show::Watermarks) => vec!["relation", "column", "watermark"],
+            Statement::Show(Show::All) => vec!["name", "setting"],
+            Statement::Show(Show::Setting(name)) => vec![name.as_str()],
+            Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
+                vec!["column", "type", "nullable", "key"]
+            }
+            Statement::Explain(_) => vec!["query plan"],
+            Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
+            _ => return Ok(None),
+        };
+        let field = |name: &&str| {
+            let number = matches!(*name, "lag" | "rejected" | "rows" | "delivered_epoch");
+            Field::new(*name, if number { DataType::Int64 } else { DataType::Utf8 }, true)
+        };
+        let mut fields: Vec<Field> = names.iter().map(field).collect();
+        match statement {
+            Statement::Show(Show::Sources) => {
+                fields.push(Field::new("lag", DataType::Int64, true));
+                fields.push(Field::new("rejected", DataType::Int64, true));
+            }
+            Statement::Show(Show::Sinks) => {
+                fields.push(Field::new("delivered_epoch", DataType::Int64, true));
+                fields.push(Field::new("rows", DataType::Int64, true));
+            }
+            _ => {}
+        }
+        Ok(Some(Arc::new(Schema::new(fields))))
+    }
+
+    fn subscription_fields(
+        &self,
+        subscribe: &crate::sql::statement::Subscribe,
+    ) -> Result<Option<SchemaRef>> {
+        let catalog = self.engine.core.shared.catalog();
+        let relation = catalog.get(&subscribe.name)?;
+        let mut fields = Vec::new();
+        if subscribe.progress {
+            fields.push(Field::new("progress", DataType::Boolean, true));
+        }
+        fields.push(Field::new("epoch", DataType::Int64, true));
+        fields.push(Field::new("weight", DataType::Int64, true));
+        fields.extend(relation.schema.fields().iter().map(|f| f.as_ref().clone()));
+        Ok(Some(Arc::new(Schema::new(fields))))
+    }
+
+    fn show_kind(&self, wanted: impl Fn(RelationKind) -> bool) -> Result<Rows> {
+        let pin = self.engine.core.shared.pin();
+        let found: Vec<&Arc<Relation>> =
+            pin.catalog.relations().filter(|r| wanted(r.kind)).collect();
+        let state = |r: &Relation| {
+            let word = pin.relations.get(&r.id).map_or("", |s| state_word(s));
+            word.to_owned()
+        };
+        table(vec![
+            ("name", text(found.iter().map(|r| r.name.clone()))),
+            ("state", text(found.iter().map(|r| state(r)))),
+        ])
+    }
+
+    async fn show_sources(&self) -> Result<Rows> {
+        let catalog = self.engine.core.shared.catalog();
+        let found: Vec<Arc<Relation>> = catalog
+            .relations()
+            .filter(|r| r.connector.is_some() && r.kind != RelationKind::Sink)
+            .cloned()
+            .collect();
+        let ids: Vec<_> = found.iter().map(|r| r.id).collect();
+        let states = self.engine.core.coordinator.call(move |c| {
+            ids.iter().map(|id| c.source_state(*id).unwrap_or_default()).collect::<Vec<_>>()
+        });
+        let states = states.await?;
+        let connector =
+            |r: &Arc<Relation>| r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone());
+        let positions = states.iter().map(|s| {
+            let parts: Vec<String> = s.positions.iter().map(|(k, v)| format!("{k}:{v}")).collect();
+            parts.join(",")
+        });
+        let lag = states.iter().map(|s| {
+            (!s.lag.is_empty()).then(|| s.lag.values().sum::<u64>() as i64)
+        });
+        table(vec![
+            ("name", text(found.iter().map(|r| r.name.clone()))),
+            ("kind", text(found.iter().map(|r| r.kind.noun().to_owned()))),
+            ("connector", text(found.iter().map(connector))),
+            ("state", text(states.iter().map(|s| s.state.clone()))),
+            ("detail", Column::Text(states.iter().map(|s| s.detail.clone()).collect())),
+            ("positions", text(positions)),
+            ("lag", Column::Number(lag.collect())),
+            ("rejected", Column::Number(states.iter().map(|s| Some(s.rejected as i64)).collect())),
+        ])
+    }
+
+    async fn show_sinks(&self) -> Result<Rows> {
+        let catalog = self.engine.core.shared.catalog();
+        let found: Vec<Arc<Relation>> =
+            catalog.relations().filter(|r| r.kind == RelationKind::Sink).cloned().collect();
+        let ids: Vec<_> = found.iter().map(|r| r.id).collect();
+        let states = self.engine.core.coordinator.call(move |c| {
+            ids.iter().map(|id| c.sink_state(*id).unwrap_or_default()).collect::<Vec<_>>()
+        });
+        let states = states.await?;
+        let connector =
+            |r: &Arc<Relation>| r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone());
+        let delivered = states.iter().map(|s| Some(s.delivered.0 as i64));
+        table(vec![
+            ("name", text(found.iter().map(|r| r.name.clone()))),
+            ("connector", text(found.iter().map(connector))),
+            ("state", text(states.iter().map(|s| s.state.clone()))),
+            ("detail", Column::Text(states.iter().map(|s| s.detail.clone()).collect())),
+            ("delivered_epoch", Column::Number(delivered.collect())),
+            ("rows", Column::Number(states.iter().map(|s| Some(s.rows as i64)).collect())),
+        ])
+    }
+
+    fn show_create(&self, name: &str) -> Result<Rows> {
+        let catalog = self.engine.core.shared.catalog();
+        let relation = catalog.get(name)?;
+        table(vec![
+            ("name", text([relation.name.clone()])),
+            ("create_sql", text([format!("{};", relation.definition)])),
+        ])
+    }
+
+    fn columns_of(&self, name: &str) -> Result<Rows> {
+        let catalog = self.engine.core.shared.catalog();
+        let relation = catalog.get(name)?;
+        let fields = relation.schema.fields();
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let key = |i: usize| {
+            let watermark = relation.watermark.as_ref().is_some_and(|w| w.column == i);
+            match (relation.key.contains(&i), watermark) {
+                (true, _) => "primary key".to_owned(),
+                (_, true) => "watermark".to_owned(),
+                _ => String::new(),
+            }
+        };
+        table(vec![
+            ("column", text(fields.iter().map(|f| f.name().clone()))),
+            ("type", text(fields.iter().map(|f| type_text(f.data_type())))),
+            ("nullable", text(fields.iter().map(|f| yes_no(f.is_nullable())))),
+            ("key", text((0..fields.len()).map(key))),
+        ])
+    }
+
+    fn show_watermarks(&self) -> Result<Rows> {
+        let pin = self.engine.core.shared.pin();
+        let mut found = Vec::new();
+        for relation in pin.catalog.relations() {
+            let Some(state) = pin.relations.get(&relation.id) else { continue };
+            for (column, w) in state.watermarks() {
+                let name = relation.schema.fields().get(column).map(|f| f.name().clone());
+                found.push((relation.name.clone(), name.unwrap_or_default(), w.to_string()));
+            }
+        }
+        table(vec![
+            ("relation", text(found.iter().map(|f| f.0.clone()))),
+            ("column", text(found.iter().map(|f| f.1.clone()))),
+            ("watermark", text(found.iter().map(|f| f.2.clone()))),
+        ])
+    }
+
+    /// Rows taken from all inputs since the engine was opened.
+    pub fn rows_in(&self) -> u64 {
+        self.engine.core.shared.rows_in.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
+        Ok(Outcome::Rows(lines("query plan", self.explain_lines(explain)?)?))
+    }
+}
+
+/// A type as DDL writes it.
+fn type_text(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Decimal128(38, 10) => "numeric".into(),
+        DataType::Decimal128(p, s) => format!("numeric({p},{s})"),
+        other => pg_type_name(other).to_owned(),
+    }
+}

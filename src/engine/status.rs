@@ -1,0 +1,70 @@
+//! A summary of the engine at one moment, for status lines.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Engine;
+use crate::runtime::{RelationState, RelationStatus};
+use crate::time::{Epoch, Watermark};
+
+/// The engine at a glance.
+#[derive(Debug, Clone)]
+pub struct EngineStatus {
+    /// The published epoch.
+    pub epoch: Epoch,
+    /// Rows taken from all inputs since the start.
+    pub rows_in_total: u64,
+    /// Every relation, in order of creation.
+    pub relations: Vec<RelationStatusLine>,
+}
+
+/// One relation at a glance.
+#[derive(Debug, Clone)]
+pub struct RelationStatusLine {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// `running`, `building`, `quarantined`.
+    pub state: &'static str,
+    /// Rows that it holds.
+    pub rows_total: u64,
+    /// The least of its watermarks.
+    pub watermark: Option<Watermark>,
+    /// When an epoch last changed it.
+    pub updated_at: Option<Instant>,
+}
+
+impl Engine {
+    /// The engine at a glance.
+    pub fn status(&self) -> EngineStatus {
+        let shared = &self.core.shared;
+        let pin = shared.pin();
+        let line = |relation: &std::sync::Arc<crate::catalog::Relation>| {
+            let state = pin.relations.get(&relation.id)?;
+            let (watermark, updated_at) = state.pulse();
+            Some(RelationStatusLine {
+                name: relation.name.clone(),
+                kind: relation.kind.noun(),
+                rows_total: state.table.as_ref().map_or(0, |t| t.live_rows()),
+                state: state_word(state),
+                watermark,
+                updated_at,
+            })
+        };
+        EngineStatus {
+            epoch: pin.epoch,
+            rows_in_total: shared.rows_in.load(Ordering::Relaxed),
+            relations: pin.catalog.relations().filter_map(line).collect(),
+        }
+    }
+}
+
+/// The word for a relation's status.
+pub(super) fn state_word(state: &RelationState) -> &'static str {
+    match state.status() {
+        RelationStatus::Building => "building",
+        RelationStatus::Running => "running",
+        RelationStatus::Quarantined(..) => "quarantined",
+    }
+}

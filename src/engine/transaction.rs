@@ -1,0 +1,112 @@
+//! Transaction blocks: BEGIN pins an epoch, writes are collected and seen by the transaction's own
+//! reads, COMMIT makes all of them visible in one epoch.
+//!
+//! Isolation is snapshot isolation with first committer wins: when a table that the transaction has
+//! read in order to write has changed since its snapshot, COMMIT fails with 40001.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::outcome::{Notice, Outcome};
+use super::session::Session;
+use crate::catalog::RelationId;
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::error::{Error, Result, sqlstate};
+use crate::runtime::Pin;
+
+/// An open transaction block.
+pub(crate) struct Transaction {
+    /// What it reads.
+    pub(super) pin: Arc<Pin>,
+    /// Its own writes, by table, in order.
+    pub(super) writes: BTreeMap<RelationId, Vec<DeltaBatch>>,
+    /// Tables that it has read in order to write.
+    pub(super) read: BTreeSet<RelationId>,
+    /// When it began: what `now()` is in it.
+    pub(super) began: DateTime<Utc>,
+}
+
+impl Session {
+    pub(super) fn begin(&mut self) -> Result<Outcome> {
+        if self.transaction.is_some() {
+            self.notices.push(Notice {
+                severity: "WARNING",
+                sqlstate: sqlstate::ACTIVE_SQL_TRANSACTION,
+                message: "there is already a transaction in progress".into(),
+                hint: None,
+            });
+            return Ok(self.done("BEGIN"));
+        }
+        self.transaction = Some(Transaction {
+            pin: Arc::new(self.engine.core.shared.pin()),
+            writes: BTreeMap::new(),
+            read: BTreeSet::new(),
+            began: Utc::now(),
+        });
+        Ok(self.done("BEGIN"))
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<Outcome> {
+        if self.end_transaction().0.is_none() {
+            self.warn_no_transaction();
+        }
+        Ok(self.done("ROLLBACK"))
+    }
+
+    fn warn_no_transaction(&mut self) {
+        self.notices.push(Notice {
+            severity: "WARNING",
+            sqlstate: sqlstate::NO_ACTIVE_SQL_TRANSACTION,
+            message: "there is no transaction in progress".into(),
+            hint: None,
+        });
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<Outcome> {
+        let (transaction, failed) = self.end_transaction();
+        let Some(transaction) = transaction else {
+            self.warn_no_transaction();
+            return Ok(self.done("COMMIT"));
+        };
+        if failed {
+            return Ok(self.done("ROLLBACK"));
+        }
+        self.commit_writes(transaction).await?;
+        Ok(self.done("COMMIT"))
+    }
+
+    async fn commit_writes(&self, transaction: Transaction) -> Result<()> {
+        let mut writes = Vec::new();
+        for (id, deltas) in &transaction.writes {
+            if let Some(all) = concat(deltas)? {
+                let all = consolidate(&all, Order::Input)?;
+                if !all.is_empty() {
+                    writes.push((*id, all));
+                }
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        // In order of their ids, so that two transactions never wait for each other.
+        let shared = &self.engine.core.shared;
+        let mut tickets = Vec::new();
+        for id in &transaction.read {
+            tickets.push(shared.ticket(*id).lock_owned().await);
+        }
+        let relations = shared.relations();
+        for id in &transaction.read {
+            let changed = relations.get(id).map(|r| r.last_change());
+            if changed.is_none_or(|epoch| epoch > transaction.pin.epoch) {
+                return Err(Error::user(
+                    sqlstate::SERIALIZATION_FAILURE,
+                    "could not serialize access due to concurrent update",
+                )
+                .with_hint("Run the transaction again."));
+            }
+        }
+        self.engine.core.coordinator.commit(writes).await.map(drop)
+    }
+}

@@ -1,0 +1,320 @@
+//! Casts with PostgreSQL's meaning and wording, as one array function and one scalar function.
+//!
+//! Text comes from `delta::text` and goes through [`parse_column`]; floats round half to even and
+//! decimals half away from zero on their way to integers; what does not fit is 22003. Arrow's cast
+//! truncates there, and its texts of timestamps and floats are not PostgreSQL's.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray, StringArray, StringBuilder,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type,
+};
+use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::arith::out_of_range;
+use super::errors::to_datafusion;
+use super::numeric::{digits_of, rescale};
+use super::parse::{decimal, parse_column};
+use crate::delta::text::{pg_type_name, write_value};
+use crate::error::{Error, Result, sqlstate};
+
+/// Where a cast comes from, which decides what is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coercion {
+    /// `CAST(x AS t)`, `x::t`.
+    Explicit,
+    /// INSERT and UPDATE into a column.
+    Assignment,
+}
+
+/// Whether PostgreSQL casts between two types in a context. Equal types always pass.
+pub fn can_cast(from: &DataType, to: &DataType, coercion: Coercion) -> bool {
+    use DataType::{Binary, Boolean, Date32, Int32, Interval, Null, Time64, Timestamp, Utf8};
+    let text = |t: &DataType| matches!(t, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let explicit = coercion == Coercion::Explicit;
+    match (from, to) {
+        (Null, _) => true,
+        (f, t) if f == t => true,
+        (f, t) if text(f) => explicit || text(t),
+        (DataType::List(_) | DataType::Struct(_), t) => text(t),
+        (_, t) if text(t) => true,
+        (f, t) if f.is_numeric() && t.is_numeric() => true,
+        (Int32 | DataType::Int64, Boolean) | (Boolean, Int32) => explicit,
+        (Timestamp(..), Timestamp(..) | Date32 | Time64(_)) | (Date32, Timestamp(..)) => true,
+        (Interval(_), Interval(_)) | (Time64(_), Time64(_) | Interval(_)) => true,
+        (DataType::Duration(_), Interval(_)) | (Interval(_), Time64(_)) => true,
+        (DataType::BinaryView | DataType::LargeBinary, Binary) => true,
+        (DataType::Date64, Date32 | Timestamp(..)) => true,
+        _ => false,
+    }
+}
+
+/// Casts an array. Types that PostgreSQL does not cast between are 42846.
+pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let from = array.data_type();
+    if from == to {
+        return Ok(Arc::clone(array));
+    }
+    if !can_cast(from, to, Coercion::Explicit) {
+        return Err(cannot_cast(from, to));
+    }
+    match (from, to) {
+        (DataType::Utf8, _) => parse_column(array.as_string(), to),
+        (DataType::Utf8View | DataType::LargeUtf8, _) => {
+            parse_column(arrow_cast(array, &DataType::Utf8)?.as_string(), to)
+        }
+        (_, DataType::Utf8) => Ok(Arc::new(to_text(array))),
+        (_, DataType::Int16) => to_integer::<Int16Type>(array, to),
+        (_, DataType::Int32) => to_integer::<Int32Type>(array, to),
+        (_, DataType::Int64) => to_integer::<Int64Type>(array, to),
+        (_, DataType::Decimal128(p, s)) => to_decimal(array, *p, *s),
+        (DataType::Float64, DataType::Float32) => {
+            let out = arrow_cast(array, to)?;
+            let (wide, narrow) = (array.as_primitive::<Float64Type>(), float4(&out));
+            let lost = (0..out.len()).any(|i| {
+                out.is_valid(i) && wide.value(i).is_finite() && !narrow.value(i).is_finite()
+            });
+            match lost {
+                true => Err(out_of_range(to)),
+                false => Ok(out),
+            }
+        }
+        _ => arrow_cast(array, to),
+    }
+}
+
+fn float4(array: &ArrayRef) -> &arrow::array::Float32Array {
+    array.as_primitive::<arrow::datatypes::Float32Type>()
+}
+
+/// `cannot cast type x to y`.
+pub(crate) fn cannot_cast(from: &DataType, to: &DataType) -> Error {
+    Error::user(
+        "42846",
+        format!("cannot cast type {} to {}", pg_type_name(from), pg_type_name(to)),
+    )
+}
+
+fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(cast_with_options(array, to, &options)?)
+}
+
+/// The text of a cast: as printed, but booleans in full.
+fn to_text(array: &ArrayRef) -> StringArray {
+    let mut out = StringBuilder::with_capacity(array.len(), array.len() * 8);
+    let mut text = String::new();
+    for row in 0..array.len() {
+        if array.is_null(row) || array.data_type() == &DataType::Null {
+            out.append_null();
+            continue;
+        }
+        text.clear();
+        match array.as_boolean_opt() {
+            Some(b) => text.push_str(if b.value(row) { "true" } else { "false" }),
+            None => write_value(array, row, &mut text),
+        }
+        out.append_value(&text);
+    }
+    out.finish()
+}
+
+fn to_integer<T>(array: &ArrayRef, to: &DataType) -> Result<ArrayRef>
+where
+    T: ArrowPrimitiveType,
+    T::Native: TryFrom<i64> + TryFrom<i128>,
+{
+    let convert = |v: i128| T::Native::try_from(v).map_err(|_| out_of_range(to));
+    match array.data_type() {
+        DataType::Decimal128(_, scale) => {
+            let values = array.as_primitive::<Decimal128Type>();
+            unary::<Decimal128Type, T>(values, |v| convert(rescale(v, *scale, 38, 0)?))
+        }
+        DataType::Float32 | DataType::Float64 => {
+            let wide = arrow_cast(array, &DataType::Float64)?;
+            unary::<Float64Type, T>(wide.as_primitive(), |v| {
+                let rounded = v.round_ties_even();
+                // The range of i64 as floats: the upper end is not an i64 any more.
+                let fits = rounded >= -9_223_372_036_854_775_808.0
+                    && rounded < 9_223_372_036_854_775_808.0;
+                match fits {
+                    true => convert(i128::from(rounded as i64)),
+                    false => Err(out_of_range(to)),
+                }
+            })
+        }
+        from if from.is_integer() => {
+            let wide = match from {
+                DataType::UInt64 => {
+                    let values = array.as_primitive::<arrow::datatypes::UInt64Type>();
+                    return unary::<arrow::datatypes::UInt64Type, T>(values, |v| {
+                        convert(i128::from(v))
+                    });
+                }
+                _ => arrow_cast(array, &DataType::Int64)?,
+            };
+            unary::<Int64Type, T>(wide.as_primitive(), |v| convert(i128::from(v)))
+        }
+        _ => arrow_cast(array, to),
+    }
+}
+
+fn unary<F: ArrowPrimitiveType, T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<F>,
+    convert: impl Fn(F::Native) -> Result<T::Native>,
+) -> Result<ArrayRef> {
+    Ok(Arc::new(array.try_unary::<_, T, Error>(convert)?))
+}
+
+fn to_decimal(array: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
+    let out: Decimal128Array = match array.data_type() {
+        DataType::Decimal128(_, from) => array
+            .as_primitive::<Decimal128Type>()
+            .try_unary::<_, Decimal128Type, Error>(|v| rescale(v, *from, precision, scale))?,
+        t if t.is_integer() => {
+            let wide = arrow_cast(array, &DataType::Decimal128(20, 0))?;
+            wide.as_primitive::<Decimal128Type>()
+                .try_unary::<_, Decimal128Type, Error>(|v| rescale(v, 0, precision, scale))?
+        }
+        DataType::Float32 => {
+            let values = float4(array);
+            values.try_unary::<_, Decimal128Type, Error>(|v| {
+                float_to_decimal(f64::from(v), 5, precision, scale)
+            })?
+        }
+        DataType::Float64 => {
+            let values = array.as_primitive::<Float64Type>();
+            values.try_unary::<_, Decimal128Type, Error>(|v| {
+                float_to_decimal(v, 14, precision, scale)
+            })?
+        }
+        _ => return arrow_cast(array, &DataType::Decimal128(precision, scale)),
+    };
+    Ok(Arc::new(out.with_precision_and_scale(precision, scale)?))
+}
+
+/// PostgreSQL takes 6 digits of a real and 15 of a double.
+fn float_to_decimal(v: f64, digits_behind_first: usize, precision: u8, scale: i8) -> Result<i128> {
+    if !v.is_finite() {
+        return Err(Error::unsupported("numeric has neither NaN nor infinity"));
+    }
+    let mut text = String::new();
+    let written = write!(text, "{v:.digits_behind_first$e}");
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    decimal(&text, precision, scale)
+}
+
+/// The scalar function of a cast to one type.
+pub fn cast_udf(to: &DataType, coercion: Coercion) -> ScalarUDF {
+    ScalarUDF::new_from_impl(Cast {
+        to: to.clone(),
+        coercion,
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+}
+
+/// Casts an expression whose type is known. A cast that arrow does in the same way stays a plain
+/// cast, which the optimiser sees through; 42804 or 42846 where PostgreSQL does not cast.
+pub fn cast_expr(expr: Expr, from: &DataType, to: &DataType, coercion: Coercion) -> Result<Expr> {
+    if from == to {
+        return Ok(expr);
+    }
+    if !can_cast(from, to, coercion) && !matches!(expr, Expr::Literal(..) if is_text(from)) {
+        return Err(cannot_cast(from, to));
+    }
+    Ok(match is_plain(from, to) {
+        true => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(expr), to.clone())),
+        false => cast_udf(to, coercion).call(vec![expr]),
+    })
+}
+
+fn is_text(t: &DataType) -> bool {
+    matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Casts that can not fail and that arrow does as PostgreSQL does.
+fn is_plain(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Date32, Int16, Int32, Int64, Null, Timestamp};
+    match (from, to) {
+        (Null, _) => true,
+        (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (Int16 | Int32 | Int64, DataType::Float64 | DataType::Float32) => true,
+        (DataType::Float32, DataType::Float64) => true,
+        (DataType::Decimal128(..), DataType::Float64) => true,
+        (Int16 | Int32 | Int64, DataType::Decimal128(p, s)) => digits_of(from)
+            .is_some_and(|(digits, _)| i16::from(*p) - i16::from(*s) >= i16::from(digits)),
+        (Timestamp(..), Timestamp(..)) | (Date32, Timestamp(..)) => true,
+        (DataType::Utf8View | DataType::LargeUtf8, DataType::Utf8) => true,
+        (DataType::BinaryView | DataType::LargeBinary, DataType::Binary) => true,
+        _ => false,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Cast {
+    to: DataType,
+    coercion: Coercion,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Cast {
+    fn name(&self) -> &str {
+        "pg_cast"
+    }
+
+    fn display_name(&self, args: &[Expr]) -> DfResult<String> {
+        let operand = args.first().map(ToString::to_string).unwrap_or_default();
+        Ok(format!("CAST({operand} AS {})", crate::delta::text::pg_type_declared(&self.to)))
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        match args.first() {
+            // As the plain cast names itself: after its operand, whatever the type.
+            Some(operand) => Ok(operand.schema_name().to_string()),
+            None => plan_err!("a cast has one operand"),
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(self.to.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        match args.args.as_slice() {
+            [ColumnarValue::Array(array)] => {
+                cast_array(array, &self.to).map(ColumnarValue::Array).map_err(to_datafusion)
+            }
+            [ColumnarValue::Scalar(scalar)] => {
+                let array = scalar.to_array_of_size(1)?;
+                let out = cast_array(&array, &self.to).map_err(to_datafusion)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?))
+            }
+            _ => plan_err!("a cast has one operand"),
+        }
+    }
+}
+
+/// 42804 of an assignment.
+pub(crate) fn assignment_error(column: &str, to: &DataType, from: &DataType) -> Error {
+    Error::user(
+        sqlstate::DATATYPE_MISMATCH,
+        format!(
+            "column \"{column}\" is of type {} but expression is of type {}",
+            pg_type_name(to),
+            pg_type_name(from)
+        ),
+    )
+    .with_hint("You will need to rewrite or cast the expression.")
+}

@@ -1,0 +1,70 @@
+//! Errors across the border to DataFusion: ours travel through it unchanged, and what fails inside
+//! it while rows are evaluated becomes ours.
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+use crate::error::{Error, sqlstate};
+
+/// Wraps an error of ours so that [`from_datafusion`] finds it again.
+pub(crate) fn to_datafusion(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// The error behind a failed evaluation or execution.
+pub fn from_datafusion(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::ArrowError(e, _) => from_arrow(*e),
+        DataFusionError::External(e) => match e.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(other) => match other.downcast::<DataFusionError>() {
+                Ok(inner) => from_datafusion(*inner),
+                Err(other) => match other.downcast::<ArrowError>() {
+                    Ok(arrow) => from_arrow(*arrow),
+                    Err(other) => Error::user(sqlstate::DATA_EXCEPTION, other.to_string()),
+                },
+            },
+        },
+        DataFusionError::Context(_, inner) => from_datafusion(*inner),
+        DataFusionError::Diagnostic(_, inner) => from_datafusion(*inner),
+        DataFusionError::Shared(inner) => match std::sync::Arc::try_unwrap(inner) {
+            Ok(inner) => from_datafusion(inner),
+            Err(shared) => from_shared(&shared),
+        },
+        DataFusionError::Collection(mut all) if !all.is_empty() => {
+            from_datafusion(all.swap_remove(0))
+        }
+        DataFusionError::NotImplemented(m) => Error::unsupported(first_line(&m)),
+        DataFusionError::Execution(m) => Error::user(sqlstate::DATA_EXCEPTION, first_line(&m)),
+        DataFusionError::ResourcesExhausted(m) => {
+            Error::user(sqlstate::OUT_OF_MEMORY, first_line(&m))
+        }
+        other => Error::internal(first_line(&other.strip_backtrace())),
+    }
+}
+
+/// An error that others hold too: looked at, not taken.
+fn from_shared(error: &DataFusionError) -> Error {
+    match error.find_root() {
+        DataFusionError::External(e) => match e.downcast_ref::<Error>() {
+            Some(own) => own.clone(),
+            None => Error::user(sqlstate::DATA_EXCEPTION, first_line(&e.to_string())),
+        },
+        other => Error::user(sqlstate::DATA_EXCEPTION, first_line(&other.strip_backtrace())),
+    }
+}
+
+fn from_arrow(error: ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(e) => match e.downcast::<DataFusionError>() {
+            Ok(inner) => from_datafusion(*inner),
+            Err(e) => Error::from(ArrowError::ExternalError(e)),
+        },
+        other => Error::from(other),
+    }
+}
+
+/// Messages of libraries can carry dumps; the first line says what it is about.
+pub(crate) fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
+}

@@ -1,0 +1,31 @@
+//! Expressions over deltas: DataFusion's `PhysicalExpr` compiled once, evaluated per batch, and the
+//! one place that decides what a row error does. Also the scalar and aggregate functions that carry
+//! PostgreSQL's arithmetic, casts and result types, shared by views and ad-hoc reads.
+//!
+//! A row whose expression fails is left out and reported as a [`RowError`]; its neighbours go on.
+//! Nothing here reads a clock.
+
+mod aggregates;
+mod arith;
+mod cast;
+mod errors;
+mod eval;
+mod numeric;
+mod parse;
+mod temporal;
+mod tumble;
+
+pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
+pub(crate) use arith::typing as arith_typing;
+pub use arith::{ArithOp, arith, negate};
+pub(crate) use cast::assignment_error;
+pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
+pub use errors::from_datafusion;
+pub(crate) use errors::{first_line, to_datafusion};
+pub(crate) use eval::guard_condition;
+pub use eval::{Predicate, Projection, RowError, compile};
+pub use parse::parse_value;
+pub use temporal::interval_us;
+pub use tumble::{
+    TUMBLE_END, TUMBLE_START, TUMBLE_TIME, WindowEdge, as_tumble, tumble_expr, window_error,
+};

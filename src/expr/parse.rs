@@ -1,0 +1,488 @@
+//! Text to values, with PostgreSQL's input syntax and wording: what casts from text, parameters in
+//! text form and `COPY` share. `delta::text` is the way back.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray,
+    StringArray,
+};
+use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit as ParsedUnit};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
+};
+use datafusion::common::ScalarValue;
+
+use super::errors::from_datafusion;
+use super::numeric;
+use crate::delta::text::pg_type_name;
+use crate::error::{Error, Result, sqlstate};
+
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND_US;
+
+/// One value from its text.
+pub fn parse_value(text: &str, data_type: &DataType) -> Result<ScalarValue> {
+    let array = parse_column(&StringArray::from(vec![text]), data_type)?;
+    ScalarValue::try_from_array(&array, 0).map_err(from_datafusion)
+}
+
+/// A column of values from their texts; NULL stays NULL.
+pub(crate) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
+    match data_type {
+        DataType::Utf8 => Ok(Arc::new(texts.clone())),
+        DataType::Boolean => {
+            let mut out = BooleanBuilder::with_capacity(texts.len());
+            for text in texts {
+                out.append_option(text.map(boolean).transpose()?);
+            }
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::Binary => {
+            let mut out = BinaryBuilder::new();
+            for text in texts {
+                out.append_option(text.map(bytea).transpose()?);
+            }
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::Int16 => primitive::<Int16Type>(texts, |t| integer(t, data_type)),
+        DataType::Int32 => primitive::<Int32Type>(texts, |t| integer(t, data_type)),
+        DataType::Int64 => primitive::<Int64Type>(texts, |t| integer(t, data_type)),
+        DataType::Float32 => primitive::<Float32Type>(texts, |t| {
+            let v: f32 = float(t, data_type)?;
+            check_float(t, f64::from(v), data_type)?;
+            Ok(v)
+        }),
+        DataType::Float64 => primitive::<Float64Type>(texts, |t| {
+            let v: f64 = float(t, data_type)?;
+            check_float(t, v, data_type)?;
+            Ok(v)
+        }),
+        DataType::Decimal128(p, s) => {
+            let array: PrimitiveArray<Decimal128Type> =
+                texts.iter().map(|t| t.map(|t| decimal(t, *p, *s)).transpose()).collect::<Result<_>>()?;
+            Ok(Arc::new(array.with_precision_and_scale(*p, *s)?))
+        }
+        _ => parse_temporal(texts, data_type),
+    }
+}
+
+fn parse_temporal(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
+    match data_type {
+        DataType::Date32 => primitive::<Date32Type>(texts, |t| {
+            let parsed = timestamp(t, data_type)?;
+            i32::try_from(parsed.local_us.div_euclid(DAY_US)).map_err(|_| out_of_range(t))
+        }),
+        DataType::Time64(TimeUnit::Microsecond) => primitive::<Time64MicrosecondType>(texts, |t| {
+            let mut scan = Scan::new(t);
+            scan.time().filter(|_| scan.is_done()).ok_or_else(|| invalid_datetime(t, data_type))
+        }),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let zoned = zone.is_some();
+            let array: PrimitiveArray<TimestampMicrosecondType> = texts
+                .iter()
+                .map(|t| t.map(|t| timestamp_us(t, zoned, data_type)).transpose())
+                .collect::<Result<_>>()?;
+            Ok(Arc::new(array.with_timezone_opt(zone.clone())))
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            primitive::<IntervalMonthDayNanoType>(texts, interval)
+        }
+        other => Err(Error::unsupported(format!(
+            "text can not be read as {}",
+            pg_type_name(other)
+        ))),
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    texts: &StringArray,
+    parse: impl Fn(&str) -> Result<T::Native>,
+) -> Result<ArrayRef> {
+    let array: PrimitiveArray<T> =
+        texts.iter().map(|t| t.map(&parse).transpose()).collect::<Result<_>>()?;
+    Ok(Arc::new(array))
+}
+
+fn invalid(text: &str, data_type: &DataType) -> Error {
+    Error::user(
+        sqlstate::INVALID_TEXT_REPRESENTATION,
+        format!("invalid input syntax for type {}: \"{text}\"", pg_type_name(data_type)),
+    )
+}
+
+fn invalid_datetime(text: &str, data_type: &DataType) -> Error {
+    let name = match data_type {
+        DataType::Timestamp(_, None) => "timestamp",
+        DataType::Time64(_) => "time",
+        other => pg_type_name(other),
+    };
+    Error::user(
+        sqlstate::INVALID_DATETIME_FORMAT,
+        format!("invalid input syntax for type {name}: \"{text}\""),
+    )
+}
+
+fn out_of_range(text: &str) -> Error {
+    Error::user(
+        sqlstate::DATETIME_FIELD_OVERFLOW,
+        format!("date/time field value out of range: \"{text}\""),
+    )
+}
+
+fn boolean(text: &str) -> Result<bool> {
+    let folded = text.trim().to_ascii_lowercase();
+    let prefix = |word: &str| !folded.is_empty() && word.starts_with(&folded);
+    match folded.as_str() {
+        "on" | "1" => Ok(true),
+        "of" | "off" | "0" => Ok(false),
+        _ if prefix("true") || prefix("yes") => Ok(true),
+        _ if prefix("false") || prefix("no") => Ok(false),
+        _ => Err(invalid(text, &DataType::Boolean)),
+    }
+}
+
+fn integer<N: std::str::FromStr<Err = std::num::ParseIntError>>(
+    text: &str,
+    data_type: &DataType,
+) -> Result<N> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.trim().parse::<N>().map_err(|e| match e.kind() {
+        PosOverflow | NegOverflow => Error::user(
+            sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("value \"{text}\" is out of range for type {}", pg_type_name(data_type)),
+        ),
+        _ => invalid(text, data_type),
+    })
+}
+
+fn float<F: std::str::FromStr>(text: &str, data_type: &DataType) -> Result<F> {
+    text.trim().parse::<F>().map_err(|_| invalid(text, data_type))
+}
+
+/// Rust reads `1e400` as infinity; only a written infinity is one.
+fn check_float(text: &str, value: f64, data_type: &DataType) -> Result<()> {
+    match value.is_infinite() && !text.to_ascii_lowercase().contains("inf") {
+        false => Ok(()),
+        true => Err(Error::user(
+            sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("\"{text}\" is out of range for type {}", pg_type_name(data_type)),
+        )),
+    }
+}
+
+/// Reads `-12.34e5` as a decimal of a precision and scale, rounded half away from zero.
+pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
+    let error = || invalid(text, &DataType::Decimal128(precision, scale));
+    let trimmed = text.trim();
+    if ["nan", "inf", "infinity", "-inf", "-infinity", "+inf", "+infinity"]
+        .contains(&trimmed.to_ascii_lowercase().as_str())
+    {
+        return Err(Error::unsupported(format!("numeric value \"{trimmed}\" is not supported")));
+    }
+    let (mantissa, exponent) = match trimmed.split_once(['e', 'E']) {
+        Some((m, e)) => (m, e.parse::<i32>().map_err(|_| error())?),
+        None => (trimmed, 0),
+    };
+    let (negative, digits) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+    if all.is_empty() || !all.iter().all(u8::is_ascii_digit) {
+        return Err(error());
+    }
+    // The number is 0.d1d2d3.. * 10^point; digits behind the scale only decide the rounding.
+    let point = i64::try_from(whole.len()).unwrap_or(i64::MAX) + i64::from(exponent);
+    let keep = point + i64::from(scale);
+    let digit = |i: i64| usize::try_from(i).ok().and_then(|i| all.get(i)).map_or(0, |d| d - b'0');
+    let mut value = 0i128;
+    let first = all.iter().position(|d| *d != b'0').unwrap_or(all.len());
+    let first = i64::try_from(first).unwrap_or(0);
+    if first < i64::try_from(all.len()).unwrap_or(0) && keep - first > 38 {
+        return Err(numeric::overflow());
+    }
+    for i in first.min(keep)..keep {
+        value = value * 10 + i128::from(digit(i));
+    }
+    if keep >= 0 && digit(keep) >= 5 {
+        value += 1;
+    }
+    numeric::rescale(if negative { -value } else { value }, scale, precision, scale)
+}
+
+fn bytea(text: &str) -> Result<Vec<u8>> {
+    let error = |m: &str| Error::user(sqlstate::INVALID_TEXT_REPRESENTATION, m.to_string());
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        if digits.len() % 2 != 0 {
+            return Err(error("invalid hexadecimal data: odd number of digits"));
+        }
+        let nibble = |b: u8| char::from(b).to_digit(16);
+        return digits
+            .chunks_exact(2)
+            .map(|pair| match (nibble(pair[0]), nibble(pair[1])) {
+                (Some(h), Some(l)) => Ok((h * 16 + l) as u8),
+                _ => Err(error("invalid hexadecimal digit in bytea")),
+            })
+            .collect();
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'\\' {
+            out.push(b);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'\\') => out.push(b'\\'),
+            Some(d @ b'0'..=b'3') => {
+                let octal = |b: Option<u8>| b.filter(|b| (b'0'..=b'7').contains(b)).map(|b| b - b'0');
+                match (octal(bytes.next()), octal(bytes.next())) {
+                    (Some(m), Some(l)) => out.push((d - b'0') * 64 + m * 8 + l),
+                    _ => return Err(error("invalid input syntax for type bytea")),
+                }
+            }
+            _ => return Err(error("invalid input syntax for type bytea")),
+        }
+    }
+    Ok(out)
+}
+
+fn interval(text: &str) -> Result<IntervalMonthDayNano> {
+    let config = IntervalParseConfig::new(ParsedUnit::Second);
+    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config(
+        text.trim(),
+        config,
+    );
+    let error = || {
+        Error::user(
+            sqlstate::INVALID_DATETIME_FORMAT,
+            format!("invalid input syntax for type interval: \"{text}\""),
+        )
+    };
+    match parsed {
+        Ok(_) if text.trim().is_empty() => Err(error()),
+        Ok(v) => Ok(v),
+        Err(_) => Err(error()),
+    }
+}
+
+/// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
+fn timestamp_us(text: &str, zoned: bool, data_type: &DataType) -> Result<i64> {
+    let parsed = timestamp(text, data_type)?;
+    match zoned {
+        false => Ok(parsed.local_us),
+        true => parsed
+            .local_us
+            .checked_sub(parsed.offset_s.unwrap_or(0) * SECOND_US)
+            .ok_or_else(|| out_of_range(text)),
+    }
+}
+
+struct Timestamp {
+    local_us: i64,
+    offset_s: Option<i64>,
+}
+
+/// `2024-01-31[ T]12:34:56.789[Z|+02:00]`, or the day alone.
+fn timestamp(text: &str, data_type: &DataType) -> Result<Timestamp> {
+    let mut scan = Scan::new(text);
+    let day = scan.day(text)?.ok_or_else(|| invalid_datetime(text, data_type))?;
+    let mut us = 0;
+    let mut offset_s = None;
+    if !scan.is_done() {
+        if !scan.accept(b'T') && !scan.accept(b't') {
+            scan.spaces();
+        }
+        us = scan.time().ok_or_else(|| invalid_datetime(text, data_type))?;
+        offset_s = scan.zone();
+    }
+    if !scan.is_done() {
+        return Err(invalid_datetime(text, data_type));
+    }
+    let local_us = day
+        .checked_mul(DAY_US)
+        .and_then(|d| d.checked_add(us))
+        .ok_or_else(|| out_of_range(text))?;
+    Ok(Timestamp { local_us, offset_s })
+}
+
+/// Reads numbers and marks from the front of a text.
+struct Scan<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Scan<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { rest: text.trim().as_bytes() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn accept(&mut self, byte: u8) -> bool {
+        let found = self.rest.first() == Some(&byte);
+        if found {
+            self.rest = &self.rest[1..];
+        }
+        found
+    }
+
+    fn spaces(&mut self) {
+        while self.accept(b' ') {}
+    }
+
+    /// Up to `most` digits, at least one, and how many they are.
+    fn digits(&mut self, most: usize) -> Option<(i64, usize)> {
+        let count = self.rest.iter().take(most).take_while(|b| b.is_ascii_digit()).count();
+        if count == 0 {
+            return None;
+        }
+        let value = self.rest[..count].iter().fold(0, |v, b| v * 10 + i64::from(b - b'0'));
+        self.rest = &self.rest[count..];
+        Some((value, count))
+    }
+
+    fn number(&mut self, most: usize) -> Option<i64> {
+        self.digits(most).map(|(v, _)| v)
+    }
+
+    /// A day since 1970; an error for a month or day that does not exist.
+    fn day(&mut self, text: &str) -> Result<Option<i64>> {
+        let Some(year) = self.number(6) else { return Ok(None) };
+        if !self.accept(b'-') {
+            return Ok(None);
+        }
+        let Some(month) = self.number(2) else { return Ok(None) };
+        if !self.accept(b'-') {
+            return Ok(None);
+        }
+        let Some(day) = self.number(2) else { return Ok(None) };
+        let date = chrono::NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32);
+        match date.filter(|_| year > 0) {
+            Some(date) => {
+                let epoch = chrono::NaiveDate::default();
+                Ok(Some(date.signed_duration_since(epoch).num_days()))
+            }
+            None => Err(out_of_range(text)),
+        }
+    }
+
+    /// Microseconds since midnight.
+    fn time(&mut self) -> Option<i64> {
+        let hours = self.number(2)?;
+        if !self.accept(b':') {
+            return None;
+        }
+        let minutes = self.number(2)?;
+        let mut us = 0;
+        if self.accept(b':') {
+            us = self.number(2).filter(|s| *s <= 60)? * SECOND_US;
+            if self.accept(b'.') {
+                let (fraction, count) = self.digits(6)?;
+                us += fraction * 10i64.pow(6 - count as u32);
+                // The seventh digit decides the rounding.
+                if self.rest.first().is_some_and(|b| (b'5'..=b'9').contains(b)) {
+                    us += 1;
+                }
+                let more = self.rest.iter().take_while(|b| b.is_ascii_digit()).count();
+                self.rest = &self.rest[more..];
+            }
+        }
+        let total = (hours * 60 + minutes) * 60 * SECOND_US + us;
+        (minutes < 60 && total <= DAY_US).then_some(total)
+    }
+
+    /// Seconds east of UTC: `Z`, `UTC`, `GMT`, `+hh`, `+hhmm`, `+hh:mm`.
+    fn zone(&mut self) -> Option<i64> {
+        self.spaces();
+        for name in [&b"UTC"[..], b"utc", b"GMT", b"gmt", b"Z", b"z"] {
+            if let Some(rest) = self.rest.strip_prefix(name) {
+                self.rest = rest;
+                return Some(0);
+            }
+        }
+        let sign = match self.rest.first()? {
+            b'+' => 1,
+            b'-' => -1,
+            _ => return None,
+        };
+        self.rest = &self.rest[1..];
+        let hours = self.number(2)?;
+        let minutes = match self.accept(b':') || !self.is_done() {
+            true => self.number(2)?,
+            false => 0,
+        };
+        Some(sign * (hours * 3_600 + minutes * 60))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::text::{UTC, display_value};
+
+    fn round_trip(text: &str, data_type: &DataType) -> String {
+        let array = parse_column(&StringArray::from(vec![text]), data_type).expect(text);
+        display_value(&array, 0).expect("not NULL")
+    }
+
+    #[test]
+    fn values_read_as_postgresql_reads_them() {
+        let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let timestamptz = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
+        let numeric = DataType::Decimal128(38, 10);
+        for (text, data_type, expected) in [
+            (" 42 ", DataType::Int32, "42"),
+            ("yes", DataType::Boolean, "t"),
+            ("f", DataType::Boolean, "f"),
+            ("1e3", DataType::Float64, "1000"),
+            ("-Infinity", DataType::Float64, "-Infinity"),
+            ("12.50", numeric.clone(), "12.5"),
+            ("1.5e2", numeric.clone(), "150"),
+            ("0.00000000005", numeric.clone(), "0.0000000001"),
+            ("-7.125", DataType::Decimal128(10, 2), "-7.13"),
+            ("\\x00Ff", DataType::Binary, "\\x00ff"),
+            ("2024-02-29", DataType::Date32, "2024-02-29"),
+            ("12:34:56.7", DataType::Time64(TimeUnit::Microsecond), "12:34:56.7"),
+            ("2024-01-01", timestamp.clone(), "2024-01-01 00:00:00"),
+            ("2024-01-01T10:00:00.1234567", timestamp.clone(), "2024-01-01 10:00:00.123457"),
+            ("2024-01-01 10:00:00+02", timestamp.clone(), "2024-01-01 10:00:00"),
+            ("2024-01-01 10:00:00+02:30", timestamptz.clone(), "2024-01-01 07:30:00+00"),
+            ("2024-01-01T10:00:00Z", timestamptz, "2024-01-01 10:00:00+00"),
+            (
+                "1 mon 2 days 03:04:05.5",
+                DataType::Interval(IntervalUnit::MonthDayNano),
+                "1 mon 2 days 03:04:05.5",
+            ),
+            ("5 seconds", DataType::Interval(IntervalUnit::MonthDayNano), "00:00:05"),
+        ] {
+            assert_eq!(round_trip(text, &data_type), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_have_postgresqls_words() {
+        for (text, data_type, sqlstate, message) in [
+            ("x", DataType::Int32, "22P02", "invalid input syntax for type integer: \"x\""),
+            (
+                "99999999999",
+                DataType::Int32,
+                "22003",
+                "value \"99999999999\" is out of range for type integer",
+            ),
+            ("maybe", DataType::Boolean, "22P02", "invalid input syntax for type boolean: \"maybe\""),
+            ("2024-02-30", DataType::Date32, "22008", "date/time field value out of range: \"2024-02-30\""),
+            ("soon", DataType::Date32, "22007", "invalid input syntax for type date: \"soon\""),
+            ("123.4", DataType::Decimal128(4, 2), "22003", "numeric field overflow"),
+        ] {
+            let e = parse_value(text, &data_type).expect_err(text);
+            assert_eq!((e.sqlstate(), e.message()), (sqlstate, message));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Arithmetic of dates, times, timestamps and intervals, as PostgreSQL has it.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int32Array, IntervalMonthDayNanoArray,
+    Time64MicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::compute::kernels::numeric as kernels;
+use arrow::datatypes::{
+    DataType, Date32Type, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+};
+
+use super::arith::{ArithOp, Typing, Value, run};
+use super::numeric::division_by_zero;
+use crate::error::{Error, Result, sqlstate};
+
+const DAY_US: i64 = 86_400_000_000;
+const DAY_NS: i64 = DAY_US * 1_000;
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+const TIME: DataType = DataType::Time64(TimeUnit::Microsecond);
+
+/// The types of an operation; `None` where PostgreSQL has no such operator.
+pub(crate) fn typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<Typing> {
+    use ArithOp::{Add, Div, Mul, Sub};
+    use DataType::{Date32, Interval, Time64, Timestamp};
+    let make = |left: DataType, right: DataType, result: DataType| Some(Typing { left, right, result });
+    let us = |t: &DataType| match t {
+        Timestamp(_, zone) => Timestamp(TimeUnit::Microsecond, zone.clone()),
+        other => other.clone(),
+    };
+    match (op, left, right) {
+        (Add | Sub, Timestamp(..), Interval(_)) => make(us(left), INTERVAL, us(left)),
+        (Add, Interval(_), Timestamp(..)) => make(INTERVAL, us(right), us(right)),
+        (Sub, Timestamp(_, lz), Timestamp(_, rz)) => {
+            let t = if lz.is_some() { us(left) } else { us(right) };
+            match lz.is_some() || rz.is_some() || *left == *right {
+                true => make(t.clone(), t, INTERVAL),
+                false => make(TIMESTAMP, TIMESTAMP, INTERVAL),
+            }
+        }
+        (Sub, Timestamp(..), Date32) => make(us(left), us(left), INTERVAL),
+        (Sub, Date32, Timestamp(..)) => make(us(right), us(right), INTERVAL),
+        (Add | Sub, Date32, t) if t.is_integer() => make(Date32, DataType::Int32, Date32),
+        (Add, t, Date32) if t.is_integer() => make(DataType::Int32, Date32, Date32),
+        (Sub, Date32, Date32) => make(Date32, Date32, DataType::Int32),
+        (Add | Sub, Date32, Interval(_)) => make(TIMESTAMP, INTERVAL, TIMESTAMP),
+        (Add, Interval(_), Date32) => make(INTERVAL, TIMESTAMP, TIMESTAMP),
+        (Add | Sub, Time64(_), Interval(_)) => make(TIME, INTERVAL, TIME),
+        (Sub, Time64(_), Time64(_)) => make(TIME, TIME, INTERVAL),
+        (Add | Sub, Interval(_), Interval(_)) => make(INTERVAL, INTERVAL, INTERVAL),
+        (Mul | Div, Interval(_), t) if t.is_numeric() => make(INTERVAL, DataType::Float64, INTERVAL),
+        (Mul, t, Interval(_)) if t.is_numeric() => make(DataType::Float64, INTERVAL, INTERVAL),
+        _ => None,
+    }
+}
+
+/// Evaluates an operation of types that [`typing`] gave.
+pub(crate) fn evaluate(
+    op: ArithOp,
+    left: &Value,
+    right: &Value,
+    result: &DataType,
+) -> Result<ArrayRef> {
+    use DataType::{Date32, Float64, Interval, Time64, Timestamp};
+    let overflow = |_| field_overflow();
+    match (op, left.array.data_type(), right.array.data_type()) {
+        (ArithOp::Add, Timestamp(..), Interval(_)) | (ArithOp::Add, Interval(_), Interval(_)) => {
+            run(kernels::add, left, right).map_err(overflow)
+        }
+        (ArithOp::Add, Interval(_), Timestamp(..)) => {
+            run(kernels::add, right, left).map_err(overflow)
+        }
+        (ArithOp::Sub, Timestamp(..), Interval(_)) | (ArithOp::Sub, Interval(_), Interval(_)) => {
+            run(kernels::sub, left, right).map_err(overflow)
+        }
+        (ArithOp::Sub, Timestamp(..), Timestamp(..)) => rows(left, right, |l, r| {
+            let (l, r) = (timestamps(l), timestamps(r));
+            move |i, j| Ok(interval_of_us(l.value(i).checked_sub(r.value(j)).ok_or_else(field_overflow)?))
+        }),
+        (ArithOp::Sub, Date32, Date32) => dates(left, right, |l, r| l.checked_sub(r), result),
+        (ArithOp::Add, Date32, _) | (ArithOp::Add, _, Date32) => {
+            dates(left, right, |l, r| l.checked_add(r), result)
+        }
+        (ArithOp::Sub, Date32, _) => dates(left, right, |l, r| l.checked_sub(r), result),
+        (_, Time64(_), Interval(_)) => time_shift(op, left, right),
+        (ArithOp::Sub, Time64(_), Time64(_)) => rows(left, right, |l, r| {
+            let (l, r) = (times(l), times(r));
+            move |i, j| {
+                Ok(IntervalMonthDayNano::new(0, 0, (l.value(i) - r.value(j)) * 1_000))
+            }
+        }),
+        (ArithOp::Mul, Float64, Interval(_)) => scale(ArithOp::Mul, right, left),
+        (ArithOp::Mul | ArithOp::Div, Interval(_), Float64) => scale(op, left, right),
+        (_, l, r) => Err(Error::internal(format!("no kernel for {l} {op} {r}"))),
+    }
+}
+
+fn timestamps(a: &ArrayRef) -> &arrow::array::TimestampMicrosecondArray {
+    a.as_primitive::<TimestampMicrosecondType>()
+}
+
+fn times(a: &ArrayRef) -> &Time64MicrosecondArray {
+    a.as_primitive::<Time64MicrosecondType>()
+}
+
+/// Days and a rest below a day, both with the sign of the span.
+fn interval_of_us(us: i64) -> IntervalMonthDayNano {
+    let days = i32::try_from(us / DAY_US).unwrap_or(i32::MAX);
+    IntervalMonthDayNano::new(0, days, us % DAY_US * 1_000)
+}
+
+fn rows_of(left: &Value, right: &Value) -> usize {
+    if left.constant { right.array.len() } else { left.array.len() }
+}
+
+/// Builds an interval per row; the closure is given row numbers of left and right.
+fn rows<'a, F, G>(left: &'a Value, right: &'a Value, bind: F) -> Result<ArrayRef>
+where
+    F: FnOnce(&'a ArrayRef, &'a ArrayRef) -> G,
+    G: Fn(usize, usize) -> Result<IntervalMonthDayNano>,
+{
+    let value = bind(&left.array, &right.array);
+    let out = (0..rows_of(left, right))
+        .map(|i| {
+            let (l, r) = (if left.constant { 0 } else { i }, if right.constant { 0 } else { i });
+            match left.array.is_null(l) || right.array.is_null(r) {
+                true => Ok(None),
+                false => value(l, r).map(Some),
+            }
+        })
+        .collect::<Result<IntervalMonthDayNanoArray>>()?;
+    Ok(Arc::new(out))
+}
+
+/// Arithmetic on days, counted as 32-bit integers.
+fn dates(
+    left: &Value,
+    right: &Value,
+    combine: fn(i32, i32) -> Option<i32>,
+    result: &DataType,
+) -> Result<ArrayRef> {
+    let days = |v: &Value| -> Result<Int32Array> {
+        Ok(match v.array.data_type() {
+            DataType::Date32 => v.array.as_primitive::<Date32Type>().reinterpret_cast::<Int32Type>(),
+            _ => v.array.as_primitive::<Int32Type>().clone(),
+        })
+    };
+    let (l, r) = (days(left)?, days(right)?);
+    let out = (0..rows_of(left, right))
+        .map(|i| {
+            let (i, j) = (if left.constant { 0 } else { i }, if right.constant { 0 } else { i });
+            match l.is_null(i) || r.is_null(j) {
+                true => Ok(None),
+                false => combine(l.value(i), r.value(j)).map(Some).ok_or_else(|| {
+                    Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "date out of range")
+                }),
+            }
+        })
+        .collect::<Result<Int32Array>>()?;
+    match result {
+        DataType::Date32 => Ok(Arc::new(Date32Array::from(out.into_data()))),
+        _ => Ok(Arc::new(out)),
+    }
+}
+
+/// `time ± interval` goes round the clock; months and days do not move it.
+fn time_shift(op: ArithOp, left: &Value, right: &Value) -> Result<ArrayRef> {
+    let time = times(&left.array);
+    let interval = right.array.as_primitive::<IntervalMonthDayNanoType>();
+    let out: Time64MicrosecondArray = (0..rows_of(left, right))
+        .map(|i| {
+            let (i, j) = (if left.constant { 0 } else { i }, if right.constant { 0 } else { i });
+            if time.is_null(i) || interval.is_null(j) {
+                return None;
+            }
+            let us = interval.value(j).nanoseconds / 1_000 % DAY_US;
+            let us = if op == ArithOp::Sub { -us } else { us };
+            Some((time.value(i) + us).rem_euclid(DAY_US))
+        })
+        .collect();
+    Ok(Arc::new(out))
+}
+
+/// `interval * factor` and `interval / divisor`; fractions of months become days of a 30-day month,
+/// fractions of days become hours.
+fn scale(op: ArithOp, interval: &Value, factor: &Value) -> Result<ArrayRef> {
+    rows(interval, factor, |l, r| {
+        let (l, r) =
+            (l.as_primitive::<IntervalMonthDayNanoType>(), r.as_primitive::<Float64Type>());
+        move |i, j| {
+            let factor = match op {
+                ArithOp::Div if r.value(j) == 0.0 => return Err(division_by_zero()),
+                ArithOp::Div => 1.0 / r.value(j),
+                _ => r.value(j),
+            };
+            scale_one(l.value(i), factor)
+        }
+    })
+}
+
+fn scale_one(v: IntervalMonthDayNano, factor: f64) -> Result<IntervalMonthDayNano> {
+    let months = f64::from(v.months) * factor;
+    let whole_months = months.trunc();
+    let days = f64::from(v.days) * factor + (months - whole_months) * 30.0;
+    // Digits below a nanosecond's share of a day are noise of the multiplication.
+    let days = (days * 1e9).round() / 1e9;
+    let whole_days = days.trunc();
+    let us = v.nanoseconds as f64 / 1_000.0 * factor + (days - whole_days) * DAY_US as f64;
+    let us = us.round();
+    let in_range = whole_months.abs() <= f64::from(i32::MAX)
+        && whole_days.abs() <= f64::from(i32::MAX)
+        && us.abs() <= (i64::MAX / 1_000) as f64;
+    match in_range {
+        true => Ok(IntervalMonthDayNano::new(
+            whole_months as i32,
+            whole_days as i32,
+            us as i64 * 1_000,
+        )),
+        false => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")),
+    }
+}
+
+/// `- interval`.
+pub(crate) fn negate_interval(array: &ArrayRef) -> Result<ArrayRef> {
+    let array = cast(array, &INTERVAL)?;
+    let out = array
+        .as_primitive::<IntervalMonthDayNanoType>()
+        .iter()
+        .map(|v| match v {
+            None => Ok(None),
+            Some(v) => match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg())
+            {
+                (Some(m), Some(d), Some(n)) => Ok(Some(IntervalMonthDayNano::new(m, d, n))),
+                _ => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")),
+            },
+        })
+        .collect::<Result<IntervalMonthDayNanoArray>>()?;
+    Ok(Arc::new(out))
+}
+
+/// The length of an interval without months, in microseconds; `None` with months or out of range.
+pub fn interval_us(v: IntervalMonthDayNano) -> Option<i64> {
+    match v.months {
+        0 => (v.nanoseconds / 1_000).checked_add(i64::from(v.days).checked_mul(DAY_NS / 1_000)?),
+        _ => None,
+    }
+}
+
+fn field_overflow() -> Error {
+    Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
+}

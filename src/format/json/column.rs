@@ -1,0 +1,335 @@
+//! One column of the rows under construction: plain vectors that can be cut back to a row, which is
+//! how a bad message leaves no trace. They become Arrow arrays without a copy.
+//!
+//! Invariant: a buffer holds one slot per row, whether the row is NULL there or not; `nulls` names
+//! the rows that are, ascending, so that a column without NULLs pays nothing for them.
+
+use std::mem::take;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
+    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+
+use super::datetime;
+use super::scalar::{self, Invalid};
+use super::scan::{Token, unescape};
+use crate::error::{Error, Result};
+
+/// Values of variable length.
+#[derive(Debug)]
+struct Bytes {
+    /// Where each value begins, and the end of the last.
+    offsets: Vec<i32>,
+    data: Vec<u8>,
+}
+
+impl Bytes {
+    fn new() -> Self {
+        Self { offsets: vec![0], data: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        let end = self.offsets.last().map_or(0, |end| *end as usize);
+        self.data.truncate(end);
+    }
+
+    /// Ends the value whose bytes were just appended to `data`.
+    #[inline]
+    fn close(&mut self) -> Result<(), Invalid> {
+        self.offsets.push(i32::try_from(self.data.len()).map_err(|_| Invalid::Range)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, value: &[u8]) -> Result<(), Invalid> {
+        self.data.extend_from_slice(value);
+        self.close()
+    }
+
+    /// Takes offsets and data; room for as much again stays.
+    fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let mut fresh = Self {
+            offsets: Vec::with_capacity(self.offsets.len()),
+            data: Vec::with_capacity(self.data.len()),
+        };
+        fresh.offsets.push(0);
+        let full = std::mem::replace(self, fresh);
+        (OffsetBuffer::new(ScalarBuffer::from(full.offsets)), Buffer::from_vec(full.data))
+    }
+}
+
+/// The values, by type.
+#[derive(Debug)]
+enum Values {
+    Bool(Vec<bool>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Decimal(Vec<i128>, u8, i8),
+    Date(Vec<i32>),
+    Time(Vec<i64>),
+    /// With the zone of the Arrow type; values are in UTC.
+    Timestamp(Vec<i64>, Option<Arc<str>>),
+    Interval(Vec<IntervalMonthDayNano>),
+    Text(Bytes),
+    Binary(Bytes),
+}
+
+/// Runs `$fixed` with the vector of a fixed-width type as `$v`, `$bytes` with the bytes of another.
+macro_rules! each {
+    ($values:expr, $v:ident => $fixed:expr, $b:ident => $bytes:expr) => {
+        match $values {
+            Values::Bool($v) => $fixed,
+            Values::Int16($v) => $fixed,
+            Values::Int32($v) | Values::Date($v) => $fixed,
+            Values::Int64($v) | Values::Time($v) | Values::Timestamp($v, _) => $fixed,
+            Values::Float32($v) => $fixed,
+            Values::Float64($v) => $fixed,
+            Values::Decimal($v, _, _) => $fixed,
+            Values::Interval($v) => $fixed,
+            Values::Text($b) | Values::Binary($b) => $bytes,
+        }
+    };
+}
+
+/// A column under construction.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) nullable: bool,
+    /// Whether the value of the current row came from a field of exactly this name.
+    pub(super) exact: bool,
+    values: Values,
+    nulls: Vec<u32>,
+}
+
+impl Column {
+    pub(super) fn new(field: &Field) -> Result<Self> {
+        let values = match field.data_type() {
+            DataType::Boolean => Values::Bool(Vec::new()),
+            DataType::Int16 => Values::Int16(Vec::new()),
+            DataType::Int32 => Values::Int32(Vec::new()),
+            DataType::Int64 => Values::Int64(Vec::new()),
+            DataType::Float32 => Values::Float32(Vec::new()),
+            DataType::Float64 => Values::Float64(Vec::new()),
+            DataType::Decimal128(precision, scale) => {
+                Values::Decimal(Vec::new(), *precision, *scale)
+            }
+            DataType::Date32 => Values::Date(Vec::new()),
+            DataType::Time64(TimeUnit::Microsecond) => Values::Time(Vec::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+                Values::Timestamp(Vec::new(), zone.clone())
+            }
+            DataType::Interval(IntervalUnit::MonthDayNano) => Values::Interval(Vec::new()),
+            DataType::Utf8 => Values::Text(Bytes::new()),
+            DataType::Binary => Values::Binary(Bytes::new()),
+            other => {
+                let name = field.name();
+                return Err(Error::unsupported(format!(
+                    "ENCODE JSON can't read column \"{name}\" of type {other}"
+                )));
+            }
+        };
+        let (name, nullable) = (field.name().clone(), field.is_nullable());
+        Ok(Self { name, nullable, exact: false, values, nulls: Vec::new() })
+    }
+
+    /// The number of rows, the current one included once it has a value here.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        each!(&self.values, v => v.len(), b => b.len())
+    }
+
+    /// Forgets all but the first `rows` rows.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        each!(&mut self.values, v => v.truncate(rows), b => b.truncate(rows));
+        while self.nulls.last().is_some_and(|row| *row as usize >= rows) {
+            self.nulls.pop();
+        }
+    }
+
+    /// Whether the newest row is NULL.
+    pub(super) fn last_is_null(&self) -> bool {
+        self.nulls.last().is_some_and(|row| *row as usize + 1 == self.len())
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.nulls.push(self.len() as u32);
+        self.push_zero();
+    }
+
+    /// A value that means nothing, for a NOT NULL column of a row that only stands for its key.
+    pub(super) fn push_zero(&mut self) {
+        each!(&mut self.values, v => v.push(Default::default()), b => {
+            let end = b.offsets.last().copied().unwrap_or(0);
+            b.offsets.push(end);
+        });
+    }
+
+    /// Appends the value of the current row. After an error the caller cuts the row off.
+    #[inline]
+    pub(super) fn push(&mut self, token: Token<'_>) -> Result<(), Invalid> {
+        match token {
+            Token::Text(text) => self.push_text(text),
+            Token::Int(int, text) => match &mut self.values {
+                Values::Int64(v) => {
+                    v.push(int);
+                    Ok(())
+                }
+                Values::Timestamp(v, _) => {
+                    v.push(datetime::timestamp_of_millis(int)?);
+                    Ok(())
+                }
+                _ => self.push_text(text),
+            },
+            Token::Number(text) => self.push_text(text),
+            Token::Null => {
+                self.push_null();
+                Ok(())
+            }
+            Token::Bool(value) => self.push_text(if value { b"true" } else { b"false" }),
+            Token::Escaped(raw) => match unescape(raw) {
+                Ok(text) if text.contains('\0') => Err(Invalid::Escape),
+                Ok(text) => self.push_text(text.as_bytes()),
+                Err(_) => Err(Invalid::Escape),
+            },
+            Token::Nested(text) => match &mut self.values {
+                Values::Text(bytes) => bytes.push(text),
+                _ => Err(Invalid::Syntax),
+            },
+        }
+    }
+
+    /// Appends a value given as text.
+    #[inline]
+    pub(super) fn push_text(&mut self, text: &[u8]) -> Result<(), Invalid> {
+        match &mut self.values {
+            Values::Text(bytes) => bytes.push(text)?,
+            Values::Int64(v) => v.push(scalar::integer(text)?),
+            Values::Timestamp(v, zone) => v.push(datetime::timestamp(text, zone.is_some())?),
+            Values::Bool(v) => v.push(scalar::boolean(text)?),
+            Values::Int16(v) => v.push(scalar::integer(text)?),
+            Values::Int32(v) => v.push(scalar::integer(text)?),
+            Values::Float32(v) => v.push(scalar::real(text)?),
+            Values::Float64(v) => v.push(scalar::double(text)?),
+            Values::Decimal(v, precision, scale) => {
+                v.push(scalar::decimal(text, *precision, *scale)?);
+            }
+            Values::Date(v) => v.push(datetime::date(text)?),
+            Values::Time(v) => v.push(datetime::time(text)?),
+            Values::Interval(v) => v.push(scalar::interval(text)?),
+            Values::Binary(bytes) => {
+                scalar::bytea(text, &mut bytes.data)?;
+                bytes.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any text at all is a value of this column.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.values, Values::Text(_))
+    }
+
+    /// The name of the type in error messages.
+    fn type_name(&self) -> &'static str {
+        match &self.values {
+            Values::Bool(_) => "boolean",
+            Values::Int16(_) => "smallint",
+            Values::Int32(_) => "integer",
+            Values::Int64(_) => "bigint",
+            Values::Float32(_) => "real",
+            Values::Float64(_) => "double precision",
+            Values::Decimal(..) => "numeric",
+            Values::Date(_) => "date",
+            Values::Time(_) => "time",
+            Values::Timestamp(_, None) => "timestamp",
+            Values::Timestamp(_, Some(_)) => "timestamp with time zone",
+            Values::Interval(_) => "interval",
+            Values::Text(_) => "text",
+            Values::Binary(_) => "bytea",
+        }
+    }
+
+    /// PostgreSQL's words for a value that this column can't take.
+    pub(super) fn reason(&self, invalid: Invalid, text: &str) -> String {
+        let name = self.type_name();
+        match (invalid, &self.values) {
+            (Invalid::Syntax, _) => format!("invalid input syntax for type {name}: \"{text}\""),
+            (Invalid::Escape, _) => format!("unsupported Unicode escape sequence in {text}"),
+            (_, Values::Decimal(_, precision, scale)) => format!(
+                "numeric field overflow: \"{text}\" does not fit in numeric({precision},{scale})"
+            ),
+            (_, Values::Date(_) | Values::Time(_) | Values::Timestamp(..)) => {
+                format!("date/time field value out of range: \"{text}\"")
+            }
+            (_, Values::Float32(_) | Values::Float64(_)) => {
+                format!("\"{text}\" is out of range for type {name}")
+            }
+            (_, _) => format!("value \"{text}\" is out of range for type {name}"),
+        }
+    }
+
+    /// Takes the array of all rows.
+    pub(super) fn finish(&mut self) -> Result<ArrayRef> {
+        let nulls = self.null_buffer();
+        Ok(match &mut self.values {
+            Values::Bool(v) => Arc::new(BooleanArray::new(renew(v).into(), nulls)),
+            Values::Int16(v) => Arc::new(Int16Array::new(renew(v).into(), nulls)),
+            Values::Int32(v) => Arc::new(Int32Array::new(renew(v).into(), nulls)),
+            Values::Int64(v) => Arc::new(Int64Array::new(renew(v).into(), nulls)),
+            Values::Float32(v) => Arc::new(Float32Array::new(renew(v).into(), nulls)),
+            Values::Float64(v) => Arc::new(Float64Array::new(renew(v).into(), nulls)),
+            Values::Decimal(v, precision, scale) => Arc::new(
+                Decimal128Array::new(renew(v).into(), nulls)
+                    .with_precision_and_scale(*precision, *scale)?,
+            ),
+            Values::Date(v) => Arc::new(Date32Array::new(renew(v).into(), nulls)),
+            Values::Time(v) => Arc::new(Time64MicrosecondArray::new(renew(v).into(), nulls)),
+            Values::Timestamp(v, zone) => Arc::new(
+                TimestampMicrosecondArray::new(renew(v).into(), nulls)
+                    .with_timezone_opt(zone.clone()),
+            ),
+            Values::Interval(v) => Arc::new(IntervalMonthDayNanoArray::new(renew(v).into(), nulls)),
+            Values::Text(bytes) => {
+                let (offsets, data) = bytes.finish();
+                Arc::new(StringArray::try_new(offsets, data, nulls)?)
+            }
+            Values::Binary(bytes) => {
+                let (offsets, data) = bytes.finish();
+                Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
+            }
+        })
+    }
+
+    fn null_buffer(&mut self) -> Option<NullBuffer> {
+        if self.nulls.is_empty() {
+            return None;
+        }
+        let rows = self.len();
+        let mut valid = BooleanBufferBuilder::new(rows);
+        valid.append_n(rows, true);
+        for row in take(&mut self.nulls) {
+            valid.set_bit(row as usize, false);
+        }
+        Some(NullBuffer::new(valid.finish()))
+    }
+}
+
+/// Takes the values and leaves room for as many again.
+fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = values.len();
+    std::mem::replace(values, Vec::with_capacity(room))
+}

@@ -1,0 +1,221 @@
+//! The `headwater` program: a shell by default, a PostgreSQL server with `serve`, a live picture
+//! with `demo`. Reads arguments, starts an engine, and hands over.
+//!
+//! Exit status: 0 when all went well, 1 after an error, 2 for a wrong command line.
+
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use headwater::config::Config;
+use headwater::engine::Engine;
+use headwater::error::{Error, Result};
+use headwater::shell::{self, Options, Script, Style, demo};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+// Batches are many small and a few large allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
+/// as rows arrive.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    shell: ShellArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve PostgreSQL clients.
+    Serve(ServeArgs),
+    /// Show an online auction, live, through Kafka and three materialized views.
+    Demo(DemoArgs),
+}
+
+#[derive(Args)]
+struct ShellArgs {
+    /// Files of SQL to run one after the other.
+    files: Vec<PathBuf>,
+    /// SQL to run after the files; may be given several times.
+    #[arg(short, long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+    /// Begin the shell after the files and commands.
+    #[arg(short, long)]
+    interactive: bool,
+    /// Worker threads; by default one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// Print rows unaligned, separated by `|`.
+    #[arg(short = 'A', long, conflicts_with = "csv")]
+    no_align: bool,
+    /// Print rows as CSV.
+    #[arg(long)]
+    csv: bool,
+    /// Print no command tags.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// The address to listen on. There is no authentication: mind who can reach it.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5433")]
+    listen: SocketAddr,
+    /// Worker threads; by default one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// A file of SQL to run before clients are let in; may be given several times.
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// Brokers to use; by default one runs inside this process.
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// Events per second.
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// End after this many frames; where the output is no terminal, after 5 by default.
+    #[arg(long, value_name = "N")]
+    frames: Option<u64>,
+    /// The address for PostgreSQL clients; by default 127.0.0.1:5433 or a free port.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Worker threads; by default one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let done = match cli.command {
+        Some(Command::Serve(args)) => {
+            with_engine(args.workers, |rt, engine| serve(rt, engine, &args))
+        }
+        Some(Command::Demo(args)) => with_engine(args.workers, |rt, engine| {
+            let DemoArgs { brokers, rate, frames, listen, .. } = args;
+            demo::run(rt, engine, &demo::Settings { brokers, rate, frames, listen })?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        None => with_engine(cli.shell.workers, |rt, engine| run_shell(rt, engine, &cli.shell)),
+    };
+    done.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// Starts a runtime and an engine, and ends both after `run`.
+fn with_engine(
+    workers: Option<u16>,
+    run: impl FnOnce(&Runtime, &Engine) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = workers.map_or_else(Config::default, |n| Config::with_workers(n.into()));
+    let engine = {
+        // The engine may start tasks.
+        let _entered = runtime.enter();
+        Engine::open(config)?
+    };
+    let done = run(&runtime, &engine);
+    runtime.block_on(engine.shutdown());
+    done
+}
+
+fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<ExitCode> {
+    let style = match (args.csv, args.no_align) {
+        (true, _) => Style::Csv,
+        (_, true) => Style::Unaligned,
+        _ => Style::Aligned,
+    };
+    let options = Options { style, timing: false, quiet: args.quiet };
+    let mut scripts: Vec<Script> = args.files.iter().cloned().map(Script::File).collect();
+    scripts.extend(args.commands.iter().cloned().map(Script::Text));
+    let is_terminal = io::stdin().is_terminal();
+    if scripts.is_empty() && !is_terminal {
+        scripts.push(Script::Stdin);
+    }
+    if runtime.block_on(shell::run_scripts(engine, &scripts, options)).is_err() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if args.interactive || (scripts.is_empty() && is_terminal) {
+        print_line(&format!(
+            "Headwater {}. The state lives in this process. \\? for help, \\q to leave.",
+            env!("CARGO_PKG_VERSION")
+        ))?;
+        shell::interactive(runtime, engine, Options { timing: true, ..options })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCode> {
+    runtime.block_on(async {
+        // Bound first, so that an address in use is found before a long script has run.
+        let listener = TcpListener::bind(args.listen)
+            .await
+            .map_err(|e| Error::from(e).context(format!("cannot listen on {}", args.listen)))?;
+        let address = listener.local_addr()?;
+        let stopped = stop_signal()?;
+        let scripts: Vec<Script> = args.files.iter().cloned().map(Script::File).collect();
+        let quiet = Options { quiet: true, ..Options::default() };
+        if shell::run_scripts(engine, &scripts, quiet).await.is_err() {
+            return Ok(ExitCode::FAILURE);
+        }
+        print_line(&format!("listening on {address}"))?;
+        headwater::server::serve(engine.clone(), listener, stopped).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Resolves at Ctrl-C or SIGTERM; both are listened for from the call on.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Resolves at Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+fn print_line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+fn report(error: &Error) {
+    let mut text = format!("headwater: {error}\n");
+    for (name, part) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
+        if let Some(part) = part {
+            text.push_str(&format!("{name}:  {part}\n"));
+        }
+    }
+    // Where standard error is closed there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

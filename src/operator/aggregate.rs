@@ -1,0 +1,503 @@
+//! Aggregate: GROUP BY, and the global aggregate without keys.
+//!
+//! For every group touched in an epoch, `out = -old row + new row`, nothing when they are equal. The
+//! old row is told from the group's state before its first change in the epoch: the state has not
+//! moved since the row was emitted, so the same bits come out. A group is there while the weight of its
+//! rows is positive; the global group is always there, also over no rows.
+//!
+//! The input is partitioned by the keys. The output retracts, always. State: one table of groups that
+//! grows with distinct keys. Watermarks of key columns pass through.
+//!
+//! A value that can't be given (an overflow) makes an error row in place of the group's row, until the
+//! group changes.
+//!
+//! Example, count by first column: `+1 | a`, `+1 | a` gives `+1 | a | 2`; then `-1 | a` gives
+//! `-1 | a | 2`, `+1 | a | 1`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{and, concat, interleave, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
+use crate::aggregate::{Aggregate, Rows, Signature, StateAt, create};
+use crate::delta::{DeltaBatch, Keys, Weight, decode_keys};
+use crate::error::Result;
+use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
+use crate::time::Watermark;
+
+/// Words in front of the aggregates' states: the weight of the group's rows, and whether the output
+/// has a row (or an error) of the group.
+const ROWS: usize = 0;
+const EMITTED: usize = 1;
+const OWN_WORDS: usize = 2;
+
+/// One aggregate of the select list.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// The SQL name.
+    pub function: String,
+    /// The input column; `None` for `count(*)`.
+    pub argument: Option<usize>,
+    /// The boolean input column of FILTER.
+    pub filter: Option<usize>,
+}
+
+/// Plan constants.
+#[derive(Debug, Clone)]
+pub struct AggregateSpec {
+    input: SchemaRef,
+    keys: Vec<usize>,
+    calls: Vec<AggregateCall>,
+    aggregates: Vec<Arc<dyn Aggregate>>,
+    schema: SchemaRef,
+}
+
+impl AggregateSpec {
+    /// An aggregate of `input` (with whether it is append-only); `schema` names keys and results.
+    pub fn new(
+        input: (SchemaRef, bool),
+        keys: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        schema: SchemaRef,
+    ) -> Result<Self> {
+        let (input, append_only) = input;
+        let result = |i: usize| schema.field(keys.len() + i).data_type().clone();
+        let aggregates = calls.iter().enumerate().map(|(i, call)| {
+            let argument = call.argument.map(|c| input.field(c).data_type().clone());
+            let signature = Signature { argument, result: result(i), append_only };
+            create(&call.function, &signature).map(Arc::from)
+        });
+        let aggregates = aggregates.collect::<Result<Vec<_>>>()?;
+        Ok(Self { input, keys, calls, aggregates, schema })
+    }
+
+    fn key_types(&self) -> Vec<DataType> {
+        self.keys.iter().map(|c| self.input.field(*c).data_type().clone()).collect()
+    }
+
+    fn places(&self) -> Vec<StateAt> {
+        let mut at = StateAt { word: OWN_WORDS, multiset: 0 };
+        let step = |aggregate: &Arc<dyn Aggregate>| {
+            let here = at;
+            at.word += aggregate.words();
+            at.multiset += aggregate.multisets();
+            here
+        };
+        self.aggregates.iter().map(step).collect()
+    }
+}
+
+impl OperatorSpec for AggregateSpec {
+    fn name(&self) -> &'static str {
+        "Aggregate"
+    }
+
+    fn describe(&self) -> String {
+        let name = |c: usize| self.input.field(c).name().clone();
+        let calls = self.calls.iter().map(|call| {
+            let argument = call.argument.map_or_else(|| "*".to_owned(), name);
+            let filter = call.filter.map(|c| format!(" filter {}", name(c))).unwrap_or_default();
+            format!("{}({argument}){filter}", call.function)
+        });
+        let calls: Vec<String> = calls.collect();
+        if self.keys.is_empty() {
+            return calls.join(", ");
+        }
+        let keys: Vec<String> = self.keys.iter().map(|c| name(*c)).collect();
+        format!("by {}: {}", keys.join(", "), calls.join(", "))
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn append_only(&self) -> bool {
+        false
+    }
+
+    fn can_fail(&self) -> bool {
+        true
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        let words: usize = self.aggregates.iter().map(|a| a.words()).sum();
+        let grows = self.aggregates.iter().find_map(|a| a.grows_with());
+        let bound = match (self.keys.is_empty(), grows) {
+            (true, None) => Bound::Constant,
+            (_, Some(values)) => Bound::Unbounded(values),
+            (false, None) => Bound::Unbounded("distinct keys"),
+        };
+        vec![TableSpec {
+            name: "groups",
+            version: 1,
+            bound,
+            kind: TableKind::Groups(GroupSpec {
+                state_words: OWN_WORDS + words,
+                multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
+                key_width: Keys::fixed_width(&self.key_types()),
+            }),
+        }]
+    }
+
+    fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(AggregateOperator {
+            places: self.places(),
+            key_types: self.key_types(),
+            always: self.keys.is_empty() && place.owns_empty_key(),
+            groups: tables[0],
+            spec: self.clone(),
+            touched: Vec::new(),
+            old_position: Vec::new(),
+            old: Vec::new(),
+            old_rows: 0,
+            slots: Vec::new(),
+        }))
+    }
+}
+
+struct AggregateOperator {
+    // Plan.
+    spec: AggregateSpec,
+    places: Vec<StateAt>,
+    key_types: Vec<DataType>,
+    /// This worker keeps the one group of a global aggregate.
+    always: bool,
+    groups: TableId,
+    // The current epoch.
+    /// Slots in order of their first change.
+    touched: Vec<u32>,
+    /// For each of them, its place among the old rows.
+    old_position: Vec<Option<u32>>,
+    old: Vec<Snapshot>,
+    old_rows: usize,
+    // Buffers.
+    slots: Vec<u32>,
+}
+
+/// The output rows of some groups at one moment.
+struct Snapshot {
+    /// Keys and results.
+    columns: Vec<ArrayRef>,
+    /// Positions that have an error instead of a row: SQLSTATE and reason.
+    failed: BTreeMap<usize, (&'static str, String)>,
+}
+
+impl AggregateOperator {
+    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
+        self.spec.keys.iter().map(|c| delta.rows().column(*c).clone()).collect()
+    }
+
+    /// The output rows of groups as their states stand.
+    fn rows_of(&self, table: &GroupTable, slots: &[u32]) -> Result<Snapshot> {
+        let keys: Vec<Vec<u8>> = slots.iter().map(|s| table.key(*s)).collect();
+        let mut columns = decode_keys(&self.key_types, keys.iter().map(Vec::as_slice))?;
+        let mut failed = BTreeMap::new();
+        for (aggregate, at) in self.spec.aggregates.iter().zip(&self.places) {
+            let emitted = aggregate.emit(table, *at, slots)?;
+            columns.push(emitted.values);
+            for (position, error) in emitted.failed {
+                failed.entry(position).or_insert((error.sqlstate(), error.to_string()));
+            }
+        }
+        Ok(Snapshot { columns, failed })
+    }
+
+    /// Notes groups that change for the first time in this epoch, with their rows so far.
+    fn remember(&mut self, table: &GroupTable, fresh: &[u32]) -> Result<()> {
+        let mut with_row = Vec::new();
+        for slot in fresh {
+            let emitted = table.slab().words(*slot)[EMITTED] != 0;
+            let position = emitted.then(|| (self.old_rows + with_row.len()) as u32);
+            if emitted {
+                with_row.push(*slot);
+            }
+            self.old_position.push(position);
+        }
+        self.touched.extend_from_slice(fresh);
+        if !with_row.is_empty() {
+            self.old_rows += with_row.len();
+            self.old.push(self.rows_of(table, &with_row)?);
+        }
+        Ok(())
+    }
+
+    fn update(&self, table: &mut GroupTable, delta: &DeltaBatch) -> Result<()> {
+        let weights = delta.weights().map(|w| w.values().as_ref());
+        let slab = table.slab_mut();
+        for (row, slot) in self.slots.iter().enumerate() {
+            let word = &mut slab.words_mut(*slot)[ROWS];
+            *word = word.wrapping_add(weights.map_or(1, |w: &[Weight]| w[row]) as u64);
+        }
+        for ((call, aggregate), at) in
+            self.spec.calls.iter().zip(&self.spec.aggregates).zip(&self.places)
+        {
+            let column = |c: usize| delta.rows().column(c);
+            let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(column(c)));
+            let values = call.argument.map(column);
+            aggregate.update(table, *at, Rows { slots: &self.slots, values, weights, filter })?;
+        }
+        Ok(())
+    }
+
+    /// All old rows in one snapshot.
+    fn take_old(&mut self) -> Result<Snapshot> {
+        let parts = std::mem::take(&mut self.old);
+        let columns = (0..self.spec.schema.fields().len())
+            .map(|c| {
+                let arrays: Vec<&dyn Array> = parts.iter().map(|p| p.columns[c].as_ref()).collect();
+                if arrays.is_empty() {
+                    let data_type = self.spec.schema.field(c).data_type();
+                    return Ok(arrow::array::new_empty_array(data_type));
+                }
+                Ok(concat(&arrays)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut failed = BTreeMap::new();
+        let mut offset = 0;
+        for part in parts {
+            failed.extend(part.failed.into_iter().map(|(i, f)| (offset + i, f)));
+            offset += part.columns[0].len();
+        }
+        self.old_rows = 0;
+        Ok(Snapshot { columns, failed })
+    }
+
+    /// Which `(old, new)` pairs of rows are equal in all results.
+    fn equal(&self, old: &Snapshot, new: &Snapshot, pairs: &[(u32, u32)]) -> Result<Vec<bool>> {
+        let mut equal = BooleanArray::from(vec![true; pairs.len()]);
+        let left = UInt32Array::from_iter_values(pairs.iter().map(|p| p.0));
+        let right = UInt32Array::from_iter_values(pairs.iter().map(|p| p.1));
+        for column in self.spec.keys.len()..self.spec.schema.fields().len() {
+            let a = take(&old.columns[column], &left, None)?;
+            let b = take(&new.columns[column], &right, None)?;
+            equal = and(&equal, &not_distinct(&a, &b)?)?;
+        }
+        Ok(equal.values().iter().collect())
+    }
+
+    /// Emits `-old +new` for what differs.
+    fn emit(&self, old: &Snapshot, new: &Snapshot, alive: &[u32], out: &mut Output) -> Result<()> {
+        // `alive[i]` is the place of new row `i` in `touched`.
+        let mut new_of = vec![None; self.touched.len()];
+        alive.iter().enumerate().for_each(|(i, t)| new_of[*t as usize] = Some(i as u32));
+        let pairs: Vec<(u32, u32)> =
+            self.old_position.iter().zip(&new_of).filter_map(|(o, n)| (*o).zip(*n)).collect();
+        let equal = self.equal(old, new, &pairs)?;
+        let mut unchanged = pairs.iter().zip(equal).map(|((o, n), equal)| {
+            let failed =
+                old.failed.contains_key(&(*o as usize)) || new.failed.contains_key(&(*n as usize));
+            equal && !failed
+        });
+        let mut picks: Vec<(usize, usize)> = Vec::new();
+        let mut weights: Vec<Weight> = Vec::new();
+        let mut errors = [Vec::new(), Vec::new()];
+        for (old_row, new_row) in self.old_position.iter().zip(&new_of) {
+            if old_row.is_some() && new_row.is_some() && unchanged.next() == Some(true) {
+                continue;
+            }
+            let sides = [(0, old, *old_row, -1), (1, new, *new_row, 1)];
+            for (which, snapshot, row, weight) in sides {
+                let Some(row) = row.map(|r| r as usize) else { continue };
+                match snapshot.failed.get(&row) {
+                    Some((state, why)) => errors[which].push((row, weight, *state, why.clone())),
+                    None => {
+                        picks.push((which, row));
+                        weights.push(weight);
+                    }
+                }
+            }
+        }
+        self.emit_rows([old, new], &picks, weights, out)?;
+        for (snapshot, failed) in [old, new].into_iter().zip(errors) {
+            if !failed.is_empty() {
+                let rows = self.key_batch(snapshot)?;
+                out.errors.push(error_rows("Aggregate", &rows, &failed)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn key_batch(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let keys: Vec<usize> = (0..self.spec.keys.len()).collect();
+        let schema: Schema = self.spec.schema.project(&keys)?;
+        let options = arrow::array::RecordBatchOptions::new()
+            .with_row_count(snapshot.columns.first().map(|c| c.len()));
+        let columns = snapshot.columns[..keys.len()].to_vec();
+        Ok(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?)
+    }
+
+    fn emit_rows(
+        &self,
+        from: [&Snapshot; 2],
+        picks: &[(usize, usize)],
+        weights: Vec<Weight>,
+        out: &mut Output,
+    ) -> Result<()> {
+        if picks.is_empty() {
+            return Ok(());
+        }
+        let only_new = picks.iter().enumerate().all(|(i, pick)| *pick == (1, i));
+        let columns = (0..self.spec.schema.fields().len()).map(|c| {
+            let [old, new] = [&from[0].columns[c], &from[1].columns[c]];
+            if only_new && picks.len() == new.len() {
+                return Ok(new.clone());
+            }
+            interleave(&[old.as_ref(), new.as_ref()], picks)
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
+        out.emit(DeltaBatch::new(rows, Int64Array::from(weights)));
+        Ok(())
+    }
+}
+
+impl Operator for AggregateOperator {
+    fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
+        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        request.add(self.groups, keys.hashes());
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        cx: &mut Context<'_>,
+        _port: usize,
+        delta: DeltaBatch,
+        _out: &mut Output,
+    ) -> Result<Progress> {
+        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let table = cx.state.groups(self.groups);
+        let mut slots = std::mem::take(&mut self.slots);
+        let mut fresh = Vec::new();
+        table.intern(&keys, &mut slots, &mut fresh);
+        self.slots = slots;
+        self.remember(table, &fresh)?;
+        self.update(table, &delta)?;
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        let key = self.spec.keys.iter().position(|c| *c == column);
+        out.watermarks.extend(key.map(|output| (output, w)));
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+        if self.always && self.touched.is_empty() && cx.state.groups(self.groups).groups() == 0 {
+            // The row of the global aggregate over nothing.
+            let key = Keys::encode(&[], 1)?;
+            let mut request = KeyRequest::default();
+            request.add(self.groups, key.hashes());
+            cx.state.make_resident(&request);
+            let mut fresh = Vec::new();
+            let table = cx.state.groups(self.groups);
+            table.intern(&key, &mut self.slots, &mut fresh);
+            self.remember(table, &fresh)?;
+        }
+        if self.touched.is_empty() {
+            return Ok(());
+        }
+        let table = cx.state.groups(self.groups);
+        let rows_of = |slot: u32| table.slab().words(slot)[ROWS] as i64;
+        debug_assert!(self.touched.iter().all(|s| rows_of(*s) >= 0), "a group's weight");
+        let global = self.spec.keys.is_empty();
+        let alive: Vec<u32> = (0..self.touched.len() as u32)
+            .filter(|t| global || rows_of(self.touched[*t as usize]) != 0)
+            .collect();
+        let slots: Vec<u32> = alive.iter().map(|t| self.touched[*t as usize]).collect();
+        let new = self.rows_of(table, &slots)?;
+        let old = self.take_old()?;
+        self.emit(&old, &new, &alive, out)?;
+        for slot in &slots {
+            table.slab_mut().words_mut(*slot)[EMITTED] = 1;
+        }
+        for slot in self.touched.drain(..) {
+            let keep = global || table.slab().words(slot)[ROWS] != 0;
+            table.release(slot, keep);
+        }
+        self.old_position.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::testing::{Harness, schema};
+
+    fn call(function: &str, argument: Option<usize>, filter: Option<usize>) -> AggregateCall {
+        AggregateCall { function: function.into(), argument, filter }
+    }
+
+    fn spec(keys: Vec<usize>, append_only: bool, result: &str) -> AggregateSpec {
+        let calls = vec![
+            call("count", None, None),
+            call("sum", Some(1), None),
+            call("min", Some(1), None),
+            call("max", Some(1), Some(2)),
+        ];
+        let input = schema("k:text, v:int, f:bool");
+        AggregateSpec::new((input, append_only), keys, calls, schema(result)).expect("supported")
+    }
+
+    const BY_KEY: &str = "k:text, n:bigint, s:bigint, a:int, b:int";
+
+    #[test]
+    fn groups_change_and_go() {
+        let spec = spec(vec![0], false, BY_KEY);
+        let mut agg = Harness::new(&spec);
+        agg.input(0, &spec.input, "+1 | a | 5 | t\n+1 | a | 7 | f\n+1 | b | NULL | t");
+        assert_eq!(agg.flush(), "+1 | a | 2 | 12 | 5 | 5\n+1 | b | 1 | NULL | NULL | NULL");
+        agg.restore();
+        agg.input(0, &spec.input, "-1 | a | 5 | t\n-1 | b | NULL | t");
+        assert_eq!(
+            agg.flush(),
+            "-1 | a | 2 | 12 | 5 | 5\n-1 | b | 1 | NULL | NULL | NULL\n+1 | a | 1 | 7 | 7 | NULL"
+        );
+        assert_eq!(agg.state_rows(), 1);
+        agg.input(0, &spec.input, "-1 | a | 7 | f");
+        assert_eq!(agg.flush(), "-1 | a | 1 | 7 | 7 | NULL");
+        assert_eq!(agg.state_rows(), 0);
+    }
+
+    #[test]
+    fn an_epoch_that_changes_nothing_emits_nothing() {
+        let spec = spec(vec![0], false, BY_KEY);
+        let mut agg = Harness::new(&spec);
+        agg.input(0, &spec.input, "+1 | a | 5 | t");
+        agg.flush();
+        agg.input(0, &spec.input, "-1 | a | 5 | t\n+1 | a | 5 | t");
+        assert_eq!(agg.flush(), "");
+    }
+
+    #[test]
+    fn the_global_group_is_there_over_nothing() {
+        let spec = spec(vec![], false, "n:bigint, s:bigint, a:int, b:int");
+        let mut agg = Harness::new(&spec);
+        assert_eq!(agg.flush(), "+1 | 0 | NULL | NULL | NULL");
+        agg.input(0, &spec.input, "+1 | a | 5 | t");
+        assert_eq!(agg.flush(), "-1 | 0 | NULL | NULL | NULL\n+1 | 1 | 5 | 5 | 5");
+        agg.input(0, &spec.input, "-1 | a | 5 | t");
+        assert_eq!(agg.flush(), "-1 | 1 | 5 | 5 | 5\n+1 | 0 | NULL | NULL | NULL");
+    }
+
+    #[test]
+    fn an_overflow_is_an_error_of_the_group_until_it_goes() {
+        let calls = vec![call("sum", Some(1), None)];
+        let input = schema("k:text, v:bigint");
+        let result = schema("k:text, s:bigint");
+        let spec =
+            AggregateSpec::new((input, false), vec![0], calls, result).expect("supported");
+        let mut agg = Harness::new(&spec);
+        let most = i64::MAX;
+        agg.input(0, &spec.input, &format!("+1 | a | {most}\n+1 | a | 1"));
+        assert_eq!(agg.flush(), "");
+        assert_eq!(agg.errors(), "+1 | Aggregate | 22003 | bigint out of range | (a)");
+        agg.input(0, &spec.input, "-1 | a | 1");
+        assert_eq!(agg.flush(), format!("+1 | a | {most}"));
+        assert_eq!(agg.errors(), "-1 | Aggregate | 22003 | bigint out of range | (a)");
+    }
+}

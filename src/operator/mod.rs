@@ -1,0 +1,148 @@
+//! Operators: the incremental kernels that a view's plan is made of.
+//!
+//! An operator is synchronous, single-threaded and deterministic: no clock, no randomness, no locks, no
+//! IO, no hash-map order in its output. It knows no tokio, no Kafka, no SQL, no checkpoint file: the
+//! run loop in `runtime/` owns alignment, watermarks, snapshots and shutdown.
+//!
+//! A plan holds an [`OperatorSpec`] (constants); each worker builds an [`Operator`] from it, after the
+//! tables that the spec declares were made in the worker's [`StateStore`]. Adding an operator is one
+//! file here and one arm in `plan/lower.rs`.
+
+mod aggregate;
+mod constant;
+mod contract;
+mod errors;
+mod join;
+mod map;
+mod materialize;
+#[cfg(test)]
+mod testing;
+mod union;
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use arrow::datatypes::SchemaRef;
+
+pub use aggregate::{AggregateCall, AggregateSpec};
+pub use constant::ConstantSpec;
+pub use contract::Checked;
+pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
+pub use join::{JoinInput, JoinSpec, Side};
+pub use map::{Carry, MapSpec, MapStep};
+pub use materialize::{Conflict, MaterializeSpec};
+pub use union::UnionSpec;
+
+use crate::delta::{DeltaBatch, hash_key, worker_of};
+use crate::error::Result;
+use crate::state::{KeyRequest, StateStore, TableId, TableSpec};
+use crate::time::{Epoch, Watermark};
+
+/// Where an operator puts what it makes. Two ports: rows, and errors as data.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows for the operators behind.
+    pub rows: Vec<DeltaBatch>,
+    /// Rows of the view's `$errors` relation, in [`error_schema`].
+    pub errors: Vec<DeltaBatch>,
+    /// Watermarks of output columns.
+    pub watermarks: Vec<(usize, Watermark)>,
+}
+
+impl Output {
+    /// Emits rows; a batch without rows is left out.
+    pub fn emit(&mut self, delta: DeltaBatch) {
+        if !delta.is_empty() {
+            self.rows.push(delta);
+        }
+    }
+}
+
+/// What the run loop lends to a verb.
+pub struct Context<'a> {
+    /// The worker's tables.
+    pub state: &'a mut StateStore,
+    /// The epoch that runs.
+    pub epoch: Epoch,
+}
+
+/// The worker that an operator is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Its number.
+    pub worker: usize,
+    /// How many there are.
+    pub workers: usize,
+}
+
+impl Placement {
+    /// Whether this worker owns the empty key, where everything global lives.
+    pub fn owns_empty_key(self) -> bool {
+        worker_of(hash_key(&[]), self.workers) == self.worker
+    }
+}
+
+/// Whether a verb has more output waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Everything was handed out.
+    Done,
+    /// `resume` has to be called.
+    More,
+}
+
+/// The kernel of one operator on one worker.
+///
+/// Lifecycle: within an epoch any number of `process` (each followed by `resume` until `Done`) and
+/// `on_watermark`, then one `flush`. Between epochs all state is in declared tables.
+///
+/// Contract, checked by [`Checked`] in debug builds and tests:
+/// 1. every table key that a verb touches was named by `keys` for the same input;
+/// 2. output has the spec's schema, no zero weights, and only +1 when the spec is append-only;
+/// 3. output so far equals the operator's query over the input so far, after every `flush`;
+/// 4. watermarks never go back.
+pub trait Operator: Send {
+    /// Names the keys that `process` of this input, and the `flush` after it, will touch.
+    fn keys(&self, port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()>;
+
+    /// Takes a delta on an input port.
+    fn process(
+        &mut self,
+        cx: &mut Context<'_>,
+        port: usize,
+        delta: DeltaBatch,
+        out: &mut Output,
+    ) -> Result<Progress>;
+
+    /// Hands out the next piece of an output too large for one batch.
+    fn resume(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Takes a watermark of an input column.
+    fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output);
+
+    /// Ends the epoch: emits what is still owed and seals the state.
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()>;
+}
+
+/// The plan constants of an operator.
+pub trait OperatorSpec: Any + Send + Sync + Debug {
+    /// The operator's name in EXPLAIN.
+    fn name(&self) -> &'static str;
+    /// Its constants in EXPLAIN, one line; may be empty.
+    fn describe(&self) -> String;
+    /// The rows it emits.
+    fn schema(&self) -> SchemaRef;
+    /// Whether it never emits a negative weight.
+    fn append_only(&self) -> bool;
+    /// Whether it can emit error rows.
+    fn can_fail(&self) -> bool {
+        false
+    }
+    /// The tables that it needs, in the order of the handles given to `build`.
+    fn tables(&self) -> Vec<TableSpec>;
+    /// The kernel for one worker.
+    fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>>;
+}

@@ -1,0 +1,138 @@
+//! Test harness of operators: text deltas in, text deltas out, with the contract checked, residency
+//! checked, and state restored from bytes on demand.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::{Checked, Context, Operator, OperatorSpec, Output, Placement, Progress};
+use crate::delta::text::display_value;
+use crate::delta::{DeltaBatch, KEY_GROUPS, Order, concat, consolidate};
+use crate::state::{KeyRequest, StateStore, TableId};
+use crate::time::{Epoch, Watermark};
+
+/// A schema from `name:type, ..`.
+pub(super) fn schema(text: &str) -> SchemaRef {
+    let field = |part: &str| {
+        let (name, kind) = part.trim().split_once(':').expect("name:type");
+        let data_type = match kind {
+            "int" => DataType::Int32,
+            "bigint" => DataType::Int64,
+            "text" => DataType::Utf8,
+            "bool" => DataType::Boolean,
+            "double" => DataType::Float64,
+            other => panic!("type {other} in a test schema"),
+        };
+        Field::new(name, data_type, true)
+    };
+    Arc::new(Schema::new(text.split(',').map(field).collect::<Vec<_>>()))
+}
+
+/// A delta from lines `+1 | a | 2`.
+pub(super) fn parse(schema: &SchemaRef, text: &str) -> DeltaBatch {
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|l| l.split('|').map(str::trim).collect()).collect();
+    let column = |i: usize| -> ArrayRef {
+        let values = lines.iter().map(|l| Some(l[i + 1]).filter(|v| *v != "NULL"));
+        let text = Arc::new(values.collect::<StringArray>()) as ArrayRef;
+        cast(&text, schema.field(i).data_type()).expect("values of the column's type")
+    };
+    let columns = (0..schema.fields().len()).map(column).collect();
+    let rows = RecordBatch::try_new(schema.clone(), columns).expect("columns fit the schema");
+    let weights = lines.iter().map(|l| l[0].parse::<i64>().expect("a weight"));
+    let weights = Int64Array::from_iter_values(weights);
+    let inserts = weights.values().iter().all(|w| *w == 1);
+    DeltaBatch::with_weights(rows, (!inserts).then_some(weights))
+}
+
+fn print(deltas: &[DeltaBatch]) -> String {
+    let Some(all) = concat(deltas).expect("one schema") else { return String::new() };
+    let all = consolidate(&all, Order::Changelog).expect("key types");
+    let line = |row: usize| {
+        let value = |c: &ArrayRef| display_value(c, row).unwrap_or_else(|| "NULL".into());
+        let values: Vec<String> = all.rows().columns().iter().map(value).collect();
+        format!("{:+} | {}", all.weight(row), values.join(" | "))
+    };
+    (0..all.len()).map(line).collect::<Vec<_>>().join("\n")
+}
+
+const ONE: Placement = Placement { worker: 0, workers: 1 };
+
+/// One operator on one worker.
+pub(super) struct Harness<'a> {
+    spec: &'a dyn OperatorSpec,
+    operator: Box<dyn Operator>,
+    state: StateStore,
+    tables: Vec<TableId>,
+    epoch: Epoch,
+    out: Output,
+    batches: usize,
+}
+
+impl<'a> Harness<'a> {
+    pub(super) fn new(spec: &'a dyn OperatorSpec) -> Self {
+        let mut state = StateStore::new(true);
+        let tables: Vec<TableId> = spec.tables().into_iter().map(|t| state.create(t)).collect();
+        let inner = spec.build(&tables, ONE).expect("builds");
+        let operator = Box::new(Checked::new(inner, spec));
+        let out = Output::default();
+        Self { spec, operator, state, tables, epoch: Epoch(1), out, batches: 0 }
+    }
+
+    pub(super) fn input(&mut self, port: usize, schema: &SchemaRef, text: &str) {
+        let delta = parse(schema, text);
+        let mut request = KeyRequest::default();
+        self.operator.keys(port, &delta, &mut request).expect("keys");
+        self.state.make_resident(&request);
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        let mut progress = self.operator.process(&mut cx, port, delta, &mut self.out);
+        while progress.expect("processes") == Progress::More {
+            progress = self.operator.resume(&mut cx, &mut self.out);
+        }
+    }
+
+    pub(super) fn watermark(&mut self, port: usize, column: usize, us: i64) -> Option<i64> {
+        self.out.watermarks.clear();
+        self.operator.on_watermark(port, column, Watermark::at_us(us), &mut self.out);
+        self.out.watermarks.first().map(|(_, w)| w.us())
+    }
+
+    /// Ends the epoch; its output, consolidated.
+    pub(super) fn flush(&mut self) -> String {
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        self.operator.flush(&mut cx, &mut self.out).expect("flushes");
+        self.state.evict_all();
+        self.epoch = self.epoch.next();
+        self.batches = self.out.rows.len();
+        print(&std::mem::take(&mut self.out.rows))
+    }
+
+    /// Error rows since the last call.
+    pub(super) fn errors(&mut self) -> String {
+        print(&std::mem::take(&mut self.out.errors))
+    }
+
+    /// Writes all state to bytes and goes on with a new operator over what was restored from them.
+    pub(super) fn restore(&mut self) {
+        for table in &self.tables {
+            let blob = Arc::new(self.state.snapshot(*table).expect("a snapshot"));
+            self.state.clear(*table);
+            self.state.restore(*table, &blob, 0..KEY_GROUPS).expect("restores");
+        }
+        self.state.evict_all();
+        let inner = self.spec.build(&self.tables, ONE).expect("builds");
+        self.operator = Box::new(Checked::new(inner, self.spec));
+    }
+
+    /// Rows of all tables.
+    pub(super) fn state_rows(&self) -> usize {
+        self.tables.iter().map(|t| self.state.table(*t).rows()).sum()
+    }
+
+    /// Batches of the last flushed epoch.
+    pub(super) fn batches(&self) -> usize {
+        self.batches
+    }
+}

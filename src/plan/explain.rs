@@ -1,0 +1,65 @@
+//! EXPLAIN: the operator tree as text, one node a line; below each its stream key, changelog mode and
+//! partitioning, and its state tables with what bounds them.
+
+use super::node::{Partitioning, PlanInput, PlanKind, PlanNode};
+use crate::state::Bound;
+
+/// The lines of a plan.
+pub fn explain(plan: &PlanNode) -> Vec<String> {
+    let mut lines = Vec::new();
+    node_lines(plan, 0, &mut lines);
+    lines
+}
+
+fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
+    let indent = "  ".repeat(depth);
+    let title = match &node.kind {
+        PlanKind::Scan { name, columns, .. } => {
+            let names: Vec<&str> =
+                node.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            format!("Scan {name} ({} columns: {})", columns.len(), names.join(", "))
+        }
+        PlanKind::Operator(spec) => format!("{} {}", spec.name(), spec.describe()),
+    };
+    lines.push(format!("{indent}{}", title.trim_end()));
+    lines.push(format!("{indent}    {}", properties(node)));
+    if let PlanKind::Operator(spec) = &node.kind {
+        for table in spec.tables() {
+            let bound = match table.bound {
+                Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),
+                Bound::Constant => "bounded: constant".to_owned(),
+            };
+            lines.push(format!("{indent}    state {}: {bound}", table.name));
+        }
+    }
+    for PlanInput { node: input, exchange } in &node.inputs {
+        let mut depth = depth + 1;
+        if let Some(exchange) = exchange {
+            let names: Vec<&str> =
+                exchange.columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect();
+            lines.push(format!("{}Exchange hash({})", "  ".repeat(depth), names.join(", ")));
+            depth += 1;
+        }
+        node_lines(input, depth, lines);
+    }
+}
+
+fn properties(node: &PlanNode) -> String {
+    let names = |columns: &[usize]| {
+        let names: Vec<&str> =
+            columns.iter().map(|c| node.schema.field(*c).name().as_str()).collect();
+        names.join(", ")
+    };
+    let mode = if node.properties.append_only { "append-only" } else { "retract" };
+    let key = match &node.properties.key {
+        Some(key) if key.is_empty() => "one row".to_owned(),
+        Some(key) => names(key),
+        None => "whole row".to_owned(),
+    };
+    let partitioning = match &node.properties.partitioning {
+        Partitioning::Any => "any".to_owned(),
+        Partitioning::Hash(columns) if columns.is_empty() => "one worker".to_owned(),
+        Partitioning::Hash(columns) => format!("hash({})", names(columns)),
+    };
+    format!("changelog: {mode}; key: {key}; partitioning: {partitioning}")
+}

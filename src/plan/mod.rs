@@ -1,0 +1,13 @@
+//! Plans: a bound query as a tree of incremental operators with their properties.
+//!
+//! [`lower`] turns DataFusion's optimised `LogicalPlan` into [`PlanNode`]s, one arm per node kind, and
+//! refuses what has no operator. Properties (stream key, changelog mode, partitioning) are inferred on
+//! the way and decide where exchanges go. [`explain`] prints the tree.
+
+mod explain;
+mod lower;
+mod node;
+
+pub use explain::explain;
+pub use lower::{Lowering, lower, result_key};
+pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};

@@ -1,0 +1,151 @@
+//! The nodes of a plan and their properties.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::RelationId;
+use crate::operator::OperatorSpec;
+
+/// A node of a plan with everything below it.
+#[derive(Debug, Clone)]
+pub struct PlanNode {
+    /// What it does.
+    pub kind: PlanKind,
+    /// Where its input ports get rows from.
+    pub inputs: Vec<PlanInput>,
+    /// Its rows.
+    pub schema: SchemaRef,
+    /// What is known of its output.
+    pub properties: Properties,
+}
+
+/// The kinds of nodes.
+#[derive(Debug, Clone)]
+pub enum PlanKind {
+    /// Some columns of a relation.
+    Scan {
+        /// The relation.
+        relation: RelationId,
+        /// Its name, for EXPLAIN.
+        name: String,
+        /// The wanted columns, ascending or not.
+        columns: Vec<usize>,
+    },
+    /// An operator.
+    Operator(Arc<dyn OperatorSpec>),
+}
+
+/// An input port of a node.
+#[derive(Debug, Clone)]
+pub struct PlanInput {
+    /// The node that feeds it.
+    pub node: PlanNode,
+    /// How rows get to the right worker; `None` when they are there.
+    pub exchange: Option<Exchange>,
+}
+
+/// Moves every row to the worker that owns the hash of these columns (none: the empty key).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The key columns.
+    pub columns: Vec<usize>,
+}
+
+/// What is known of a node's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Properties {
+    /// No row is ever retracted.
+    pub append_only: bool,
+    /// Columns that tell any two rows of the output apart at every epoch; `None` when equal rows can
+    /// be there more than once.
+    pub key: Option<Vec<usize>>,
+    /// Which worker a row is on.
+    pub partitioning: Partitioning,
+}
+
+/// Which worker a row is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitioning {
+    /// Not known.
+    Any,
+    /// The owner of the hash of these columns.
+    Hash(Vec<usize>),
+}
+
+/// What a plan has to know of a relation that it scans.
+#[derive(Debug, Clone)]
+pub struct RelationInfo {
+    /// Its properties, in terms of all its columns.
+    pub properties: Properties,
+}
+
+impl Partitioning {
+    /// Whether rows that are equal in `columns` are on one worker, the one that an exchange by these
+    /// columns would choose.
+    pub fn matches(&self, columns: &[usize]) -> bool {
+        matches!(self, Self::Hash(have) if have == columns)
+    }
+}
+
+impl PlanNode {
+    /// An operator over inputs.
+    pub fn operator(
+        spec: Arc<dyn OperatorSpec>,
+        inputs: Vec<PlanInput>,
+        properties: Properties,
+    ) -> Self {
+        Self { schema: spec.schema(), kind: PlanKind::Operator(spec), inputs, properties }
+    }
+
+    /// This node as an input whose rows stay where they are.
+    pub fn here(self) -> PlanInput {
+        PlanInput { node: self, exchange: None }
+    }
+
+    /// This node as an input partitioned by columns; without an exchange where it is already.
+    pub fn by(self, columns: &[usize]) -> PlanInput {
+        let there = self.properties.partitioning.matches(columns);
+        let exchange = (!there).then(|| Exchange { columns: columns.to_vec() });
+        PlanInput { node: self, exchange }
+    }
+
+    /// The relations that the plan scans, in order, each once.
+    pub fn relations(&self) -> Vec<RelationId> {
+        let mut found = Vec::new();
+        self.visit(&mut |node| {
+            if let PlanKind::Scan { relation, .. } = &node.kind
+                && !found.contains(relation)
+            {
+                found.push(*relation);
+            }
+        });
+        found
+    }
+
+    fn visit(&self, each: &mut impl FnMut(&PlanNode)) {
+        self.inputs.iter().for_each(|input| input.node.visit(each));
+        each(self);
+    }
+}
+
+/// Columns of an input as they come out of a projection: output positions of `columns`, when all of
+/// them are still there.
+pub(super) fn remap(columns: &[usize], sources: &[Option<usize>]) -> Option<Vec<usize>> {
+    columns.iter().map(|c| sources.iter().position(|s| *s == Some(*c))).collect()
+}
+
+/// Properties behind a projection that takes output column `i` from input column `sources[i]`.
+pub(super) fn project(properties: &Properties, sources: &[Option<usize>]) -> Properties {
+    let partitioning = match &properties.partitioning {
+        Partitioning::Hash(columns) => {
+            remap(columns, sources).map_or(Partitioning::Any, Partitioning::Hash)
+        }
+        Partitioning::Any => Partitioning::Any,
+    };
+    Properties {
+        append_only: properties.append_only,
+        key: properties.key.as_ref().and_then(|key| remap(key, sources)),
+        partitioning,
+    }
+}

@@ -1,0 +1,545 @@
+//! The coordinator: cuts epochs, hands them to the workers, publishes them.
+//!
+//! It is the one sequencer of the engine: everything that changes state comes to it as an [`Event`].
+//! Definitions change between two epochs. It runs worker 0 on its own thread, so that an epoch on one
+//! worker costs no hand-over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::build::Build;
+use super::graph::{GraphBuilder, NodeId};
+use super::ingest::{Cutter, InputRoute};
+use super::shared::{Pin, RelationState, RelationStatus, Shared, lock};
+use super::sink_task::{SinkFeed, SinkTask};
+use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
+use super::subscribers::Subscriber;
+use super::team::Team;
+use super::worker::{Report, Step};
+use crate::catalog::RelationId;
+use crate::config::{
+    BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
+};
+use crate::connector::{Positions, Source};
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::error::{Error, Result, sqlstate};
+use crate::time::{Epoch, Watermark};
+
+/// Writes to tables that become visible in one epoch.
+pub struct Commit {
+    /// Changes by relation.
+    pub writes: Vec<(RelationId, DeltaBatch)>,
+    /// Told the epoch once it is published.
+    pub done: oneshot::Sender<Result<Epoch>>,
+}
+
+/// What comes to the coordinator.
+pub enum Event {
+    /// Writes.
+    Commit(Commit),
+    /// Rows of a source.
+    Source(SourceFeed),
+    /// Something to do between two epochs.
+    Call(Box<dyn FnOnce(&mut Coordinator) + Send>),
+    /// Ends the thread.
+    Stop,
+}
+
+/// How the rest of the engine reaches the coordinator.
+#[derive(Clone)]
+pub struct CoordinatorHandle {
+    events: Sender<Event>,
+}
+
+fn stopped() -> Error {
+    Error::external(sqlstate::ADMIN_SHUTDOWN, "the engine has stopped").permanent()
+}
+
+impl CoordinatorHandle {
+    /// Commits writes and waits until they are visible.
+    pub async fn commit(&self, writes: Vec<(RelationId, DeltaBatch)>) -> Result<Epoch> {
+        let (done, published) = oneshot::channel();
+        self.events.send(Event::Commit(Commit { writes, done })).map_err(|_| stopped())?;
+        published.await.map_err(|_| stopped())?
+    }
+
+    /// Runs something between two epochs and waits for its result.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Coordinator) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (done, result) = oneshot::channel();
+        let call = move |coordinator: &mut Coordinator| drop(done.send(call(coordinator)));
+        self.events.send(Event::Call(Box::new(call))).map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())
+    }
+
+    /// Runs something between two epochs without waiting for it.
+    pub fn send(&self, call: impl FnOnce(&mut Coordinator) + Send + 'static) {
+        drop(self.events.send(Event::Call(Box::new(call))));
+    }
+
+    /// Asks the coordinator to end.
+    pub fn stop(&self) {
+        drop(self.events.send(Event::Stop));
+    }
+}
+
+/// A source relation as the coordinator runs it.
+pub(super) struct RunningSource {
+    pub(super) source: Arc<dyn Source>,
+    /// Where every reader of this source begins.
+    pub(super) start: Option<Positions>,
+    pub(super) task: Option<SourceTask>,
+    /// The next position that the engine has not taken.
+    pub(super) taken: Positions,
+    pub(super) state: Arc<Mutex<SourceState>>,
+    pub(super) errors: RelationId,
+    pub(super) ended: bool,
+}
+
+/// The one sequencer of an engine.
+pub struct Coordinator {
+    pub(super) shared: Arc<Shared>,
+    pub(super) team: Team,
+    pub(super) graph: GraphBuilder,
+    pub(super) epoch: Epoch,
+    pub(super) events: Sender<Event>,
+    inbox: Receiver<Event>,
+    pub(super) inputs: BTreeMap<RelationId, InputRoute>,
+    pub(super) sources: BTreeMap<RelationId, RunningSource>,
+    pub(super) builds: Vec<Build>,
+    pub(super) subscribers: BTreeMap<NodeId, Vec<Subscriber>>,
+    pub(super) sinks: BTreeMap<RelationId, (NodeId, SinkTask)>,
+    pub(super) next_task: u64,
+    commits: Vec<Commit>,
+    feeds: VecDeque<SourceFeed>,
+    /// Nodes that have to run in the next epoch though nothing arrived for them.
+    pub(super) wake: BTreeSet<NodeId>,
+    watermarks: Vec<(NodeId, usize, Watermark)>,
+    /// Rows that an epoch takes from sources, steered by step time.
+    budget: usize,
+    /// The last time that a session waited for a write.
+    interactive: Option<Instant>,
+    flushes: Vec<oneshot::Sender<()>>,
+    cutter: Option<Cutter>,
+    stopping: bool,
+}
+
+impl Coordinator {
+    /// Starts the coordinator and the workers.
+    pub fn start(
+        config: &Config,
+        shared: Arc<Shared>,
+    ) -> Result<(CoordinatorHandle, std::thread::JoinHandle<()>)> {
+        let (events, inbox) = channel();
+        let handle = CoordinatorHandle { events: events.clone() };
+        let team = Team::start(config)?;
+        let coordinator = Self {
+            shared,
+            team,
+            graph: GraphBuilder::default(),
+            epoch: Epoch::ZERO,
+            events,
+            inbox,
+            inputs: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            builds: Vec::new(),
+            subscribers: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            next_task: 0,
+            commits: Vec::new(),
+            feeds: VecDeque::new(),
+            wake: BTreeSet::new(),
+            watermarks: Vec::new(),
+            budget: BATCH_ROWS,
+            interactive: None,
+            flushes: Vec::new(),
+            cutter: config.cuts.map(Cutter::new),
+            stopping: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("coordinator".into())
+            .spawn(move || coordinator.run())?;
+        Ok((handle, thread))
+    }
+
+    fn run(mut self) {
+        while !self.stopping {
+            self.wait();
+            while let Ok(event) = self.inbox.try_recv() {
+                self.take(event);
+            }
+            if self.has_work() {
+                self.run_epoch();
+            }
+            self.answer_flushes();
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let builds = self.builds.iter().any(Build::has_work);
+        let fed = !self.feeds.is_empty() && !self.sinks_full();
+        !self.commits.is_empty() || fed || builds || !self.wake.is_empty()
+    }
+
+    /// Waits for an event, unless there is work already.
+    fn wait(&mut self) {
+        if self.has_work() {
+            return;
+        }
+        // Full sinks tell nobody when they have room again.
+        match self.inbox.recv_timeout(Duration::from_millis(if self.feeds.is_empty() { 500 } else { 2 })) {
+            Ok(event) => self.take(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Commit(commit) => {
+                self.interactive = Some(Instant::now());
+                self.commits.push(commit);
+            }
+            Event::Source(feed) => self.feeds.push_back(feed),
+            Event::Call(call) => call(self),
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    fn sinks_full(&self) -> bool {
+        self.sinks.values().any(|(_, sink)| sink.is_full())
+    }
+
+    /// Answers when everything that bounded sources have is in the published answers.
+    pub fn flush(&mut self, done: oneshot::Sender<()>) {
+        self.flushes.push(done);
+    }
+
+    fn answer_flushes(&mut self) {
+        let reading = self.sources.values().any(|s| {
+            s.task.is_some() && s.source.is_bounded() && !s.ended
+                && lock(&s.state).state != "failed"
+        });
+        if self.flushes.is_empty() || reading || self.has_work() || !self.builds.is_empty() {
+            return;
+        }
+        self.flushes.drain(..).for_each(|done| drop(done.send(())));
+    }
+
+    /// Runs one epoch from what waits in all inputs.
+    fn run_epoch(&mut self) {
+        let began = Instant::now();
+        let epoch = self.epoch.next();
+        let mut inputs = vec![Vec::new(); self.team.workers()];
+        let commits = std::mem::take(&mut self.commits);
+        let commits = self.take_commits(commits, &mut inputs);
+        let rows = self.take_feeds(&mut inputs);
+        let (slices, attach) = self.plan_builds();
+        let active = self.active(&inputs, &slices, &attach);
+        let watermarks = std::mem::take(&mut self.watermarks);
+        let steps = inputs.into_iter().map(|inputs| Step {
+            epoch,
+            inputs,
+            watermarks: watermarks.clone(),
+            slices: slices.clone(),
+            attach: attach.clone(),
+            active: active.clone(),
+        });
+        let reports = self.team.step(steps.collect());
+        self.epoch = epoch;
+        self.publish(epoch, reports, &active);
+        for commit in commits {
+            drop(commit.done.send(self.commit_result(&commit.writes, epoch)));
+        }
+        self.steer(began.elapsed(), rows);
+    }
+
+    fn take_commits(
+        &mut self,
+        commits: Vec<Commit>,
+        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+    ) -> Vec<Commit> {
+        let mut taken = Vec::with_capacity(commits.len());
+        for commit in commits {
+            // A table can be dropped between a statement's binding and its commit.
+            match commit.writes.iter().find(|(id, _)| !self.inputs.contains_key(id)) {
+                Some(_) => {
+                    let error =
+                        Error::user(sqlstate::UNDEFINED_TABLE, "the table was dropped meanwhile");
+                    drop(commit.done.send(Err(error)));
+                }
+                None => {
+                    for (id, rows) in &commit.writes {
+                        self.enter(*id, rows.clone(), inputs);
+                    }
+                    taken.push(commit);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Rows written by a statement or by the engine itself.
+    fn enter(
+        &mut self,
+        id: RelationId,
+        rows: DeltaBatch,
+        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+    ) {
+        let Some(route) = self.inputs.get_mut(&id) else { return };
+        self.shared.count_rows_in(rows.len());
+        if let Some((column, w)) = route.observe(&rows) {
+            self.watermarks.push((route.node, column, w));
+        }
+        if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
+            tracing::error!(%error, "rows of {id} could not be routed");
+        }
+    }
+
+    fn commit_result(&self, writes: &[(RelationId, DeltaBatch)], epoch: Epoch) -> Result<Epoch> {
+        let relations = self.shared.relations();
+        for (id, _) in writes {
+            if let Some(RelationStatus::Quarantined(_, error)) =
+                relations.get(id).map(|r| r.status())
+            {
+                return Err(error);
+            }
+        }
+        Ok(epoch)
+    }
+
+    /// Takes batches of sources up to the budget; returns the rows taken.
+    fn take_feeds(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
+        let mut rows = 0;
+        if self.sinks_full() {
+            return rows;
+        }
+        while rows < self.budget {
+            let Some(feed) = self.feeds.pop_front() else { break };
+            rows += self.take_feed(feed, inputs);
+        }
+        rows
+    }
+
+    fn take_feed(&mut self, feed: SourceFeed, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
+        if let Some(build) = self.builds.iter_mut().find(|b| b.replays(feed.task)) {
+            return build.take_replay(feed, inputs);
+        }
+        let Some(running) = self.sources.get_mut(&feed.relation) else { return 0 };
+        let Some(task) = running.task.as_ref().filter(|t| t.number == feed.task) else { return 0 };
+        task.give_back();
+        let Some(route) = self.inputs.get_mut(&feed.relation) else { return 0 };
+        let advanced = match feed.kind {
+            FeedKind::End => {
+                running.ended = true;
+                route.end()
+            }
+            FeedKind::Rows { split, next, rows, rejected, watermark } => {
+                running.taken.insert(split, next);
+                let errors = running.errors;
+                {
+                    let mut state = lock(&running.state);
+                    state.positions.insert(split, next);
+                    state.rejected += rejected.len() as u64;
+                }
+                let advanced = watermark.and_then(|w| route.advance(split, w));
+                let count = rows.len();
+                if let Some((column, w)) = advanced {
+                    self.watermarks.push((route.node, column, w));
+                }
+                if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
+                    tracing::error!(%error, "rows of {} could not be routed", feed.relation);
+                }
+                self.shared.count_rows_in(count);
+                if !rejected.is_empty() {
+                    match super::rejects::rows_of(split, &rejected) {
+                        Ok(rows) => self.enter(errors, rows, inputs),
+                        Err(error) => tracing::error!(%error, "rejected messages were lost"),
+                    }
+                }
+                return count + 1;
+            }
+        };
+        if let Some((column, w)) = advanced {
+            let node = route.node;
+            self.watermarks.push((node, column, w));
+        }
+        1
+    }
+
+    /// The nodes that run: all that can be reached from what has input, without those that have failed.
+    fn active(
+        &mut self,
+        inputs: &[Vec<(NodeId, DeltaBatch)>],
+        slices: &[(NodeId, Epoch)],
+        attach: &[NodeId],
+    ) -> Arc<Vec<NodeId>> {
+        let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
+        from.extend(self.watermarks.iter().map(|(n, ..)| *n));
+        from.extend(slices.iter().map(|(n, _)| *n));
+        from.extend(attach);
+        from.append(&mut self.wake);
+        let failed: BTreeSet<RelationId> = self
+            .shared
+            .relations()
+            .values()
+            .filter(|r| matches!(lock(&r.progress).status, RelationStatus::Quarantined(..)))
+            .map(|r| r.id)
+            .collect();
+        let mut active = self.graph.reachable(from);
+        active.retain(|n| self.graph.owner(*n).is_some_and(|r| !failed.contains(&r)));
+        Arc::new(active.into_iter().collect())
+    }
+
+    fn publish(&mut self, epoch: Epoch, reports: Vec<Report>, active: &[NodeId]) {
+        let relations = self.shared.relations();
+        let mut taps: BTreeMap<NodeId, Vec<DeltaBatch>> = BTreeMap::new();
+        let mut failures = Vec::new();
+        let mut watermarks: BTreeMap<(NodeId, usize), Watermark> = BTreeMap::new();
+        for (worker, report) in reports.into_iter().enumerate() {
+            for (node, delta) in report.taps {
+                taps.entry(node).or_default().push(delta);
+            }
+            failures.extend(report.failures);
+            for (node, column, w) in report.watermarks {
+                let slot = watermarks.entry((node, column)).or_insert(w);
+                *slot = (*slot).min(w);
+            }
+            self.builds.iter_mut().for_each(|b| b.fed(worker, &report.fed));
+        }
+        for (node, error) in failures {
+            self.quarantine(node, &error, epoch);
+        }
+        self.note_progress(epoch, &relations, active, &watermarks);
+        self.finish_builds();
+        let oldest = self.shared.publish(epoch);
+        self.deliver(epoch, taps, active);
+        self.vacuum(oldest, active);
+    }
+
+    fn note_progress(
+        &self,
+        epoch: Epoch,
+        relations: &BTreeMap<RelationId, Arc<RelationState>>,
+        active: &[NodeId],
+        watermarks: &BTreeMap<(NodeId, usize), Watermark>,
+    ) {
+        let owners: BTreeSet<RelationId> =
+            active.iter().filter_map(|n| self.graph.owner(*n)).collect();
+        for relation in owners.iter().filter_map(|id| relations.get(id)) {
+            let mut progress = lock(&relation.progress);
+            progress.changed = epoch;
+            progress.updated = Some(Instant::now());
+            let Some(output) = self.graph.output(relation.id) else { continue };
+            for ((_, column), w) in watermarks.range((output, 0)..=(output, usize::MAX)) {
+                let slot = progress.watermarks.entry(*column).or_insert(*w);
+                *slot = (*slot).max(*w);
+            }
+        }
+    }
+
+    /// Freezes a failed node's relation and everything that depends on it.
+    fn quarantine(&mut self, node: NodeId, error: &Error, epoch: Epoch) {
+        let last = Epoch(epoch.0.saturating_sub(1));
+        let relations = self.shared.relations();
+        let owners: BTreeSet<RelationId> =
+            self.graph.reachable([node]).iter().filter_map(|n| self.graph.owner(*n)).collect();
+        for relation in owners.iter().filter_map(|id| relations.get(id)) {
+            tracing::error!(relation = %relation.id, %error, "quarantined");
+            let mut progress = lock(&relation.progress);
+            if !matches!(progress.status, RelationStatus::Quarantined(..)) {
+                progress.status = RelationStatus::Quarantined(last, error.clone());
+            }
+            drop(progress);
+            self.builds.retain_mut(|b| !b.fail(relation.id, error));
+            if let Some(output) = self.graph.output(relation.id) {
+                let subscribers = self.subscribers.remove(&output).unwrap_or_default();
+                subscribers.iter().for_each(|s| s.fail(error.clone()));
+            }
+        }
+    }
+
+    /// Hands an epoch's changes to subscribers and sinks.
+    fn deliver(&mut self, epoch: Epoch, taps: BTreeMap<NodeId, Vec<DeltaBatch>>, active: &[NodeId]) {
+        for (node, sink) in self.sinks.values() {
+            let Some(deltas) = taps.get(node) else { continue };
+            match sink_changes(deltas) {
+                Ok(changes) if changes.is_empty() => {}
+                Ok(changes) => sink.write(SinkFeed { epoch, changes }),
+                Err(error) => tracing::error!(%error, "changes for a sink were lost"),
+            }
+        }
+        let mut ended = Vec::new();
+        for (node, subscribers) in &mut self.subscribers {
+            if let Some(deltas) = taps.get(node)
+                && let Ok(Some(all)) = concat(deltas)
+                && let Ok(changes) = consolidate(&all, Order::Changelog)
+                && !changes.is_empty()
+            {
+                subscribers.retain(|s| s.changes(epoch, &changes));
+            }
+            if active.contains(node) {
+                subscribers.retain(|s| s.progress(epoch));
+            }
+            if subscribers.is_empty() {
+                ended.push(*node);
+            }
+        }
+        for node in ended {
+            self.subscribers.remove(&node);
+            self.untap(node);
+        }
+    }
+
+    /// Stops collecting a node's output when nobody wants it.
+    pub(super) fn untap(&mut self, node: NodeId) {
+        let wanted = self.subscribers.contains_key(&node)
+            || self.sinks.values().any(|(tapped, _)| *tapped == node);
+        if !wanted {
+            self.team.tap(node, false);
+        }
+    }
+
+    fn vacuum(&self, oldest: Epoch, active: &[NodeId]) {
+        let relations = self.shared.relations();
+        let owners: BTreeSet<RelationId> =
+            active.iter().filter_map(|n| self.graph.owner(*n)).collect();
+        for table in owners.iter().filter_map(|id| relations.get(id)?.table.as_ref()) {
+            for shard in 0..table.shards() {
+                table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
+            }
+        }
+    }
+
+    /// Steers the size of the next epoch by the time that this one took.
+    fn steer(&mut self, took: Duration, rows: usize) {
+        let waiting = self.interactive.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        let target = if waiting { EPOCH_TARGET_INTERACTIVE } else { EPOCH_TARGET_BULK };
+        if took > target {
+            self.budget = (self.budget / 2).max(BATCH_ROWS);
+        } else if rows >= self.budget && took < target / 2 {
+            self.budget = (self.budget * 2).min(EPOCH_ROWS_MAX);
+        }
+    }
+
+    /// A pin of the last published epoch.
+    pub fn pin(&self) -> Pin {
+        self.shared.pin()
+    }
+}
+
+/// An epoch's changes as a sink takes them: inserts as they are, anything else consolidated.
+fn sink_changes(deltas: &[DeltaBatch]) -> Result<Vec<DeltaBatch>> {
+    if deltas.iter().all(DeltaBatch::is_insert_only) {
+        return Ok(deltas.to_vec());
+    }
+    let Some(all) = concat(deltas)? else { return Ok(Vec::new()) };
+    let changes = consolidate(&all, Order::Changelog)?;
+    Ok(if changes.is_empty() { Vec::new() } else { vec![changes] })
+}

@@ -1,0 +1,547 @@
+//! Definitions: what DDL changes in the running dataflow, between two epochs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::SchemaRef;
+use tokio::sync::oneshot;
+
+use super::build::{Build, Feeding};
+use super::coordinator::{Coordinator, RunningSource};
+use super::graph::{Edge, NodeId, NodeKind, NodeSpec, error_edge};
+use super::ingest::InputRoute;
+use super::rejects;
+use super::shared::{Pin, RelationState, RelationStatus};
+use super::sink_task::{SinkState, SinkTask};
+use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
+use super::subscribers::{Subscriber, SubscriberEvents};
+use super::worker::TableSize;
+use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::connector::{Positions, Sink, Source};
+use crate::error::{Error, Result};
+use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema};
+use crate::plan::{Partitioning, PlanKind, PlanNode, Properties};
+use crate::state::{ResultSpec, ResultTable};
+
+/// A table or source to be created.
+pub struct NewTable {
+    /// Its definition.
+    pub relation: Relation,
+    /// Where its rows come from, for connector tables and sources.
+    pub source: Option<NewSource>,
+}
+
+/// The reading part of a connector table or source.
+pub struct NewSource {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// Where every reader begins.
+    pub start: Positions,
+    /// Whether rows replace rows with the same key.
+    pub upsert: bool,
+    /// The definition of its `$errors`.
+    pub errors: Relation,
+}
+
+/// A materialized view to be created.
+pub struct NewView {
+    /// Its definition.
+    pub relation: Relation,
+    /// The definition of its `$errors`.
+    pub errors: Relation,
+    /// Its plan.
+    pub plan: PlanNode,
+    /// The columns that tell its rows apart; `None`: the whole row.
+    pub key: Option<Vec<usize>>,
+}
+
+/// A sink to be created.
+pub struct NewSink {
+    /// Its definition.
+    pub relation: Relation,
+    /// The relation that it delivers.
+    pub from: SinkSource,
+    /// The receiver.
+    pub sink: Box<dyn Sink>,
+}
+
+/// What a sink delivers.
+pub enum SinkSource {
+    /// A relation that stores its rows: they come first, as of one epoch.
+    Relation(RelationId),
+    /// A query of its own.
+    Plan(PlanNode),
+}
+
+/// Columns that may all be NULL: what a column promises is checked at the mouth of its table, and the
+/// planner's guesses about results are not relied upon.
+fn relaxed(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl Coordinator {
+    fn edge(from: NodeId, by: Option<Vec<usize>>) -> Edge {
+        let exchange = by.map(|columns| crate::plan::Exchange { columns });
+        Edge { from, port: 0, exchange, errors: false }
+    }
+
+    fn materialize(
+        &mut self,
+        relation: &Relation,
+        input: Edge,
+        spec: ResultSpec,
+        mode: (Conflict, bool),
+    ) -> (NodeSpec, Arc<ResultTable>) {
+        let table = ResultTable::new(spec, self.team.workers());
+        let operator = MaterializeSpec {
+            relation: relation.name.clone(),
+            table: table.clone(),
+            conflict: mode.0,
+            append_only: mode.1,
+        };
+        let kind = NodeKind::Operator(Arc::new(operator));
+        let node = self.graph.node(relation.id, kind, vec![input]);
+        self.graph.publish(relation.id, node.id, Some(table.clone()));
+        (node, table)
+    }
+
+    fn register(
+        &self,
+        relation: Relation,
+        table: Option<Arc<ResultTable>>,
+        properties: Properties,
+        plan: Option<PlanNode>,
+        status: RelationStatus,
+    ) -> Result<()> {
+        let state = RelationState::new(relation.id, table, properties, plan, status);
+        let mut result = Ok(());
+        self.shared.change(|catalog, relations| {
+            relations.insert(relation.id, state);
+            result = catalog.add(relation).map(drop);
+        });
+        result
+    }
+
+    /// Creates a table or source; readable from the next statement on.
+    pub fn create_table(&mut self, new: NewTable) -> Result<()> {
+        let NewTable { relation, source } = new;
+        self.shared.catalog().check_name_is_free(&relation.name)?;
+        let schema = relaxed(&relation.schema);
+        let stored = relation.kind != RelationKind::Source;
+        let upsert = source.as_ref().is_some_and(|s| s.upsert);
+        let declared = matches!(relation.kind, RelationKind::Table { append_only: true });
+        let has_connector = source.is_some();
+        let append_only = !upsert && (declared || has_connector);
+        let input =
+            self.graph.node(relation.id, NodeKind::Input { schema: schema.clone() }, Vec::new());
+        let input_node = input.id;
+        let mut nodes = vec![input];
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let by = match (relation.key.is_empty(), append_only) {
+            (false, _) => Some(relation.key.clone()),
+            (true, false) => Some(all),
+            (true, true) => None,
+        };
+        let mut table = None;
+        if stored {
+            let spec = ResultSpec {
+                schema: schema.clone(),
+                key: relation.key.clone(),
+                keyed_placement: by.is_some(),
+            };
+            let conflict = if upsert || (has_connector && !relation.key.is_empty()) {
+                Conflict::Overwrite
+            } else {
+                Conflict::Exact
+            };
+            let edge = Self::edge(input_node, None);
+            let (node, made) = self.materialize(&relation, edge, spec, (conflict, append_only));
+            nodes.push(node);
+            table = Some(made);
+        } else {
+            self.graph.publish(relation.id, input_node, None);
+        }
+        self.team.install(nodes, false)?;
+        let overwrites = has_connector && !relation.key.is_empty() && stored;
+        let properties = Properties {
+            append_only: append_only && !overwrites,
+            key: (!relation.key.is_empty() && stored).then(|| relation.key.clone()),
+            partitioning: by.clone().map_or(Partitioning::Any, Partitioning::Hash),
+        };
+        let mut route = InputRoute::new(input_node, by, relation.watermark.clone());
+        if let Some(source) = &source {
+            route.expect_splits(source.start.keys().copied());
+        }
+        self.inputs.insert(relation.id, route);
+        if let Some(source) = source {
+            self.add_source(&relation, source)?;
+        }
+        let id = relation.id;
+        self.register(relation, table, properties, None, RelationStatus::Running)?;
+        if stored && has_connector {
+            self.read_source(id, all_columns(&schema))?;
+        }
+        Ok(())
+    }
+
+    /// The `$errors` of a source and its bookkeeping.
+    fn add_source(&mut self, relation: &Relation, new: NewSource) -> Result<()> {
+        let schema = rejects::schema();
+        let input = self.graph.node(
+            new.errors.id,
+            NodeKind::Input { schema: schema.clone() },
+            Vec::new(),
+        );
+        let route = InputRoute::new(input.id, None, None);
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: false };
+        let edge = Self::edge(input.id, None);
+        let (node, table) = self.materialize(&new.errors, edge, spec, (Conflict::Exact, true));
+        self.team.install(vec![input, node], false)?;
+        self.inputs.insert(new.errors.id, route);
+        let state = SourceState {
+            state: "starting".into(),
+            positions: new.start.clone(),
+            ..SourceState::default()
+        };
+        let running = RunningSource {
+            source: new.source,
+            start: Some(new.start.clone()),
+            task: None,
+            taken: new.start,
+            state: Arc::new(Mutex::new(state)),
+            errors: new.errors.id,
+            ended: false,
+        };
+        self.sources.insert(relation.id, running);
+        let properties =
+            Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+        self.register(new.errors, Some(table), properties, None, RelationStatus::Running)
+    }
+
+    /// Makes sure that a source is read, with at least these columns.
+    fn read_source(&mut self, id: RelationId, columns: BTreeSet<usize>) -> Result<()> {
+        let catalog = self.shared.catalog();
+        let relation = catalog.by_id(id).ok_or_else(|| Error::internal("a source has no name"))?;
+        let Some(running) = self.sources.get_mut(&id) else { return Ok(()) };
+        let mut wanted = columns;
+        if let Some(task) = &running.task {
+            if wanted.iter().all(|c| task.columns.contains(c)) {
+                return Ok(());
+            }
+            wanted.extend(&task.columns);
+        }
+        wanted.extend(relation.watermark.as_ref().map(|w| w.column));
+        if running.ended {
+            return Ok(());
+        }
+        self.next_task += 1;
+        let spec = SourceTaskSpec {
+            relation: id,
+            number: self.next_task,
+            source: running.source.clone(),
+            schema: relaxed(&relation.schema),
+            columns: wanted.into_iter().collect(),
+            from: Some(running.taken.clone()),
+            until: None,
+            watermark: relation.watermark.clone(),
+            state: running.state.clone(),
+            events: self.events.clone(),
+        };
+        // The task before, if there was one, ends; what it has sent and nobody has taken is stale.
+        running.task = Some(SourceTask::start(spec)?);
+        Ok(())
+    }
+
+    /// Creates a materialized view; `done` is told when it is readable.
+    pub fn create_view(&mut self, new: NewView, done: oneshot::Sender<Result<()>>) {
+        if let Err((error, done)) = self.try_create_view(new, done) {
+            drop(done.send(Err(error)));
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the sender goes back to where the error is told")]
+    fn try_create_view(
+        &mut self,
+        new: NewView,
+        done: oneshot::Sender<Result<()>>,
+    ) -> Result<(), (Error, oneshot::Sender<Result<()>>)> {
+        match self.install_view(new) {
+            Ok((members, imports, pin)) => {
+                self.builds.push(Build::new(members, imports, pin, done));
+                Ok(())
+            }
+            Err(error) => Err((error, done)),
+        }
+    }
+
+    fn install_view(
+        &mut self,
+        new: NewView,
+    ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)> {
+        let NewView { relation, errors, plan, key } = new;
+        self.shared.catalog().check_name_is_free(&relation.name)?;
+        self.check_inputs(&plan)?;
+        let built = self.graph.plan(relation.id, &plan)?;
+        let mut nodes = built.nodes;
+        let append_only = plan.properties.append_only;
+        let schema = relaxed(&relation.schema);
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let by = key.clone().unwrap_or(all);
+        // What can be retracted lives where its key says, so that a restored row is found again.
+        let moves = !append_only && !plan.properties.partitioning.matches(&by);
+        let edge = Self::edge(built.output, moves.then(|| by.clone()));
+        let spec = ResultSpec {
+            schema,
+            key: key.clone().unwrap_or_default(),
+            keyed_placement: !append_only,
+        };
+        let (node, table) =
+            self.materialize(&relation, edge, spec, (Conflict::Exact, append_only));
+        nodes.push(node);
+        let error_nodes = self.error_nodes(&errors, &built.fallible);
+        nodes.extend(error_nodes.0);
+        self.team.install(nodes, true)?;
+        let partitioning =
+            if append_only { plan.properties.partitioning.clone() } else { Partitioning::Hash(by) };
+        let properties = Properties { append_only, key, partitioning };
+        let members = vec![relation.id, errors.id];
+        self.register(relation, Some(table), properties, Some(plan), RelationStatus::Building)?;
+        let all: Vec<usize> = (0..error_schema().fields().len()).collect();
+        let properties =
+            Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
+        self.register(errors, Some(error_nodes.1), properties, None, RelationStatus::Building)?;
+        let pin = self.shared.pin();
+        let imports = self.feed_imports(&built.imports)?;
+        Ok((members, imports, pin))
+    }
+
+    fn error_nodes(
+        &mut self,
+        errors: &Relation,
+        fallible: &[NodeId],
+    ) -> (Vec<NodeSpec>, Arc<ResultTable>) {
+        let schema = error_schema();
+        let edges = fallible.iter().enumerate().map(|(port, n)| error_edge(*n, port));
+        let edges: Vec<Edge> = edges.collect();
+        let union =
+            UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: false };
+        let union = self.graph.node(errors.id, NodeKind::Operator(Arc::new(union)), edges);
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true };
+        let edge = Self::edge(union.id, None);
+        let (node, table) = self.materialize(errors, edge, spec, (Conflict::Exact, false));
+        (vec![union, node], table)
+    }
+
+    /// A view can't be built over one that has failed.
+    fn check_inputs(&self, plan: &PlanNode) -> Result<()> {
+        let relations = self.shared.relations();
+        for id in plan.relations() {
+            match relations.get(&id).map(|r| r.status()) {
+                Some(RelationStatus::Quarantined(_, error)) => return Err(error),
+                Some(_) => {}
+                None => return Err(Error::internal("a relation of the plan is gone")),
+            }
+        }
+        Ok(())
+    }
+
+    /// How each import of a new view gets its old rows; starts the readers that it needs.
+    fn feed_imports(
+        &mut self,
+        imports: &[(NodeId, RelationId)],
+    ) -> Result<BTreeMap<NodeId, Feeding>> {
+        let mut feeding = BTreeMap::new();
+        let relations = self.shared.relations();
+        for (node, id) in imports {
+            let stored = relations.get(id).is_some_and(|r| r.table.is_some());
+            let how = if stored {
+                Feeding::Stored((0..self.team.workers()).collect())
+            } else {
+                self.feed_from_source(*id)?
+            };
+            feeding.insert(*node, how);
+        }
+        Ok(feeding)
+    }
+
+    fn feed_from_source(&mut self, id: RelationId) -> Result<Feeding> {
+        let catalog = self.shared.catalog();
+        let relation = catalog.by_id(id).ok_or_else(|| Error::internal("a source has no name"))?;
+        // All columns of the plans that read it; a source of many columns that nobody wants is cheap.
+        let columns = self.wanted_columns(id);
+        self.read_source(id, columns.clone())?;
+        let Some(running) = self.sources.get(&id) else { return Ok(Feeding::Complete) };
+        if running.start.as_ref() == Some(&running.taken) {
+            return Ok(Feeding::Complete);
+        }
+        self.next_task += 1;
+        let spec = SourceTaskSpec {
+            relation: id,
+            number: self.next_task,
+            source: running.source.clone(),
+            schema: relaxed(&relation.schema),
+            columns: columns.into_iter().collect(),
+            from: running.start.clone(),
+            until: Some(running.taken.clone()),
+            watermark: None,
+            state: Arc::default(),
+            events: self.events.clone(),
+        };
+        Ok(Feeding::Replay(SourceTask::start(spec)?))
+    }
+
+    /// The columns of a source that some plan reads.
+    fn wanted_columns(&self, id: RelationId) -> BTreeSet<usize> {
+        let mut wanted = BTreeSet::new();
+        for plan in self.shared.relations().values().filter_map(|r| r.plan.as_ref()) {
+            collect_columns(plan, id, &mut wanted);
+        }
+        wanted
+    }
+
+    /// Creates a sink.
+    pub fn create_sink(&mut self, new: NewSink, done: oneshot::Sender<Result<()>>) {
+        let result = self.try_create_sink(new);
+        match result {
+            Ok(Some((members, imports, pin))) => {
+                self.builds.push(Build::new(members, imports, pin, done));
+            }
+            Ok(None) => drop(done.send(Ok(()))),
+            Err(error) => drop(done.send(Err(error))),
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "what a build is made of, where there is one")]
+    fn try_create_sink(
+        &mut self,
+        new: NewSink,
+    ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)>> {
+        let NewSink { relation, from, sink } = new;
+        self.shared.catalog().check_name_is_free(&relation.name)?;
+        let id = relation.id;
+        let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
+        let task = SinkTask::start(id, sink)?;
+        match from {
+            SinkSource::Relation(input) => {
+                let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
+                let pin = self.shared.pin();
+                let table = pin.relations.get(&input).and_then(|r| r.table.clone());
+                if let Some(table) = table {
+                    task.snapshot(pin, table);
+                }
+                self.team.tap(node, true);
+                self.sinks.insert(id, (node, task));
+                self.register(relation, None, any, None, RelationStatus::Running)?;
+                Ok(None)
+            }
+            SinkSource::Plan(plan) => {
+                self.check_inputs(&plan)?;
+                let built = self.graph.plan(id, &plan)?;
+                self.team.install(built.nodes, true)?;
+                self.team.tap(built.output, true);
+                self.sinks.insert(id, (built.output, task));
+                self.graph.publish(id, built.output, None);
+                self.register(relation, None, any, Some(plan), RelationStatus::Building)?;
+                let pin = self.shared.pin();
+                Ok(Some((vec![id], self.feed_imports(&built.imports)?, pin)))
+            }
+        }
+    }
+
+    /// Drops relations, those that depend on others first.
+    pub fn drop_relations(&mut self, ids: &[RelationId]) {
+        for id in ids {
+            let gone = Error::user(
+                crate::error::sqlstate::UNDEFINED_TABLE,
+                "the relation was dropped while it was being built",
+            );
+            self.builds.retain_mut(|b| !b.fail(*id, &gone));
+            if let Some(output) = self.graph.output(*id) {
+                // Dropping the senders ends the subscriptions.
+                self.subscribers.remove(&output);
+            }
+            if let Some((node, task)) = self.sinks.remove(id) {
+                drop(task);
+                self.untap(node);
+            }
+            self.sources.remove(id);
+            self.inputs.remove(id);
+            let nodes = self.graph.remove(*id);
+            nodes.iter().for_each(|n| drop(self.wake.remove(n)));
+            self.team.remove(&nodes);
+            self.shared.change(|catalog, relations| {
+                catalog.remove(*id);
+                relations.remove(id);
+            });
+        }
+        self.stop_unread_sources();
+    }
+
+    /// Sources that no plan reads any more are not read from either.
+    fn stop_unread_sources(&mut self) {
+        let catalog = self.shared.catalog();
+        let read: Vec<RelationId> = self
+            .sources
+            .keys()
+            .copied()
+            .filter(|id| catalog.by_id(*id).is_some_and(|r| r.kind == RelationKind::Source))
+            .filter(|id| self.wanted_columns(*id).is_empty())
+            .collect();
+        for id in read {
+            let unread = catalog.dependants(id).iter().all(|r| r.kind == RelationKind::View);
+            if let Some(running) = self.sources.get_mut(&id).filter(|_| unread) {
+                running.task = None;
+            }
+        }
+    }
+
+    /// Subscribes to a relation from the published epoch on; the pin is that epoch.
+    pub fn subscribe(&mut self, id: RelationId, progress: bool) -> Result<(SubscriberEvents, Pin)> {
+        let node = self.graph.output(id).ok_or_else(|| Error::internal("no output"))?;
+        let (subscriber, events) = Subscriber::channel(progress);
+        self.team.tap(node, true);
+        self.subscribers.entry(node).or_default().push(subscriber);
+        Ok((events, self.shared.pin()))
+    }
+
+    /// Where a source stands.
+    pub fn source_state(&self, id: RelationId) -> Option<SourceState> {
+        self.sources.get(&id).map(|s| super::shared::lock(&s.state).clone())
+    }
+
+    /// Where a sink stands.
+    pub fn sink_state(&self, id: RelationId) -> Option<SinkState> {
+        self.sinks.get(&id).map(|(_, s)| super::shared::lock(&s.state).clone())
+    }
+
+    /// Told when every sink has delivered what is queued for it.
+    pub fn sinks_flushed(&self) -> Vec<oneshot::Receiver<()>> {
+        self.sinks.values().map(|(_, sink)| sink.flushed()).collect()
+    }
+
+    /// Sizes of state tables with their relations.
+    pub fn state_sizes(&mut self) -> Vec<(RelationId, TableSize)> {
+        let sizes: Vec<TableSize> = self.team.sizes().into_iter().flatten().collect();
+        let owned = sizes.into_iter().filter_map(|s| Some((self.graph.owner(s.node)?, s)));
+        owned.collect()
+    }
+
+    /// Whether a view is still being built.
+    pub fn is_building(&self, id: RelationId) -> bool {
+        self.builds.iter().any(|b| b.relation() == id)
+    }
+}
+
+fn all_columns(schema: &SchemaRef) -> BTreeSet<usize> {
+    (0..schema.fields().len()).collect()
+}
+
+fn collect_columns(plan: &PlanNode, id: RelationId, wanted: &mut BTreeSet<usize>) {
+    if let PlanKind::Scan { relation, columns, .. } = &plan.kind
+        && *relation == id
+    {
+        wanted.extend(columns);
+    }
+    plan.inputs.iter().for_each(|input| collect_columns(&input.node, id, wanted));
+}

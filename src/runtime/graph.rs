@@ -1,0 +1,231 @@
+//! The dataflow graph as the workers get it: nodes with numbers, edges with or without an exchange.
+//!
+//! Node numbers ascend along every edge, so their order is a topological order for the whole engine:
+//! a new view's nodes are numbered after those that it reads from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::catalog::RelationId;
+use crate::error::{Error, Result};
+use crate::operator::{OperatorSpec, error_schema};
+use crate::plan::{Exchange, PlanKind, PlanNode};
+use crate::state::ResultTable;
+use arrow::datatypes::SchemaRef;
+
+/// The number of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    /// Rows come from outside: a source, or the writes to a table.
+    Input {
+        /// The rows.
+        schema: SchemaRef,
+    },
+    /// A view's own door to a relation that it reads: picks columns, and while the view is being built
+    /// holds back new deltas.
+    Import {
+        /// The wanted columns of the relation.
+        columns: Vec<usize>,
+        /// The rows behind it.
+        schema: SchemaRef,
+        /// The stored rows that it is built from; `None` for a source.
+        table: Option<Arc<ResultTable>>,
+    },
+    /// An operator.
+    Operator(Arc<dyn OperatorSpec>),
+}
+
+/// An edge into a node.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The node that feeds it.
+    pub from: NodeId,
+    /// The port that it feeds.
+    pub port: usize,
+    /// How rows change workers, if they do.
+    pub exchange: Option<Exchange>,
+    /// Whether the edge carries error rows instead of rows.
+    pub errors: bool,
+}
+
+/// A node with its inputs.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    /// Its number.
+    pub id: NodeId,
+    /// What it does.
+    pub kind: NodeKind,
+    /// What feeds it.
+    pub inputs: Vec<Edge>,
+    /// The relation that it belongs to.
+    pub relation: RelationId,
+}
+
+/// A plan as nodes.
+#[derive(Debug)]
+pub struct Built {
+    /// New nodes in order.
+    pub nodes: Vec<NodeSpec>,
+    /// The node that makes the plan's rows.
+    pub output: NodeId,
+    /// The plan's imports and the relations that they read.
+    pub imports: Vec<(NodeId, RelationId)>,
+    /// Nodes that can make error rows.
+    pub fallible: Vec<NodeId>,
+}
+
+/// Numbers nodes and remembers which node makes a relation's rows.
+#[derive(Debug, Default)]
+pub struct GraphBuilder {
+    next: u32,
+    outputs: BTreeMap<RelationId, NodeId>,
+    tables: BTreeMap<RelationId, Arc<ResultTable>>,
+    edges: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    owners: BTreeMap<NodeId, RelationId>,
+    specs: BTreeMap<NodeId, NodeSpec>,
+}
+
+impl GraphBuilder {
+    fn number(&mut self) -> NodeId {
+        self.next += 1;
+        NodeId(self.next - 1)
+    }
+
+    /// One node with its edges.
+    pub fn node(&mut self, relation: RelationId, kind: NodeKind, inputs: Vec<Edge>) -> NodeSpec {
+        let id = self.number();
+        for edge in &inputs {
+            self.edges.entry(edge.from).or_default().insert(id);
+        }
+        self.owners.insert(id, relation);
+        let spec = NodeSpec { id, kind, inputs, relation };
+        self.specs.insert(id, spec.clone());
+        spec
+    }
+
+    /// The nodes of a plan.
+    pub fn plan(&mut self, relation: RelationId, plan: &PlanNode) -> Result<Built> {
+        let mut built =
+            Built { nodes: Vec::new(), output: NodeId(0), imports: Vec::new(), fallible: vec![] };
+        built.output = self.plan_node(relation, plan, &mut built)?;
+        Ok(built)
+    }
+
+    fn plan_node(
+        &mut self,
+        relation: RelationId,
+        plan: &PlanNode,
+        built: &mut Built,
+    ) -> Result<NodeId> {
+        let node = match &plan.kind {
+            PlanKind::Scan { relation: scanned, name, columns } => {
+                let from = *self.outputs.get(scanned).ok_or_else(|| {
+                    Error::internal(format!("relation \"{name}\" has no running node"))
+                })?;
+                let kind = NodeKind::Import {
+                    columns: columns.clone(),
+                    schema: plan.schema.clone(),
+                    table: self.tables.get(scanned).cloned(),
+                };
+                let edge = Edge { from, port: 0, exchange: None, errors: false };
+                let node = self.node(relation, kind, vec![edge]);
+                built.imports.push((node.id, *scanned));
+                node
+            }
+            PlanKind::Operator(spec) => {
+                let mut inputs = Vec::new();
+                for (port, input) in plan.inputs.iter().enumerate() {
+                    let from = self.plan_node(relation, &input.node, built)?;
+                    let exchange = input.exchange.clone();
+                    inputs.push(Edge { from, port, exchange, errors: false });
+                }
+                let node = self.node(relation, NodeKind::Operator(spec.clone()), inputs);
+                if spec.can_fail() {
+                    built.fallible.push(node.id);
+                }
+                node
+            }
+        };
+        let id = node.id;
+        built.nodes.push(node);
+        Ok(id)
+    }
+
+    /// Says which node makes a relation's rows, and where they are stored.
+    pub fn publish(&mut self, id: RelationId, output: NodeId, table: Option<Arc<ResultTable>>) {
+        self.outputs.insert(id, output);
+        if let Some(table) = table {
+            self.tables.insert(id, table);
+        }
+    }
+
+    /// The node that makes a relation's rows.
+    pub fn output(&self, relation: RelationId) -> Option<NodeId> {
+        self.outputs.get(&relation).copied()
+    }
+
+    /// Forgets a relation and its nodes; returns these.
+    pub fn remove(&mut self, relation: RelationId) -> Vec<NodeId> {
+        self.outputs.remove(&relation);
+        self.tables.remove(&relation);
+        let gone: Vec<NodeId> =
+            self.owners.iter().filter(|(_, r)| **r == relation).map(|(n, _)| *n).collect();
+        for node in &gone {
+            self.owners.remove(node);
+            self.specs.remove(node);
+            self.edges.remove(node);
+        }
+        self.edges.values_mut().for_each(|to| gone.iter().for_each(|n| drop(to.remove(n))));
+        gone
+    }
+
+    /// Every node, ascending.
+    pub fn specs(&self) -> impl Iterator<Item = &NodeSpec> {
+        self.specs.values()
+    }
+
+    /// Replaces what a node is made from.
+    pub fn update(&mut self, spec: NodeSpec) {
+        self.specs.insert(spec.id, spec);
+    }
+
+    /// Says where a relation's rows are stored now.
+    pub fn replace_table(&mut self, relation: RelationId, table: Arc<ResultTable>) {
+        self.tables.insert(relation, table);
+    }
+
+    /// The nodes of a relation.
+    pub fn nodes_of(&self, relation: RelationId) -> Vec<NodeId> {
+        self.owners.iter().filter(|(_, r)| **r == relation).map(|(n, _)| *n).collect()
+    }
+
+    /// The relation of a node.
+    pub fn owner(&self, node: NodeId) -> Option<RelationId> {
+        self.owners.get(&node).copied()
+    }
+
+    /// All nodes reachable from some nodes, these included, ascending.
+    pub fn reachable(&self, from: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::new();
+        let mut todo: Vec<NodeId> = from.into_iter().collect();
+        while let Some(node) = todo.pop() {
+            if found.insert(node)
+                && let Some(to) = self.edges.get(&node)
+            {
+                todo.extend(to);
+            }
+        }
+        found
+    }
+}
+
+/// An edge for the error rows of a node, spread by the whole row so that an error and its retraction
+/// meet on one worker.
+pub fn error_edge(from: NodeId, port: usize) -> Edge {
+    let columns = (0..error_schema().fields().len()).collect();
+    Edge { from, port, exchange: Some(Exchange { columns }), errors: true }
+}

@@ -1,0 +1,39 @@
+//! The runtime: everything that knows about epochs running, threads, channels and marks.
+//!
+//! ```text
+//! sessions --commits, DDL--> coordinator --Step(e)--> workers (a thread each; one of them is the
+//! source tasks --batches-->      |                      |      coordinator's own)
+//!                                |<----Report(e)--------|  <-- Data, Mark --> other workers
+//!                                v
+//!                     publish e; feed subscribers and sink tasks
+//! ```
+//!
+//! One epoch is in flight at a time. It takes what waits in all inputs together, runs only the nodes
+//! reachable from the inputs that it takes, and is published when every worker has reported. Inside
+//! an epoch a node is flushed when the marks of all senders of its exchanges are in; marks carry
+//! watermarks.
+
+mod build;
+mod coordinator;
+mod definitions;
+mod exchange;
+mod graph;
+mod ingest;
+mod rejects;
+mod restore;
+mod shared;
+mod sink_task;
+mod source_task;
+mod subscribers;
+mod team;
+mod worker;
+
+pub use rejects::schema as rejects_schema;
+pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
+pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
+pub use ingest::InputRoute;
+pub use shared::{Pin, RelationState, RelationStatus, Shared};
+pub use sink_task::{SinkFeed, SinkState, SinkTask};
+pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
+pub use source_task::{SourceFeed, SourceState, SourceTask};
+pub use subscribers::{Subscriber, SubscriberEvent, SubscriberEvents};

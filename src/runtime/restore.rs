@@ -1,0 +1,88 @@
+//! Restore: everything that the dataflows know, written to bytes and read back, into the same number of
+//! workers or another one.
+//!
+//! This is what recovery and rescaling will do with blobs from a store; today tests do it between
+//! statements, so that state which is kept outside of declared tables is found out at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::coordinator::Coordinator;
+use super::graph::{NodeKind, NodeSpec};
+use super::team::Team;
+use crate::delta::KEY_GROUPS;
+use crate::error::{Error, Result};
+use crate::operator::{MaterializeSpec, OperatorSpec};
+use crate::state::ResultTable;
+
+/// Result tables by address, and what takes their place.
+type Replaced = BTreeMap<*const ResultTable, Arc<ResultTable>>;
+
+impl Coordinator {
+    /// Writes all state to bytes and goes on with `workers` workers that have read it back.
+    pub fn restore_all(&mut self, workers: usize) -> Result<()> {
+        if !self.builds.is_empty() {
+            return Err(Error::internal("a view is being built"));
+        }
+        let state = self.team.snapshot()?;
+        let replaced = self.restore_tables(workers)?;
+        let mut specs: Vec<NodeSpec> = self.graph.specs().cloned().collect();
+        for spec in &mut specs {
+            replace_table(spec, &replaced);
+            self.graph.update(spec.clone());
+        }
+        self.team = Team::with_workers(workers, self.team.checks())?;
+        self.team.install(specs, false)?;
+        self.team.restore(state)?;
+        let tapped: Vec<_> = self
+            .subscribers
+            .keys()
+            .copied()
+            .chain(self.sinks.values().map(|(node, _)| *node))
+            .collect();
+        tapped.into_iter().for_each(|node| self.team.tap(node, true));
+        Ok(())
+    }
+
+    fn restore_tables(&mut self, workers: usize) -> Result<Replaced> {
+        let mut replaced = Replaced::new();
+        let mut states = Vec::new();
+        for state in self.shared.relations().values() {
+            let Some(old) = &state.table else { continue };
+            let blobs = (0..old.shards()).map(|i| old.read(i).snapshot(self.epoch).map(Arc::new));
+            let blobs = blobs.collect::<Result<Vec<_>>>()?;
+            let table = ResultTable::new(old.spec().clone(), workers);
+            for shard in 0..workers {
+                let owned = (shard * KEY_GROUPS).div_ceil(workers)
+                    ..((shard + 1) * KEY_GROUPS).div_ceil(workers);
+                table.write(shard).restore(&blobs, owned, self.epoch)?;
+            }
+            replaced.insert(Arc::as_ptr(old), table.clone());
+            self.graph.replace_table(state.id, table.clone());
+            states.push((state.id, state.with_table(table)));
+        }
+        self.shared.change(|_, relations| relations.extend(states));
+        Ok(replaced)
+    }
+}
+
+fn replace_table(spec: &mut NodeSpec, replaced: &Replaced) {
+    let find = |table: &Arc<ResultTable>| replaced.get(&Arc::as_ptr(table)).cloned();
+    match &mut spec.kind {
+        NodeKind::Import { table: Some(table), .. } => {
+            if let Some(new) = find(table) {
+                *table = new;
+            }
+        }
+        NodeKind::Operator(operator) => {
+            let any = operator.as_ref() as &dyn std::any::Any;
+            let Some(old) = any.downcast_ref::<MaterializeSpec>() else { return };
+            if let Some(table) = find(&old.table) {
+                let spec: Arc<dyn OperatorSpec> =
+                    Arc::new(MaterializeSpec { table, ..old.clone() });
+                *operator = spec;
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,241 @@
+//! What sessions and the coordinator share: the published epoch with its catalog, pins, and the state
+//! of every relation.
+//!
+//! Locks here are `std` ones and held for a few instructions; none is held across an await.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::catalog::{Catalog, RelationId};
+use crate::error::Error;
+use crate::plan::{PlanNode, Properties};
+use crate::state::ResultTable;
+use crate::time::{Epoch, Watermark};
+
+/// Takes a lock whose data is consistent even when a holder panicked.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a relation stands.
+#[derive(Debug, Clone)]
+pub enum RelationStatus {
+    /// Being built from its inputs; not readable yet.
+    Building,
+    /// Up to date.
+    Running,
+    /// Its dataflow has failed; it keeps the answer of this epoch.
+    Quarantined(Epoch, Error),
+}
+
+/// The moving part of a relation.
+#[derive(Debug)]
+pub struct Progress {
+    /// Where it stands.
+    pub status: RelationStatus,
+    /// Watermarks by column.
+    pub watermarks: BTreeMap<usize, Watermark>,
+    /// When an epoch last changed it.
+    pub updated: Option<Instant>,
+    /// The last epoch that changed it.
+    pub changed: Epoch,
+}
+
+/// One relation as the runtime has it.
+#[derive(Debug)]
+pub struct RelationState {
+    /// Its identity.
+    pub id: RelationId,
+    /// Its rows, where it stores them.
+    pub table: Option<Arc<ResultTable>>,
+    /// What plans over it may rely on.
+    pub properties: Properties,
+    /// Its plan, for views.
+    pub plan: Option<PlanNode>,
+    /// What moves.
+    pub progress: Mutex<Progress>,
+}
+
+impl RelationState {
+    /// A relation that runs (or is being built).
+    pub fn new(
+        id: RelationId,
+        table: Option<Arc<ResultTable>>,
+        properties: Properties,
+        plan: Option<PlanNode>,
+        status: RelationStatus,
+    ) -> Arc<Self> {
+        let progress = Progress {
+            status,
+            watermarks: BTreeMap::new(),
+            updated: None,
+            changed: Epoch::ZERO,
+        };
+        Arc::new(Self {
+            id,
+            table,
+            properties,
+            plan,
+            progress: Mutex::new(progress),
+        })
+    }
+
+    /// The same relation with its rows elsewhere.
+    pub(super) fn with_table(&self, table: Arc<ResultTable>) -> Arc<Self> {
+        let old = lock(&self.progress);
+        let progress = Progress {
+            status: old.status.clone(),
+            watermarks: old.watermarks.clone(),
+            updated: old.updated,
+            changed: old.changed,
+        };
+        Arc::new(Self {
+            id: self.id,
+            table: Some(table),
+            properties: self.properties.clone(),
+            plan: self.plan.clone(),
+            progress: Mutex::new(progress),
+        })
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> RelationStatus {
+        lock(&self.progress).status.clone()
+    }
+
+    /// The last epoch that changed it.
+    pub fn last_change(&self) -> Epoch {
+        lock(&self.progress).changed
+    }
+
+    /// Its watermarks by column.
+    pub fn watermarks(&self) -> BTreeMap<usize, Watermark> {
+        lock(&self.progress).watermarks.clone()
+    }
+
+    /// The least of its watermarks, and when an epoch last changed it.
+    pub fn pulse(&self) -> (Option<Watermark>, Option<Instant>) {
+        let progress = lock(&self.progress);
+        (progress.watermarks.values().copied().min(), progress.updated)
+    }
+}
+
+#[derive(Debug)]
+struct Versions {
+    published: Epoch,
+    catalog: Arc<Catalog>,
+    relations: Arc<BTreeMap<RelationId, Arc<RelationState>>>,
+    pins: BTreeMap<Epoch, usize>,
+}
+
+/// The shared state of an engine.
+#[derive(Debug)]
+pub struct Shared {
+    versions: Mutex<Versions>,
+    tickets: Mutex<BTreeMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Rows taken from all inputs.
+    pub rows_in: AtomicU64,
+    /// The number of workers.
+    pub workers: usize,
+}
+
+/// A moment that can be read: everything in it is of one epoch, which stays readable while it lives.
+#[derive(Debug)]
+pub struct Pin {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The definitions at that epoch.
+    pub catalog: Arc<Catalog>,
+    /// The relations at that epoch.
+    pub relations: Arc<BTreeMap<RelationId, Arc<RelationState>>>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut versions = lock(&self.shared.versions);
+        if let Some(count) = versions.pins.get_mut(&self.epoch) {
+            *count -= 1;
+            if *count == 0 {
+                versions.pins.remove(&self.epoch);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The shared state of an empty engine.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            versions: Mutex::new(Versions {
+                published: Epoch::ZERO,
+                catalog: Arc::default(),
+                relations: Arc::default(),
+                pins: BTreeMap::new(),
+            }),
+            tickets: Mutex::default(),
+            rows_in: AtomicU64::new(0),
+            workers,
+        })
+    }
+
+    /// Pins the published epoch.
+    pub fn pin(self: &Arc<Self>) -> Pin {
+        let mut versions = lock(&self.versions);
+        let epoch = versions.published;
+        *versions.pins.entry(epoch).or_default() += 1;
+        Pin {
+            epoch,
+            catalog: versions.catalog.clone(),
+            relations: versions.relations.clone(),
+            shared: self.clone(),
+        }
+    }
+
+    /// The published epoch.
+    pub fn published(&self) -> Epoch {
+        lock(&self.versions).published
+    }
+
+    /// The current definitions.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        lock(&self.versions).catalog.clone()
+    }
+
+    /// The current relations.
+    pub fn relations(&self) -> Arc<BTreeMap<RelationId, Arc<RelationState>>> {
+        lock(&self.versions).relations.clone()
+    }
+
+    /// Makes an epoch visible; returns the oldest epoch that anybody may still read.
+    pub fn publish(&self, epoch: Epoch) -> Epoch {
+        let mut versions = lock(&self.versions);
+        versions.published = epoch;
+        versions.pins.first_key_value().map_or(epoch, |(pinned, _)| *pinned)
+    }
+
+    /// Changes definitions and relations in one step.
+    pub fn change(
+        &self,
+        change: impl FnOnce(&mut Catalog, &mut BTreeMap<RelationId, Arc<RelationState>>),
+    ) {
+        let mut versions = lock(&self.versions);
+        let mut catalog = versions.catalog.as_ref().clone();
+        let mut relations = versions.relations.as_ref().clone();
+        change(&mut catalog, &mut relations);
+        versions.catalog = Arc::new(catalog);
+        versions.relations = Arc::new(relations);
+    }
+
+    /// The write ticket of a table.
+    pub fn ticket(&self, table: RelationId) -> Arc<tokio::sync::Mutex<()>> {
+        lock(&self.tickets).entry(table).or_default().clone()
+    }
+
+    /// Counts rows taken from inputs.
+    pub fn count_rows_in(&self, rows: usize) {
+        self.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,308 @@
+//! Source tasks: a thread per reader that reads, decodes and hands batches to the coordinator, within a
+//! budget of batches under way.
+//!
+//! ```text
+//!   opening --reader--> reading <--> idle
+//!      ^                   |  \--> unavailable (goes on by itself)
+//!      |                   v
+//!      +---- backoff <-- error (retriable)      error (permanent) --> failed
+//!                          end of all splits --> ended
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
+use arrow::compute::max;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+
+use super::coordinator::Event;
+use super::shared::lock;
+use crate::catalog::{RelationId, WatermarkDef};
+use crate::config::{BATCH_ROWS, RETRY_BACKOFF, SOURCE_QUEUE_BATCHES};
+use crate::connector::{Positions, Read, Rejected, Source, SourceBatch, SplitId};
+use crate::delta::DeltaBatch;
+use crate::error::{Result, Retry};
+use crate::time::Watermark;
+
+/// How long a reader waits for rows before it looks whether it should stop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Where a source stands, for SHOW SOURCES.
+#[derive(Debug, Clone, Default)]
+pub struct SourceState {
+    /// `starting`, `running`, `idle`, `unavailable`, `failed`, `ended`.
+    pub state: String,
+    /// Why, where there is something to say.
+    pub detail: Option<String>,
+    /// Messages known to wait, by split.
+    pub lag: BTreeMap<SplitId, u64>,
+    /// The next position that the engine will take, by split.
+    pub positions: Positions,
+    /// Messages that could not be decoded.
+    pub rejected: u64,
+}
+
+/// Rows of a source on their way to the coordinator.
+pub struct SourceFeed {
+    /// The source.
+    pub relation: RelationId,
+    /// The task that read them; a newer task of the same source makes older ones stale.
+    pub task: u64,
+    /// What arrived.
+    pub kind: FeedKind,
+}
+
+/// What a source task sends.
+pub enum FeedKind {
+    /// Rows and rejected messages of one split.
+    Rows {
+        /// The split.
+        split: SplitId,
+        /// The position behind them.
+        next: i64,
+        /// All columns of the relation; those that nobody wants are NULL. Under FORMAT UPSERT weight -1
+        /// deletes a key.
+        rows: DeltaBatch,
+        /// Messages that could not be decoded.
+        rejected: Vec<Rejected>,
+        /// The split's watermark behind them.
+        watermark: Option<Watermark>,
+    },
+    /// All splits have ended.
+    End,
+}
+
+/// A running source task.
+pub struct SourceTask {
+    /// Its number.
+    pub number: u64,
+    /// The columns that it decodes.
+    pub columns: Vec<usize>,
+    credits: Arc<Credits>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What a task is told at its start.
+pub struct SourceTaskSpec {
+    /// The relation that it reads for.
+    pub relation: RelationId,
+    /// The number of the task.
+    pub number: u64,
+    /// Where to read.
+    pub source: Arc<dyn Source>,
+    /// All columns.
+    pub schema: SchemaRef,
+    /// The wanted columns, ascending.
+    pub columns: Vec<usize>,
+    /// Where to begin; `None`: as the source's options say.
+    pub from: Option<Positions>,
+    /// Where to end.
+    pub until: Option<Positions>,
+    /// The event-time column.
+    pub watermark: Option<WatermarkDef>,
+    /// Told to everybody who asks.
+    pub state: Arc<Mutex<SourceState>>,
+    /// The coordinator.
+    pub events: Sender<Event>,
+}
+
+/// Batches that a task may have under way.
+struct Credits {
+    free: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Credits {
+    fn take(&self, stop: &AtomicBool) -> bool {
+        let mut free = lock(&self.free);
+        while *free == 0 {
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let wait = self.returned.wait_timeout(free, POLL);
+            free = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *free -= 1;
+        true
+    }
+
+    fn give_back(&self) {
+        *lock(&self.free) += 1;
+        self.returned.notify_one();
+    }
+}
+
+impl SourceTask {
+    /// Starts the thread.
+    pub fn start(spec: SourceTaskSpec) -> Result<Self> {
+        let credits =
+            Arc::new(Credits { free: Mutex::new(SOURCE_QUEUE_BATCHES), returned: Condvar::new() });
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = Self {
+            number: spec.number,
+            columns: spec.columns.clone(),
+            credits: credits.clone(),
+            stop: stop.clone(),
+        };
+        std::thread::Builder::new()
+            .name(format!("source-{}", spec.relation))
+            .spawn(move || TaskThread { spec, credits, stop, positions: None, seen: BTreeMap::new() }.run())?;
+        Ok(task)
+    }
+
+    /// The coordinator has taken a batch.
+    pub fn give_back(&self) {
+        self.credits.give_back();
+    }
+}
+
+impl Drop for SourceTask {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.credits.returned.notify_all();
+    }
+}
+
+struct TaskThread {
+    spec: SourceTaskSpec,
+    credits: Arc<Credits>,
+    stop: Arc<AtomicBool>,
+    /// Where the reader stands.
+    positions: Option<Positions>,
+    /// The greatest event time seen, by split.
+    seen: BTreeMap<SplitId, i64>,
+}
+
+impl TaskThread {
+    fn run(mut self) {
+        let mut pause = RETRY_BACKOFF.0;
+        while !self.stopped() {
+            match self.read_until_error() {
+                Ok(()) => return,
+                Err(error) if error.retry() == Retry::Backoff => {
+                    self.tell("unavailable", Some(error.to_string()));
+                    self.sleep(pause);
+                    pause = (pause * 2).min(RETRY_BACKOFF.1);
+                }
+                Err(error) => {
+                    tracing::error!(relation = %self.spec.relation, %error, "source failed");
+                    self.tell("failed", Some(error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self, pause: Duration) {
+        let until = std::time::Instant::now() + pause;
+        while !self.stopped() && std::time::Instant::now() < until {
+            std::thread::sleep(POLL.min(pause));
+        }
+    }
+
+    fn tell(&self, state: &str, detail: Option<String>) {
+        let mut told = lock(&self.spec.state);
+        if told.state != state || told.detail != detail {
+            told.state = state.to_owned();
+            told.detail = detail;
+        }
+    }
+
+    fn read_until_error(&mut self) -> Result<()> {
+        let from = match (&self.positions, &self.spec.from) {
+            (Some(positions), _) | (None, Some(positions)) => positions.clone(),
+            (None, None) => self.spec.source.start()?,
+        };
+        {
+            let mut told = lock(&self.spec.state);
+            for (split, position) in &from {
+                told.positions.entry(*split).or_insert(*position);
+            }
+        }
+        self.positions = Some(from.clone());
+        let until = self.spec.until.as_ref();
+        let mut reader = self.spec.source.reader(&from, until, &self.spec.columns)?;
+        while !self.stopped() {
+            if !self.credits.take(&self.stop) {
+                return Ok(());
+            }
+            match reader.read(BATCH_ROWS, POLL)? {
+                Read::Batch(batch) => {
+                    self.tell("running", None);
+                    self.send(batch)?;
+                }
+                Read::Idle => {
+                    self.tell("idle", None);
+                    self.credits.give_back();
+                }
+                Read::Unavailable(reason) => {
+                    self.tell("unavailable", Some(reason));
+                    self.credits.give_back();
+                }
+                Read::End => {
+                    self.tell("ended", None);
+                    self.feed(FeedKind::End);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, batch: SourceBatch) -> Result<()> {
+        let watermark = self.watermark(&batch);
+        let rows = self.widen(&batch)?;
+        if let Some(positions) = &mut self.positions {
+            positions.insert(batch.split, batch.next);
+        }
+        if let Some(lag) = batch.lag {
+            lock(&self.spec.state).lag.insert(batch.split, lag);
+        }
+        let SourceBatch { split, next, rejected, .. } = batch;
+        self.feed(FeedKind::Rows { split, next, rows, rejected, watermark });
+        Ok(())
+    }
+
+    fn feed(&self, kind: FeedKind) {
+        let feed =
+            SourceFeed { relation: self.spec.relation, task: self.spec.number, kind };
+        // Without a coordinator the engine is shutting down, and so will this task.
+        drop(self.spec.events.send(Event::Source(feed)));
+    }
+
+    /// The rows in the full width of the relation, deletions as weight -1.
+    fn widen(&self, batch: &SourceBatch) -> Result<DeltaBatch> {
+        let count = batch.rows.num_rows();
+        let mut decoded = batch.rows.columns().iter();
+        let column = |(i, field): (usize, &Arc<arrow::datatypes::Field>)| -> ArrayRef {
+            let wanted = self.spec.columns.binary_search(&i).is_ok();
+            let array = if wanted { decoded.next().cloned() } else { None };
+            array.unwrap_or_else(|| new_null_array(field.data_type(), count))
+        };
+        let columns: Vec<ArrayRef> =
+            self.spec.schema.fields().iter().enumerate().map(column).collect();
+        let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
+        let weights = batch.deletes.as_ref().map(|deletes| {
+            Int64Array::from_iter_values(deletes.iter().map(|d| if d == Some(true) { -1 } else { 1 }))
+        });
+        Ok(DeltaBatch::with_weights(rows, weights))
+    }
+
+    fn watermark(&mut self, batch: &SourceBatch) -> Option<Watermark> {
+        let def = self.spec.watermark.as_ref()?;
+        let at = self.spec.columns.binary_search(&def.column).ok()?;
+        let column = batch.rows.column(at);
+        let greatest = column.as_primitive_opt::<TimestampMicrosecondType>().and_then(max);
+        let seen = self.seen.entry(batch.split).or_insert(i64::MIN);
+        *seen = (*seen).max(greatest.unwrap_or(i64::MIN));
+        (*seen != i64::MIN).then(|| Watermark::at_us(seen.saturating_sub(def.delay_us)))
+    }
+}

@@ -1,0 +1,137 @@
+//! The workers as one: worker 0 on the coordinator's thread, the others on threads of their own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::graph::{NodeId, NodeSpec};
+use super::worker::{Message, NodeBlobs, Report, Step, TableSize, Worker};
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+type Task = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// All workers of an engine.
+pub struct Team {
+    first: Worker,
+    others: Vec<Sender<Task>>,
+    check: bool,
+}
+
+impl Team {
+    /// Starts the threads.
+    pub fn start(config: &Config) -> Result<Self> {
+        Self::with_workers(config.workers.max(1), config.check_contracts)
+    }
+
+    /// Starts a number of workers.
+    pub fn with_workers(workers: usize, check: bool) -> Result<Self> {
+        let (senders, inboxes): (Vec<Sender<Message>>, Vec<Receiver<Message>>) =
+            (0..workers).map(|_| channel()).unzip();
+        let peers = |index: usize| {
+            let others = senders.iter().enumerate();
+            others.map(|(i, s)| (i != index).then(|| s.clone())).collect()
+        };
+        let mut workers = inboxes
+            .into_iter()
+            .enumerate()
+            .map(|(index, inbox)| Worker::new(index, check, peers(index), inbox));
+        let first = workers.next().ok_or_else(|| Error::internal("an engine without workers"))?;
+        let others = workers.enumerate().map(|(i, worker)| spawn(i + 1, worker));
+        Ok(Self { first, others: others.collect::<Result<_>>()?, check })
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// Runs something on every worker and gathers the results in their order.
+    fn all<T: Send + 'static>(
+        &mut self,
+        mut task: impl FnMut(usize) -> Box<dyn FnOnce(&mut Worker) -> T + Send>,
+    ) -> Vec<T> {
+        let receivers: Vec<Receiver<T>> = self
+            .others
+            .iter()
+            .enumerate()
+            .map(|(i, worker)| {
+                let (sender, receiver) = channel();
+                let task = task(i + 1);
+                drop(worker.send(Box::new(move |w| drop(sender.send(task(w))))));
+                receiver
+            })
+            .collect();
+        let mut results = vec![task(0)(&mut self.first)];
+        results.extend(
+            receivers.into_iter().map(|r| r.recv().expect("a worker thread never ends before us")),
+        );
+        results
+    }
+
+    /// Runs an epoch.
+    pub fn step(&mut self, steps: Vec<Step>) -> Vec<Report> {
+        let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
+        self.all(|worker| {
+            let step = steps[worker].take().unwrap_or_default();
+            Box::new(move |w| w.step(step))
+        })
+    }
+
+    /// Builds nodes on every worker.
+    pub fn install(&mut self, nodes: Vec<NodeSpec>, held: bool) -> Result<()> {
+        let nodes = Arc::new(nodes);
+        let results = self.all(|_| {
+            let nodes = nodes.clone();
+            Box::new(move |w| w.install(&nodes, held))
+        });
+        results.into_iter().collect()
+    }
+
+    /// Removes nodes from every worker.
+    pub fn remove(&mut self, nodes: &[NodeId]) {
+        self.all(|_| {
+            let nodes = nodes.to_vec();
+            Box::new(move |w| w.remove(&nodes))
+        });
+    }
+
+    /// Begins or ends collecting a node's output.
+    pub fn tap(&mut self, node: NodeId, on: bool) {
+        self.all(|_| Box::new(move |w: &mut Worker| w.tap(node, on)));
+    }
+
+    /// Sizes of all state tables, by worker.
+    pub fn sizes(&mut self) -> Vec<Vec<TableSize>> {
+        self.all(|_| Box::new(|w| w.sizes()))
+    }
+
+    /// All state tables as bytes, by worker.
+    pub fn snapshot(&mut self) -> Result<Vec<NodeBlobs>> {
+        self.all(|_| Box::new(|w| w.snapshot())).into_iter().collect()
+    }
+
+    /// Replaces all state by what the blobs hold.
+    pub fn restore(&mut self, blobs: Vec<NodeBlobs>) -> Result<()> {
+        let blobs = Arc::new(blobs);
+        let results = self.all(|_| {
+            let blobs = blobs.clone();
+            Box::new(move |w| w.restore(&blobs))
+        });
+        results.into_iter().collect()
+    }
+
+    /// Whether operators are checked.
+    pub fn checks(&self) -> bool {
+        self.check
+    }
+}
+
+fn spawn(index: usize, mut worker: Worker) -> Result<Sender<Task>> {
+    let (tasks, inbox) = channel::<Task>();
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        while let Ok(task) = inbox.recv() {
+            task(&mut worker);
+        }
+    })?;
+    Ok(tasks)
+}

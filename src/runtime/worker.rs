@@ -1,0 +1,590 @@
+//! A worker: one thread's instances of all nodes, and the run loop of an epoch.
+//!
+//! THE run loop: it alone aligns marks, merges watermarks, makes keys resident, moves rows along
+//! edges and catches what an operator breaks. Rows go depth-first along local edges, batch by batch, so
+//! that a batch is still in cache when the next operator sees it; flushes go in node order.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::exchange::partition;
+use super::graph::{NodeId, NodeKind, NodeSpec};
+use crate::config::BACKFILL_SLICE_ROWS;
+use crate::delta::{DeltaBatch, KEY_GROUPS};
+use crate::error::{Error, Result};
+use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
+use crate::state::{KeyRequest, ResultTable, StateStore, TableId};
+use crate::time::{Epoch, Watermark, WatermarkMerge};
+
+/// What the workers send one another within an epoch.
+pub enum Message {
+    /// Rows for a port of a node.
+    Data(NodeId, usize, DeltaBatch),
+    /// The sender has flushed the node before this exchange; with its watermarks by column.
+    Mark(NodeId, usize, usize, Vec<(usize, Watermark)>),
+}
+
+/// One epoch's work for one worker.
+#[derive(Default)]
+pub struct Step {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Rows for input and import nodes.
+    pub inputs: Vec<(NodeId, DeltaBatch)>,
+    /// Watermarks of input nodes.
+    pub watermarks: Vec<(NodeId, usize, Watermark)>,
+    /// Imports that are to feed a slice of their stored rows, with the epoch to read at.
+    pub slices: Vec<(NodeId, Epoch)>,
+    /// Imports that let go what they held back.
+    pub attach: Vec<NodeId>,
+    /// The nodes that run, ascending.
+    pub active: Arc<Vec<NodeId>>,
+}
+
+/// What a worker says after an epoch.
+#[derive(Default)]
+pub struct Report {
+    /// Output of tapped nodes.
+    pub taps: Vec<(NodeId, DeltaBatch)>,
+    /// Nodes that failed, and why.
+    pub failures: Vec<(NodeId, Error)>,
+    /// Imports whose stored rows have all been fed.
+    pub fed: Vec<NodeId>,
+    /// Watermarks that came out of tracked nodes.
+    pub watermarks: Vec<(NodeId, usize, Watermark)>,
+}
+
+/// Rows and bytes of one state table.
+#[derive(Debug, Clone)]
+pub struct TableSize {
+    /// The node that it belongs to.
+    pub node: NodeId,
+    /// Its name.
+    pub name: &'static str,
+    /// Rows held.
+    pub rows: usize,
+    /// Bytes held.
+    pub bytes: usize,
+}
+
+/// The bytes of one node's tables, in order of their declaration.
+pub type NodeBlobs = BTreeMap<NodeId, Vec<Arc<Vec<u8>>>>;
+
+struct OutEdge {
+    to: NodeId,
+    port: usize,
+    exchange: Option<Vec<usize>>,
+    errors: bool,
+}
+
+/// An import's door.
+struct Import {
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    table: Option<Arc<ResultTable>>,
+    /// Deltas held back; `None` once the view has caught up.
+    held: Option<Vec<DeltaBatch>>,
+    cursor: usize,
+}
+
+enum Kind {
+    Input,
+    Import(Import),
+    Operator(Box<dyn Operator>),
+}
+
+struct Node {
+    spec: NodeSpec,
+    kind: Kind,
+    tables: Vec<TableId>,
+    outs: Vec<OutEdge>,
+    /// Exchanges that feed it.
+    exchanges: usize,
+    marks: usize,
+    tapped: bool,
+    failed: bool,
+    merges: BTreeMap<(usize, usize), WatermarkMerge>,
+    /// Watermarks put out since the last mark.
+    watermarks: BTreeMap<usize, Watermark>,
+}
+
+/// One worker.
+pub struct Worker {
+    index: usize,
+    workers: usize,
+    check: bool,
+    nodes: Vec<Option<Node>>,
+    state: StateStore,
+    peers: Vec<Option<Sender<Message>>>,
+    inbox: Receiver<Message>,
+    epoch: Epoch,
+    stack: Vec<(NodeId, usize, DeltaBatch)>,
+    report: Report,
+}
+
+impl Worker {
+    /// A worker without nodes. `peers` holds the other workers' inboxes by index.
+    pub fn new(
+        index: usize,
+        check: bool,
+        peers: Vec<Option<Sender<Message>>>,
+        inbox: Receiver<Message>,
+    ) -> Self {
+        Self {
+            index,
+            workers: peers.len(),
+            check,
+            nodes: Vec::new(),
+            state: StateStore::new(check),
+            peers,
+            inbox,
+            epoch: Epoch::ZERO,
+            stack: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Builds nodes. `held`: imports hold back deltas until they are attached.
+    pub fn install(&mut self, specs: &[NodeSpec], held: bool) -> Result<()> {
+        for spec in specs {
+            let mut tables = Vec::new();
+            let kind = match &spec.kind {
+                NodeKind::Input { .. } => Kind::Input,
+                NodeKind::Import { columns, schema, table } => Kind::Import(Import {
+                    columns: columns.clone(),
+                    schema: schema.clone(),
+                    table: table.clone(),
+                    held: held.then(Vec::new),
+                    cursor: 0,
+                }),
+                NodeKind::Operator(operator) => {
+                    tables.extend(operator.tables().into_iter().map(|t| self.state.create(t)));
+                    Kind::Operator(self.build(operator.as_ref(), &tables)?)
+                }
+            };
+            for edge in &spec.inputs {
+                let out = OutEdge {
+                    to: spec.id,
+                    port: edge.port,
+                    exchange: edge.exchange.as_ref().map(|e| e.columns.clone()),
+                    errors: edge.errors,
+                };
+                self.node(edge.from)?.outs.push(out);
+            }
+            let exchanges = spec.inputs.iter().filter(|e| e.exchange.is_some()).count();
+            let at = spec.id.0 as usize;
+            self.nodes.resize_with(self.nodes.len().max(at + 1), || None);
+            self.nodes[at] = Some(Node {
+                spec: spec.clone(),
+                kind,
+                tables,
+                outs: Vec::new(),
+                exchanges,
+                marks: 0,
+                tapped: false,
+                failed: false,
+                merges: BTreeMap::new(),
+                watermarks: BTreeMap::new(),
+            });
+        }
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        spec: &dyn crate::operator::OperatorSpec,
+        tables: &[TableId],
+    ) -> Result<Box<dyn Operator>> {
+        let place = Placement { worker: self.index, workers: self.workers };
+        let operator = spec.build(tables, place)?;
+        Ok(if self.check { Box::new(Checked::new(operator, spec)) } else { operator })
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<&mut Node> {
+        self.nodes
+            .get_mut(id.0 as usize)
+            .and_then(Option::as_mut)
+            .ok_or_else(|| Error::internal(format!("node {} is not installed", id.0)))
+    }
+
+    /// Removes nodes, their state and the edges to them.
+    pub fn remove(&mut self, ids: &[NodeId]) {
+        for id in ids {
+            let node = self.nodes.get_mut(id.0 as usize).and_then(Option::take);
+            node.into_iter().flat_map(|n| n.tables).for_each(|t| self.state.drop_table(t));
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            node.outs.retain(|edge| !ids.contains(&edge.to));
+        }
+    }
+
+    /// Begins or ends collecting a node's output for reports.
+    pub fn tap(&mut self, id: NodeId, on: bool) {
+        if let Ok(node) = self.node(id) {
+            node.tapped = on;
+        }
+    }
+
+    /// Runs one epoch.
+    pub fn step(&mut self, step: Step) -> Report {
+        self.epoch = step.epoch;
+        for (node, delta) in step.inputs {
+            self.enter(node, delta);
+            self.run();
+        }
+        for (node, epoch) in step.slices {
+            self.feed_slice(node, epoch);
+        }
+        for node in step.attach {
+            self.attach(node);
+        }
+        for (node, column, w) in step.watermarks {
+            if let Ok(node) = self.node(node) {
+                node.watermarks.insert(column, w);
+            }
+        }
+        for id in step.active.iter() {
+            self.finish(*id);
+        }
+        self.state.evict_all();
+        std::mem::take(&mut self.report)
+    }
+
+    /// Rows from outside: for an import they come from its own replay and are not held back.
+    fn enter(&mut self, id: NodeId, delta: DeltaBatch) {
+        let Ok(node) = self.node(id) else { return };
+        match &mut node.kind {
+            Kind::Import(import) => match import.project(&delta) {
+                Ok(delta) => self.forward(id, &delta, false),
+                Err(error) => self.fail(id, error),
+            },
+            _ => self.forward(id, &delta, false),
+        }
+    }
+
+    fn feed_slice(&mut self, id: NodeId, epoch: Epoch) {
+        let shard = self.index;
+        let Ok(node) = self.node(id) else { return };
+        let Kind::Import(import) = &mut node.kind else { return };
+        let Some(table) = import.table.clone() else {
+            self.report.fed.push(id);
+            return;
+        };
+        let from = import.cursor;
+        let slice = table.read(shard).scan(epoch, from, BACKFILL_SLICE_ROWS);
+        match slice {
+            Ok(slice) => {
+                match slice.next {
+                    Some(next) => import.cursor = next,
+                    None => {
+                        // Asked again, it has nothing more to give.
+                        import.cursor = usize::MAX;
+                        self.report.fed.push(id);
+                    }
+                }
+                if !slice.rows.is_empty() {
+                    self.enter(id, slice.rows);
+                    self.run();
+                }
+            }
+            Err(error) => self.fail(id, error),
+        }
+    }
+
+    fn attach(&mut self, id: NodeId) {
+        let Ok(node) = self.node(id) else { return };
+        let Kind::Import(import) = &mut node.kind else { return };
+        for delta in import.held.take().unwrap_or_default() {
+            self.forward(id, &delta, false);
+            self.run();
+        }
+    }
+
+    /// Takes rows until the stack is empty.
+    fn run(&mut self) {
+        self.run_above(0);
+    }
+
+    fn run_above(&mut self, below: usize) {
+        while self.stack.len() > below
+            && let Some((id, port, delta)) = self.stack.pop()
+        {
+            self.process(id, port, delta);
+        }
+    }
+
+    fn process(&mut self, id: NodeId, port: usize, delta: DeltaBatch) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        if node.failed {
+            return;
+        }
+        match &mut node.kind {
+            Kind::Input => self.forward(id, &delta, false),
+            Kind::Import(import) => match import.project(&delta) {
+                Ok(delta) => match &mut import.held {
+                    Some(held) => held.push(delta),
+                    None => self.forward(id, &delta, false),
+                },
+                Err(error) => self.fail(id, error),
+            },
+            Kind::Operator(_) => self.process_operator(id, port, delta),
+        }
+    }
+
+    fn process_operator(&mut self, id: NodeId, port: usize, delta: DeltaBatch) {
+        if self.state.checks_residency() {
+            let mut request = KeyRequest::default();
+            let asked = self.call(id, |operator, _, _| {
+                operator.keys(port, &delta, &mut request)?;
+                Ok(Progress::Done)
+            });
+            if asked.is_none() {
+                return;
+            }
+            self.state.make_resident(&request);
+        }
+        let below = self.stack.len();
+        let mut progress =
+            self.call(id, |operator, cx, out| operator.process(cx, port, delta, out));
+        // A piece at a time goes down the edges before the next one is made.
+        while progress == Some(Progress::More) {
+            self.run_above(below);
+            progress = self.call(id, |operator, cx, out| operator.resume(cx, out));
+        }
+    }
+
+    /// Calls a verb, catches its panic, and hands on what it made. `None`: the node has failed.
+    fn call(
+        &mut self,
+        id: NodeId,
+        verb: impl FnOnce(&mut dyn Operator, &mut Context<'_>, &mut Output) -> Result<Progress>,
+    ) -> Option<Progress> {
+        let node = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut)?;
+        let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
+        let mut out = Output::default();
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        // The node is not used again after a panic, so a broken operator is never looked at.
+        let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));
+        let progress = match result {
+            Ok(Ok(progress)) => progress,
+            Ok(Err(error)) => {
+                self.fail(id, error);
+                return None;
+            }
+            Err(panic) => {
+                self.fail(id, Error::internal(format!("operator panicked: {}", text_of(&panic))));
+                return None;
+            }
+        };
+        for (column, w) in out.watermarks {
+            node.watermarks.insert(column, w);
+        }
+        // Pushed last first, so that they run in the order in which they were made.
+        for delta in out.errors.iter().rev() {
+            self.forward(id, delta, true);
+        }
+        for delta in out.rows.iter().rev() {
+            self.forward(id, delta, false);
+        }
+        Some(progress)
+    }
+
+    /// Sends rows along a node's edges.
+    fn forward(&mut self, id: NodeId, delta: &DeltaBatch, errors: bool) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        if node.tapped && !errors {
+            self.report.taps.push((id, delta.clone()));
+        }
+        let mut failure = None;
+        for edge in node.outs.iter().filter(|e| e.errors == errors) {
+            let Some(columns) = edge.exchange.as_ref().filter(|_| self.workers > 1) else {
+                self.stack.push((edge.to, edge.port, delta.clone()));
+                continue;
+            };
+            match partition(delta, columns, self.workers) {
+                Ok(parts) => {
+                    for (worker, part) in parts.into_iter().enumerate() {
+                        let Some(part) = part else { continue };
+                        match &self.peers[worker] {
+                            // A worker that is gone takes the engine with it.
+                            Some(peer) => {
+                                drop(peer.send(Message::Data(edge.to, edge.port, part)));
+                            }
+                            None => self.stack.push((edge.to, edge.port, part)),
+                        }
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            self.fail(id, error);
+        }
+    }
+
+    fn fail(&mut self, id: NodeId, error: Error) {
+        if let Ok(node) = self.node(id) {
+            node.failed = true;
+        }
+        self.report.failures.push((id, error));
+    }
+
+    /// Ends a node's epoch: waits for its marks, hands on watermarks, flushes, sends marks.
+    fn finish(&mut self, id: NodeId) {
+        let Some(needed) = self.nodes.get(id.0 as usize).and_then(Option::as_ref).map(|n| {
+            n.exchanges * (self.workers - 1)
+        }) else {
+            return;
+        };
+        while self.nodes[id.0 as usize].as_ref().is_some_and(|n| n.marks < needed) {
+            match self.inbox.recv() {
+                Ok(message) => self.receive(message),
+                // The other workers are gone: the engine is shutting down.
+                Err(_) => return,
+            }
+        }
+        if let Ok(node) = self.node(id) {
+            node.marks = 0;
+            if !node.failed {
+                self.call(id, |operator, cx, out| {
+                    operator.flush(cx, out)?;
+                    Ok(Progress::Done)
+                });
+                self.run();
+            }
+        }
+        self.send_marks(id);
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Data(to, port, delta) => {
+                self.stack.push((to, port, delta));
+                self.run();
+            }
+            Message::Mark(to, port, sender, watermarks) => {
+                if let Ok(node) = self.node(to) {
+                    node.marks += 1;
+                }
+                self.advance(to, port, sender, &watermarks);
+            }
+        }
+    }
+
+    /// Watermarks of one sender reach a port of a node.
+    fn advance(&mut self, to: NodeId, port: usize, sender: usize, marks: &[(usize, Watermark)]) {
+        let workers = self.workers;
+        for (column, w) in marks {
+            let Ok(node) = self.node(to) else { return };
+            let exchanged = node.spec.inputs.iter().any(|e| e.port == port && e.exchange.is_some());
+            let inputs = if exchanged { workers } else { 1 };
+            let merge = node
+                .merges
+                .entry((port, *column))
+                .or_insert_with(|| WatermarkMerge::new(inputs));
+            let advanced = merge.advance(if exchanged { sender } else { 0 }, *w);
+            let Some(w) = advanced else { continue };
+            match &node.kind {
+                Kind::Operator(_) => {
+                    self.call(to, |operator, _, out| {
+                        operator.on_watermark(port, *column, w, out);
+                        Ok(Progress::Done)
+                    });
+                }
+                Kind::Import(import) => {
+                    let position = import.columns.iter().position(|c| c == column);
+                    if let (Some(position), None) = (position, &import.held) {
+                        node.watermarks.insert(position, w);
+                    }
+                }
+                Kind::Input => {
+                    node.watermarks.insert(*column, w);
+                }
+            }
+        }
+    }
+
+    fn send_marks(&mut self, id: NodeId) {
+        let Ok(node) = self.node(id) else { return };
+        let marks: Vec<(usize, Watermark)> =
+            std::mem::take(&mut node.watermarks).into_iter().collect();
+        let edges: Vec<(NodeId, usize, bool, bool)> =
+            node.outs.iter().map(|e| (e.to, e.port, e.exchange.is_some(), e.errors)).collect();
+        self.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
+        let mine = self.index;
+        for (to, port, exchanged, errors) in edges {
+            let marks = if errors { &[] } else { marks.as_slice() };
+            if exchanged {
+                for peer in self.peers.iter().flatten() {
+                    drop(peer.send(Message::Mark(to, port, mine, marks.to_vec())));
+                }
+            }
+            self.advance(to, port, mine, marks);
+        }
+    }
+
+    /// Sizes of all state tables.
+    pub fn sizes(&self) -> Vec<TableSize> {
+        let nodes = self.nodes.iter().flatten();
+        nodes
+            .flat_map(|node| node.tables.iter().map(|t| (node.spec.id, *t)))
+            .map(|(node, id)| {
+                let table = self.state.table(id);
+                let name = self.state.spec(id).name;
+                TableSize { node, name, rows: table.rows(), bytes: table.bytes() }
+            })
+            .collect()
+    }
+
+    /// All state tables as bytes.
+    pub fn snapshot(&self) -> Result<NodeBlobs> {
+        let mut blobs = NodeBlobs::new();
+        for node in self.nodes.iter().flatten() {
+            let tables = node.tables.iter().map(|t| self.state.snapshot(*t).map(Arc::new));
+            blobs.insert(node.spec.id, tables.collect::<Result<_>>()?);
+        }
+        Ok(blobs)
+    }
+
+    /// Replaces all state by what this worker owns of the blobs of some workers, with new operators
+    /// over it.
+    pub fn restore(&mut self, blobs: &[NodeBlobs]) -> Result<()> {
+        let owned = self.index * KEY_GROUPS..(self.index + 1) * KEY_GROUPS;
+        // The groups g with g * workers / KEY_GROUPS == index.
+        let owned = owned.start.div_ceil(self.workers)..owned.end.div_ceil(self.workers);
+        let mut nodes = std::mem::take(&mut self.nodes);
+        for node in nodes.iter_mut().flatten() {
+            let NodeKind::Operator(spec) = &node.spec.kind else { continue };
+            for (position, table) in node.tables.iter().enumerate() {
+                self.state.clear(*table);
+                for blob in blobs.iter().filter_map(|b| b.get(&node.spec.id)?.get(position)) {
+                    self.state.restore(*table, blob, owned.clone())?;
+                }
+            }
+            node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
+        }
+        self.nodes = nodes;
+        self.state.evict_all();
+        Ok(())
+    }
+}
+
+impl Import {
+    fn project(&self, delta: &DeltaBatch) -> Result<DeltaBatch> {
+        let columns = self.columns.iter().map(|c| delta.rows().column(*c).clone()).collect();
+        let options =
+            arrow::array::RecordBatchOptions::new().with_row_count(Some(delta.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        Ok(DeltaBatch::with_weights(rows, delta.weights().cloned()))
+    }
+}
+
+fn text_of(panic: &Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

@@ -1,0 +1,156 @@
+//! The PostgreSQL wire protocol (version 3.0): psql, drivers and tools talk to the engine as to a
+//! PostgreSQL server.
+//!
+//! ```text
+//! TcpListener --accept--> startup.rs --> connection.rs: loop { message -> session -> rows }
+//!                                           |-- extended.rs (Parse .. Sync), params.rs
+//!                                           |-- rows.rs -> encode.rs -> wire.rs
+//!                                           `-- cancel.rs: cancel requests, shutdown
+//! ```
+//!
+//! Invariants: a connection is one task and one session; nothing that a client does, and no panic
+//! in its task, ends another connection or the server; everything is bounded (connections, message
+//! size, read-ahead, output, prepared statements). There is no encryption and no authentication:
+//! listen on loopback or behind something that has both.
+
+mod cancel;
+mod connection;
+mod encode;
+mod errors;
+mod extended;
+mod numeric;
+mod params;
+pub(crate) mod rows;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod types;
+mod wire;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use self::cancel::Registry;
+use self::connection::Connection;
+use self::errors::{code, fatal_message};
+use self::wire::{Opening, Wire};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// Sessions at the same time; each costs a few tens of kilobytes and its statements.
+const CONNECTIONS_MAX: usize = 1_000;
+
+/// Time that a client has to say who it is.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time that connections have to end by themselves once the server ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// Pause after a failed accept, which is nearly always a shortage of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// What all connections share.
+struct Shared {
+    engine: Engine,
+    registry: Arc<Registry>,
+    places: Arc<Semaphore>,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Serves clients until `shutdown` is done; then ends their connections and returns.
+pub async fn serve(
+    engine: Engine,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        engine,
+        registry: Arc::new(Registry::default()),
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        shutdown: stopped,
+    });
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(client(Arc::clone(&shared), stream))),
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let drain = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_GRACE, drain).await.is_err() {
+        tracing::warn!("clients that did not read were cut off");
+    }
+    Ok(())
+}
+
+/// One client from its first byte to its last.
+async fn client(shared: Arc<Shared>, stream: TcpStream) {
+    // An answer is one write: waiting for more of it would only cost time.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    let mut wire = Wire::new(stream);
+    let opening = match tokio::time::timeout(STARTUP_TIMEOUT, wire.opening()).await {
+        Ok(Ok(Some(opening))) => opening,
+        Ok(Err(error)) => return refuse(&mut wire, &error).await,
+        Ok(Ok(None)) | Err(_) => return,
+    };
+    let startup = match opening {
+        Opening::Cancel(pid, secret) => return shared.registry.cancel(pid, secret),
+        Opening::Startup(startup) => startup,
+    };
+    let Ok(_place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        let error = Error::user(code::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .with_detail(format!("The limit is {CONNECTIONS_MAX} connections."));
+        return refuse(&mut wire, &error).await;
+    };
+    let interrupts = shared.registry.register(shared.shutdown.clone());
+    let mut session = shared.engine.session();
+    let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key()).await;
+    let reported = match greeted {
+        Ok(reported) => reported,
+        Err(error) => return refuse(&mut wire, &error).await,
+    };
+    let mut connection = Connection {
+        wire,
+        session,
+        interrupts,
+        reported,
+        statements: HashMap::new(),
+        portals: HashMap::new(),
+        skip_to_sync: false,
+    };
+    // Nothing of the connection is used after a panic but its socket, for a last message.
+    if AssertUnwindSafe(connection.serve()).catch_unwind().await.is_err() {
+        tracing::error!("a connection has panicked; its session was closed");
+        let error = Error::internal("the connection has failed")
+            .with_hint("This is a bug; the server's log has the place.");
+        refuse(&mut connection.wire, &error).await;
+    }
+}
+
+/// Says why, and leaves.
+async fn refuse(wire: &mut Wire, error: &Error) {
+    wire.put(&fatal_message(error));
+    // Who does not wait for the answer has not missed it.
+    let _ = tokio::time::timeout(STARTUP_TIMEOUT, wire.flush()).await;
+}

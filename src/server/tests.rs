@@ -1,0 +1,219 @@
+//! The server against a real driver (tokio-postgres): each test has an engine and a port of its own.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, pin_mut};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::config::Config;
+use crate::engine::Engine;
+
+/// A server that ends with the test.
+struct Running {
+    engine: Engine,
+    port: u16,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let engine = Engine::open(Config::with_workers(2)).expect("an engine in memory");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        tokio::spawn(super::serve(engine.clone(), listener, shutdown));
+        Self { engine, port, _stop: stop }
+    }
+
+    async fn connect(&self) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=test", self.port);
+        let (client, connection) =
+            tokio_postgres::connect(&config, NoTls).await.expect("the server answers");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+fn code(error: &tokio_postgres::Error) -> &str {
+    error.code().map_or("", |c| c.code())
+}
+
+/// The rows of a simple query as text.
+async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
+    let messages = client.simple_query(sql).await.expect("a query");
+    let row = |m: &SimpleQueryMessage| match m {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect())
+        }
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_of_statements_stops_at_its_first_error() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int, b text)").await.expect("DDL");
+    client
+        .batch_execute("INSERT INTO t VALUES (1, 'x'); INSERT INTO t VALUES (2, NULL)")
+        .await
+        .expect("DML");
+    assert_eq!(
+        rows(&client, "SELECT a, b FROM t ORDER BY a").await,
+        [vec![Some("1".into()), Some("x".into())], vec![Some("2".into()), None]]
+    );
+    let error = client
+        .batch_execute(
+            "INSERT INTO t VALUES (3, 'y'); SELECT nothing; INSERT INTO t VALUES (4, 'z')",
+        )
+        .await
+        .expect_err("there is no such column");
+    assert_eq!(code(&error), "42703");
+    assert_eq!(rows(&client, "SELECT count(*) FROM t").await, [[Some("3".to_string())]]);
+    assert!(client.simple_query("").await.is_ok(), "an empty query is one");
+    assert!(client.simple_query(" ; -- nothing\n").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_goes_there_and_back_in_binary_form() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client
+        .batch_execute(
+            "CREATE TABLE t (b boolean, s smallint, i int, l bigint, r real, d double precision,
+                             n numeric(12,3), x text, y bytea)",
+        )
+        .await
+        .expect("DDL");
+    let insert = client
+        .prepare("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7::text::numeric(12,3), $8, $9)")
+        .await
+        .expect("bindable");
+    let count = client
+        .execute(
+            &insert,
+            &[
+                &true,
+                &-2i16,
+                &3i32,
+                &(1i64 << 40),
+                &1.5f32,
+                &-2.25f64,
+                &"12.345",
+                &"häß'",
+                &&b"\x00\xff"[..],
+            ],
+        )
+        .await
+        .expect("inserted");
+    assert_eq!(count, 1);
+    let row = client
+        .query_one("SELECT b, s, i, l, r, d, x, y, n::text FROM t", &[])
+        .await
+        .expect("a row");
+    assert!(row.get::<_, bool>(0));
+    assert_eq!(row.get::<_, i16>(1), -2);
+    assert_eq!(row.get::<_, i32>(2), 3);
+    assert_eq!(row.get::<_, i64>(3), 1 << 40);
+    assert_eq!(row.get::<_, f32>(4), 1.5);
+    assert_eq!(row.get::<_, f64>(5), -2.25);
+    assert_eq!(row.get::<_, &str>(6), "häß'");
+    assert_eq!(row.get::<_, &[u8]>(7), b"\x00\xff");
+    assert_eq!(row.get::<_, &str>(8), "12.345");
+    let none: Option<i32> = None;
+    let row = client.query_one("SELECT $1::int, $2::text", &[&none, &"x"]).await.expect("a row");
+    assert_eq!(row.get::<_, Option<i32>>(0), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_a_pipeline_skips_to_sync_and_the_connection_goes_on() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let error = client.query("SELECT * FROM nowhere", &[]).await.expect_err("no such relation");
+    assert_eq!(code(&error), "42P01");
+    let statement = client.prepare("SELECT 1 / $1::int").await.expect("bindable");
+    let error = client.query(&statement, &[&0i32]).await.expect_err("division by zero");
+    assert_eq!(code(&error), "22012");
+    assert_eq!(client.query_one(&statement, &[&1i32]).await.expect("a row").get::<_, i32>(0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_hands_out_its_rows_in_pieces() {
+    let server = Running::start().await;
+    let mut client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int)").await.expect("DDL");
+    client.batch_execute("INSERT INTO t VALUES (1), (2), (3), (4), (5)").await.expect("DML");
+    let transaction = client.transaction().await.expect("BEGIN");
+    let portal = transaction.bind("SELECT a FROM t ORDER BY a", &[]).await.expect("bound");
+    let mut sizes = Vec::new();
+    loop {
+        let rows = transaction.query_portal(&portal, 2).await.expect("rows");
+        if rows.is_empty() {
+            break;
+        }
+        sizes.push(rows.len());
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    transaction.rollback().await.expect("ROLLBACK");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_rolls_back() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int)").await.expect("DDL");
+    let other = server.connect().await;
+    other.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await.expect("a transaction");
+    drop(other);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(rows(&client, "SELECT count(*) FROM t").await, [[Some("0".to_string())]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_streams_changes_until_it_is_canceled() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int)").await.expect("DDL");
+    client.batch_execute("INSERT INTO t VALUES (1)").await.expect("DML");
+    let subscriber = server.connect().await;
+    let stop = subscriber.cancel_token();
+    let changes = subscriber.query_raw("SUBSCRIBE TO t", [] as [i32; 0]).await.expect("a stream");
+    pin_mut!(changes);
+    let snapshot = next(&mut changes).await;
+    assert_eq!((snapshot.get::<_, i64>(1), snapshot.get::<_, i32>(2)), (1, 1));
+    client.batch_execute("DELETE FROM t WHERE a = 1").await.expect("DML");
+    let change = next(&mut changes).await;
+    assert_eq!((change.get::<_, i64>(1), change.get::<_, i32>(2)), (-1, 1));
+    assert!(change.get::<_, i64>(0) > snapshot.get::<_, i64>(0), "epochs ascend");
+    stop.cancel_query(NoTls).await.expect("the server takes the request");
+    let ended = timeout(Duration::from_secs(5), changes.try_next()).await.expect("in time");
+    assert_eq!(code(&ended.expect_err("canceled")), "57014");
+    assert_eq!(rows(&subscriber, "SELECT 1").await, [[Some("1".to_string())]]);
+}
+
+/// The next change, which must come without another one behind it.
+async fn next(changes: &mut std::pin::Pin<&mut tokio_postgres::RowStream>) -> tokio_postgres::Row {
+    let row = timeout(Duration::from_secs(5), changes.next()).await.expect("in time");
+    row.expect("the stream goes on").expect("a change")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_the_server_ends_its_connections() {
+    let Running { engine, port, _stop: stop } = Running::start().await;
+    let server = Running { engine: engine.clone(), port, _stop: oneshot::channel().0 };
+    let client = server.connect().await;
+    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_string())]]);
+    drop(stop);
+    for _ in 0..100 {
+        if client.is_closed() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the connection is still open");
+}

@@ -1,0 +1,168 @@
+//! One client's socket as a sequence of messages. Messages are pgwire's; the buffers are our own,
+//! so that rows are written straight into the output and a running statement can watch the socket.
+//!
+//! Output is collected and leaves in one write at the points where the protocol demands it (Sync,
+//! Flush, the end of a simple query, an error) or when [`OUTBOX_BYTES`] have gathered.
+
+use std::io;
+
+use bytes::BytesMut;
+use pgwire::messages::startup::Startup;
+use pgwire::messages::{
+    DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::errors::protocol_error;
+use crate::error::{Error, Result, sqlstate};
+
+/// Output that is gathered before it is written: large enough that a system call is cheap beside
+/// encoding, small enough to stay in the second-level cache.
+pub(crate) const OUTBOX_BYTES: usize = 64 * 1024;
+
+/// Room that a read has at least.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Input that is read ahead while a statement runs; a client that pipelines more than this is read
+/// again when the statement has ended.
+const INBOX_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// The longest message that is taken from a client. PostgreSQL takes 1 GiB; a statement here stays
+/// in memory several times over.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The first message of a connection, once encryption has been refused.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// A session is wanted.
+    Startup(Startup),
+    /// A statement of another connection is to be canceled: process number and secret.
+    Cancel(i32, i32),
+}
+
+/// A client's socket with its buffers.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    inbox: BytesMut,
+    outbox: BytesMut,
+    context: DecodeContext,
+}
+
+impl Wire {
+    /// Takes over a fresh socket.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let (inbox, outbox) =
+            (BytesMut::with_capacity(8 * 1024), BytesMut::with_capacity(8 * 1024));
+        Self { stream, inbox, outbox, context: DecodeContext::default() }
+    }
+
+    /// Reads up to the startup or cancel message, answering requests for encryption with `N`.
+    /// `None` when the client has gone.
+    pub(crate) async fn opening(&mut self) -> Result<Option<Opening>> {
+        while let Some(message) = self.next().await? {
+            match message {
+                PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::None) => {
+                    self.context.awaiting_frontend_ssl = false;
+                }
+                PgWireFrontendMessage::SslNegotiation(_) => {
+                    self.outbox.extend_from_slice(b"N");
+                    if self.flush().await.is_err() {
+                        return Ok(None);
+                    }
+                }
+                PgWireFrontendMessage::Startup(startup) => {
+                    self.context.awaiting_frontend_startup = false;
+                    return Ok(Some(Opening::Startup(startup)));
+                }
+                PgWireFrontendMessage::CancelRequest(request) => {
+                    let secret = request.secret_key.as_i32().unwrap_or_default();
+                    return Ok(Some(Opening::Cancel(request.pid, secret)));
+                }
+                _ => return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "expected startup")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next message; `None` when the client has gone. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Result<Option<PgWireFrontendMessage>> {
+        loop {
+            self.check_length()?;
+            let decoded = PgWireFrontendMessage::decode(&mut self.inbox, &self.context);
+            if let Some(message) = decoded.map_err(|e| protocol_error(&e))? {
+                return Ok(Some(message));
+            }
+            if self.read().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads what is there into the input; an error when the client has gone.
+    async fn read(&mut self) -> io::Result<()> {
+        self.inbox.reserve(READ_BYTES);
+        match self.stream.read_buf(&mut self.inbox).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a message that would not fit before it is read. Startup messages, which have no
+    /// type byte, are bounded by pgwire.
+    fn check_length(&self) -> Result<()> {
+        if self.context.awaiting_frontend_startup {
+            return Ok(());
+        }
+        let Some(&[a, b, c, d]) = self.inbox.get(1..5).and_then(|s| s.first_chunk::<4>()) else {
+            return Ok(());
+        };
+        // Shorter than its own length field is impossible, and pgwire would subtract below zero.
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match length {
+            4..=MESSAGE_BYTES_MAX => Ok(()),
+            _ => Err(Error::user(
+                sqlstate::PROTOCOL_VIOLATION,
+                format!("invalid message length: {length} bytes, the limit is {MESSAGE_BYTES_MAX}"),
+            )),
+        }
+    }
+
+    /// Waits until the client has gone, reading ahead what it sends meanwhile.
+    pub(crate) async fn gone(&mut self) {
+        while self.inbox.len() < INBOX_AHEAD_BYTES {
+            if self.read().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Adds a message to the output.
+    pub(crate) fn put(&mut self, message: &PgWireBackendMessage) {
+        let begin = self.outbox.len();
+        if let Err(error) = message.encode(&mut self.outbox) {
+            // A message over pgwire's limit has written its first byte: take that back.
+            self.outbox.truncate(begin);
+            tracing::warn!(%error, "a message to a client was left out");
+        }
+    }
+
+    /// The output, for rows.
+    pub(crate) fn outbox(&mut self) -> &mut BytesMut {
+        &mut self.outbox
+    }
+
+    /// Whether enough output has gathered to be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.outbox.len() >= OUTBOX_BYTES
+    }
+
+    /// Writes the output. May be dropped: what was written is gone from the output, the rest stays.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            self.stream.write_buf(&mut self.outbox).await?;
+        }
+        Ok(())
+    }
+}

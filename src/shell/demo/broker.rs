@@ -1,0 +1,103 @@
+//! Where the events of the demo go through: a broker in this process, or the user's own with topics
+//! made for this run.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::connector::kafka::EmbeddedBroker;
+use crate::connector::nexmark::Table;
+use crate::error::{Error, Result, sqlstate};
+
+/// Partitions of each topic: a few, so that the readers and the watermarks of several are seen.
+pub(super) const PARTITIONS: i32 = 4;
+
+/// How long a broker may take to make the topics.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A broker with the topics of this run.
+pub(super) struct Broker {
+    servers: String,
+    /// Behind the names of the topics; empty where the plain names were free.
+    suffix: String,
+    /// Ends with the demo.
+    _embedded: Option<EmbeddedBroker>,
+}
+
+impl Broker {
+    /// Starts or finds the broker and makes the topics.
+    pub(super) fn start(brokers: Option<&str>) -> Result<Self> {
+        match brokers {
+            None => {
+                let embedded = EmbeddedBroker::start()?;
+                for table in Table::ALL {
+                    embedded.create_topic(&topic_name(table.name(), ""), PARTITIONS)?;
+                }
+                let servers = embedded.bootstrap_servers().to_string();
+                Ok(Self { servers, suffix: String::new(), _embedded: Some(embedded) })
+            }
+            Some(servers) => {
+                let suffix = futures::executor::block_on(create_topics(servers))?;
+                Ok(Self { servers: servers.to_string(), suffix, _embedded: None })
+            }
+        }
+    }
+
+    /// The address to begin with.
+    pub(super) fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The topic of a table.
+    pub(super) fn topic(&self, table: &str) -> String {
+        topic_name(table, &self.suffix)
+    }
+}
+
+fn topic_name(table: &str, suffix: &str) -> String {
+    format!("nexmark-{table}{suffix}")
+}
+
+/// Makes the topics; where one of the plain names is taken (by an earlier run), all are made under
+/// names of this moment. The suffix that was used.
+async fn create_topics(servers: &str) -> Result<String> {
+    let client: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", servers).create().map_err(|e| failed(&e))?;
+    if create_all(&client, "").await? {
+        return Ok(String::new());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let suffix = format!("-{:x}", now.as_millis());
+    match create_all(&client, &suffix).await? {
+        true => Ok(suffix),
+        false => Err(failed(&"topics of this moment exist already")),
+    }
+}
+
+/// False when one of the topics exists; those that were made besides stay empty.
+async fn create_all(client: &AdminClient<DefaultClientContext>, suffix: &str) -> Result<bool> {
+    let names: Vec<String> = Table::ALL.iter().map(|t| topic_name(t.name(), suffix)).collect();
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)))
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
+    let made = client.create_topics(&topics, &options).await.map_err(|e| failed(&e))?;
+    for topic in made {
+        match topic {
+            Ok(_) => {}
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => return Ok(false),
+            Err((name, code)) => return Err(failed(&format!("{name}: {code}"))),
+        }
+    }
+    Ok(true)
+}
+
+fn failed(reason: &dyn std::fmt::Display) -> Error {
+    Error::external(sqlstate::CONNECTION_EXCEPTION, "could not create the topics of the demo")
+        .with_detail(reason.to_string())
+        .with_hint("Leave out --brokers to run with a broker inside this process.")
+}

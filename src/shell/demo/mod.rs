@@ -1,0 +1,136 @@
+//! `headwater demo`: an online auction, live. Nexmark events go through Kafka (a broker inside this
+//! process, or one that is named) into three views, and the views are shown as they change.
+//!
+//! Nothing here is special to the demo: the SQL that is printed is the SQL that runs, and the shell
+//! at the end, like psql at the listen address, is connected to the same engine.
+
+mod broker;
+mod producer;
+mod queries;
+mod screen;
+mod terminal;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use self::broker::Broker;
+use self::producer::Producer;
+use super::{OnInterrupt, Options, Shell, Stop, interactive};
+use crate::engine::Engine;
+use crate::error::{Error, Result, sqlstate};
+
+/// Where the demo serves PostgreSQL clients, if the port is free.
+const LISTEN_DEFAULT: &str = "127.0.0.1:5433";
+
+/// Frames that are printed where standard output is no terminal.
+const FRAMES_DEFAULT: u64 = 5;
+
+/// What the command line chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Brokers to use instead of one in this process.
+    pub brokers: Option<String>,
+    /// Events per second.
+    pub rate: u64,
+    /// Frames to show before the screen ends by itself.
+    pub frames: Option<u64>,
+    /// The address for PostgreSQL clients; a free port is taken where the default is in use.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Runs the demo to its end.
+pub fn run(runtime: &Runtime, engine: &Engine, settings: &Settings) -> Result<()> {
+    let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    let broker = Broker::start(settings.brokers.as_deref())?;
+    say(&match &settings.brokers {
+        None => format!("A Kafka broker runs in this process, at {}.\n", broker.servers()),
+        Some(brokers) => format!("Kafka: {brokers}\n"),
+    })?;
+    let mut shell = Shell::new(engine, Options::default(), OnInterrupt::Exit);
+    runtime.block_on(define(&mut shell, &queries::statements(&broker)))?;
+    let server = runtime.block_on(Server::start(engine, settings.listen))?;
+    let producer = Producer::start(&broker, settings.rate)?;
+    let mut screen = screen::Screen::new(engine, server.address, settings.rate);
+    if is_terminal {
+        runtime.block_on(screen.live(settings.frames))?;
+        if settings.frames.is_none() {
+            say(&farewell(server.address))?;
+            interactive(runtime, engine, Options { timing: true, ..Options::default() })?;
+        }
+    } else {
+        runtime.block_on(screen.plain(settings.frames.unwrap_or(FRAMES_DEFAULT)))?;
+    }
+    producer.stop()?;
+    runtime.block_on(server.stop())
+}
+
+/// Prints and runs the definitions.
+async fn define(shell: &mut Shell, statements: &[String]) -> Result<()> {
+    for statement in statements {
+        say(&format!("{statement}\n"))?;
+        match shell.run_text(statement).await {
+            Ok(()) => say("\n")?,
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Output(error)) => return Err(error.into()),
+            Err(Stop::Canceled) => {
+                return Err(Error::user(sqlstate::QUERY_CANCELED, "canceled"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The PostgreSQL server of the demo.
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Server {
+    async fn start(engine: &Engine, wanted: Option<SocketAddr>) -> Result<Self> {
+        let listener = match wanted {
+            Some(address) => TcpListener::bind(address).await?,
+            None => match TcpListener::bind(LISTEN_DEFAULT).await {
+                Ok(listener) => listener,
+                Err(_) => TcpListener::bind("127.0.0.1:0").await?,
+            },
+        };
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            // A sender that is dropped means the end as well.
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(crate::server::serve(engine.clone(), listener, shutdown));
+        Ok(Self { address, stop, task })
+    }
+
+    async fn stop(self) -> Result<()> {
+        drop(self.stop);
+        self.task.await.map_err(|e| Error::internal(format!("the server has failed: {e}")))?
+    }
+}
+
+fn farewell(address: SocketAddr) -> String {
+    format!(
+        "Everything still runs. Try:\n\n\
+         {}\n\
+         From another terminal: psql -h {} -p {}\n\
+         \\q ends the demo.\n\n",
+        queries::SUGGESTIONS,
+        address.ip(),
+        address.port()
+    )
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,116 @@
+//! The batch half: runs bound plans once, on DataFusion's executor, over providers of rows.
+//!
+//! Ad-hoc reads come through here, the reading side of DML, and the oracle of tests, which runs a
+//! view's own plan over all accepted rows. Nothing but reading is ever executed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use futures::TryStreamExt;
+
+use super::binder::{Purpose, Settings};
+use super::context::{RelationSource, config, nullable};
+use super::validate::check_plan;
+use crate::catalog::RelationId;
+use crate::error::Result;
+use crate::expr::{from_datafusion, guard_condition, to_datafusion};
+
+/// Gives the rows of a relation. All calls for one query must be of one epoch.
+pub type Provide<'a> = &'a (dyn Fn(RelationId) -> Result<Arc<dyn TableProvider>> + Sync);
+
+/// Runs a plan. Errors of the stream become ours with
+/// [`from_datafusion`](crate::expr::from_datafusion).
+pub async fn execute(
+    plan: &LogicalPlan,
+    provide: Provide<'_>,
+    settings: &Settings,
+) -> Result<SendableRecordBatchStream> {
+    let state = session(settings.target_partitions);
+    let physical = physical_plan(plan, provide, settings).await?;
+    execute_stream(physical, state.task_ctx()).map_err(from_datafusion)
+}
+
+/// The physical plan of a bound plan.
+pub async fn physical_plan(
+    plan: &LogicalPlan,
+    provide: Provide<'_>,
+    settings: &Settings,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    check_plan(plan, Purpose::AdHoc)?;
+    let plan = bind_sources(plan.clone(), provide)?;
+    DefaultPhysicalPlanner::default()
+        .create_physical_plan(&plan, session(settings.target_partitions).as_ref())
+        .await
+        .map_err(from_datafusion)
+}
+
+/// Runs a plan to its end on the calling thread, which must not be one of an async runtime.
+pub fn execute_collect(
+    plan: &LogicalPlan,
+    provide: Provide<'_>,
+    settings: &Settings,
+) -> Result<Vec<RecordBatch>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async {
+        let stream = execute(plan, provide, settings).await?;
+        stream.try_collect().await.map_err(from_datafusion)
+    })
+}
+
+/// Rows in memory as a relation.
+pub fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let schema = nullable(schema);
+    let batches = batches
+        .into_iter()
+        .map(|b| Ok(RecordBatch::try_new(Arc::clone(&schema), b.columns().to_vec())?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(MemTable::try_new(schema, vec![batches]).map_err(from_datafusion)?))
+}
+
+/// One session state per number of partitions: they are alike for everybody and dear to make.
+pub(super) fn session(target_partitions: usize) -> Arc<SessionState> {
+    static SESSIONS: LazyLock<Mutex<HashMap<usize, Arc<SessionState>>>> =
+        LazyLock::new(Mutex::default);
+    // A map whose entries are whole at every moment: poisoning says nothing about it.
+    let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || {
+        let mut options = config().clone();
+        options.execution.target_partitions = target_partitions.max(1);
+        // Providers may say NOT NULL where the plan does not.
+        options.execution.skip_physical_aggregate_schema_check = true;
+        let session = SessionConfig::from(options);
+        Arc::new(SessionStateBuilder::new().with_config(session).build())
+    };
+    Arc::clone(sessions.entry(target_partitions).or_insert_with(make))
+}
+
+/// Puts providers in the places of relations, and guards filters whose later conditions may fail.
+fn bind_sources(plan: LogicalPlan, provide: Provide<'_>) -> Result<LogicalPlan> {
+    let bound = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<RelationSource>() {
+            Some(source) => {
+                let provider = provide(source.relation.id).map_err(to_datafusion)?;
+                let source = provider_as_source(provider);
+                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+            }
+            None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
+        },
+        LogicalPlan::Filter(filter) => {
+            let predicate = guard_condition(filter.predicate);
+            let filter = Filter::try_new(predicate, filter.input)?;
+            Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    bound.map(|t| t.data).map_err(from_datafusion)
+}

@@ -1,0 +1,259 @@
+//! Queries to bound plans: check, name, plan, rewrite to PostgreSQL's meaning, coerce, optimise,
+//! check again.
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use sqlparser::ast;
+
+use super::context::{Context, config};
+use super::errors::plan_error;
+use super::names::{check_unique, name_columns, unmarked};
+use super::optimize::{analyze, optimize};
+use super::parser::parse;
+use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
+use super::statement::{CreateView, Statement};
+use super::validate::{check_expr, check_plan, check_query};
+use crate::catalog::{Catalog, Relation, RelationId};
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::{interval_us, parse_value};
+
+/// What a plan is for, which decides what it may contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A materialized view or a sink's query: kept up to date by operators.
+    View,
+    /// Run once by the batch half.
+    AdHoc,
+}
+
+/// What a session gives to binding and execution.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The time that `now()` stands for in ad-hoc statements: the start of the transaction.
+    pub now: DateTime<Utc>,
+    /// Partitions of the batch half.
+    pub target_partitions: usize,
+}
+
+impl Settings {
+    /// The settings of a session that has set nothing, at a time.
+    pub fn at(now: DateTime<Utc>) -> Self {
+        Self { now, target_partitions: 1 }
+    }
+}
+
+/// A query, ready to be lowered or run.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The optimised plan. Its columns are those of `fields`, by position; scans are of
+    /// [`RelationSource`](super::RelationSource).
+    pub plan: LogicalPlan,
+    /// Names and types of the result, as the user sees them.
+    pub fields: SchemaRef,
+    /// The relations that it reads, plain views and what is behind them included, ascending.
+    pub depends_on: Vec<RelationId>,
+}
+
+/// Binds a query. A top-level ORDER BY means nothing in a view and is left out.
+pub fn bind_query(
+    query: &ast::Query,
+    catalog: &Catalog,
+    purpose: Purpose,
+    settings: &Settings,
+) -> Result<Bound> {
+    let context = Context::new(catalog, purpose, settings);
+    let plan = analyze(plan_query(query, &context, &[])?)?;
+    let bound = finish(plan, &context, settings)?;
+    if purpose == Purpose::View {
+        check_unique(bound.plan.schema().fields().iter().map(|f| f.name().as_str()))?;
+    }
+    Ok(bound)
+}
+
+/// Binds the query of CREATE VIEW or CREATE MATERIALIZED VIEW and gives its columns the names in
+/// parentheses. The query of a plain view may be anything that can be read ad hoc.
+pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> Result<Bound> {
+    let purpose = if view.materialized { Purpose::View } else { Purpose::AdHoc };
+    let context = Context::for_definition(catalog, purpose, settings);
+    let plan = analyze(plan_query(&view.query, &context, &[])?)?;
+    let mut bound = finish(plan, &context, settings)?;
+    let given = &view.columns;
+    let names: Vec<String> =
+        bound.plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+    if given.len() > names.len() {
+        return Err(Error::user(
+            sqlstate::SYNTAX_ERROR,
+            "CREATE VIEW specifies more column names than columns",
+        ));
+    }
+    let names: Vec<String> = given.iter().cloned().chain(names.into_iter().skip(given.len())).collect();
+    check_unique(names.iter().map(String::as_str))?;
+    let fields: Vec<Field> = bound
+        .fields
+        .fields()
+        .iter()
+        .zip(&names)
+        .map(|(f, name)| f.as_ref().clone().with_name(name))
+        .collect();
+    bound.fields = std::sync::Arc::new(Schema::new(fields));
+    Ok(bound)
+}
+
+/// Optimises an analysed plan and checks it.
+pub(super) fn finish(plan: LogicalPlan, context: &Context<'_>, settings: &Settings) -> Result<Bound> {
+    let fields = output_fields(&plan);
+    // A plain view keeps its query's text: its plan is only looked at.
+    let plan = optimize(plan, context.purpose(), settings)?;
+    check_plan(&plan, context.purpose())?;
+    Ok(Bound { plan, fields, depends_on: context.depends_on() })
+}
+
+/// Names and types of a plan's output; all nullable, because a plan may prove what data does not
+/// keep.
+pub(super) fn output_fields(plan: &LogicalPlan) -> SchemaRef {
+    let fields: Vec<Field> = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| Field::new(unmarked(f.name()), f.data_type().clone(), true))
+        .collect();
+    std::sync::Arc::new(Schema::new(fields))
+}
+
+/// Plans a query and puts PostgreSQL's meaning into it; types are not coerced yet.
+pub(super) fn plan_query(
+    query: &ast::Query,
+    context: &Context<'_>,
+    parameters: &[Option<DataType>],
+) -> Result<LogicalPlan> {
+    let plan = plan_raw(query, context, parameters)?;
+    normalise_output(rewrite_plan(plan)?)
+}
+
+pub(super) fn plan_raw(
+    query: &ast::Query,
+    context: &Context<'_>,
+    parameters: &[Option<DataType>],
+) -> Result<LogicalPlan> {
+    check_query(query, context.purpose())?;
+    let mut query = query.clone();
+    if context.purpose() == Purpose::View && query.limit_clause.is_none() {
+        query.order_by = None;
+    }
+    name_columns(&mut query);
+    planner(context)
+        .sql_statement_to_plan_with_context(
+            ast::Statement::Query(Box::new(query)),
+            &mut planner_context(parameters),
+        )
+        .map_err(plan_error)
+}
+
+/// The plan of a plain view, with the names of its columns, for the query that reads it.
+pub(super) fn plan_view(view: &Relation, context: &Context<'_>) -> Result<LogicalPlan> {
+    let text = view.query.as_deref().unwrap_or_default();
+    let statements = parse(text)?;
+    let [one] = statements.as_slice() else {
+        return Err(Error::internal(format!("view \"{}\" has no query", view.name)));
+    };
+    let Statement::Query(query) = &one.statement else {
+        return Err(Error::internal(format!("view \"{}\" has no query", view.name)));
+    };
+    let plan = plan_raw(query, context, &[])?;
+    let columns = plan.schema().columns();
+    let named = columns
+        .into_iter()
+        .zip(view.schema.fields())
+        .map(|(column, field)| Expr::Column(column).alias(field.name()));
+    LogicalPlanBuilder::from(plan)
+        .project(named)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(plan_error)
+}
+
+pub(super) fn planner<'a>(context: &'a Context<'a>) -> SqlToRel<'a, Context<'a>> {
+    SqlToRel::new_with_options(context, ParserOptions::from(&config().sql_parser))
+}
+
+/// The planner's context with the declared types of `$1`, `$2`, ..
+pub(super) fn planner_context(parameters: &[Option<DataType>]) -> PlannerContext {
+    let fields = parameters
+        .iter()
+        .map(|t| t.as_ref().map(|t| std::sync::Arc::new(Field::new("", t.clone(), true))))
+        .collect();
+    PlannerContext::new().with_prepare_param_data_types(fields)
+}
+
+/// Plans and rewrites an expression over the columns of a schema; types are not coerced.
+pub(super) fn plan_expr(
+    expr: &ast::Expr,
+    schema: &DFSchema,
+    context: &Context<'_>,
+    parameters: &[Option<DataType>],
+) -> Result<Expr> {
+    check_expr(expr)?;
+    let planned = planner(context)
+        .sql_to_expr(expr.clone(), schema, &mut planner_context(parameters))
+        .map_err(plan_error)?;
+    rewrite_expr(planned, schema)
+}
+
+/// Binds `WATERMARK FOR column AS expr` over the columns of its table: the delay in microseconds.
+/// The expression is the column itself or the column minus a constant interval.
+pub fn bind_watermark(expr: &ast::Expr, column: usize, schema: &Schema) -> Result<i64> {
+    let Some(field) = schema.fields().get(column) else {
+        return Err(Error::internal("the watermark column is not there"));
+    };
+    let catalog = Catalog::default();
+    let settings = Settings::at(DateTime::<Utc>::default());
+    let context = Context::new(&catalog, Purpose::AdHoc, &settings);
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        return Err(Error::user(
+            sqlstate::DATATYPE_MISMATCH,
+            format!("watermark column \"{}\" must be a timestamp", field.name()),
+        ));
+    }
+    let usage = || {
+        Error::unsupported("this watermark expression is not supported").with_hint(format!(
+            "Write WATERMARK FOR {0} AS {0} - INTERVAL '5 seconds'.",
+            field.name()
+        ))
+    };
+    let is_column = |e: &ast::Expr| match e {
+        ast::Expr::Identifier(ident) => super::parser::fold(ident) == *field.name(),
+        _ => false,
+    };
+    let delay = match expr {
+        e if is_column(e) => return Ok(0),
+        ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right } if is_column(left) => {
+            right
+        }
+        ast::Expr::Nested(inner) => return bind_watermark(inner, column, schema),
+        _ => return Err(usage()),
+    };
+    let planned = plan_expr(delay, &DFSchema::empty(), &context, &[])?;
+    let interval_type = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+    let value = match planned {
+        Expr::Literal(datafusion::common::ScalarValue::Utf8(Some(text)), _) => {
+            parse_value(&text, &interval_type)?
+        }
+        other if other.get_type(&DFSchema::empty()).is_ok_and(|t| t == interval_type) => {
+            super::constant::evaluate(&other)?
+        }
+        _ => return Err(usage()),
+    };
+    let datafusion::common::ScalarValue::IntervalMonthDayNano(Some(interval)) = value else {
+        return Err(usage());
+    };
+    match interval_us(interval) {
+        Some(delay) if delay >= 0 => Ok(delay),
+        Some(_) => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "the delay of a watermark must not be negative",
+        )),
+        None => Err(Error::unsupported("the delay of a watermark can not be in months")),
+    }
+}

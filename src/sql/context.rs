@@ -1,0 +1,330 @@
+//! What DataFusion's SQL planner asks for: relations of the catalog, functions, types and the
+//! planner of window table functions. Synchronous, over one catalog snapshot.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::{DFSchema, Result as DfResult, TableReference, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use sqlparser::ast;
+
+use super::batch::session;
+use super::binder::{Purpose, Settings, plan_view};
+use super::constant;
+use super::tumble::StreamRelations;
+use super::types::sql_type;
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::{avg_udaf, sum_udaf, to_datafusion};
+
+/// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
+/// `batch` puts a provider in its place.
+pub struct RelationSource {
+    /// The relation.
+    pub relation: Arc<Relation>,
+    schema: SchemaRef,
+}
+
+impl RelationSource {
+    /// A source of a relation. Its columns are all nullable: the optimiser must not draw
+    /// conclusions from a constraint that an input might break.
+    pub fn new(relation: Arc<Relation>) -> Self {
+        let schema = nullable(&relation.schema);
+        Self { relation, schema }
+    }
+}
+
+/// The same columns, all nullable.
+pub(crate) fn nullable(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+impl fmt::Debug for RelationSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelationSource({})", self.relation.name)
+    }
+}
+
+impl TableSource for RelationSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+/// A plain view: the planner puts its plan in its place.
+struct ViewSource {
+    schema: SchemaRef,
+    plan: LogicalPlan,
+}
+
+impl TableSource for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+/// The functions by name, made once.
+struct Functions {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    options: ConfigOptions,
+}
+
+/// Functions of DataFusion that show its insides or read files, and are no SQL of ours.
+const HIDDEN: &[&str] = &["arrow_cast", "arrow_typeof", "arrow_metadata", "get_field", "version"];
+
+static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
+    let mut scalar = HashMap::new();
+    for f in SessionStateDefaults::default_scalar_functions() {
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            if !HIDDEN.contains(&name.as_str()) {
+                scalar.insert(name, Arc::clone(&f));
+            }
+        }
+    }
+    let mut aggregate = HashMap::new();
+    let ours = [sum_udaf(), avg_udaf()];
+    for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            aggregate.insert(name, Arc::clone(&f));
+        }
+    }
+    let mut window = HashMap::new();
+    for f in SessionStateDefaults::default_window_functions() {
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            window.insert(name, Arc::clone(&f));
+        }
+    }
+    let higher_order = SessionStateDefaults::default_higher_order_functions()
+        .into_iter()
+        .map(|f| (f.name().to_string(), f))
+        .collect();
+    Functions {
+        scalar,
+        higher_order,
+        aggregate,
+        window,
+        expr_planners: SessionStateDefaults::default_expr_planners(),
+        relation_planners: vec![Arc::new(StreamRelations)],
+        options: super::optimize::options(),
+    }
+});
+
+/// The options that planning and optimising share.
+pub(crate) fn config() -> &'static ConfigOptions {
+    &FUNCTIONS.options
+}
+
+/// One statement being bound.
+pub(crate) struct Context<'a> {
+    catalog: &'a Catalog,
+    purpose: Purpose,
+    settings: &'a Settings,
+    /// A definition may name sources, which a query run at once can't read.
+    defines: bool,
+    /// Views that are being expanded, for a clear error instead of endless recursion.
+    expanding: Vec<RelationId>,
+    depends_on: RefCell<BTreeSet<RelationId>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(catalog: &'a Catalog, purpose: Purpose, settings: &'a Settings) -> Self {
+        Self {
+            catalog,
+            purpose,
+            settings,
+            defines: purpose == Purpose::View,
+            expanding: Vec::new(),
+            depends_on: RefCell::default(),
+        }
+    }
+
+    /// The context of CREATE VIEW: what is bound is kept, not run.
+    pub(crate) fn for_definition(
+        catalog: &'a Catalog,
+        purpose: Purpose,
+        settings: &'a Settings,
+    ) -> Self {
+        Self { defines: true, ..Self::new(catalog, purpose, settings) }
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The relations that were looked up, those behind views included.
+    pub(crate) fn depends_on(&self) -> Vec<RelationId> {
+        self.depends_on.borrow().iter().copied().collect()
+    }
+
+    fn source(&self, name: &str) -> Result<Arc<dyn TableSource>> {
+        let relation = self.catalog.get(name)?;
+        self.depends_on.borrow_mut().insert(relation.id);
+        match relation.kind {
+            RelationKind::Sink => Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("\"{name}\" is a sink and can not be read"),
+            )
+            .with_hint("Read the relation that it delivers.")),
+            RelationKind::View => self.expand(relation),
+            RelationKind::Source if !self.defines => Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("source \"{name}\" stores no rows and can not be read directly"),
+            )
+            .with_hint(format!(
+                "CREATE MATERIALIZED VIEW v AS SELECT * FROM {name}; or make it with CREATE TABLE."
+            ))),
+            _ => Ok(Arc::new(RelationSource::new(Arc::clone(relation)))),
+        }
+    }
+
+    fn expand(&self, view: &Arc<Relation>) -> Result<Arc<dyn TableSource>> {
+        if self.expanding.contains(&view.id) {
+            return Err(Error::internal(format!("view \"{}\" reads itself", view.name)));
+        }
+        let mut expanding = self.expanding.clone();
+        expanding.push(view.id);
+        let inner = Context {
+            catalog: self.catalog,
+            purpose: self.purpose,
+            settings: self.settings,
+            defines: self.defines,
+            expanding,
+            depends_on: RefCell::default(),
+        };
+        let plan = plan_view(view, &inner)?;
+        self.depends_on.borrow_mut().extend(inner.depends_on());
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        Ok(Arc::new(ViewSource { schema, plan }))
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        match name.schema() {
+            None | Some("public") => self.source(name.table()).map_err(to_datafusion),
+            Some(_) => Err(to_datafusion(Error::user(
+                sqlstate::UNDEFINED_TABLE,
+                format!("relation \"{name}\" does not exist"),
+            ))),
+        }
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> DfResult<Arc<dyn TableSource>> {
+        let name = name.to_lowercase();
+        let mut known = SessionStateDefaults::default_table_functions().into_iter();
+        match known.find(|f| f.name() == name && name == "generate_series") {
+            Some(f) if self.purpose == Purpose::AdHoc => {
+                let args = args
+                    .into_iter()
+                    .map(|e| constant::coerce(e, &DFSchema::empty(), Some(self.settings.now)))
+                    .collect::<Result<Vec<_>>>()
+                    .map_err(to_datafusion)?;
+                let session = session(self.settings.target_partitions);
+                let args = TableFunctionArgs::new(&args, session.as_ref());
+                Ok(provider_as_source(f.create_table_provider_with_args(args)?))
+            }
+            Some(_) => Err(to_datafusion(Error::unsupported(format!(
+                "{name} is not supported in a materialized view yet"
+            )))),
+            None => Err(to_datafusion(Error::user(
+                sqlstate::UNDEFINED_FUNCTION,
+                format!("function {name} does not exist"),
+            ))),
+        }
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &FUNCTIONS.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &FUNCTIONS.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        FUNCTIONS.scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        FUNCTIONS.higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        FUNCTIONS.aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        FUNCTIONS.window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn create_cte_work_table(&self, _: &str, _: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        plan_err!("WITH RECURSIVE is not supported yet")
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &FUNCTIONS.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        FUNCTIONS.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        FUNCTIONS.higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        FUNCTIONS.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        FUNCTIONS.window.keys().cloned().collect()
+    }
+}
+
+/// Type names in casts mean what they mean in column definitions.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        let data_type = sql_type(sql).map_err(to_datafusion)?;
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}

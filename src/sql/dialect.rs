@@ -1,0 +1,140 @@
+//! The SQL dialect: PostgreSQL's, plus the syntax of streams that sqlparser can read when it is
+//! allowed to (`TABLE x` as a function argument, `FOR SYSTEM_TIME`, `MATCH_RECOGNIZE`). What is read
+//! here only to be refused with a reason is refused in `validate`.
+
+use std::any::TypeId;
+
+use sqlparser::ast::{Expr, ObjectNamePart};
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+/// The prefix of a table argument, as in `TUMBLE(TABLE bid, ..)`.
+pub(crate) const TABLE_ARGUMENT: &str = "TABLE";
+
+/// The dialect of the engine.
+#[derive(Debug, Default)]
+pub(crate) struct StreamDialect;
+
+pub(crate) static DIALECT: StreamDialect = StreamDialect;
+static POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Passes methods without arguments on to the PostgreSQL dialect.
+macro_rules! like_postgres {
+    ($($name:ident),* $(,)?) => {
+        $(fn $name(&self) -> bool {
+            POSTGRES.$name()
+        })*
+    };
+}
+
+impl Dialect for StreamDialect {
+    // Many decisions of the parser ask for the type of the dialect.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        POSTGRES.identifier_quote_style(identifier)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        POSTGRES.is_custom_operator_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        POSTGRES.is_reserved_for_identifier(keyword)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+
+    like_postgres!(
+        supports_unicode_string_literal,
+        supports_filter_during_aggregation,
+        supports_group_by_expr,
+        allow_extract_custom,
+        allow_extract_single_quotes,
+        supports_create_index_with_clause,
+        supports_explain_with_utility_options,
+        supports_listen_notify,
+        supports_factorial_operator,
+        supports_bitwise_shift_operators,
+        supports_comment_on,
+        supports_load_extension,
+        supports_named_fn_args_with_colon_operator,
+        supports_named_fn_args_with_expr_name,
+        supports_empty_projections,
+        supports_nested_comments,
+        supports_string_escape_constant,
+        supports_numeric_literal_underscores,
+        supports_array_typedef_with_brackets,
+        supports_geometric_types,
+        supports_set_names,
+        supports_alter_column_type_using,
+        supports_notnull_operator,
+        supports_interval_options,
+        supports_insert_table_alias,
+        supports_create_table_like_parenthesized,
+        supports_select_wildcard_with_alias,
+        supports_comma_separated_trim,
+        supports_xml_expressions,
+    );
+
+    fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
+    /// Reads `TABLE name` where an expression is expected.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if !parser.peek_keyword(Keyword::TABLE)
+            || !matches!(parser.peek_nth_token_ref(1).token, Token::Word(_))
+        {
+            return None;
+        }
+        let prefix = match parser.parse_identifier() {
+            Ok(ident) => ident,
+            Err(e) => return Some(Err(e)),
+        };
+        Some(parser.parse_object_name(false).map(|name| {
+            let parts = name.0.into_iter().filter_map(|part| match part {
+                ObjectNamePart::Identifier(ident) => Some(ident),
+                ObjectNamePart::Function(_) => None,
+            });
+            Expr::Prefixed {
+                prefix,
+                value: Box::new(Expr::CompoundIdentifier(parts.collect())),
+            }
+        }))
+    }
+}

@@ -1,0 +1,41 @@
+//! SQL: text to statements, statements to bound plans, and the batch half that runs ad-hoc plans.
+//!
+//! ```text
+//! text --parse--> ParsedStatement --bind_*--> Bound (LogicalPlan, fields, dependencies)
+//!                                                |-- views: `plan` lowers it to operators
+//!                                                `-- ad hoc: `batch::execute` runs it
+//! ```
+//!
+//! DataFusion plans and optimises; the rules that make the plan PostgreSQL's (literal and result
+//! types, arithmetic, casts) are ours and run ahead of its type coercion, so views and ad-hoc reads
+//! share one meaning. What is not on the allow list is refused with 0A000 and a reason. Nothing
+//! here writes: DML becomes a plan of the rows to insert, delete or replace.
+
+pub mod batch;
+mod binder;
+mod constant;
+mod context;
+mod dialect;
+mod dml;
+mod errors;
+mod names;
+mod optimize;
+mod parser;
+mod prepared;
+mod semantics;
+pub mod statement;
+mod tumble;
+#[cfg(test)]
+mod tests;
+mod types;
+mod validate;
+
+pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};
+pub use context::RelationSource;
+pub use dml::{
+    BoundDelete, BoundInsert, BoundUpdate, InsertRows, bind_delete, bind_insert, bind_update,
+    conform,
+};
+pub use parser::{is_complete, parse};
+pub use prepared::{BoundStatement, Prepared, prepare};
+pub use types::sql_type;

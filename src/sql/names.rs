@@ -1,0 +1,205 @@
+//! Output names of queries, as PostgreSQL gives them, put into the syntax tree before planning.
+//!
+//! DataFusion names a column after its whole expression and wants names to be unique. Here an
+//! expression without alias gets PostgreSQL's name as its alias, and a name that stands in one
+//! SELECT list again gets a mark behind it that no identifier can contain; the mark is taken off
+//! for the user, or reported where names must be unique.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Expr, FunctionArguments, Ident, Select, SelectItem, SetExpr, VisitMut, VisitorMut,
+};
+use sqlparser::parser::Parser;
+
+use super::dialect::DIALECT;
+use super::parser::fold;
+use crate::error::{Error, Result, sqlstate};
+
+/// Begins the mark of a repeated name.
+const MARK: char = '\u{1}';
+
+/// The name without its mark.
+pub(crate) fn unmarked(name: &str) -> &str {
+    name.split(MARK).next().unwrap_or(name)
+}
+
+/// 42701 for the first name that is there twice.
+pub(crate) fn check_unique<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(unmarked(name)) {
+            return Err(Error::user(
+                sqlstate::DUPLICATE_COLUMN,
+                format!("column \"{}\" specified more than once", unmarked(name)),
+            )
+            .with_hint("Give the columns different names with AS."));
+        }
+    }
+    Ok(())
+}
+
+/// Gives every SELECT list of a query its names.
+pub(crate) fn name_columns(query: &mut ast::Query) {
+    // The visitor never breaks off.
+    let _done: ControlFlow<()> = query.visit(&mut Namer);
+}
+
+struct Namer;
+
+impl VisitorMut for Namer {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        name_list(select);
+        ControlFlow::Continue(())
+    }
+
+    /// `TABLE x` is short for `SELECT * FROM x`.
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        expand_table(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+fn expand_table(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            expand_table(left);
+            expand_table(right);
+        }
+        SetExpr::Table(table) => {
+            let Some(name) = &table.table_name else { return };
+            let text = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
+            let parsed = Parser::new(&DIALECT).try_with_sql(&text).and_then(|mut p| p.parse_query());
+            if let Ok(query) = parsed {
+                *body = *query.body;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn name_list(select: &mut Select) {
+    let mut seen: HashSet<String> = HashSet::new();
+    for item in &mut select.projection {
+        let (name, given) = match &*item {
+            SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) => {
+                (name_of(expr), true)
+            }
+            SelectItem::UnnamedExpr(expr) => (name_of(expr), false),
+            SelectItem::ExprWithAlias { alias, .. } => (fold(alias), true),
+            _ => continue,
+        };
+        let mut unique = name.clone();
+        let mut count = 1;
+        while !seen.insert(unique.clone()) {
+            unique = format!("{name}{MARK}{count}");
+            count += 1;
+        }
+        if given && unique == name {
+            continue;
+        }
+        let expr = match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => expr.clone(),
+            _ => continue,
+        };
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', unique) };
+    }
+}
+
+/// The name of an expression without alias.
+pub(crate) fn name_of(expr: &Expr) -> String {
+    named(expr).map_or_else(|| "?column?".into(), |(name, _)| name)
+}
+
+/// A name and whether it is the expression's own, which a cast around it keeps.
+fn named(expr: &Expr) -> Option<(String, bool)> {
+    let own = |name: &str| Some((name.to_string(), true));
+    match expr {
+        Expr::Identifier(ident) => Some((fold(ident), true)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|ident| (fold(ident), true)),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => named(inner),
+        Expr::Function(f) => {
+            let last = f.name.0.last().and_then(|part| part.as_ident()).map(fold)?;
+            Some((last, true))
+        }
+        Expr::Cast { expr, data_type, .. } => match named(expr) {
+            Some((name, true)) => Some((name, true)),
+            _ => Some((internal_type_name(data_type), false)),
+        },
+        Expr::Case { else_result, .. } => match else_result.as_deref().and_then(named) {
+            Some((name, true)) => Some((name, true)),
+            _ => Some(("case".into(), false)),
+        },
+        Expr::Subquery(query) => subquery_name(query),
+        Expr::Exists { .. } => own("exists"),
+        Expr::Extract { .. } => own("extract"),
+        Expr::Substring { .. } => own("substring"),
+        Expr::Position { .. } => own("position"),
+        Expr::Overlay { .. } => own("overlay"),
+        Expr::Ceil { .. } => own("ceil"),
+        Expr::Floor { .. } => own("floor"),
+        Expr::AtTimeZone { .. } => own("timezone"),
+        Expr::Array(_) => own("array"),
+        Expr::Tuple(_) => own("row"),
+        Expr::Trim { trim_where, .. } => own(match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim",
+            Some(ast::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
+        Expr::TypedString(typed) => Some((internal_type_name(&typed.data_type), false)),
+        Expr::Interval(_) => Some(("interval".into(), false)),
+        Expr::CompoundFieldAccess { root, .. } => named(root),
+        Expr::Value(v) if matches!(v.value, ast::Value::Boolean(_)) => Some(("bool".into(), false)),
+        _ => None,
+    }
+}
+
+fn subquery_name(query: &ast::Query) -> Option<(String, bool)> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    match select.projection.first()? {
+        SelectItem::UnnamedExpr(expr) => named(expr),
+        SelectItem::ExprWithAlias { alias, .. } => Some((fold(alias), true)),
+        _ => None,
+    }
+}
+
+/// The name that PostgreSQL's catalog has for a type.
+fn internal_type_name(data_type: &ast::DataType) -> String {
+    use arrow::datatypes::DataType;
+    match super::types::sql_type(data_type) {
+        Ok(DataType::Boolean) => "bool".into(),
+        Ok(DataType::Int16) => "int2".into(),
+        Ok(DataType::Int32) => "int4".into(),
+        Ok(DataType::Int64) => "int8".into(),
+        Ok(DataType::Float32) => "float4".into(),
+        Ok(DataType::Float64) => "float8".into(),
+        Ok(DataType::Decimal128(..)) => "numeric".into(),
+        Ok(DataType::Timestamp(_, None)) => "timestamp".into(),
+        Ok(DataType::Timestamp(_, Some(_))) => "timestamptz".into(),
+        Ok(DataType::Time64(_)) => "time".into(),
+        Ok(DataType::Date32) => "date".into(),
+        Ok(DataType::Interval(_)) => "interval".into(),
+        Ok(DataType::Binary) => "bytea".into(),
+        Ok(DataType::Utf8) => match data_type {
+            ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_) => "varchar".into(),
+            ast::DataType::Char(_) | ast::DataType::Character(_) => "bpchar".into(),
+            _ => "text".into(),
+        },
+        _ => data_type.to_string().to_lowercase(),
+    }
+}
+
+/// Whether a function call has DISTINCT or ORDER BY among its arguments.
+pub(crate) fn argument_clause(f: &ast::Function) -> Option<&'static str> {
+    let FunctionArguments::List(list) = &f.args else { return None };
+    if matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct)) {
+        return Some("DISTINCT inside an aggregate");
+    }
+    list.clauses.iter().find_map(|clause| match clause {
+        ast::FunctionArgumentClause::OrderBy(_) => Some("ORDER BY inside an aggregate"),
+        _ => None,
+    })
+}

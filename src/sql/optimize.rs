@@ -1,0 +1,65 @@
+//! Coercion and optimisation: DataFusion's passes in a list of our choosing.
+//!
+//! For views, rules are left out that split a DISTINCT aggregate or a DISTINCT ON into several
+//! stateful nodes or push a LIMIT into scans, and the one that trusts declared keys. Ad-hoc plans
+//! run once, so they take the rules that make them executable.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+use super::binder::{Purpose, Settings};
+use super::context::config;
+use super::errors::plan_error;
+use crate::error::Result;
+
+/// Rules that change what state a view keeps, or that rely on keys being unique.
+const NOT_FOR_VIEWS: &[&str] = &[
+    "push_down_limit",
+    "replace_distinct_aggregate",
+    "single_distinct_aggregation_to_group_by",
+    "eliminate_join",
+];
+
+/// Ad-hoc plans need DISTINCT rewritten to run; keys are not declared to the planner.
+const NOT_AD_HOC: &[&str] = &["eliminate_join"];
+
+/// The options of planning, optimising and execution.
+pub(crate) fn options() -> ConfigOptions {
+    let mut options = ConfigOptions::default();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.collect_spans = true;
+    options.optimizer.filter_null_join_keys = true;
+    options.optimizer.skip_failed_rules = false;
+    options.execution.target_partitions = 1;
+    options
+}
+
+/// Resolves grouping functions and coerces types.
+pub(crate) fn analyze(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Analyzer::new().execute_and_check(plan, config(), |_, _| {}).map_err(plan_error)
+}
+
+/// Optimises an analysed plan. `now()` becomes a constant in ad-hoc plans alone.
+pub(crate) fn optimize(
+    plan: LogicalPlan,
+    purpose: Purpose,
+    settings: &Settings,
+) -> Result<LogicalPlan> {
+    let skipped = match purpose {
+        Purpose::View => NOT_FOR_VIEWS,
+        Purpose::AdHoc => NOT_AD_HOC,
+    };
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        Optimizer::new().rules.into_iter().filter(|r| !skipped.contains(&r.name())).collect();
+    let context = OptimizerContext::new_with_config_options(Arc::new(config().clone()));
+    let context = match purpose {
+        Purpose::View => context.without_query_execution_start_time(),
+        Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
+    };
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(plan_error)
+}

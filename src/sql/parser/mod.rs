@@ -1,0 +1,378 @@
+//! Text to statements: a thin parser around sqlparser's.
+//!
+//! The text is tokenised once and cut at semicolons; each statement is then read by a
+//! [`StreamParser`], which looks at the first words, reads our own statements itself and leaves
+//! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
+
+mod create;
+mod options;
+mod position;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use sqlparser::ast::{self, ObjectNamePart};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
+
+use super::dialect::DIALECT;
+use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
+use crate::error::{Error, Result};
+use position::Positions;
+
+/// How deep expressions and subqueries may nest.
+const RECURSION_LIMIT: usize = 128;
+
+/// Reads all statements of a text.
+pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
+    let positions = Positions::new(text);
+    let tokens = Tokenizer::new(&DIALECT, text)
+        .tokenize_with_location()
+        .map_err(|e| positions.tokenizer_error(&e))?;
+    let mut statements = Vec::new();
+    for part in tokens.split(|t| t.token == Token::SemiColon) {
+        let significant = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
+        let Some(first) = part.iter().position(significant) else { continue };
+        let Some(last) = part.iter().rposition(significant) else { continue };
+        let part = &part[first..=last];
+        let (begin, end) = (part[0].span.start, part[part.len() - 1].span.end);
+        let mut parser = StreamParser::new(part, &positions);
+        let statement = parser.statement()?;
+        parser.expect_end()?;
+        statements.push(ParsedStatement {
+            statement,
+            text: positions.slice(begin, end).to_string(),
+            offset: positions.chars_before(begin),
+        });
+    }
+    Ok(statements)
+}
+
+/// Whether the shell can execute a text: it ends in a semicolon that is not inside a string or a
+/// comment, or there is nothing in it.
+pub fn is_complete(text: &str) -> bool {
+    match Tokenizer::new(&DIALECT, text).tokenize() {
+        Err(_) => false,
+        Ok(tokens) => match tokens.iter().rev().find(|t| !matches!(t, Token::Whitespace(_))) {
+            None => !ends_in_line_comment(&tokens),
+            Some(last) => *last == Token::SemiColon,
+        },
+    }
+}
+
+fn ends_in_line_comment(tokens: &[Token]) -> bool {
+    tokens.iter().any(|t| {
+        matches!(t, Token::Whitespace(w) if !matches!(w, Whitespace::Space | Whitespace::Newline | Whitespace::Tab))
+    })
+}
+
+/// Reads one statement from its tokens.
+pub(super) struct StreamParser<'a> {
+    tokens: &'a [TokenWithSpan],
+    p: Parser<'static>,
+    positions: &'a Positions<'a>,
+}
+
+impl<'a> StreamParser<'a> {
+    fn new(tokens: &'a [TokenWithSpan], positions: &'a Positions<'a>) -> Self {
+        let p = Parser::new(&DIALECT)
+            .with_recursion_limit(RECURSION_LIMIT)
+            .with_tokens_with_locations(tokens.to_vec());
+        Self { tokens, p, positions }
+    }
+
+    fn statement(&mut self) -> Result<Statement> {
+        let Token::Word(word) = &self.p.peek_token_ref().token else {
+            return self.foreign_statement();
+        };
+        match word.value.to_lowercase().as_str() {
+            _ if word.quote_style.is_some() => Err(self.unexpected()),
+            "create" => self.create(),
+            "drop" => self.drop(),
+            "explain" => self.explain(),
+            "describe" | "desc" => {
+                self.p.advance_token();
+                self.accept(Keyword::TABLE);
+                Ok(Statement::Describe(self.name()?))
+            }
+            "subscribe" => self.subscribe(),
+            "show" => self.show(),
+            "set" => self.set(),
+            "reset" => self.reset(),
+            "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
+            "discard" | "deallocate" | "flush" => self.without_effect(),
+            _ => self.foreign_statement(),
+        }
+    }
+
+    /// A query or DML, read by sqlparser.
+    fn foreign_statement(&mut self) -> Result<Statement> {
+        let first = self.p.peek_token_ref().token.to_string().to_uppercase();
+        let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
+        let refused = ["ALTER", "COPY", "GRANT", "REVOKE", "TRUNCATE", "PREPARE", "EXECUTE"];
+        let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "COMMENT", "VACUUM"];
+        let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "SAVEPOINT", "RELEASE", "REFRESH"];
+        if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
+            return Err(Error::unsupported(format!("{first} is not supported yet")));
+        }
+        if !known.contains(&first.as_str()) {
+            return Err(self.unexpected());
+        }
+        if first == "WITH" || !["INSERT", "UPDATE", "DELETE"].contains(&first.as_str()) {
+            return Ok(Statement::Query(self.query()?));
+        }
+        let statement = self.p.parse_statement();
+        match self.sql(statement)? {
+            ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
+            ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
+            ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
+            _ => Err(Error::unsupported(format!("{first} is not supported in this form"))),
+        }
+    }
+
+    /// A query up to the end of the tokens; `EMIT ..` behind it is refused.
+    fn query(&mut self) -> Result<Box<ast::Query>> {
+        self.refuse_emit()?;
+        let query = self.p.parse_query();
+        let query = self.sql(query)?;
+        match query.body.as_ref() {
+            ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
+                Err(Error::unsupported("WITH before INSERT, UPDATE or DELETE is not supported yet"))
+            }
+            _ => Ok(query),
+        }
+    }
+
+    fn refuse_emit(&self) -> Result<()> {
+        let mut words = self.rest().iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+        let mut depth = 0usize;
+        let mut previous_is_emit = false;
+        for token in &mut words {
+            match &token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Word(w) if depth == 0 && previous_is_emit && follows_emit(w) => {
+                    return Err(Error::unsupported("the EMIT clause is not supported yet")
+                        .with_detail("Every view shows each change as soon as its epoch ends.")
+                        .with_hint("Leave the clause out."));
+                }
+                _ => {}
+            }
+            previous_is_emit = matches!(&token.token, Token::Word(w) if is_word(w, "emit"));
+        }
+        Ok(())
+    }
+
+    fn explain(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        let mut verbose = false;
+        if self.p.peek_token_ref().token == Token::LParen && self.peek_word(1).is_some() {
+            let options = self.explain_options()?;
+            verbose = options.contains(&"verbose".to_string());
+        } else {
+            loop {
+                match self.peek_word(0).as_deref() {
+                    Some("analyze") => {
+                        return Err(Error::unsupported("EXPLAIN ANALYZE is not supported yet"));
+                    }
+                    Some("verbose") => verbose = true,
+                    _ => break,
+                }
+                self.p.advance_token();
+            }
+        }
+        let target = self.explain_target()?;
+        Ok(Statement::Explain(Box::new(Explain { verbose, target })))
+    }
+
+    /// `(VERBOSE, ..)`; an opening parenthesis before SELECT belongs to the query.
+    fn explain_options(&mut self) -> Result<Vec<String>> {
+        let starts_query = ["select", "with", "values", "table"];
+        if self.peek_word(1).is_some_and(|w| starts_query.contains(&w.as_str())) {
+            return Ok(Vec::new());
+        }
+        self.p.advance_token();
+        let mut options = Vec::new();
+        loop {
+            match self.peek_word(0) {
+                Some(word) if word == "verbose" => options.push(word),
+                Some(word) => {
+                    return Err(Error::unsupported(format!(
+                        "EXPLAIN option \"{word}\" is not supported"
+                    )));
+                }
+                None => return Err(self.unexpected()),
+            }
+            self.p.advance_token();
+            self.accept(Keyword::TRUE);
+            if !self.p.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect(&Token::RParen)?;
+        Ok(options)
+    }
+
+    fn explain_target(&mut self) -> Result<ExplainTarget> {
+        match self.peek_word(0).as_deref() {
+            Some("select" | "with" | "values" | "table") => {
+                Ok(ExplainTarget::Query(self.query()?))
+            }
+            None => Ok(ExplainTarget::Query(self.query()?)),
+            Some("create") => match self.create()? {
+                Statement::CreateView(view) => Ok(ExplainTarget::Query(view.query)),
+                _ => Err(Error::unsupported("EXPLAIN of this statement is not supported")
+                    .with_hint("EXPLAIN takes a query or CREATE MATERIALIZED VIEW .. AS ..")),
+            },
+            Some("materialized") => {
+                self.p.advance_token();
+                self.expect_keyword(Keyword::VIEW)?;
+                Ok(ExplainTarget::View(self.name()?))
+            }
+            Some("insert" | "update" | "delete") => {
+                Err(Error::unsupported("EXPLAIN of INSERT, UPDATE or DELETE is not supported yet"))
+            }
+            Some(_) => Ok(ExplainTarget::View(self.name()?)),
+        }
+    }
+
+    // What follows is shared by the files of statement families.
+
+    /// The tokens not read yet.
+    fn rest(&self) -> &'a [TokenWithSpan] {
+        self.tokens.get(self.p.index()..).unwrap_or_default()
+    }
+
+    /// A parser of a part of the tokens not read yet, and one of what follows that part.
+    fn split_rest(&self, at: usize) -> (StreamParser<'a>, StreamParser<'a>) {
+        let (left, right) = self.rest().split_at(at);
+        (Self::new(left, self.positions), Self::new(right, self.positions))
+    }
+
+    /// The folded value of an unquoted word ahead.
+    fn peek_word(&self, n: usize) -> Option<String> {
+        match &self.p.peek_nth_token_ref(n).token {
+            Token::Word(w) if w.quote_style.is_none() => Some(w.value.to_lowercase()),
+            _ => None,
+        }
+    }
+
+    /// Reads a word if it is the next one.
+    fn accept_word(&mut self, word: &str) -> bool {
+        let found = matches!(&self.p.peek_token_ref().token, Token::Word(w) if is_word(w, word));
+        if found {
+            self.p.advance_token();
+        }
+        found
+    }
+
+    fn accept_words(&mut self, words: &[&str]) -> bool {
+        let all = words.iter().enumerate().all(|(n, word)| {
+            matches!(&self.p.peek_nth_token_ref(n).token, Token::Word(w) if is_word(w, word))
+        });
+        if all {
+            words.iter().for_each(|_| self.p.advance_token());
+        }
+        all
+    }
+
+    fn expect_word(&mut self, word: &str) -> Result<()> {
+        match self.accept_word(word) {
+            true => Ok(()),
+            false => Err(self.unexpected()),
+        }
+    }
+
+    fn accept(&mut self, keyword: Keyword) -> bool {
+        self.p.parse_keyword(keyword)
+    }
+
+    fn expect_keyword(&mut self, keyword: Keyword) -> Result<()> {
+        match self.p.parse_keyword(keyword) {
+            true => Ok(()),
+            false => Err(self.unexpected()),
+        }
+    }
+
+    fn expect(&mut self, token: &Token) -> Result<()> {
+        match self.p.consume_token(token) {
+            true => Ok(()),
+            false => Err(self.unexpected()),
+        }
+    }
+
+    fn expect_end(&self) -> Result<()> {
+        match self.p.peek_token_ref().token {
+            Token::EOF => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// One folded identifier.
+    fn identifier(&mut self) -> Result<String> {
+        let ident = self.p.parse_identifier();
+        Ok(fold(&self.sql(ident)?))
+    }
+
+    /// The folded name of a relation; the schema `public` may stand before it.
+    fn name(&mut self) -> Result<String> {
+        let name = self.p.parse_object_name(false);
+        let name = self.sql(name)?;
+        relation_name(&name)
+    }
+
+    /// Names separated by commas, in parentheses.
+    fn name_list(&mut self) -> Result<Vec<String>> {
+        self.expect(&Token::LParen)?;
+        let mut names = Vec::new();
+        loop {
+            names.push(self.identifier()?);
+            if !self.p.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect(&Token::RParen)?;
+        Ok(names)
+    }
+
+    fn if_not_exists(&mut self) -> bool {
+        self.p.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
+    }
+
+    /// The error for the next token.
+    fn unexpected(&self) -> Error {
+        self.positions.syntax_error(self.p.peek_token_ref())
+    }
+
+    /// Turns an error of sqlparser into ours.
+    fn sql<T>(&self, result: std::result::Result<T, ParserError>) -> Result<T> {
+        result.map_err(|e| self.positions.parser_error(&e, self.tokens, self.p.peek_token_ref()))
+    }
+}
+
+/// Folds an identifier as PostgreSQL does: quoted ones are kept.
+pub(crate) fn fold(ident: &ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// The folded name of a relation. There is one schema, `public`.
+pub(crate) fn relation_name(name: &ast::ObjectName) -> Result<String> {
+    let parts: Vec<_> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(fold).collect();
+    match parts.as_slice() {
+        [one] => Ok(one.clone()),
+        [schema, one] if schema == "public" => Ok(one.clone()),
+        _ => Err(Error::unsupported(format!("name \"{name}\" has a schema: there is only public"))),
+    }
+}
+
+fn is_word(word: &Word, expected: &str) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+fn follows_emit(word: &Word) -> bool {
+    ["on", "changes", "final", "immediately", "with"].iter().any(|w| is_word(word, w))
+}

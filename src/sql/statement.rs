@@ -1,0 +1,209 @@
+//! The statements that the engine executes, as the parser hands them on: our own syntax tree around
+//! sqlparser's. Names are folded already; expressions and queries are sqlparser's own.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
+use sqlparser::ast;
+
+use crate::format::FormatSpec;
+
+/// One parsed statement with the text that it came from.
+#[derive(Debug, Clone)]
+pub struct ParsedStatement {
+    /// What to do.
+    pub statement: Statement,
+    /// Its text, without the semicolon.
+    pub text: String,
+    /// Where `text` begins in the whole input, in characters from 0, for error positions.
+    pub offset: usize,
+}
+
+/// A statement.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// CREATE TABLE | SOURCE.
+    CreateTable(CreateTable),
+    /// CREATE VIEW | MATERIALIZED VIEW.
+    CreateView(CreateView),
+    /// CREATE SINK.
+    CreateSink(CreateSink),
+    /// DROP TABLE | SOURCE | VIEW | MATERIALIZED VIEW | SINK.
+    Drop(Drop),
+    /// INSERT INTO.
+    Insert(Box<ast::Insert>),
+    /// UPDATE.
+    Update(Box<ast::Update>),
+    /// DELETE FROM.
+    Delete(Box<ast::Delete>),
+    /// BEGIN, START TRANSACTION.
+    Begin,
+    /// COMMIT, END.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+    /// SELECT, VALUES, TABLE, WITH .. SELECT.
+    Query(Box<ast::Query>),
+    /// SUBSCRIBE TO v [WITH (snapshot, progress)].
+    Subscribe(Subscribe),
+    /// SHOW of the catalog or of a setting.
+    Show(Show),
+    /// DESCRIBE r.
+    Describe(String),
+    /// EXPLAIN of a query, of CREATE MATERIALIZED VIEW .. AS, or of an existing view.
+    Explain(Box<Explain>),
+    /// SET name = value; the value as text.
+    Set {
+        /// The folded name.
+        name: String,
+        /// The value; `None` for DEFAULT.
+        value: Option<String>,
+    },
+    /// FLUSH: waits until bounded sources have been read and sinks have delivered.
+    Flush,
+    /// RESET name, DISCARD ALL, DEALLOCATE and other statements without effect here: the tag.
+    NoOp(&'static str),
+}
+
+/// CREATE TABLE | SOURCE.
+#[derive(Debug, Clone)]
+pub struct CreateTable {
+    /// The folded name.
+    pub name: String,
+    /// CREATE SOURCE.
+    pub source: bool,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The columns in order.
+    pub columns: Vec<ColumnDef>,
+    /// Indexes of the primary key columns; empty without one. They are NOT NULL.
+    pub primary_key: Vec<usize>,
+    /// WATERMARK FOR column AS expr: the column's index and the expression.
+    pub watermark: Option<(usize, ast::Expr)>,
+    /// APPEND ONLY.
+    pub append_only: bool,
+    /// WITH (..), keys lower case; `connector` among them.
+    pub options: BTreeMap<String, String>,
+    /// FORMAT .. ENCODE ..; `None` when absent.
+    pub format: Option<FormatSpec>,
+}
+
+/// A column of CREATE TABLE.
+#[derive(Debug, Clone)]
+pub struct ColumnDef {
+    /// The folded name.
+    pub name: String,
+    /// The Arrow type that stands for the declared type.
+    pub data_type: DataType,
+    /// False for NOT NULL and primary key columns.
+    pub nullable: bool,
+}
+
+/// CREATE [MATERIALIZED] VIEW.
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    /// The folded name.
+    pub name: String,
+    /// MATERIALIZED.
+    pub materialized: bool,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Column names in parentheses; empty when absent.
+    pub columns: Vec<String>,
+    /// WITH (..).
+    pub options: BTreeMap<String, String>,
+    /// The query.
+    pub query: Box<ast::Query>,
+}
+
+/// CREATE SINK.
+#[derive(Debug, Clone)]
+pub struct CreateSink {
+    /// The folded name.
+    pub name: String,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// FROM relation or AS query.
+    pub input: SinkInput,
+    /// WITH (..).
+    pub options: BTreeMap<String, String>,
+    /// FORMAT .. ENCODE ..; `None` when absent.
+    pub format: Option<FormatSpec>,
+}
+
+/// What a sink delivers.
+#[derive(Debug, Clone)]
+pub enum SinkInput {
+    /// FROM name.
+    Relation(String),
+    /// AS query.
+    Query(Box<ast::Query>),
+}
+
+/// DROP.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    /// The kind that was written, as in messages: "table", "source", "view", "materialized view",
+    /// "sink".
+    pub noun: &'static str,
+    /// The folded names.
+    pub names: Vec<String>,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// CASCADE.
+    pub cascade: bool,
+}
+
+/// SUBSCRIBE TO.
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    /// The relation.
+    pub name: String,
+    /// Begin with the rows that are there (default true).
+    pub snapshot: bool,
+    /// Add a row for every finished epoch.
+    pub progress: bool,
+}
+
+/// SHOW.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// SHOW TABLES.
+    Tables,
+    /// SHOW SOURCES: with state, positions, lag.
+    Sources,
+    /// SHOW VIEWS.
+    Views,
+    /// SHOW MATERIALIZED VIEWS.
+    MaterializedViews,
+    /// SHOW SINKS: with state.
+    Sinks,
+    /// SHOW CREATE <kind> name.
+    Create(String),
+    /// SHOW COLUMNS FROM name.
+    Columns(String),
+    /// SHOW WATERMARKS.
+    Watermarks,
+    /// SHOW ALL.
+    All,
+    /// SHOW setting.
+    Setting(String),
+}
+
+/// EXPLAIN.
+#[derive(Debug, Clone)]
+pub struct Explain {
+    /// VERBOSE.
+    pub verbose: bool,
+    /// What is explained.
+    pub target: ExplainTarget,
+}
+
+/// What EXPLAIN explains.
+#[derive(Debug, Clone)]
+pub enum ExplainTarget {
+    /// The plan that a materialized view of this query would have.
+    Query(Box<ast::Query>),
+    /// The plan of an existing materialized view.
+    View(String),
+}

@@ -1,0 +1,182 @@
+//! SQL type names to Arrow types: one table for column definitions, casts and parameters.
+//!
+//! `numeric` without a declaration is Decimal128(38,10), `varchar(n)` and `char(n)` are `text` (the
+//! length is not enforced), every timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
+//! kept in UTC.
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
+
+use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE, UTC};
+use crate::error::{Error, Result, sqlstate};
+
+/// `timestamp without time zone`.
+pub(crate) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// `timestamp with time zone`.
+pub(crate) fn timestamptz() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))
+}
+
+/// The Arrow type that stands for a declared SQL type.
+pub fn sql_type(sql: &ast::DataType) -> Result<DataType> {
+    use ast::DataType as Sql;
+    Ok(match sql {
+        Sql::Bool | Sql::Boolean => DataType::Boolean,
+        Sql::SmallInt(None) | Sql::Int2(None) => DataType::Int16,
+        Sql::Int(None) | Sql::Integer(None) | Sql::Int4(None) => DataType::Int32,
+        Sql::BigInt(None) | Sql::Int8(None) => DataType::Int64,
+        Sql::Real | Sql::Float4 => DataType::Float32,
+        Sql::Float8 | Sql::DoublePrecision | Sql::Double(ExactNumberInfo::None) => {
+            DataType::Float64
+        }
+        Sql::Float(info) => float_of_bits(info)?,
+        Sql::Numeric(info) | Sql::Decimal(info) | Sql::Dec(info) => numeric(info)?,
+        Sql::Text
+        | Sql::String(None)
+        | Sql::Varchar(_)
+        | Sql::CharacterVarying(_)
+        | Sql::CharVarying(_)
+        | Sql::Char(_)
+        | Sql::Character(_) => DataType::Utf8,
+        Sql::Bytea | Sql::Bytes(None) => DataType::Binary,
+        Sql::Date => DataType::Date32,
+        Sql::Time(p, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            check_time_precision(*p)?;
+            DataType::Time64(TimeUnit::Microsecond)
+        }
+        Sql::Timestamp(p, zone) => {
+            check_time_precision(*p)?;
+            match zone {
+                TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => TIMESTAMP,
+                TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => timestamptz(),
+            }
+        }
+        Sql::Interval { fields: None, precision: None } => {
+            DataType::Interval(IntervalUnit::MonthDayNano)
+        }
+        Sql::Array(ArrayElemTypeDef::SquareBracket(inner, None)) => {
+            DataType::new_list(sql_type(inner)?, true)
+        }
+        Sql::Custom(name, arguments) => return custom(&name.to_string(), arguments),
+        other => return Err(unknown(&other.to_string())),
+    })
+}
+
+/// Refuses types that values may have inside a query but a column may not.
+pub(crate) fn check_column_type(data_type: &DataType) -> Result<()> {
+    match data_type {
+        DataType::List(_) => Err(Error::unsupported("array columns are not supported yet")),
+        _ => Ok(()),
+    }
+}
+
+fn custom(name: &str, arguments: &[String]) -> Result<DataType> {
+    match (name.to_lowercase().as_str(), arguments) {
+        ("timestamptz", []) => Ok(timestamptz()),
+        ("bpchar" | "name" | "string", []) => Ok(DataType::Utf8),
+        _ => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::unsupported(format!("type \"{}\" is not supported", name.to_lowercase())).with_hint(
+        "Types are boolean, smallint, integer, bigint, real, double precision, numeric, text, \
+         bytea, date, time, timestamp, timestamp with time zone and interval.",
+    )
+}
+
+/// `float(n)` counts binary digits: up to 24 are a real.
+fn float_of_bits(info: &ExactNumberInfo) -> Result<DataType> {
+    match info {
+        ExactNumberInfo::None | ExactNumberInfo::Precision(25..=53) => Ok(DataType::Float64),
+        ExactNumberInfo::Precision(1..=24) => Ok(DataType::Float32),
+        _ => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "precision for type float must be between 1 and 53 bits",
+        )),
+    }
+}
+
+fn numeric(info: &ExactNumberInfo) -> Result<DataType> {
+    let (precision, scale) = match *info {
+        ExactNumberInfo::None => {
+            return Ok(DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE));
+        }
+        ExactNumberInfo::Precision(p) => (p, 0),
+        ExactNumberInfo::PrecisionAndScale(p, s) => (p, s),
+    };
+    if precision == 0 || precision > u64::from(NUMERIC_PRECISION) {
+        return Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("NUMERIC precision {precision} must be between 1 and {NUMERIC_PRECISION}"),
+        ));
+    }
+    if scale < 0 || scale > precision as i64 {
+        return Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("NUMERIC scale {scale} must be between 0 and precision {precision}"),
+        ));
+    }
+    Ok(DataType::Decimal128(precision as u8, scale as i8))
+}
+
+fn check_time_precision(precision: Option<u64>) -> Result<()> {
+    match precision {
+        // Values keep their microseconds: a smaller precision is accepted and not enforced.
+        None | Some(0..=6) => Ok(()),
+        Some(p) => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("time precision {p} must be between 0 and 6"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlparser::parser::Parser;
+
+    fn parse(text: &str) -> Result<DataType> {
+        let sql = Parser::new(&crate::sql::dialect::DIALECT)
+            .try_with_sql(text)
+            .expect("tokens")
+            .parse_data_type()
+            .expect("a type");
+        sql_type(&sql)
+    }
+
+    #[test]
+    fn type_names() {
+        for (text, expected) in [
+            ("boolean", DataType::Boolean),
+            ("smallint", DataType::Int16),
+            ("int", DataType::Int32),
+            ("integer", DataType::Int32),
+            ("int8", DataType::Int64),
+            ("real", DataType::Float32),
+            ("float", DataType::Float64),
+            ("float(24)", DataType::Float32),
+            ("double precision", DataType::Float64),
+            ("double", DataType::Float64),
+            ("numeric", DataType::Decimal128(38, 10)),
+            ("numeric(10)", DataType::Decimal128(10, 0)),
+            ("decimal(10, 2)", DataType::Decimal128(10, 2)),
+            ("varchar", DataType::Utf8),
+            ("character varying(20)", DataType::Utf8),
+            ("bytea", DataType::Binary),
+            ("date", DataType::Date32),
+            ("time", DataType::Time64(TimeUnit::Microsecond)),
+            ("timestamp", TIMESTAMP),
+            ("timestamp without time zone", TIMESTAMP),
+            ("timestamptz", timestamptz()),
+            ("timestamp with time zone", timestamptz()),
+            ("interval", DataType::Interval(IntervalUnit::MonthDayNano)),
+        ] {
+            assert_eq!(parse(text).expect(text), expected, "{text}");
+        }
+        for text in ["numeric(39)", "numeric(5,6)", "timestamp(7)", "jsonb", "time with time zone"] {
+            parse(text).expect_err(text);
+        }
+    }
+}

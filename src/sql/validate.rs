@@ -1,0 +1,461 @@
+//! What is refused, and why: an allow list over the syntax tree, because the planner drops or
+//! misreads some constructs silently, and one over the optimised plan, because only there it shows
+//! which operators a view needs. What is not on the list is 0A000 with its name.
+
+use std::ops::ControlFlow;
+
+use datafusion::common::NullEquality;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
+use sqlparser::ast::{
+    self, Distinct, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator,
+    LimitClause, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
+};
+
+use super::binder::Purpose;
+use super::names::argument_clause;
+use super::parser::fold;
+use crate::error::{Error, Result};
+use crate::expr::from_datafusion;
+
+/// Checks a query before it is planned.
+pub(crate) fn check_query(query: &Query, purpose: Purpose) -> Result<()> {
+    match query.visit(&mut Checker { purpose, table_arguments: Vec::new() }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+/// Checks an expression of DML or DDL before it is planned.
+pub(crate) fn check_expr(expr: &ast::Expr) -> Result<()> {
+    let mut checker = Checker { purpose: Purpose::AdHoc, table_arguments: Vec::new() };
+    match expr.visit(&mut checker) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+fn not_in_view(what: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported in a materialized view yet"))
+        .with_hint("SELECT it from a view that keeps the rest of the query up to date.")
+}
+
+fn refused(what: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported"))
+}
+
+struct Checker {
+    purpose: Purpose,
+    /// Arguments of window table functions that stand for tables: subqueries and `TABLE x`. They
+    /// are told from other expressions by their address in the tree that is visited.
+    table_arguments: Vec<*const ast::Expr>,
+}
+
+impl Visitor for Checker {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
+        flow(self.query(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
+        flow(self.select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        let args = match factor {
+            TableFactor::Table { args: Some(args), .. } => args.args.as_slice(),
+            TableFactor::TableFunction { expr: ast::Expr::Function(f), .. } => match &f.args {
+                FunctionArguments::List(list) => list.args.as_slice(),
+                _ => &[],
+            },
+            _ => &[],
+        };
+        self.table_arguments.extend(args.iter().filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e))
+            | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }
+            | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(e), .. } => {
+                Some(std::ptr::from_ref(e))
+            }
+            _ => None,
+        }));
+        flow(self.factor(factor))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+        match self.table_arguments.contains(&std::ptr::from_ref(expr)) {
+            true => ControlFlow::Continue(()),
+            false => flow(self.expr(expr)),
+        }
+    }
+}
+
+fn flow(result: Result<()>) -> ControlFlow<Error> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => ControlFlow::Break(e),
+    }
+}
+
+impl Checker {
+    fn view(&self) -> bool {
+        self.purpose == Purpose::View
+    }
+
+    /// Refuses a construct in views alone.
+    fn only_ad_hoc(&self, present: bool, what: &str) -> Result<()> {
+        match present && self.view() {
+            true => Err(not_in_view(what)),
+            false => Ok(()),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Result<()> {
+        if let Some(with) = &query.with {
+            if with.recursive {
+                return Err(Error::unsupported("WITH RECURSIVE is not supported yet"));
+            }
+        }
+        if !query.locks.is_empty() || query.for_clause.is_some() {
+            return Err(refused("a FOR UPDATE or FOR SHARE clause"));
+        }
+        if query.fetch.is_some() {
+            return Err(refused("FETCH FIRST").with_hint("Use LIMIT."));
+        }
+        if query.settings.is_some() || query.format_clause.is_some() {
+            return Err(refused("a SETTINGS or FORMAT clause of a query"));
+        }
+        if !query.pipe_operators.is_empty() {
+            return Err(refused("the pipe operator"));
+        }
+        match &query.limit_clause {
+            None => {}
+            Some(LimitClause::LimitOffset { limit_by, .. }) if limit_by.is_empty() => {
+                if self.view() {
+                    return Err(not_in_view("LIMIT"));
+                }
+            }
+            Some(_) => return Err(refused("this form of LIMIT")),
+        }
+        self.set_expr(&query.body)
+    }
+
+    fn set_expr(&self, body: &SetExpr) -> Result<()> {
+        match body {
+            SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                let name = match (op, set_quantifier) {
+                    (_, q) if by_name(*q) => return Err(refused("UNION BY NAME")),
+                    (SetOperator::Intersect, SetQuantifier::All) => {
+                        return Err(Error::unsupported("INTERSECT ALL is not supported yet"));
+                    }
+                    (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => {
+                        return Err(Error::unsupported("EXCEPT ALL is not supported yet"));
+                    }
+                    (SetOperator::Union, SetQuantifier::All) => None,
+                    (SetOperator::Union, _) => Some("UNION (without ALL)"),
+                    (SetOperator::Intersect, _) => Some("INTERSECT"),
+                    (SetOperator::Except | SetOperator::Minus, _) => Some("EXCEPT"),
+                };
+                if let Some(name) = name {
+                    self.only_ad_hoc(true, name)?;
+                }
+                self.set_expr(left)?;
+                self.set_expr(right)
+            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                Err(refused("a statement that changes data inside a query"))
+            }
+            // Nested queries and selects are visited by themselves.
+            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
+        }
+    }
+
+    fn select(&self, select: &Select) -> Result<()> {
+        match &select.distinct {
+            None | Some(Distinct::All) => {}
+            Some(Distinct::Distinct) => self.only_ad_hoc(true, "SELECT DISTINCT")?,
+            Some(Distinct::On(_)) => self.only_ad_hoc(true, "SELECT DISTINCT ON")?,
+        }
+        if select.into.is_some() {
+            return Err(refused("SELECT INTO"));
+        }
+        let foreign = select.top.is_some()
+            || !select.lateral_views.is_empty()
+            || select.prewhere.is_some()
+            || !select.connect_by.is_empty()
+            || !select.cluster_by.is_empty()
+            || !select.distribute_by.is_empty()
+            || !select.sort_by.is_empty()
+            || select.value_table_mode.is_some()
+            || select.exclude.is_some()
+            || select.select_modifiers.is_some();
+        if foreign {
+            return Err(refused("a clause of another SQL dialect"));
+        }
+        self.only_ad_hoc(select.qualify.is_some(), "QUALIFY")?;
+        self.only_ad_hoc(!select.named_window.is_empty(), "a window function")?;
+        match &select.group_by {
+            GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty() => {}
+            _ => return Err(refused("GROUP BY ALL or a modifier of GROUP BY")),
+        }
+        if select.projection.is_empty() {
+            return Err(refused("a SELECT list without columns"));
+        }
+        for item in &select.projection {
+            if let SelectItem::ExprWithAliases { .. } = item {
+                return Err(refused("a list of aliases for one expression"));
+            }
+        }
+        for table in &select.from {
+            for join in &table.joins {
+                self.join(&join.join_operator)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&self, operator: &JoinOperator) -> Result<()> {
+        let name = match operator {
+            JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_) => {
+                return Ok(());
+            }
+            JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => "LEFT JOIN",
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => "RIGHT JOIN",
+            JoinOperator::FullOuter(_) => "FULL JOIN",
+            JoinOperator::AsOf { .. } => {
+                return Err(Error::unsupported("ASOF JOIN is not supported yet"));
+            }
+            _ => return Err(refused("this kind of join")),
+        };
+        self.only_ad_hoc(true, name)
+    }
+
+    fn factor(&self, factor: &TableFactor) -> Result<()> {
+        match factor {
+            TableFactor::Table { version: Some(_), .. } => Err(Error::unsupported(
+                "FOR SYSTEM_TIME AS OF (a temporal join) is not supported yet",
+            )
+            .with_hint("An ordinary join keeps its answer up to date with both sides.")),
+            TableFactor::Table { sample, partitions, json_path, index_hints, with_hints, .. }
+                if sample.is_some()
+                    || !partitions.is_empty()
+                    || json_path.is_some()
+                    || !index_hints.is_empty()
+                    || !with_hints.is_empty() =>
+            {
+                Err(refused("TABLESAMPLE, a hint or a partition clause"))
+            }
+            TableFactor::Table { with_ordinality: true, .. }
+            | TableFactor::UNNEST { with_ordinality: true, .. }
+            | TableFactor::Function { with_ordinality: true, .. } => {
+                Err(Error::unsupported("WITH ORDINALITY is not supported yet"))
+            }
+            TableFactor::Table { .. } | TableFactor::TableFunction { .. } => Ok(()),
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                table_with_joins.joins.iter().try_for_each(|j| self.join(&j.join_operator))
+            }
+            TableFactor::Derived { lateral, sample: None, .. } => {
+                self.only_ad_hoc(*lateral, "LATERAL")
+            }
+            TableFactor::UNNEST { .. } => self.only_ad_hoc(true, "UNNEST"),
+            TableFactor::Function { .. } => Err(refused("LATERAL with a function")),
+            TableFactor::MatchRecognize { .. } => {
+                Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))
+            }
+            _ => Err(refused("this kind of relation in FROM")),
+        }
+    }
+
+    fn expr(&self, expr: &ast::Expr) -> Result<()> {
+        match expr {
+            ast::Expr::Function(f) => self.function(f),
+            ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } | ast::Expr::Subquery(_)
+                if self.view() =>
+            {
+                Err(not_in_view("a subquery in an expression"))
+            }
+            ast::Expr::AnyOp { .. } | ast::Expr::AllOp { .. } => {
+                self.only_ad_hoc(true, "ANY or ALL")
+            }
+            ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => {
+                self.only_ad_hoc(true, "GROUPING SETS, CUBE or ROLLUP")
+            }
+            ast::Expr::AtTimeZone { .. } => {
+                Err(Error::unsupported("AT TIME ZONE is not supported yet")
+                    .with_hint("Timestamps with time zone are kept and shown in UTC."))
+            }
+            ast::Expr::Collate { .. } => {
+                Err(refused("COLLATE").with_hint("Text compares by its bytes."))
+            }
+            ast::Expr::Cast { kind, array, .. } => match (kind, array) {
+                (ast::CastKind::Cast | ast::CastKind::DoubleColon, false) => Ok(()),
+                _ => Err(refused("TRY_CAST")),
+            },
+            ast::Expr::Prefixed { .. } => Err(refused("TABLE outside of a window function")),
+            _ => Ok(()),
+        }
+    }
+
+    fn function(&self, f: &ast::Function) -> Result<()> {
+        self.only_ad_hoc(f.over.is_some(), "a window function")?;
+        self.only_ad_hoc(!f.within_group.is_empty(), "WITHIN GROUP")?;
+        if let Some(clause) = argument_clause(f) {
+            self.only_ad_hoc(true, clause)?;
+        }
+        let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+        match name.as_str() {
+            "proctime" => Err(Error::unsupported("proctime() is not supported yet")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn by_name(quantifier: SetQuantifier) -> bool {
+    matches!(
+        quantifier,
+        SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName
+    )
+}
+
+/// Checks an optimised plan.
+pub(crate) fn check_plan(plan: &LogicalPlan, purpose: Purpose) -> Result<()> {
+    let mut found = Ok(());
+    plan.apply_with_subqueries(|node| {
+        found = match purpose {
+            Purpose::View => view_node(node),
+            Purpose::AdHoc => ad_hoc_node(node),
+        }
+        .and_then(|()| check_exprs(node, purpose));
+        Ok(match found {
+            Ok(()) => TreeNodeRecursion::Continue,
+            Err(_) => TreeNodeRecursion::Stop,
+        })
+    })
+    .map_err(from_datafusion)?;
+    found
+}
+
+fn ad_hoc_node(node: &LogicalPlan) -> Result<()> {
+    match node {
+        LogicalPlan::Dml(_)
+        | LogicalPlan::Ddl(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Extension(_)
+        | LogicalPlan::RecursiveQuery(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),
+        LogicalPlan::Subquery(_) => {
+            Err(Error::unsupported("this LATERAL subquery is not supported"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn view_node(node: &LogicalPlan) -> Result<()> {
+    match node {
+        LogicalPlan::TableScan(_)
+        | LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::EmptyRelation(_) => Ok(()),
+        LogicalPlan::Aggregate(a) => {
+            a.group_expr.iter().try_for_each(|e| match e {
+                Expr::GroupingSet(_) => Err(not_in_view("GROUPING SETS, CUBE or ROLLUP")),
+                _ => Ok(()),
+            })?;
+            a.aggr_expr.iter().try_for_each(aggregate)
+        }
+        LogicalPlan::Join(j) => match j.join_type {
+            JoinType::Inner if j.null_equality == NullEquality::NullEqualsNull => {
+                Err(not_in_view("a join on IS NOT DISTINCT FROM"))
+            }
+            JoinType::Inner if j.on.is_empty() => Err(not_in_view(
+                "a join without an equality between columns of both sides",
+            )),
+            JoinType::Inner => Ok(()),
+            other => Err(not_in_view(&format!("a {other} join"))),
+        },
+        LogicalPlan::Window(_) => Err(not_in_view("a window function")),
+        LogicalPlan::Distinct(_) => Err(not_in_view("DISTINCT")),
+        LogicalPlan::Sort(_) => Err(not_in_view("ORDER BY")),
+        LogicalPlan::Limit(_) => Err(not_in_view("LIMIT")),
+        LogicalPlan::Unnest(_) => Err(not_in_view("UNNEST")),
+        LogicalPlan::Subquery(_) => Err(not_in_view("a subquery in an expression")),
+        _ => Err(not_in_view("this construct")),
+    }
+}
+
+const VIEW_AGGREGATES: &[&str] = &["avg", "count", "max", "min", "sum"];
+
+fn aggregate(expr: &Expr) -> Result<()> {
+    let Expr::AggregateFunction(f) = expr.clone().unalias() else {
+        return Err(not_in_view("this aggregate"));
+    };
+    if !VIEW_AGGREGATES.contains(&f.func.name()) {
+        return Err(not_in_view(&format!("the aggregate {}", f.func.name())));
+    }
+    if f.params.distinct {
+        return Err(not_in_view("DISTINCT inside an aggregate"));
+    }
+    if !f.params.order_by.is_empty() || f.params.null_treatment.is_some() {
+        return Err(not_in_view("ORDER BY inside an aggregate"));
+    }
+    Ok(())
+}
+
+fn check_exprs(node: &LogicalPlan, purpose: Purpose) -> Result<()> {
+    let mut found = Ok(());
+    node.apply_expressions(|expr| {
+        expr.apply(|e| {
+            found = check_plan_expr(e, purpose);
+            Ok(match found {
+                Ok(()) => TreeNodeRecursion::Continue,
+                Err(_) => TreeNodeRecursion::Stop,
+            })
+        })
+    })
+    .map_err(from_datafusion)?;
+    found
+}
+
+fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
+    let view = purpose == Purpose::View;
+    match expr {
+        // Inside a correlated subquery that the optimiser resolved there is none left.
+        Expr::OuterReferenceColumn(..) => {
+            Err(Error::unsupported("this correlated subquery is not supported")
+                .with_hint("Write it as a join."))
+        }
+        Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+            if view =>
+        {
+            Err(not_in_view("a subquery in an expression"))
+        }
+        Expr::ScalarFunction(f) if view => match f.func.signature().volatility {
+            Volatility::Immutable => Ok(()),
+            Volatility::Stable => {
+                Err(Error::unsupported(format!("{}() is not supported in a materialized view yet", f.func.name()))
+                    .with_detail("Its value changes with time, and the rows that it selects with it.")
+                    .with_hint("Compare with it when you SELECT from the view."))
+            }
+            Volatility::Volatile => Err(Error::unsupported(format!(
+                "{}() is not supported in a materialized view",
+                f.func.name()
+            ))
+            .with_detail("A row must give the same result when it is retracted.")
+            .with_hint("Compute the value when the row is inserted.")),
+        },
+        Expr::WindowFunction(_) if view => Err(not_in_view("a window function")),
+        Expr::Unnest(_) if view => Err(not_in_view("UNNEST")),
+        Expr::Placeholder(p) if view => Err(Error::user(
+            crate::error::sqlstate::UNDEFINED_PARAMETER,
+            format!("there is no parameter {}", p.id),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,269 @@
+//! Group table: key to aggregate states, the state of GROUP BY.
+//!
+//! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds hash, flags,
+//! the key (inline when every key fits 16 bytes, else a place in an arena) and all states of fixed
+//! width, in 64-bit words side by side: one cache miss per group. Ordered multisets, for the
+//! aggregates that need them, lie beside the lines by the same slot.
+
+use std::sync::Arc;
+
+use super::Residency;
+use super::blob::{BlobReader, BlobWriter};
+use super::multiset::Multiset;
+use super::slot_index::SlotIndex;
+use crate::delta::{Keys, hash_key, key_group};
+use crate::error::{Error, Result};
+
+/// The layout of a group table.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// Words of state in a line.
+    pub state_words: usize,
+    /// Multisets beside a line.
+    pub multisets: usize,
+    /// Bytes of every key when all have the same.
+    pub key_width: Option<usize>,
+}
+
+/// Words in front of the states: hash, flags and key length, key (two words).
+const HEADER_WORDS: usize = 4;
+const INLINE_KEY_BYTES: usize = 16;
+const TOUCHED: u64 = 1 << 63;
+const LENGTH: u64 = (1 << 32) - 1;
+
+/// The state words of all groups: `slab.words(slot)` are those of one group.
+#[derive(Debug)]
+pub struct Slab {
+    words: Vec<u64>,
+    stride: usize,
+}
+
+impl Slab {
+    /// The state words of a group.
+    #[inline]
+    pub fn words(&self, slot: u32) -> &[u64] {
+        let line = slot as usize * self.stride;
+        &self.words[line + HEADER_WORDS..line + self.stride]
+    }
+
+    /// The state words of a group, to be changed.
+    #[inline]
+    pub fn words_mut(&mut self, slot: u32) -> &mut [u64] {
+        let line = slot as usize * self.stride;
+        &mut self.words[line + HEADER_WORDS..line + self.stride]
+    }
+
+    #[inline]
+    fn header(&self, slot: u32) -> &[u64] {
+        let line = slot as usize * self.stride;
+        &self.words[line..line + HEADER_WORDS]
+    }
+
+    #[inline]
+    fn header_mut(&mut self, slot: u32) -> &mut [u64] {
+        let line = slot as usize * self.stride;
+        &mut self.words[line..line + HEADER_WORDS]
+    }
+}
+
+/// Key to aggregate states.
+#[derive(Debug)]
+pub struct GroupTable {
+    spec: GroupSpec,
+    inline: bool,
+    index: SlotIndex,
+    slab: Slab,
+    multisets: Vec<Vec<Multiset>>,
+    /// Keys that do not fit a line, by slot.
+    long_keys: Vec<Arc<[u8]>>,
+    slots: u32,
+    free: Vec<u32>,
+    residency: Residency,
+}
+
+impl GroupTable {
+    pub(super) fn new(spec: GroupSpec) -> Self {
+        Self {
+            inline: spec.key_width.is_some_and(|w| w <= INLINE_KEY_BYTES),
+            index: SlotIndex::new(),
+            slab: Slab { words: Vec::new(), stride: HEADER_WORDS + spec.state_words },
+            multisets: vec![Vec::new(); spec.multisets],
+            long_keys: Vec::new(),
+            slots: 0,
+            free: Vec::new(),
+            residency: Residency::default(),
+            spec,
+        }
+    }
+
+    /// The slots of keys; a key that is new gets a slot with zeroed states. Newly touched slots (of
+    /// this epoch, new ones among them) are appended to `fresh` once.
+    pub fn intern(&mut self, keys: &Keys, slots: &mut Vec<u32>, fresh: &mut Vec<u32>) {
+        slots.clear();
+        slots.reserve(keys.len());
+        for row in 0..keys.len() {
+            let slot = self.intern_one(keys.key(row), keys.hash(row));
+            let flags = &mut self.slab.header_mut(slot)[1];
+            if *flags & TOUCHED == 0 {
+                *flags |= TOUCHED;
+                fresh.push(slot);
+            }
+            slots.push(slot);
+        }
+    }
+
+    #[inline]
+    fn intern_one(&mut self, key: &[u8], hash: u64) -> u32 {
+        self.residency.check(hash);
+        let inline = inline_words(key);
+        let found = self.index.find(hash, |slot| {
+            let header = self.slab.header(slot);
+            if self.inline {
+                // Equal hash and equal words: keys of one width need no length.
+                header[2] == inline[0] && header[3] == inline[1]
+            } else {
+                header[0] == hash && *self.long_keys[slot as usize] == *key
+            }
+        });
+        match found {
+            Some(slot) => slot,
+            None => self.add(key, hash, inline),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], hash: u64, inline: [u64; 2]) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slab.words.resize(self.slots as usize * self.slab.stride, 0);
+            self.multisets.iter_mut().for_each(|m| m.push(Multiset::default()));
+            self.slots - 1
+        });
+        self.slab.words_mut(slot).fill(0);
+        let header = self.slab.header_mut(slot);
+        header[0] = hash;
+        header[1] = key.len() as u64;
+        header[2..4].copy_from_slice(&inline);
+        if !self.inline {
+            self.long_keys.resize(self.slots as usize, Arc::from([].as_slice()));
+            self.long_keys[slot as usize] = Arc::from(key);
+        }
+        self.index.insert(hash, slot);
+        slot
+    }
+
+    /// The key bytes of a group.
+    pub fn key(&self, slot: u32) -> Vec<u8> {
+        let header = self.slab.header(slot);
+        if self.inline {
+            let mut bytes = [0; INLINE_KEY_BYTES];
+            bytes[..8].copy_from_slice(&header[2].to_le_bytes());
+            bytes[8..].copy_from_slice(&header[3].to_le_bytes());
+            bytes[..(header[1] & LENGTH) as usize].to_vec()
+        } else {
+            self.long_keys[slot as usize].to_vec()
+        }
+    }
+
+    /// Ends a group's part in the epoch; `keep` false gives its slot back.
+    pub fn release(&mut self, slot: u32, keep: bool) {
+        let header = self.slab.header_mut(slot);
+        header[1] &= !TOUCHED;
+        if keep {
+            return;
+        }
+        let hash = header[0];
+        self.index.remove(hash, slot);
+        self.multisets.iter_mut().for_each(|m| m[slot as usize] = Multiset::default());
+        if !self.inline {
+            self.long_keys[slot as usize] = Arc::from([].as_slice());
+        }
+        self.free.push(slot);
+    }
+
+    /// The state words.
+    pub fn slab(&self) -> &Slab {
+        &self.slab
+    }
+
+    /// The state words, to be changed.
+    pub fn slab_mut(&mut self) -> &mut Slab {
+        &mut self.slab
+    }
+
+    /// The multisets of one aggregate, by slot.
+    pub fn multisets(&self, index: usize) -> &[Multiset] {
+        &self.multisets[index]
+    }
+
+    /// The multisets of one aggregate, to be changed.
+    pub fn multisets_mut(&mut self, index: usize) -> &mut [Multiset] {
+        &mut self.multisets[index]
+    }
+
+    /// Groups held.
+    pub fn groups(&self) -> usize {
+        self.slots as usize - self.free.len()
+    }
+
+    /// Bytes of lines, keys, multisets and index.
+    pub fn bytes(&self) -> usize {
+        let sets: usize = self.multisets.iter().flatten().map(Multiset::bytes).sum();
+        let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
+        self.slab.words.capacity() * 8 + sets + keys + self.index.bytes()
+    }
+
+    pub(super) fn residency_mut(&mut self) -> &mut Residency {
+        &mut self.residency
+    }
+
+    /// Writes every group: key length, key, words, multisets; by the key group of its key.
+    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
+        let mut freed = vec![false; self.slots as usize];
+        self.free.iter().for_each(|s| freed[*s as usize] = true);
+        for slot in (0..self.slots).filter(|s| !freed[*s as usize]) {
+            let key = self.key(slot);
+            let mut entry = (key.len() as u32).to_le_bytes().to_vec();
+            entry.extend_from_slice(&key);
+            self.slab.words(slot).iter().for_each(|w| entry.extend_from_slice(&w.to_le_bytes()));
+            self.multisets.iter().for_each(|m| m[slot as usize].write(&mut entry));
+            out.entry(key_group(hash_key(&key)), entry);
+        }
+        Ok(())
+    }
+
+    /// Adds the groups of a blob.
+    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
+        for entry in input.entries() {
+            self.read_group(entry)
+                .ok_or_else(|| Error::internal("a state entry of a group is cut short"))?;
+        }
+        Ok(())
+    }
+
+    fn read_group(&mut self, mut entry: &[u8]) -> Option<()> {
+        let (length, rest) = entry.split_first_chunk::<4>()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        entry = rest;
+        let hash = hash_key(key);
+        let slot = self.add(key, hash, inline_words(key));
+        for word in 0..self.spec.state_words {
+            let (bytes, rest) = entry.split_first_chunk::<8>()?;
+            self.slab.words_mut(slot)[word] = u64::from_le_bytes(*bytes);
+            entry = rest;
+        }
+        for sets in &mut self.multisets {
+            sets[slot as usize] = Multiset::read(&mut entry)?;
+        }
+        Some(())
+    }
+}
+
+/// The first 16 bytes of a key as two words, zero-filled.
+#[inline]
+fn inline_words(key: &[u8]) -> [u64; 2] {
+    let mut bytes = [0; INLINE_KEY_BYTES];
+    let length = key.len().min(INLINE_KEY_BYTES);
+    bytes[..length].copy_from_slice(&key[..length]);
+    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+    [word(0), word(8)]
+}

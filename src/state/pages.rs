@@ -1,0 +1,220 @@
+//! Row store: rows in columnar pages, addressed by dense slots that stay the same while the row lives.
+//!
+//! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again. Writing takes rows of a batch, reading gathers slots into Arrow arrays, column by column,
+//! so that neither touches a `ScalarValue` or allocates per row.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanArray, NullArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringBuilder,
+};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type,
+    Int32Type, Int64Type, IntervalMonthDayNanoType, SchemaRef, Time64MicrosecondType,
+    TimestampMicrosecondType,
+};
+
+use super::column::{PageColumn, Values};
+use crate::config::PAGE_ROWS;
+use crate::error::Result;
+
+/// Rows of one schema in pages.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    schema: SchemaRef,
+    pages: Vec<Vec<PageColumn>>,
+    /// Slots handed out so far, free ones included.
+    len: usize,
+    free: Vec<u32>,
+    /// Per column: whether a NULL was ever stored.
+    null_seen: Vec<bool>,
+}
+
+impl Pages {
+    pub(crate) fn new(schema: SchemaRef) -> Self {
+        let null_seen = vec![false; schema.fields().len()];
+        Self { schema, pages: Vec::new(), len: 0, free: Vec::new(), null_seen }
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows held.
+    pub(crate) fn rows(&self) -> usize {
+        self.len - self.free.len()
+    }
+
+    /// One more than the highest slot ever used.
+    pub(crate) fn slots(&self) -> usize {
+        self.len
+    }
+
+    /// Stores the given rows of `columns` and appends their slots to `slots`.
+    pub(crate) fn insert(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: &[u32],
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
+        for (seen, column) in self.null_seen.iter_mut().zip(columns) {
+            *seen |= column.null_count() > 0;
+        }
+        let mut rest = rows;
+        // Freed slots first: one page at a time is not worth sorting for, rows go one by one.
+        while let (Some((row, tail)), Some(slot)) = (rest.split_first(), self.free.pop()) {
+            let (page, offset) = (slot as usize / PAGE_ROWS, slot as usize % PAGE_ROWS);
+            let filled = (self.len - page * PAGE_ROWS).min(PAGE_ROWS);
+            for (column, source) in self.pages[page].iter_mut().zip(columns) {
+                column.write(source, &[(offset as u32, *row)], filled);
+            }
+            slots.push(slot);
+            rest = tail;
+        }
+        while !rest.is_empty() {
+            let offset = self.len % PAGE_ROWS;
+            if offset == 0 {
+                let fields = self.schema.fields().iter();
+                let page: Result<Vec<_>> = fields.map(|f| PageColumn::new(f.data_type())).collect();
+                self.pages.push(page?);
+            }
+            let take = rest.len().min(PAGE_ROWS - offset);
+            let pairs: Vec<(u32, u32)> =
+                rest[..take].iter().enumerate().map(|(i, r)| ((offset + i) as u32, *r)).collect();
+            let page = self.len / PAGE_ROWS;
+            for (column, source) in self.pages[page].iter_mut().zip(columns) {
+                column.write(source, &pairs, offset);
+            }
+            slots.extend(self.len as u32..(self.len + take) as u32);
+            self.len += take;
+            rest = &rest[take..];
+        }
+        Ok(())
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn free(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
+    #[inline]
+    fn at(&self, slot: u32, column: usize) -> (&PageColumn, usize) {
+        (&self.pages[slot as usize / PAGE_ROWS][column], slot as usize % PAGE_ROWS)
+    }
+
+    /// Whether columns `mine` of a slot equal row `row` of `other`, as keys compare.
+    #[inline]
+    pub(crate) fn equals(&self, slot: u32, mine: &[usize], other: &[ArrayRef], row: usize) -> bool {
+        mine.iter().zip(other).all(|(column, array)| {
+            let (values, offset) = self.at(slot, *column);
+            values.equals(offset, array, row)
+        })
+    }
+
+    /// All columns of the given slots.
+    pub(crate) fn gather(&self, slots: &[u32]) -> Vec<ArrayRef> {
+        (0..self.schema.fields().len()).map(|c| self.gather_column(c, slots)).collect()
+    }
+
+    /// The given slots as a batch.
+    pub(crate) fn gather_batch(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let columns = self.gather(slots);
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    /// One column of the given slots.
+    pub(crate) fn gather_column(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        let data_type = self.schema.field(column).data_type();
+        macro_rules! fixed {
+            ($kind:ident, $t:ty) => {{
+                let values = slots.iter().map(|slot| match self.at(*slot, column) {
+                    (PageColumn { values: Values::$kind(v), .. }, row) => v[row],
+                    _ => unreachable!("a column has one physical type"),
+                });
+                self.primitive::<$t>(values.collect(), column, slots, data_type)
+            }};
+        }
+        match data_type {
+            DataType::Null => Arc::new(NullArray::new(slots.len())),
+            DataType::Boolean => {
+                let values = slots.iter().map(|slot| match self.at(*slot, column) {
+                    (PageColumn { values: Values::Bool(v), .. }, row) => v[row],
+                    _ => unreachable!("a column has one physical type"),
+                });
+                Arc::new(BooleanArray::new(values.collect(), self.nulls(column, slots)))
+            }
+            DataType::Int16 => fixed!(I16, Int16Type),
+            DataType::Int32 => fixed!(I32, Int32Type),
+            DataType::Date32 => fixed!(I32, Date32Type),
+            DataType::Int64 => fixed!(I64, Int64Type),
+            DataType::Time64(_) => fixed!(I64, Time64MicrosecondType),
+            DataType::Timestamp(..) => fixed!(I64, TimestampMicrosecondType),
+            DataType::Float32 => fixed!(F32, Float32Type),
+            DataType::Float64 => fixed!(F64, Float64Type),
+            DataType::Decimal128(..) => fixed!(I128, Decimal128Type),
+            DataType::Interval(_) => fixed!(Interval, IntervalMonthDayNanoType),
+            DataType::Utf8 => self.text(column, slots),
+            DataType::Binary => self.binary(column, slots),
+            other => unreachable!("a page of type {other} can't be made"),
+        }
+    }
+
+    fn primitive<T: ArrowPrimitiveType>(
+        &self,
+        values: Vec<T::Native>,
+        column: usize,
+        slots: &[u32],
+        data_type: &DataType,
+    ) -> ArrayRef {
+        let nulls = self.nulls(column, slots);
+        Arc::new(
+            PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(data_type.clone()),
+        )
+    }
+
+    fn nulls(&self, column: usize, slots: &[u32]) -> Option<NullBuffer> {
+        if !self.null_seen[column] {
+            return None;
+        }
+        let valid = slots.iter().map(|slot| {
+            let (values, row) = self.at(*slot, column);
+            !values.is_null(row)
+        });
+        Some(NullBuffer::from_iter(valid)).filter(|n| n.null_count() > 0)
+    }
+
+    fn text(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
+        for slot in slots {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Text(_) if values.is_null(row) => builder.append_null(),
+                Values::Text(v) => builder.append_value(v.get(row)),
+                _ => unreachable!("a column has one physical type"),
+            }
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn binary(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        let mut builder = BinaryBuilder::with_capacity(slots.len(), slots.len() * 16);
+        for slot in slots {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Bytes(_) if values.is_null(row) => builder.append_null(),
+                Values::Bytes(v) => builder.append_value(v.get(row)),
+                _ => unreachable!("a column has one physical type"),
+            }
+        }
+        Arc::new(builder.finish())
+    }
+
+    /// Bytes of all pages.
+    pub(crate) fn bytes(&self) -> usize {
+        let columns: usize = self.pages.iter().flatten().map(PageColumn::bytes).sum();
+        columns + self.free.capacity() * 4
+    }
+}

@@ -1,0 +1,439 @@
+//! Result table: the multi-version rows of a table or view, written by the workers and read by
+//! everybody.
+//!
+//! A row slot carries `(begin, end)` epochs and a weight; a snapshot is an epoch number held as a pin,
+//! so nothing is copied for readers. A slot is visible at epoch `e` when `begin <= e < end`. Slots that
+//! ended at or before the oldest epoch anybody may read are given back, in slices.
+//!
+//! A table has one shard per worker, each behind its own lock: the worker holds it while it applies a
+//! delta, a reader while it gathers one slice of rows. Rows are found by key: the stream key of a
+//! view, the primary key of a table, or the whole row.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+
+use super::blob::{BlobReader, BlobWriter};
+use super::pages::Pages;
+use super::slot_index::SlotIndex;
+use crate::config::BATCH_ROWS;
+use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group, worker_of};
+use crate::error::{Error, Result};
+use crate::time::Epoch;
+
+const NONE: u32 = u32::MAX;
+
+/// The layout of a result table.
+#[derive(Debug, Clone)]
+pub struct ResultSpec {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The key columns; with none, the whole row is the key and rows are a multiset.
+    pub key: Vec<usize>,
+    /// Where a row with a given key lives: by its key's hash, or on whichever worker made it.
+    pub keyed_placement: bool,
+}
+
+/// All shards of a table.
+#[derive(Debug)]
+pub struct ResultTable {
+    spec: ResultSpec,
+    shards: Vec<RwLock<ResultShard>>,
+}
+
+impl ResultTable {
+    /// An empty table with one shard per worker.
+    pub fn new(spec: ResultSpec, workers: usize) -> Arc<Self> {
+        let shards = (0..workers).map(|_| RwLock::new(ResultShard::new(&spec))).collect();
+        Arc::new(Self { spec, shards })
+    }
+
+    /// The layout.
+    pub fn spec(&self) -> &ResultSpec {
+        &self.spec
+    }
+
+    /// The number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A shard for reading. A poisoned lock is taken all the same: a shard is consistent for every
+    /// published epoch, whatever a failing epoch left in it.
+    pub fn read(&self, shard: usize) -> RwLockReadGuard<'_, ResultShard> {
+        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A shard for writing.
+    pub fn write(&self, shard: usize) -> RwLockWriteGuard<'_, ResultShard> {
+        self.shards[shard].write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows with a given key at an epoch. `key` has one array of one row per key column.
+    pub fn lookup(&self, key: &[ArrayRef], epoch: Epoch) -> Result<(RecordBatch, Vec<Weight>)> {
+        let keys = Keys::encode(key, 1)?;
+        let shards = if self.spec.keyed_placement {
+            let shard = worker_of(keys.hash(0), self.shards.len());
+            shard..shard + 1
+        } else {
+            0..self.shards.len()
+        };
+        let mut batches = Vec::new();
+        let mut weights = Vec::new();
+        for shard in shards {
+            let shard = self.read(shard);
+            let slots = shard.visible_with_key(key, 0, keys.hash(0), epoch);
+            weights.extend(slots.iter().map(|s| shard.weights[*s as usize]));
+            batches.push(shard.pages.gather_batch(&slots)?);
+        }
+        Ok((arrow::compute::concat_batches(&self.spec.schema, &batches)?, weights))
+    }
+
+    /// How many rows with the key in row `row` of `key` are visible at an epoch.
+    pub fn count_key(&self, key: &[ArrayRef], row: usize, hash: u64, epoch: Epoch) -> Weight {
+        let shard = self.read(worker_of(hash, self.shards()));
+        let slots = shard.visible_with_key(key, row, hash, epoch);
+        slots.iter().map(|s| shard.weights[*s as usize]).sum()
+    }
+
+    /// Rows visible at an epoch, weights counted.
+    pub fn count(&self, epoch: Epoch) -> u64 {
+        let count = |i| self.read(i).count(epoch);
+        (0..self.shards.len()).map(count).sum()
+    }
+
+    /// Rows that have not ended, weights counted: about what the newest epoch shows.
+    pub fn live_rows(&self) -> u64 {
+        (0..self.shards.len()).map(|i| self.read(i).live.unsigned_abs()).sum()
+    }
+
+    /// Bytes of all shards.
+    pub fn bytes(&self) -> usize {
+        (0..self.shards.len()).map(|i| self.read(i).bytes()).sum()
+    }
+}
+
+/// One worker's part of a table.
+#[derive(Debug)]
+pub struct ResultShard {
+    spec: ResultSpec,
+    key: Vec<usize>,
+    pages: Pages,
+    index: SlotIndex,
+    /// The next slot of a key's chain.
+    next: Vec<u32>,
+    prev: Vec<u32>,
+    key_hash: Vec<u64>,
+    begin: Vec<Epoch>,
+    end: Vec<Epoch>,
+    weights: Vec<Weight>,
+    ended: VecDeque<(Epoch, u32)>,
+    /// The weight of all rows that have not ended.
+    live: Weight,
+}
+
+/// A piece of a snapshot.
+#[derive(Debug)]
+pub struct SnapshotSlice {
+    /// Visible rows with their weights.
+    pub rows: DeltaBatch,
+    /// Where to go on; `None` at the end.
+    pub next: Option<usize>,
+}
+
+impl ResultShard {
+    fn new(spec: &ResultSpec) -> Self {
+        let all = 0..spec.schema.fields().len();
+        Self {
+            key: if spec.key.is_empty() { all.collect() } else { spec.key.clone() },
+            pages: Pages::new(spec.schema.clone()),
+            spec: spec.clone(),
+            index: SlotIndex::new(),
+            next: Vec::new(),
+            prev: Vec::new(),
+            key_hash: Vec::new(),
+            begin: Vec::new(),
+            end: Vec::new(),
+            weights: Vec::new(),
+            ended: VecDeque::new(),
+            live: 0,
+        }
+    }
+
+    /// Applies a consolidated delta at an epoch: retractions first, then inserts. Retracting a row that
+    /// is not there is a broken contract of the operator before, and an error.
+    pub fn apply(&mut self, delta: &DeltaBatch, epoch: Epoch) -> Result<()> {
+        let keys = self.keys_of(delta.rows().columns(), delta.len())?;
+        if !delta.is_insert_only() {
+            for row in (0..delta.len()).filter(|r| delta.weight(*r) < 0) {
+                self.retract(delta.rows().columns(), row, keys.hash(row), delta, epoch)?;
+            }
+        }
+        let inserts: Vec<u32> =
+            (0..delta.len() as u32).filter(|r| delta.weight(*r as usize) > 0).collect();
+        self.insert(delta, &keys, &inserts, epoch)
+    }
+
+    fn keys_of(&self, columns: &[ArrayRef], rows: usize) -> Result<Keys> {
+        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
+        Keys::encode(&key, rows)
+    }
+
+    fn insert(&mut self, d: &DeltaBatch, keys: &Keys, rows: &[u32], epoch: Epoch) -> Result<()> {
+        let columns = d.rows().columns();
+        let mut slots = Vec::with_capacity(rows.len());
+        let mut fresh = Vec::with_capacity(rows.len());
+        // Without a key equal rows are one row with a weight.
+        for row in rows {
+            match self.merge_weight(d, keys, *row as usize, epoch) {
+                true => {}
+                false => fresh.push(*row),
+            }
+        }
+        self.pages.insert(columns, &fresh, &mut slots)?;
+        self.reserve(self.pages.slots());
+        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
+        for (slot, row) in slots.iter().zip(&fresh) {
+            let row = *row as usize;
+            self.place(*slot, keys.hash(row), &key, row, (epoch, d.weight(row)));
+        }
+        Ok(())
+    }
+
+    /// Adds the weight of an equal live row instead of storing it twice. Rows of one batch that are
+    /// equal to each other are consolidated before, unless all are inserts: then they stay apart.
+    fn merge_weight(&mut self, d: &DeltaBatch, keys: &Keys, row: usize, epoch: Epoch) -> bool {
+        if !self.spec.key.is_empty() || d.is_insert_only() {
+            return false;
+        }
+        let columns = d.rows().columns();
+        let Some(slot) = self.find_live(columns, row, keys.hash(row)) else { return false };
+        let weight = self.weights[slot as usize] + d.weight(row);
+        self.reweigh(slot, weight, epoch)
+    }
+
+    /// Gives a live row another weight: in place when it is of this epoch, else as a new version.
+    fn reweigh(&mut self, slot: u32, weight: Weight, epoch: Epoch) -> bool {
+        if self.begin[slot as usize] == epoch {
+            self.live += weight - self.weights[slot as usize];
+            self.weights[slot as usize] = weight;
+            return true;
+        }
+        let columns = self.pages.gather(&[slot]);
+        let hash = self.key_hash[slot as usize];
+        self.finish(slot, epoch);
+        let mut slots = Vec::with_capacity(1);
+        if self.pages.insert(&columns, &[0], &mut slots).is_err() {
+            return false;
+        }
+        self.reserve(self.pages.slots());
+        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
+        self.place(slots[0], hash, &key, 0, (epoch, weight));
+        true
+    }
+
+    fn retract(
+        &mut self,
+        columns: &[ArrayRef],
+        row: usize,
+        hash: u64,
+        delta: &DeltaBatch,
+        epoch: Epoch,
+    ) -> Result<()> {
+        let mut rest = -delta.weight(row);
+        while rest > 0 {
+            let slot = self.find_live(columns, row, hash).ok_or_else(|| {
+                Error::internal("a change retracts a row that the relation does not have")
+            })?;
+            let have = self.weights[slot as usize];
+            let taken = have.min(rest);
+            rest -= taken;
+            match have - taken {
+                0 => self.finish(slot, epoch),
+                left => {
+                    self.reweigh(slot, left, epoch);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.next.resize(slots, NONE);
+        self.prev.resize(slots, NONE);
+        self.key_hash.resize(slots, 0);
+        self.begin.resize(slots, Epoch::ZERO);
+        self.end.resize(slots, Epoch::ZERO);
+        self.weights.resize(slots, 0);
+    }
+
+    fn place(&mut self, slot: u32, hash: u64, key: &[ArrayRef], row: usize, at: (Epoch, Weight)) {
+        let i = slot as usize;
+        (self.begin[i], self.end[i], self.weights[i]) = (at.0, Epoch::MAX, at.1);
+        self.live += at.1;
+        self.key_hash[i] = hash;
+        self.prev[i] = NONE;
+        let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
+        match head {
+            Some(head) => {
+                self.index.replace(hash, head, slot);
+                self.next[i] = head;
+                self.prev[head as usize] = slot;
+            }
+            None => {
+                self.index.insert(hash, slot);
+                self.next[i] = NONE;
+            }
+        }
+    }
+
+    fn finish(&mut self, slot: u32, epoch: Epoch) {
+        self.end[slot as usize] = epoch;
+        self.live -= self.weights[slot as usize];
+        self.ended.push_back((epoch, slot));
+    }
+
+    /// The live slot of a row that is equal in all columns.
+    fn find_live(&self, columns: &[ArrayRef], row: usize, hash: u64) -> Option<u32> {
+        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
+        let all: Vec<usize> = (0..columns.len()).collect();
+        self.chain(&key, row, hash)
+            .filter(|s| self.end[*s as usize] == Epoch::MAX)
+            .find(|s| self.pages.equals(*s, &all, columns, row))
+    }
+
+    fn chain(&self, key: &[ArrayRef], row: usize, hash: u64) -> impl Iterator<Item = u32> {
+        let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
+        std::iter::successors(head, |s| {
+            Some(self.next[*s as usize]).filter(|next| *next != NONE)
+        })
+    }
+
+    /// Slots with a key that are visible at an epoch.
+    fn visible_with_key(&self, key: &[ArrayRef], row: usize, hash: u64, epoch: Epoch) -> Vec<u32> {
+        self.chain(key, row, hash).filter(|s| self.visible(*s as usize, epoch)).collect()
+    }
+
+    /// For each row of key columns, the live row with that key: `(probing row, slot)`.
+    pub fn live_with_keys(&self, key: &[ArrayRef], keys: &Keys) -> Vec<(u32, u32)> {
+        let mut found = Vec::new();
+        for row in 0..keys.len() {
+            let live = self
+                .chain(key, row, keys.hash(row))
+                .find(|s| self.end[*s as usize] == Epoch::MAX);
+            found.extend(live.map(|slot| (row as u32, slot)));
+        }
+        found
+    }
+
+    /// The rows of some slots.
+    pub fn gather(&self, slots: &[u32]) -> Result<RecordBatch> {
+        self.pages.gather_batch(slots)
+    }
+
+    #[inline]
+    fn visible(&self, slot: usize, epoch: Epoch) -> bool {
+        self.begin[slot] <= epoch && epoch < self.end[slot]
+    }
+
+    /// Visible rows from a cursor on, at most `limit` slots looked at.
+    pub fn scan(&self, epoch: Epoch, from: usize, limit: usize) -> Result<SnapshotSlice> {
+        let to = from.saturating_add(limit).min(self.pages.slots());
+        let slots: Vec<u32> =
+            (from..to).filter(|s| self.visible(*s, epoch)).map(|s| s as u32).collect();
+        let rows = self.pages.gather_batch(&slots)?;
+        let ones = slots.iter().all(|s| self.weights[*s as usize] == 1);
+        let weights = (!ones).then(|| {
+            slots.iter().map(|s| self.weights[*s as usize]).collect::<Vec<_>>().into()
+        });
+        let next = (to < self.pages.slots()).then_some(to);
+        Ok(SnapshotSlice { rows: DeltaBatch::with_weights(rows, weights), next })
+    }
+
+    fn count(&self, epoch: Epoch) -> u64 {
+        let slots = (0..self.pages.slots()).filter(|s| self.visible(*s, epoch));
+        slots.map(|s| self.weights[s].unsigned_abs()).sum()
+    }
+
+    /// Gives back at most `limit` slots that ended at or before `oldest`.
+    pub fn vacuum(&mut self, oldest: Epoch, limit: usize) {
+        for _ in 0..limit {
+            match self.ended.front() {
+                Some((end, _)) if *end <= oldest => {}
+                _ => return,
+            }
+            let Some((_, slot)) = self.ended.pop_front() else { return };
+            self.unlink(slot);
+        }
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let (prev, next) = (self.prev[slot as usize], self.next[slot as usize]);
+        let hash = self.key_hash[slot as usize];
+        if next != NONE {
+            self.prev[next as usize] = prev;
+        }
+        match (prev, next) {
+            (NONE, NONE) => self.index.remove(hash, slot),
+            (NONE, next) => self.index.replace(hash, slot, next),
+            (prev, next) => self.next[prev as usize] = next,
+        }
+        // Invisible at every epoch until the slot is used again.
+        self.begin[slot as usize] = Epoch::MAX;
+        self.end[slot as usize] = Epoch::ZERO;
+        self.pages.free(slot);
+    }
+
+    /// Bytes of pages, versions and index.
+    pub fn bytes(&self) -> usize {
+        self.pages.bytes() + self.index.bytes() + self.next.capacity() * 40
+    }
+
+    /// Writes the rows visible at an epoch: weight and row, by the key group of the key.
+    pub fn snapshot(&self, epoch: Epoch) -> Result<Vec<u8>> {
+        let mut out = BlobWriter::new(1);
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let slice = self.scan(epoch, from, BATCH_ROWS)?;
+            let columns = slice.rows.rows().columns();
+            let whole = Keys::encode(columns, slice.rows.len())?;
+            let keys = self.keys_of(columns, slice.rows.len())?;
+            for row in 0..slice.rows.len() {
+                let mut entry = slice.rows.weight(row).to_le_bytes().to_vec();
+                entry.extend_from_slice(whole.key(row));
+                out.entry(key_group(keys.hash(row)), entry);
+            }
+            cursor = slice.next;
+        }
+        out.finish()
+    }
+
+    /// Replaces everything by the rows of blobs, as of `epoch`, of the key groups in `owned`.
+    pub fn restore(
+        &mut self,
+        blobs: &[Arc<Vec<u8>>],
+        owned: std::ops::Range<usize>,
+        epoch: Epoch,
+    ) -> Result<()> {
+        *self = Self::new(&self.spec);
+        let types: Vec<DataType> =
+            self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        for blob in blobs {
+            let reader = BlobReader::open(blob, 1, owned.clone())?;
+            let entries: Vec<(Weight, &[u8])> = reader
+                .entries()
+                .filter_map(|e| e.split_first_chunk::<8>())
+                .map(|(w, row)| (Weight::from_le_bytes(*w), row))
+                .collect();
+            for chunk in entries.chunks(BATCH_ROWS) {
+                let columns = decode_keys(&types, chunk.iter().map(|(_, row)| *row))?;
+                let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
+                let weights = chunk.iter().map(|(w, _)| *w).collect::<Vec<_>>().into();
+                self.apply(&DeltaBatch::new(rows, weights), epoch)?;
+            }
+        }
+        Ok(())
+    }
+}

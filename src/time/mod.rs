@@ -1,0 +1,34 @@
+//! Engine time and event time: [`Epoch`], [`Watermark`], the merge of watermarks, and the
+//! arithmetic of windows. Knows neither DataFusion nor operators.
+
+mod watermark;
+mod window;
+
+pub use watermark::{Watermark, WatermarkMerge};
+pub use window::{Tumble, WindowError};
+
+use std::fmt;
+
+/// The number of a cut through all inputs: the unit in which answers become visible. Epoch 0 is the
+/// empty engine; every later epoch is one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The empty engine.
+    pub const ZERO: Epoch = Epoch(0);
+    /// Later than every epoch: the end of a row that is still there.
+    pub const MAX: Epoch = Epoch(u64::MAX);
+
+    /// The epoch after this one.
+    #[must_use]
+    pub fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
