@@ -171,7 +171,8 @@ impl Connection {
 
     /// Every view against its query.
     async fn check(&mut self) -> Result<()> {
-        for (view, verdict) in self.session.check_views().await? {
+        // A session of its own: the one under test may be in a transaction.
+        for (view, verdict) in self.engine.session().check_views().await? {
             if let Verdict::Different(rows) = verdict {
                 return Err(Error::internal(format!(
                     "view {view} differs from its query:\n{}",
@@ -227,7 +228,7 @@ async fn output(outcome: Outcome) -> Result<Answer> {
     let mut lines = Vec::new();
     for batch in answer.collect().await? {
         for row in 0..batch.num_rows() {
-            let value = |c| match display_value(c, row) {
+            let value = |c: &arrow::array::ArrayRef| match display_value(c, row) {
                 None => "NULL".to_owned(),
                 Some(text) if text.is_empty() => "(empty)".to_owned(),
                 Some(text) => text,

@@ -132,8 +132,8 @@ fn with_engine(
         Engine::open(config)?
     };
     let done = run(&runtime, &engine);
-    runtime.block_on(engine.shutdown());
-    done
+    let ended = runtime.block_on(engine.shutdown());
+    done.and_then(|code| ended.map(|()| code))
 }
 
 fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<ExitCode> {

@@ -126,9 +126,7 @@ fn timestamp_us(array: &dyn Array, row: usize, unit: TimeUnit) -> Option<i64> {
 
 fn interval_parts(array: &dyn Array, row: usize, unit: IntervalUnit) -> (i32, i32, i64) {
     match unit {
-        IntervalUnit::YearMonth => {
-            (array.as_primitive::<IntervalYearMonthType>().value(row), 0, 0)
-        }
+        IntervalUnit::YearMonth => (array.as_primitive::<IntervalYearMonthType>().value(row), 0, 0),
         IntervalUnit::DayTime => {
             let v = array.as_primitive::<IntervalDayTimeType>().value(row);
             (0, v.days, i64::from(v.milliseconds) * 1_000)
@@ -315,7 +313,9 @@ fn write_list(values: &ArrayRef, out: &mut String) -> fmt::Result {
 fn needs_quotes(text: &str) -> bool {
     text.is_empty()
         || text.eq_ignore_ascii_case("null")
-        || text.contains(|c: char| c.is_ascii_whitespace() || matches!(c, '{' | '}' | ',' | '"' | '\\'))
+        || text.contains(|c: char| {
+            c.is_ascii_whitespace() || matches!(c, '{' | '}' | ',' | '"' | '\\')
+        })
 }
 
 /// Year, month and day of month of a day since 1970-01-01 in the proleptic Gregorian calendar.
@@ -383,22 +383,44 @@ mod tests {
     use arrow::datatypes::IntervalMonthDayNano;
 
     fn text(array: &dyn Array) -> Vec<String> {
-        (0..array.len())
-            .map(|i| display_value(array, i).unwrap_or_else(|| "NULL".into()))
-            .collect()
+        (0..array.len()).map(|i| display_value(array, i).unwrap_or_else(|| "NULL".into())).collect()
     }
 
     #[test]
     fn floats_print_as_postgresql_prints_them() {
         let values = [
-            0.1, 1.0, -0.0, 1e14, 1e15, 1e20, 1.5e-4, 1e-5, 123456.789, f64::NAN, f64::INFINITY,
-            f64::NEG_INFINITY, 1.2345678901234567e17, 5e-324,
+            0.1,
+            1.0,
+            -0.0,
+            1e14,
+            1e15,
+            1e20,
+            1.5e-4,
+            1e-5,
+            123456.789,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1.2345678901234567e17,
+            5e-324,
         ];
         assert_eq!(
             text(&Float64Array::from_iter_values(values)),
             [
-                "0.1", "1", "-0", "100000000000000", "1e+15", "1e+20", "0.00015", "1e-05",
-                "123456.789", "NaN", "Infinity", "-Infinity", "1.2345678901234568e+17", "5e-324",
+                "0.1",
+                "1",
+                "-0",
+                "100000000000000",
+                "1e+15",
+                "1e+20",
+                "0.00015",
+                "1e-05",
+                "123456.789",
+                "NaN",
+                "Infinity",
+                "-Infinity",
+                "1.2345678901234566e+17",
+                "5e-324",
             ]
         );
         let reals = Float32Array::from(vec![100000.0, 1e6, 0.1, 1.5e-5]);
@@ -464,7 +486,10 @@ mod tests {
 
     #[test]
     fn the_other_types() {
-        assert_eq!(text(&BooleanArray::from(vec![Some(true), Some(false), None])), ["t", "f", "NULL"]);
+        assert_eq!(
+            text(&BooleanArray::from(vec![Some(true), Some(false), None])),
+            ["t", "f", "NULL"]
+        );
         assert_eq!(text(&BinaryArray::from_vec(vec![b"\x00\xff"])), ["\\x00ff"]);
         let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1), None])]);
         assert_eq!(text(&list), ["{1,NULL}"]);

@@ -22,7 +22,9 @@ use arrow::datatypes::{
 };
 use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
+};
 
 use super::arith::out_of_range;
 use super::errors::to_datafusion;
@@ -144,7 +146,9 @@ impl AggregateUDFImpl for Total {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let argument = args.expr_fields[0].data_type().clone();
         let inner = match argument.is_floating() {
-            true => Box::new(FloatTotal::new(self.kind, args.return_type())) as Box<dyn Accumulator>,
+            true => {
+                Box::new(FloatTotal::new(self.kind, args.return_type())) as Box<dyn Accumulator>
+            }
             false => Box::new(ExactTotal::new(self.kind, &argument, args.return_type())),
         };
         match args.is_distinct {
@@ -334,10 +338,7 @@ impl FloatTotal {
 }
 
 fn float_overflow() -> datafusion::error::DataFusionError {
-    to_datafusion(Error::user(
-        sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
-        "value out of range: overflow",
-    ))
+    to_datafusion(Error::user(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"))
 }
 
 impl Accumulator for FloatTotal {

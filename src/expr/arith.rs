@@ -6,17 +6,17 @@
 //! `timestamp - timestamp` an interval). DataFusion's own operators wrap integers silently.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Datum, Scalar};
 use arrow::compute::kernels::numeric as kernels;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use std::sync::Arc;
 
 use super::errors::to_datafusion;
 use super::{numeric, temporal};
@@ -53,6 +53,11 @@ impl fmt::Display for ArithOp {
 /// `left op right`, checked.
 pub fn arith(op: ArithOp, left: Expr, right: Expr) -> Expr {
     ScalarUDF::new_from_impl(Arith { op, signature: user_defined() }).call(vec![left, right])
+}
+
+/// The operator that a function call stands for.
+pub(crate) fn arith_op(f: &ScalarFunction) -> Option<ArithOp> {
+    f.func.inner().downcast_ref::<Arith>().map(|arith| arith.op)
 }
 
 /// `- operand`, checked.
@@ -121,7 +126,9 @@ fn number_typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<Typin
         };
     }
     match (integer_rank(left), integer_rank(right)) {
-        (Some(l), Some(r)) => same([DataType::Int16, DataType::Int32, DataType::Int64][l.max(r)].clone()),
+        (Some(l), Some(r)) => {
+            same([DataType::Int16, DataType::Int32, DataType::Int64][l.max(r)].clone())
+        }
         _ => {
             let (l, r) = (numeric::digits_of(left)?, numeric::digits_of(right)?);
             Some(Typing {
@@ -268,7 +275,9 @@ fn binary(op: ArithOp, left: &Value, right: &Value, result: &DataType) -> Result
     }
 }
 
-fn kernel_of(op: ArithOp) -> fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> {
+fn kernel_of(
+    op: ArithOp,
+) -> fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> {
     match op {
         ArithOp::Add => kernels::add,
         ArithOp::Sub => kernels::sub,
@@ -376,9 +385,9 @@ impl ScalarUDFImpl for Negate {
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         let data_type = match types {
             [DataType::Null] => DataType::Int32,
-            [t] if integer_rank(t).is_some() => return Ok(vec![typing(ArithOp::Sub, t, t)
-                .map_err(to_datafusion)?
-                .result]),
+            [t] if integer_rank(t).is_some() => {
+                return Ok(vec![typing(ArithOp::Sub, t, t).map_err(to_datafusion)?.result]);
+            }
             [t @ (DataType::Float32 | DataType::Float64 | DataType::Decimal128(..))]
             | [t @ DataType::Interval(_)] => t.clone(),
             [t] => {

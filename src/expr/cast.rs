@@ -97,10 +97,7 @@ fn float4(array: &ArrayRef) -> &arrow::array::Float32Array {
 
 /// `cannot cast type x to y`.
 pub(crate) fn cannot_cast(from: &DataType, to: &DataType) -> Error {
-    Error::user(
-        "42846",
-        format!("cannot cast type {} to {}", pg_type_name(from), pg_type_name(to)),
-    )
+    Error::user("42846", format!("cannot cast type {} to {}", pg_type_name(from), pg_type_name(to)))
 }
 
 fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {

@@ -11,10 +11,10 @@ use arrow::compute::concat;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Operator, lit};
-use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
@@ -39,8 +39,7 @@ pub struct RowError {
 pub fn compile(expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let props = ExecutionProps::new();
     let context = PhysicalPlanningContext::default();
-    let physical =
-        create_physical_expr(expr, input, &props, &context).map_err(from_datafusion)?;
+    let physical = create_physical_expr(expr, input, &props, &context).map_err(from_datafusion)?;
     check_overflow(physical).map_err(from_datafusion)
 }
 
@@ -323,7 +322,8 @@ mod tests {
         let p = Projection::new(&[expr], &schema, output("q", DataType::Int32)).expect("compiles");
         let mut errors = Vec::new();
         let out = p.project(&batch, &mut errors).expect("projects");
-        let values: Vec<_> = (0..out.len()).map(|i| display_value(out.rows().column(0), i)).collect();
+        let values: Vec<_> =
+            (0..out.len()).map(|i| display_value(out.rows().column(0), i)).collect();
         assert_eq!(values, [Some("10".into()), None, Some("0".into()), Some("2".into())]);
         assert_eq!((0..4).map(|i| out.weight(i)).collect::<Vec<_>>(), [1, 1, 2, 1]);
         let error = RowError { row: 1, sqlstate: "22012", reason: "division by zero".into() };
@@ -345,7 +345,8 @@ mod tests {
     fn a_predicate_drops_null_and_reports_failing_rows() {
         let (schema, batch) = input();
         let cast = super::super::cast_udf(&DataType::Int32, super::super::Coercion::Explicit);
-        let p = Predicate::new(&cast.call(vec![col("s")]).gt(lit(1i32)), &schema).expect("compiles");
+        let p =
+            Predicate::new(&cast.call(vec![col("s")]).gt(lit(1i32)), &schema).expect("compiles");
         let mut errors = Vec::new();
         let out = p.filter(&batch, &mut errors).expect("filters");
         assert_eq!(out.len(), 3);
@@ -378,7 +379,8 @@ mod tests {
     #[test]
     fn plain_columns_and_all_true_masks_are_not_copied() {
         let (schema, batch) = input();
-        let p = Projection::new(&[col("s")], &schema, output("s", DataType::Utf8)).expect("compiles");
+        let p =
+            Projection::new(&[col("s")], &schema, output("s", DataType::Utf8)).expect("compiles");
         let out = p.project(&batch, &mut Vec::new()).expect("projects");
         assert!(Arc::ptr_eq(out.rows().column(0), batch.rows().column(1)));
         assert_eq!(p.source_columns(), [Some(1)]);

@@ -16,8 +16,8 @@ mod temporal;
 mod tumble;
 
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
-pub(crate) use arith::typing as arith_typing;
 pub use arith::{ArithOp, arith, negate};
+pub(crate) use arith::{arith_op, typing as arith_typing};
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
 pub use errors::from_datafusion;

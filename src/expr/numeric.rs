@@ -40,9 +40,7 @@ pub(crate) fn result_type(op: ArithOp, left: (u8, i8), right: (u8, i8)) -> DataT
     let (digits, scale) = match op {
         ArithOp::Add | ArithOp::Sub => (whole(lp, ls).max(whole(rp, rs)) + 1, greater),
         ArithOp::Rem => (whole(lp, ls).max(whole(rp, rs)), greater),
-        ArithOp::Mul => {
-            (whole(lp, ls) + whole(rp, rs), (ls + rs).min(SCALE_CAP.max(greater)))
-        }
+        ArithOp::Mul => (whole(lp, ls) + whole(rp, rs), (ls + rs).min(SCALE_CAP.max(greater))),
         ArithOp::Div => (i16::from(PRECISION_MAX), greater.max(QUOTIENT_SCALE)),
     };
     let precision = (digits + i16::from(scale)).clamp(1, i16::from(PRECISION_MAX));
@@ -237,8 +235,8 @@ mod tests {
         let (v, _) = run(ArithOp::Mul, (-5, 38, 10), (10, 38, 10)).expect("fits");
         assert_eq!(v, -1);
         // 10^19 at scale 10, squared, needs the wide path: 10^18.
-        let (v, _) = run(ArithOp::Mul, (10i128.pow(19), 38, 10), (10i128.pow(19), 38, 10))
-            .expect("fits");
+        let (v, _) =
+            run(ArithOp::Mul, (10i128.pow(19), 38, 10), (10i128.pow(19), 38, 10)).expect("fits");
         assert_eq!(v, 10i128.pow(36));
         let e = run(ArithOp::Mul, (10i128.pow(25), 38, 10), (10i128.pow(25), 38, 10));
         assert_eq!(e.expect_err("too large").sqlstate(), "22003");

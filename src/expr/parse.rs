@@ -4,10 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray,
-    StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray, StringArray,
 };
-use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit as ParsedUnit};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
@@ -61,8 +59,10 @@ pub(crate) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<
             Ok(v)
         }),
         DataType::Decimal128(p, s) => {
-            let array: PrimitiveArray<Decimal128Type> =
-                texts.iter().map(|t| t.map(|t| decimal(t, *p, *s)).transpose()).collect::<Result<_>>()?;
+            let array: PrimitiveArray<Decimal128Type> = texts
+                .iter()
+                .map(|t| t.map(|t| decimal(t, *p, *s)).transpose())
+                .collect::<Result<_>>()?;
             Ok(Arc::new(array.with_precision_and_scale(*p, *s)?))
         }
         _ => parse_temporal(texts, data_type),
@@ -90,10 +90,9 @@ fn parse_temporal(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef>
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             primitive::<IntervalMonthDayNanoType>(texts, interval)
         }
-        other => Err(Error::unsupported(format!(
-            "text can not be read as {}",
-            pg_type_name(other)
-        ))),
+        other => {
+            Err(Error::unsupported(format!("text can not be read as {}", pg_type_name(other))))
+        }
     }
 }
 
@@ -240,7 +239,8 @@ fn bytea(text: &str) -> Result<Vec<u8>> {
         match bytes.next() {
             Some(b'\\') => out.push(b'\\'),
             Some(d @ b'0'..=b'3') => {
-                let octal = |b: Option<u8>| b.filter(|b| (b'0'..=b'7').contains(b)).map(|b| b - b'0');
+                let octal =
+                    |b: Option<u8>| b.filter(|b| (b'0'..=b'7').contains(b)).map(|b| b - b'0');
                 match (octal(bytes.next()), octal(bytes.next())) {
                     (Some(m), Some(l)) => out.push((d - b'0') * 64 + m * 8 + l),
                     _ => return Err(error("invalid input syntax for type bytea")),
@@ -252,23 +252,123 @@ fn bytea(text: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// `1 year 2 mons -3 days 04:05:06.7`, `90 minutes`, `1.5 hours ago`; a number alone is seconds.
 fn interval(text: &str) -> Result<IntervalMonthDayNano> {
-    let config = IntervalParseConfig::new(ParsedUnit::Second);
-    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config(
-        text.trim(),
-        config,
-    );
     let error = || {
         Error::user(
             sqlstate::INVALID_DATETIME_FORMAT,
             format!("invalid input syntax for type interval: \"{text}\""),
         )
     };
-    match parsed {
-        Ok(_) if text.trim().is_empty() => Err(error()),
-        Ok(v) => Ok(v),
-        Err(_) => Err(error()),
+    let folded = text.trim().to_ascii_lowercase();
+    let folded = folded.strip_prefix('@').unwrap_or(&folded);
+    let (folded, sign) = match folded.strip_suffix(" ago") {
+        Some(rest) => (rest, -1.0),
+        None => (folded, 1.0),
+    };
+    let mut span = Span::default();
+    let mut words = folded.split_ascii_whitespace().peekable();
+    if words.peek().is_none() {
+        return Err(error());
     }
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            span.us += sign * clock(word).ok_or_else(error)?;
+            continue;
+        }
+        let digits = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let (number, unit) = word.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| error())?;
+        let unit = match unit {
+            "" => words.next_if(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())),
+            unit => Some(unit),
+        };
+        span.add(sign * number, unit.unwrap_or("second")).ok_or_else(error)?;
+    }
+    span.value().ok_or_else(|| {
+        Error::user(
+            sqlstate::DATETIME_FIELD_OVERFLOW,
+            format!("interval field value out of range: \"{text}\""),
+        )
+    })
+}
+
+/// Sums of the fields of an interval. Fractions go down: of a month to days, of a day to time.
+#[derive(Default)]
+struct Span {
+    months: f64,
+    days: f64,
+    us: f64,
+}
+
+impl Span {
+    fn add(&mut self, n: f64, unit: &str) -> Option<()> {
+        let singular = match unit {
+            "ms" | "us" => unit,
+            _ => unit.strip_suffix('s').filter(|u| u.len() > 1).unwrap_or(unit),
+        };
+        let us = |seconds: f64| n * seconds * SECOND_US as f64;
+        match singular {
+            "millennium" | "mil" => self.months += n * 12_000.0,
+            "century" | "centurie" | "cent" | "c" => self.months += n * 1_200.0,
+            "decade" | "dec" => self.months += n * 120.0,
+            "year" | "yr" | "y" => self.months += n * 12.0,
+            "month" | "mon" => self.add_months(n),
+            "week" | "w" => self.add_days(n * 7.0),
+            "day" | "d" => self.add_days(n),
+            "hour" | "hr" | "h" => self.us += us(3_600.0),
+            "minute" | "min" | "m" => self.us += us(60.0),
+            "second" | "sec" | "s" => self.us += us(1.0),
+            "millisecond" | "msec" | "ms" => self.us += us(0.001),
+            "microsecond" | "usec" | "us" | "u" => self.us += n,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn add_months(&mut self, n: f64) {
+        self.months += n.trunc();
+        self.add_days(n.fract() * 30.0);
+    }
+
+    fn add_days(&mut self, n: f64) {
+        // Noise of binary fractions below a microsecond's share of a day is no time.
+        let n = (n * 1e9).round() / 1e9;
+        self.days += n.trunc();
+        self.us += n.fract() * DAY_US as f64;
+    }
+
+    fn value(&self) -> Option<IntervalMonthDayNano> {
+        let fits = |v: f64, limit: f64| (v.abs() <= limit).then_some(v.round());
+        let limit = f64::from(i32::MAX);
+        Some(IntervalMonthDayNano::new(
+            fits(self.months, limit)? as i32,
+            fits(self.days, limit)? as i32,
+            fits(self.us, (i64::MAX / 1_000) as f64)? as i64 * 1_000,
+        ))
+    }
+}
+
+/// `[-]hh:mm[:ss[.f]]` in microseconds; hours may be any number.
+fn clock(text: &str) -> Option<f64> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut parts = text.split(':');
+    let hours: u32 = parts.next()?.parse().ok()?;
+    let minutes: u32 = parts.next()?.parse().ok().filter(|m| *m < 60)?;
+    let seconds: f64 = match parts.next() {
+        Some(s) if s.starts_with(|c: char| c.is_ascii_digit()) => s.parse().ok()?,
+        Some(_) => return None,
+        None => 0.0,
+    };
+    if parts.next().is_some() || seconds >= 61.0 {
+        return None;
+    }
+    let whole = f64::from(hours) * 3_600.0 + f64::from(minutes) * 60.0;
+    let us = (whole * SECOND_US as f64) + (seconds * SECOND_US as f64).round();
+    Some(if negative { -us } else { us })
 }
 
 /// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
@@ -437,6 +537,7 @@ mod tests {
         let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
         let timestamptz = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
         let numeric = DataType::Decimal128(38, 10);
+        let interval = DataType::Interval(IntervalUnit::MonthDayNano);
         for (text, data_type, expected) in [
             (" 42 ", DataType::Int32, "42"),
             ("yes", DataType::Boolean, "t"),
@@ -455,12 +556,15 @@ mod tests {
             ("2024-01-01 10:00:00+02", timestamp.clone(), "2024-01-01 10:00:00"),
             ("2024-01-01 10:00:00+02:30", timestamptz.clone(), "2024-01-01 07:30:00+00"),
             ("2024-01-01T10:00:00Z", timestamptz, "2024-01-01 10:00:00+00"),
-            (
-                "1 mon 2 days 03:04:05.5",
-                DataType::Interval(IntervalUnit::MonthDayNano),
-                "1 mon 2 days 03:04:05.5",
-            ),
-            ("5 seconds", DataType::Interval(IntervalUnit::MonthDayNano), "00:00:05"),
+            ("1 mon 2 days 03:04:05.5", interval.clone(), "1 mon 2 days 03:04:05.5"),
+            ("5 seconds", interval.clone(), "00:00:05"),
+            ("1 MINUTE", interval.clone(), "00:01:00"),
+            ("-1 day +2:30", interval.clone(), "-1 days +02:30:00"),
+            ("1.5 months", interval.clone(), "1 mon 15 days"),
+            ("1y 2mon 3d", interval.clone(), "1 year 2 mons 3 days"),
+            ("90 min ago", interval.clone(), "-01:30:00"),
+            ("0.25 days 100 ms", interval.clone(), "06:00:00.1"),
+            ("1 week", interval.clone(), "7 days"),
         ] {
             assert_eq!(round_trip(text, &data_type), expected, "{text}");
         }
@@ -476,8 +580,18 @@ mod tests {
                 "22003",
                 "value \"99999999999\" is out of range for type integer",
             ),
-            ("maybe", DataType::Boolean, "22P02", "invalid input syntax for type boolean: \"maybe\""),
-            ("2024-02-30", DataType::Date32, "22008", "date/time field value out of range: \"2024-02-30\""),
+            (
+                "maybe",
+                DataType::Boolean,
+                "22P02",
+                "invalid input syntax for type boolean: \"maybe\"",
+            ),
+            (
+                "2024-02-30",
+                DataType::Date32,
+                "22008",
+                "date/time field value out of range: \"2024-02-30\"",
+            ),
             ("soon", DataType::Date32, "22007", "invalid input syntax for type date: \"soon\""),
             ("123.4", DataType::Decimal128(4, 2), "22003", "numeric field overflow"),
         ] {

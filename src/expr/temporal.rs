@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Int32Array, IntervalMonthDayNanoArray,
-    Time64MicrosecondArray,
+    Array, ArrayRef, AsArray, Int32Array, IntervalMonthDayNanoArray, Time64MicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric as kernels;
 use arrow::datatypes::{
-    DataType, Date32Type, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
 use super::arith::{ArithOp, Typing, Value, run};
@@ -27,7 +26,8 @@ const TIME: DataType = DataType::Time64(TimeUnit::Microsecond);
 pub(crate) fn typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<Typing> {
     use ArithOp::{Add, Div, Mul, Sub};
     use DataType::{Date32, Interval, Time64, Timestamp};
-    let make = |left: DataType, right: DataType, result: DataType| Some(Typing { left, right, result });
+    let make =
+        |left: DataType, right: DataType, result: DataType| Some(Typing { left, right, result });
     let us = |t: &DataType| match t {
         Timestamp(_, zone) => Timestamp(TimeUnit::Microsecond, zone.clone()),
         other => other.clone(),
@@ -52,7 +52,9 @@ pub(crate) fn typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<T
         (Add | Sub, Time64(_), Interval(_)) => make(TIME, INTERVAL, TIME),
         (Sub, Time64(_), Time64(_)) => make(TIME, TIME, INTERVAL),
         (Add | Sub, Interval(_), Interval(_)) => make(INTERVAL, INTERVAL, INTERVAL),
-        (Mul | Div, Interval(_), t) if t.is_numeric() => make(INTERVAL, DataType::Float64, INTERVAL),
+        (Mul | Div, Interval(_), t) if t.is_numeric() => {
+            make(INTERVAL, DataType::Float64, INTERVAL)
+        }
         (Mul, t, Interval(_)) if t.is_numeric() => make(DataType::Float64, INTERVAL, INTERVAL),
         _ => None,
     }
@@ -79,7 +81,9 @@ pub(crate) fn evaluate(
         }
         (ArithOp::Sub, Timestamp(..), Timestamp(..)) => rows(left, right, |l, r| {
             let (l, r) = (timestamps(l), timestamps(r));
-            move |i, j| Ok(interval_of_us(l.value(i).checked_sub(r.value(j)).ok_or_else(field_overflow)?))
+            move |i, j| {
+                Ok(interval_of_us(l.value(i).checked_sub(r.value(j)).ok_or_else(field_overflow)?))
+            }
         }),
         (ArithOp::Sub, Date32, Date32) => dates(left, right, |l, r| l.checked_sub(r), result),
         (ArithOp::Add, Date32, _) | (ArithOp::Add, _, Date32) => {
@@ -89,9 +93,7 @@ pub(crate) fn evaluate(
         (_, Time64(_), Interval(_)) => time_shift(op, left, right),
         (ArithOp::Sub, Time64(_), Time64(_)) => rows(left, right, |l, r| {
             let (l, r) = (times(l), times(r));
-            move |i, j| {
-                Ok(IntervalMonthDayNano::new(0, 0, (l.value(i) - r.value(j)) * 1_000))
-            }
+            move |i, j| Ok(IntervalMonthDayNano::new(0, 0, (l.value(i) - r.value(j)) * 1_000))
         }),
         (ArithOp::Mul, Float64, Interval(_)) => scale(ArithOp::Mul, right, left),
         (ArithOp::Mul | ArithOp::Div, Interval(_), Float64) => scale(op, left, right),
@@ -144,10 +146,7 @@ fn dates(
     result: &DataType,
 ) -> Result<ArrayRef> {
     let days = |v: &Value| -> Result<Int32Array> {
-        Ok(match v.array.data_type() {
-            DataType::Date32 => v.array.as_primitive::<Date32Type>().reinterpret_cast::<Int32Type>(),
-            _ => v.array.as_primitive::<Int32Type>().clone(),
-        })
+        Ok(cast(&v.array, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
     };
     let (l, r) = (days(left)?, days(right)?);
     let out = (0..rows_of(left, right))
@@ -161,10 +160,7 @@ fn dates(
             }
         })
         .collect::<Result<Int32Array>>()?;
-    match result {
-        DataType::Date32 => Ok(Arc::new(Date32Array::from(out.into_data()))),
-        _ => Ok(Arc::new(out)),
-    }
+    Ok(cast(&out, result)?)
 }
 
 /// `time ± interval` goes round the clock; months and days do not move it.
@@ -215,11 +211,9 @@ fn scale_one(v: IntervalMonthDayNano, factor: f64) -> Result<IntervalMonthDayNan
         && whole_days.abs() <= f64::from(i32::MAX)
         && us.abs() <= (i64::MAX / 1_000) as f64;
     match in_range {
-        true => Ok(IntervalMonthDayNano::new(
-            whole_months as i32,
-            whole_days as i32,
-            us as i64 * 1_000,
-        )),
+        true => {
+            Ok(IntervalMonthDayNano::new(whole_months as i32, whole_days as i32, us as i64 * 1_000))
+        }
         false => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")),
     }
 }
@@ -232,11 +226,14 @@ pub(crate) fn negate_interval(array: &ArrayRef) -> Result<ArrayRef> {
         .iter()
         .map(|v| match v {
             None => Ok(None),
-            Some(v) => match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg())
-            {
-                (Some(m), Some(d), Some(n)) => Ok(Some(IntervalMonthDayNano::new(m, d, n))),
-                _ => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")),
-            },
+            Some(v) => {
+                match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg()) {
+                    (Some(m), Some(d), Some(n)) => Ok(Some(IntervalMonthDayNano::new(m, d, n))),
+                    _ => {
+                        Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range"))
+                    }
+                }
+            }
         })
         .collect::<Result<IntervalMonthDayNanoArray>>()?;
     Ok(Arc::new(out))

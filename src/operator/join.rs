@@ -273,7 +273,7 @@ mod tests {
         join.input(1, &spec.inputs[1].schema, "-1 | 1 | x");
         assert_eq!(
             join.flush(),
-            "-2 | 1 | a | 1 | y\n-1 | 1 | a | 1 | x\n+2 | 1 | c | 1 | y"
+            "-1 | 1 | a | 1 | x\n-2 | 1 | a | 1 | y\n+2 | 1 | c | 1 | y"
         );
     }
 

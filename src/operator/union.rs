@@ -99,7 +99,7 @@ mod tests {
         let mut union = Harness::new(&spec);
         union.input(0, &spec.schema, "+1 | 1");
         union.input(1, &spec.schema, "-1 | 2");
-        assert_eq!(union.flush(), "+1 | 1\n-1 | 2");
+        assert_eq!(union.flush(), "-1 | 2\n+1 | 1");
         assert_eq!(union.watermark(0, 0, 10), None);
         assert_eq!(union.watermark(1, 0, 5), Some(5));
     }

@@ -280,6 +280,8 @@ impl Coordinator {
         new: NewView,
     ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)> {
         let NewView { relation, errors, plan, key } = new;
+        // The one row of a global aggregate is its own key.
+        let key = key.filter(|k| !k.is_empty());
         self.shared.catalog().check_name_is_free(&relation.name)?;
         self.check_inputs(&plan)?;
         let built = self.graph.plan(relation.id, &plan)?;
@@ -468,7 +470,7 @@ impl Coordinator {
             self.sources.remove(id);
             self.inputs.remove(id);
             let nodes = self.graph.remove(*id);
-            nodes.iter().for_each(|n| drop(self.wake.remove(n)));
+            self.wake.retain(|n| !nodes.contains(n));
             self.team.remove(&nodes);
             self.shared.change(|catalog, relations| {
                 catalog.remove(*id);

@@ -179,7 +179,7 @@ impl GraphBuilder {
             self.specs.remove(node);
             self.edges.remove(node);
         }
-        self.edges.values_mut().for_each(|to| gone.iter().for_each(|n| drop(to.remove(n))));
+        self.edges.values_mut().for_each(|to| to.retain(|n| !gone.contains(n)));
         gone
     }
 

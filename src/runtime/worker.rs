@@ -103,8 +103,6 @@ struct Node {
     kind: Kind,
     tables: Vec<TableId>,
     outs: Vec<OutEdge>,
-    /// Exchanges that feed it.
-    exchanges: usize,
     marks: usize,
     tapped: bool,
     failed: bool,
@@ -176,7 +174,6 @@ impl Worker {
                 };
                 self.node(edge.from)?.outs.push(out);
             }
-            let exchanges = spec.inputs.iter().filter(|e| e.exchange.is_some()).count();
             let at = spec.id.0 as usize;
             self.nodes.resize_with(self.nodes.len().max(at + 1), || None);
             self.nodes[at] = Some(Node {
@@ -184,7 +181,6 @@ impl Worker {
                 kind,
                 tables,
                 outs: Vec::new(),
-                exchanges,
                 marks: 0,
                 tapped: false,
                 failed: false,
@@ -249,7 +245,7 @@ impl Worker {
             }
         }
         for id in step.active.iter() {
-            self.finish(*id);
+            self.finish(*id, &step.active);
         }
         self.state.evict_all();
         std::mem::take(&mut self.report)
@@ -435,12 +431,12 @@ impl Worker {
     }
 
     /// Ends a node's epoch: waits for its marks, hands on watermarks, flushes, sends marks.
-    fn finish(&mut self, id: NodeId) {
-        let Some(needed) = self.nodes.get(id.0 as usize).and_then(Option::as_ref).map(|n| {
-            n.exchanges * (self.workers - 1)
-        }) else {
-            return;
-        };
+    fn finish(&mut self, id: NodeId, active: &[NodeId]) {
+        let Some(node) = self.nodes.get(id.0 as usize).and_then(Option::as_ref) else { return };
+        // An exchange whose sender does not run in this epoch brings no marks.
+        let exchanges = node.spec.inputs.iter().filter(|e| e.exchange.is_some());
+        let running = exchanges.filter(|e| active.binary_search(&e.from).is_ok()).count();
+        let needed = running * (self.workers - 1);
         while self.nodes[id.0 as usize].as_ref().is_some_and(|n| n.marks < needed) {
             match self.inbox.recv() {
                 Ok(message) => self.receive(message),

@@ -16,6 +16,7 @@ use pgwire::messages::response::{
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::cancel::{Interrupt, Interrupts};
+use super::copy::{self, Copy};
 use super::encode::{RowEncoder, row_description};
 use super::errors::{error_message, fatal_message, notice_message};
 use super::extended::Portal;
@@ -33,10 +34,18 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) interrupts: Interrupts,
     pub(crate) reported: Reported,
-    pub(crate) statements: HashMap<String, Arc<Prepared>>,
+    pub(crate) statements: HashMap<String, PreparedStatement>,
     pub(crate) portals: HashMap<String, Portal>,
     /// After an error in the extended protocol, messages are skipped up to the next Sync.
     pub(crate) skip_to_sync: bool,
+}
+
+/// A statement that Parse has made.
+#[derive(Clone)]
+pub(crate) struct PreparedStatement {
+    pub(crate) prepared: Arc<Prepared>,
+    /// Its rows leave by COPY.
+    pub(crate) copy: Option<Arc<Copy>>,
 }
 
 /// Why the handling of a message ended early.
@@ -171,6 +180,11 @@ impl Connection {
     async fn simple_query(&mut self, text: &str) -> Result<(), Stop> {
         self.statements.remove("");
         self.portals.remove("");
+        if let Some(copy) = copy::parse(text) {
+            self.simple_copy(&copy).await?;
+            self.put_ready();
+            return Ok(self.wire.flush().await?);
+        }
         let statements = self.session.parse(text)?;
         if statements.is_empty() {
             self.wire.put(&PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
@@ -183,6 +197,19 @@ impl Connection {
         }
         self.put_ready();
         Ok(self.wire.flush().await?)
+    }
+
+    async fn simple_copy(&mut self, copy: &Copy) -> Result<(), Stop> {
+        for parsed in self.session.parse(&copy.inner).map_err(|e| copy.place(e))? {
+            self.interrupts.arm();
+            let run = self.session.run(&parsed);
+            let ran = watched(&mut self.wire, &mut self.interrupts, run).await?;
+            if let Some(mut source) = self.begin_result(ran.map_err(|e| copy.place(e))?) {
+                let sent = self.copy_out(copy, &mut source).await?;
+                self.finish_statement(format!("COPY {sent}"));
+            }
+        }
+        Ok(())
     }
 
     /// Sends a whole result in text form.

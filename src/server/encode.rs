@@ -7,9 +7,9 @@
 use std::fmt::Write;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
-    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    ListArray, RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, RecordBatch,
+    StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
@@ -97,7 +97,7 @@ enum Values {
     Int64(Int64Array),
     Float32(Float32Array),
     Float64(Float64Array),
-    Numeric(Decimal128Array),
+    Numeric,
     Text(StringArray),
     Bytes(BinaryArray),
     Date(Date32Array),
@@ -156,7 +156,7 @@ impl Column {
             DataType::Int64 => Values::Int64(array.as_primitive().clone()),
             DataType::Float32 => Values::Float32(array.as_primitive().clone()),
             DataType::Float64 => Values::Float64(array.as_primitive().clone()),
-            DataType::Decimal128(..) => Values::Numeric(array.as_primitive().clone()),
+            DataType::Decimal128(..) => Values::Numeric,
             DataType::Utf8 => Values::Text(array.as_string().clone()),
             DataType::Binary => Values::Bytes(array.as_binary().clone()),
             DataType::Date32 => Values::Date(array.as_primitive().clone()),
@@ -202,7 +202,7 @@ impl Column {
             Values::Int64(a) => out.put_i64(a.value(row)),
             Values::Float32(a) => out.put_f32(a.value(row)),
             Values::Float64(a) => out.put_f64(a.value(row)),
-            Values::Numeric(_) => numeric::put_binary(self.print(row, scratch), out),
+            Values::Numeric => numeric::put_binary(self.print(row, scratch), out),
             Values::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Values::Bytes(a) => out.put_slice(a.value(row)),
             Values::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_2000_DAYS)),

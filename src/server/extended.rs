@@ -17,15 +17,15 @@ use pgwire::messages::extendedquery::{
 };
 use pgwire::messages::response::EmptyQueryResponse;
 
-use super::connection::{Connection, Stop, flush, row_tag, watched};
+use super::connection::{Connection, PreparedStatement, Stop, flush, row_tag, watched};
+use super::copy;
 use super::encode::{Format, RowEncoder, row_description};
 use super::errors::code;
 use super::params;
-use super::rows::{RowSource, change_schema};
+use super::rows::RowSource;
 use super::types::{declared_type, type_oid};
 use crate::engine::outcome::{Prepared, TransactionStatus};
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::Statement;
 
 /// Prepared statements and portals of one connection together; a driver that never closes its
 /// statements meets this limit, not the machine's memory.
@@ -33,7 +33,7 @@ const OBJECTS_MAX: usize = 10_000;
 
 /// A statement with its parameters, ready to run or in the middle of its rows.
 pub(crate) struct Portal {
-    statement: Arc<Prepared>,
+    statement: PreparedStatement,
     parameters: Vec<ScalarValue>,
     formats: Vec<i16>,
     progress: Progress,
@@ -68,10 +68,15 @@ impl Connection {
         }
         self.check_room()?;
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| declared_type(*oid)).collect();
+        let copy = copy::parse(&parse.query);
+        let text = copy.as_ref().map_or(&parse.query, |c| &c.inner);
         self.interrupts.arm();
-        let prepare = self.session.prepare(&parse.query, &declared);
-        let prepared = watched(&mut self.wire, &mut self.interrupts, prepare).await??;
-        self.statements.insert(name, Arc::new(prepared));
+        let prepare = self.session.prepare(text, &declared);
+        let prepared = watched(&mut self.wire, &mut self.interrupts, prepare).await?;
+        let placed = |e| copy.as_ref().map_or_else(|| Error::clone(&e), |c| c.place(e.clone()));
+        let prepared = Arc::new(prepared.map_err(placed)?);
+        let copy = copy.map(Arc::new);
+        self.statements.insert(name, PreparedStatement { prepared, copy });
         self.wire.put(&PgWireBackendMessage::ParseComplete(ParseComplete::new()));
         Ok(())
     }
@@ -95,8 +100,8 @@ impl Connection {
         }
         self.check_room()?;
         let name = bind.statement_name.as_deref().unwrap_or_default();
-        let statement = Arc::clone(self.statement(name)?);
-        let parameters = bind_parameters(name, &statement, bind)?;
+        let statement = self.statement(name)?.clone();
+        let parameters = bind_parameters(name, &statement.prepared, bind)?;
         let portal = Portal {
             statement,
             parameters,
@@ -108,7 +113,7 @@ impl Connection {
         Ok(())
     }
 
-    fn statement(&self, name: &str) -> Result<&Arc<Prepared>> {
+    fn statement(&self, name: &str) -> Result<&PreparedStatement> {
         self.statements.get(name).ok_or_else(|| {
             let message = match name {
                 "" => "unnamed prepared statement does not exist".to_string(),
@@ -122,8 +127,8 @@ impl Connection {
         let name = describe.name.as_deref().unwrap_or_default();
         match describe.target_type {
             TARGET_TYPE_BYTE_STATEMENT => {
-                let statement = Arc::clone(self.statement(name)?);
-                let types = statement.parameters.iter().map(type_oid).collect();
+                let statement = self.statement(name)?.clone();
+                let types = statement.prepared.parameters.iter().map(type_oid).collect();
                 let parameters = ParameterDescription::new(types);
                 self.wire.put(&PgWireBackendMessage::ParameterDescription(parameters));
                 self.put_description(result_fields(&statement), &[])?;
@@ -154,8 +159,8 @@ impl Connection {
         let name = execute.name.clone().unwrap_or_default();
         // Taken out, so that an error on the way leaves no half-read portal behind.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
-        let statement = Arc::clone(&portal.statement);
-        let Some(parsed) = &statement.statement else {
+        let PreparedStatement { prepared, copy } = portal.statement.clone();
+        let Some(parsed) = &prepared.statement else {
             self.wire.put(&PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
             self.portals.insert(name, portal);
             return Ok(());
@@ -164,7 +169,11 @@ impl Connection {
         if matches!(portal.progress, Progress::Ready) {
             portal.progress = self.start(&mut portal).await?;
         }
-        if let Progress::Rows(cursor) = &mut portal.progress {
+        if let (Progress::Rows(cursor), Some(copy)) = (&mut portal.progress, &copy) {
+            let sent = self.copy_out(copy, &mut cursor.source).await?;
+            portal.progress = Progress::Done;
+            self.finish_statement(format!("COPY {sent}"));
+        } else if let Progress::Rows(cursor) = &mut portal.progress {
             let limit = usize::try_from(execute.max_rows).ok().filter(|n| *n > 0);
             if self.fetch(cursor, limit).await? {
                 let tag = row_tag(&parsed.statement, cursor.sent);
@@ -181,7 +190,7 @@ impl Connection {
     /// Runs a portal's statement; one without rows is finished by that.
     async fn start(&mut self, portal: &mut Portal) -> Result<Progress, Stop> {
         let parameters = std::mem::take(&mut portal.parameters);
-        let run = self.session.execute_prepared(&portal.statement, parameters);
+        let run = self.session.execute_prepared(&portal.statement.prepared, parameters);
         let outcome = watched(&mut self.wire, &mut self.interrupts, run).await??;
         let Some(source) = self.begin_result(outcome) else {
             return Ok(Progress::Done);
@@ -240,11 +249,10 @@ impl Connection {
 }
 
 /// The columns that Execute will send; `None` for a statement without rows.
-fn result_fields(prepared: &Prepared) -> Option<SchemaRef> {
-    let fields = prepared.fields.as_ref()?;
-    match prepared.statement.as_ref().map(|s| &s.statement) {
-        Some(Statement::Subscribe(s)) => Some(change_schema(fields, s.progress)),
-        _ => Some(Arc::clone(fields)),
+fn result_fields(statement: &PreparedStatement) -> Option<SchemaRef> {
+    match statement.copy {
+        Some(_) => None,
+        None => statement.prepared.fields.clone(),
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod cancel;
 mod connection;
+mod copy;
 mod encode;
 mod errors;
 mod extended;

@@ -187,7 +187,7 @@ impl Shell {
             Arc::new(StringArray::from_iter_values(relations.iter().map(|r| r.kind))),
             Arc::new(UInt64Array::from_iter_values(relations.iter().map(|r| r.rows_total))),
             Arc::new(StringArray::from_iter(watermarks)),
-            Arc::new(StringArray::from_iter_values(relations.iter().map(|r| &r.state))),
+            Arc::new(StringArray::from_iter_values(relations.iter().map(|r| r.state))),
         ];
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(io::Error::other)?;
         let mut printer = Printer::new(&mut *self.out, self.options.style, &schema);

@@ -18,7 +18,7 @@ mod width;
 
 use std::future::Future;
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::repl::interactive;
 pub use self::script::{Script, run_scripts};
@@ -85,6 +85,7 @@ struct Shell {
     out: Box<dyn Write + Send>,
     /// The last statement that was run, for `\watch`.
     last_statement: String,
+    last_elapsed: Duration,
     /// The last error and the text that it is about, for `\errverbose`.
     last_error: Option<(Error, String)>,
 }
@@ -99,6 +100,7 @@ impl Shell {
             verbosity: Verbosity::default(),
             out: Box::new(io::BufWriter::new(io::stdout())),
             last_statement: String::new(),
+            last_elapsed: Duration::ZERO,
             last_error: None,
         }
     }
@@ -113,13 +115,20 @@ impl Shell {
                 self.session.set_failed();
             }
             self.show_session_notices();
-            if self.options.timing && !matches!(ran, Err(Stop::Output(_))) {
-                writeln!(self.out, "Time: {}", milliseconds(begin.elapsed()))?;
-            }
-            self.out.flush()?;
+            self.last_elapsed = begin.elapsed();
             ran?;
+            self.show_timing()?;
         }
         Ok(())
+    }
+
+    /// The time of the last statement, where it is wanted.
+    fn show_timing(&mut self) -> io::Result<()> {
+        if self.options.timing {
+            let ms = self.last_elapsed.as_secs_f64() * 1_000.0;
+            writeln!(self.out, "Time: {ms:.3} ms")?;
+        }
+        self.out.flush()
     }
 
     async fn run_statement(&mut self, parsed: &ParsedStatement) -> Result<(), Stop> {
@@ -149,9 +158,9 @@ impl Shell {
                 Ok(Some(batch)) => printer.batch(&batch?)?,
                 Ok(None) => break,
                 Err(stop) => {
-                    // What was printed of a subscription stays a whole table.
+                    // What was printed of a subscription is a whole table all the same.
                     if source.is_endless() {
-                        printer.finish()?;
+                        printer.interrupted()?;
                     }
                     return Err(stop);
                 }
@@ -169,12 +178,12 @@ impl Shell {
             Err(Stop::Output(error)) => Err(error),
             Err(Stop::Canceled) => {
                 show("canceled\n");
-                Ok(())
+                self.show_timing()
             }
             Err(Stop::Failed(error)) => {
                 show(&error_report(&error, text, self.verbosity));
                 self.last_error = Some((error, text.to_string()));
-                Ok(())
+                self.show_timing()
             }
         }
     }
@@ -214,10 +223,6 @@ async fn unless<T>(
         () = interrupt => Err(Stop::Canceled),
         done = work => Ok(done),
     }
-}
-
-fn milliseconds(elapsed: std::time::Duration) -> String {
-    format!("{:.3} ms", elapsed.as_secs_f64() * 1_000.0)
 }
 
 fn show_notices(notices: &[Notice]) {

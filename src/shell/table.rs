@@ -98,6 +98,12 @@ impl<'a> Printer<'a> {
         Ok(rows)
     }
 
+    /// The footer under rows that Ctrl-C has ended, below the `^C` that the terminal shows.
+    pub(crate) fn interrupted(self) -> io::Result<usize> {
+        writeln!(self.out)?;
+        self.finish()
+    }
+
     fn chunk(&mut self) -> io::Result<()> {
         for row in &self.chunk {
             for (column, cell) in self.columns.iter_mut().zip(row) {

@@ -96,24 +96,6 @@ fn char_width(c: char) -> usize {
     }
 }
 
-/// The beginning of a text that fits into `columns`, with a mark where something was cut.
-pub(crate) fn fit(text: &str, columns: usize) -> String {
-    if display_width(text) <= columns {
-        return text.to_string();
-    }
-    let mut out = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        used += char_width(c);
-        if used >= columns {
-            break;
-        }
-        out.push(c);
-    }
-    out.push('…');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,8 +105,6 @@ mod tests {
         assert_eq!(display_width("abc"), 3);
         assert_eq!(display_width("日本"), 4);
         assert_eq!(display_width("e\u{301}"), 1);
-        assert_eq!(fit("abcdef", 4), "abc…");
-        assert_eq!(fit("abc", 4), "abc");
         assert_eq!(printable("a\x1b[2Jb"), "a\\x1B[2Jb");
     }
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -89,7 +90,10 @@ pub(super) fn session(target_partitions: usize) -> Arc<SessionState> {
         // Providers may say NOT NULL where the plan does not.
         options.execution.skip_physical_aggregate_schema_check = true;
         let session = SessionConfig::from(options);
-        Arc::new(SessionStateBuilder::new().with_config(session).build())
+        // The optimiser looks up `first_value` for DISTINCT ON.
+        let aggregates = SessionStateDefaults::default_aggregate_functions();
+        let builder = SessionStateBuilder::new().with_config(session);
+        Arc::new(builder.with_aggregate_functions(aggregates).build())
     };
     Arc::clone(sessions.entry(target_partitions).or_insert_with(make))
 }

@@ -10,7 +10,7 @@ use sqlparser::ast;
 
 use super::context::{Context, config};
 use super::errors::plan_error;
-use super::names::{check_unique, name_columns, unmarked};
+use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
@@ -89,7 +89,8 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
             "CREATE VIEW specifies more column names than columns",
         ));
     }
-    let names: Vec<String> = given.iter().cloned().chain(names.into_iter().skip(given.len())).collect();
+    let rest = names.iter().skip(given.len()).map(|name| unmarked(name).to_string());
+    let names: Vec<String> = given.iter().cloned().chain(rest).collect();
     check_unique(names.iter().map(String::as_str))?;
     let fields: Vec<Field> = bound
         .fields
@@ -103,7 +104,11 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
 }
 
 /// Optimises an analysed plan and checks it.
-pub(super) fn finish(plan: LogicalPlan, context: &Context<'_>, settings: &Settings) -> Result<Bound> {
+pub(super) fn finish(
+    plan: LogicalPlan,
+    context: &Context<'_>,
+    settings: &Settings,
+) -> Result<Bound> {
     let fields = output_fields(&plan);
     // A plain view keeps its query's text: its plan is only looked at.
     let plan = optimize(plan, context.purpose(), settings)?;
@@ -195,8 +200,10 @@ pub(super) fn plan_expr(
     parameters: &[Option<DataType>],
 ) -> Result<Expr> {
     check_expr(expr)?;
+    let mut expr = expr.clone();
+    name_in_expr(&mut expr);
     let planned = planner(context)
-        .sql_to_expr(expr.clone(), schema, &mut planner_context(parameters))
+        .sql_to_expr(expr, schema, &mut planner_context(parameters))
         .map_err(plan_error)?;
     rewrite_expr(planned, schema)
 }

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::config::ConfigOptions;
 use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DfResult, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateDefaults;
@@ -24,8 +24,9 @@ use sqlparser::ast;
 use super::batch::session;
 use super::binder::{Purpose, Settings, plan_view};
 use super::constant;
+use super::semantics::Operators;
 use super::tumble::StreamRelations;
-use super::types::sql_type;
+use super::types::cast_type;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{avg_udaf, sum_udaf, to_datafusion};
@@ -96,13 +97,28 @@ struct Functions {
 /// Functions of DataFusion that show its insides or read files, and are no SQL of ours.
 const HIDDEN: &[&str] = &["arrow_cast", "arrow_typeof", "arrow_metadata", "get_field", "version"];
 
+/// PostgreSQL's names of functions that DataFusion has under others.
+const ALIASES: &[(&str, &str)] = &[
+    ("gen_random_uuid", "uuid"),
+    ("statement_timestamp", "now"),
+    ("transaction_timestamp", "now"),
+];
+
 static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let mut scalar = HashMap::new();
+    let options = super::optimize::options();
     for f in SessionStateDefaults::default_scalar_functions() {
+        // `now()` has the time zone of the options.
+        let f = f.inner().with_updated_config(&options).map_or(f, Arc::new);
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             if !HIDDEN.contains(&name.as_str()) {
                 scalar.insert(name, Arc::clone(&f));
             }
+        }
+    }
+    for (alias, name) in ALIASES {
+        if let Some(f) = scalar.get(*name).cloned() {
+            scalar.insert((*alias).to_string(), f);
         }
     }
     let mut aggregate = HashMap::new();
@@ -118,6 +134,8 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
             window.insert(name, Arc::clone(&f));
         }
     }
+    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Operators)];
+    expr_planners.extend(SessionStateDefaults::default_expr_planners());
     let higher_order = SessionStateDefaults::default_higher_order_functions()
         .into_iter()
         .map(|f| (f.name().to_string(), f))
@@ -127,9 +145,9 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         higher_order,
         aggregate,
         window,
-        expr_planners: SessionStateDefaults::default_expr_planners(),
+        expr_planners,
         relation_planners: vec![Arc::new(StreamRelations)],
-        options: super::optimize::options(),
+        options,
     }
 });
 
@@ -318,13 +336,13 @@ impl ContextProvider for Context<'_> {
     }
 }
 
-/// Type names in casts mean what they mean in column definitions.
+/// Type names in casts.
 #[derive(Debug)]
 struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        let data_type = sql_type(sql).map_err(to_datafusion)?;
+        let data_type = cast_type(sql).map_err(to_datafusion)?;
         Ok(Some(Arc::new(Field::new("", data_type, true))))
     }
 }

@@ -131,10 +131,7 @@ impl Dialect for StreamDialect {
                 ObjectNamePart::Identifier(ident) => Some(ident),
                 ObjectNamePart::Function(_) => None,
             });
-            Expr::Prefixed {
-                prefix,
-                value: Box::new(Expr::CompoundIdentifier(parts.collect())),
-            }
+            Expr::Prefixed { prefix, value: Box::new(Expr::CompoundIdentifier(parts.collect())) }
         }))
     }
 }

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection};
 use sqlparser::ast::{
     self, AssignmentTarget, FromTable, Ident, SelectItem, SetExpr, TableFactor, TableObject,
 };
@@ -22,9 +20,8 @@ use super::binder::{Bound, Settings};
 use super::dialect::DIALECT;
 use super::errors::plan_error;
 use super::parser::{fold, relation_name};
-use super::prepared::{BoundStatement, prepare};
+use super::prepared::{BoundStatement, Preparable, prepare_statement};
 use super::semantics::typed_placeholder;
-use super::statement::Statement;
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{Coercion, assignment_error, can_cast, cast_expr};
@@ -72,8 +69,8 @@ pub fn bind_insert(
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundInsert> {
-    let statement = Statement::Insert(Box::new(insert.clone()));
-    match prepare(&statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let statement = Preparable::Insert(insert);
+    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
         BoundStatement::Insert(bound) => Ok(bound),
         _ => Err(Error::internal("an INSERT is bound as one")),
     }
@@ -85,8 +82,8 @@ pub fn bind_delete(
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundDelete> {
-    let statement = Statement::Delete(Box::new(delete.clone()));
-    match prepare(&statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let statement = Preparable::Delete(delete);
+    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
         BoundStatement::Delete(bound) => Ok(bound),
         _ => Err(Error::internal("a DELETE is bound as one")),
     }
@@ -98,8 +95,8 @@ pub fn bind_update(
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundUpdate> {
-    let statement = Statement::Update(Box::new(update.clone()));
-    match prepare(&statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let statement = Preparable::Update(update);
+    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
         BoundStatement::Update(bound) => Ok(bound),
         _ => Err(Error::internal("an UPDATE is bound as one")),
     }
@@ -149,13 +146,11 @@ pub(super) fn target(
     let relation = catalog.get(&relation_name(name)?)?;
     let (verb, statement) = change.words();
     match relation.kind {
-        RelationKind::Table { append_only: true } if change != Change::Insert => {
-            Err(Error::user(
-                sqlstate::WRONG_OBJECT_TYPE,
-                format!("cannot {verb} append-only table \"{}\"", relation.name),
-            )
-            .with_detail(format!("{statement} is refused because its views rely on APPEND ONLY.")))
-        }
+        RelationKind::Table { append_only: true } if change != Change::Insert => Err(Error::user(
+            sqlstate::WRONG_OBJECT_TYPE,
+            format!("cannot {verb} append-only table \"{}\"", relation.name),
+        )
+        .with_detail(format!("{statement} is refused because its views rely on APPEND ONLY."))),
         RelationKind::Table { .. } => Ok(Arc::clone(relation)),
         kind => Err(Error::user(
             sqlstate::WRONG_OBJECT_TYPE,
@@ -411,14 +406,16 @@ fn type_unknowns(
 }
 
 /// A plan with all columns of a table in their order, NULL for those that `columns` does not name.
-pub(super) fn fill(plan: LogicalPlan, schema: &SchemaRef, columns: &[usize]) -> Result<LogicalPlan> {
+pub(super) fn fill(
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    columns: &[usize],
+) -> Result<LogicalPlan> {
     let input = Arc::clone(plan.schema());
     let given = input.fields().len();
     let all = schema.fields().iter().enumerate().map(|(target, field)| {
         match columns[..given.min(columns.len())].iter().position(|c| *c == target) {
-            Some(i) => {
-                Ok(Expr::from(input.qualified_field(i)).alias(field.name()))
-            }
+            Some(i) => Ok(Expr::from(input.qualified_field(i)).alias(field.name())),
             None => Expr::Literal(ScalarValue::Null, None)
                 .cast_to(field.data_type(), input.as_ref())
                 .map(|e| e.alias(field.name())),

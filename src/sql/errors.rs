@@ -25,9 +25,9 @@ pub(crate) fn plan_error(error: DataFusionError) -> Error {
         _ => return from_datafusion(error),
     };
     match span {
-        // The planner sees the statement's tokens, whose lines and columns count from its text.
-        Some(span) if span.start.line == 1 => column.with_position(span.start.column as usize),
-        _ => column,
+        // The parser has put all tokens on one line: the column counts characters of the text.
+        Some(span) => column.with_position(span.start.column as usize),
+        None => column,
     }
 }
 
@@ -42,7 +42,9 @@ fn schema_error(e: &SchemaError) -> Error {
     match e {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known_relation = field.relation.as_ref().is_none_or(|r| {
-                valid_fields.iter().any(|f| f.relation.as_ref().is_some_and(|v| v.table() == r.table()))
+                valid_fields
+                    .iter()
+                    .any(|f| f.relation.as_ref().is_some_and(|v| v.table() == r.table()))
             });
             if let (false, Some(r)) = (known_relation, &field.relation) {
                 return Error::user(
@@ -110,14 +112,23 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
 fn message_error(message: &str) -> Error {
     let m = message;
     let line = first_line(m);
+    if let Some(own) = between(m, "failed with: External error: ", ". No function matches") {
+        // An error of our own functions that the coercion has made a text of.
+        let error = Error::user(sqlstate::UNDEFINED_FUNCTION, own);
+        return error.with_hint("You might need to add explicit type casts.");
+    }
     if let Some(name) = between(m, "Invalid function '", "'") {
         return Error::user(
             sqlstate::UNDEFINED_FUNCTION,
             format!("function {name} does not exist"),
         )
-        .with_hint("No function matches the given name. Check the name, or add explicit type casts.");
+        .with_hint(
+            "No function matches the given name. Check the name, or add explicit type casts.",
+        );
     }
-    if m.contains("must appear in the GROUP BY clause") || m.contains("could not be resolved from available columns") {
+    if m.contains("must appear in the GROUP BY clause")
+        || m.contains("could not be resolved from available columns")
+    {
         let column = between(m, "Column in SELECT must be in GROUP BY or an aggregate function: While expanding wildcard, column \"", "\"")
             .or_else(|| between(m, "column \"", "\""))
             .or_else(|| between(m, "Column expression ", " "))
@@ -131,13 +142,19 @@ fn message_error(message: &str) -> Error {
         );
     }
     if m.contains("require unique expression names") {
-        return Error::user(sqlstate::DUPLICATE_COLUMN, "a column name is specified more than once");
+        return Error::user(
+            sqlstate::DUPLICATE_COLUMN,
+            "a column name is specified more than once",
+        );
     }
     if m.contains("Ambiguous reference to unqualified field") || m.contains("is ambiguous") {
         let name = m.rsplit(' ').next().unwrap_or("?");
         return ambiguous(name.trim_matches(['"', '\'', '.']));
     }
-    if m.contains("Failed to coerce arguments") || m.contains("coercion from") || m.contains("does not support") && m.contains("argument") {
+    if m.contains("Failed to coerce arguments")
+        || m.contains("coercion from")
+        || m.contains("does not support") && m.contains("argument")
+    {
         let name = between(m, "function: '", "'").or_else(|| between(m, "function '", "'"));
         let name = name.or_else(|| between(m, "call to '", "'")).unwrap_or("?");
         return Error::user(

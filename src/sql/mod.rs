@@ -24,9 +24,9 @@ mod parser;
 mod prepared;
 mod semantics;
 pub mod statement;
-mod tumble;
 #[cfg(test)]
 mod tests;
+mod tumble;
 mod types;
 mod validate;
 

@@ -40,10 +40,15 @@ pub(crate) fn check_unique<'a>(names: impl Iterator<Item = &'a str>) -> Result<(
     Ok(())
 }
 
-/// Gives every SELECT list of a query its names.
+/// Gives every SELECT list of a query its names, and brings shorthands into their long form.
 pub(crate) fn name_columns(query: &mut ast::Query) {
     // The visitor never breaks off.
     let _done: ControlFlow<()> = query.visit(&mut Namer);
+}
+
+/// The same for an expression that stands alone.
+pub(crate) fn name_in_expr(expr: &mut Expr) {
+    let _done: ControlFlow<()> = expr.visit(&mut Namer);
 }
 
 struct Namer;
@@ -56,11 +61,50 @@ impl VisitorMut for Namer {
         ControlFlow::Continue(())
     }
 
+    /// Interval literals are read as casts from text, by one parser for both.
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr: number, data_type, .. } = expr
+            && let Expr::Value(v) = number.as_mut()
+            && let ast::Value::Number(text, _) = &v.value
+            && matches!(super::types::sql_type(data_type), Ok(t) if t.is_floating())
+        {
+            // A number that is a float has digits and exponents that no numeric has.
+            v.value = ast::Value::SingleQuotedString(text.clone());
+        }
+        if let Some(text) = interval_text(expr) {
+            *expr = Expr::Cast {
+                kind: ast::CastKind::Cast,
+                expr: Box::new(Expr::value(ast::Value::SingleQuotedString(text))),
+                data_type: ast::DataType::Interval { fields: None, precision: None },
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+
     /// `TABLE x` is short for `SELECT * FROM x`.
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
         expand_table(&mut query.body);
         ControlFlow::Continue(())
     }
+}
+
+/// The text of `INTERVAL '1' MINUTE` or `INTERVAL '1 minute'`.
+fn interval_text(expr: &Expr) -> Option<String> {
+    let Expr::Interval(interval) = expr else { return None };
+    let plain = interval.leading_precision.is_none()
+        && interval.last_field.is_none()
+        && interval.fractional_seconds_precision.is_none();
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    let text = match &value.value {
+        ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) if plain => text,
+        _ => return None,
+    };
+    Some(match &interval.leading_field {
+        Some(field) => format!("{text} {field}"),
+        None => text.clone(),
+    })
 }
 
 fn expand_table(body: &mut SetExpr) {
@@ -72,7 +116,8 @@ fn expand_table(body: &mut SetExpr) {
         SetExpr::Table(table) => {
             let Some(name) = &table.table_name else { return };
             let text = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
-            let parsed = Parser::new(&DIALECT).try_with_sql(&text).and_then(|mut p| p.parse_query());
+            let parsed =
+                Parser::new(&DIALECT).try_with_sql(&text).and_then(|mut p| p.parse_query());
             if let Ok(query) = parsed {
                 *body = *query.body;
             }

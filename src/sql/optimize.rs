@@ -6,14 +6,20 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
+use super::batch::session;
 use super::binder::{Purpose, Settings};
 use super::context::config;
 use super::errors::plan_error;
+use crate::delta::text::UTC;
 use crate::error::Result;
 
 /// Rules that change what state a view keeps, or that rely on keys being unique.
@@ -27,6 +33,30 @@ const NOT_FOR_VIEWS: &[&str] = &[
 /// Ad-hoc plans need DISTINCT rewritten to run; keys are not declared to the planner.
 const NOT_AD_HOC: &[&str] = &["eliminate_join"];
 
+/// The optimiser's configuration with the functions that its rules make use of.
+struct WithFunctions {
+    context: OptimizerContext,
+    functions: Arc<SessionState>,
+}
+
+impl OptimizerConfig for WithFunctions {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        self.context.query_execution_start_time()
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        self.context.alias_generator()
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        self.context.options()
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.functions.as_ref())
+    }
+}
+
 /// The options of planning, optimising and execution.
 pub(crate) fn options() -> ConfigOptions {
     let mut options = ConfigOptions::default();
@@ -36,6 +66,7 @@ pub(crate) fn options() -> ConfigOptions {
     options.optimizer.filter_null_join_keys = true;
     options.optimizer.skip_failed_rules = false;
     options.execution.target_partitions = 1;
+    options.execution.time_zone = Some(UTC.into());
     options
 }
 
@@ -61,5 +92,6 @@ pub(crate) fn optimize(
         Purpose::View => context.without_query_execution_start_time(),
         Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
     };
+    let context = WithFunctions { context, functions: session(1) };
     Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(plan_error)
 }

@@ -89,20 +89,45 @@ pub fn prepare(
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<Prepared> {
+    let statement = match statement {
+        Statement::Query(query) => Preparable::Query(query),
+        Statement::Insert(insert) => Preparable::Insert(insert),
+        Statement::Delete(delete) => Preparable::Delete(delete),
+        Statement::Update(update) => Preparable::Update(update),
+        _ => return Err(Error::unsupported("this statement can not have parameters")),
+    };
+    prepare_statement(statement, declared, catalog, settings)
+}
+
+/// A statement that is bound to rows.
+pub(super) enum Preparable<'a> {
+    Query(&'a ast::Query),
+    Insert(&'a ast::Insert),
+    Delete(&'a ast::Delete),
+    Update(&'a ast::Update),
+}
+
+/// The same for a part of the syntax tree.
+pub(super) fn prepare_statement(
+    statement: Preparable<'_>,
+    declared: &[Option<DataType>],
+    catalog: &Catalog,
+    settings: &Settings,
+) -> Result<Prepared> {
     let context = Context::new(catalog, Purpose::AdHoc, settings);
     let mut parameters = declared.to_vec();
     let kind = match statement {
-        Statement::Query(query) => {
+        Preparable::Query(query) => {
             let plan = analyze(plan_query(query, &context, declared)?)?;
             Kind::Query(Planned::new(plan, &context))
         }
-        Statement::Insert(insert) => prepare_insert(insert, &mut parameters, catalog, &context)?,
-        Statement::Delete(delete) => {
+        Preparable::Insert(insert) => prepare_insert(insert, &mut parameters, catalog, &context)?,
+        Preparable::Delete(delete) => {
             let (relation, query) = delete_query(delete, catalog)?;
             let plan = analyze(plan_query(&query, &context, declared)?)?;
             Kind::Delete { relation, query: Planned::new(plan, &context) }
         }
-        Statement::Update(update) => {
+        Preparable::Update(update) => {
             let (relation, query) = update_query(update, catalog)?;
             let plan = plan_changes(&query, &context, declared)?;
             let width = relation.schema.fields().len();
@@ -110,7 +135,6 @@ pub fn prepare(
             let plan = analyze(assign(plan, width, &relation.schema, &targets)?)?;
             Kind::Update { relation, query: Planned::new(plan, &context) }
         }
-        _ => return Err(Error::unsupported("this statement can not have parameters")),
     };
     kind.collect_parameters(&mut parameters)?;
     let parameters = parameters.into_iter().map(|t| t.unwrap_or(DataType::Utf8)).collect();
@@ -318,10 +342,7 @@ fn with_values(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan>
     replaced.map(|t| t.data).map_err(plan_error)
 }
 
-fn replace(
-    expr: Expr,
-    values: &[ScalarValue],
-) -> datafusion::common::Result<Transformed<Expr>> {
+fn replace(expr: Expr, values: &[ScalarValue]) -> datafusion::common::Result<Transformed<Expr>> {
     expr.transform_up(|e| match e {
         Expr::Placeholder(p) => {
             let index = parameter_index(&p.id).map_err(crate::expr::to_datafusion)?;

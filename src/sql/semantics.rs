@@ -12,19 +12,24 @@ use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{
-    AggregateFunction, Between, BinaryExpr, Exists, InList, InSubquery, Placeholder,
-    ScalarFunction,
+    AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder, ScalarFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Values,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, Union,
+    Values,
 };
+use sqlparser::ast::BinaryOperator;
 
 use super::types::{TIMESTAMP, timestamptz};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{ArithOp, Coercion, arith, arith_typing, cast_expr, negate, to_datafusion};
+use crate::expr::{
+    ArithOp, Coercion, arith, arith_op, arith_typing, cast_expr, negate, to_datafusion,
+};
 
 /// Rewrites a plan that the SQL planner made.
 pub(crate) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -70,7 +75,9 @@ pub(crate) fn normal_type(data_type: &DataType) -> Option<DataType> {
             DataType::Binary
         }
         DataType::Timestamp(TimeUnit::Microsecond, None) => return None,
-        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if **zone == *crate::delta::text::UTC => {
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone))
+            if **zone == *crate::delta::text::UTC =>
+        {
             return None;
         }
         DataType::Timestamp(_, None) => TIMESTAMP,
@@ -110,12 +117,67 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     schema.merge(outer);
     let names = NamePreserver::new(&plan);
     let mut rewriter = Rewriter { schema: &schema };
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        Ok(expr.rewrite(&mut rewriter)?.update_data(|e| name.restore(e)))
-    })?
-    .data
-    .recompute_schema()
+    let plan = plan
+        .map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.rewrite(&mut rewriter)?.update_data(|e| name.restore(e)))
+        })?
+        .data;
+    match plan {
+        LogicalPlan::Union(union) => rewrite_union(union)?.recompute_schema(),
+        LogicalPlan::Join(join) => {
+            // USING, and the comparisons of INTERSECT and EXCEPT.
+            for (l, r) in &join.on {
+                let (l, r) = (l.get_type(join.left.schema())?, r.get_type(join.right.schema())?);
+                check_comparable(Operator::Eq, &l, &r)?;
+            }
+            LogicalPlan::Join(join).recompute_schema()
+        }
+        other => other.recompute_schema(),
+    }
+}
+
+/// UNION: a text literal of one branch takes the type of the others; text and another type do not
+/// mix.
+fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
+    let width = union.inputs.iter().map(|i| i.schema().fields().len()).min().unwrap_or(0);
+    for column in 0..width {
+        let mut known = DataType::Null;
+        for input in &union.inputs {
+            let data_type = input.schema().field(column).data_type();
+            if *data_type == DataType::Null || is_unknown_column(input, column) {
+                continue;
+            }
+            if known != DataType::Null && is_text(&known) != is_text(data_type) {
+                return Err(to_datafusion(cannot_be_matched("UNION", &known, data_type)));
+            }
+            known = data_type.clone();
+        }
+        if known == DataType::Null || is_text(&known) {
+            continue;
+        }
+        for input in &mut union.inputs {
+            if is_unknown_column(input, column) {
+                let plan = type_column(Arc::unwrap_or_clone(Arc::clone(input)), column, &known)?;
+                *input = Arc::new(plan);
+            }
+        }
+    }
+    Ok(LogicalPlan::Union(union))
+}
+
+fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
+    let LogicalPlan::Projection(p) = plan else { return false };
+    p.expr.get(column).is_some_and(|e| is_text_literal(&e.clone().unalias()))
+}
+
+fn type_column(plan: LogicalPlan, column: usize, to: &DataType) -> DfResult<LogicalPlan> {
+    let LogicalPlan::Projection(mut p) = plan else { return Ok(plan) };
+    let (qualifier, name) = p.expr[column].qualified_name();
+    let literal = p.expr[column].clone().unalias();
+    let cast = cast_expr(literal, &DataType::Utf8, to, Coercion::Explicit).map_err(to_datafusion)?;
+    p.expr[column] = cast.alias_qualified(qualifier, name);
+    Projection::try_new(p.expr, p.input).map(LogicalPlan::Projection)
 }
 
 /// VALUES: the type of a column is the common type of its values.
@@ -138,8 +200,8 @@ fn rewrite_values(values: Values, outer: &DFSchema) -> DfResult<LogicalPlan> {
         for row in &mut rows {
             let expr = std::mem::replace(&mut row[i], Expr::Literal(ScalarValue::Null, None));
             let from = expr.get_type(outer)?;
-            row[i] = cast_expr(expr, &from, &data_type, Coercion::Explicit)
-                .map_err(to_datafusion)?;
+            row[i] =
+                cast_expr(expr, &from, &data_type, Coercion::Explicit).map_err(to_datafusion)?;
         }
         let field = Field::new(field.name(), data_type, true);
         fields.push((qualifier.cloned(), Arc::new(field)));
@@ -177,14 +239,7 @@ fn common_type(common: &DataType, expr: &Expr, schema: &DFSchema) -> DfResult<Da
         (DataType::Date32, b @ DataType::Timestamp(..)) => b.clone(),
         (a @ DataType::Timestamp(..), DataType::Date32) => a.clone(),
         (a, b) => {
-            return Err(to_datafusion(Error::user(
-                sqlstate::DATATYPE_MISMATCH,
-                format!(
-                    "VALUES types {} and {} cannot be matched",
-                    pg_type_name(a),
-                    pg_type_name(b)
-                ),
-            )));
+            return Err(to_datafusion(cannot_be_matched("VALUES", a, b)));
         }
     })
 }
@@ -214,6 +269,38 @@ fn is_text_literal(expr: &Expr) -> bool {
 
 fn is_text(t: &DataType) -> bool {
     matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Plans operators as they are read, ahead of the planner's own look at their types: it would refuse
+/// `interval * 2`, which PostgreSQL has.
+#[derive(Debug)]
+pub(super) struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(
+        &self,
+        raw: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        let op = match raw.op {
+            BinaryOperator::Plus => Operator::Plus,
+            BinaryOperator::Minus => Operator::Minus,
+            BinaryOperator::Multiply => Operator::Multiply,
+            BinaryOperator::Divide => Operator::Divide,
+            BinaryOperator::Modulo => Operator::Modulo,
+            BinaryOperator::Eq => Operator::Eq,
+            BinaryOperator::NotEq => Operator::NotEq,
+            BinaryOperator::Lt => Operator::Lt,
+            BinaryOperator::LtEq => Operator::LtEq,
+            BinaryOperator::Gt => Operator::Gt,
+            BinaryOperator::GtEq => Operator::GtEq,
+            BinaryOperator::StringConcat => Operator::StringConcat,
+            _ => return Ok(PlannerResult::Original(raw)),
+        };
+        let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
+        let binary = BinaryExpr::new(Box::new(left), op, Box::new(right));
+        Rewriter { schema }.binary(binary).map(PlannerResult::Planned)
+    }
 }
 
 struct Rewriter<'a> {
@@ -254,8 +341,12 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 Expr::Exists(Exists { subquery: self.subquery(subquery)?, negated })
             }
             Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-                Expr::InSubquery(InSubquery { expr, subquery: self.subquery(subquery)?, negated })
+                let subquery = self.subquery(subquery)?;
+                let item = subquery.subquery.schema().field(0).data_type().clone();
+                check_comparable(Operator::Eq, &self.type_of(&expr)?, &item)?;
+                Expr::InSubquery(InSubquery { expr, subquery, negated })
             }
+            Expr::Case(case) => self.case(case)?,
             Expr::SetComparison(mut s) => {
                 s.subquery = self.subquery(s.subquery)?;
                 Expr::SetComparison(s)
@@ -270,6 +361,13 @@ impl TreeNodeRewriter for Rewriter<'_> {
             other => return Ok(Transformed::no(other)),
         };
         Ok(Transformed::yes(rewritten))
+    }
+}
+
+fn plain_literal(expr: Expr) -> DfResult<Expr> {
+    match expr {
+        Expr::Literal(value, metadata) => Ok(Expr::Literal(literal(value)?, metadata)),
+        other => Ok(other),
     }
 }
 
@@ -290,7 +388,9 @@ fn literal(value: ScalarValue) -> DfResult<ScalarValue> {
         ScalarValue::Decimal128(Some(v), p, s) if s < 0 => {
             let scaled = u32::try_from(-s).ok().and_then(|n| 10i128.checked_pow(n));
             match scaled.and_then(|f| v.checked_mul(f)) {
-                Some(v) => ScalarValue::Decimal128(Some(v), 38.min(p.saturating_add(s.unsigned_abs())), 0),
+                Some(v) => {
+                    ScalarValue::Decimal128(Some(v), 38.min(p.saturating_add(s.unsigned_abs())), 0)
+                }
                 None => {
                     return Err(to_datafusion(Error::user(
                         sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
@@ -399,27 +499,16 @@ impl Rewriter<'_> {
     fn comparison(&self, op: Operator, left: Expr, right: Expr) -> DfResult<(Expr, Expr)> {
         let (left, right) = self.unknowns(left, right)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
-        if !comparable(&l, &r) {
-            return Err(to_datafusion(
-                Error::user(
-                    sqlstate::UNDEFINED_FUNCTION,
-                    format!(
-                        "operator does not exist: {} {op} {}",
-                        pg_type_name(&l),
-                        pg_type_name(&r)
-                    ),
-                )
-                .with_hint(
-                    "No operator matches the given name and argument types. You might need to \
-                     add explicit type casts.",
-                ),
-            ));
-        }
+        check_comparable(op, &l, &r)?;
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         // numeric beside a float compares as floats; DataFusion would make the float a decimal.
         Ok(match (&l, &r) {
-            (l, r) if decimal(l) && r.is_floating() => (self.cast(left, &DataType::Float64)?, right),
-            (l, r) if l.is_floating() && decimal(r) => (left, self.cast(right, &DataType::Float64)?),
+            (l, r) if decimal(l) && r.is_floating() => {
+                (self.cast(left, &DataType::Float64)?, right)
+            }
+            (l, r) if l.is_floating() && decimal(r) => {
+                (left, self.cast(right, &DataType::Float64)?)
+            }
             _ => (left, right),
         })
     }
@@ -429,7 +518,12 @@ impl Rewriter<'_> {
         let (e, low) = self.comparison(Operator::GtEq, *expr.clone(), *low)?;
         let (e2, high) = self.comparison(Operator::LtEq, *expr, *high)?;
         if e == e2 {
-            return Ok(Expr::Between(Between::new(Box::new(e), negated, Box::new(low), Box::new(high))));
+            return Ok(Expr::Between(Between::new(
+                Box::new(e),
+                negated,
+                Box::new(low),
+                Box::new(high),
+            )));
         }
         let inside = e.gt_eq(low).and(e2.lt_eq(high));
         Ok(if negated { Expr::Not(Box::new(inside)) } else { inside })
@@ -447,10 +541,91 @@ impl Rewriter<'_> {
     }
 
     fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {
-        if matches!(f.func.name(), "concat" | "concat_ws") {
-            f.args = f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
+        if let Some(op) = arith_op(&f)
+            && let (Some(right), Some(left)) = (f.args.pop(), f.args.pop())
+        {
+            return self.arithmetic(op, left, right);
+        }
+        match f.func.name() {
+            "concat" | "concat_ws" => {
+                f.args = f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
+            }
+            name @ ("coalesce" | "nullif" | "greatest" | "least" | "nvl") => {
+                let name = name.to_uppercase();
+                f.args = self.unified(&name, f.args)?;
+            }
+            _ => f.args = self.arguments(&f)?,
         }
         self.normalised(Expr::ScalarFunction(f))
+    }
+
+    /// Arguments as the function takes them: an unknown literal takes the type that is wanted, and
+    /// text is neither made of other types nor taken for them, as DataFusion would.
+    fn arguments(&self, f: &ScalarFunction) -> DfResult<Vec<Expr>> {
+        let fields = f
+            .args
+            .iter()
+            .map(|e| Ok(Arc::new(Field::new("", self.type_of(e)?, true))))
+            .collect::<DfResult<Vec<_>>>()?;
+        // Arguments that do not fit at all are refused by the coercion.
+        let Ok(wanted) = fields_with_udf(&fields, f.func.as_ref()) else {
+            return Ok(f.args.clone());
+        };
+        let mut args = Vec::with_capacity(f.args.len());
+        for ((arg, from), to) in f.args.iter().zip(&fields).zip(&wanted) {
+            let (from, to) = (from.data_type(), to.data_type());
+            let plain = is_text(from) == is_text(to) || *from == DataType::Null;
+            args.push(match plain || *to == DataType::Null {
+                true => arg.clone(),
+                false if is_text_literal(arg) => {
+                    let to = normal_type(to).unwrap_or_else(|| to.clone());
+                    self.cast(arg.clone(), &to)?
+                }
+                false => return Err(to_datafusion(no_function(f.func.name(), &fields))),
+            });
+        }
+        Ok(args)
+    }
+
+    /// Expressions that must be of one type: unknown literals take that of the others.
+    fn unified(&self, what: &str, exprs: Vec<Expr>) -> DfResult<Vec<Expr>> {
+        let mut known = DataType::Null;
+        for expr in &exprs {
+            let data_type = self.type_of(expr)?;
+            if data_type == DataType::Null || is_text_literal(expr) {
+                continue;
+            }
+            if known != DataType::Null && is_text(&known) != is_text(&data_type) {
+                return Err(to_datafusion(cannot_be_matched(what, &known, &data_type)));
+            }
+            known = data_type;
+        }
+        if known == DataType::Null || is_text(&known) {
+            return Ok(exprs);
+        }
+        let typed = |e| if is_text_literal(&e) { self.cast(e, &known) } else { Ok(e) };
+        exprs.into_iter().map(typed).collect()
+    }
+
+    /// CASE: its results are of one type, its operand is comparable with what it is compared to.
+    fn case(&self, case: Case) -> DfResult<Expr> {
+        let Case { mut expr, when_then_expr, else_expr } = case;
+        let (mut whens, mut results): (Vec<_>, Vec<_>) =
+            when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
+        if let Some(operand) = &mut expr {
+            for when in &mut whens {
+                let taken = std::mem::replace(when, Expr::Literal(ScalarValue::Null, None));
+                let (e, compared) = self.comparison(Operator::Eq, *operand.clone(), taken)?;
+                **operand = e;
+                *when = compared;
+            }
+        }
+        let has_else = else_expr.is_some();
+        results.extend(else_expr.map(|e| *e));
+        let mut results = self.unified("CASE", results)?;
+        let else_expr = if has_else { results.pop().map(Box::new) } else { None };
+        let when_then_expr = whens.into_iter().map(Box::new).zip(results.into_iter().map(Box::new));
+        Ok(Expr::Case(Case { expr, when_then_expr: when_then_expr.collect(), else_expr }))
     }
 
     /// Casts a result that has a type the engine does not have.
@@ -474,12 +649,47 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
+fn no_function(name: &str, arguments: &[Arc<Field>]) -> Error {
+    let types: Vec<_> = arguments.iter().map(|f| pg_type_name(f.data_type())).collect();
+    Error::user(
+        sqlstate::UNDEFINED_FUNCTION,
+        format!("function {name}({}) does not exist", types.join(", ")),
+    )
+    .with_hint(
+        "No function matches the given name and argument types. You might need to add explicit \
+         type casts.",
+    )
+}
+
+fn cannot_be_matched(what: &str, a: &DataType, b: &DataType) -> Error {
+    Error::user(
+        sqlstate::DATATYPE_MISMATCH,
+        format!("{what} types {} and {} cannot be matched", pg_type_name(a), pg_type_name(b)),
+    )
+}
+
+/// 42883 for a comparison that PostgreSQL does not have.
+fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfResult<()> {
+    if comparable(l, r) {
+        return Ok(());
+    }
+    Err(to_datafusion(
+        Error::user(
+            sqlstate::UNDEFINED_FUNCTION,
+            format!("operator does not exist: {} {op} {}", pg_type_name(l), pg_type_name(r)),
+        )
+        .with_hint(
+            "No operator matches the given name and argument types. You might need to add \
+             explicit type casts.",
+        ),
+    ))
+}
+
 /// Whether PostgreSQL compares two types.
 fn comparable(l: &DataType, r: &DataType) -> bool {
     use DataType::{Date32, Interval, Null, Time64, Timestamp};
-    let binary = |t: &DataType| {
-        matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
-    };
+    let binary =
+        |t: &DataType| matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
     match (l, r) {
         (Null, _) | (_, Null) => true,
         (l, r) if l == r => true,

@@ -20,9 +20,7 @@ use sqlparser::ast::{
 use super::dialect::TABLE_ARGUMENT;
 use super::parser::fold;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{
-    WindowEdge, interval_us, parse_value, to_datafusion, tumble_expr, window_error,
-};
+use crate::expr::{WindowEdge, interval_us, parse_value, to_datafusion, tumble_expr, window_error};
 use crate::time::Tumble;
 
 /// Plans table factors that DataFusion does not know.
@@ -274,7 +272,9 @@ fn series(
             FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => {
                 context.sql_to_expr(e, &DFSchema::empty())
             }
-            other => Err(to_datafusion(Error::unsupported(format!("argument {other} of {function}")))),
+            other => {
+                Err(to_datafusion(Error::unsupported(format!("argument {other} of {function}"))))
+            }
         })
         .collect::<DfResult<Vec<_>>>()?;
     let source = context.context_provider().get_table_function_source(&function, exprs)?;

@@ -63,6 +63,28 @@ pub fn sql_type(sql: &ast::DataType) -> Result<DataType> {
     })
 }
 
+/// The type of a cast. A length or precision that a column may carry unenforced would change the
+/// value here, so it is refused.
+pub(crate) fn cast_type(sql: &ast::DataType) -> Result<DataType> {
+    use ast::DataType as Sql;
+    match sql {
+        Sql::Varchar(Some(_))
+        | Sql::CharacterVarying(Some(_))
+        | Sql::CharVarying(Some(_))
+        | Sql::Char(_)
+        | Sql::Character(_) => Err(Error::unsupported(format!(
+            "a cast to {} is not supported",
+            sql.to_string().to_lowercase()
+        ))
+        .with_hint("Cast to text, and cut it with left(value, length).")),
+        Sql::Timestamp(Some(0..=5), _) | Sql::Time(Some(0..=5), _) => Err(Error::unsupported(
+            format!("a cast to {} is not supported", sql.to_string().to_lowercase()),
+        )
+        .with_hint("Leave the precision out, or use date_trunc.")),
+        _ => sql_type(sql),
+    }
+}
+
 /// Refuses types that values may have inside a query but a column may not.
 pub(crate) fn check_column_type(data_type: &DataType) -> Result<()> {
     match data_type {
@@ -175,7 +197,8 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect(text), expected, "{text}");
         }
-        for text in ["numeric(39)", "numeric(5,6)", "timestamp(7)", "jsonb", "time with time zone"] {
+        for text in ["numeric(39)", "numeric(5,6)", "timestamp(7)", "jsonb", "time with time zone"]
+        {
             parse(text).expect_err(text);
         }
     }

@@ -9,8 +9,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
 use sqlparser::ast::{
     self, Distinct, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator,
-    LimitClause, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
+    LimitClause, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor,
+    Visit, Visitor,
 };
 
 use super::binder::Purpose;
@@ -167,7 +167,9 @@ impl Checker {
                 Err(refused("a statement that changes data inside a query"))
             }
             // Nested queries and selects are visited by themselves.
-            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
+            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -237,12 +239,13 @@ impl Checker {
                 "FOR SYSTEM_TIME AS OF (a temporal join) is not supported yet",
             )
             .with_hint("An ordinary join keeps its answer up to date with both sides.")),
-            TableFactor::Table { sample, partitions, json_path, index_hints, with_hints, .. }
-                if sample.is_some()
-                    || !partitions.is_empty()
-                    || json_path.is_some()
-                    || !index_hints.is_empty()
-                    || !with_hints.is_empty() =>
+            TableFactor::Table {
+                sample, partitions, json_path, index_hints, with_hints, ..
+            } if sample.is_some()
+                || !partitions.is_empty()
+                || json_path.is_some()
+                || !index_hints.is_empty()
+                || !with_hints.is_empty() =>
             {
                 Err(refused("TABLESAMPLE, a hint or a partition clause"))
             }
@@ -347,9 +350,6 @@ fn ad_hoc_node(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::Analyze(_)
         | LogicalPlan::Explain(_)
         | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),
-        LogicalPlan::Subquery(_) => {
-            Err(Error::unsupported("this LATERAL subquery is not supported"))
-        }
         _ => Ok(()),
     }
 }
@@ -374,9 +374,9 @@ fn view_node(node: &LogicalPlan) -> Result<()> {
             JoinType::Inner if j.null_equality == NullEquality::NullEqualsNull => {
                 Err(not_in_view("a join on IS NOT DISTINCT FROM"))
             }
-            JoinType::Inner if j.on.is_empty() => Err(not_in_view(
-                "a join without an equality between columns of both sides",
-            )),
+            JoinType::Inner if j.on.is_empty() => {
+                Err(not_in_view("a join without an equality between columns of both sides"))
+            }
             JoinType::Inner => Ok(()),
             other => Err(not_in_view(&format!("a {other} join"))),
         },
@@ -431,18 +431,22 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
             Err(Error::unsupported("this correlated subquery is not supported")
                 .with_hint("Write it as a join."))
         }
-        Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+        Expr::ScalarSubquery(_)
+        | Expr::Exists(_)
+        | Expr::InSubquery(_)
+        | Expr::SetComparison(_)
             if view =>
         {
             Err(not_in_view("a subquery in an expression"))
         }
         Expr::ScalarFunction(f) if view => match f.func.signature().volatility {
             Volatility::Immutable => Ok(()),
-            Volatility::Stable => {
-                Err(Error::unsupported(format!("{}() is not supported in a materialized view yet", f.func.name()))
-                    .with_detail("Its value changes with time, and the rows that it selects with it.")
-                    .with_hint("Compare with it when you SELECT from the view."))
-            }
+            Volatility::Stable => Err(Error::unsupported(format!(
+                "{}() is not supported in a materialized view yet",
+                f.func.name()
+            ))
+            .with_detail("Its value changes with time, and the rows that it selects with it.")
+            .with_hint("Compare with it when you SELECT from the view.")),
             Volatility::Volatile => Err(Error::unsupported(format!(
                 "{}() is not supported in a materialized view",
                 f.func.name()

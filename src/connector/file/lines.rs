@@ -111,7 +111,7 @@ impl Lines {
         Ok(read > 0)
     }
 
-    /// The line at the end of the file that has no line end, once [`Lines::fill`] has returned false.
+    /// The line at the end of the file without a line end, once [`Lines::fill`] has returned false.
     pub(super) fn tail(&mut self) -> Option<Line> {
         let length = self.unread.len();
         (self.tail_is_line && length > 0 && !self.at_bound()).then(|| self.take(length, 0))
@@ -137,8 +137,8 @@ fn shrunk(path: &Path, position: u64, size: u64) -> Error {
     .with_hint("Append to the file, or put new rows into a new one; then create the source again.")
 }
 
-/// The index of the first `byte`. Blocks of 32 bytes, so that the compiler uses vector compares; the
-/// plain search costs 60 ns for a line of 250 bytes.
+/// The index of the first `byte`. Blocks of 32 bytes, so that the compiler uses vector compares;
+/// the plain search costs 60 ns for a line of 250 bytes.
 fn find(bytes: &[u8], byte: u8) -> Option<usize> {
     let (blocks, rest) = bytes.as_chunks::<32>();
     for (index, block) in blocks.iter().enumerate() {

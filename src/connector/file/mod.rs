@@ -4,14 +4,16 @@
 //!
 //! | option | meaning |
 //! |---|---|
-//! | `path` | a file, a comma list of files, or a directory, whose files are taken (no subdirectories, no names that begin with `.` or `_`) |
+//! | `path` | a file, a comma list of files, or a directory |
 //! | `mode` | `once` (default): the source ends where the files end; `follow`: it waits for more |
 //!
-//! Each file is a split, numbered in the order of the paths; a position is the byte where the next
-//! line begins. The list of files is read once. A file that shrinks is an error: positions would lie.
+//! Of a directory the files are taken, but no subdirectories and no names that begin with `.` or
+//! `_`; the list is read once. Each file is a split, numbered in the order of the paths; a position
+//! is the byte where the next line begins. A file that shrinks is an error: positions would lie.
 //!
-//! Sink options: `path`, a file that is created, or emptied when the sink is made. It appends; a view
-//! that retracts is refused. After a failed write the file is cut back to the last whole epoch.
+//! Sink options: `path`, a file that is created, or emptied when the sink is made. It appends; a
+//! view that retracts is refused. After a failed write the file is cut back to the last whole
+//! epoch.
 
 mod lines;
 mod sink;

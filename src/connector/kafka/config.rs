@@ -1,10 +1,11 @@
 //! From WITH options to a librdkafka configuration, and what clients report about their broker.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::connector::Options;
@@ -24,8 +25,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("isolation.level", "read_committed"),
 ];
 
-/// Consumer properties that correctness hangs on: positions are the engine's, the end of a partition
-/// is reported, and an offset that is gone is an error instead of a silent jump.
+/// Consumer properties that correctness hangs on: positions are the engine's, the end of a
+/// partition is reported, and an offset that is gone is an error instead of a silent jump.
 const CONSUMER_FIXED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -33,8 +34,8 @@ const CONSUMER_FIXED: &[(&str, &str)] = &[
     ("auto.offset.reset", "error"),
 ];
 
-/// Producer properties that a user may overrule. The partitioner is that of the Java client, so that
-/// equal keys of both meet in one partition.
+/// Producer properties that a user may overrule. The partitioner is that of the Java client, so
+/// that equal keys of both meet in one partition.
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("linger.ms", "5"),
@@ -117,10 +118,11 @@ pub(super) fn creation_error(e: &KafkaError) -> Error {
     Error::user(sqlstate::INVALID_PARAMETER_VALUE, format!("could not create a Kafka client: {e}"))
 }
 
-/// The error for a request that failed; `context` remembers why the broker can't be reached.
-pub(super) fn request_error(what: &str, e: &KafkaError, context: &Context) -> Error {
+/// The error for a request that failed, with what the client knows of the reason.
+pub(super) fn request_error(what: &str, e: &KafkaError, client: &BaseConsumer<Context>) -> Error {
+    while client.poll(Duration::from_millis(10)).is_some() {}
     let error = Error::external(sqlstate::CONNECTION_EXCEPTION, format!("could not {what}: {e}"));
-    match context.take_trouble() {
+    match client.context().take_trouble() {
         Some(trouble) => error.with_detail(trouble),
         None => error,
     }
@@ -129,22 +131,32 @@ pub(super) fn request_error(what: &str, e: &KafkaError, context: &Context) -> Er
 /// Receives what librdkafka reports beside messages.
 #[derive(Debug, Default)]
 pub(super) struct Context {
-    trouble: Mutex<Option<String>>,
+    reports: Mutex<Reports>,
+}
+
+#[derive(Debug, Default)]
+struct Reports {
+    /// The last error that nobody has asked for yet.
+    trouble: Option<String>,
+    /// The last error of a connection.
+    cause: Option<String>,
 }
 
 impl Context {
     /// The last error since it was asked for, in librdkafka's words.
     pub(super) fn take_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).trouble.take()
     }
 
     fn report(&self, error: &KafkaError, reason: &str) {
-        let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        // "all brokers are down" follows the errors that say why.
-        if !all_down || trouble.is_none() {
-            let text = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
-            *trouble = Some(text);
+        let text = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            // "2/2 brokers are down" follows the errors that say why.
+            reports.trouble = Some(reports.cause.clone().unwrap_or(text));
+        } else {
+            reports.trouble = Some(text.clone());
+            reports.cause = Some(text);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Batches of messages from librdkafka without a copy. The only module of the crate with `unsafe`.
 //!
 //! The safe layer hands out one message per call, each with an event object and a reference count:
-//! 1141 ns a message, against 323 ns in batches (unoptimised, 200-byte messages). And it mixes errors
-//! of the client into the messages. So partitions are started with the C API on a queue of our own,
-//! which receives nothing but messages and errors of partitions; everything else goes on through the
-//! safe client.
+//! 1141 ns a message, against 323 ns in batches (unoptimised, 200-byte messages). And it mixes
+//! errors of the client into the messages. So partitions are started with the C API on a queue of
+//! our own, which receives nothing but messages and errors of partitions; everything else goes on
+//! through the safe client.
 //!
 //! Invariants: (1) `topic` and `queue` are made from `client` and given back before it goes, which
 //! [`Fetcher::drop`] does in this order: partitions, messages, queue, topic; (2) every message
@@ -37,7 +37,8 @@ pub(super) struct Fetcher {
 }
 
 // SAFETY: librdkafka's handles may be used from any thread (introduction in rdkafka.h, "Threads and
-// callbacks"); the pointers are not shared: every use goes through `&mut self`, or reads a topic name.
+// callbacks"); the pointers are not shared: every use goes through `&mut self`, or reads a topic
+// name.
 unsafe impl Send for Fetcher {}
 
 impl Fetcher {
@@ -109,8 +110,8 @@ impl Fetcher {
         let Some(room) = self.pointers.get_mut(from..to).filter(|room| !room.is_empty()) else {
             return 0;
         };
-        // SAFETY: the queue is alive, invariant 1; the library writes at most `room.len()` pointers,
-        // and says how many.
+        // SAFETY: the queue is alive, invariant 1; the library writes at most `room.len()`
+        // pointers, and says how many.
         let count = unsafe {
             rd::rd_kafka_consume_batch_queue(self.queue, timeout_ms, room.as_mut_ptr(), room.len())
         };

@@ -13,18 +13,18 @@
 //! | option | meaning |
 //! |---|---|
 //! | `scan.startup.mode` | `earliest` (default), `latest`, `timestamp`, `offsets` |
-//! | `scan.startup.timestamp.millis` (or `timestamp_millis`) | the first message at or after this time |
+//! | `scan.startup.timestamp.millis` (or `timestamp_millis`) | begin with messages of this time |
 //! | `scan.startup.offsets` | `'0:123,1:0'`; partitions that are not named begin at their start |
 //!
-//! Options of sinks: `primary_key = 'a,b'`, the key columns of FORMAT UPSERT. With FORMAT PLAIN they
-//! only give messages their key, and so their partition.
+//! Options of sinks: `primary_key = 'a,b'`, the key columns of FORMAT UPSERT. With FORMAT PLAIN
+//! they only give messages their key, and so their partition.
 //!
 //! A split is a partition and a position an offset. Partitions are assigned by us, at exactly the
-//! offsets that the engine asks for; there is no consumer group and nothing is committed.
-//! A source reads `read_committed`. FORMAT PLAIN: each message is a row; one without a value is
-//! rejected. FORMAT UPSERT: the message's key is a JSON object with the key columns, or for a key of
-//! one column its bare value; a message without a value deletes its key.
-//! A sink delivers at least once: `flush` returns when the broker has acknowledged every message.
+//! offsets that the engine asks for; there is no consumer group and nothing is committed. A source
+//! reads `read_committed`. FORMAT PLAIN: each message is a row; one without a value is rejected.
+//! FORMAT UPSERT: the message's key is a JSON object with the key columns, or for a key of one
+//! column its bare value; a message without a value deletes its key. A sink delivers at least once:
+//! `flush` returns when the broker has acknowledged every message.
 //!
 //! [`EmbeddedBroker`] is a broker inside the process, for tests and demonstrations; [`probe`] is a
 //! small producer and consumer of its own to look at topics with.

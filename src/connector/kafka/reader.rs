@@ -69,7 +69,7 @@ impl SplitReader for KafkaReader {
             let high = self.fetcher.high_watermark(startup::partition(batch.split));
             batch.lag = high.map(|high| u64::try_from(high - batch.next).unwrap_or(0));
         }
-        startup::serve(self.fetcher.client());
+        self.serve_client();
         match self.ready.pop_front() {
             Some(batch) => Ok(Read::Batch(batch)),
             None if nothing_came => Ok(self.explain_silence(timeout)),
@@ -82,6 +82,14 @@ impl KafkaReader {
     /// A reader of partitions that have been started, ascending.
     pub(super) fn new(topic: String, fetcher: Fetcher, rows: Rows, splits: Vec<Split>) -> Self {
         Self { topic, fetcher, rows, splits, ready: VecDeque::new(), trouble: None }
+    }
+
+    /// Lets the client deliver its errors and logs; a call delivers one at most.
+    fn serve_client(&self) {
+        const EVENTS_PER_READ: usize = 4;
+        for _ in 0..EVENTS_PER_READ {
+            drop(self.fetcher.client().poll(Duration::ZERO));
+        }
     }
 
     fn stop_ended(&mut self) {

@@ -35,7 +35,8 @@ impl Rows {
         for index in &split.messages {
             let message = messages.get(*index as usize);
             if split.until.is_some_and(|until| message.offset >= until) {
-                // The offsets up to the bound may have a gap at their end (compaction, transactions).
+                // The offsets up to the bound may have a gap at their end (compaction,
+                // transactions).
                 split.next = split.until.unwrap_or(split.next);
                 break;
             }

@@ -12,7 +12,7 @@ use crate::connector::{Options, Position, Positions, SplitId};
 use crate::error::{Error, Result, sqlstate};
 
 /// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The startup options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,10 +127,9 @@ pub(super) fn partitions(
     timeout: Duration,
 ) -> Result<Vec<i32>> {
     let what = format!("read the partitions of topic \"{topic}\"");
-    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|e| {
-        serve(client);
-        request_error(&what, &e, client.context())
-    })?;
+    let metadata = client
+        .fetch_metadata(Some(topic), timeout)
+        .map_err(|e| request_error(&what, &e, client))?;
     let Some(found) = metadata.topics().first() else {
         return Err(Error::external(sqlstate::CONNECTION_EXCEPTION, format!("could not {what}")));
     };
@@ -174,23 +173,17 @@ fn query(
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition_offset(topic, *partition, wanted)
-            .map_err(|e| request_error(&what, &e, client.context()))?;
+            .map_err(|e| request_error(&what, &e, client))?;
     }
-    let answer = client.offsets_for_times(list, REQUEST_TIMEOUT).map_err(|e| {
-        serve(client);
-        request_error(&what, &e, client.context())
-    })?;
+    let answer = client
+        .offsets_for_times(list, REQUEST_TIMEOUT)
+        .map_err(|e| request_error(&what, &e, client))?;
     let mut found = Positions::new();
     for element in answer.elements() {
-        element.error().map_err(|e| request_error(&what, &e, client.context()))?;
+        element.error().map_err(|e| request_error(&what, &e, client))?;
         if let Offset::Offset(offset) = element.offset() {
             found.insert(split(element.partition()), offset);
         }
     }
     Ok(found)
-}
-
-/// Lets the client deliver its errors to its context.
-pub(super) fn serve(client: &BaseConsumer<Context>) {
-    while client.poll(Duration::ZERO).is_some() {}
 }

@@ -3,15 +3,15 @@
 //! | option | meaning |
 //! |---|---|
 //! | `nexmark.table` (or `nexmark.table.type`) | `person`, `auction` or `bid` |
-//! | `nexmark.event.num` | events of all three tables together, after which the source ends; without it, or with -1, it goes on for ever |
-//! | `nexmark.event.rate` | events of all three tables a second of real time; 0 (default): as fast as possible |
+//! | `nexmark.event.num` | events of all tables until the end; -1 (default): no end |
+//! | `nexmark.event.rate` | events of all tables a second; 0 (default): as fast as possible |
 //! | `nexmark.min.event.gap.in.ns` | the same as a pause between two events |
 //!
-//! Columns are found by name, in any case, among the fields of the table (Flink's names: `dateTime`,
-//! `itemName`, ...) and must be `bigint`, `text` or `timestamp` as the field is.
+//! Columns are found by name, in any case, among the fields of the table (Flink's names:
+//! `dateTime`, `itemName`, ...) and must be `bigint`, `text` or `timestamp` as the field is.
 //!
-//! One split; its position is the number of an event among those of all three tables, of which 1 in 50
-//! is a person, 3 are auctions and 46 are bids. Event n happens n * 100 us after 2024-01-01 00:00:00.
+//! One split; its position is the number of an event among those of all tables, of which 1 in 50 is
+//! a person, 3 are auctions and 46 are bids. Event n happens n * 100 us after 2024-01-01 00:00:00.
 
 mod generator;
 mod source;

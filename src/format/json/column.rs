@@ -184,14 +184,12 @@ impl Column {
         match token {
             Token::Text(text) => self.push_text(text),
             Token::Int(int, text) => match &mut self.values {
-                Values::Int64(v) => {
-                    v.push(int);
-                    Ok(())
-                }
-                Values::Timestamp(v, _) => {
-                    v.push(datetime::timestamp_of_millis(int)?);
-                    Ok(())
-                }
+                Values::Int64(v) => push(v, int),
+                Values::Int32(v) => push(v, int.try_into().map_err(|_| Invalid::Range)?),
+                Values::Int16(v) => push(v, int.try_into().map_err(|_| Invalid::Range)?),
+                // The nearest float, as when the text is read.
+                Values::Float64(v) => push(v, int as f64),
+                Values::Timestamp(v, _) => push(v, datetime::timestamp_of_millis(int)?),
                 _ => self.push_text(text),
             },
             Token::Number(text) => self.push_text(text),
@@ -199,7 +197,10 @@ impl Column {
                 self.push_null();
                 Ok(())
             }
-            Token::Bool(value) => self.push_text(if value { b"true" } else { b"false" }),
+            Token::Bool(value) => match &mut self.values {
+                Values::Bool(v) => push(v, value),
+                _ => self.push_text(if value { b"true" } else { b"false" }),
+            },
             Token::Escaped(raw) => match unescape(raw) {
                 Ok(text) if text.contains('\0') => Err(Invalid::Escape),
                 Ok(text) => self.push_text(text.as_bytes()),
@@ -326,6 +327,12 @@ impl Column {
         }
         Some(NullBuffer::new(valid.finish()))
     }
+}
+
+#[inline]
+fn push<T>(values: &mut Vec<T>, value: T) -> Result<(), Invalid> {
+    values.push(value);
+    Ok(())
 }
 
 /// Takes the values and leaves room for as many again.

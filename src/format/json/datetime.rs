@@ -142,8 +142,8 @@ impl Cursor<'_> {
     }
 }
 
-/// Microseconds since the Unix epoch of `YYYY-MM-DD[ HH:MM[:SS[.ffffff]]][offset]`. As in PostgreSQL
-/// a `timestamp` ignores the offset and a `timestamptz` (`zoned`) without one is in UTC.
+/// Microseconds since the Unix epoch of `YYYY-MM-DD[ HH:MM[:SS[.ffffff]]][offset]`. As in
+/// PostgreSQL a `timestamp` ignores the offset and a `timestamptz` (`zoned`) without one is in UTC.
 #[inline]
 pub(super) fn timestamp(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
     let mut cursor = Cursor { rest: text.trim_ascii() };

@@ -158,7 +158,8 @@ fn write_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "a vector takes everything");
 }
 
-/// Appends a string in quotes. Mostly nothing in it needs an escape, which one vectorised pass tells.
+/// Appends a string in quotes. Mostly nothing in it needs an escape, which one vectorised pass
+/// tells.
 fn write_text(value: &str, out: &mut Vec<u8>) {
     let escape = |found, byte: &u8| found | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
     if value.as_bytes().iter().fold(false, escape) {

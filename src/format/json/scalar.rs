@@ -101,7 +101,8 @@ pub(super) fn decimal(text: &[u8], precision: u8, scale: i8) -> Result<i128, Inv
     };
     let all = d.int.iter().chain(d.fraction).skip_while(|b| **b == b'0');
     let count = all.clone().count() as i64;
-    // The digits that stay: a fraction longer than the scale loses its end, a shorter one gets zeros.
+    // The digits that stay: a fraction longer than the scale loses its end, a shorter one gets
+    // zeros.
     let shift = d.exponent - d.fraction.len() as i64 + i64::from(scale);
     let keep = count + shift;
     if count == 0 || keep < 0 {

@@ -1,11 +1,11 @@
 //! A scanner over the JSON text of one message: gives tokens as slices of the text and builds
 //! nothing. It accepts exactly the JSON of RFC 8259, as `serde_json` does (a test compares the two
-//! on damaged messages); what is rare is left to `serde_json` itself: nested values and strings with
-//! escapes.
+//! on damaged messages); what is rare is left to `serde_json` itself: nested values and strings
+//! with escapes.
 //!
-//! Why not `serde_json` for all of it: a number must reach a `numeric` column as its text, an object
-//! must reach a `text` column as its text, and scanning in place with a look at the whole message
-//! first is several times as fast (`benches/format.rs`). Tokens are bytes: whoever made the
+//! Why not `serde_json` for all of it: a number must reach a `numeric` column as its text, an
+//! object must reach a `text` column as its text, and scanning in place with a look at the whole
+//! message first is several times as fast (`benches/format.rs`). Tokens are bytes: whoever made the
 //! [`Scanner`] knows that they are UTF-8.
 
 use serde::de::IgnoredAny;
@@ -279,8 +279,8 @@ impl Lead {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The bytes of `word` that are zero, as their high bits. Borrows make mistakes only above the first
-/// hit, which is the one that counts.
+/// The bytes of `word` that are zero, as their high bits. Borrows make mistakes only above the
+/// first hit, which is the one that counts.
 #[inline]
 fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGH

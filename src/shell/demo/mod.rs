@@ -118,15 +118,15 @@ impl Server {
 }
 
 fn farewell(address: SocketAddr) -> String {
-    format!(
-        "Everything still runs. Try:\n\n\
-         {}\n\
-         From another terminal: psql -h {} -p {}\n\
-         \\q ends the demo.\n\n",
-        queries::SUGGESTIONS,
-        address.ip(),
-        address.port()
-    )
+    let mut text = String::from("Everything still runs. Try:\n\n");
+    for line in queries::SUGGESTIONS {
+        text.push_str(&format!("  {line}\n"));
+    }
+    let (host, port) = (address.ip(), address.port());
+    text.push_str(&format!(
+        "\nFrom another terminal: psql -h {host} -p {port}\n\\q ends the demo.\n\n"
+    ));
+    text
 }
 
 fn say(text: &str) -> io::Result<()> {

@@ -60,6 +60,7 @@ fn produce(client: &BaseProducer, topics: &[String; 3], rate: u64, stop: &Atomic
     let begin_ms = now_ms();
     let mut line = Vec::with_capacity(512);
     let mut written: u64 = 0;
+    let mut next_partition = [0; 3];
     let mut source = events(None, 0);
     while !stop.load(Ordering::Relaxed) {
         let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -68,13 +69,15 @@ fn produce(client: &BaseProducer, topics: &[String; 3], rate: u64, stop: &Atomic
             set_time(&mut event, begin_ms + written * 1_000 / rate);
             line.clear();
             write_json_line(&event, &mut line);
-            let topic = match event {
-                Event::Person(_) => &topics[0],
-                Event::Auction(_) => &topics[1],
-                Event::Bid(_) => &topics[2],
+            let table = match event {
+                Event::Person(_) => 0,
+                Event::Auction(_) => 1,
+                Event::Bid(_) => 2,
             };
-            let partition = i32::try_from(written % PARTITIONS.unsigned_abs() as u64).unwrap_or(0);
-            send(client, topic, partition, line.trim_ascii_end(), stop);
+            // In turn per topic: a partition without events would hold the watermark back.
+            next_partition[table] = (next_partition[table] + 1) % PARTITIONS;
+            let partition = next_partition[table];
+            send(client, &topics[table], partition, line.trim_ascii_end(), stop);
             written += 1;
         }
         client.poll(Duration::ZERO);

@@ -102,8 +102,10 @@ impl StreamParser<'_> {
         self.expect(&Token::LParen)?;
         while self.p.peek_token_ref().token != Token::RParen {
             if self.p.peek_token_ref().token == Token::Mul {
-                return Err(Error::unsupported("columns from a schema registry (\"*\") are not supported yet")
-                    .with_hint("List the columns with their types."));
+                return Err(Error::unsupported(
+                    "columns from a schema registry (\"*\") are not supported yet",
+                )
+                .with_hint("List the columns with their types."));
             }
             self.table_element(body)?;
             if !self.p.consume_token(&Token::Comma) {
@@ -133,9 +135,11 @@ impl StreamParser<'_> {
         }
         // A word that begins a constraint may also be the name of a column; a type follows then.
         let begins = |word: &str, next: &str| {
-            self.peek_word(0).as_deref() == Some(word) && self.p.peek_nth_token_ref(1).to_string() == next
+            self.peek_word(0).as_deref() == Some(word)
+                && self.p.peek_nth_token_ref(1).to_string() == next
         };
-        for (word, next) in [("unique", "("), ("check", "("), ("exclude", "("), ("foreign", "KEY")] {
+        for (word, next) in [("unique", "("), ("check", "("), ("exclude", "("), ("foreign", "KEY")]
+        {
             if begins(word, next) || begins(word, &next.to_lowercase()) {
                 return Err(constraint_unsupported(&word.to_uppercase()));
             }
@@ -291,9 +295,8 @@ fn with_clause(tokens: &[sqlparser::tokenizer::TokenWithSpan]) -> usize {
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
             Token::Word(w) if depth == 0 && super::is_word(w, "with") => {
-                let next = tokens[i + 1..]
-                    .iter()
-                    .find(|t| !matches!(t.token, Token::Whitespace(_)));
+                let next =
+                    tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
                 if next.is_some_and(|t| t.token == Token::LParen) {
                     return i;
                 }

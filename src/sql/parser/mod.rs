@@ -27,9 +27,10 @@ const RECURSION_LIMIT: usize = 128;
 /// Reads all statements of a text.
 pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
     let positions = Positions::new(text);
-    let tokens = Tokenizer::new(&DIALECT, text)
+    let mut tokens = Tokenizer::new(&DIALECT, text)
         .tokenize_with_location()
         .map_err(|e| positions.tokenizer_error(&e))?;
+    positions.flatten(&mut tokens);
     let mut statements = Vec::new();
     for part in tokens.split(|t| t.token == Token::SemiColon) {
         let significant = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
@@ -216,9 +217,7 @@ impl<'a> StreamParser<'a> {
 
     fn explain_target(&mut self) -> Result<ExplainTarget> {
         match self.peek_word(0).as_deref() {
-            Some("select" | "with" | "values" | "table") => {
-                Ok(ExplainTarget::Query(self.query()?))
-            }
+            Some("select" | "with" | "values" | "table") => Ok(ExplainTarget::Query(self.query()?)),
             None => Ok(ExplainTarget::Query(self.query()?)),
             Some("create") => match self.create()? {
                 Statement::CreateView(view) => Ok(ExplainTarget::Query(view.query)),

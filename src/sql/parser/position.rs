@@ -1,50 +1,68 @@
 //! Places in the statement text: sqlparser counts lines and columns, PostgreSQL characters.
+//!
+//! Tokens are moved to one line as long as the text, so that every place that sqlparser or the
+//! planner names later is a character of the text, whatever line it is on.
 
 use sqlparser::parser::ParserError;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, TokenizerError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, TokenizerError};
 
 use crate::error::{Error, sqlstate};
 
-/// Line starts of a text.
+/// The characters of a text.
 pub(super) struct Positions<'a> {
     text: &'a str,
-    /// Per line: bytes and characters before it.
-    lines: Vec<(usize, usize)>,
+    /// Characters before each line.
+    lines: Vec<usize>,
+    /// The byte of each character; empty for ASCII, where they are the same.
+    bytes: Vec<usize>,
 }
 
 impl<'a> Positions<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let mut lines = vec![(0, 0)];
-        for (chars, (bytes, c)) in text.char_indices().enumerate() {
-            if c == '\n' {
-                lines.push((bytes + 1, chars + 1));
-            }
+        let breaks = text.chars().enumerate().filter(|(_, c)| *c == '\n').map(|(i, _)| i + 1);
+        let lines = std::iter::once(0).chain(breaks).collect();
+        let bytes = match text.is_ascii() {
+            true => Vec::new(),
+            false => text.char_indices().map(|(byte, _)| byte).collect(),
+        };
+        Self { text, lines, bytes }
+    }
+
+    /// Moves tokens as the tokeniser made them to the one line.
+    pub(super) fn flatten(&self, tokens: &mut [TokenWithSpan]) {
+        for token in tokens.iter_mut().filter(|t| t.span.start.line > 0) {
+            let Span { start, end } = token.span;
+            token.span = Span::new(self.flat(start), self.flat(end));
         }
-        Self { text, lines }
     }
 
-    fn line(&self, location: Location) -> (usize, usize) {
+    fn flat(&self, location: Location) -> Location {
+        Location::new(1, self.line_column(location) as u64 + 1)
+    }
+
+    /// Characters before a place in lines and columns.
+    fn line_column(&self, location: Location) -> usize {
         let line = usize::try_from(location.line).unwrap_or(usize::MAX).max(1) - 1;
-        self.lines[line.min(self.lines.len() - 1)]
+        let column = usize::try_from(location.column).unwrap_or(1).max(1) - 1;
+        self.lines[line.min(self.lines.len() - 1)] + column
     }
 
-    /// Characters before a location.
+    /// Characters before a flat place.
     pub(super) fn chars_before(&self, location: Location) -> usize {
-        let column = usize::try_from(location.column).unwrap_or(1).max(1) - 1;
-        self.line(location).1 + column
+        usize::try_from(location.column).unwrap_or(1).max(1) - 1
     }
 
-    fn bytes_before(&self, location: Location) -> usize {
-        let begin = self.line(location).0;
-        let column = usize::try_from(location.column).unwrap_or(1).max(1) - 1;
-        let rest = &self.text[begin..];
-        begin + rest.char_indices().nth(column).map_or(rest.len(), |(bytes, _)| bytes)
+    fn byte(&self, character: usize) -> usize {
+        match self.bytes.is_empty() {
+            true => character.min(self.text.len()),
+            false => self.bytes.get(character).copied().unwrap_or(self.text.len()),
+        }
     }
 
-    /// The text between two locations.
+    /// The text between two flat places.
     pub(super) fn slice(&self, begin: Location, end: Location) -> &'a str {
-        let begin = self.bytes_before(begin);
-        let end = self.bytes_before(end).max(begin);
+        let begin = self.byte(self.chars_before(begin));
+        let end = self.byte(self.chars_before(end)).max(begin);
         &self.text[begin..end]
     }
 
@@ -70,7 +88,7 @@ impl<'a> Positions<'a> {
             m => m,
         };
         Error::user(sqlstate::SYNTAX_ERROR, message)
-            .with_position(self.chars_before(e.location) + 1)
+            .with_position(self.line_column(e.location) + 1)
     }
 
     /// An error of sqlparser, whose text names the place as `at Line: 1, Column: 8`.

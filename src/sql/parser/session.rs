@@ -113,7 +113,9 @@ impl StreamParser<'_> {
             return Ok(Statement::NoOp("SET"));
         }
         if matches!(self.peek_word(0).as_deref(), Some("role" | "authorization" | "constraints")) {
-            return Err(Error::unsupported("SET ROLE, AUTHORIZATION or CONSTRAINTS is not supported"));
+            return Err(Error::unsupported(
+                "SET ROLE, AUTHORIZATION or CONSTRAINTS is not supported",
+            ));
         }
         let name = if self.accept_words(&["time", "zone"]) {
             "timezone".to_string()
@@ -172,7 +174,9 @@ impl StreamParser<'_> {
             }
             _ => {
                 if self.peek_word(0).as_deref() == Some("to") {
-                    return Err(Error::unsupported("savepoints of a transaction are not supported"));
+                    return Err(Error::unsupported(
+                        "savepoints of a transaction are not supported",
+                    ));
                 }
                 self.refuse_chain()?;
                 Ok(Statement::Rollback)
