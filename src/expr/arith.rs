@@ -52,7 +52,12 @@ impl fmt::Display for ArithOp {
 
 /// `left op right`, checked.
 pub fn arith(op: ArithOp, left: Expr, right: Expr) -> Expr {
-    ScalarUDF::new_from_impl(Arith { op, signature: user_defined() }).call(vec![left, right])
+    arith_udf(op).call(vec![left, right])
+}
+
+/// The function of an operator.
+pub fn arith_udf(op: ArithOp) -> ScalarUDF {
+    ScalarUDF::new_from_impl(Arith { op, signature: user_defined() })
 }
 
 /// The operator that a function call stands for.

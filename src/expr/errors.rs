@@ -34,7 +34,13 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         DataFusionError::Collection(mut all) if !all.is_empty() => {
             from_datafusion(all.swap_remove(0))
         }
-        DataFusionError::NotImplemented(m) => Error::unsupported(first_line(&m)),
+        DataFusionError::NotImplemented(m) => not_implemented(&m),
+        DataFusionError::Execution(m) if m.contains("subquery returned more than one row") => {
+            Error::user(
+                sqlstate::CARDINALITY_VIOLATION,
+                "more than one row returned by a subquery used as an expression",
+            )
+        }
         DataFusionError::Execution(m) => Error::user(sqlstate::DATA_EXCEPTION, first_line(&m)),
         DataFusionError::ResourcesExhausted(m) => {
             Error::user(sqlstate::OUT_OF_MEMORY, first_line(&m))
@@ -61,6 +67,26 @@ fn from_arrow(error: ArrowError) -> Error {
             Err(e) => Error::from(ArrowError::ExternalError(e)),
         },
         other => Error::from(other),
+    }
+}
+
+/// What DataFusion has not built (0A000). Its texts print the syntax tree; that is cut off.
+pub(crate) fn not_implemented(message: &str) -> Error {
+    let line = first_line(message);
+    let plain = line.split(['{', '(']).next().unwrap_or(&line).trim_end_matches([' ', ':']);
+    match plain.len() < 12 {
+        true => Error::unsupported("this construct is not supported"),
+        false => Error::unsupported(lower_first(plain)),
+    }
+}
+
+/// PostgreSQL's messages begin with a small letter, unless with a name in capitals.
+pub(crate) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let second_is_lower = text.chars().nth(1).is_some_and(|c| !c.is_uppercase());
+    match chars.next() {
+        Some(first) if second_is_lower => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_string(),
     }
 }
 

@@ -8,24 +8,30 @@
 mod aggregates;
 mod arith;
 mod cast;
+mod datetime;
 mod errors;
 mod eval;
 mod numeric;
 mod parse;
+mod rounding;
 mod temporal;
 mod tumble;
+mod unknown;
 
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
-pub use arith::{ArithOp, arith, negate};
+pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
+pub use datetime::{date_part_udf, extract_udf, to_char_udf};
 pub use errors::from_datafusion;
-pub(crate) use errors::{first_line, to_datafusion};
+pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion};
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub use parse::parse_value;
+pub use rounding::rounding_udfs;
 pub use temporal::interval_us;
 pub use tumble::{
     TUMBLE_END, TUMBLE_START, TUMBLE_TIME, WindowEdge, as_tumble, tumble_expr, window_error,
 };
+pub use unknown::{behind_stand_in, stand_in};

@@ -420,8 +420,9 @@ impl Coordinator {
             self.quarantine(node, &error, epoch);
         }
         self.note_progress(epoch, &relations, active, &watermarks);
-        self.finish_builds();
         let oldest = self.shared.publish(epoch);
+        // A view becomes readable with the epoch that completes it, not before.
+        self.finish_builds();
         self.deliver(epoch, taps, active);
         self.vacuum(oldest, active);
     }

@@ -22,6 +22,7 @@ mod extended;
 mod numeric;
 mod params;
 pub(crate) mod rows;
+mod shape;
 mod startup;
 #[cfg(test)]
 mod tests;

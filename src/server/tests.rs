@@ -196,6 +196,39 @@ async fn a_subscription_streams_changes_until_it_is_canceled() {
     assert_eq!(rows(&subscriber, "SELECT 1").await, [[Some("1".to_string())]]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_sends_lines() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int, b text)").await.expect("DDL");
+    client.batch_execute("INSERT INTO t VALUES (1, 'x'), (2, NULL)").await.expect("DML");
+    let lines = client.copy_out("COPY (SELECT a, b FROM t ORDER BY a) TO STDOUT").await;
+    let lines: Vec<_> = lines.expect("COPY").try_collect().await.expect("lines");
+    assert_eq!(lines.concat(), b"1\tx\n2\t\\N\n");
+    let error = client.simple_query("COPY (SELECT nothing) TO STDOUT").await.expect_err("column");
+    assert_eq!(code(&error), "42703");
+    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_string())]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_is_canceled_and_its_neighbours_are_not() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let neighbour = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int)").await.expect("DDL");
+    let values: Vec<String> = (0..1000).map(|i| format!("({i})")).collect();
+    client.batch_execute(&format!("INSERT INTO t VALUES {}", values.join(","))).await.expect("DML");
+    let stop = client.cancel_token();
+    let slow = "SELECT count(*) FROM t a, t b, t c WHERE a.a + b.a + c.a < 0";
+    let (ended, ()) = tokio::join!(client.simple_query(slow), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(rows(&neighbour, "SELECT 1").await, [[Some("1".to_string())]]);
+        stop.cancel_query(NoTls).await.expect("the server takes the request");
+    });
+    assert_eq!(code(&ended.expect_err("canceled")), "57014");
+    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_string())]]);
+}
+
 /// The next change, which must come without another one behind it.
 async fn next(changes: &mut std::pin::Pin<&mut tokio_postgres::RowStream>) -> tokio_postgres::Row {
     let row = timeout(Duration::from_secs(5), changes.next()).await.expect("in time");

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::errors::protocol_error;
+use super::shape::is_well_formed;
 use crate::error::{Error, Result, sqlstate};
 
 /// Output that is gathered before it is written: large enough that a system call is cheap beside
@@ -88,7 +89,7 @@ impl Wire {
     /// The next message; `None` when the client has gone. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<PgWireFrontendMessage>> {
         loop {
-            self.check_length()?;
+            self.check_message()?;
             let decoded = PgWireFrontendMessage::decode(&mut self.inbox, &self.context);
             if let Some(message) = decoded.map_err(|e| protocol_error(&e))? {
                 return Ok(Some(message));
@@ -108,23 +109,28 @@ impl Wire {
         }
     }
 
-    /// Refuses a message that would not fit before it is read. Startup messages, which have no
-    /// type byte, are bounded by pgwire.
-    fn check_length(&self) -> Result<()> {
+    /// Refuses a message that would not fit before it is read, and one whose inside contradicts its
+    /// length before it is decoded. Startup messages, which have no type byte, are bounded by pgwire.
+    fn check_message(&self) -> Result<()> {
         if self.context.awaiting_frontend_startup {
             return Ok(());
         }
-        let Some(&[a, b, c, d]) = self.inbox.get(1..5).and_then(|s| s.first_chunk::<4>()) else {
+        let Some((&[kind, a, b, c, d], body)) = self.inbox.split_first_chunk() else {
             return Ok(());
         };
-        // Shorter than its own length field is impossible, and pgwire would subtract below zero.
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        match length {
-            4..=MESSAGE_BYTES_MAX => Ok(()),
-            _ => Err(Error::user(
-                sqlstate::PROTOCOL_VIOLATION,
-                format!("invalid message length: {length} bytes, the limit is {MESSAGE_BYTES_MAX}"),
-            )),
+        // The length counts its own four bytes.
+        if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
+            let detail =
+                format!("The message has {length} bytes, the limit is {MESSAGE_BYTES_MAX}.");
+            return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message length")
+                .with_detail(detail));
+        }
+        match body.get(..length - 4) {
+            Some(body) if !is_well_formed(kind, body) => {
+                Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message format"))
+            }
+            _ => Ok(()),
         }
     }
 

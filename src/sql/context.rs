@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
@@ -24,12 +24,11 @@ use sqlparser::ast;
 use super::batch::session;
 use super::binder::{Purpose, Settings, plan_view};
 use super::constant;
-use super::semantics::Operators;
-use super::tumble::StreamRelations;
+use super::functions::FUNCTIONS;
 use super::types::cast_type;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{avg_udaf, sum_udaf, to_datafusion};
+use crate::expr::to_datafusion;
 
 /// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
 /// `batch` puts a provider in its place.
@@ -82,74 +81,6 @@ impl TableSource for ViewSource {
         Some(Cow::Borrowed(&self.plan))
     }
 }
-
-/// The functions by name, made once.
-struct Functions {
-    scalar: HashMap<String, Arc<ScalarUDF>>,
-    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
-    aggregate: HashMap<String, Arc<AggregateUDF>>,
-    window: HashMap<String, Arc<WindowUDF>>,
-    expr_planners: Vec<Arc<dyn ExprPlanner>>,
-    relation_planners: Vec<Arc<dyn RelationPlanner>>,
-    options: ConfigOptions,
-}
-
-/// Functions of DataFusion that show its insides or read files, and are no SQL of ours.
-const HIDDEN: &[&str] = &["arrow_cast", "arrow_typeof", "arrow_metadata", "get_field", "version"];
-
-/// PostgreSQL's names of functions that DataFusion has under others.
-const ALIASES: &[(&str, &str)] = &[
-    ("gen_random_uuid", "uuid"),
-    ("statement_timestamp", "now"),
-    ("transaction_timestamp", "now"),
-];
-
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
-    let mut scalar = HashMap::new();
-    let options = super::optimize::options();
-    for f in SessionStateDefaults::default_scalar_functions() {
-        // `now()` has the time zone of the options.
-        let f = f.inner().with_updated_config(&options).map_or(f, Arc::new);
-        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
-            if !HIDDEN.contains(&name.as_str()) {
-                scalar.insert(name, Arc::clone(&f));
-            }
-        }
-    }
-    for (alias, name) in ALIASES {
-        if let Some(f) = scalar.get(*name).cloned() {
-            scalar.insert((*alias).to_string(), f);
-        }
-    }
-    let mut aggregate = HashMap::new();
-    let ours = [sum_udaf(), avg_udaf()];
-    for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
-        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
-            aggregate.insert(name, Arc::clone(&f));
-        }
-    }
-    let mut window = HashMap::new();
-    for f in SessionStateDefaults::default_window_functions() {
-        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
-            window.insert(name, Arc::clone(&f));
-        }
-    }
-    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Operators)];
-    expr_planners.extend(SessionStateDefaults::default_expr_planners());
-    let higher_order = SessionStateDefaults::default_higher_order_functions()
-        .into_iter()
-        .map(|f| (f.name().to_string(), f))
-        .collect();
-    Functions {
-        scalar,
-        higher_order,
-        aggregate,
-        window,
-        expr_planners,
-        relation_planners: vec![Arc::new(StreamRelations)],
-        options,
-    }
-});
 
 /// The options that planning and optimising share.
 pub(crate) fn config() -> &'static ConfigOptions {

@@ -6,7 +6,7 @@ use datafusion::error::DataFusionError;
 
 use super::names::unmarked;
 use crate::error::{Error, sqlstate};
-use crate::expr::{first_line, from_datafusion};
+use crate::expr::{first_line, from_datafusion, lower_first, not_implemented};
 
 /// Turns an error of planning, coercion or optimisation into ours.
 pub(crate) fn plan_error(error: DataFusionError) -> Error {
@@ -14,7 +14,7 @@ pub(crate) fn plan_error(error: DataFusionError) -> Error {
     let column = match error.find_root() {
         DataFusionError::SchemaError(e, _) => schema_error(e),
         DataFusionError::Plan(m) => message_error(m),
-        DataFusionError::NotImplemented(m) => Error::unsupported(unsupported_text(m)),
+        DataFusionError::NotImplemented(m) => not_implemented(m),
         DataFusionError::SQL(e, _) => {
             Error::user(sqlstate::SYNTAX_ERROR, first_line(&e.to_string()))
         }
@@ -117,6 +117,13 @@ fn message_error(message: &str) -> Error {
         let error = Error::user(sqlstate::UNDEFINED_FUNCTION, own);
         return error.with_hint("You might need to add explicit type casts.");
     }
+    if let Some(call) = between(m, "given name and argument types '", "'.") {
+        return Error::user(
+            sqlstate::UNDEFINED_FUNCTION,
+            format!("function {} does not exist", with_sql_types(call)),
+        )
+        .with_hint("You might need to add explicit type casts.");
+    }
     if let Some(name) = between(m, "Invalid function '", "'") {
         return Error::user(
             sqlstate::UNDEFINED_FUNCTION,
@@ -129,9 +136,8 @@ fn message_error(message: &str) -> Error {
     if m.contains("must appear in the GROUP BY clause")
         || m.contains("could not be resolved from available columns")
     {
-        let column = between(m, "Column in SELECT must be in GROUP BY or an aggregate function: While expanding wildcard, column \"", "\"")
+        let column = between(m, "HAVING clause references: ", " must appear")
             .or_else(|| between(m, "column \"", "\""))
-            .or_else(|| between(m, "Column expression ", " "))
             .unwrap_or("?");
         return Error::user(
             sqlstate::GROUPING_ERROR,
@@ -163,6 +169,10 @@ fn message_error(message: &str) -> Error {
         )
         .with_hint("You might need to add explicit type casts.");
     }
+    if m.contains("Inconsistent data type across values list") {
+        return Error::user(sqlstate::DATATYPE_MISMATCH, "VALUES types cannot be matched")
+            .with_hint("Cast the values of a column to one type.");
+    }
     if m.contains("Cannot infer common argument type for comparison")
         || m.contains("Cannot coerce")
         || m.contains("no common type")
@@ -181,21 +191,29 @@ fn message_error(message: &str) -> Error {
     Error::user(sqlstate::SYNTAX_ERROR, lower_first(&line))
 }
 
-fn unsupported_text(message: &str) -> String {
-    let line = first_line(message);
-    // Debug prints of the syntax tree help nobody.
-    let plain = line.split(['{', '(']).next().unwrap_or(&line).trim_end_matches([' ', ':']);
-    match plain.len() < 12 {
-        true => "this construct is not supported".to_string(),
-        false => lower_first(plain),
-    }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    let second_is_lower = text.chars().nth(1).is_some_and(|c| !c.is_uppercase());
-    match chars.next() {
-        Some(first) if second_is_lower => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_string(),
-    }
+/// `upper(Int32)` with PostgreSQL's names of the types.
+fn with_sql_types(call: &str) -> String {
+    let Some((name, types)) = call.split_once('(') else { return call.to_string() };
+    let types: Vec<_> = types
+        .trim_end_matches(')')
+        .split(", ")
+        .map(|t| match t.split('(').next().unwrap_or(t) {
+            "Boolean" => "boolean",
+            "Int16" => "smallint",
+            "Int32" => "integer",
+            "Int64" => "bigint",
+            "Float32" => "real",
+            "Float64" => "double precision",
+            "Decimal128" => "numeric",
+            "Utf8" | "Utf8View" => "text",
+            "Binary" => "bytea",
+            "Date32" => "date",
+            "Timestamp" if t.contains('"') => "timestamp with time zone",
+            "Timestamp" => "timestamp without time zone",
+            "Time64" => "time without time zone",
+            "Interval" => "interval",
+            _ => "unknown",
+        })
+        .collect();
+    format!("{name}({})", types.join(", "))
 }

@@ -18,6 +18,7 @@ mod context;
 mod dialect;
 mod dml;
 mod errors;
+mod functions;
 mod names;
 mod optimize;
 mod parser;

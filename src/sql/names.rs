@@ -86,6 +86,7 @@ impl VisitorMut for Namer {
     /// `TABLE x` is short for `SELECT * FROM x`.
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
         expand_table(&mut query.body);
+        order_by_names(query);
         ControlFlow::Continue(())
     }
 }
@@ -124,6 +125,30 @@ fn expand_table(body: &mut SetExpr) {
         }
         _ => {}
     }
+}
+
+/// `SELECT DISTINCT upper(s) .. ORDER BY upper(s)` orders by the column of the list.
+fn order_by_names(query: &mut ast::Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let items = select.projection.clone();
+    name_list(select);
+    let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(orders), .. }) =
+        &mut query.order_by
+    else {
+        return;
+    };
+    for order in orders {
+        let at = items.iter().position(|item| {
+            matches!(item, SelectItem::UnnamedExpr(e) if *e == order.expr && !is_name(e))
+        });
+        if let Some(SelectItem::ExprWithAlias { alias, .. }) = at.map(|i| &select.projection[i]) {
+            order.expr = Expr::Identifier(alias.clone());
+        }
+    }
+}
+
+fn is_name(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 
 fn name_list(select: &mut Select) {

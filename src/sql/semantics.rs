@@ -28,7 +28,8 @@ use super::types::{TIMESTAMP, timestamptz};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    ArithOp, Coercion, arith, arith_op, arith_typing, cast_expr, negate, to_datafusion,
+    ArithOp, Coercion, arith, arith_op, arith_typing, behind_stand_in, cast_expr, extract_udf,
+    negate, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -124,7 +125,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
         })?
         .data;
     match plan {
-        LogicalPlan::Union(union) => rewrite_union(union)?.recompute_schema(),
+        LogicalPlan::Union(union) => rewrite_union(union),
         LogicalPlan::Join(join) => {
             // USING, and the comparisons of INTERSECT and EXCEPT.
             for (l, r) in &join.on {
@@ -163,7 +164,7 @@ fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
             }
         }
     }
-    Ok(LogicalPlan::Union(union))
+    Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
 }
 
 fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
@@ -295,11 +296,20 @@ impl ExprPlanner for Operators {
             BinaryOperator::Gt => Operator::Gt,
             BinaryOperator::GtEq => Operator::GtEq,
             BinaryOperator::StringConcat => Operator::StringConcat,
+            BinaryOperator::PGExp => {
+                let power = datafusion::functions::math::power();
+                let call = power.call(vec![plain_literal(raw.left)?, plain_literal(raw.right)?]);
+                return Ok(PlannerResult::Planned(call));
+            }
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
         let binary = BinaryExpr::new(Box::new(left), op, Box::new(right));
         Rewriter { schema }.binary(binary).map(PlannerResult::Planned)
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(extract_udf().call(args)))
     }
 }
 
@@ -327,15 +337,13 @@ impl TreeNodeRewriter for Rewriter<'_> {
             Expr::Literal(value, metadata) => Expr::Literal(literal(value)?, metadata),
             Expr::BinaryExpr(binary) => self.binary(binary)?,
             Expr::Negative(operand) => negate(*operand),
-            Expr::Cast(cast) => {
-                let to = cast.field.data_type();
-                let to = normal_type(to).unwrap_or_else(|| to.clone());
-                self.cast(*cast.expr, &to)?
-            }
+            Expr::Cast(cast) => self.cast(*cast.expr, cast.field.data_type())?,
             Expr::Between(between) => self.between(between)?,
             Expr::InList(list) => self.in_list(list)?,
             Expr::ScalarFunction(f) => self.function(f)?,
-            e @ (Expr::WindowFunction(_) | Expr::AggregateFunction(_)) => self.normalised(e)?,
+            // What a window or aggregate function gives is made normal where it is read: their
+            // nodes take the calls alone.
+            e @ Expr::Column(_) => self.normalised(e)?,
             Expr::ScalarSubquery(s) => Expr::ScalarSubquery(self.subquery(s)?),
             Expr::Exists(Exists { subquery, negated }) => {
                 Expr::Exists(Exists { subquery: self.subquery(subquery)?, negated })
@@ -414,8 +422,9 @@ impl Rewriter<'_> {
         {
             return Ok(typed_placeholder(p, to));
         }
+        let to = normal_type(to).filter(|_| *to != DataType::Null).unwrap_or_else(|| to.clone());
         let from = self.type_of(&expr)?;
-        cast_expr(expr, &from, to, Coercion::Explicit).map_err(to_datafusion)
+        cast_expr(expr, &from, &to, Coercion::Explicit).map_err(to_datafusion)
     }
 
     fn subquery(&self, subquery: Subquery) -> DfResult<Subquery> {
@@ -550,9 +559,17 @@ impl Rewriter<'_> {
             "concat" | "concat_ws" => {
                 f.args = f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
             }
-            name @ ("coalesce" | "nullif" | "greatest" | "least" | "nvl") => {
+            name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
+                if let Some(real) = behind_stand_in(&f.func) {
+                    f.func = Arc::clone(real);
+                }
+            }
+            // Powers of integers are no integers: 2 to the -1.
+            "power" => {
+                let float = |e| self.cast(e, &DataType::Float64);
+                f.args = f.args.into_iter().map(float).collect::<DfResult<_>>()?;
             }
             _ => f.args = self.arguments(&f)?,
         }
@@ -577,10 +594,7 @@ impl Rewriter<'_> {
             let plain = is_text(from) == is_text(to) || *from == DataType::Null;
             args.push(match plain || *to == DataType::Null {
                 true => arg.clone(),
-                false if is_text_literal(arg) => {
-                    let to = normal_type(to).unwrap_or_else(|| to.clone());
-                    self.cast(arg.clone(), &to)?
-                }
+                false if is_text_literal(arg) => self.cast(arg.clone(), to)?,
                 false => return Err(to_datafusion(no_function(f.func.name(), &fields))),
             });
         }

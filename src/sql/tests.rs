@@ -213,7 +213,7 @@ fn results_have_postgresqls_types_and_names() {
         ),
         (
             "SELECT date_trunc('minute', ts), coalesce(a, 0), extract(year FROM ts), substring(s FROM 1 FOR 2) FROM t",
-            "date_trunc timestamp without time zone, coalesce integer, extract integer, substring text",
+            "date_trunc timestamp without time zone, coalesce integer, extract numeric, substring text",
         ),
         (
             "SELECT now(), current_date, TIMESTAMP '2024-01-01', DATE '2024-01-01'",

@@ -439,6 +439,11 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
         {
             Err(not_in_view("a subquery in an expression"))
         }
+        // The optimiser has made joins of those that stand in conditions.
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
+            Err(Error::unsupported("EXISTS, IN or ANY with a subquery is not supported here")
+                .with_hint("It is supported in WHERE."))
+        }
         Expr::ScalarFunction(f) if view => match f.func.signature().volatility {
             Volatility::Immutable => Ok(()),
             Volatility::Stable => Err(Error::unsupported(format!(
@@ -456,7 +461,7 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
         },
         Expr::WindowFunction(_) if view => Err(not_in_view("a window function")),
         Expr::Unnest(_) if view => Err(not_in_view("UNNEST")),
-        Expr::Placeholder(p) if view => Err(Error::user(
+        Expr::Placeholder(p) => Err(Error::user(
             crate::error::sqlstate::UNDEFINED_PARAMETER,
             format!("there is no parameter {}", p.id),
         )),

@@ -1,11 +1,12 @@
 //! Where the events of the demo go through: a broker in this process, or the user's own with topics
 //! made for this run.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::connector::kafka::EmbeddedBroker;
@@ -17,6 +18,9 @@ pub(super) const PARTITIONS: i32 = 4;
 
 /// How long a broker may take to make the topics.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two questions whether a partition has a leader.
+const READY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A broker with the topics of this run.
 pub(super) struct Broker {
@@ -41,9 +45,32 @@ impl Broker {
             }
             Some(servers) => {
                 let suffix = futures::executor::block_on(create_topics(servers))?;
-                Ok(Self { servers: servers.to_string(), suffix, _embedded: None })
+                let broker = Self { servers: servers.to_string(), suffix, _embedded: None };
+                broker.wait_until_ready()?;
+                Ok(broker)
             }
         }
+    }
+
+    /// A topic is announced before the leaders of its partitions answer.
+    fn wait_until_ready(&self) -> Result<()> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .create()
+            .map_err(|e| failed(&e))?;
+        let begin = Instant::now();
+        for table in Table::ALL {
+            for partition in 0..PARTITIONS {
+                let topic = self.topic(table.name());
+                while let Err(error) = consumer.fetch_watermarks(&topic, partition, ADMIN_TIMEOUT) {
+                    if begin.elapsed() > ADMIN_TIMEOUT {
+                        return Err(failed(&error));
+                    }
+                    std::thread::sleep(READY_PAUSE);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The address to begin with.
@@ -84,7 +111,9 @@ async fn create_all(client: &AdminClient<DefaultClientContext>, suffix: &str) ->
         .iter()
         .map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)))
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
+    let options = AdminOptions::new()
+        .operation_timeout(Some(ADMIN_TIMEOUT))
+        .request_timeout(Some(ADMIN_TIMEOUT));
     let made = client.create_topics(&topics, &options).await.map_err(|e| failed(&e))?;
     for topic in made {
         match topic {

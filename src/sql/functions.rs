@@ -1,0 +1,136 @@
+//! The functions of SQL by name, made once: those of DataFusion's that mean what PostgreSQL's do,
+//! under PostgreSQL's names, and ours in place of those that do not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::{ExprPlanner, RelationPlanner};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
+
+use super::semantics::Operators;
+use super::tumble::StreamRelations;
+use crate::expr::{
+    ArithOp, arith_udf, avg_udaf, date_part_udf, rounding_udfs, stand_in, sum_udaf, to_char_udf,
+};
+
+/// What the planner looks up.
+pub(super) struct Functions {
+    pub(super) scalar: HashMap<String, Arc<ScalarUDF>>,
+    pub(super) higher_order: HashMap<String, Arc<HigherOrderUDF>>,
+    pub(super) aggregate: HashMap<String, Arc<AggregateUDF>>,
+    pub(super) window: HashMap<String, Arc<WindowUDF>>,
+    pub(super) expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    pub(super) relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    pub(super) options: ConfigOptions,
+}
+
+/// Scalar functions of DataFusion that are taken as they are. Not here: those whose meaning is
+/// another (`to_timestamp`, `to_date`), those of other dialects, and those that show insides.
+#[rustfmt::skip]
+const SCALAR: &[&str] = &[
+    // Numbers.
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh",
+    "cot", "degrees", "exp", "gcd", "lcm", "ln", "log", "log10", "pi", "pow", "power", "radians",
+    "random", "signum", "sin", "sinh", "sqrt", "tan", "tanh", "to_hex",
+    // Text and bytes.
+    "ascii", "bit_length", "btrim", "char_length", "character_length", "chr", "concat",
+    "concat_ws", "decode", "encode", "initcap", "left", "length", "levenshtein", "lower", "lpad",
+    "ltrim", "md5", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
+    "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
+    "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with", "string_to_array",
+    "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
+    // Dates and times.
+    "current_date", "current_timestamp", "date_bin", "date_trunc", "make_date", "now",
+    // Arrays and rows.
+    "array_append", "array_cat", "array_dims", "array_has", "array_length", "array_ndims",
+    "array_position", "array_positions", "array_prepend", "array_remove", "array_replace",
+    "array_to_string", "cardinality", "array_element", "array_slice", "make_array", "row",
+    "struct",
+];
+
+/// Functions whose arguments are of one type.
+const UNIFYING: &[&str] = &["coalesce", "nullif", "greatest", "least"];
+
+/// PostgreSQL's names of functions that DataFusion has under others.
+const ALIASES: &[(&str, &str)] = &[
+    ("gen_random_uuid", "uuid"),
+    ("sign", "signum"),
+    ("statement_timestamp", "now"),
+    ("transaction_timestamp", "now"),
+];
+
+/// Aggregates under another name of PostgreSQL's.
+const AGGREGATE_ALIASES: &[(&str, &str)] =
+    &[("every", "bool_and"), ("variance", "var"), ("var_samp", "var")];
+
+pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
+    let options = super::optimize::options();
+    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Operators)];
+    expr_planners.extend(SessionStateDefaults::default_expr_planners());
+    let mut window = HashMap::new();
+    for f in SessionStateDefaults::default_window_functions() {
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            window.insert(name, Arc::clone(&f));
+        }
+    }
+    Functions {
+        scalar: scalar(&options),
+        // Lambdas are no SQL of PostgreSQL.
+        higher_order: HashMap::new(),
+        aggregate: aggregate(),
+        window,
+        expr_planners,
+        relation_planners: vec![Arc::new(StreamRelations)],
+        options,
+    }
+});
+
+fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
+    let mut all = HashMap::new();
+    for f in SessionStateDefaults::default_scalar_functions() {
+        // `now()` has the time zone of the options.
+        let f = f.inner().with_updated_config(options).map_or(f, Arc::new);
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            all.insert(name, Arc::clone(&f));
+        }
+    }
+    let mut known: HashMap<String, Arc<ScalarUDF>> = HashMap::new();
+    for name in SCALAR {
+        if let Some(f) = all.get(*name) {
+            known.insert((*name).to_string(), Arc::clone(f));
+        }
+    }
+    for name in UNIFYING {
+        if let Some(f) = all.remove(*name) {
+            known.insert((*name).to_string(), stand_in(f));
+        }
+    }
+    for (alias, name) in ALIASES {
+        if let Some(f) = known.get(*name).cloned() {
+            known.insert((*alias).to_string(), f);
+        }
+    }
+    known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
+    known.insert("date_part".to_string(), date_part_udf());
+    known.insert("to_char".to_string(), to_char_udf());
+    known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
+    known
+}
+
+fn aggregate() -> HashMap<String, Arc<AggregateUDF>> {
+    let mut known = HashMap::new();
+    let ours = [sum_udaf(), avg_udaf()];
+    for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
+        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
+            known.insert(name, Arc::clone(&f));
+        }
+    }
+    for (alias, name) in AGGREGATE_ALIASES {
+        if let Some(f) = known.get(*name).cloned() {
+            known.insert((*alias).to_string(), f);
+        }
+    }
+    known
+}
