@@ -82,9 +82,8 @@ impl Broker {
             ["consume", topic] => {
                 let messages = probe::consume_all(self.servers(), topic)?;
                 let text = |t: Option<String>| t.unwrap_or_else(|| "NULL".to_owned());
-                let row = |m: probe::Message| {
-                    vec![m.partition.to_string(), text(m.key), text(m.payload)]
-                };
+                let row =
+                    |m: probe::Message| vec![m.partition.to_string(), text(m.key), text(m.payload)];
                 Ok(messages.into_iter().map(row).collect())
             }
             _ => Err(bad(first)),

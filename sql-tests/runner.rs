@@ -207,7 +207,10 @@ impl Connection {
 
 fn changes_data(text: &str) -> bool {
     let first = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-    matches!(first.as_str(), "INSERT" | "UPDATE" | "DELETE" | "CREATE" | "COMMIT" | "DROP" | "FLUSH")
+    matches!(
+        first.as_str(),
+        "INSERT" | "UPDATE" | "DELETE" | "CREATE" | "COMMIT" | "DROP" | "FLUSH"
+    )
 }
 
 fn rows(rows: Vec<Vec<String>>) -> Answer {

@@ -65,7 +65,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { workers: cores, check_contracts: cfg!(debug_assertions), query_threads: cores, cuts: None }
+        Self {
+            workers: cores,
+            check_contracts: cfg!(debug_assertions),
+            query_threads: cores,
+            cuts: None,
+        }
     }
 }
 

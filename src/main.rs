@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use headwater::config::Config;
@@ -21,6 +22,9 @@ use tracing_subscriber::EnvFilter;
 // Batches are many small and a few large allocations, made on one thread and freed on another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Time that the engine has to stop; a source that waits for its broker may take a while.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
 /// as rows arrive.
@@ -132,7 +136,14 @@ fn with_engine(
         Engine::open(config)?
     };
     let done = run(&runtime, &engine);
-    let ended = runtime.block_on(engine.shutdown());
+    let ended = runtime.block_on(async {
+        tokio::time::timeout(SHUTDOWN_TIMEOUT, engine.shutdown()).await.unwrap_or_else(|_| {
+            let seconds = SHUTDOWN_TIMEOUT.as_secs();
+            Err(Error::internal(format!("the engine did not stop within {seconds} seconds")))
+        })
+    });
+    // Threads that still wait for an external system must not hold the process.
+    runtime.shutdown_background();
     done.and_then(|code| ended.map(|()| code))
 }
 

@@ -284,9 +284,7 @@ fn numbers_to_array(numbers: Vec<Option<i128>>, data_type: &DataType) -> Result<
         DataType::Timestamp(..) => {
             build::<TimestampMicrosecondType>(&numbers, data_type, |n| n as i64)
         }
-        DataType::Float32 => {
-            build::<Float32Type>(&numbers, data_type, |n| plain_float(n) as f32)
-        }
+        DataType::Float32 => build::<Float32Type>(&numbers, data_type, |n| plain_float(n) as f32),
         DataType::Float64 => build::<Float64Type>(&numbers, data_type, plain_float),
         other => return Err(Error::internal(format!("min can't be of type {other}"))),
     })

@@ -8,7 +8,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Decimal128Builder, Float32Builder, Float64Builder, Int64Builder};
+use arrow::array::{
+    ArrayRef, AsArray, Decimal128Builder, Float32Builder, Float64Builder, Int64Builder,
+};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
 };
@@ -30,16 +32,16 @@ fn create(signature: &Signature, name: &str, divide: bool) -> Result<Box<dyn Agg
     let argument = argument(signature, name)?;
     let result = signature.result.clone();
     Ok(match (&argument, &result) {
-        (DataType::Int16 | DataType::Int32 | DataType::Int64, _) | (DataType::Decimal128(..), _)
+        (DataType::Int16 | DataType::Int32 | DataType::Int64, _)
+        | (DataType::Decimal128(..), _)
             if matches!(result, DataType::Int64 | DataType::Decimal128(..)) =>
         {
             let scale = if let DataType::Decimal128(_, s) = argument { s } else { 0 };
             Box::new(Exact { result, scale, divide })
         }
-        (
-            DataType::Float32 | DataType::Float64,
-            DataType::Float32 | DataType::Float64,
-        ) => Box::new(Float { result, divide }),
+        (DataType::Float32 | DataType::Float64, DataType::Float32 | DataType::Float64) => {
+            Box::new(Float { result, divide })
+        }
         _ => return Err(unsupported(name, &argument)),
     })
 }
@@ -146,8 +148,8 @@ impl Aggregate for Exact {
             values.iter().for_each(|v| builder.append_option(v.map(|v| v as i64)));
             Arc::new(builder.finish())
         } else {
-            let mut builder = Decimal128Builder::with_capacity(slots.len())
-                .with_data_type(self.result.clone());
+            let mut builder =
+                Decimal128Builder::with_capacity(slots.len()).with_data_type(self.result.clone());
             values.iter().for_each(|v| builder.append_option(*v));
             Arc::new(builder.finish())
         };

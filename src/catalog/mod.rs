@@ -141,10 +141,7 @@ impl Catalog {
     /// Looks a relation up by name, or 42P01.
     pub fn get(&self, name: &str) -> Result<&Arc<Relation>> {
         self.find(name).ok_or_else(|| {
-            Error::user(
-                sqlstate::UNDEFINED_TABLE,
-                format!("relation \"{name}\" does not exist"),
-            )
+            Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
         })
     }
 

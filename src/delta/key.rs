@@ -66,7 +66,8 @@ enum Layout {
 impl Keys {
     /// Encodes the keys of `rows` rows from their columns (none: every key is empty).
     pub fn encode(columns: &[ArrayRef], rows: usize) -> Result<Self> {
-        let widths: Option<Vec<usize>> = columns.iter().map(|c| fixed_width(c.data_type())).collect();
+        let widths: Option<Vec<usize>> =
+            columns.iter().map(|c| fixed_width(c.data_type())).collect();
         match widths {
             // A NULL leaves the bytes behind its mark zero: still canonical.
             Some(widths) => Self::encode_fixed(columns, &widths, rows),
@@ -100,9 +101,9 @@ impl Keys {
         let mut total = 0_u32;
         offsets.push(0);
         for length in &lengths {
-            total = total.checked_add(*length).ok_or_else(|| {
-                Error::unsupported("the keys of one batch are longer than 4 GiB")
-            })?;
+            total = total
+                .checked_add(*length)
+                .ok_or_else(|| Error::unsupported("the keys of one batch are longer than 4 GiB"))?;
             offsets.push(total);
         }
         let mut bytes = vec![0; total as usize];
@@ -273,9 +274,9 @@ fn write_column(column: &ArrayRef, out: &mut impl Target) -> Result<()> {
                 }
             }
         }
-        DataType::Int16 => primitive::<Int16Type, 2>(column, out, |v| {
-            (v as u16 ^ 0x8000).to_be_bytes()
-        }),
+        DataType::Int16 => {
+            primitive::<Int16Type, 2>(column, out, |v| (v as u16 ^ 0x8000).to_be_bytes())
+        }
         DataType::Int32 => primitive::<Int32Type, 4>(column, out, ordered_i32),
         DataType::Date32 => primitive::<Date32Type, 4>(column, out, ordered_i32),
         DataType::Int64 => primitive::<Int64Type, 8>(column, out, ordered_i64),
@@ -295,9 +296,9 @@ fn write_column(column: &ArrayRef, out: &mut impl Target) -> Result<()> {
             let mask = ((bits as i64) >> 63) as u64 | (1 << 63);
             (bits ^ mask).to_be_bytes()
         }),
-        DataType::Decimal128(..) => primitive::<Decimal128Type, 16>(column, out, |v| {
-            (v as u128 ^ (1 << 127)).to_be_bytes()
-        }),
+        DataType::Decimal128(..) => {
+            primitive::<Decimal128Type, 16>(column, out, |v| (v as u128 ^ (1 << 127)).to_be_bytes())
+        }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             primitive::<IntervalMonthDayNanoType, 16>(column, out, |v| {
                 let mut bytes = [0; 16];

@@ -37,9 +37,9 @@ fn column(data_type: &DataType, keys: &mut [&[u8]]) -> Result<ArrayRef> {
             keys.iter_mut().for_each(|k| builder.append_option(take::<1>(k).map(|b| b[0] != 0)));
             Arc::new(builder.finish())
         }
-        DataType::Int16 => primitive::<Int16Type, 2>(data_type, keys, |b| {
-            (u16::from_be_bytes(b) ^ 0x8000) as i16
-        }),
+        DataType::Int16 => {
+            primitive::<Int16Type, 2>(data_type, keys, |b| (u16::from_be_bytes(b) ^ 0x8000) as i16)
+        }
         DataType::Int32 => primitive::<Int32Type, 4>(data_type, keys, plain_i32),
         DataType::Date32 => primitive::<Date32Type, 4>(data_type, keys, plain_i32),
         DataType::Int64 => primitive::<Int64Type, 8>(data_type, keys, plain_i64),

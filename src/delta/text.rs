@@ -142,7 +142,7 @@ fn interval_parts(array: &dyn Array, row: usize, unit: IntervalUnit) -> (i32, i3
 pub fn write_float8(value: f64, out: &mut String) -> fmt::Result {
     match special_float(value) {
         Some(text) => out.write_str(text),
-        // PostgreSQL changes to the exponent form at 10^15, where digits could begin to be invented.
+        // PostgreSQL changes to the exponent form at 10^15.
         None => write_shortest(&format!("{value:e}"), 15, out),
     }
 }

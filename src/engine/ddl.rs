@@ -14,7 +14,7 @@ use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, FormatSpec};
 use crate::operator::error_schema;
 use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
-use crate::runtime::{NewSink, NewSource, NewTable, NewView, SinkSource, Shared, rejects_schema};
+use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
 
@@ -46,7 +46,11 @@ impl Session {
         id
     }
 
-    pub(super) async fn create_table(&mut self, create: &CreateTable, text: &str) -> Result<Outcome> {
+    pub(super) async fn create_table(
+        &mut self,
+        create: &CreateTable,
+        text: &str,
+    ) -> Result<Outcome> {
         let tag = if create.source { "CREATE SOURCE" } else { "CREATE TABLE" };
         self.refuse_in_transaction(tag)?;
         let core = self.engine.core.clone();
@@ -101,7 +105,11 @@ impl Session {
         })
     }
 
-    async fn open_source(&self, create: &CreateTable, relation: &mut Relation) -> Result<NewSource> {
+    async fn open_source(
+        &self,
+        create: &CreateTable,
+        relation: &mut Relation,
+    ) -> Result<NewSource> {
         let spec = connector_spec(relation, &create.options, create.format.as_ref())?;
         let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
@@ -448,11 +456,8 @@ fn check_kind(relation: &Relation, noun: &str) -> Result<()> {
     if kind == noun {
         return Ok(());
     }
-    Err(Error::user(
-        sqlstate::WRONG_OBJECT_TYPE,
-        format!("\"{}\" is not a {noun}", relation.name),
-    )
-    .with_hint(format!("Use DROP {} to remove a {kind}.", kind.to_uppercase())))
+    Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {noun}", relation.name))
+        .with_hint(format!("Use DROP {} to remove a {kind}.", kind.to_uppercase())))
 }
 
 fn dependants_error(

@@ -14,8 +14,7 @@ impl Session {
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
             ExplainTarget::Query(query) => {
-                let bound =
-                    sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
+                let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
                 (lower_bound(&bound, shared)?, Some(bound.plan))
             }
             ExplainTarget::View(name) => {

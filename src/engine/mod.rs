@@ -31,10 +31,10 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
 
+pub use oracle::Verdict;
 pub use outcome::{
     Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,
 };
-pub use oracle::Verdict;
 pub use session::Session;
 pub use status::{EngineStatus, RelationStatusLine};
 
@@ -79,7 +79,8 @@ impl Engine {
     /// with 57P01.
     pub async fn shutdown(&self) -> Result<()> {
         self.core.coordinator.stop();
-        let thread = self.core.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread =
+            self.core.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(thread) = thread else { return Ok(()) };
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         match joined {

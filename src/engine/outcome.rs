@@ -10,8 +10,8 @@ use futures::{Stream, StreamExt};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::runtime::{SubscriberEvent, SubscriberEvents};
-use crate::sql::statement::ParsedStatement;
 use crate::sql;
+use crate::sql::statement::ParsedStatement;
 
 /// A message beside the result, with its SQLSTATE (class 00 or 01).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,10 +15,7 @@ use crate::sql::{self, BoundStatement};
 impl Session {
     /// Parses and binds one statement for repeated execution; `declared` are the types of its
     /// parameters as far as the client says.
-    pub async fn prepare(
-        &mut self, text: &str,
-        declared: &[Option<DataType>],
-    ) -> Result<Prepared> {
+    pub async fn prepare(&mut self, text: &str, declared: &[Option<DataType>]) -> Result<Prepared> {
         let mut statements = self.parse(text)?;
         if statements.len() > 1 {
             return Err(Error::user(
@@ -45,7 +42,10 @@ impl Session {
         let catalog = self.engine.core.shared.catalog();
         let bindable = matches!(
             statement.statement,
-            Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+            Statement::Query(_)
+                | Statement::Insert(_)
+                | Statement::Update(_)
+                | Statement::Delete(_)
         );
         if !bindable {
             let fields = self.fields_of(&statement.statement)?;

@@ -46,9 +46,9 @@ impl Session {
             // The pin lives as long as somebody reads; nobody listening ends the query.
             let _pin = pin;
             while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(from_datafusion).and_then(|b| {
-                    Ok(RecordBatch::try_new(rename.clone(), b.columns().to_vec())?)
-                });
+                let batch = batch
+                    .map_err(from_datafusion)
+                    .and_then(|b| Ok(RecordBatch::try_new(rename.clone(), b.columns().to_vec())?));
                 let failed = batch.is_err();
                 if batches.send(batch).await.is_err() || failed {
                     return;

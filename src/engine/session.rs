@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Engine;
 use super::outcome::{Notice, Outcome, TransactionStatus};
 use super::transaction::Transaction;
-use super::Engine;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ParsedStatement, Statement};
 use crate::sql::{self, Settings};

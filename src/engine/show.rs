@@ -161,15 +161,15 @@ impl Session {
             ids.iter().map(|id| c.source_state(*id).unwrap_or_default()).collect::<Vec<_>>()
         });
         let states = states.await?;
-        let connector =
-            |r: &Arc<Relation>| r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone());
+        let connector = |r: &Arc<Relation>| {
+            r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone())
+        };
         let positions = states.iter().map(|s| {
             let parts: Vec<String> = s.positions.iter().map(|(k, v)| format!("{k}:{v}")).collect();
             parts.join(",")
         });
-        let lag = states.iter().map(|s| {
-            (!s.lag.is_empty()).then(|| s.lag.values().sum::<u64>() as i64)
-        });
+        let lag =
+            states.iter().map(|s| (!s.lag.is_empty()).then(|| s.lag.values().sum::<u64>() as i64));
         table(vec![
             ("name", text(found.iter().map(|r| r.name.clone()))),
             ("kind", text(found.iter().map(|r| r.kind.noun().to_owned()))),
@@ -191,8 +191,9 @@ impl Session {
             ids.iter().map(|id| c.sink_state(*id).unwrap_or_default()).collect::<Vec<_>>()
         });
         let states = states.await?;
-        let connector =
-            |r: &Arc<Relation>| r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone());
+        let connector = |r: &Arc<Relation>| {
+            r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone())
+        };
         let delivered = states.iter().map(|s| Some(s.delivered.0 as i64));
         table(vec![
             ("name", text(found.iter().map(|r| r.name.clone()))),

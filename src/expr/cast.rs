@@ -140,9 +140,8 @@ where
             unary::<Float64Type, T>(wide.as_primitive(), |v| {
                 let rounded = v.round_ties_even();
                 // The range of i64 as floats: the upper end is not an i64 any more.
-                let fits = rounded >= -9_223_372_036_854_775_808.0
-                    && rounded < 9_223_372_036_854_775_808.0;
-                match fits {
+                let range = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
+                match range.contains(&rounded) {
                     true => convert(i128::from(rounded as i64)),
                     false => Err(out_of_range(to)),
                 }

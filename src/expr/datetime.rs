@@ -147,9 +147,9 @@ fn parts(values: &ArrayRef, fields: &StringArray, kind: Kind) -> Result<ArrayRef
                 .collect::<Decimal128Array>()
                 .with_precision_and_scale(NUMERIC_PRECISION, NUMERIC_SCALE)?,
         ),
-        _ => Arc::new(
-            out.into_iter().map(|v| v.map(|us| us as f64 / 1e6)).collect::<Float64Array>(),
-        ),
+        _ => {
+            Arc::new(out.into_iter().map(|v| v.map(|us| us as f64 / 1e6)).collect::<Float64Array>())
+        }
     })
 }
 
@@ -187,7 +187,10 @@ fn part_us(values: &ArrayRef, row: usize, field: &str) -> Result<i128> {
     found.ok_or_else(|| {
         Error::user(
             sqlstate::INVALID_PARAMETER_VALUE,
-            format!("unit \"{field}\" not recognized for type {}", pg_type_name(values.data_type())),
+            format!(
+                "unit \"{field}\" not recognized for type {}",
+                pg_type_name(values.data_type())
+            ),
         )
     })
 }
@@ -231,9 +234,9 @@ fn timestamp_part(us: i64, field: &str) -> Result<Option<i128>> {
 }
 
 fn naive(us: i64) -> Result<NaiveDateTime> {
-    DateTime::from_timestamp_micros(us).map(|t| t.naive_utc()).ok_or_else(|| {
-        Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
-    })
+    DateTime::from_timestamp_micros(us)
+        .map(|t| t.naive_utc())
+        .ok_or_else(|| Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range"))
 }
 
 fn to_char(values: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
@@ -308,7 +311,8 @@ fn write_pattern(t: NaiveDateTime, pattern: &str, fill: bool, out: &mut String) 
             p if p.chars().all(|c| c.is_ascii_lowercase()) => name.to_lowercase(),
             _ => name.to_string(),
         };
-        let width = if fill && pattern.len() > 3 || fill && pattern.eq_ignore_ascii_case("day") { 9 } else { 0 };
+        let padded = fill && (pattern.len() > 3 || pattern.eq_ignore_ascii_case("day"));
+        let width = if padded { 9 } else { 0 };
         write!(out, "{shown:width$}").ok()
     };
     let year = i64::from(t.year());
@@ -333,8 +337,8 @@ fn write_pattern(t: NaiveDateTime, pattern: &str, fill: bool, out: &mut String) 
         "SSSS" => number(i64::from(t.num_seconds_from_midnight()), 1, out),
         "MS" => number(us / 1_000, 3, out),
         "US" => number(us, 6, out),
-        "AM" | "PM" => Some(out.push_str(if t.hour() < 12 { "AM" } else { "PM" })),
-        "am" | "pm" => Some(out.push_str(if t.hour() < 12 { "am" } else { "pm" })),
+        "AM" | "PM" => out.write_str(if t.hour() < 12 { "AM" } else { "PM" }).ok(),
+        "am" | "pm" => out.write_str(if t.hour() < 12 { "am" } else { "pm" }).ok(),
         "MONTH" | "Month" | "month" => name(&t.format("%B").to_string(), out),
         "MON" | "Mon" | "mon" => name(&t.format("%b").to_string(), out),
         "DAY" | "Day" | "day" => name(&t.format("%A").to_string(), out),

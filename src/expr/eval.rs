@@ -281,7 +281,8 @@ pub(crate) fn guard_condition(expr: Expr) -> Expr {
 }
 
 fn can_fail(expr: &Expr) -> bool {
-    expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(_) | Expr::Cast(_)))).unwrap_or(true)
+    // Casts that can fail are functions too.
+    expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(_)))).unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ fn bytea(text: &str) -> Result<Vec<u8>> {
     let error = |m: &str| Error::user(sqlstate::INVALID_TEXT_REPRESENTATION, m.to_string());
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(error("invalid hexadecimal data: odd number of digits"));
         }
         let nibble = |b: u8| char::from(b).to_digit(16);

@@ -96,7 +96,9 @@ impl ScalarUDFImpl for Function {
             (DataType::Decimal128(p, s), 1) => with_scale(*p, *s, 0),
             (DataType::Decimal128(p, s), _) => match args.scalar_arguments[1] {
                 Some(n) => match n.cast_to(&DataType::Int32)? {
-                    ScalarValue::Int32(Some(n)) => with_scale(*p, *s, n.clamp(0, i32::from(*s)) as i8),
+                    ScalarValue::Int32(Some(n)) => {
+                        with_scale(*p, *s, n.clamp(0, i32::from(*s)) as i8)
+                    }
                     _ => DataType::Decimal128(*p, *s),
                 },
                 None => DataType::Decimal128(*p, *s),
@@ -133,15 +135,13 @@ fn evaluate(rounding: Rounding, arrays: &[ArrayRef], result: &DataType) -> Resul
     let value = &arrays[0];
     match (value.data_type(), result) {
         (DataType::Float64, _) => {
-            let out: Float64Array = value
-                .as_primitive::<Float64Type>()
-                .unary(|v| float(rounding, v));
+            let out: Float64Array =
+                value.as_primitive::<Float64Type>().unary(|v| float(rounding, v));
             Ok(Arc::new(out))
         }
         (DataType::Float32, _) => {
-            let out: Float32Array = value
-                .as_primitive::<Float32Type>()
-                .unary(|v| float(rounding, f64::from(v)) as f32);
+            let out: Float32Array =
+                value.as_primitive::<Float32Type>().unary(|v| float(rounding, f64::from(v)) as f32);
             Ok(Arc::new(out))
         }
         (DataType::Decimal128(_, scale), DataType::Decimal128(p, s)) => {

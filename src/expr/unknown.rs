@@ -44,8 +44,10 @@ impl ScalarUDFImpl for StandIn {
         match types.iter().find(|t| !text(t)) {
             None => self.real.coerce_types(types).or_else(|_| Ok(types.to_vec())),
             Some(known) => {
-                let typed: Vec<_> =
-                    types.iter().map(|t| if text(&t) { known.clone() } else { t.clone() }).collect();
+                let typed: Vec<_> = types
+                    .iter()
+                    .map(|t| if text(&t) { known.clone() } else { t.clone() })
+                    .collect();
                 self.real.coerce_types(&typed).or(Ok(typed))
             }
         }

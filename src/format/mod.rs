@@ -95,11 +95,7 @@ pub struct FormatSpec {
 impl FormatSpec {
     /// FORMAT PLAIN ENCODE JSON.
     pub fn plain_json() -> Self {
-        Self {
-            changelog: Changelog::Plain,
-            encode: "json".into(),
-            options: FormatOptions::new(),
-        }
+        Self { changelog: Changelog::Plain, encode: "json".into(), options: FormatOptions::new() }
     }
 
     /// A decoder of this format for the wanted columns.

@@ -489,8 +489,7 @@ mod tests {
         let calls = vec![call("sum", Some(1), None)];
         let input = schema("k:text, v:bigint");
         let result = schema("k:text, s:bigint");
-        let spec =
-            AggregateSpec::new((input, false), vec![0], calls, result).expect("supported");
+        let spec = AggregateSpec::new((input, false), vec![0], calls, result).expect("supported");
         let mut agg = Harness::new(&spec);
         let most = i64::MAX;
         agg.input(0, &spec.input, &format!("+1 | a | {most}\n+1 | a | 1"));

@@ -46,9 +46,8 @@ impl Checked {
     }
 
     fn check_delta(&self, delta: &DeltaBatch) {
-        let types = |s: &SchemaRef| {
-            s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>()
-        };
+        let types =
+            |s: &SchemaRef| s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
         assert_eq!(types(&delta.schema()), types(&self.schema), "{}: output types", self.name);
         for row in 0..delta.len() {
             let weight = delta.weight(row);

@@ -271,10 +271,7 @@ mod tests {
         join.restore();
         join.input(0, &spec.inputs[0].schema, "-1 | 1 | a\n+1 | 1 | c");
         join.input(1, &spec.inputs[1].schema, "-1 | 1 | x");
-        assert_eq!(
-            join.flush(),
-            "-1 | 1 | a | 1 | x\n-2 | 1 | a | 1 | y\n+2 | 1 | c | 1 | y"
-        );
+        assert_eq!(join.flush(), "-1 | 1 | a | 1 | x\n-2 | 1 | a | 1 | y\n+2 | 1 | c | 1 | y");
     }
 
     #[test]

@@ -15,8 +15,7 @@ fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
     let title = match &node.kind {
         PlanKind::Scan { name, columns, .. } => {
-            let names: Vec<&str> =
-                node.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let names: Vec<&str> = node.schema.fields().iter().map(|f| f.name().as_str()).collect();
             format!("Scan {name} ({} columns: {})", columns.len(), names.join(", "))
         }
         PlanKind::Operator(spec) => format!("{} {}", spec.name(), spec.describe()),

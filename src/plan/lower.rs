@@ -199,8 +199,7 @@ fn lower_values(node: &Values) -> Result<PlanNode> {
 }
 
 fn constant(rows: RecordBatch) -> PlanNode {
-    let properties =
-        Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+    let properties = Properties { append_only: true, key: None, partitioning: Partitioning::Any };
     PlanNode::operator(Arc::new(ConstantSpec { rows }), Vec::new(), properties)
 }
 
@@ -228,12 +227,7 @@ fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<PlanNode> {
     let append_only = input.properties.append_only;
     let key_columns: Vec<usize> = (0..keys).collect();
     let output = arrow_schema(&node.schema);
-    let spec = AggregateSpec::new(
-        (schema, append_only),
-        key_columns.clone(),
-        calls,
-        output,
-    )?;
+    let spec = AggregateSpec::new((schema, append_only), key_columns.clone(), calls, output)?;
     let properties = Properties {
         append_only: false,
         key: Some(key_columns.clone()),
@@ -309,12 +303,10 @@ fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     let partitioning = Partitioning::Hash(left.key.clone());
     let properties = Properties { append_only, key, partitioning };
     let right_width = right.width;
-    let inputs =
-        vec![left.node.by(&left.key), right.node.by(&right.key)];
+    let inputs = vec![left.node.by(&left.key), right.node.by(&right.key)];
     let mut joined = PlanNode::operator(Arc::new(spec), inputs, properties);
     // Columns that were computed for keys alone go away again.
-    let wanted: Vec<usize> =
-        (0..left_width).chain(left_all..left_all + right_width).collect();
+    let wanted: Vec<usize> = (0..left_width).chain(left_all..left_all + right_width).collect();
     if wanted.len() != joined.schema.fields().len() {
         joined = select_columns(joined, &wanted, arrow_schema(&node.schema))?;
     } else {
@@ -350,8 +342,7 @@ fn join_side(plan: &LogicalPlan, keys: &[Expr], cx: &Lowering<'_>) -> Result<Joi
         positions.push(match column {
             Some(index) => index,
             None => {
-                let data_type =
-                    key.get_type(schema).map_err(|e| Error::internal(e.to_string()))?;
+                let data_type = key.get_type(schema).map_err(|e| Error::internal(e.to_string()))?;
                 fields.push(Field::new(key.to_string(), data_type, true));
                 exprs.push(key.clone());
                 exprs.len() - 1

@@ -193,7 +193,11 @@ impl Coordinator {
             return;
         }
         // Full sinks tell nobody when they have room again.
-        match self.inbox.recv_timeout(Duration::from_millis(if self.feeds.is_empty() { 500 } else { 2 })) {
+        match self.inbox.recv_timeout(Duration::from_millis(if self.feeds.is_empty() {
+            500
+        } else {
+            2
+        })) {
             Ok(event) => self.take(event),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
@@ -223,7 +227,9 @@ impl Coordinator {
 
     fn answer_flushes(&mut self) {
         let reading = self.sources.values().any(|s| {
-            s.task.is_some() && s.source.is_bounded() && !s.ended
+            s.task.is_some()
+                && s.source.is_bounded()
+                && !s.ended
                 && lock(&s.state).state != "failed"
         });
         if self.flushes.is_empty() || reading || self.has_work() || !self.builds.is_empty() {
@@ -470,7 +476,12 @@ impl Coordinator {
     }
 
     /// Hands an epoch's changes to subscribers and sinks.
-    fn deliver(&mut self, epoch: Epoch, taps: BTreeMap<NodeId, Vec<DeltaBatch>>, active: &[NodeId]) {
+    fn deliver(
+        &mut self,
+        epoch: Epoch,
+        taps: BTreeMap<NodeId, Vec<DeltaBatch>>,
+        active: &[NodeId],
+    ) {
         for (node, sink) in self.sinks.values() {
             let Some(deltas) = taps.get(node) else { continue };
             match sink_changes(deltas) {

@@ -188,11 +188,8 @@ impl Coordinator {
     /// The `$errors` of a source and its bookkeeping.
     fn add_source(&mut self, relation: &Relation, new: NewSource) -> Result<()> {
         let schema = rejects::schema();
-        let input = self.graph.node(
-            new.errors.id,
-            NodeKind::Input { schema: schema.clone() },
-            Vec::new(),
-        );
+        let input =
+            self.graph.node(new.errors.id, NodeKind::Input { schema: schema.clone() }, Vec::new());
         let route = InputRoute::new(input.id, None, None);
         let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: false };
         let edge = Self::edge(input.id, None);
@@ -298,8 +295,7 @@ impl Coordinator {
             key: key.clone().unwrap_or_default(),
             keyed_placement: !append_only,
         };
-        let (node, table) =
-            self.materialize(&relation, edge, spec, (Conflict::Exact, append_only));
+        let (node, table) = self.materialize(&relation, edge, spec, (Conflict::Exact, append_only));
         nodes.push(node);
         let error_nodes = self.error_nodes(&errors, &built.fallible);
         nodes.extend(error_nodes.0);
@@ -326,8 +322,7 @@ impl Coordinator {
         let schema = error_schema();
         let edges = fallible.iter().enumerate().map(|(port, n)| error_edge(*n, port));
         let edges: Vec<Edge> = edges.collect();
-        let union =
-            UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: false };
+        let union = UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: false };
         let union = self.graph.node(errors.id, NodeKind::Operator(Arc::new(union)), edges);
         let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true };
         let edge = Self::edge(union.id, None);

@@ -53,7 +53,14 @@ pub struct InputRoute {
 impl InputRoute {
     /// A route into a node.
     pub fn new(node: NodeId, by: Option<Vec<usize>>, watermark: Option<WatermarkDef>) -> Self {
-        Self { node, by, watermark, next_worker: 0, splits: BTreeMap::new(), merged: Watermark::MIN }
+        Self {
+            node,
+            by,
+            watermark,
+            next_worker: 0,
+            splits: BTreeMap::new(),
+            merged: Watermark::MIN,
+        }
     }
 
     /// Says which splits there are, so that none is overtaken before its first row.

@@ -28,12 +28,12 @@ mod subscribers;
 mod team;
 mod worker;
 
-pub use rejects::schema as rejects_schema;
 pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
+pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
 pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
 pub use ingest::InputRoute;
+pub use rejects::schema as rejects_schema;
 pub use shared::{Pin, RelationState, RelationStatus, Shared};
 pub use sink_task::{SinkFeed, SinkState, SinkTask};
-pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
 pub use source_task::{SourceFeed, SourceState, SourceTask};
 pub use subscribers::{Subscriber, SubscriberEvent, SubscriberEvents};

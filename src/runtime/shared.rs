@@ -67,19 +67,9 @@ impl RelationState {
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Arc<Self> {
-        let progress = Progress {
-            status,
-            watermarks: BTreeMap::new(),
-            updated: None,
-            changed: Epoch::ZERO,
-        };
-        Arc::new(Self {
-            id,
-            table,
-            properties,
-            plan,
-            progress: Mutex::new(progress),
-        })
+        let progress =
+            Progress { status, watermarks: BTreeMap::new(), updated: None, changed: Epoch::ZERO };
+        Arc::new(Self { id, table, properties, plan, progress: Mutex::new(progress) })
     }
 
     /// The same relation with its rows elsewhere.

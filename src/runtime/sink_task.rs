@@ -69,9 +69,7 @@ impl SinkTask {
             stop: stop.clone(),
             state: state.clone(),
         };
-        std::thread::Builder::new()
-            .name(format!("sink-{relation}"))
-            .spawn(move || thread.run())?;
+        std::thread::Builder::new().name(format!("sink-{relation}")).spawn(move || thread.run())?;
         Ok(Self { orders, waiting, stop, state })
     }
 

@@ -148,9 +148,9 @@ impl SourceTask {
             credits: credits.clone(),
             stop: stop.clone(),
         };
-        std::thread::Builder::new()
-            .name(format!("source-{}", spec.relation))
-            .spawn(move || TaskThread { spec, credits, stop, positions: None, seen: BTreeMap::new() }.run())?;
+        std::thread::Builder::new().name(format!("source-{}", spec.relation)).spawn(move || {
+            TaskThread { spec, credits, stop, positions: None, seen: BTreeMap::new() }.run()
+        })?;
         Ok(task)
     }
 
@@ -272,8 +272,7 @@ impl TaskThread {
     }
 
     fn feed(&self, kind: FeedKind) {
-        let feed =
-            SourceFeed { relation: self.spec.relation, task: self.spec.number, kind };
+        let feed = SourceFeed { relation: self.spec.relation, task: self.spec.number, kind };
         // Without a coordinator the engine is shutting down, and so will this task.
         drop(self.spec.events.send(Event::Source(feed)));
     }
@@ -291,7 +290,9 @@ impl TaskThread {
             self.spec.schema.fields().iter().enumerate().map(column).collect();
         let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
         let weights = batch.deletes.as_ref().map(|deletes| {
-            Int64Array::from_iter_values(deletes.iter().map(|d| if d == Some(true) { -1 } else { 1 }))
+            Int64Array::from_iter_values(
+                deletes.iter().map(|d| if d == Some(true) { -1 } else { 1 }),
+            )
         });
         Ok(DeltaBatch::with_weights(rows, weights))
     }

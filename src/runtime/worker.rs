@@ -479,10 +479,8 @@ impl Worker {
             let Ok(node) = self.node(to) else { return };
             let exchanged = node.spec.inputs.iter().any(|e| e.port == port && e.exchange.is_some());
             let inputs = if exchanged { workers } else { 1 };
-            let merge = node
-                .merges
-                .entry((port, *column))
-                .or_insert_with(|| WatermarkMerge::new(inputs));
+            let merge =
+                node.merges.entry((port, *column)).or_insert_with(|| WatermarkMerge::new(inputs));
             let advanced = merge.advance(if exchanged { sender } else { 0 }, *w);
             let Some(w) = advanced else { continue };
             match &node.kind {
@@ -573,8 +571,7 @@ impl Worker {
 impl Import {
     fn project(&self, delta: &DeltaBatch) -> Result<DeltaBatch> {
         let columns = self.columns.iter().map(|c| delta.rows().column(*c).clone()).collect();
-        let options =
-            arrow::array::RecordBatchOptions::new().with_row_count(Some(delta.len()));
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(delta.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         Ok(DeltaBatch::with_weights(rows, delta.weights().cloned()))
     }

@@ -233,8 +233,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what comes ahead of rows, and returns these; `None` for a statement without rows, which
-    /// is complete.
+    /// Sends what comes ahead of rows, and returns these; `None` for a statement without rows,
+    /// which is complete.
     pub(crate) fn begin_result(&mut self, outcome: Outcome) -> Option<RowSource> {
         match outcome {
             Outcome::Done { tag, notices } => {

@@ -1,4 +1,5 @@
-//! The server against a real driver (tokio-postgres): each test has an engine and a port of its own.
+//! The server against a real driver (tokio-postgres); each test has an engine and a port of its
+//! own.
 
 use std::time::Duration;
 

@@ -110,7 +110,7 @@ impl Wire {
     }
 
     /// Refuses a message that would not fit before it is read, and one whose inside contradicts its
-    /// length before it is decoded. Startup messages, which have no type byte, are bounded by pgwire.
+    /// length before it is decoded. Startup messages have no type byte and are bounded by pgwire.
     fn check_message(&self) -> Result<()> {
         if self.context.awaiting_frontend_startup {
             return Ok(());

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use super::report::{Verbosity, error_report};
 use super::table::{Printer, Style};
 use super::{Shell, show};
+use crate::catalog::RelationKind;
 
 const HELP: &str = "\
 General
@@ -162,10 +163,14 @@ impl Shell {
         Ok(Next::Nothing)
     }
 
+    /// The statements of `\d+`; relations that belong to others have no definition of their own.
     fn definition_sql(&self, name: &str) -> String {
         let status = self.engine.status();
-        let kind = status.relations.iter().find(|r| r.name == name).map_or("table", |r| r.kind);
-        format!("DESCRIBE {name}; SHOW CREATE {} {name};", kind.to_uppercase())
+        let kind = status.relations.iter().find(|r| r.name == name).map(|r| r.kind);
+        match kind.filter(|k| *k != RelationKind::System.noun()) {
+            Some(kind) => format!("DESCRIBE {name}; SHOW CREATE {} {name};", kind.to_uppercase()),
+            None => format!("DESCRIBE {name};"),
+        }
     }
 
     fn print_relations(&mut self) -> io::Result<()> {

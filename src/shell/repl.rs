@@ -267,7 +267,7 @@ impl Completer for Words {
         let lower = word.chars().all(|c| c.is_lowercase() || c == '_');
         let keyword = |w: &&str| if lower { w.to_lowercase() } else { (*w).to_string() };
         let mut found: Vec<String> = self.relations.iter().filter(|r| begins(r)).cloned().collect();
-        found.extend(WORDS.iter().filter(|w| begins(w)).map(|w| keyword(w)));
+        found.extend(WORDS.iter().filter(|w| begins(w)).map(keyword));
         Ok((start, found))
     }
 }

@@ -1,6 +1,6 @@
 //! The SQL dialect: PostgreSQL's, plus the syntax of streams that sqlparser can read when it is
-//! allowed to (`TABLE x` as a function argument, `FOR SYSTEM_TIME`, `MATCH_RECOGNIZE`). What is read
-//! here only to be refused with a reason is refused in `validate`.
+//! allowed to (`TABLE x` as a function argument, `FOR SYSTEM_TIME`, `MATCH_RECOGNIZE`). What is
+//! read here only to be refused with a reason is refused in `validate`.
 
 use std::any::TypeId;
 

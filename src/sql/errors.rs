@@ -109,30 +109,56 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     text.split_once(begin)?.1.split_once(end).map(|(found, _)| found)
 }
 
-fn message_error(message: &str) -> Error {
-    let m = message;
-    let line = first_line(m);
+/// Functions that do not exist, or not for these arguments.
+fn function_error(m: &str) -> Option<Error> {
     if let Some(own) = between(m, "failed with: External error: ", ". No function matches") {
         // An error of our own functions that the coercion has made a text of.
         let error = Error::user(sqlstate::UNDEFINED_FUNCTION, own);
-        return error.with_hint("You might need to add explicit type casts.");
+        return Some(error.with_hint("You might need to add explicit type casts."));
     }
     if let Some(call) = between(m, "given name and argument types '", "'.") {
-        return Error::user(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("function {} does not exist", with_sql_types(call)),
-        )
-        .with_hint("You might need to add explicit type casts.");
+        return Some(
+            Error::user(
+                sqlstate::UNDEFINED_FUNCTION,
+                format!("function {} does not exist", with_sql_types(call)),
+            )
+            .with_hint("You might need to add explicit type casts."),
+        );
     }
     if let Some(name) = between(m, "Invalid function '", "'") {
-        return Error::user(
+        return Some(
+            Error::user(
             sqlstate::UNDEFINED_FUNCTION,
             format!("function {name} does not exist"),
         )
         .with_hint(
             "No function matches the given name. Check the name, or add explicit type casts.",
+        ),
         );
     }
+    if m.contains("Failed to coerce arguments")
+        || m.contains("coercion from")
+        || m.contains("does not support") && m.contains("argument")
+    {
+        let name = between(m, "function: '", "'").or_else(|| between(m, "function '", "'"));
+        let name = name.or_else(|| between(m, "call to '", "'")).unwrap_or("?");
+        return Some(
+            Error::user(
+                sqlstate::UNDEFINED_FUNCTION,
+                format!("function {name} does not exist for these argument types"),
+            )
+            .with_hint("You might need to add explicit type casts."),
+        );
+    }
+    None
+}
+
+/// An error that DataFusion has as a text only.
+fn message_error(m: &str) -> Error {
+    if let Some(error) = function_error(m) {
+        return error;
+    }
+    let line = first_line(m);
     if m.contains("must appear in the GROUP BY clause")
         || m.contains("could not be resolved from available columns")
     {
@@ -142,7 +168,8 @@ fn message_error(message: &str) -> Error {
         return Error::user(
             sqlstate::GROUPING_ERROR,
             format!(
-                "column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function",
+                "column \"{}\" must appear in the GROUP BY clause or be used in an aggregate \
+                 function",
                 unmarked(column)
             ),
         );
@@ -156,18 +183,6 @@ fn message_error(message: &str) -> Error {
     if m.contains("Ambiguous reference to unqualified field") || m.contains("is ambiguous") {
         let name = m.rsplit(' ').next().unwrap_or("?");
         return ambiguous(name.trim_matches(['"', '\'', '.']));
-    }
-    if m.contains("Failed to coerce arguments")
-        || m.contains("coercion from")
-        || m.contains("does not support") && m.contains("argument")
-    {
-        let name = between(m, "function: '", "'").or_else(|| between(m, "function '", "'"));
-        let name = name.or_else(|| between(m, "call to '", "'")).unwrap_or("?");
-        return Error::user(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("function {name} does not exist for these argument types"),
-        )
-        .with_hint("You might need to add explicit type casts.");
     }
     if m.contains("Inconsistent data type across values list") {
         return Error::user(sqlstate::DATATYPE_MISMATCH, "VALUES types cannot be matched")

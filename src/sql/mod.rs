@@ -13,6 +13,7 @@
 
 pub mod batch;
 mod binder;
+mod comparable;
 mod constant;
 mod context;
 mod dialect;
@@ -24,6 +25,7 @@ mod optimize;
 mod parser;
 mod prepared;
 mod semantics;
+mod set_types;
 pub mod statement;
 #[cfg(test)]
 mod tests;

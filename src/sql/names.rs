@@ -138,9 +138,9 @@ fn order_by_names(query: &mut ast::Query) {
         return;
     };
     for order in orders {
-        let at = items.iter().position(|item| {
-            matches!(item, SelectItem::UnnamedExpr(e) if *e == order.expr && !is_name(e))
-        });
+        let at = items.iter().position(
+            |item| matches!(item, SelectItem::UnnamedExpr(e) if *e == order.expr && !is_name(e)),
+        );
         if let Some(SelectItem::ExprWithAlias { alias, .. }) = at.map(|i| &select.projection[i]) {
             order.expr = Expr::Identifier(alias.clone());
         }

@@ -81,8 +81,8 @@ pub enum BoundStatement {
     Delete(BoundDelete),
 }
 
-/// Binds a query or DML. `declared` are the types that the client gave to `$1`, `$2`, ..; the others
-/// are inferred, and text where nothing tells.
+/// Binds a query or DML. `declared` are the types that the client gave to `$1`, `$2`, ..; the
+/// others are inferred, and text where nothing tells.
 pub fn prepare(
     statement: &Statement,
     declared: &[Option<DataType>],

@@ -2,30 +2,33 @@
 //!
 //! Bottom up, with the types of the inputs known: integer literals become `integer` where they fit,
 //! arithmetic and casts become the functions of `expr`, a text literal beside another type takes
-//! that type (an *unknown* literal), comparisons that PostgreSQL does not have are 42883, results of
-//! library functions that are nanoseconds, views or unsigned numbers become the types that the
+//! that type (an *unknown* literal), comparisons that PostgreSQL does not have are 42883, results
+//! of library functions that are nanoseconds, views or unsigned numbers become the types that the
 //! engine has. Names of columns are kept, as nodes above refer to them.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{
-    AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder, ScalarFunction,
+    AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder,
+    ScalarFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, Union,
-    Values,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
 };
 use sqlparser::ast::BinaryOperator;
 
-use super::types::{TIMESTAMP, timestamptz};
-use crate::delta::text::pg_type_name;
+use super::comparable::{
+    cannot_be_matched, check_comparable, is_comparison, is_text, is_text_literal, no_function,
+    normal_type,
+};
+use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, arith, arith_op, arith_typing, behind_stand_in, cast_expr, extract_udf,
@@ -68,47 +71,19 @@ pub(crate) fn normalise_output(plan: LogicalPlan) -> Result<LogicalPlan> {
         .map_err(super::errors::plan_error)
 }
 
-/// The type that stands for one that only library functions have.
-pub(crate) fn normal_type(data_type: &DataType) -> Option<DataType> {
-    Some(match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
-            DataType::Binary
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, None) => return None,
-        DataType::Timestamp(TimeUnit::Microsecond, Some(zone))
-            if **zone == *crate::delta::text::UTC =>
-        {
-            return None;
-        }
-        DataType::Timestamp(_, None) => TIMESTAMP,
-        DataType::Timestamp(_, Some(_)) => timestamptz(),
-        DataType::Time32(_) | DataType::Time64(TimeUnit::Nanosecond) => {
-            DataType::Time64(TimeUnit::Microsecond)
-        }
-        DataType::Date64 => DataType::Date32,
-        DataType::Int8 | DataType::UInt8 => DataType::Int16,
-        DataType::UInt16 => DataType::Int32,
-        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
-        DataType::Float16 => DataType::Float32,
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => DataType::Decimal128(*p, *s),
-        DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::DayTime)
-        | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
-        DataType::Dictionary(_, values) => match normal_type(values) {
-            Some(t) => t,
-            None => values.as_ref().clone(),
-        },
-        _ => return None,
-    })
-}
-
 fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     let plan = plan.map_children(|child| rewrite(child, outer).map(Transformed::yes))?.data;
     if let LogicalPlan::Values(values) = plan {
         return rewrite_values(values, outer);
     }
     if matches!(plan, LogicalPlan::Limit(_)) {
-        return Ok(plan);
+        let typed = |e| match e {
+            Expr::Placeholder(p) if p.field.is_none() => {
+                Ok(Transformed::yes(typed_placeholder(&p, &DataType::Int64)))
+            }
+            other => Ok(Transformed::no(other)),
+        };
+        return Ok(plan.map_expressions(typed)?.data);
     }
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
@@ -138,142 +113,8 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     }
 }
 
-/// UNION: a text literal of one branch takes the type of the others; text and another type do not
-/// mix.
-fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
-    let width = union.inputs.iter().map(|i| i.schema().fields().len()).min().unwrap_or(0);
-    for column in 0..width {
-        let mut known = DataType::Null;
-        for input in &union.inputs {
-            let data_type = input.schema().field(column).data_type();
-            if *data_type == DataType::Null || is_unknown_column(input, column) {
-                continue;
-            }
-            if known != DataType::Null && is_text(&known) != is_text(data_type) {
-                return Err(to_datafusion(cannot_be_matched("UNION", &known, data_type)));
-            }
-            known = data_type.clone();
-        }
-        if known == DataType::Null || is_text(&known) {
-            continue;
-        }
-        for input in &mut union.inputs {
-            if is_unknown_column(input, column) {
-                let plan = type_column(Arc::unwrap_or_clone(Arc::clone(input)), column, &known)?;
-                *input = Arc::new(plan);
-            }
-        }
-    }
-    Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
-}
-
-fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
-    let LogicalPlan::Projection(p) = plan else { return false };
-    p.expr.get(column).is_some_and(|e| is_text_literal(&e.clone().unalias()))
-}
-
-fn type_column(plan: LogicalPlan, column: usize, to: &DataType) -> DfResult<LogicalPlan> {
-    let LogicalPlan::Projection(mut p) = plan else { return Ok(plan) };
-    let (qualifier, name) = p.expr[column].qualified_name();
-    let literal = p.expr[column].clone().unalias();
-    let cast = cast_expr(literal, &DataType::Utf8, to, Coercion::Explicit).map_err(to_datafusion)?;
-    p.expr[column] = cast.alias_qualified(qualifier, name);
-    Projection::try_new(p.expr, p.input).map(LogicalPlan::Projection)
-}
-
-/// VALUES: the type of a column is the common type of its values.
-fn rewrite_values(values: Values, outer: &DFSchema) -> DfResult<LogicalPlan> {
-    let mut rows = Vec::with_capacity(values.values.len());
-    for row in values.values {
-        let row: DfResult<Vec<Expr>> = row
-            .into_iter()
-            .map(|e| Ok(plain_null(e).rewrite(&mut Rewriter { schema: outer })?.data))
-            .collect();
-        rows.push(row?);
-    }
-    let mut fields = Vec::new();
-    for (i, (qualifier, field)) in values.schema.iter().enumerate() {
-        let mut common = DataType::Null;
-        for row in &rows {
-            common = common_type(&common, &row[i], outer)?;
-        }
-        let data_type = normal_type(&common).unwrap_or(common);
-        for row in &mut rows {
-            let expr = std::mem::replace(&mut row[i], Expr::Literal(ScalarValue::Null, None));
-            let from = expr.get_type(outer)?;
-            row[i] =
-                cast_expr(expr, &from, &data_type, Coercion::Explicit).map_err(to_datafusion)?;
-        }
-        let field = Field::new(field.name(), data_type, true);
-        fields.push((qualifier.cloned(), Arc::new(field)));
-    }
-    let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-    Ok(LogicalPlan::Values(Values { schema, values: rows }))
-}
-
-/// The planner types a NULL after its first guess of the column.
-fn plain_null(expr: Expr) -> Expr {
-    match expr {
-        Expr::Literal(value, _) if value.is_null() => Expr::Literal(ScalarValue::Null, None),
-        Expr::Cast(cast) => match *cast.expr {
-            // A cast that the planner put around a value to fit its guess is made again here.
-            inner @ Expr::Literal(..) if !is_text_literal(&inner) => inner,
-            other => Expr::Cast(datafusion::logical_expr::Cast { expr: Box::new(other), ..cast }),
-        },
-        other => other,
-    }
-}
-
-fn common_type(common: &DataType, expr: &Expr, schema: &DFSchema) -> DfResult<DataType> {
-    let next = expr.get_type(schema)?;
-    if is_text_literal(expr) && *common != DataType::Null {
-        return Ok(common.clone());
-    }
-    Ok(match (common, &next) {
-        (DataType::Null, t) | (t, DataType::Null) => t.clone(),
-        (a, b) if a == b => a.clone(),
-        (DataType::Utf8, b) => b.clone(),
-        (a, b) if a.is_numeric() && b.is_numeric() => arith_typing(ArithOp::Rem, a, b)
-            .or_else(|_| arith_typing(ArithOp::Sub, a, b))
-            .map(|t| widest(a, b, t.result))
-            .map_err(to_datafusion)?,
-        (DataType::Date32, b @ DataType::Timestamp(..)) => b.clone(),
-        (a @ DataType::Timestamp(..), DataType::Date32) => a.clone(),
-        (a, b) => {
-            return Err(to_datafusion(cannot_be_matched("VALUES", a, b)));
-        }
-    })
-}
-
-/// Room for the digits of both; the result of a remainder keeps those of the smaller only.
-fn widest(a: &DataType, b: &DataType, result: DataType) -> DataType {
-    let digits = |t: &DataType| match t {
-        DataType::Decimal128(p, s) => Some((i16::from(*p) - i16::from(*s), *s)),
-        DataType::Int16 => Some((5, 0)),
-        DataType::Int32 => Some((10, 0)),
-        DataType::Int64 => Some((19, 0)),
-        _ => None,
-    };
-    match (result, digits(a), digits(b)) {
-        (DataType::Decimal128(..), Some((aw, a_s)), Some((bw, b_s))) => {
-            let scale = a_s.max(b_s);
-            let precision = (aw.max(bw) + i16::from(scale)).clamp(1, 38);
-            DataType::Decimal128(precision as u8, scale)
-        }
-        (other, ..) => other,
-    }
-}
-
-fn is_text_literal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::Utf8(_), _))
-}
-
-fn is_text(t: &DataType) -> bool {
-    matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-/// Plans operators as they are read, ahead of the planner's own look at their types: it would refuse
-/// `interval * 2`, which PostgreSQL has.
+/// Plans operators as they are read, ahead of the planner's own look at their types: it would
+/// refuse `interval * 2`, which PostgreSQL has.
 #[derive(Debug)]
 pub(super) struct Operators;
 
@@ -311,6 +152,11 @@ impl ExprPlanner for Operators {
     fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(extract_udf().call(args)))
     }
+}
+
+/// Rewrites an expression inside of a rewrite.
+pub(super) fn rewrite_in(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    Ok(expr.rewrite(&mut Rewriter { schema })?.data)
 }
 
 struct Rewriter<'a> {
@@ -557,7 +403,8 @@ impl Rewriter<'_> {
         }
         match f.func.name() {
             "concat" | "concat_ws" => {
-                f.args = f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
+                f.args =
+                    f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
             }
             name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
@@ -656,63 +503,4 @@ impl Rewriter<'_> {
 pub(super) fn typed_placeholder(p: &Placeholder, data_type: &DataType) -> Expr {
     let field = Arc::new(Field::new("", data_type.clone(), true));
     Expr::Placeholder(Placeholder::new_with_field(p.id.clone(), Some(field)))
-}
-
-fn is_comparison(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
-}
-
-fn no_function(name: &str, arguments: &[Arc<Field>]) -> Error {
-    let types: Vec<_> = arguments.iter().map(|f| pg_type_name(f.data_type())).collect();
-    Error::user(
-        sqlstate::UNDEFINED_FUNCTION,
-        format!("function {name}({}) does not exist", types.join(", ")),
-    )
-    .with_hint(
-        "No function matches the given name and argument types. You might need to add explicit \
-         type casts.",
-    )
-}
-
-fn cannot_be_matched(what: &str, a: &DataType, b: &DataType) -> Error {
-    Error::user(
-        sqlstate::DATATYPE_MISMATCH,
-        format!("{what} types {} and {} cannot be matched", pg_type_name(a), pg_type_name(b)),
-    )
-}
-
-/// 42883 for a comparison that PostgreSQL does not have.
-fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfResult<()> {
-    if comparable(l, r) {
-        return Ok(());
-    }
-    Err(to_datafusion(
-        Error::user(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("operator does not exist: {} {op} {}", pg_type_name(l), pg_type_name(r)),
-        )
-        .with_hint(
-            "No operator matches the given name and argument types. You might need to add \
-             explicit type casts.",
-        ),
-    ))
-}
-
-/// Whether PostgreSQL compares two types.
-fn comparable(l: &DataType, r: &DataType) -> bool {
-    use DataType::{Date32, Interval, Null, Time64, Timestamp};
-    let binary =
-        |t: &DataType| matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-    match (l, r) {
-        (Null, _) | (_, Null) => true,
-        (l, r) if l == r => true,
-        (l, r) if is_text(l) && is_text(r) => true,
-        (l, r) if l.is_numeric() && r.is_numeric() => true,
-        (l, r) if binary(l) && binary(r) => true,
-        (Timestamp(..) | Date32, Timestamp(..) | Date32) => true,
-        (Interval(_), Interval(_)) | (Time64(_), Time64(_)) => true,
-        (DataType::List(_), DataType::List(_)) | (DataType::Struct(_), DataType::Struct(_)) => true,
-        _ => false,
-    }
 }

@@ -2,9 +2,9 @@
 //! table, a view or a subquery, and Flink's `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL ..))`.
 //!
 //! A tumbling window is a plain projection: every column of the input, `window_start` and
-//! `window_end` (and Flink's `window_time`), behind a filter that drops rows without a timestamp, as
-//! they belong to no window. Other window functions, temporal joins and MATCH_RECOGNIZE are caught
-//! here, because the planner would ignore or misread them.
+//! `window_end` (and Flink's `window_time`), behind a filter that drops rows without a timestamp,
+//! as they belong to no window. Other window functions are caught here, as the planner would read
+//! them in its own way.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};

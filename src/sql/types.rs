@@ -1,8 +1,8 @@
 //! SQL type names to Arrow types: one table for column definitions, casts and parameters.
 //!
 //! `numeric` without a declaration is Decimal128(38,10), `varchar(n)` and `char(n)` are `text` (the
-//! length is not enforced), every timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
-//! kept in UTC.
+//! length is not enforced), every timestamp has microseconds whatever its declared precision, and
+//! `timestamp with time zone` is kept in UTC.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};

@@ -112,10 +112,8 @@ impl Checker {
     }
 
     fn query(&self, query: &Query) -> Result<()> {
-        if let Some(with) = &query.with {
-            if with.recursive {
-                return Err(Error::unsupported("WITH RECURSIVE is not supported yet"));
-            }
+        if query.with.as_ref().is_some_and(|with| with.recursive) {
+            return Err(Error::unsupported("WITH RECURSIVE is not supported yet"));
         }
         if !query.locks.is_empty() || query.for_clause.is_some() {
             return Err(refused("a FOR UPDATE or FOR SHARE clause"));
@@ -132,9 +130,7 @@ impl Checker {
         match &query.limit_clause {
             None => {}
             Some(LimitClause::LimitOffset { limit_by, .. }) if limit_by.is_empty() => {
-                if self.view() {
-                    return Err(not_in_view("LIMIT"));
-                }
+                self.only_ad_hoc(true, "LIMIT")?;
             }
             Some(_) => return Err(refused("this form of LIMIT")),
         }

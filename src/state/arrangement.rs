@@ -16,10 +16,10 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
-use super::Residency;
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group};
 use crate::error::Result;
@@ -299,9 +299,10 @@ impl Arrangement {
 
     /// Bytes of pages and indexes.
     pub fn bytes(&self) -> usize {
-        let state = self.retractable.as_ref().map_or(0, |s| {
-            s.rows.bytes() + s.row_hash.capacity() * 16 + s.prev.capacity() * 20
-        });
+        let state = self
+            .retractable
+            .as_ref()
+            .map_or(0, |s| s.rows.bytes() + s.row_hash.capacity() * 16 + s.prev.capacity() * 20);
         self.pages.bytes() + self.index.bytes() + self.next.capacity() * 4 + state
     }
 

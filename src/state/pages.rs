@@ -170,9 +170,7 @@ impl Pages {
         data_type: &DataType,
     ) -> ArrayRef {
         let nulls = self.nulls(column, slots);
-        Arc::new(
-            PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(data_type.clone()),
-        )
+        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(data_type.clone()))
     }
 
     fn nulls(&self, column: usize, slots: &[u32]) -> Option<NullBuffer> {

@@ -306,9 +306,7 @@ impl ResultShard {
 
     fn chain(&self, key: &[ArrayRef], row: usize, hash: u64) -> impl Iterator<Item = u32> {
         let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
-        std::iter::successors(head, |s| {
-            Some(self.next[*s as usize]).filter(|next| *next != NONE)
-        })
+        std::iter::successors(head, |s| Some(self.next[*s as usize]).filter(|next| *next != NONE))
     }
 
     /// Slots with a key that are visible at an epoch.
@@ -320,9 +318,8 @@ impl ResultShard {
     pub fn live_with_keys(&self, key: &[ArrayRef], keys: &Keys) -> Vec<(u32, u32)> {
         let mut found = Vec::new();
         for row in 0..keys.len() {
-            let live = self
-                .chain(key, row, keys.hash(row))
-                .find(|s| self.end[*s as usize] == Epoch::MAX);
+            let live =
+                self.chain(key, row, keys.hash(row)).find(|s| self.end[*s as usize] == Epoch::MAX);
             found.extend(live.map(|slot| (row as u32, slot)));
         }
         found
@@ -345,9 +342,8 @@ impl ResultShard {
             (from..to).filter(|s| self.visible(*s, epoch)).map(|s| s as u32).collect();
         let rows = self.pages.gather_batch(&slots)?;
         let ones = slots.iter().all(|s| self.weights[*s as usize] == 1);
-        let weights = (!ones).then(|| {
-            slots.iter().map(|s| self.weights[*s as usize]).collect::<Vec<_>>().into()
-        });
+        let weights = (!ones)
+            .then(|| slots.iter().map(|s| self.weights[*s as usize]).collect::<Vec<_>>().into());
         let next = (to < self.pages.slots()).then_some(to);
         Ok(SnapshotSlice { rows: DeltaBatch::with_weights(rows, weights), next })
     }

@@ -40,9 +40,8 @@ impl Tumble {
     #[inline]
     pub fn window_of(self, ts_us: i64) -> Result<(i64, i64), WindowError> {
         let shifted = ts_us.checked_sub(self.offset_us).ok_or(WindowError::OutOfRange)?;
-        let start = ts_us
-            .checked_sub(shifted.rem_euclid(self.size_us))
-            .ok_or(WindowError::OutOfRange)?;
+        let start =
+            ts_us.checked_sub(shifted.rem_euclid(self.size_us)).ok_or(WindowError::OutOfRange)?;
         let end = start.checked_add(self.size_us).ok_or(WindowError::OutOfRange)?;
         Ok((start, end))
     }

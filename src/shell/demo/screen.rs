@@ -54,7 +54,11 @@ impl Screen {
         while frames.is_none_or(|n| shown < n) {
             let room = terminal.lines().saturating_sub(HEAD_LINES) / SHOWN.len();
             let rows = room.saturating_sub(VIEW_LINES).clamp(1, ROWS_MAX);
-            let frame = self.frame(rows, Look::Coloured).await?;
+            let frame = tokio::select! {
+                frame = self.frame(rows, Look::Coloured) => frame?,
+                () = terminal.left() => break,
+                _ = &mut interrupt => break,
+            };
             terminal.draw(&frame)?;
             shown += 1;
             tokio::select! {

@@ -64,7 +64,8 @@ pub fn is_complete(text: &str) -> bool {
 
 fn ends_in_line_comment(tokens: &[Token]) -> bool {
     tokens.iter().any(|t| {
-        matches!(t, Token::Whitespace(w) if !matches!(w, Whitespace::Space | Whitespace::Newline | Whitespace::Tab))
+        let space = [Whitespace::Space, Whitespace::Newline, Whitespace::Tab];
+        matches!(t, Token::Whitespace(w) if !space.contains(w))
     })
 }
 

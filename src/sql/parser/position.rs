@@ -87,8 +87,7 @@ impl<'a> Positions<'a> {
             }
             m => m,
         };
-        Error::user(sqlstate::SYNTAX_ERROR, message)
-            .with_position(self.line_column(e.location) + 1)
+        Error::user(sqlstate::SYNTAX_ERROR, message).with_position(self.line_column(e.location) + 1)
     }
 
     /// An error of sqlparser, whose text names the place as `at Line: 1, Column: 8`.

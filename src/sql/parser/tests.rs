@@ -64,7 +64,8 @@ fn a_source_with_everything() {
     let Statement::CreateTable(t) = one(
         "CREATE SOURCE Bids (id BIGINT, \"Price\" numeric(10,2) NOT NULL, ts timestamp, key varchar,
            PRIMARY KEY (id), WATERMARK FOR ts AS ts - INTERVAL '5 seconds') APPEND ONLY
-         WITH (connector = 'kafka', properties.bootstrap.server = 'a:1', 'X.y' = 'z', n = -5, b = true)
+         WITH (connector = 'kafka', properties.bootstrap.server = 'a:1', 'X.y' = 'z',
+               n = -5, b = true)
          FORMAT UPSERT ENCODE JSON (lenient = 'true')",
     ) else {
         panic!("a table")

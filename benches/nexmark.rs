@@ -1,0 +1,2 @@
+//! nexmark
+fn main() {}
