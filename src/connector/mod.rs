@@ -69,6 +69,11 @@ pub trait Source: Send + Sync {
         columns: &[usize],
     ) -> Result<Box<dyn SplitReader>>;
 
+    /// The first positions that can still be read, where the system forgets old ones. Talks to it.
+    fn earliest(&self) -> Result<Option<Positions>> {
+        Ok(None)
+    }
+
     /// Whether the source ends by itself (a file), so that its watermark becomes plus infinity.
     fn is_bounded(&self) -> bool;
 }

@@ -34,7 +34,7 @@ impl Session {
         let exists = self.engine.core.shared.catalog().find(name).is_some();
         if exists && if_not_exists {
             let text = format!("relation \"{name}\" already exists, skipping");
-            self.notices.push(Notice::notice(text));
+            self.notices.push(Notice::new(text));
         }
         exists && if_not_exists
     }
@@ -313,7 +313,7 @@ impl Session {
             let Some(relation) = catalog.find(name) else {
                 if drop.if_exists {
                     let text = format!("{} \"{name}\" does not exist, skipping", drop.noun);
-                    self.notices.push(Notice::notice(text));
+                    self.notices.push(Notice::new(text));
                     continue;
                 }
                 return Err(Error::user(
@@ -342,7 +342,7 @@ impl Session {
         }
         for relation in &cascaded {
             let text = format!("drop cascades to {} {}", relation.kind.noun(), relation.name);
-            self.notices.push(Notice::notice(text));
+            self.notices.push(Notice::new(text));
         }
         // What depends on others is younger than they are.
         let ids: Vec<RelationId> = doomed.into_iter().rev().collect();

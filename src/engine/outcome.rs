@@ -28,7 +28,7 @@ pub struct Notice {
 
 impl Notice {
     /// A NOTICE.
-    pub fn notice(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Self {
             severity: "NOTICE",
             sqlstate: crate::error::sqlstate::SUCCESSFUL_COMPLETION,

@@ -141,7 +141,7 @@ impl Session {
         };
         if !known {
             let text = format!("unrecognized configuration parameter \"{name}\" has no effect");
-            self.notices.push(Notice::notice(text));
+            self.notices.push(Notice::new(text));
         }
         Ok(self.done("SET"))
     }

@@ -28,6 +28,8 @@ pub struct Build {
     /// The epoch that attaches it has been handed out.
     attaching: bool,
     done: Option<oneshot::Sender<Result<()>>>,
+    /// Why it can't go on.
+    failed: Option<Error>,
 }
 
 /// Where an import's old rows come from.
@@ -48,7 +50,7 @@ impl Build {
         done: oneshot::Sender<Result<()>>,
     ) -> Self {
         let relation = members[0];
-        Self { relation, members, imports, pin, attaching: false, done: Some(done) }
+        Self { relation, members, imports, pin, attaching: false, done: Some(done), failed: None }
     }
 
     pub(super) fn relation(&self) -> RelationId {
@@ -83,6 +85,7 @@ impl Build {
             replay.give_back();
             match feed.kind {
                 FeedKind::End => *feeding = Feeding::Complete,
+                FeedKind::Failed(error) => self.failed = Some(error),
                 FeedKind::Rows { rows, next, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first read.
                     let count = rows.len();
@@ -138,6 +141,15 @@ impl Coordinator {
             slices.extend(stored.map(|(node, _)| (*node, build.pin.epoch)));
         }
         (slices, attach)
+    }
+
+    /// Gives up builds whose replay has failed; whoever waits for them removes them.
+    pub(super) fn fail_builds(&mut self) {
+        for build in self.builds.extract_if(.., |b| b.failed.is_some()) {
+            if let Some((done, error)) = build.done.zip(build.failed) {
+                drop(done.send(Err(error)));
+            }
+        }
     }
 
     /// Publishes the views that the last epoch has attached.

@@ -349,6 +349,8 @@ impl Coordinator {
                 running.ended = true;
                 route.end()
             }
+            // SHOW SOURCES tells; what was read before stays.
+            FeedKind::Failed(_) => None,
             FeedKind::Rows { split, next, rows, rejected, watermark } => {
                 running.taken.insert(split, next);
                 let errors = running.errors;
@@ -429,6 +431,7 @@ impl Coordinator {
         let oldest = self.shared.publish(epoch);
         // A view becomes readable with the epoch that completes it, not before.
         self.finish_builds();
+        self.fail_builds();
         self.deliver(epoch, taps, active);
         self.vacuum(oldest, active);
     }

@@ -257,7 +257,6 @@ impl Coordinator {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the sender goes back to where the error is told")]
     fn try_create_view(
         &mut self,
         new: NewView,

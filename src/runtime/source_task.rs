@@ -25,7 +25,7 @@ use crate::catalog::{RelationId, WatermarkDef};
 use crate::config::{BATCH_ROWS, RETRY_BACKOFF, SOURCE_QUEUE_BATCHES};
 use crate::connector::{Positions, Read, Rejected, Source, SourceBatch, SplitId};
 use crate::delta::DeltaBatch;
-use crate::error::{Result, Retry};
+use crate::error::{Error, Result, Retry};
 use crate::time::Watermark;
 
 /// How long a reader waits for rows before it looks whether it should stop.
@@ -74,6 +74,8 @@ pub enum FeedKind {
     },
     /// All splits have ended.
     End,
+    /// The reader has failed for good.
+    Failed(Error),
 }
 
 /// A running source task.
@@ -191,6 +193,7 @@ impl TaskThread {
                 Err(error) => {
                     tracing::error!(relation = %self.spec.relation, %error, "source failed");
                     self.tell("failed", Some(error.to_string()));
+                    self.feed(FeedKind::Failed(error));
                     return;
                 }
             }
@@ -221,6 +224,7 @@ impl TaskThread {
             (Some(positions), _) | (None, Some(positions)) => positions.clone(),
             (None, None) => self.spec.source.start()?,
         };
+        let from = self.still_there(from)?;
         {
             let mut told = lock(&self.spec.state);
             for (split, position) in &from {
@@ -255,6 +259,25 @@ impl TaskThread {
             }
         }
         Ok(())
+    }
+
+    /// A replay begins at the first positions that can still be read.
+    fn still_there(&self, mut from: Positions) -> Result<Positions> {
+        if self.spec.until.is_none() || self.positions.is_some() {
+            return Ok(from);
+        }
+        let earliest = self.spec.source.earliest()?.unwrap_or_default();
+        for (split, position) in &mut from {
+            let first = earliest.get(split).copied().unwrap_or(*position);
+            if first > *position {
+                tracing::warn!(
+                    relation = %self.spec.relation, split, from = first,
+                    "rows before this position are gone: a new view is built without them"
+                );
+                *position = first;
+            }
+        }
+        Ok(from)
     }
 
     fn send(&mut self, batch: SourceBatch) -> Result<()> {

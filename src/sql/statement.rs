@@ -21,6 +21,7 @@ pub struct ParsedStatement {
 
 /// A statement.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "statements are made one by one and seldom moved")]
 pub enum Statement {
     /// CREATE TABLE | SOURCE.
     CreateTable(CreateTable),

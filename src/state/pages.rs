@@ -38,10 +38,6 @@ impl Pages {
         Self { schema, pages: Vec::new(), len: 0, free: Vec::new(), null_seen }
     }
 
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// Rows held.
     pub(crate) fn rows(&self) -> usize {
         self.len - self.free.len()

@@ -86,6 +86,11 @@ impl Source for KafkaSource {
         Ok(Box::new(KafkaReader::new(self.settings.topic.clone(), fetcher, rows, splits)))
     }
 
+    fn earliest(&self) -> Result<Option<Positions>> {
+        let client = self.settings.create_consumer()?;
+        Startup::Earliest.resolve(&client, &self.settings.topic).map(Some)
+    }
+
     fn is_bounded(&self) -> bool {
         false
     }
