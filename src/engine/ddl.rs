@@ -10,6 +10,7 @@ use super::outcome::{Notice, Outcome};
 use super::session::Session;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WatermarkDef};
 use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
+use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, FormatSpec};
 use crate::operator::error_schema;
@@ -17,6 +18,7 @@ use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
 use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
+use crate::state::ResultTable;
 
 impl Session {
     fn refuse_in_transaction(&self, what: &str) -> Result<()> {
@@ -197,6 +199,7 @@ impl Session {
             add(&core.shared)?;
             return Ok(self.done(tag));
         }
+        check_storable(&bound.fields)?;
         let plan = lower_bound(&bound, &core.shared)?;
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
@@ -434,6 +437,21 @@ fn view_options(options: &BTreeMap<String, String>) -> Result<bool> {
         }
     }
     Ok(background)
+}
+
+/// The columns of a view have types that can be kept.
+fn check_storable(fields: &SchemaRef) -> Result<()> {
+    for field in fields.fields() {
+        if !ResultTable::can_hold(field.data_type()) {
+            return Err(Error::unsupported(format!(
+                "column \"{}\" has type {}, which a materialized view can't keep yet",
+                field.name(),
+                pg_type_name(field.data_type())
+            ))
+            .with_hint("Cast it to text, or select a part of it."));
+        }
+    }
+    Ok(())
 }
 
 fn select_all(name: &str) -> Result<Box<sqlparser::ast::Query>> {

@@ -125,6 +125,22 @@ impl Coordinator {
 
     /// Creates a table or source; readable from the next statement on.
     pub fn create_table(&mut self, new: NewTable) -> Result<()> {
+        let mut ids = vec![new.relation.id];
+        ids.extend(new.source.as_ref().map(|s| s.errors.id));
+        let result = self.try_create_table(new);
+        self.undo_unless(&result, &ids);
+        result
+    }
+
+    /// Leaves nothing of a definition that has failed half-way: a node that some worker lacks would
+    /// be waited for.
+    fn undo_unless<T>(&mut self, result: &Result<T>, ids: &[RelationId]) {
+        if result.is_err() {
+            self.drop_relations(ids);
+        }
+    }
+
+    fn try_create_table(&mut self, new: NewTable) -> Result<()> {
         let NewTable { relation, source } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let schema = relaxed(&relation.schema);
@@ -252,22 +268,14 @@ impl Coordinator {
 
     /// Creates a materialized view; `done` is told when it is readable.
     pub fn create_view(&mut self, new: NewView, done: oneshot::Sender<Result<()>>) {
-        if let Err((error, done)) = self.try_create_view(new, done) {
-            drop(done.send(Err(error)));
-        }
-    }
-
-    fn try_create_view(
-        &mut self,
-        new: NewView,
-        done: oneshot::Sender<Result<()>>,
-    ) -> Result<(), (Error, oneshot::Sender<Result<()>>)> {
-        match self.install_view(new) {
+        let ids = [new.errors.id, new.relation.id];
+        let result = self.install_view(new);
+        self.undo_unless(&result, &ids);
+        match result {
             Ok((members, imports, pin)) => {
                 self.builds.push(Build::new(members, imports, pin, done));
-                Ok(())
             }
-            Err(error) => Err((error, done)),
+            Err(error) => drop(done.send(Err(error))),
         }
     }
 
@@ -398,7 +406,9 @@ impl Coordinator {
 
     /// Creates a sink.
     pub fn create_sink(&mut self, new: NewSink, done: oneshot::Sender<Result<()>>) {
+        let ids = [new.relation.id];
         let result = self.try_create_sink(new);
+        self.undo_unless(&result, &ids);
         match result {
             Ok(Some((members, imports, pin))) => {
                 self.builds.push(Build::new(members, imports, pin, done));

@@ -366,3 +366,94 @@ impl Retractable {
         self.weights.resize(slots, (0, 0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    fn rows(keys: &[i64], names: &[&str]) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Int64, true),
+            Field::new("s", DataType::Utf8, true),
+        ]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(keys.to_vec())),
+            Arc::new(StringArray::from(names.to_vec())),
+        ];
+        RecordBatch::try_new(schema, columns).expect("columns fit the schema")
+    }
+
+    fn update(table: &mut Arrangement, delta: &DeltaBatch) {
+        let keys = Keys::encode(&table.key_columns(delta.rows()), delta.len()).expect("keys");
+        let all: Vec<u32> = (0..delta.len() as u32).collect();
+        table.update(delta, &keys, &all).expect("updates");
+    }
+
+    /// The matches of key 1 as `weight name`, sorted.
+    fn probe(table: &Arrangement, when: When) -> Vec<String> {
+        let key: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
+        let keys = Keys::encode(&key, 1).expect("keys");
+        let mut out = Probe::default();
+        table.probe(&keys, &key, &[0], when, (0, usize::MAX), &mut out);
+        let names = table.gather_column(1, &out.slots);
+        let text = |i: usize| crate::delta::text::display_value(&names, i).unwrap_or_default();
+        let weight = |i: usize| out.weights.get(i).copied().unwrap_or(1);
+        let mut found: Vec<String> =
+            (0..out.slots.len()).map(|i| format!("{} {}", weight(i), text(i))).collect();
+        found.sort();
+        found
+    }
+
+    fn table(append_only: bool) -> Arrangement {
+        let schema = rows(&[], &[]).schema();
+        Arrangement::new(ArrangementSpec { schema, key: vec![0], append_only })
+    }
+
+    #[test]
+    fn a_probe_sees_the_epoch_that_it_asks_for() {
+        let mut table = table(false);
+        update(&mut table, &DeltaBatch::inserts(rows(&[1, 1, 2], &["a", "b", "c"])));
+        assert!(probe(&table, When::Before).is_empty());
+        assert_eq!(probe(&table, When::After), ["1 a", "1 b"]);
+        table.seal();
+        update(&mut table, &DeltaBatch::retractions(rows(&[1], &["a"])));
+        update(&mut table, &DeltaBatch::inserts(rows(&[1, 1], &["b", "d"])));
+        assert_eq!(probe(&table, When::Before), ["1 a", "1 b"]);
+        assert_eq!(probe(&table, When::After), ["1 d", "2 b"]);
+        table.seal();
+        assert_eq!(probe(&table, When::Before), ["1 d", "2 b"]);
+        assert_eq!(table.rows(), 3);
+    }
+
+    #[test]
+    fn append_only_tables_tell_epochs_apart_by_slot() {
+        let mut table = table(true);
+        update(&mut table, &DeltaBatch::inserts(rows(&[1], &["a"])));
+        table.seal();
+        update(&mut table, &DeltaBatch::inserts(rows(&[1], &["b"])));
+        assert_eq!(probe(&table, When::Before), ["1 a"]);
+        assert_eq!(probe(&table, When::After), ["1 a", "1 b"]);
+    }
+
+    #[test]
+    fn the_row_of_a_hot_key_is_found_and_freed_slots_are_used_again() {
+        let mut table = table(false);
+        let names: Vec<String> = (0..5_000).map(|i| i.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hot = rows(&vec![1; names.len()], &names);
+        update(&mut table, &DeltaBatch::inserts(hot.clone()));
+        table.seal();
+        update(&mut table, &DeltaBatch::retractions(hot.slice(10, 4_980)));
+        table.seal();
+        assert_eq!(table.rows(), 20);
+        let before = table.pages.slots();
+        update(&mut table, &DeltaBatch::inserts(rows(&[1, 3], &["x", "y"])));
+        assert_eq!(table.pages.slots(), before);
+        assert_eq!(probe(&table, When::After).len(), 21);
+    }
+}

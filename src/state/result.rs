@@ -16,6 +16,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::blob::{BlobReader, BlobWriter};
+use super::column::PageColumn;
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
 use crate::config::BATCH_ROWS;
@@ -48,6 +49,11 @@ impl ResultTable {
     pub fn new(spec: ResultSpec, workers: usize) -> Arc<Self> {
         let shards = (0..workers).map(|_| RwLock::new(ResultShard::new(&spec))).collect();
         Arc::new(Self { spec, shards })
+    }
+
+    /// Whether values of a type can be kept.
+    pub fn can_hold(data_type: &DataType) -> bool {
+        PageColumn::new(data_type).is_ok()
     }
 
     /// The layout.
