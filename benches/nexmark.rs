@@ -1,2 +1,420 @@
-//! nexmark
-fn main() {}
+//! Question: how many events of the Nexmark stream does a CPU-second carry through q0-q4?
+//!
+//! Data: the project's generator, 2 M events of the whole stream (persons, auctions and bids 1:3:46,
+//! in order, watermark 4 seconds behind), as one NDJSON file per table and as Arrow batches in
+//! memory; each table is a source of its own, of which the engine reads the columns that the query
+//! needs. The result goes into the `blackhole` sink. Numbers of rows are checked against those that
+//! Flink, DuckDB and DataFusion agree on; wrong ones end the benchmark with an error.
+//!
+//! Measured: from CREATE SINK until FLUSH has returned; wall clock and CPU time of the process (all
+//! threads, from /proc, so Linux alone), less those of a run over 50 events. One run to warm up, then
+//! the median of several; peak memory beyond what was resident before the run.
+//!
+//! Machine: 2 vCPU of an AMD EPYC (Zen 4), 24 GiB. Numbers to beat, million events of the whole
+//! stream per CPU-second from NDJSON: Flink 2.3.0 SQL, 3 times on q0-q2, 10 on q3 and 5 on q4; from
+//! memory: DBSP 0.337 with one worker, per second. See README.md for results.
+//!
+//! `cargo bench --bench nexmark -- --query q0,q4 --events 2000000 --runs 5 --workers 1,2
+//! --source memory,ndjson`; $HEADWATER_BENCH_DATA is where the files are kept (0.6 GB).
+
+#![allow(clippy::print_stdout, reason = "the numbers are what a benchmark is for")]
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use clap::{Parser, ValueEnum};
+use headwater::connector::memory;
+use headwater::connector::nexmark::{Table, batches, events, write_json_line};
+use headwater::{Config, Engine, Outcome, Session};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Events of the run that is subtracted: one round of the generator.
+const ALMOST_NOTHING: u64 = 50;
+
+/// Rows of a batch in memory; the source hands out slices of them.
+const MEMORY_EVENTS: u64 = 50_000;
+
+struct Query {
+    name: &'static str,
+    sql: &'static str,
+    /// Rows of the result of 2 M and of 10 M events.
+    rows: [u64; 2],
+    /// Whether the result only grows, so that the sink has as many rows.
+    grows: bool,
+    /// Flink 2.3.0, NDJSON, parallelism 2: million events per CPU-second, and per second.
+    flink: [f64; 2],
+    /// DBSP 0.337 from memory, 1 and 2 workers: million events per second.
+    dbsp: Option<[f64; 2]>,
+}
+
+const QUERIES: &[Query] = &[
+    Query {
+        name: "q0",
+        sql: "SELECT auction, bidder, price, datetime, extra FROM bid",
+        rows: [1_840_000, 9_200_000],
+        grows: true,
+        flink: [0.59, 1.09],
+        dbsp: Some([3.24, 2.1]),
+    },
+    Query {
+        name: "q1",
+        sql: "SELECT auction, bidder, 0.908 * price AS price, datetime, extra FROM bid",
+        rows: [1_840_000, 9_200_000],
+        grows: true,
+        flink: [0.42, 0.79],
+        dbsp: None,
+    },
+    Query {
+        name: "q2",
+        sql: "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0",
+        rows: [14_407, 75_107],
+        grows: true,
+        flink: [0.52, 1.00],
+        dbsp: None,
+    },
+    Query {
+        name: "q3",
+        sql: "SELECT p.name, p.city, p.state, a.id FROM auction a JOIN person p ON a.seller = p.id
+              WHERE a.category = 10 AND (p.state = 'OR' OR p.state = 'ID' OR p.state = 'CA')",
+        rows: [12_374, 60_814],
+        grows: true,
+        flink: [1.09, 2.32],
+        dbsp: Some([2.54, 2.2]),
+    },
+    Query {
+        name: "q4",
+        sql: "SELECT q.category, avg(q.final) AS price FROM (
+                SELECT max(b.price) AS final, a.category FROM auction a, bid b
+                WHERE a.id = b.auction AND b.datetime BETWEEN a.datetime AND a.expires
+                GROUP BY a.id, a.category) q
+              GROUP BY q.category",
+        rows: [5, 5],
+        grows: false,
+        flink: [0.15, 0.29],
+        dbsp: Some([1.56, 1.17]),
+    },
+];
+
+impl Query {
+    fn expected(&self, events: u64) -> Option<u64> {
+        match events {
+            2_000_000 => Some(self.rows[0]),
+            10_000_000 => Some(self.rows[1]),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Feed {
+    Ndjson,
+    Memory,
+}
+
+#[derive(Parser)]
+struct Args {
+    /// Queries, q0 to q4.
+    #[arg(long, value_delimiter = ',', default_value = "q0,q1,q2,q3,q4")]
+    query: Vec<String>,
+    /// Events of the whole stream, a multiple of 50.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Measured runs.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Worker threads.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    workers: Vec<usize>,
+    /// Where rows come from.
+    #[arg(long, value_delimiter = ',', default_value = "ndjson,memory")]
+    source: Vec<Feed>,
+    /// No run to warm up, no check and nothing subtracted: for callgrind.
+    #[arg(long)]
+    bare: bool,
+    /// Sources without a watermark.
+    #[arg(long)]
+    no_watermark: bool,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    println!("{} events, {} runs, load {}", args.events, args.runs, load());
+    println!(
+        "query feed   workers |  wall s   CPU s   M ev/s  M ev/CPU-s | x Flink/CPU  x Flink  x DBSP \
+         | peak MiB"
+    );
+    for feed in &args.source {
+        for events in [args.events, ALMOST_NOTHING] {
+            prepare(*feed, events)?;
+        }
+        for query in QUERIES.iter().filter(|q| args.query.iter().any(|name| name == q.name)) {
+            for workers in &args.workers {
+                let bench = Bench { query, feed: *feed, workers: *workers, args: &args };
+                runtime.block_on(bench.report())?;
+            }
+        }
+    }
+    println!("load {}", load());
+    Ok(())
+}
+
+/// A query, fed in one way.
+struct Bench<'a> {
+    query: &'a Query,
+    feed: Feed,
+    workers: usize,
+    args: &'a Args,
+}
+
+/// What one run took.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    wall: f64,
+    cpu: f64,
+    peak: f64,
+}
+
+impl Bench<'_> {
+    async fn report(&self) -> Result<()> {
+        let events = self.args.events;
+        let mut base = Run { wall: 0.0, cpu: 0.0, peak: 0.0 };
+        if !self.args.bare {
+            self.check(events).await?;
+            self.run(events).await?;
+            let mut small = Vec::new();
+            for _ in 0..self.args.runs {
+                small.push(self.run(ALMOST_NOTHING).await?);
+            }
+            base = summary(&small);
+        }
+        let mut runs = Vec::new();
+        for _ in 0..self.args.runs {
+            runs.push(self.run(events).await?);
+        }
+        let run = summary(&runs);
+        let (wall, cpu) = (run.wall - base.wall, (run.cpu - base.cpu).max(0.001));
+        let (per_second, per_cpu) = (events as f64 / 1e6 / wall, events as f64 / 1e6 / cpu);
+        let flink = self.query.flink;
+        let dbsp = self.query.dbsp.and_then(|dbsp| dbsp.get(self.workers - 1).copied());
+        println!(
+            "{:5} {:6} {:7} | {wall:7.3} {cpu:7.3} {per_second:8.2} {per_cpu:11.2} | {:11.2} {:8.2} \
+             {:>7} | {:8.0}",
+            self.query.name,
+            format!("{:?}", self.feed).to_lowercase(),
+            self.workers,
+            per_cpu / flink[0],
+            per_second / flink[1],
+            dbsp.map_or("-".into(), |dbsp| format!("{:.2}", per_second / dbsp)),
+            run.peak,
+        );
+        Ok(())
+    }
+
+    async fn open(&self, events: u64) -> Result<(Engine, Session)> {
+        let config = Config { check_contracts: false, ..Config::with_workers(self.workers) };
+        let engine = Engine::open(config)?;
+        let mut session = engine.session();
+        for table in Table::ALL {
+            session.execute(&ddl(table, self.feed, events, !self.args.no_watermark)).await?;
+        }
+        Ok((engine, session))
+    }
+
+    async fn run(&self, events: u64) -> Result<Run> {
+        let (engine, mut session) = self.open(events).await?;
+        let create =
+            format!("CREATE SINK out AS {} WITH (connector = 'blackhole')", self.query.sql);
+        let resident = forget_peak()?;
+        let (begun, cpu) = (Instant::now(), cpu_seconds()?);
+        session.execute(&create).await?;
+        session.execute("FLUSH").await?;
+        let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+        let peak = status_mib("VmHWM:")? - resident;
+        let rows = number(&mut session, "SHOW SINKS", 5).await?;
+        if let Some(expected) = self.query.expected(events).filter(|_| self.query.grows)
+            && expected != rows
+        {
+            let name = self.query.name;
+            return Err(format!("{name}: the sink has {rows} rows, not {expected}").into());
+        }
+        engine.shutdown().await?;
+        Ok(Run { wall, cpu, peak })
+    }
+
+    /// A result that changes is counted in a view.
+    async fn check(&self, events: u64) -> Result<()> {
+        let Some(expected) = self.query.expected(events).filter(|_| !self.query.grows) else {
+            return Ok(());
+        };
+        let (engine, mut session) = self.open(events).await?;
+        let create = format!("CREATE MATERIALIZED VIEW v AS {}", self.query.sql);
+        session.execute(&create).await?;
+        session.execute("FLUSH").await?;
+        let rows = number(&mut session, "SELECT count(*) FROM v", 0).await?;
+        engine.shutdown().await?;
+        if rows != expected {
+            let name = self.query.name;
+            return Err(format!("{name}: the view has {rows} rows, not {expected}").into());
+        }
+        Ok(())
+    }
+}
+
+/// The median wall time and peak, and the mean CPU time of the middle runs: it comes in steps of
+/// 10 ms.
+fn summary(runs: &[Run]) -> Run {
+    let sorted = |value: fn(&Run) -> f64| {
+        let mut values: Vec<f64> = runs.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let median = |values: Vec<f64>| values[values.len() / 2];
+    let cpu = sorted(|run| run.cpu);
+    let middle = &cpu[cpu.len() / 4..cpu.len() - cpu.len() / 4];
+    Run {
+        wall: median(sorted(|run| run.wall)),
+        cpu: middle.iter().sum::<f64>() / middle.len() as f64,
+        peak: median(sorted(|run| run.peak)),
+    }
+}
+
+/// The number in a column of the only row.
+async fn number(session: &mut Session, sql: &str, column: usize) -> Result<u64> {
+    for outcome in session.execute(sql).await? {
+        if let Outcome::Rows(rows) = outcome {
+            for batch in rows.collect().await?.iter().filter(|batch| batch.num_rows() > 0) {
+                return Ok(batch.column(column).as_primitive::<Int64Type>().value(0) as u64);
+            }
+        }
+    }
+    Err(format!("{sql} has no rows").into())
+}
+
+fn ddl(table: Table, feed: Feed, events: u64, watermark: bool) -> String {
+    let columns = match table {
+        Table::Person => {
+            "id bigint, name text, emailaddress text, creditcard text, city text, state text, \
+             datetime timestamp, extra text"
+        }
+        Table::Auction => {
+            "id bigint, itemname text, description text, initialbid bigint, reserve bigint, \
+             datetime timestamp, expires timestamp, seller bigint, category bigint, extra text"
+        }
+        Table::Bid => {
+            "auction bigint, bidder bigint, price bigint, channel text, url text, \
+             datetime timestamp, extra text"
+        }
+    };
+    let watermark = match watermark {
+        true => ", WATERMARK FOR datetime AS datetime - INTERVAL '4 seconds'",
+        false => "",
+    };
+    let name = table.name();
+    let with = match feed {
+        Feed::Memory => format!("connector = 'memory', table = '{name}-{events}'"),
+        Feed::Ndjson => {
+            format!("connector = 'file', path = '{}'", path(table, events).display())
+        }
+    };
+    let format = if feed == Feed::Ndjson { "FORMAT PLAIN ENCODE JSON" } else { "" };
+    format!("CREATE SOURCE {name} ({columns}{watermark}) WITH ({with}) {format}")
+}
+
+/// Where the file of a table is.
+fn path(table: Table, events: u64) -> PathBuf {
+    let folder = std::env::var_os("HEADWATER_BENCH_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf(), PathBuf::from);
+    folder.join(format!("{}-{events}.ndjson", table.name()))
+}
+
+/// Makes the rows of a stream, where they are not there yet.
+fn prepare(feed: Feed, count: u64) -> Result<()> {
+    match feed {
+        Feed::Memory => {
+            let (mut person, mut auction, mut bid) = (Vec::new(), Vec::new(), Vec::new());
+            for from in (0..count).step_by(MEMORY_EVENTS as usize) {
+                let rows = batches(from, count.min(from + MEMORY_EVENTS))?;
+                person.push(rows.person);
+                auction.push(rows.auction);
+                bid.push(rows.bid);
+            }
+            for (table, rows) in Table::ALL.into_iter().zip([person, auction, bid]) {
+                memory::provide(&format!("{}-{count}", table.name()), rows);
+            }
+        }
+        Feed::Ndjson => {
+            for table in Table::ALL {
+                write_file(&path(table, count), table, count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, table: Table, count: u64) -> Result<()> {
+    if !path.exists() {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let unfinished = path.with_extension("unfinished");
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&unfinished)?);
+        let mut rows = events(Some(table), 0);
+        let mut line = Vec::new();
+        while rows.number() < count
+            && let Some(event) = rows.next()
+        {
+            line.clear();
+            write_json_line(&event, &mut line);
+            out.write_all(&line)?;
+        }
+        out.into_inner()?.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+    }
+    // Into the page cache.
+    std::io::copy(&mut File::open(path)?, &mut std::io::sink())?;
+    Ok(())
+}
+
+/// User and system time of the process so far, of all its threads.
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name in parentheses may hold spaces; behind it, utime and stime are the 12th and 13th.
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = behind.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    Ok(ticks as f64 / 100.0)
+}
+
+/// A line of /proc/self/status in MiB.
+fn status_mib(name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Resets the peak of resident memory and returns what is resident.
+fn forget_peak() -> Result<f64> {
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    status_mib("VmRSS:")
+}
+
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}

@@ -1,1 +1,1182 @@
-//! Oracle.
+//! The property test of the engine: random plans over random changes equal their recomputation.
+//!
+//! One seed is one script: two or three tables, views over them and over each other from every
+//! supported operator, then inserts, updates, deletes, transactions and late views. Each script runs
+//! in the four modes of the SQL suite (see `runner.rs`); after each statement that can change data
+//! every view is compared with its query. What every statement answered, and at the end the rows of
+//! every relation, must also be the same in all modes. Statements may be refused (and are counted);
+//! an internal error, a statement that hangs and a recomputation that fails are failures.
+//!
+//! It does not test what the oracle shares with the engine: the meaning of expressions and of DML.
+//! Doubles are multiples of a quarter, whose sums are exact in any order, and there is no negative
+//! zero, as it is up to chance which of two equal zeros a group shows.
+//!
+//! * `HEADWATER_ORACLE_PLANS=2000`: run scripts until so many views have been planned;
+//! * `HEADWATER_ORACLE_SEED=n`: run the script of this seed alone, and print it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use headwater::config::{BatchCuts, Config};
+use headwater::delta::text::display_value;
+use headwater::engine::{Engine, Outcome, Session, Subscription, SubscriptionEvent, Verdict};
+use headwater::error::{Error, ErrorKind};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// Views of the default run: what the debug build checks in a minute or so on two cores.
+const PLANS: u64 = 1_000;
+/// A statement that takes longer hangs.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a failing script is made smaller.
+const MINIMISE_TIME: Duration = Duration::from_secs(30);
+/// Failures after which no further script is begun.
+const FAILURES_MAX: usize = 4;
+
+/// Says something past the test harness, which would keep it from whoever waits.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").expect("stderr takes a line");
+}
+
+// ---------------------------------------------------------------------------------- types, names
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ty {
+    Int,
+    Big,
+    Num,
+    Dbl,
+    Text,
+    Bool,
+    Ts,
+    /// An average of doubles: not exact, so that nothing is computed from it.
+    Avg,
+}
+
+/// The types of columns and expressions.
+const TYPES: [Ty; 7] = [Ty::Int, Ty::Big, Ty::Num, Ty::Dbl, Ty::Text, Ty::Bool, Ty::Ts];
+
+impl Ty {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Big => "bigint",
+            Self::Num => "numeric",
+            Self::Dbl | Self::Avg => "double precision",
+            Self::Text => "text",
+            Self::Bool => "boolean",
+            Self::Ts => "timestamp",
+        }
+    }
+
+    fn is_number(self) -> bool {
+        matches!(self, Self::Int | Self::Big | Self::Num | Self::Dbl)
+    }
+}
+
+/// A column as an expression refers to it.
+#[derive(Debug, Clone)]
+struct Column {
+    name: String,
+    ty: Ty,
+}
+
+/// A table, a view or a CTE that a query may read.
+#[derive(Debug, Clone)]
+struct Relation {
+    name: String,
+    columns: Vec<Column>,
+    /// Columns of the primary key, which are the first ones.
+    key: usize,
+    append_only: bool,
+    /// The views that it reads, directly or not.
+    reads: BTreeSet<String>,
+}
+
+/// What is between FROM and the rest of a query.
+struct From {
+    sql: String,
+    columns: Vec<Column>,
+    /// Conditions of joins that were written with a comma.
+    condition: Option<String>,
+    /// The start of a window, of a tumbling window.
+    window: Option<String>,
+}
+
+struct Query {
+    sql: String,
+    columns: Vec<Column>,
+}
+
+/// One seed's statements.
+#[derive(Debug, Clone)]
+struct Script {
+    statements: Vec<String>,
+    views: u64,
+    /// Relations whose rows must be the same in every mode.
+    exact: Vec<String>,
+}
+
+// ------------------------------------------------------------------------------------- generator
+
+struct Generator {
+    rng: SmallRng,
+    tables: Vec<Relation>,
+    views: Vec<Relation>,
+    ctes: Vec<Relation>,
+    /// Views that the query in the making reads.
+    reads: BTreeSet<String>,
+    /// Numbers of aliases and views.
+    named: usize,
+    next_key: i64,
+    /// Whether values may be large and divisors zero, so that rows fail.
+    wild: bool,
+    script: Script,
+}
+
+impl Generator {
+    fn script(seed: u64) -> Script {
+        let mut rng = SmallRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let wild = rng.random_range(0..100) < 6;
+        let script = Script { statements: Vec::new(), views: 0, exact: Vec::new() };
+        let mut g = Self {
+            rng,
+            tables: Vec::new(),
+            views: Vec::new(),
+            ctes: Vec::new(),
+            reads: BTreeSet::new(),
+            named: 0,
+            next_key: 0,
+            wild,
+            script,
+        };
+        g.fill();
+        g.script
+    }
+
+    fn fill(&mut self) {
+        for i in 0..self.rng.random_range(2..=3) {
+            self.create_table(i);
+        }
+        for table in 0..self.tables.len() {
+            if self.chance(60) {
+                let insert = self.insert(table);
+                self.script.statements.push(insert);
+            }
+        }
+        for _ in 0..self.rng.random_range(1..=3) {
+            self.create_view();
+        }
+        for _ in 0..self.rng.random_range(4..=8) {
+            match self.rng.random_range(0..100) {
+                0..12 if self.script.views < 5 => self.create_view(),
+                12..17 => self.drop_view(),
+                17..32 => self.transaction(),
+                _ => {
+                    let change = self.change();
+                    self.script.statements.push(change);
+                }
+            }
+        }
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    fn one<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.rng.random_range(0..words.len())]
+    }
+
+    fn a_type(&mut self) -> Ty {
+        TYPES[self.rng.random_range(0..TYPES.len())]
+    }
+
+    fn name(&mut self, letter: char) -> String {
+        self.named += 1;
+        format!("{letter}{}", self.named)
+    }
+
+    // ----------------------------------------------------------------------------- definitions
+
+    fn create_table(&mut self, number: usize) {
+        // One with a key, one without, one that only grows; then by chance.
+        let key = if number == 0 { self.rng.random_range(1..=2) } else { 0 };
+        let append_only = number == 2;
+        let mut types = vec![Ty::Int];
+        if key == 2 {
+            types.push(Ty::Text);
+        }
+        for _ in 0..self.rng.random_range(2..=5) {
+            types.push(self.a_type());
+        }
+        let columns: Vec<Column> = types
+            .into_iter()
+            .enumerate()
+            .map(|(i, ty)| Column { name: format!("c{i}"), ty })
+            .collect();
+        let mut parts: Vec<String> =
+            columns.iter().map(|c| format!("{} {}", c.name, c.ty.sql())).collect();
+        match key {
+            1 => parts.push("PRIMARY KEY (c0)".into()),
+            2 => parts.push("PRIMARY KEY (c0, c1)".into()),
+            _ => {}
+        }
+        let tail = if append_only { " APPEND ONLY" } else { "" };
+        let name = format!("t{number}");
+        self.script.exact.push(name.clone());
+        self.script.statements.push(format!("CREATE TABLE {name} ({}){tail}", parts.join(", ")));
+        let reads = BTreeSet::new();
+        self.tables.push(Relation { name, columns, key, append_only, reads });
+    }
+
+    fn create_view(&mut self) {
+        self.reads.clear();
+        let query = self.query(2);
+        let name = self.name('v');
+        self.script.views += 1;
+        self.script.statements.push(format!("CREATE MATERIALIZED VIEW {name} AS {}", query.sql));
+        if query.columns.iter().all(|c| c.ty != Ty::Avg) {
+            self.script.exact.push(name.clone());
+        }
+        let mut reads = std::mem::take(&mut self.reads);
+        let read = self.views.iter().filter(|v| reads.contains(&v.name));
+        let indirectly: Vec<String> = read.flat_map(|v| v.reads.iter().cloned()).collect();
+        reads.extend(indirectly);
+        let columns = query.columns;
+        self.views.push(Relation { name, columns, key: 0, append_only: false, reads });
+    }
+
+    fn drop_view(&mut self) {
+        if self.views.is_empty() {
+            return;
+        }
+        let dropped = self.views.remove(self.rng.random_range(0..self.views.len())).name;
+        self.views.retain(|v| !v.reads.contains(&dropped));
+        self.script.statements.push(format!("DROP MATERIALIZED VIEW {dropped} CASCADE"));
+    }
+
+    // --------------------------------------------------------------------------------- changes
+
+    fn transaction(&mut self) {
+        self.script.statements.push("BEGIN".into());
+        for _ in 0..self.rng.random_range(2..=4) {
+            let change = self.change();
+            self.script.statements.push(change);
+        }
+        let end = if self.chance(30) { "ROLLBACK" } else { "COMMIT" };
+        self.script.statements.push(end.into());
+    }
+
+    fn change(&mut self) -> String {
+        let table = self.rng.random_range(0..self.tables.len());
+        let chosen = self.rng.random_range(0..100);
+        if self.tables[table].append_only || chosen < 40 {
+            return self.insert(table);
+        }
+        let Relation { name, columns, key, .. } = self.tables[table].clone();
+        if chosen < 70 {
+            let condition = self.condition(&columns, 2);
+            return format!("DELETE FROM {name} WHERE {condition}");
+        }
+        // Keys are changed now and then: mostly a refusal.
+        let first = if self.chance(10) { 0 } else { key };
+        let mut sets = BTreeMap::new();
+        for _ in 0..self.rng.random_range(1..=2) {
+            let column = &columns[self.rng.random_range(first..columns.len())];
+            sets.insert(column.name.clone(), self.expr(column.ty, &columns, 2));
+        }
+        let sets: Vec<String> = sets.iter().map(|(c, e)| format!("{c} = {e}")).collect();
+        let condition = self.condition(&columns, 1);
+        format!("UPDATE {name} SET {} WHERE {condition}", sets.join(", "))
+    }
+
+    /// An INSERT, each row in a line of its own: `minimise` takes lines away.
+    fn insert(&mut self, table: usize) -> String {
+        let Relation { name, columns, key, .. } = self.tables[table].clone();
+        if key == 0 && self.chance(8) {
+            let from = self.tables[self.rng.random_range(0..self.tables.len())].clone();
+            let values: Vec<String> =
+                columns.iter().map(|c| self.expr(c.ty, &from.columns, 1)).collect();
+            let condition = self.condition(&from.columns, 1);
+            let values = values.join(", ");
+            return format!(
+                "INSERT INTO {name} SELECT {values} FROM {} WHERE {condition}",
+                from.name
+            );
+        }
+        let most = if self.chance(20) { 20 } else { 4 };
+        let rows = self.rng.random_range(1..=most);
+        let lines: Vec<String> = (0..rows).map(|_| self.row(&columns, key)).collect();
+        format!("INSERT INTO {name} VALUES\n  {}", lines.join(",\n  "))
+    }
+
+    fn row(&mut self, columns: &[Column], key: usize) -> String {
+        let mut values = Vec::new();
+        for (i, column) in columns.iter().enumerate() {
+            values.push(match column.ty {
+                // A few keys are there already.
+                Ty::Int if i < key && !self.chance(3) => {
+                    self.next_key += 1;
+                    (self.next_key % 40 - 2).to_string()
+                }
+                _ if i >= key && self.chance(15) => "NULL".into(),
+                Ty::Avg => "NULL".into(),
+                ty => self.literal(ty),
+            });
+        }
+        format!("({})", values.join(", "))
+    }
+
+    // ----------------------------------------------------------------------------- expressions
+
+    fn literal(&mut self, ty: Ty) -> String {
+        let wild = self.wild && self.chance(4);
+        match ty {
+            Ty::Int if wild => "2147483647".into(),
+            Ty::Big if wild => "9223372036854775807".into(),
+            Ty::Int => format!("({})", self.rng.random_range(-2..=5)),
+            Ty::Big if self.chance(10) => "3000000000".into(),
+            Ty::Big => format!("({}::bigint)", self.rng.random_range(-2..=5)),
+            Ty::Num => {
+                let few = ["0.5", "1.25", "(-1.50)", "2.0", "100.01", "0.001", "(-3.0)", "7.0"];
+                self.one(&few).into()
+            }
+            Ty::Dbl | Ty::Avg => {
+                let quarters = f64::from(self.rng.random_range(-8..=12)) / 4.0;
+                match self.rng.random_range(0..100) {
+                    0 => "'NaN'::double precision".into(),
+                    1 => "'Infinity'::double precision".into(),
+                    _ => format!("({quarters:?}::double precision)"),
+                }
+            }
+            Ty::Text => format!("'{}'", self.one(&["a", "b", "ab", "", "ü", "A", "xyz"])),
+            Ty::Bool => self.one(&["true", "false"]).into(),
+            Ty::Ts => {
+                let second = self.rng.random_range(0..60);
+                let minute = self.one(&[
+                    "2024-01-01 00:00",
+                    "2024-01-01 00:01",
+                    "2023-12-31 23:59",
+                    "1969-12-31 23:59",
+                ]);
+                format!("TIMESTAMP '{minute}:{second:02}'")
+            }
+        }
+    }
+
+    /// A column of a type, if there is one.
+    fn column(&mut self, ty: Ty, scope: &[Column]) -> Option<String> {
+        let all: Vec<&Column> = scope.iter().filter(|c| c.ty == ty).collect();
+        match all.is_empty() {
+            true => None,
+            false => Some(all[self.rng.random_range(0..all.len())].name.clone()),
+        }
+    }
+
+    fn leaf(&mut self, ty: Ty, scope: &[Column]) -> String {
+        if self.chance(85)
+            && let Some(column) = self.column(ty, scope)
+        {
+            return column;
+        }
+        if self.chance(5) {
+            return format!("(NULL::{})", ty.sql());
+        }
+        self.literal(ty)
+    }
+
+    fn expr(&mut self, ty: Ty, scope: &[Column], depth: usize) -> String {
+        if depth == 0 || self.chance(45) {
+            return self.leaf(ty, scope);
+        }
+        let below = depth - 1;
+        match self.rng.random_range(0..100) {
+            0..15 => {
+                let condition = self.condition(scope, below);
+                let (a, b) = (self.expr(ty, scope, below), self.expr(ty, scope, below));
+                let otherwise = if self.chance(70) { format!(" ELSE {b}") } else { String::new() };
+                return format!("(CASE WHEN {condition} THEN {a}{otherwise} END)");
+            }
+            15..27 => {
+                let (a, b) = (self.expr(ty, scope, below), self.expr(ty, scope, below));
+                return format!("coalesce({a}, {b})");
+            }
+            27..31 => {
+                let (a, b) = (self.expr(ty, scope, below), self.literal(ty));
+                return format!("nullif({a}, {b})");
+            }
+            _ => {}
+        }
+        match ty {
+            Ty::Int | Ty::Big | Ty::Num | Ty::Dbl => self.number(ty, scope, below),
+            Ty::Text => self.text(scope, below),
+            Ty::Ts => self.time(scope, below),
+            Ty::Bool => format!("({})", self.condition(scope, below)),
+            Ty::Avg => self.leaf(ty, scope),
+        }
+    }
+
+    fn number(&mut self, ty: Ty, scope: &[Column], depth: usize) -> String {
+        let a = self.expr(ty, scope, depth);
+        let b = self.expr(ty, scope, depth);
+        match self.rng.random_range(0..100) {
+            0..30 => format!("({a} + {b})"),
+            30..55 => format!("({a} - {b})"),
+            55..65 => format!("({a} * {})", self.one(&["2", "3", "(-1)"])),
+            65..72 => format!("abs({a})"),
+            72..78 => format!("(- {a})"),
+            78..84 if matches!(ty, Ty::Int | Ty::Big) && self.wild => format!("({a} / {b})"),
+            78..88 if matches!(ty, Ty::Int | Ty::Big) => format!("({a} / nullif({b}, 0))"),
+            88..94 if matches!(ty, Ty::Int | Ty::Big) => format!("({a} % nullif({b}, 0))"),
+            _ => match ty {
+                Ty::Int => format!("length({})", self.expr(Ty::Text, scope, depth)),
+                Ty::Big => format!("({}::bigint)", self.expr(Ty::Int, scope, depth)),
+                Ty::Num => format!("({} + {})", a, self.expr(Ty::Int, scope, depth)),
+                _ => format!("({}::double precision)", self.expr(Ty::Int, scope, depth)),
+            },
+        }
+    }
+
+    fn text(&mut self, scope: &[Column], depth: usize) -> String {
+        let a = self.expr(Ty::Text, scope, depth);
+        match self.rng.random_range(0..7) {
+            0 => format!("upper({a})"),
+            1 => format!("lower({a})"),
+            2 => format!("({a} || {})", self.expr(Ty::Text, scope, depth)),
+            3 => format!("concat({a}, {})", self.expr(Ty::Int, scope, depth)),
+            4 => format!("substr({a}, 1, 2)"),
+            5 => format!("replace({a}, 'a', 'b')"),
+            _ => {
+                let ty = TYPES[self.rng.random_range(0..TYPES.len())];
+                format!("({}::text)", self.expr(ty, scope, depth))
+            }
+        }
+    }
+
+    fn time(&mut self, scope: &[Column], depth: usize) -> String {
+        let a = self.expr(Ty::Ts, scope, depth);
+        match self.rng.random_range(0..3) {
+            0 => format!("({a} + INTERVAL '30 seconds')"),
+            1 => format!("({a} - INTERVAL '1 day')"),
+            _ => format!("date_trunc('minute', {a})"),
+        }
+    }
+
+    fn condition(&mut self, scope: &[Column], depth: usize) -> String {
+        if depth > 0 && self.chance(40) {
+            let a = self.condition(scope, depth - 1);
+            let b = self.condition(scope, depth - 1);
+            return match self.rng.random_range(0..5) {
+                0 | 1 => format!("({a} AND {b})"),
+                2 | 3 => format!("({a} OR {b})"),
+                _ => format!("NOT ({a})"),
+            };
+        }
+        let ty = match self.chance(85) && !scope.is_empty() {
+            true => scope[self.rng.random_range(0..scope.len())].ty,
+            false => self.a_type(),
+        };
+        // An average may be compared with NULL only.
+        let a =
+            if ty == Ty::Avg { self.leaf(ty, scope) } else { self.expr(ty, scope, depth.min(1)) };
+        let chosen = if ty == Ty::Avg { 0 } else { self.rng.random_range(0..100) };
+        match chosen {
+            0..8 => format!("{a} IS NULL"),
+            8..18 => format!("{a} IS NOT NULL"),
+            18..30 => {
+                let (b, c) = (self.literal(ty), self.literal(ty));
+                let word = if self.chance(30) { "NOT IN" } else { "IN" };
+                let null = if self.chance(10) { ", NULL" } else { "" };
+                format!("{a} {word} ({b}, {c}{null})")
+            }
+            30..36 => format!("{a} BETWEEN {} AND {}", self.literal(ty), self.literal(ty)),
+            36..42 => format!("{a} IS DISTINCT FROM {}", self.leaf(ty, scope)),
+            42..50 if ty == Ty::Text => format!("{a} LIKE {}", self.one(&["'a%'", "'%b%'", "'_'"])),
+            42..60 if ty == Ty::Bool => a,
+            _ => {
+                let operator = self.one(&["=", "<>", "<", "<=", ">", ">=", "<>", ">="]);
+                format!("{a} {operator} {}", self.expr(ty, scope, depth.min(1)))
+            }
+        }
+    }
+
+    // --------------------------------------------------------------------------------- queries
+
+    /// A query of any shape.
+    fn query(&mut self, depth: usize) -> Query {
+        match self.rng.random_range(0..100) {
+            0..14 => self.union(depth),
+            14..26 if depth > 0 => self.with(depth),
+            26..66 => self.aggregation(depth),
+            _ => self.projection(depth, None),
+        }
+    }
+
+    fn with(&mut self, depth: usize) -> Query {
+        let inner = self.query(depth - 1);
+        let name = self.name('w');
+        let reads = BTreeSet::new();
+        let columns = inner.columns;
+        self.ctes.push(Relation { name: name.clone(), columns, key: 0, append_only: false, reads });
+        let outer = match self.chance(50) {
+            true => self.aggregation(depth - 1),
+            false => self.projection(depth - 1, None),
+        };
+        self.ctes.pop();
+        Query { sql: format!("WITH {name} AS ({}) {}", inner.sql, outer.sql), ..outer }
+    }
+
+    fn union(&mut self, depth: usize) -> Query {
+        let types: Vec<Ty> = (0..self.rng.random_range(1..=4)).map(|_| self.a_type()).collect();
+        let first = self.projection(depth.saturating_sub(1), Some(&types));
+        let mut sql = first.sql;
+        for _ in 0..self.rng.random_range(1..=2) {
+            let next = self.projection(depth.saturating_sub(1), Some(&types));
+            write!(sql, " UNION ALL {}", next.sql).expect("a string takes text");
+        }
+        Query { sql, columns: first.columns }
+    }
+
+    fn projection(&mut self, depth: usize, types: Option<&[Ty]>) -> Query {
+        let from = self.from(depth);
+        let mut items = Vec::new();
+        let mut columns = Vec::new();
+        let wanted = types.map_or_else(|| self.rng.random_range(1..=5), <[Ty]>::len);
+        for i in 0..wanted {
+            let (item, ty) = match types.and_then(|t| t.get(i)) {
+                Some(ty) => (self.expr(*ty, &from.columns, 2), *ty),
+                None if self.chance(60) => {
+                    let c = &from.columns[self.rng.random_range(0..from.columns.len())];
+                    (c.name.clone(), c.ty)
+                }
+                None => {
+                    let ty = self.a_type();
+                    (self.expr(ty, &from.columns, 2), ty)
+                }
+            };
+            items.push(format!("{item} AS c{i}"));
+            columns.push(Column { name: format!("c{i}"), ty });
+        }
+        let condition = self.where_clause(&from, 50);
+        Query { sql: format!("SELECT {} FROM {}{condition}", items.join(", "), from.sql), columns }
+    }
+
+    fn where_clause(&mut self, from: &From, percent: u32) -> String {
+        let own = self.chance(percent).then(|| self.condition(&from.columns, 2));
+        let all: Vec<String> =
+            from.condition.iter().cloned().chain(own.map(|c| format!("({c})"))).collect();
+        if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) }
+    }
+
+    fn aggregation(&mut self, depth: usize) -> Query {
+        let from = self.from(depth);
+        let mut keys = Vec::new();
+        if let Some(window) = &from.window
+            && self.chance(85)
+        {
+            keys.push((window.clone(), Ty::Ts));
+        }
+        for _ in 0..self.rng.random_range(0..=2) {
+            keys.extend(self.group_key(&from.columns));
+        }
+        let (mut items, mut columns, mut having) = (Vec::new(), Vec::new(), Vec::new());
+        for (sql, ty) in &keys {
+            // A key need not be shown.
+            if self.chance(90) {
+                items.push((sql.clone(), *ty));
+            }
+        }
+        for _ in 0..self.rng.random_range(1..=3) {
+            let (call, ty) = self.call(&from.columns);
+            having.push((call.clone(), ty));
+            items.push(self.over_call(call, ty));
+        }
+        let condition = self.where_clause(&from, 35);
+        let mut list = Vec::new();
+        for (i, (sql, ty)) in items.into_iter().enumerate() {
+            list.push(format!("{sql} AS c{i}"));
+            columns.push(Column { name: format!("c{i}"), ty });
+        }
+        let mut sql = format!("SELECT {} FROM {}{condition}", list.join(", "), from.sql);
+        if !keys.is_empty() {
+            let keys: Vec<String> = keys.into_iter().map(|(k, _)| k).collect();
+            write!(sql, " GROUP BY {}", keys.join(", ")).expect("a string takes text");
+        }
+        having.retain(|(_, ty)| *ty != Ty::Avg);
+        if let Some((call, ty)) = having.pop()
+            && self.chance(25)
+        {
+            let operator = self.one(&["<", ">", "<>", "="]);
+            let limit = self.literal(ty);
+            write!(sql, " HAVING {call} {operator} {limit}").expect("a string takes text");
+        }
+        Query { sql, columns }
+    }
+
+    /// A column or an expression over one: a constant would be a position.
+    fn group_key(&mut self, scope: &[Column]) -> Option<(String, Ty)> {
+        let Column { name, ty } = scope[self.rng.random_range(0..scope.len())].clone();
+        if ty == Ty::Avg {
+            return None;
+        }
+        if self.chance(65) {
+            return Some((name, ty));
+        }
+        Some(match ty {
+            Ty::Int | Ty::Big => (format!("({name} % 3)"), ty),
+            Ty::Num | Ty::Dbl => (format!("({name} > {})", self.literal(ty)), Ty::Bool),
+            Ty::Text => (format!("upper({name})"), ty),
+            Ty::Ts => (format!("date_trunc('minute', {name})"), ty),
+            _ => (format!("({name} IS NULL)"), Ty::Bool),
+        })
+    }
+
+    /// An aggregate call and its type.
+    fn call(&mut self, scope: &[Column]) -> (String, Ty) {
+        let column = scope[self.rng.random_range(0..scope.len())].clone();
+        let argument = match column.ty != Ty::Avg && self.chance(30) {
+            true => self.expr(column.ty, scope, 1),
+            false => column.name,
+        };
+        let ty = column.ty;
+        let (call, ty) = match self.rng.random_range(0..100) {
+            0..15 => ("count(*)".to_owned(), Ty::Big),
+            15..30 => (format!("count({argument})"), Ty::Big),
+            30..55 if ty.is_number() => {
+                let sum = match ty {
+                    Ty::Int => Ty::Big,
+                    Ty::Big => Ty::Num,
+                    other => other,
+                };
+                (format!("sum({argument})"), sum)
+            }
+            55..70 if ty.is_number() => {
+                let avg = if ty == Ty::Dbl { Ty::Avg } else { Ty::Num };
+                (format!("avg({argument})"), avg)
+            }
+            _ if ty == Ty::Avg => (format!("count({argument})"), Ty::Big),
+            _ => (format!("{}({argument})", self.one(&["min", "max"])), ty),
+        };
+        match self.chance(25) {
+            true => (format!("{call} FILTER (WHERE {})", self.condition(scope, 1)), ty),
+            false => (call, ty),
+        }
+    }
+
+    /// The call itself, or an expression over it.
+    fn over_call(&mut self, call: String, ty: Ty) -> (String, Ty) {
+        if ty == Ty::Avg || self.chance(75) {
+            return (call, ty);
+        }
+        match self.chance(50) {
+            true => (format!("coalesce({call}, {})", self.literal(ty)), ty),
+            false if ty.is_number() => (format!("({call} + {})", self.literal(ty)), ty),
+            false => (format!("(({call}) IS NULL)"), Ty::Bool),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ FROM
+
+    fn from(&mut self, depth: usize) -> From {
+        let mut from = self.source(depth);
+        let joins = match self.rng.random_range(0..100) {
+            0..62 => 0,
+            62..92 => 1,
+            _ => 2,
+        };
+        for _ in 0..joins {
+            let right = self.source(depth.saturating_sub(1));
+            from = self.join(from, right);
+        }
+        from
+    }
+
+    fn source(&mut self, depth: usize) -> From {
+        let alias = self.name('a');
+        let qualified = |columns: Vec<Column>| -> Vec<Column> {
+            let name = |c: &Column| format!("{alias}.{}", c.name);
+            columns.iter().map(|c| Column { name: name(c), ty: c.ty }).collect()
+        };
+        if depth > 0 && self.chance(18) {
+            let query = self.query(depth - 1);
+            let sql = format!("({}) AS {alias}", query.sql);
+            let columns = qualified(query.columns);
+            return From { sql, columns, condition: None, window: None };
+        }
+        let relation = self.relation();
+        let time = self.column(Ty::Ts, &relation.columns);
+        if let Some(time) = time
+            && self.chance(25)
+        {
+            let size = self.one(&["10 seconds", "1 minute", "1 hour"]);
+            let sql = format!("tumble({}, {time}, INTERVAL '{size}') AS {alias}", relation.name);
+            let mut columns = relation.columns;
+            columns.retain(|c| !c.name.starts_with("window_"));
+            columns.push(Column { name: "window_start".into(), ty: Ty::Ts });
+            columns.push(Column { name: "window_end".into(), ty: Ty::Ts });
+            let window = Some(format!("{alias}.window_start"));
+            return From { sql, columns: qualified(columns), condition: None, window };
+        }
+        let sql = format!("{} AS {alias}", relation.name);
+        From { sql, columns: qualified(relation.columns), condition: None, window: None }
+    }
+
+    fn relation(&mut self) -> Relation {
+        if !self.ctes.is_empty() && self.chance(60) {
+            return self.ctes[self.rng.random_range(0..self.ctes.len())].clone();
+        }
+        if !self.views.is_empty() && self.chance(40) {
+            let view = self.views[self.rng.random_range(0..self.views.len())].clone();
+            self.reads.insert(view.name.clone());
+            return view;
+        }
+        self.tables[self.rng.random_range(0..self.tables.len())].clone()
+    }
+
+    fn join(&mut self, left: From, right: From) -> From {
+        let mut equal = Vec::new();
+        for _ in 0..self.rng.random_range(1..=2) {
+            equal.extend(self.equality(&left.columns, &right.columns));
+        }
+        if equal.is_empty() {
+            // No two columns of one type.
+            let keys = (self.as_int(&left.columns), self.as_int(&right.columns));
+            equal.push(format!("{} = {}", keys.0, keys.1));
+        }
+        let columns: Vec<Column> = left.columns.into_iter().chain(right.columns).collect();
+        let window = left.window.or(right.window);
+        let mut condition = left.condition;
+        if self.chance(20) && !left.sql.contains(" JOIN ") {
+            let all = condition.into_iter().chain(equal).collect::<Vec<_>>().join(" AND ");
+            let sql = format!("{}, {}", left.sql, right.sql);
+            return From { sql, columns, condition: Some(all), window };
+        }
+        if self.chance(25) {
+            equal.push(format!("({})", self.condition(&columns, 1)));
+        }
+        // The comma binds less tightly than JOIN: ON would not see what is left of it.
+        let mut sql = format!("{} JOIN {} ON {}", left.sql, right.sql, equal.join(" AND "));
+        if condition.is_some() {
+            let all = condition.into_iter().chain(equal).collect::<Vec<_>>().join(" AND ");
+            condition = Some(all);
+            sql = format!("{}, {}", left.sql, right.sql);
+        }
+        From { sql, columns, condition, window }
+    }
+
+    fn equality(&mut self, left: &[Column], right: &[Column]) -> Option<String> {
+        let l = left[self.rng.random_range(0..left.len())].clone();
+        let alike = |r: &&Column| r.ty == l.ty || r.ty.is_number() && l.ty.is_number();
+        let all: Vec<&Column> = right.iter().filter(alike).filter(|r| r.ty != Ty::Avg).collect();
+        if all.is_empty() || l.ty == Ty::Avg {
+            return None;
+        }
+        let r = all[self.rng.random_range(0..all.len())];
+        Some(match self.chance(10) && l.ty.is_number() {
+            true => format!("{} + 1 = {}", l.name, r.name),
+            false => format!("{} = {}", l.name, r.name),
+        })
+    }
+
+    /// An integer that depends on a column of any type.
+    fn as_int(&mut self, columns: &[Column]) -> String {
+        let name = &columns[self.rng.random_range(0..columns.len())].name;
+        format!("(CASE WHEN {name} IS NULL THEN 1 ELSE 0 END)")
+    }
+}
+
+// ---------------------------------------------------------------------------------------- runner
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// One worker.
+    Plain,
+    /// Four workers, inputs cut at random.
+    Parallel,
+    /// Three workers, every row a batch of its own.
+    Single,
+    /// Between two statements all state is written to bytes and read by other workers.
+    Restore,
+}
+
+const MODES: [Mode; 4] = [Mode::Plain, Mode::Parallel, Mode::Single, Mode::Restore];
+
+fn config(mode: Mode, seed: u64) -> Config {
+    let (workers, cuts) = match mode {
+        Mode::Plain => (1, None),
+        Mode::Parallel => (4, Some(BatchCuts { seed, rows_max: 7 })),
+        Mode::Single => (3, Some(BatchCuts { seed, rows_max: 1 })),
+        Mode::Restore => (1 + seed as usize % 3, None),
+    };
+    Config { cuts, check_contracts: true, query_threads: 1, ..Config::with_workers(workers) }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    scripts: u64,
+    views: u64,
+    views_refused: u64,
+    statements: u64,
+    refused: u64,
+    checks: u64,
+    unknown: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: &Self) {
+        self.scripts += other.scripts;
+        self.views += other.views;
+        self.views_refused += other.views_refused;
+        self.statements += other.statements;
+        self.refused += other.refused;
+        self.checks += other.checks;
+        self.unknown += other.unknown;
+    }
+}
+
+/// What a mode answered: compared with the other modes.
+#[derive(Debug, Default)]
+struct Transcript {
+    totals: Totals,
+    /// A tag or SQLSTATE for each statement.
+    answers: Vec<String>,
+    /// Rows of every relation at the end; empty when a view has failed rows.
+    rows: BTreeMap<String, Vec<String>>,
+    /// Refusals of views, to see what they are.
+    refusals: Vec<String>,
+}
+
+/// One run of a script.
+struct Run<'a> {
+    engine: Engine,
+    session: Session,
+    mode: Mode,
+    seed: u64,
+    script: &'a Script,
+    transcript: Transcript,
+}
+
+/// What went wrong, for whoever reads it.
+type Failure = String;
+
+async fn run(script: &Script, mode: Mode, seed: u64) -> Result<Transcript, Failure> {
+    let engine = Engine::open(config(mode, seed)).map_err(|e| format!("open: {e}"))?;
+    let session = engine.session();
+    let transcript = Transcript::default();
+    let mut run = Run { engine: engine.clone(), session, mode, seed, script, transcript };
+    let result = run.all().await;
+    let transcript = run.transcript;
+    match tokio::time::timeout(STATEMENT_TIMEOUT, engine.shutdown()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => result.clone().and(Err(format!("shutdown: {e}")))?,
+        Err(_) => result.clone().and(Err("shutdown hangs".to_owned()))?,
+    }
+    result.map(|()| transcript)
+}
+
+impl Run<'_> {
+    async fn all(&mut self) -> Result<(), Failure> {
+        let mut in_transaction = false;
+        for (number, text) in self.script.statements.iter().enumerate() {
+            let wait = tokio::time::timeout(STATEMENT_TIMEOUT, self.statement(text));
+            match wait.await {
+                Ok(result) => result,
+                Err(_) => Err("it hangs".to_owned()),
+            }
+            .map_err(|e| format!("after statement {} ({text}): {e}", number + 1))?;
+            match text.as_str() {
+                "BEGIN" => in_transaction = true,
+                "COMMIT" | "ROLLBACK" => in_transaction = false,
+                _ => {}
+            }
+            let check = self.between(number, in_transaction);
+            match tokio::time::timeout(STATEMENT_TIMEOUT, check).await {
+                Ok(result) => result,
+                Err(_) => Err("the comparison hangs".to_owned()),
+            }
+            .map_err(|e| format!("after statement {} ({text}): {e}", number + 1))?;
+        }
+        self.transcript.totals.scripts = 1;
+        if self.transcript.totals.unknown == 0 {
+            self.dump().await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement; being refused is no failure.
+    async fn statement(&mut self, text: &str) -> Result<(), Failure> {
+        let is_view = text.starts_with("CREATE MATERIALIZED VIEW");
+        let totals = &mut self.transcript.totals;
+        totals.statements += 1;
+        totals.views += u64::from(is_view);
+        let answer = match self.session.execute(text).await {
+            Ok(outcomes) => outcomes.into_iter().map(tag).collect::<Vec<_>>().join(" "),
+            Err(e) if e.kind() == ErrorKind::Internal => return Err(describe(&e)),
+            Err(e) => {
+                totals.refused += 1;
+                totals.views_refused += u64::from(is_view);
+                if is_view {
+                    self.transcript.refusals.push(format!("{}\n    {text}", describe(&e)));
+                }
+                "refused".to_owned()
+            }
+        };
+        self.transcript.answers.push(format!("{answer} <- {text}"));
+        Ok(())
+    }
+
+    /// Restores, if that is the mode, and compares every view.
+    async fn between(&mut self, number: usize, in_transaction: bool) -> Result<(), Failure> {
+        if self.mode == Mode::Restore {
+            let workers = 1 + (self.seed as usize + number * 3) % 4;
+            let restored = self.engine.restore(workers).await;
+            restored.map_err(|e| format!("restore({workers}): {}", describe(&e)))?;
+        }
+        if in_transaction {
+            return Ok(());
+        }
+        let verdicts = self.engine.session().check_views().await;
+        for (view, verdict) in verdicts.map_err(|e| format!("check: {}", describe(&e)))? {
+            self.transcript.totals.checks += 1;
+            match verdict {
+                Verdict::Equal => {}
+                Verdict::Unknown(_) => self.transcript.totals.unknown += 1,
+                Verdict::Different(rows) => {
+                    return Err(format!("{view} is not its query:\n{}", rows.join("\n")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of every relation, sorted.
+    async fn dump(&mut self) -> Result<(), Failure> {
+        for name in &self.script.exact {
+            let text = format!("SELECT * FROM {name}");
+            let mut lines = Vec::new();
+            match self.session.execute(&text).await {
+                Ok(outcomes) => {
+                    for outcome in outcomes {
+                        lines.extend(rows(outcome).await.map_err(|e| format!("{text}: {e}"))?);
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Internal => {
+                    return Err(format!("{text}: {}", describe(&e)));
+                }
+                Err(e) => lines.push(e.sqlstate().to_owned()),
+            }
+            lines.sort();
+            self.transcript.rows.insert(name.clone(), lines);
+        }
+        Ok(())
+    }
+}
+
+fn describe(e: &Error) -> String {
+    format!("{} {e} {}", e.sqlstate(), e.detail().unwrap_or_default())
+}
+
+fn tag(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Done { tag, .. } => tag,
+        Outcome::Rows(_) | Outcome::Subscription(_) => String::new(),
+    }
+}
+
+async fn rows(outcome: Outcome) -> Result<Vec<String>, Error> {
+    let Outcome::Rows(answer) = outcome else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    for batch in answer.collect().await? {
+        for row in 0..batch.num_rows() {
+            let value = |c| display_value(c, row).unwrap_or_else(|| "NULL".into());
+            let values: Vec<String> = batch.columns().iter().map(|c| value(c)).collect();
+            lines.push(values.join(" | "));
+        }
+    }
+    Ok(lines)
+}
+
+/// Where two modes differ.
+fn compare(plain: &Transcript, other: &Transcript) -> Result<(), Failure> {
+    let answers = plain.answers.iter().zip(&other.answers).find(|(a, b)| a != b);
+    if let Some((a, b)) = answers {
+        return Err(format!("answers differ from plain mode:\n  {a}\n  {b}"));
+    }
+    if plain.rows.is_empty() || other.rows.is_empty() {
+        return Ok(());
+    }
+    for (name, rows) in &plain.rows {
+        if other.rows.get(name) != Some(rows) {
+            let rows = (rows, other.rows.get(name));
+            return Err(format!("rows of {name} differ from plain mode: {rows:#?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes statements and rows away for as long as the script still fails.
+async fn minimise(script: &Script, mode: Mode, seed: u64) -> Script {
+    let end = Instant::now() + MINIMISE_TIME;
+    let mut smallest = script.clone();
+    let mut again = true;
+    while again {
+        again = false;
+        for i in (0..smallest.statements.len()).rev() {
+            for smaller in without(&smallest, i) {
+                if Instant::now() > end {
+                    return smallest;
+                }
+                if run(&smaller, mode, seed).await.is_err() {
+                    smallest = smaller;
+                    again = true;
+                    break;
+                }
+            }
+        }
+    }
+    smallest
+}
+
+/// The script without a statement, or without one row or half of the rows of an INSERT.
+fn without(script: &Script, statement: usize) -> Vec<Script> {
+    let mut all = vec![script.clone()];
+    all[0].statements.remove(statement);
+    let text = &script.statements[statement];
+    let lines: Vec<&str> = text.lines().map(|l| l.trim().trim_end_matches(',')).collect();
+    let rows = lines.get(1..).unwrap_or_default();
+    let mut with = |rows: Vec<&str>| {
+        let mut smaller = script.clone();
+        smaller.statements[statement] = format!("{}\n  {}", lines[0], rows.join(",\n  "));
+        all.push(smaller);
+    };
+    if rows.len() >= 4 {
+        with(rows[..rows.len() / 2].to_vec());
+        with(rows[rows.len() / 2..].to_vec());
+    }
+    if rows.len() >= 2 {
+        for i in 0..rows.len() {
+            with(rows.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, r)| *r).collect());
+        }
+    }
+    all
+}
+
+/// One script in all modes.
+async fn all_modes(seed: u64, script: &Script) -> Result<(Totals, Vec<String>), Failure> {
+    let mut totals = Totals::default();
+    let mut plain: Option<Transcript> = None;
+    for mode in MODES {
+        let transcript = match run(script, mode, seed).await {
+            Ok(transcript) => transcript,
+            Err(failure) => {
+                let smallest = minimise(script, mode, seed).await;
+                let last = run(&smallest, mode, seed).await.err();
+                let text = smallest.statements.join(";\n");
+                let last = last.unwrap_or_else(|| "(it does not fail every time)".into());
+                let all = script.statements.join(";\n");
+                return Err(format!(
+                    "seed {seed}, mode {mode:?}: {failure}\n\nits script:\n{all};\n\n\
+                     made smaller:\n{text};\n{last}"
+                ));
+            }
+        };
+        totals.add(&transcript.totals);
+        match &plain {
+            None => plain = Some(transcript),
+            Some(plain) => compare(plain, &transcript).map_err(|e| {
+                let all = script.statements.join(";\n");
+                format!("seed {seed}, mode {mode:?}: {e}\n\nits script:\n{all};")
+            })?,
+        }
+    }
+    Ok((totals, plain.map(|p| p.refusals).unwrap_or_default()))
+}
+
+/// What the threads of a test share.
+#[derive(Default)]
+struct Progress {
+    next_seed: AtomicU64,
+    views: AtomicU64,
+    totals: Mutex<Totals>,
+    refusals: Mutex<Vec<String>>,
+    failures: Mutex<Vec<Failure>>,
+}
+
+impl Progress {
+    /// Runs scripts until enough views were planned.
+    fn work(&self, plans: u64) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be built");
+        while self.views.load(Ordering::Relaxed) < plans {
+            if lock(&self.failures).len() >= FAILURES_MAX {
+                return;
+            }
+            let seed = self.next_seed.fetch_add(1, Ordering::Relaxed);
+            let script = Generator::script(seed);
+            self.views.fetch_add(script.views, Ordering::Relaxed);
+            match runtime.block_on(all_modes(seed, &script)) {
+                Ok((totals, refusals)) => {
+                    lock(&self.totals).add(&totals);
+                    lock(&self.refusals).extend(refusals);
+                }
+                Err(failure) => {
+                    say(&format!("FAILED {failure}\n"));
+                    lock(&self.failures).push(failure);
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
+}
+
+/// The law: in every mode each view equals its query, after every statement.
+#[test]
+fn random_plans_equal_their_recomputation() {
+    let began = Instant::now();
+    let progress = Progress::default();
+    let plans = match variable("HEADWATER_ORACLE_SEED") {
+        Some(seed) => {
+            say(&format!("{};", Generator::script(seed).statements.join(";\n")));
+            progress.next_seed.store(seed, Ordering::Relaxed);
+            1
+        }
+        None => variable("HEADWATER_ORACLE_PLANS").unwrap_or(PLANS),
+    };
+    let threads = if plans == 1 { 1 } else { 2 };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| progress.work(plans));
+        }
+    });
+    let totals = *lock(&progress.totals);
+    say(&format!(
+        "oracle: seeds 0..{}, {} views in four modes, {:.0} s: {totals:?}",
+        progress.next_seed.load(Ordering::Relaxed),
+        progress.views.load(Ordering::Relaxed),
+        began.elapsed().as_secs_f64(),
+    ));
+    if std::env::var_os("HEADWATER_ORACLE_REFUSALS").is_some() {
+        lock(&progress.refusals).iter().for_each(|r| say(r));
+    }
+    let failures = lock(&progress.failures);
+    assert!(failures.is_empty(), "{} scripts failed:\n{}", failures.len(), failures.join("\n\n"));
+    let refused = totals.views_refused * 10;
+    assert!(plans < 100 || refused < totals.views, "too many views are refused: {totals:?}");
+    let unknown = totals.unknown * 10;
+    assert!(plans < 100 || unknown < totals.checks, "too much can't be checked: {totals:?}");
+}

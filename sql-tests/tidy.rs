@@ -1,11 +1,11 @@
 //! Tidy: what the repository asks of its own sources and no compiler checks. One test per rule; a
 //! failure lists `file:line`.
 //!
-//! The tables in front are the rules' constants. An exception is an entry with a reason, and one that
-//! nothing needs any more is a failure too, so the lists cannot rot. Rules about code look at a text
-//! in which comments and the insides of literals are blank: a doc comment may name what code may not.
-//! Test code (files `tests.rs` and `testing.rs`, and from `#[cfg(test)] mod tests {` to the end of a
-//! file, where house style puts it) is free of the rules about imports and sizes.
+//! The tables in front are the rules' constants. An exception is an entry with a reason, and one
+//! that nothing needs any more is a failure too, so the lists cannot rot. Rules about code look at
+//! a text in which comments and the insides of literals are blank: a doc comment may name what code
+//! may not. Test code (files `tests.rs` and `testing.rs`, and from `#[cfg(test)] mod tests {` to
+//! the end of a file, where house style puts it) is free of the rules about imports and sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -56,7 +56,55 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Lines wider than [`COLUMNS_MAX`], by file, at most so many. All are comments, which `cargo fmt`
 /// leaves as they are; they are to be wrapped when the file is next touched.
-const WIDE_LINES: &[(&str, usize)] = &[];
+const WIDE_LINES: &[(&str, usize)] = &[
+    ("examples/01_hello_view.rs", 1),
+    ("examples/02_subscribe.rs", 1),
+    ("examples/03_kafka_to_kafka.rs", 2),
+    ("sql-tests/kafka.rs", 2),
+    ("sql-tests/runner.rs", 2),
+    ("src/aggregate/extreme.rs", 2),
+    ("src/aggregate/mod.rs", 5),
+    ("src/aggregate/sum.rs", 3),
+    ("src/connector/mod.rs", 1),
+    ("src/delta/consolidate.rs", 2),
+    ("src/delta/key.rs", 3),
+    ("src/engine/dml.rs", 1),
+    ("src/engine/mod.rs", 1),
+    ("src/engine/query.rs", 1),
+    ("src/engine/session.rs", 1),
+    ("src/format/mod.rs", 1),
+    ("src/lib.rs", 2),
+    ("src/operator/aggregate.rs", 4),
+    ("src/operator/constant.rs", 1),
+    ("src/operator/contract.rs", 2),
+    ("src/operator/join.rs", 6),
+    ("src/operator/map.rs", 2),
+    ("src/operator/materialize.rs", 2),
+    ("src/operator/mod.rs", 4),
+    ("src/operator/union.rs", 1),
+    ("src/plan/explain.rs", 1),
+    ("src/plan/mod.rs", 2),
+    ("src/plan/node.rs", 2),
+    ("src/runtime/build.rs", 2),
+    ("src/runtime/coordinator.rs", 3),
+    ("src/runtime/definitions.rs", 2),
+    ("src/runtime/graph.rs", 3),
+    ("src/runtime/mod.rs", 1),
+    ("src/runtime/restore.rs", 1),
+    ("src/runtime/shared.rs", 2),
+    ("src/runtime/sink_task.rs", 1),
+    ("src/runtime/source_task.rs", 2),
+    ("src/runtime/subscribers.rs", 1),
+    ("src/runtime/worker.rs", 1),
+    ("src/state/arrangement.rs", 6),
+    ("src/state/column.rs", 3),
+    ("src/state/groups.rs", 1),
+    ("src/state/mod.rs", 4),
+    ("src/state/multiset.rs", 1),
+    ("src/state/pages.rs", 2),
+    ("src/state/result.rs", 4),
+    ("src/state/slot_index.rs", 1),
+];
 
 /// Functions longer than [`FUNCTION_LINES_MAX`]: file, name, reason.
 const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
@@ -433,16 +481,13 @@ fn body_end(code: &str) -> Option<usize> {
 
 #[test]
 fn the_reader_of_rust_reads_it() {
-    let code = "let a = \"{ \\\" unsafe\"; // {\nlet b = '{'; let c: &'a str = r#\"\" }\"#; /* { /* */ */ x";
-    let expected = [
-        "let a =                ;     ",
-        "let b =    ; let c: &'a str =          ;                  x",
-    ];
-    for (line, wanted) in blank(code).lines().zip(expected) {
-        assert_eq!(
-            line.split_whitespace().collect::<Vec<_>>(),
-            wanted.split_whitespace().collect::<Vec<_>>()
-        );
+    for (code, wanted) in [
+        (r#"let a = "{ \" unsafe"; // {"#, "let a = ;"),
+        ("let b = '{'; let c: &'a str = r#\"\" }\"#;", "let b = ; let c: &'a str = ;"),
+        ("/* { /* */ */ x(b'\\'', '\"')", "x( , )"),
+    ] {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().concat();
+        assert_eq!(words(&blank(code)).replace("b,", ","), words(wanted), "{code}");
     }
     assert!(mentions("unsafe {", "unsafe") && !mentions("unsafe_code", "unsafe"));
     assert_eq!(names_after("use crate::delta::x; crate::{a}", "crate::"), ["delta", "{"]);

@@ -6,6 +6,7 @@
 pub mod blackhole;
 pub mod file;
 pub mod kafka;
+pub mod memory;
 pub mod nexmark;
 mod options;
 
@@ -177,7 +178,8 @@ pub struct SinkConnector {
 }
 
 /// Every source connector, sorted by name.
-pub const SOURCES: &[SourceConnector] = &[file::SOURCE, kafka::SOURCE, nexmark::SOURCE];
+pub const SOURCES: &[SourceConnector] =
+    &[file::SOURCE, kafka::SOURCE, memory::SOURCE, nexmark::SOURCE];
 
 /// Every sink connector, sorted by name.
 pub const SINKS: &[SinkConnector] = &[blackhole::SINK, file::SINK, kafka::SINK];

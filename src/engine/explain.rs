@@ -1,15 +1,18 @@
 //! EXPLAIN: the operators that a materialized view has or would have.
 
+use std::collections::BTreeMap;
+
 use super::ddl::lower_bound;
 use super::session::Session;
-use crate::catalog::RelationKind;
+use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, explain};
+use crate::runtime::NodeId;
 use crate::sql::statement::{Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
 
 impl Session {
-    pub(super) fn explain_lines(&self, request: &Explain) -> Result<Vec<String>> {
+    pub(super) async fn explain_lines(&self, request: &Explain) -> Result<Vec<String>> {
         let shared = &self.engine.core.shared;
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
@@ -41,6 +44,29 @@ impl Session {
             lines.push("logical plan:".into());
             let text = logical.display_indent().to_string();
             lines.extend(text.lines().map(|l| format!("  {l}")));
+        }
+        if let ExplainTarget::View(name) = &request.target {
+            let id = pin.catalog.get(name)?.id;
+            lines.extend(self.state_lines(id).await?);
+        }
+        Ok(lines)
+    }
+
+    /// What the tables of a running view hold now, over all workers.
+    async fn state_lines(&self, id: RelationId) -> Result<Vec<String>> {
+        let sizes = self.engine.core.coordinator.call(|c| c.state_sizes()).await?;
+        let mut sums: BTreeMap<(NodeId, &str), (usize, usize)> = BTreeMap::new();
+        for (_, size) in sizes.into_iter().filter(|(relation, _)| *relation == id) {
+            let sum = sums.entry((size.node, size.name)).or_default();
+            sum.0 += size.rows;
+            sum.1 += size.bytes;
+        }
+        let line = |((_, name), (rows, bytes)): ((NodeId, &str), (usize, usize))| {
+            format!("  {name}: {rows} rows, {bytes} bytes")
+        };
+        let mut lines: Vec<String> = sums.into_iter().map(line).collect();
+        if !lines.is_empty() {
+            lines.insert(0, "state now, from the inputs to the output:".into());
         }
         Ok(lines)
     }

@@ -81,7 +81,7 @@ impl Session {
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Statement::Show(show) => self.show(show).await,
             Statement::Describe(name) => self.describe(name),
-            Statement::Explain(explain) => self.explain(explain),
+            Statement::Explain(explain) => self.explain(explain).await,
             Statement::Set { name, value } => self.set(name, value.as_deref()),
             Statement::Flush => self.flush().await,
             Statement::NoOp(tag) => Ok(self.done(tag)),

@@ -257,8 +257,8 @@ impl Session {
         self.engine.core.shared.rows_in.load(Ordering::Relaxed)
     }
 
-    pub(super) fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
-        Ok(Outcome::Rows(lines("query plan", self.explain_lines(explain)?)?))
+    pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
+        Ok(Outcome::Rows(lines("query plan", self.explain_lines(explain).await?)?))
     }
 }
 

@@ -20,7 +20,6 @@ use crate::time::Epoch;
 
 /// A view that is being built.
 pub struct Build {
-    relation: RelationId,
     /// Everything that belongs to it: the view and its `$errors`.
     members: Vec<RelationId>,
     imports: BTreeMap<NodeId, Feeding>,
@@ -49,12 +48,7 @@ impl Build {
         pin: Pin,
         done: oneshot::Sender<Result<()>>,
     ) -> Self {
-        let relation = members[0];
-        Self { relation, members, imports, pin, attaching: false, done: Some(done), failed: None }
-    }
-
-    pub(super) fn relation(&self) -> RelationId {
-        self.relation
+        Self { members, imports, pin, attaching: false, done: Some(done), failed: None }
     }
 
     fn is_fed(&self) -> bool {

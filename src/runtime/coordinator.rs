@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::build::Build;
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
+use super::rejects::Rejects;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, lock};
 use super::sink_task::{SinkFeed, SinkTask};
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
@@ -99,6 +100,8 @@ pub(super) struct RunningSource {
     pub(super) taken: Positions,
     pub(super) state: Arc<Mutex<SourceState>>,
     pub(super) errors: RelationId,
+    /// The rows of `$errors`, oldest first.
+    pub(super) rejects: Rejects,
     pub(super) ended: bool,
 }
 
@@ -369,8 +372,10 @@ impl Coordinator {
                 }
                 self.shared.count_rows_in(count);
                 if !rejected.is_empty() {
-                    match super::rejects::rows_of(split, &rejected) {
-                        Ok(rows) => self.enter(errors, rows, inputs),
+                    match running.rejects.add(split, &rejected) {
+                        Ok(changes) => {
+                            changes.into_iter().for_each(|c| self.enter(errors, c, inputs));
+                        }
                         Err(error) => tracing::error!(%error, "rejected messages were lost"),
                     }
                 }

@@ -206,10 +206,12 @@ impl Coordinator {
         let schema = rejects::schema();
         let input =
             self.graph.node(new.errors.id, NodeKind::Input { schema: schema.clone() }, Vec::new());
-        let route = InputRoute::new(input.id, None, None);
-        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: false };
+        // Old rows leave it, so each has its place.
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let route = InputRoute::new(input.id, Some(all.clone()), None);
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true };
         let edge = Self::edge(input.id, None);
-        let (node, table) = self.materialize(&new.errors, edge, spec, (Conflict::Exact, true));
+        let (node, table) = self.materialize(&new.errors, edge, spec, (Conflict::Exact, false));
         self.team.install(vec![input, node], false)?;
         self.inputs.insert(new.errors.id, route);
         let state = SourceState {
@@ -224,11 +226,12 @@ impl Coordinator {
             taken: new.start,
             state: Arc::new(Mutex::new(state)),
             errors: new.errors.id,
+            rejects: rejects::Rejects::default(),
             ended: false,
         };
         self.sources.insert(relation.id, running);
         let properties =
-            Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+            Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
         self.register(new.errors, Some(table), properties, None, RelationStatus::Running)
     }
 
@@ -339,15 +342,15 @@ impl Coordinator {
 
     /// A view can't be built over one that has failed.
     fn check_inputs(&self, plan: &PlanNode) -> Result<()> {
-        let relations = self.shared.relations();
-        for id in plan.relations() {
-            match relations.get(&id).map(|r| r.status()) {
-                Some(RelationStatus::Quarantined(_, error)) => return Err(error),
-                Some(_) => {}
-                None => return Err(Error::internal("a relation of the plan is gone")),
-            }
+        plan.relations().into_iter().try_for_each(|id| self.check_runs(id))
+    }
+
+    fn check_runs(&self, id: RelationId) -> Result<()> {
+        match self.shared.relations().get(&id).map(|r| r.status()) {
+            Some(RelationStatus::Quarantined(_, error)) => Err(error),
+            Some(_) => Ok(()),
+            None => Err(Error::internal("a relation of the plan is gone")),
         }
-        Ok(())
     }
 
     /// How each import of a new view gets its old rows; starts the readers that it needs.
@@ -430,6 +433,7 @@ impl Coordinator {
         let task = SinkTask::start(id, sink)?;
         match from {
             SinkSource::Relation(input) => {
+                self.check_runs(input)?;
                 let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
                 let pin = self.shared.pin();
                 let table = pin.relations.get(&input).and_then(|r| r.table.clone());
@@ -531,11 +535,6 @@ impl Coordinator {
         let sizes: Vec<TableSize> = self.team.sizes().into_iter().flatten().collect();
         let owned = sizes.into_iter().filter_map(|s| Some((self.graph.owner(s.node)?, s)));
         owned.collect()
-    }
-
-    /// Whether a view is still being built.
-    pub fn is_building(&self, id: RelationId) -> bool {
-        self.builds.iter().any(|b| b.relation() == id)
     }
 }
 

@@ -109,6 +109,8 @@ struct Node {
     merges: BTreeMap<(usize, usize), WatermarkMerge>,
     /// Watermarks put out since the last mark.
     watermarks: BTreeMap<usize, Watermark>,
+    /// The last watermark of every output column.
+    latest: BTreeMap<usize, Watermark>,
 }
 
 /// One worker.
@@ -186,6 +188,7 @@ impl Worker {
                 failed: false,
                 merges: BTreeMap::new(),
                 watermarks: BTreeMap::new(),
+                latest: BTreeMap::new(),
             });
         }
         Ok(())
@@ -295,7 +298,15 @@ impl Worker {
     fn attach(&mut self, id: NodeId) {
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
-        for delta in import.held.take().unwrap_or_default() {
+        let held = import.held.take().unwrap_or_default();
+        let upstream = node.spec.inputs.first().map(|e| (e.from, e.port));
+        if let Some((from, port)) = upstream {
+            // What the relation has promised before this view was there holds for it too.
+            let latest = self.node(from).map(|n| n.latest.clone()).unwrap_or_default();
+            let marks: Vec<(usize, Watermark)> = latest.into_iter().collect();
+            self.advance(id, port, self.index, &marks);
+        }
+        for delta in held {
             self.forward(id, &delta, false);
             self.run();
         }
@@ -507,6 +518,7 @@ impl Worker {
         let Ok(node) = self.node(id) else { return };
         let marks: Vec<(usize, Watermark)> =
             std::mem::take(&mut node.watermarks).into_iter().collect();
+        node.latest.extend(marks.iter().copied());
         let edges: Vec<(NodeId, usize, bool, bool)> =
             node.outs.iter().map(|e| (e.to, e.port, e.exchange.is_some(), e.errors)).collect();
         self.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
