@@ -241,7 +241,7 @@ fn check_writable(relation: &Relation, verb: &str) -> Result<()> {
 }
 
 /// After the change no key may be there twice (23505).
-fn check_keys(
+pub(super) fn check_keys(
     relation: &Relation,
     state: &RelationState,
     pin: &Pin,

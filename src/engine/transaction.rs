@@ -1,14 +1,16 @@
 //! Transaction blocks: BEGIN pins an epoch, writes are collected and seen by the transaction's own
 //! reads, COMMIT makes all of them visible in one epoch.
 //!
-//! Isolation is snapshot isolation with first committer wins: when a table that the transaction has
-//! read in order to write has changed since its snapshot, COMMIT fails with 40001.
+//! Isolation is snapshot isolation with first committer wins, row by row, as PostgreSQL's repeatable
+//! read: when a row that the transaction updates or deletes has changed since its snapshot, COMMIT
+//! fails with 40001; when a key that it inserts is there by now, with 23505.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::dml::check_keys;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
 use crate::catalog::RelationId;
@@ -96,17 +98,35 @@ impl Session {
         for id in &transaction.read {
             tickets.push(shared.ticket(*id).lock_owned().await);
         }
-        let relations = shared.relations();
-        for id in &transaction.read {
-            let changed = relations.get(id).map(|r| r.last_change());
-            if changed.is_none_or(|epoch| epoch > transaction.pin.epoch) {
-                return Err(Error::user(
-                    sqlstate::SERIALIZATION_FAILURE,
-                    "could not serialize access due to concurrent update",
-                )
-                .with_hint("Run the transaction again."));
-            }
+        let now = shared.pin();
+        for (id, change) in writes.iter().filter(|(id, _)| transaction.read.contains(id)) {
+            check_unchanged(*id, change, &transaction.pin, &now)?;
         }
+        drop(now);
         self.engine.core.coordinator.commit(writes).await.map(drop)
+    }
+}
+
+/// The rows that a change takes away must still be there, and no key may be there twice.
+fn check_unchanged(id: RelationId, change: &DeltaBatch, then: &Pin, now: &Pin) -> Result<()> {
+    let conflict = || {
+        Error::user(
+            sqlstate::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent update",
+        )
+        .with_hint("Run the transaction again.")
+    };
+    let state = now.relations.get(&id).ok_or_else(conflict)?;
+    if state.last_change() <= then.epoch {
+        return Ok(());
+    }
+    let table = state.table.as_ref().ok_or_else(conflict)?;
+    if !table.holds(change, now.epoch)? {
+        return Err(conflict());
+    }
+    let relation = now.catalog.by_id(id).ok_or_else(conflict)?;
+    match relation.key.is_empty() {
+        true => Ok(()),
+        false => check_keys(relation, state, now, &[], change),
     }
 }

@@ -97,6 +97,23 @@ impl ResultTable {
         Ok((arrow::compute::concat_batches(&self.spec.schema, &batches)?, weights))
     }
 
+    /// Whether every row that a change retracts is visible at an epoch, as often as it is retracted.
+    /// The change is consolidated; rows live where their keys say.
+    pub fn holds(&self, change: &DeltaBatch, epoch: Epoch) -> Result<bool> {
+        let columns = change.rows().columns();
+        let all: Vec<usize> = (0..columns.len()).collect();
+        let key = if self.spec.key.is_empty() { &all } else { &self.spec.key };
+        let key: Vec<ArrayRef> = key.iter().map(|c| columns[*c].clone()).collect();
+        let keys = Keys::encode(&key, change.len())?;
+        let held = |row: usize| {
+            let shard = self.read(worker_of(keys.hash(row), self.shards()));
+            let slots = shard.visible_with_key(&key, row, keys.hash(row), epoch);
+            let equal = slots.iter().filter(|s| shard.pages.equals(**s, &all, columns, row));
+            equal.map(|s| shard.weights[*s as usize]).sum::<Weight>()
+        };
+        Ok((0..change.len()).all(|row| change.weight(row) > 0 || held(row) >= -change.weight(row)))
+    }
+
     /// How many rows with the key in row `row` of `key` are visible at an epoch.
     pub fn count_key(&self, key: &[ArrayRef], row: usize, hash: u64, epoch: Epoch) -> Weight {
         let shard = self.read(worker_of(hash, self.shards()));
