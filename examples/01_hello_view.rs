@@ -1,4 +1,5 @@
-//! A table, a materialized view over it, and a write that the view has already seen when it returns.
+//! A table, a materialized view over it, and a write that the view has already seen when it
+//! returns.
 //!
 //! `cargo run --example 01_hello_view`
 

@@ -1,5 +1,5 @@
-//! Every change of a view, epoch by epoch: a change of a group is its old row with weight -1 and its
-//! new row with weight +1, and both arrive together.
+//! Every change of a view, epoch by epoch: a change of a group is its old row with weight -1 and
+//! its new row with weight +1, and both arrive together.
 //!
 //! `cargo run --example 02_subscribe`
 

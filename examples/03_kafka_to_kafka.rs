@@ -1,5 +1,5 @@
-//! From a Kafka topic through a view into another topic: bids come in, the best bid of every auction
-//! goes out, keyed, as a changelog that any Kafka client can read.
+//! From a Kafka topic through a view into another topic: bids come in, the best bid of every
+//! auction goes out, keyed, as a changelog that any Kafka client can read.
 //!
 //! The broker runs inside this process; with a real one only the address in the DDL is another.
 //!
@@ -86,8 +86,8 @@ fn send(servers: &str, bids: &[&str]) -> Result<()> {
     probe::produce(servers, "bids", &messages)
 }
 
-/// Asks a yes-or-no question again and again: a message is in the answers some milliseconds after it
-/// was sent.
+/// Asks a yes-or-no question again and again: a message is in the answers some milliseconds after
+/// it was sent.
 async fn wait_until(session: &mut Session, question: &str) -> Result<()> {
     while rows(session, question).await? != ["t"] {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,9 +1,10 @@
-//! The broker of the SQL suite: a real one at `HEADWATER_TEST_KAFKA`, else the embedded one; and the
-//! `KAFKA` commands that create topics, produce, and consume independently of the engine.
+//! The broker of the SQL suite: a real one at `HEADWATER_TEST_KAFKA`, else the embedded one; and
+//! the `KAFKA` commands that create topics, produce, and consume independently of the engine.
 //!
 //! * `KAFKA create topic partitions`
 //! * `KAFKA produce topic`, then a message per line: `partition|key|payload`, each `-` for none
-//! * `KAFKA consume topic`: rows of partition, key and payload in the order of partitions and offsets
+//! * `KAFKA consume topic`: rows of partition, key and payload in the order of partitions and
+//!   offsets
 
 use std::io::Write;
 use std::path::Path;

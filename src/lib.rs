@@ -1,8 +1,8 @@
 //! Headwater: streaming SQL with incremental materialized views, in one crate and one binary.
 //!
-//! `CREATE MATERIALIZED VIEW` over Kafka topics, files and tables keeps an answer up to date as rows
-//! arrive, change and disappear; `SELECT` reads it, `SUBSCRIBE` and sinks hand out its changes. Every
-//! epoch of every view equals the batch answer over the same rows.
+//! `CREATE MATERIALIZED VIEW` over Kafka topics, files and tables keeps an answer up to date as
+//! rows arrive, change and disappear; `SELECT` reads it, `SUBSCRIBE` and sinks hand out its
+//! changes. Every epoch of every view equals the batch answer over the same rows.
 //!
 //! The modules follow the life of a query; each imports only from those above it in this list:
 //!
@@ -11,10 +11,10 @@
 //! * [`expr`], [`state`], [`format`]: expressions over deltas, tables of operators, bytes to rows;
 //! * [`aggregate`], [`connector`]: aggregates over weights; Kafka, files, generators;
 //! * [`operator`], [`catalog`]: incremental kernels; definitions;
-//! * [`sql`], [`plan`]: text to bound plans, bound plans to operators;
+//! * [`sql`]: text to bound plans; [`plan`]: bound plans to operators;
 //! * [`runtime`]: epochs, workers, exchanges, sources and sinks at work;
 //! * [`engine`]: the facade;
-//! * [`server`], [`shell`]: PostgreSQL wire, the interactive shell.
+//! * [`server`]: PostgreSQL wire; [`shell`]: the interactive shell.
 //!
 //! Start with [`Engine::open`], or read `operator/union.rs`, the smallest operator.
 

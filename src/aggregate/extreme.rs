@@ -1,8 +1,8 @@
 //! `min` and `max`.
 //!
-//! Over input that is never retracted: the extreme alone, in the group's line when it is a number, as
-//! a multiset of one when it is text or bytes. Over input that can be retracted: an ordered multiset
-//! of all values, so that the next extreme is at hand when one goes.
+//! Over input that is never retracted: the extreme alone, in the group's line when it is a number,
+//! as a multiset of one when it is text or bytes. Over input that can be retracted: an ordered
+//! multiset of all values, so that the next extreme is at hand when one goes.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Aggregates over Z-sets: states that take rows with signed weights, and give a value per group.
 //!
-//! An [`Aggregate`] is one object for all groups: it updates and emits columns by slot. Its states of
-//! fixed width are words in the group's line, what grows with the values is a multiset beside it, so an
-//! aggregate has no code for snapshots. They are found by name in [`AGGREGATES`]; adding one is one
-//! file and one line there.
+//! An [`Aggregate`] is one object for all groups: it updates and emits columns by slot. Its states
+//! of fixed width are words in the group's line, what grows with the values is a multiset beside
+//! it, so an aggregate has no code for snapshots. They are found by name in [`AGGREGATES`]; adding
+//! one is one file and one line there.
 
 mod count;
 mod extreme;
@@ -56,7 +56,8 @@ impl Rows<'_> {
         self.weights.map_or(1, |w| w[row])
     }
 
-    /// Calls `each(row, slot, weight)` for rows that pass the filter and whose argument is not NULL.
+    /// Calls `each(row, slot, weight)` for rows that pass the filter and whose argument is not
+    /// NULL.
     #[inline]
     pub fn for_each(&self, mut each: impl FnMut(usize, u32, Weight)) {
         let nulls = self.values.and_then(|v| v.logical_nulls());
@@ -94,9 +95,9 @@ impl Emitted {
 
 /// One aggregate function over one argument.
 ///
-/// Contract: (1) `update` with weight -w undoes `update` with weight w of the same row, in any order;
-/// (2) `emit` depends on nothing but the states, so that a value emitted before can be told again from
-/// an unchanged state; (3) zeroed words and empty multisets are the state of no row.
+/// Contract: (1) `update` with weight -w undoes `update` with weight w of the same row, in any
+/// order; (2) `emit` depends on nothing but the states, so that a value emitted before can be told
+/// again from an unchanged state; (3) zeroed words and empty multisets are the state of no row.
 pub trait Aggregate: Send + Sync + std::fmt::Debug {
     /// Words in a group's line.
     fn words(&self) -> usize;

@@ -1,10 +1,10 @@
 //! `sum` and `avg`, exact over integers and numeric, compensated over floats.
 //!
-//! Integers and numeric: a 128-bit sum and the count of values. The sum itself can't overflow for the
-//! bigint (2^64 rows); what does not fit the result type is an error of the group, which goes when the
-//! group changes. Floats: a double-double sum (Dekker; Knuth's two-sum) of the finite values, and
-//! counts of NaN and of both infinities, so that a retracted infinity leaves no trace; the sum of no
-//! value is exactly zero again.
+//! Integers and numeric: a 128-bit sum and the count of values. The sum itself can't overflow for
+//! the bigint (2^64 rows); what does not fit the result type is an error of the group, which goes
+//! when the group changes. Floats: a double-double sum (Dekker; Knuth's two-sum) of the finite
+//! values, and counts of NaN and of both infinities, so that a retracted infinity leaves no trace;
+//! the sum of no value is exactly zero again.
 
 use std::sync::Arc;
 

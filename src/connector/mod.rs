@@ -1,5 +1,5 @@
-//! Connectors: where rows come from and go to. A connector moves bytes and positions; what the bytes
-//! mean is a format's business, what the rows mean an operator's.
+//! Connectors: where rows come from and go to. A connector moves bytes and positions; what the
+//! bytes mean is a format's business, what the rows mean an operator's.
 //!
 //! Connectors are found by name in [`SOURCES`] and [`SINKS`]; adding one is one file and one line.
 

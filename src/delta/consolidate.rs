@@ -1,5 +1,5 @@
-//! Consolidation: equal rows become one row with the sum of their weights; rows whose weights sum to
-//! zero disappear.
+//! Consolidation: equal rows become one row with the sum of their weights; rows whose weights sum
+//! to zero disappear.
 
 use arrow::array::{Int64Array, UInt32Array};
 
@@ -15,8 +15,8 @@ pub enum Order {
     Changelog,
 }
 
-/// Consolidates a delta. Whole rows are compared by their key bytes, so `-0.0` equals `0.0` and NULL
-/// equals NULL.
+/// Consolidates a delta. Whole rows are compared by their key bytes, so `-0.0` equals `0.0` and
+/// NULL equals NULL.
 pub fn consolidate(delta: &DeltaBatch, order: Order) -> Result<DeltaBatch> {
     if delta.len() <= 1 {
         return Ok(delta.clone());

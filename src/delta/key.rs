@@ -1,12 +1,12 @@
 //! Key bytes, hashes and key groups: our own, versioned and seedless, so that they may reach the
 //! disk and decide placement.
 //!
-//! Encoding version 1, per column: one byte `01` and the value, or `02` for NULL (NULLs sort last, as in
-//! PostgreSQL). Integers, dates, times and timestamps: big-endian with the sign bit flipped. Floats:
-//! `-0.0` becomes `0.0`, every NaN the same NaN that sorts above infinity, then the order-preserving
-//! bit trick. Text and bytes: the bytes with `00` written as `00 FF`, closed by `00 00`. Interval:
-//! months, days, nanoseconds. So comparing key bytes is comparing values, column by column
-//! (memcomparable), and no encoding is a prefix of another one.
+//! Encoding version 1, per column: one byte `01` and the value, or `02` for NULL (NULLs sort last,
+//! as in PostgreSQL). Integers, dates, times and timestamps: big-endian with the sign bit flipped.
+//! Floats: `-0.0` becomes `0.0`, every NaN the same NaN that sorts above infinity, then the
+//! order-preserving bit trick. Text and bytes: the bytes with `00` written as `00 FF`, closed by
+//! `00 00`. Interval: months, days, nanoseconds. So comparing key bytes is comparing values, column
+//! by column (memcomparable), and no encoding is a prefix of another one.
 //!
 //! The hash is xxh3-64 of the key bytes; the key group is its top byte; a worker owns a range of
 //! key groups.

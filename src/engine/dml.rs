@@ -2,8 +2,8 @@
 //! commit.
 //!
 //! A statement that reads in order to write (UPDATE, DELETE, the check of a primary key) holds its
-//! table's write ticket from its snapshot to the epoch that makes it visible, so what it has read is
-//! still true when it writes. Rows of tables without a key need no ticket: such writes of many
+//! table's write ticket from its snapshot to the epoch that makes it visible, so what it has read
+//! is still true when it writes. Rows of tables without a key need no ticket: such writes of many
 //! sessions share an epoch. In a transaction block rows are collected instead.
 
 use std::sync::Arc;

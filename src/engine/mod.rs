@@ -75,8 +75,8 @@ impl Engine {
         Session::new(self.clone())
     }
 
-    /// Stops sources, sinks and workers, and waits for them. Statements that wait for the engine fail
-    /// with 57P01.
+    /// Stops sources, sinks and workers, and waits for them. Statements that wait for the engine
+    /// fail with 57P01.
     pub async fn shutdown(&self) -> Result<()> {
         self.core.coordinator.stop();
         let thread =

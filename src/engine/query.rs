@@ -74,7 +74,7 @@ impl Session {
                     severity: "WARNING",
                     sqlstate: sqlstate::WARNING,
                     message: format!(
-                        "{} \"{name}\" is quarantined: this is its answer of epoch {epoch} ({error})",
+                        "{} \"{name}\" is quarantined: its answer is of epoch {epoch} ({error})",
                         relation.kind.noun()
                     ),
                     hint: Some("DROP it and create it again.".into()),

@@ -146,7 +146,8 @@ impl Session {
         Ok(self.done("SET"))
     }
 
-    /// Waits until everything that bounded sources hold is in the answers, and sinks have delivered.
+    /// Waits until everything that bounded sources hold is in the answers, and sinks have
+    /// delivered.
     async fn flush(&mut self) -> Result<Outcome> {
         let coordinator = self.engine.core.coordinator.clone();
         let (done, flushed) = tokio::sync::oneshot::channel();

@@ -1,9 +1,9 @@
 //! Transaction blocks: BEGIN pins an epoch, writes are collected and seen by the transaction's own
 //! reads, COMMIT makes all of them visible in one epoch.
 //!
-//! Isolation is snapshot isolation with first committer wins, row by row, as PostgreSQL's repeatable
-//! read: when a row that the transaction updates or deletes has changed since its snapshot, COMMIT
-//! fails with 40001; when a key that it inserts is there by now, with 23505.
+//! Isolation is snapshot isolation with first committer wins, row by row, as PostgreSQL's
+//! repeatable read: when a row that the transaction updates or deletes has changed since its
+//! snapshot, COMMIT fails with 40001; when a key that it inserts is there by now, with 23505.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -26,8 +26,8 @@ pub struct DecodeError {
 /// Turns messages into rows of one schema.
 ///
 /// Contract: (1) `decode` either appends exactly one row or returns an error and leaves the rows
-/// before it as they were; (2) `finish` returns the rows appended since the last `finish`, in order,
-/// and leaves the decoder empty; (3) the schema never changes.
+/// before it as they were; (2) `finish` returns the rows appended since the last `finish`, in
+/// order, and leaves the decoder empty; (3) the schema never changes.
 pub trait Decoder: Send {
     /// Appends the row of one payload.
     fn decode(&mut self, payload: &[u8]) -> Result<(), DecodeError>;

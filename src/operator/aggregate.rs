@@ -1,15 +1,15 @@
 //! Aggregate: GROUP BY, and the global aggregate without keys.
 //!
-//! For every group touched in an epoch, `out = -old row + new row`, nothing when they are equal. The
-//! old row is told from the group's state before its first change in the epoch: the state has not
-//! moved since the row was emitted, so the same bits come out. A group is there while the weight of its
-//! rows is positive; the global group is always there, also over no rows.
+//! For every group touched in an epoch, `out = -old row + new row`, nothing when they are equal.
+//! The old row is told from the group's state before its first change in the epoch: the state has
+//! not moved since the row was emitted, so the same bits come out. A group is there while the
+//! weight of its rows is positive; the global group is always there, also over no rows.
 //!
-//! The input is partitioned by the keys. The output retracts, always. State: one table of groups that
-//! grows with distinct keys. Watermarks of key columns pass through.
+//! The input is partitioned by the keys. The output retracts, always. State: one table of groups
+//! that grows with distinct keys. Watermarks of key columns pass through.
 //!
-//! A value that can't be given (an overflow) makes an error row in place of the group's row, until the
-//! group changes.
+//! A value that can't be given (an overflow) makes an error row in place of the group's row, until
+//! the group changes.
 //!
 //! Example, count by first column: `+1 | a`, `+1 | a` gives `+1 | a | 2`; then `-1 | a` gives
 //! `-1 | a | 2`, `+1 | a | 1`.

@@ -1,7 +1,7 @@
 //! Constant: rows that are there from a view's first epoch on (VALUES, SELECT without FROM).
 //!
-//! They are emitted once, on the worker that owns the empty key, when the run loop first flushes the
-//! operator. Whether they were emitted is declared state: a group table with one group.
+//! They are emitted once, on the worker that owns the empty key, when the run loop first flushes
+//! the operator. Whether they were emitted is declared state: a group table with one group.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

@@ -1,5 +1,6 @@
-//! The debug wrapper around every operator: checks the contract of [`Operator`] on all of them, with no
-//! code in any of them. Used in tests and debug builds; a violation panics with the operator's name.
+//! The debug wrapper around every operator: checks the contract of [`Operator`] on all of them,
+//! with no code in any of them. Used in tests and debug builds; a violation panics with the
+//! operator's name.
 
 use std::collections::BTreeMap;
 

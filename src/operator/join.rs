@@ -1,19 +1,19 @@
 //! Inner join on equal keys.
 //!
-//! `d(L ⋈ R) = dL ⋈ R + L' ⋈ dR`: each delta is added to its own side's arrangement and then probes the
-//! other side as it stands (everything of the epoch so far), so every pair is found exactly once,
-//! whatever the order of arrival. Weights multiply. Rows whose key has a NULL match nothing and are
-//! not kept. Any further condition of the join is a filter behind it.
+//! `d(L ⋈ R) = dL ⋈ R + L' ⋈ dR`: each delta is added to its own side's arrangement and then probes
+//! the other side as it stands (everything of the epoch so far), so every pair is found exactly
+//! once, whatever the order of arrival. Weights multiply. Rows whose key has a NULL match nothing
+//! and are not kept. Any further condition of the join is a filter behind it.
 //!
-//! Both inputs are partitioned by the key. State: one arrangement per side, which grows with the rows
-//! of that side. The output is append-only when both inputs are. No watermark passes: a row that was kept
-//! comes out again with every later match.
+//! Both inputs are partitioned by the key. State: one arrangement per side, which grows with the
+//! rows of that side. The output is append-only when both inputs are. No watermark passes: a row
+//! that was kept comes out again with every later match.
 //!
-//! A key with many matches on both sides makes an output much larger than its input; it is handed out
-//! in pieces of [`OUTPUT_ROWS`] through `resume`.
+//! A key with many matches on both sides makes an output much larger than its input; it is handed
+//! out in pieces of [`OUTPUT_ROWS`] through `resume`.
 //!
-//! Example, key = first column: left `+1 | 1 | a`, then right `+1 | 1 | x` gives `+1 | 1 | a | 1 | x`;
-//! left `-1 | 1 | a` then gives `-1 | 1 | a | 1 | x`.
+//! Example, key = first column: left `+1 | 1 | a`, then right `+1 | 1 | x` gives `+1 | 1 | a | 1 |
+//! x`; left `-1 | 1 | a` then gives `-1 | 1 | a | 1 | x`.
 
 use std::sync::Arc;
 
@@ -241,8 +241,8 @@ impl Operator for Join {
         self.step(cx.state, out)
     }
 
-    /// Nothing: a row kept on one side can come out again with any later row of the other, so neither
-    /// side's watermark holds for the output.
+    /// Nothing: a row kept on one side can come out again with any later row of the other, so
+    /// neither side's watermark holds for the output.
     fn on_watermark(&mut self, _port: usize, _column: usize, _w: Watermark, _out: &mut Output) {}
 
     fn flush(&mut self, cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {

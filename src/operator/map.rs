@@ -1,12 +1,12 @@
 //! Map: filters and projections fused over a batch.
 //!
 //! `out = project(filter(d))`, step by step; linear, so a delta of the input gives the delta of the
-//! output with the same weights. Keeps no state, needs no partitioning, keeps the changelog mode of its
-//! input. A watermark passes through columns that are handed on as they are, and through the window
-//! functions, which are monotone.
+//! output with the same weights. Keeps no state, needs no partitioning, keeps the changelog mode of
+//! its input. A watermark passes through columns that are handed on as they are, and through the
+//! window functions, which are monotone.
 //!
-//! A row whose expression fails goes to the error port with the row's weight, so that its retraction
-//! retracts the error.
+//! A row whose expression fails goes to the error port with the row's weight, so that its
+//! retraction retracts the error.
 
 use arrow::datatypes::SchemaRef;
 

@@ -1,11 +1,12 @@
 //! Materialize: keeps the rows of a table or view in its result table, and hands on the changes.
 //!
 //! `out = in`, consolidated; each epoch's changes get that epoch's number, so that readers of other
-//! epochs do not see them. The input is partitioned by the result table's key (or by nothing, when it
-//! is append-only). Watermarks pass through.
+//! epochs do not see them. The input is partitioned by the result table's key (or by nothing, when
+//! it is append-only). Watermarks pass through.
 //!
-//! With [`Conflict::Overwrite`] the input is a stream of upserts: weight +1 replaces the row with that
-//! key, -1 deletes it; what comes out is `-old +new`. Later rows of an epoch win over earlier ones.
+//! With [`Conflict::Overwrite`] the input is a stream of upserts: weight +1 replaces the row with
+//! that key, -1 deletes it; what comes out is `-old +new`. Later rows of an epoch win over earlier
+//! ones.
 
 use std::sync::Arc;
 

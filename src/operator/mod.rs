@@ -1,12 +1,12 @@
 //! Operators: the incremental kernels that a view's plan is made of.
 //!
-//! An operator is synchronous, single-threaded and deterministic: no clock, no randomness, no locks, no
-//! IO, no hash-map order in its output. It knows no tokio, no Kafka, no SQL, no checkpoint file: the
-//! run loop in `runtime/` owns alignment, watermarks, snapshots and shutdown.
+//! An operator is synchronous, single-threaded and deterministic: no clock, no randomness, no
+//! locks, no IO, no hash-map order in its output. It knows no tokio, no Kafka, no SQL, no
+//! checkpoint file: the run loop in `runtime/` owns alignment, watermarks, snapshots and shutdown.
 //!
-//! A plan holds an [`OperatorSpec`] (constants); each worker builds an [`Operator`] from it, after the
-//! tables that the spec declares were made in the worker's [`StateStore`]. Adding an operator is one
-//! file here and one arm in `plan/lower.rs`.
+//! A plan holds an [`OperatorSpec`] (constants); each worker builds an [`Operator`] from it, after
+//! the tables that the spec declares were made in the worker's [`StateStore`]. Adding an operator
+//! is one file here and one arm in `plan/lower.rs`.
 
 mod aggregate;
 mod constant;

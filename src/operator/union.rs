@@ -1,6 +1,7 @@
 //! Union: hands on the deltas of all its inputs; `out = a + b + ..`, the sum of Z-sets (UNION ALL).
 //!
-//! Keeps no state and needs no partitioning. A watermark of a column is the minimum over the inputs.
+//! Keeps no state and needs no partitioning. A watermark of a column is the minimum over the
+//! inputs.
 //!
 //! Example: input 0 brings `+1 | a`, input 1 brings `+1 | a` and `-1 | b`; the output is
 //! `+1 | a`, `+1 | a`, `-1 | b`.

@@ -1,5 +1,5 @@
-//! EXPLAIN: the operator tree as text, one node a line; below each its stream key, changelog mode and
-//! partitioning, and its state tables with what bounds them.
+//! EXPLAIN: the operator tree as text, one node a line; below each its stream key, changelog mode
+//! and partitioning, and its state tables with what bounds them.
 
 use super::node::{Partitioning, PlanInput, PlanKind, PlanNode};
 use crate::state::Bound;

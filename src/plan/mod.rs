@@ -1,8 +1,8 @@
 //! Plans: a bound query as a tree of incremental operators with their properties.
 //!
-//! [`lower`] turns DataFusion's optimised `LogicalPlan` into [`PlanNode`]s, one arm per node kind, and
-//! refuses what has no operator. Properties (stream key, changelog mode, partitioning) are inferred on
-//! the way and decide where exchanges go. [`explain`] prints the tree.
+//! [`lower`] turns DataFusion's optimised `LogicalPlan` into [`PlanNode`]s, one arm per node kind,
+//! and refuses what has no operator. Properties (stream key, changelog mode, partitioning) are
+//! inferred on the way and decide where exchanges go. [`explain`] prints the tree.
 
 mod explain;
 mod lower;

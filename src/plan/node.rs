@@ -57,8 +57,8 @@ pub struct Exchange {
 pub struct Properties {
     /// No row is ever retracted.
     pub append_only: bool,
-    /// Columns that tell any two rows of the output apart at every epoch; `None` when equal rows can
-    /// be there more than once.
+    /// Columns that tell any two rows of the output apart at every epoch; `None` when equal rows
+    /// can be there more than once.
     pub key: Option<Vec<usize>>,
     /// Which worker a row is on.
     pub partitioning: Partitioning,
@@ -81,8 +81,8 @@ pub struct RelationInfo {
 }
 
 impl Partitioning {
-    /// Whether rows that are equal in `columns` are on one worker, the one that an exchange by these
-    /// columns would choose.
+    /// Whether rows that are equal in `columns` are on one worker, the one that an exchange by
+    /// these columns would choose.
     pub fn matches(&self, columns: &[usize]) -> bool {
         matches!(self, Self::Hash(have) if have == columns)
     }

@@ -2,8 +2,8 @@
 //!
 //! A new view pins its inputs at one epoch; its imports hold back the deltas of later epochs while
 //! slices of the pinned rows are fed between two epochs (for a source without stored rows: while a
-//! reader of its own replays the source up to the positions of that epoch). When everything has been
-//! fed, one epoch lets go what was held back, and with it the view is published.
+//! reader of its own replays the source up to the positions of that epoch). When everything has
+//! been fed, one epoch lets go what was held back, and with it the view is published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +81,8 @@ impl Build {
                 FeedKind::End => *feeding = Feeding::Complete,
                 FeedKind::Failed(error) => self.failed = Some(error),
                 FeedKind::Rows { rows, next, .. } => {
-                    // The messages that can't be decoded are in `$errors` since they were first read.
+                    // The messages that can't be decoded are in `$errors` since they were first
+                    // read.
                     let count = rows.len();
                     if count > 0 {
                         let workers = inputs.len();

@@ -1,8 +1,8 @@
 //! The coordinator: cuts epochs, hands them to the workers, publishes them.
 //!
-//! It is the one sequencer of the engine: everything that changes state comes to it as an [`Event`].
-//! Definitions change between two epochs. It runs worker 0 on its own thread, so that an epoch on one
-//! worker costs no hand-over.
+//! It is the one sequencer of the engine: everything that changes state comes to it as an
+//! [`Event`]. Definitions change between two epochs. It runs worker 0 on its own thread, so that an
+//! epoch on one worker costs no hand-over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -389,7 +389,8 @@ impl Coordinator {
         1
     }
 
-    /// The nodes that run: all that can be reached from what has input, without those that have failed.
+    /// The nodes that run: all that can be reached from what has input, without those that have
+    /// failed.
     fn active(
         &mut self,
         inputs: &[Vec<(NodeId, DeltaBatch)>],

@@ -73,8 +73,8 @@ pub enum SinkSource {
     Plan(PlanNode),
 }
 
-/// Columns that may all be NULL: what a column promises is checked at the mouth of its table, and the
-/// planner's guesses about results are not relied upon.
+/// Columns that may all be NULL: what a column promises is checked at the mouth of its table, and
+/// the planner's guesses about results are not relied upon.
 fn relaxed(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
@@ -375,7 +375,8 @@ impl Coordinator {
     fn feed_from_source(&mut self, id: RelationId) -> Result<Feeding> {
         let catalog = self.shared.catalog();
         let relation = catalog.by_id(id).ok_or_else(|| Error::internal("a source has no name"))?;
-        // All columns of the plans that read it; a source of many columns that nobody wants is cheap.
+        // All columns of the plans that read it; a source of many columns that nobody wants is
+        // cheap.
         let columns = self.wanted_columns(id);
         self.read_source(id, columns.clone())?;
         let Some(running) = self.sources.get(&id) else { return Ok(Feeding::Complete) };

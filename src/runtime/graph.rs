@@ -1,7 +1,7 @@
 //! The dataflow graph as the workers get it: nodes with numbers, edges with or without an exchange.
 //!
-//! Node numbers ascend along every edge, so their order is a topological order for the whole engine:
-//! a new view's nodes are numbered after those that it reads from.
+//! Node numbers ascend along every edge, so their order is a topological order for the whole
+//! engine: a new view's nodes are numbered after those that it reads from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub enum NodeKind {
         /// The rows.
         schema: SchemaRef,
     },
-    /// A view's own door to a relation that it reads: picks columns, and while the view is being built
-    /// holds back new deltas.
+    /// A view's own door to a relation that it reads: picks columns, and while the view is being
+    /// built holds back new deltas.
     Import {
         /// The wanted columns of the relation.
         columns: Vec<usize>,
@@ -223,8 +223,8 @@ impl GraphBuilder {
     }
 }
 
-/// An edge for the error rows of a node, spread by the whole row so that an error and its retraction
-/// meet on one worker.
+/// An edge for the error rows of a node, spread by the whole row so that an error and its
+/// retraction meet on one worker.
 pub fn error_edge(from: NodeId, port: usize) -> Edge {
     let columns = (0..error_schema().fields().len()).collect();
     Edge { from, port, exchange: Some(Exchange { columns }), errors: true }

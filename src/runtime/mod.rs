@@ -8,10 +8,10 @@
 //!                     publish e; feed subscribers and sink tasks
 //! ```
 //!
-//! One epoch is in flight at a time. It takes what waits in all inputs together, runs only the nodes
-//! reachable from the inputs that it takes, and is published when every worker has reported. Inside
-//! an epoch a node is flushed when the marks of all senders of its exchanges are in; marks carry
-//! watermarks.
+//! One epoch is in flight at a time. It takes what waits in all inputs together, runs only the
+//! nodes reachable from the inputs that it takes, and is published when every worker has reported.
+//! Inside an epoch a node is flushed when the marks of all senders of its exchanges are in; marks
+//! carry watermarks.
 
 mod build;
 mod coordinator;

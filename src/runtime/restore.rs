@@ -1,5 +1,5 @@
-//! Restore: everything that the dataflows know, written to bytes and read back, into the same number of
-//! workers or another one.
+//! Restore: everything that the dataflows know, written to bytes and read back, into the same
+//! number of workers or another one.
 //!
 //! This is what recovery and rescaling will do with blobs from a store; today tests do it between
 //! statements, so that state which is kept outside of declared tables is found out at once.

@@ -1,5 +1,5 @@
-//! What sessions and the coordinator share: the published epoch with its catalog, pins, and the state
-//! of every relation.
+//! What sessions and the coordinator share: the published epoch with its catalog, pins, and the
+//! state of every relation.
 //!
 //! Locks here are `std` ones and held for a few instructions; none is held across an await.
 
@@ -131,7 +131,8 @@ pub struct Shared {
     pub workers: usize,
 }
 
-/// A moment that can be read: everything in it is of one epoch, which stays readable while it lives.
+/// A moment that can be read: everything in it is of one epoch, which stays readable while it
+/// lives.
 #[derive(Debug)]
 pub struct Pin {
     /// The epoch.

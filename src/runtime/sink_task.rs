@@ -1,5 +1,5 @@
-//! Sink tasks: a thread per sink that writes whole epochs and retries until they are through, without
-//! ever holding an epoch of the engine.
+//! Sink tasks: a thread per sink that writes whole epochs and retries until they are through,
+//! without ever holding an epoch of the engine.
 //!
 //! Delivery is at least once: an epoch whose write failed half-way is written again from its
 //! beginning. While too much waits for a sink, ingestion pauses.

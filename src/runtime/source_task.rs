@@ -1,5 +1,5 @@
-//! Source tasks: a thread per reader that reads, decodes and hands batches to the coordinator, within a
-//! budget of batches under way.
+//! Source tasks: a thread per reader that reads, decodes and hands batches to the coordinator,
+//! within a budget of batches under way.
 //!
 //! ```text
 //!   opening --reader--> reading <--> idle
@@ -64,8 +64,8 @@ pub enum FeedKind {
         split: SplitId,
         /// The position behind them.
         next: i64,
-        /// All columns of the relation; those that nobody wants are NULL. Under FORMAT UPSERT weight -1
-        /// deletes a key.
+        /// All columns of the relation; those that nobody wants are NULL. Under FORMAT UPSERT
+        /// weight -1 deletes a key.
         rows: DeltaBatch,
         /// Messages that could not be decoded.
         rejected: Vec<Rejected>,

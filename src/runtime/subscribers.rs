@@ -1,7 +1,7 @@
 //! Subscribers: those who want every change of a relation, epoch by epoch.
 //!
-//! A subscriber that does not read is cut off with 53400 once too many rows wait for it; it never holds
-//! an epoch.
+//! A subscriber that does not read is cut off with 53400 once too many rows wait for it; it never
+//! holds an epoch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,9 @@
 //! A worker: one thread's instances of all nodes, and the run loop of an epoch.
 //!
 //! THE run loop: it alone aligns marks, merges watermarks, makes keys resident, moves rows along
-//! edges and catches what an operator breaks. Rows go depth-first along local edges, batch by batch, so
-//! that a batch is still in cache when the next operator sees it; flushes go in node order.
+//! edges and catches what an operator breaks. Rows go depth-first along local edges, batch by
+//! batch, so that a batch is still in cache when the next operator sees it; flushes go in node
+//! order.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

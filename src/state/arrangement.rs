@@ -1,14 +1,15 @@
 //! Arrangement: a multimap from key to rows, the state of a join side.
 //!
-//! Rows lie in [`Pages`]; an index leads from a key to the first slot of a chain of all rows with that
-//! key. Where rows can be retracted, a second index over the hash of the whole row finds the slot to
-//! retract without walking the chain of a hot key.
+//! Rows lie in [`Pages`]; an index leads from a key to the first slot of a chain of all rows with
+//! that key. Where rows can be retracted, a second index over the hash of the whole row finds the
+//! slot to retract without walking the chain of a hot key.
 //!
-//! Epochs: every slot has its weight as of the last sealed epoch and its weight now. A probe says which
-//! it wants ([`When::Before`] or [`When::After`] the current epoch's delta); [`Arrangement::seal`] ends
-//! the epoch. Self joins over one shared arrangement are right only through this distinction
-//! (McSherry et al., "Shared Arrangements", VLDB 2020). Weights may be negative inside an epoch (a
-//! retraction can arrive before its insert from another worker), never after a seal.
+//! Epochs: every slot has its weight as of the last sealed epoch and its weight now. A probe says
+//! which it wants ([`When::Before`] or [`When::After`] the current epoch's delta);
+//! [`Arrangement::seal`] ends the epoch. Self joins over one shared arrangement are right only
+//! through this distinction (McSherry et al., "Shared Arrangements", VLDB 2020). Weights may be
+//! negative inside an epoch (a retraction can arrive before its insert from another worker), never
+//! after a seal.
 //!
 //! Append-only arrangements keep no weights and no row index: slots ascend, so "before" is a slot
 //! number.
@@ -103,8 +104,8 @@ impl Arrangement {
         }
     }
 
-    /// Adds a delta to the current epoch. `keys` are those of all rows; rows whose key has a NULL are
-    /// left out by the caller through `selection`.
+    /// Adds a delta to the current epoch. `keys` are those of all rows; rows whose key has a NULL
+    /// are left out by the caller through `selection`.
     pub fn update(&mut self, delta: &DeltaBatch, keys: &Keys, selection: &[u32]) -> Result<()> {
         for row in selection {
             self.residency.check(keys.hash(*row as usize));
@@ -241,8 +242,8 @@ impl Arrangement {
         gone.into_iter().for_each(|slot| self.unlink(slot));
     }
 
-    /// Finds the matches of probing rows from `start` on, until at least `limit` matches were found or
-    /// the rows end; returns the row to go on with.
+    /// Finds the matches of probing rows from `start` on, until at least `limit` matches were found
+    /// or the rows end; returns the row to go on with.
     pub fn probe(
         &self,
         keys: &Keys,

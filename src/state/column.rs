@@ -1,5 +1,5 @@
-//! One column of a page: typed values in a growing vector that can be overwritten in place, read back
-//! into Arrow arrays by slot.
+//! One column of a page: typed values in a growing vector that can be overwritten in place, read
+//! back into Arrow arrays by slot.
 //!
 //! Text and bytes lie in an arena with a span per row; overwriting leaves garbage in it, which is
 //! squeezed out when it is more than half.
@@ -136,8 +136,8 @@ impl PageColumn {
         Ok(Self { values, nulls: Vec::new() })
     }
 
-    /// Writes `source[row]` of each `(target, row)` pair; a target is an existing row of the page or
-    /// the next new one, in order.
+    /// Writes `source[row]` of each `(target, row)` pair; a target is an existing row of the page
+    /// or the next new one, in order.
     pub(super) fn write(&mut self, source: &ArrayRef, pairs: &[(u32, u32)], old_len: usize) {
         self.write_nulls(source, pairs, old_len);
         macro_rules! fixed {
@@ -195,8 +195,8 @@ impl PageColumn {
         self.nulls.get(row).copied().unwrap_or(false)
     }
 
-    /// Whether the value at `row` equals `other[other_row]` as keys compare: NULL equals NULL, `-0.0`
-    /// equals `0.0`, NaN equals NaN.
+    /// Whether the value at `row` equals `other[other_row]` as keys compare: NULL equals NULL,
+    /// `-0.0` equals `0.0`, NaN equals NaN.
     pub(super) fn equals(&self, row: usize, other: &ArrayRef, other_row: usize) -> bool {
         match (self.is_null(row), other.is_null(other_row)) {
             (true, true) => return true,

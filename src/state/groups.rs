@@ -1,8 +1,8 @@
 //! Group table: key to aggregate states, the state of GROUP BY.
 //!
-//! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds hash, flags,
-//! the key (inline when every key fits 16 bytes, else a place in an arena) and all states of fixed
-//! width, in 64-bit words side by side: one cache miss per group. Ordered multisets, for the
+//! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds hash,
+//! flags, the key (inline when every key fits 16 bytes, else a place in an arena) and all states of
+//! fixed width, in 64-bit words side by side: one cache miss per group. Ordered multisets, for the
 //! aggregates that need them, lie beside the lines by the same slot.
 
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! State: what operators keep between epochs, as tables that they declare and the runtime owns.
 //!
-//! An operator names its tables in its spec ([`TableSpec`]) and gets [`TableId`]s; the rows live in the
-//! worker's [`StateStore`]. So snapshot, restore, rescaling and accounting are written once, here, and
-//! no operator has code for them; and a table can be shared by operators, since nobody owns one
-//! privately.
+//! An operator names its tables in its spec ([`TableSpec`]) and gets [`TableId`]s; the rows live in
+//! the worker's [`StateStore`]. So snapshot, restore, rescaling and accounting are written once,
+//! here, and no operator has code for them; and a table can be shared by operators, since nobody
+//! owns one privately.
 //!
-//! Kinds: [`Arrangement`] (multimap: key to rows, for joins), [`GroupTable`] (value: key to a line of
-//! aggregate states, with ordered multisets beside it), and [`ResultTable`] (multi-version rows that
-//! readers see). Every kind can be written to bytes by key group and restored from them.
+//! Kinds: [`Arrangement`] (multimap: key to rows, for joins), [`GroupTable`] (value: key to a line
+//! of aggregate states, with ordered multisets beside it), and [`ResultTable`] (multi-version rows
+//! that readers see). Every kind can be written to bytes by key group and restored from them.
 //!
 //! Everything of a table is in memory today, so making keys resident is a no-op; with
 //! `check_residency` a table keeps the set of keys that were asked for and panics when an operator

@@ -1,7 +1,7 @@
 //! Ordered multiset: the values of one group with their weights, least and greatest at hand.
 //!
-//! The state of `min` and `max` where rows can be retracted. A few values lie in a sorted vector, many
-//! in a B-tree; both are ordered as the SQL type is.
+//! The state of `min` and `max` where rows can be retracted. A few values lie in a sorted vector,
+//! many in a B-tree; both are ordered as the SQL type is.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,9 @@
-//! Row store: rows in columnar pages, addressed by dense slots that stay the same while the row lives.
+//! Row store: rows in columnar pages, addressed by dense slots that stay the same while the row
+//! lives.
 //!
-//! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again. Writing takes rows of a batch, reading gathers slots into Arrow arrays, column by column,
-//! so that neither touches a `ScalarValue` or allocates per row.
+//! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again. Writing takes rows of a
+//! batch, reading gathers slots into Arrow arrays, column by column, so that neither touches a
+//! `ScalarValue` or allocates per row.
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
 //! Result table: the multi-version rows of a table or view, written by the workers and read by
 //! everybody.
 //!
-//! A row slot carries `(begin, end)` epochs and a weight; a snapshot is an epoch number held as a pin,
-//! so nothing is copied for readers. A slot is visible at epoch `e` when `begin <= e < end`. Slots that
-//! ended at or before the oldest epoch anybody may read are given back, in slices.
+//! A row slot carries `(begin, end)` epochs and a weight; a snapshot is an epoch number held as a
+//! pin, so nothing is copied for readers. A slot is visible at epoch `e` when `begin <= e < end`.
+//! Slots that ended at or before the oldest epoch anybody may read are given back, in slices.
 //!
-//! A table has one shard per worker, each behind its own lock: the worker holds it while it applies a
-//! delta, a reader while it gathers one slice of rows. Rows are found by key: the stream key of a
+//! A table has one shard per worker, each behind its own lock: the worker holds it while it applies
+//! a delta, a reader while it gathers one slice of rows. Rows are found by key: the stream key of a
 //! view, the primary key of a table, or the whole row.
 
 use std::collections::VecDeque;
@@ -97,8 +97,8 @@ impl ResultTable {
         Ok((arrow::compute::concat_batches(&self.spec.schema, &batches)?, weights))
     }
 
-    /// Whether every row that a change retracts is visible at an epoch, as often as it is retracted.
-    /// The change is consolidated; rows live where their keys say.
+    /// Whether every row that a change retracts is visible at an epoch, as often as it is
+    /// retracted. The change is consolidated; rows live where their keys say.
     pub fn holds(&self, change: &DeltaBatch, epoch: Epoch) -> Result<bool> {
         let columns = change.rows().columns();
         let all: Vec<usize> = (0..columns.len()).collect();
@@ -185,8 +185,8 @@ impl ResultShard {
         }
     }
 
-    /// Applies a consolidated delta at an epoch: retractions first, then inserts. Retracting a row that
-    /// is not there is a broken contract of the operator before, and an error.
+    /// Applies a consolidated delta at an epoch: retractions first, then inserts. Retracting a row
+    /// that is not there is a broken contract of the operator before, and an error.
     pub fn apply(&mut self, delta: &DeltaBatch, epoch: Epoch) -> Result<()> {
         let keys = self.keys_of(delta.rows().columns(), delta.len())?;
         if !delta.is_insert_only() {

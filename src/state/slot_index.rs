@@ -1,9 +1,9 @@
 //! An open-addressing index from hash to slot: eight bytes an entry, one cache line per lookup.
 //!
 //! The index stores 32 bits of the hash beside the slot and leaves the comparison of keys to the
-//! caller. Positions come from the top of those 32 bits, which are bits 0..32 of the 64-bit hash: its
-//! upper bits choose the worker, so they would be equal for all keys of a table. Linear probing,
-//! load at most 3/4, removal by shifting back; no tombstones.
+//! caller. Positions come from the top of those 32 bits, which are bits 0..32 of the 64-bit hash:
+//! its upper bits choose the worker, so they would be equal for all keys of a table. Linear
+//! probing, load at most 3/4, removal by shifting back; no tombstones.
 
 /// The greatest slot number that can be indexed.
 pub(crate) const SLOT_MAX: u32 = u32::MAX - 1;
