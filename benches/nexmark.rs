@@ -1,18 +1,24 @@
 //! Question: how many events of the Nexmark stream does a CPU-second carry through q0-q4?
 //!
-//! Data: the project's generator, 2 M events of the whole stream (persons, auctions and bids 1:3:46,
-//! in order, watermark 4 seconds behind), as one NDJSON file per table and as Arrow batches in
-//! memory; each table is a source of its own, of which the engine reads the columns that the query
-//! needs. The result goes into the `blackhole` sink. Numbers of rows are checked against those that
-//! Flink, DuckDB and DataFusion agree on; wrong ones end the benchmark with an error.
+//! Data: the project's generator, 2 M events of the whole stream (persons, auctions and bids
+//! 1:3:46, in order, watermark 4 seconds behind), as one NDJSON file per table and as Arrow batches
+//! in memory; each table is a source of its own, of which the engine reads the columns that the
+//! query needs: a query over persons and auctions never sees a bid. The result goes into the
+//! `blackhole` sink. Numbers of rows are checked against those that Flink, DuckDB and DataFusion
+//! agree on; wrong ones end the benchmark with an error.
 //!
 //! Measured: from CREATE SINK until FLUSH has returned; wall clock and CPU time of the process (all
-//! threads, from /proc, so Linux alone), less those of a run over 50 events. One run to warm up, then
-//! the median of several; peak memory beyond what was resident before the run.
+//! threads, from /proc, so Linux alone), less those of runs over 50 events. One run to warm up,
+//! then the median wall time and the mean CPU time, which comes in ticks of 10 ms: short runs are
+//! repeated until they amount to something, and where that does not help there is a dash. "epochs"
+//! is how many steps the engine cut the stream into: fewer means larger, and less work a row. The
+//! peak of memory is that of a run less what was resident before the first query (the batches in
+//! memory); name a single query where it matters, for what the allocator kept counts.
 //!
 //! Machine: 2 vCPU of an AMD EPYC (Zen 4), 24 GiB. Numbers to beat, million events of the whole
 //! stream per CPU-second from NDJSON: Flink 2.3.0 SQL, 3 times on q0-q2, 10 on q3 and 5 on q4; from
-//! memory: DBSP 0.337 with one worker, per second. See README.md for results.
+//! memory: DBSP 0.337 with one worker, per second. README.md has results, and what the ratios don't
+//! say.
 //!
 //! `cargo bench --bench nexmark -- --query q0,q4 --events 2000000 --runs 5 --workers 1,2
 //! --source memory,ndjson`; $HEADWATER_BENCH_DATA is where the files are kept (0.6 GB).
@@ -23,7 +29,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -42,6 +48,10 @@ const ALMOST_NOTHING: u64 = 50;
 
 /// Rows of a batch in memory; the source hands out slices of them.
 const MEMORY_EVENTS: u64 = 50_000;
+
+/// How long runs are repeated that are shorter, and how often at most.
+const REPEAT_FOR: Duration = Duration::from_secs(2);
+const RUNS_MAX: usize = 400;
 
 struct Query {
     name: &'static str,
@@ -150,22 +160,22 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     println!("{} events, {} runs, load {}", args.events, args.runs, load());
     println!(
-        "query feed   workers |  wall s   CPU s   M ev/s  M ev/CPU-s | x Flink/CPU  x Flink  x DBSP \
-         | peak MiB"
+        "query feed   workers runs epochs |  wall s    CPU s   M ev/s  M ev/CPU-s | x Flink/CPU  \
+         x Flink  x DBSP | peak MiB"
     );
     for feed in &args.source {
         for events in [args.events, ALMOST_NOTHING] {
             prepare(*feed, events)?;
         }
+        let resident = status_mib("VmRSS:")?;
         for query in QUERIES.iter().filter(|q| args.query.iter().any(|name| name == q.name)) {
             for workers in &args.workers {
-                let bench = Bench { query, feed: *feed, workers: *workers, args: &args };
+                let (feed, workers) = (*feed, *workers);
+                let bench = Bench { query, feed, workers, resident, args: &args };
                 runtime.block_on(bench.report())?;
             }
         }
@@ -179,6 +189,8 @@ struct Bench<'a> {
     query: &'a Query,
     feed: Feed,
     workers: usize,
+    /// MiB before the first run.
+    resident: f64,
     args: &'a Args,
 }
 
@@ -188,42 +200,54 @@ struct Run {
     wall: f64,
     cpu: f64,
     peak: f64,
+    epochs: f64,
 }
 
 impl Bench<'_> {
     async fn report(&self) -> Result<()> {
         let events = self.args.events;
-        let mut base = Run { wall: 0.0, cpu: 0.0, peak: 0.0 };
+        let mut base = Run { wall: 0.0, cpu: 0.0, peak: 0.0, epochs: 0.0 };
         if !self.args.bare {
             self.check(events).await?;
             self.run(events).await?;
-            let mut small = Vec::new();
-            for _ in 0..self.args.runs {
-                small.push(self.run(ALMOST_NOTHING).await?);
-            }
-            base = summary(&small);
+            base = summary(&self.repeat(ALMOST_NOTHING).await?);
         }
-        let mut runs = Vec::new();
-        for _ in 0..self.args.runs {
-            runs.push(self.run(events).await?);
-        }
+        let runs = self.repeat(events).await?;
         let run = summary(&runs);
-        let (wall, cpu) = (run.wall - base.wall, (run.cpu - base.cpu).max(0.001));
-        let (per_second, per_cpu) = (events as f64 / 1e6 / wall, events as f64 / 1e6 / cpu);
-        let flink = self.query.flink;
+        let (wall, cpu) = (run.wall - base.wall, run.cpu - base.cpu);
+        let per_second = events as f64 / 1e6 / wall;
+        // A mean of n differences of ticks is off by some 4 ms / sqrt(n), and so is the base.
+        let certain = cpu > 0.05 / (runs.len() as f64).sqrt();
+        let per_cpu = certain.then(|| events as f64 / 1e6 / cpu);
+        let [flink_cpu, flink] = self.query.flink;
         let dbsp = self.query.dbsp.and_then(|dbsp| dbsp.get(self.workers - 1).copied());
         println!(
-            "{:5} {:6} {:7} | {wall:7.3} {cpu:7.3} {per_second:8.2} {per_cpu:11.2} | {:11.2} {:8.2} \
-             {:>7} | {:8.0}",
+            "{:5} {:6} {:7} {:4} {:6.0} | {wall:7.3} {cpu:8.4} {per_second:8.2} {:>11} | {:>11} \
+             {:8.2} {:>7} | {:8.0}",
             self.query.name,
             format!("{:?}", self.feed).to_lowercase(),
             self.workers,
-            per_cpu / flink[0],
-            per_second / flink[1],
-            dbsp.map_or("-".into(), |dbsp| format!("{:.2}", per_second / dbsp)),
+            runs.len(),
+            run.epochs - base.epochs,
+            or_dash(per_cpu),
+            or_dash(per_cpu.map(|rate| rate / flink_cpu)),
+            per_second / flink,
+            or_dash(dbsp.map(|dbsp| per_second / dbsp)),
             run.peak,
         );
         Ok(())
+    }
+
+    /// As many runs as were asked for; more if they are short.
+    async fn repeat(&self, events: u64) -> Result<Vec<Run>> {
+        let begun = Instant::now();
+        let mut runs = Vec::new();
+        while runs.len() < self.args.runs
+            || (!self.args.bare && runs.len() < RUNS_MAX && begun.elapsed() < REPEAT_FOR)
+        {
+            runs.push(self.run(events).await?);
+        }
+        Ok(runs)
     }
 
     async fn open(&self, events: u64) -> Result<(Engine, Session)> {
@@ -240,13 +264,14 @@ impl Bench<'_> {
         let (engine, mut session) = self.open(events).await?;
         let create =
             format!("CREATE SINK out AS {} WITH (connector = 'blackhole')", self.query.sql);
-        let resident = forget_peak()?;
+        forget_peak()?;
         let (begun, cpu) = (Instant::now(), cpu_seconds()?);
         session.execute(&create).await?;
         session.execute("FLUSH").await?;
         let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
-        let peak = status_mib("VmHWM:")? - resident;
+        let peak = status_mib("VmHWM:")? - self.resident;
         let rows = number(&mut session, "SHOW SINKS", 5).await?;
+        let epochs = number(&mut session, "SHOW SINKS", 4).await? as f64;
         if let Some(expected) = self.query.expected(events).filter(|_| self.query.grows)
             && expected != rows
         {
@@ -254,7 +279,7 @@ impl Bench<'_> {
             return Err(format!("{name}: the sink has {rows} rows, not {expected}").into());
         }
         engine.shutdown().await?;
-        Ok(Run { wall, cpu, peak })
+        Ok(Run { wall, cpu, peak, epochs })
     }
 
     /// A result that changes is counted in a view.
@@ -276,22 +301,23 @@ impl Bench<'_> {
     }
 }
 
-/// The median wall time and peak, and the mean CPU time of the middle runs: it comes in steps of
-/// 10 ms.
+/// Medians, but the mean CPU time: it comes in ticks.
 fn summary(runs: &[Run]) -> Run {
-    let sorted = |value: fn(&Run) -> f64| {
+    let median = |value: fn(&Run) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
-        values
+        values[values.len() / 2]
     };
-    let median = |values: Vec<f64>| values[values.len() / 2];
-    let cpu = sorted(|run| run.cpu);
-    let middle = &cpu[cpu.len() / 4..cpu.len() - cpu.len() / 4];
     Run {
-        wall: median(sorted(|run| run.wall)),
-        cpu: middle.iter().sum::<f64>() / middle.len() as f64,
-        peak: median(sorted(|run| run.peak)),
+        wall: median(|run| run.wall),
+        cpu: runs.iter().map(|run| run.cpu).sum::<f64>() / runs.len() as f64,
+        peak: median(|run| run.peak),
+        epochs: median(|run| run.epochs),
     }
+}
+
+fn or_dash(number: Option<f64>) -> String {
+    number.map_or("-".into(), |number| format!("{number:.2}"))
 }
 
 /// The number in a column of the only row.
@@ -408,10 +434,9 @@ fn status_mib(name: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Resets the peak of resident memory and returns what is resident.
-fn forget_peak() -> Result<f64> {
-    std::fs::write("/proc/self/clear_refs", "5")?;
-    status_mib("VmRSS:")
+/// Resets the peak of resident memory.
+fn forget_peak() -> Result<()> {
+    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
 }
 
 fn load() -> String {

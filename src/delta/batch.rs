@@ -4,7 +4,9 @@
 //! append-only streams pay nothing; the order of rows carries no meaning, but is kept by every
 //! kernel so that results are deterministic.
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
+};
 use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 
@@ -140,6 +142,12 @@ impl DeltaBatch {
 
 fn downcast_weights(array: &dyn Array) -> Int64Array {
     Int64Array::from(array.to_data())
+}
+
+/// A batch of columns that may be none: `rows` says how many rows it has then.
+pub fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
 /// One batch with the rows of all, in order; `None` when there are none.

@@ -66,22 +66,37 @@ enum Layout {
 impl Keys {
     /// Encodes the keys of `rows` rows from their columns (none: every key is empty).
     pub fn encode(columns: &[ArrayRef], rows: usize) -> Result<Self> {
+        Self::encode_floats(columns, rows, Zeros::Equal)
+    }
+
+    /// Encodes whole rows so that decoding gives back the same bits: `-0.0` stays `-0.0`. For the
+    /// byte form of tables; as keys these bytes would tell the two zeros apart.
+    pub fn encode_exact(columns: &[ArrayRef], rows: usize) -> Result<Self> {
+        Self::encode_floats(columns, rows, Zeros::Signed)
+    }
+
+    fn encode_floats(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<Self> {
         let widths: Option<Vec<usize>> =
             columns.iter().map(|c| fixed_width(c.data_type())).collect();
         match widths {
             // A NULL leaves the bytes behind its mark zero: still canonical.
-            Some(widths) => Self::encode_fixed(columns, &widths, rows),
-            None => Self::encode_variable(columns, rows),
+            Some(widths) => Self::encode_fixed(columns, &widths, rows, zeros),
+            None => Self::encode_variable(columns, rows, zeros),
         }
     }
 
-    fn encode_fixed(columns: &[ArrayRef], widths: &[usize], rows: usize) -> Result<Self> {
+    fn encode_fixed(
+        columns: &[ArrayRef],
+        widths: &[usize],
+        rows: usize,
+        zeros: Zeros,
+    ) -> Result<Self> {
         let stride: usize = widths.iter().map(|w| w + 1).sum();
         let mut bytes = vec![0; stride * rows];
         let mut offset = 0;
         for (column, width) in columns.iter().zip(widths) {
             let mut target = Strided { bytes: &mut bytes, stride, offset };
-            write_column(column, &mut target)?;
+            write_column(column, &mut target, zeros)?;
             offset += width + 1;
         }
         let hashes = if stride == 0 {
@@ -92,7 +107,7 @@ impl Keys {
         Ok(Self { bytes, layout: Layout::Fixed(stride), hashes })
     }
 
-    fn encode_variable(columns: &[ArrayRef], rows: usize) -> Result<Self> {
+    fn encode_variable(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<Self> {
         let mut lengths = vec![0_u32; rows];
         for column in columns {
             add_lengths(column, &mut lengths)?;
@@ -109,7 +124,8 @@ impl Keys {
         let mut bytes = vec![0; total as usize];
         let mut cursors = offsets[..rows].to_vec();
         for column in columns {
-            write_column(column, &mut Scattered { bytes: &mut bytes, cursors: &mut cursors })?;
+            let mut target = Scattered { bytes: &mut bytes, cursors: &mut cursors };
+            write_column(column, &mut target, zeros)?;
         }
         let keys = offsets.windows(2).map(|w| &bytes[w[0] as usize..w[1] as usize]);
         let hashes = keys.map(hash_key).collect();
@@ -167,6 +183,13 @@ fn fixed_width(data_type: &DataType) -> Option<usize> {
         DataType::Interval(IntervalUnit::MonthDayNano) => 16,
         _ => return None,
     })
+}
+
+/// Whether `-0.0` and `0.0` are encoded alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    Equal,
+    Signed,
 }
 
 /// Where the bytes of a column go: to a fixed place in every row, or behind what is there.
@@ -263,7 +286,7 @@ fn unsupported(data_type: &DataType) -> Error {
     Error::unsupported(format!("a value of type {data_type} can't be a key"))
 }
 
-fn write_column(column: &ArrayRef, out: &mut impl Target) -> Result<()> {
+fn write_column(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result<()> {
     match column.data_type() {
         DataType::Null => (0..column.len()).for_each(|row| out.put_null(row, 0)),
         DataType::Boolean => {
@@ -287,12 +310,14 @@ fn write_column(column: &ArrayRef, out: &mut impl Target) -> Result<()> {
             primitive::<TimestampMicrosecondType, 8>(column, out, ordered_i64);
         }
         DataType::Float32 => primitive::<Float32Type, 4>(column, out, |v| {
-            let bits = if v.is_nan() { f32::NAN.to_bits() } else { (v + 0.0).to_bits() };
+            let v = if zeros == Zeros::Equal { v + 0.0 } else { v };
+            let bits = if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() };
             let mask = ((bits as i32) >> 31) as u32 | 0x8000_0000;
             (bits ^ mask).to_be_bytes()
         }),
         DataType::Float64 => primitive::<Float64Type, 8>(column, out, |v| {
-            let bits = if v.is_nan() { f64::NAN.to_bits() } else { (v + 0.0).to_bits() };
+            let v = if zeros == Zeros::Equal { v + 0.0 } else { v };
+            let bits = if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() };
             let mask = ((bits as i64) >> 63) as u64 | (1 << 63);
             (bits ^ mask).to_be_bytes()
         }),

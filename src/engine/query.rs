@@ -50,14 +50,14 @@ impl Session {
                     .map_err(from_datafusion)
                     .and_then(|b| Ok(RecordBatch::try_new(rename.clone(), b.columns().to_vec())?));
                 let failed = batch.is_err();
-                if batches.send(batch).await.is_err() || failed {
+                if batches.send(batch.map(Some)).await.is_err() || failed {
                     return;
                 }
             }
+            // Told apart from a thread that has died on the way.
+            drop(batches.send(Ok(None)).await);
         });
-        let stream = futures::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|batch| (batch, receiver))
-        });
+        let stream = futures::stream::unfold(Some(receiver), next_batch);
         let notices = self.take_notices();
         Ok(Outcome::Rows(Rows { schema, notices, stream: Box::pin(stream) }))
     }
@@ -153,6 +153,19 @@ impl Session {
         }
         let schema = relation.schema.clone();
         Ok(Outcome::Subscription(Subscription { schema, progress, first, events }))
+    }
+}
+
+type Batches = tokio::sync::mpsc::Receiver<Result<Option<RecordBatch>>>;
+
+/// The next batch of a query; an error when its thread has ended without saying so.
+async fn next_batch(receiver: Option<Batches>) -> Option<(Result<RecordBatch>, Option<Batches>)> {
+    let mut receiver = receiver?;
+    match receiver.recv().await {
+        Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
+        Some(Ok(None)) => None,
+        Some(Err(error)) => Some((Err(error), None)),
+        None => Some((Err(Error::internal("the query ended with a panic")), None)),
     }
 }
 

@@ -17,13 +17,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys};
+use crate::delta::{DeltaBatch, Keys, batch_of};
 use crate::error::Result;
 use crate::state::{
     ArrangementSpec, Bound, KeyRequest, Probe, StateStore, TableId, TableKind, TableSpec, When,
@@ -196,6 +196,7 @@ impl Join {
             };
             Some(Int64Array::from_iter_values(probe.rows.iter().enumerate().map(weight)))
         };
+        let count = probe.rows.len();
         let rows = UInt32Array::from(probe.rows);
         let mut columns = Vec::with_capacity(self.spec.schema.fields().len());
         let mine = from.delta.rows().columns().iter().map(|c| take(c, &rows, None));
@@ -210,7 +211,7 @@ impl Join {
                 columns.extend(mine);
             }
         }
-        let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
+        let rows = batch_of(self.spec.schema.clone(), columns, count)?;
         Ok(DeltaBatch::with_weights(rows, weights))
     }
 }

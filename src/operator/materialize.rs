@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys, Order, concat, consolidate};
+use crate::delta::{DeltaBatch, Keys, Order, batch_of, concat, consolidate};
 use crate::error::Result;
 use crate::state::{KeyRequest, ResultTable, TableId, TableSpec};
 use crate::time::Watermark;
@@ -81,7 +81,7 @@ struct Materialize {
 impl Materialize {
     fn conform(&self, delta: DeltaBatch) -> Result<DeltaBatch> {
         let (rows, weights) = delta.into_parts();
-        let rows = RecordBatch::try_new(self.schema(), rows.columns().to_vec())?;
+        let rows = batch_of(self.schema(), rows.columns().to_vec(), rows.num_rows())?;
         Ok(DeltaBatch::with_weights(rows, weights))
     }
 

@@ -8,11 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::DeltaBatch;
+use crate::delta::{DeltaBatch, batch_of};
 use crate::error::Result;
 use crate::state::{KeyRequest, TableId, TableSpec};
 use crate::time::{Watermark, WatermarkMerge};
@@ -73,7 +72,7 @@ impl Operator for Union {
     ) -> Result<Progress> {
         let (rows, weights) = delta.into_parts();
         // The inputs' own column names and nullability give way to the union's.
-        let rows = RecordBatch::try_new(self.spec.schema.clone(), rows.columns().to_vec())?;
+        let rows = batch_of(self.spec.schema.clone(), rows.columns().to_vec(), rows.num_rows())?;
         out.emit(DeltaBatch::with_weights(rows, weights));
         Ok(Progress::Done)
     }

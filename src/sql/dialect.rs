@@ -115,6 +115,27 @@ impl Dialect for StreamDialect {
         true
     }
 
+    /// Reads `IS [NOT] DISTINCT FROM` with the precedence of IS: the parser's own rule takes
+    /// everything behind it, `OR` and `AND` included, for its right side.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let not = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
+        let plain = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
+        let negated = parser.parse_keywords(&not);
+        if !negated && !parser.parse_keywords(&plain) {
+            return None;
+        }
+        let left = Box::new(left.clone());
+        Some(parser.parse_subexpr(self.prec_value(Precedence::Is)).map(|right| match negated {
+            true => Expr::IsNotDistinctFrom(left, Box::new(right)),
+            false => Expr::IsDistinctFrom(left, Box::new(right)),
+        }))
+    }
+
     /// Reads `TABLE name` where an expression is expected.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         if !parser.peek_keyword(Keyword::TABLE)

@@ -323,7 +323,7 @@ impl Arrangement {
     pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
         for slots in self.live_slots().chunks(BATCH_ROWS) {
             let columns = self.pages.gather(slots);
-            let whole = Keys::encode(&columns, slots.len())?;
+            let whole = Keys::encode_exact(&columns, slots.len())?;
             let key: Vec<ArrayRef> = self.spec.key.iter().map(|c| columns[*c].clone()).collect();
             let keys = Keys::encode(&key, slots.len())?;
             for (row, slot) in slots.iter().enumerate() {

@@ -417,7 +417,7 @@ impl ResultShard {
         while let Some(from) = cursor {
             let slice = self.scan(epoch, from, BATCH_ROWS)?;
             let columns = slice.rows.rows().columns();
-            let whole = Keys::encode(columns, slice.rows.len())?;
+            let whole = Keys::encode_exact(columns, slice.rows.len())?;
             let keys = self.keys_of(columns, slice.rows.len())?;
             for row in 0..slice.rows.len() {
                 let mut entry = slice.rows.weight(row).to_le_bytes().to_vec();
