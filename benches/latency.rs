@@ -238,7 +238,8 @@ async fn kafka_to_view(workers: usize, rate: u64, iterations: usize) -> Result<(
 async fn rows_seen(session: &mut Session) -> Result<u64> {
     for outcome in session.execute("SELECT sum(n)::bigint FROM balance").await? {
         if let Outcome::Rows(rows) = outcome {
-            for batch in rows.collect().await?.iter().filter(|batch| batch.num_rows() > 0) {
+            let batches = rows.collect().await?;
+            if let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) {
                 return Ok(batch.column(0).as_primitive::<Int64Type>().value(0) as u64);
             }
         }

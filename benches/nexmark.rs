@@ -324,7 +324,8 @@ fn or_dash(number: Option<f64>) -> String {
 async fn number(session: &mut Session, sql: &str, column: usize) -> Result<u64> {
     for outcome in session.execute(sql).await? {
         if let Outcome::Rows(rows) = outcome {
-            for batch in rows.collect().await?.iter().filter(|batch| batch.num_rows() > 0) {
+            let batches = rows.collect().await?;
+            if let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) {
                 return Ok(batch.column(column).as_primitive::<Int64Type>().value(0) as u64);
             }
         }
