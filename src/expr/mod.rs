@@ -8,6 +8,7 @@
 mod aggregates;
 mod arith;
 mod cast;
+mod date_trunc;
 mod datetime;
 mod errors;
 mod eval;
@@ -23,6 +24,7 @@ pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
+pub(crate) use date_trunc::date_trunc_udf;
 pub use datetime::{date_part_udf, extract_udf, to_char_udf};
 pub use errors::from_datafusion;
 pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion};

@@ -12,7 +12,8 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUD
 use super::semantics::Operators;
 use super::tumble::StreamRelations;
 use crate::expr::{
-    ArithOp, arith_udf, avg_udaf, date_part_udf, rounding_udfs, stand_in, sum_udaf, to_char_udf,
+    ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, rounding_udfs, stand_in, sum_udaf,
+    to_char_udf,
 };
 
 /// What the planner looks up.
@@ -113,6 +114,9 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
         }
     }
     known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
+    if let Some(f) = known.remove("date_trunc") {
+        known.insert("date_trunc".to_string(), date_trunc_udf(f));
+    }
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("to_char".to_string(), to_char_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
