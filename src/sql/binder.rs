@@ -143,7 +143,7 @@ pub(super) fn plan_raw(
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    check_query(query, context.purpose())?;
+    check_query(query)?;
     let mut query = query.clone();
     if context.purpose() == Purpose::View && query.limit_clause.is_none() {
         query.order_by = None;

@@ -8,9 +8,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    self, Expr, FunctionArguments, Ident, Select, SelectItem, SetExpr, VisitMut, VisitorMut,
-};
+use sqlparser::ast::{self, Expr, Ident, Select, SelectItem, SetExpr, VisitMut, VisitorMut};
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
@@ -260,16 +258,4 @@ fn internal_type_name(data_type: &ast::DataType) -> String {
         },
         _ => data_type.to_string().to_lowercase(),
     }
-}
-
-/// Whether a function call has DISTINCT or ORDER BY among its arguments.
-pub(crate) fn argument_clause(f: &ast::Function) -> Option<&'static str> {
-    let FunctionArguments::List(list) = &f.args else { return None };
-    if matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct)) {
-        return Some("DISTINCT inside an aggregate");
-    }
-    list.clauses.iter().find_map(|clause| match clause {
-        ast::FunctionArgumentClause::OrderBy(_) => Some("ORDER BY inside an aggregate"),
-        _ => None,
-    })
 }

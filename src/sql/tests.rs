@@ -532,26 +532,6 @@ fn views_take_the_nodes_that_are_supported() {
 fn views_refuse_the_rest_by_name() {
     let mut report = Report::default();
     for (text, message) in [
-        (
-            "SELECT * FROM t LEFT JOIN u ON t.id = u.id",
-            "LEFT JOIN is not supported in a materialized view yet",
-        ),
-        ("SELECT t.a FROM t FULL JOIN u ON t.id = u.id", "FULL JOIN"),
-        ("SELECT t.a FROM t JOIN u ON t.id < u.id", "a join without an equality"),
-        ("SELECT t.a FROM t CROSS JOIN u", "a join without an equality"),
-        ("SELECT DISTINCT a FROM t", "SELECT DISTINCT"),
-        ("SELECT a FROM t UNION SELECT a FROM u", "UNION (without ALL)"),
-        ("SELECT a FROM t EXCEPT SELECT a FROM u", "EXCEPT"),
-        ("SELECT a FROM t ORDER BY a LIMIT 3", "LIMIT"),
-        ("SELECT count(DISTINCT a) FROM t", "DISTINCT inside an aggregate"),
-        ("SELECT array_agg(a ORDER BY a) FROM t", "ORDER BY inside an aggregate"),
-        ("SELECT string_agg(s, ',') FROM t", "the aggregate string_agg"),
-        ("SELECT stddev(a) FROM t", "the aggregate stddev"),
-        ("SELECT a, count(*) FROM t GROUP BY ROLLUP (a)", "GROUPING SETS"),
-        ("SELECT row_number() OVER (ORDER BY a) FROM t", "a window function"),
-        ("SELECT a FROM t WHERE id IN (SELECT id FROM u)", "a subquery in an expression"),
-        ("SELECT (SELECT max(a) FROM u) FROM t", "a subquery in an expression"),
-        ("SELECT a FROM t WHERE EXISTS (SELECT 1 FROM u)", "a subquery in an expression"),
         ("SELECT random() FROM t", "random() is not supported in a materialized view"),
         ("SELECT now() FROM t", "now() is not supported in a materialized view"),
         (
@@ -560,8 +540,6 @@ fn views_refuse_the_rest_by_name() {
         ),
         ("SELECT current_date FROM t", "current_date() is not supported"),
         ("SELECT gen_random_uuid() FROM t", "uuid() is not supported"),
-        ("SELECT * FROM u, LATERAL (SELECT a FROM t) x", "LATERAL"),
-        ("SELECT unnest(ARRAY[1, 2])", "UNNEST"),
     ] {
         report.error(text, bind(text, Purpose::View), "0A000", message);
     }

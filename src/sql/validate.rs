@@ -1,27 +1,25 @@
 //! What is refused, and why: an allow list over the syntax tree, because the planner drops or
-//! misreads some constructs silently, and one over the optimised plan, because only there it shows
-//! which operators a view needs. What is not on the list is 0A000 with its name.
+//! misreads some constructs silently, and a check of what stands in the expressions of the
+//! optimised plan. Which nodes a view can have is decided by its lowering. What is not on the list
+//! is 0A000 with its name.
 
 use std::ops::ControlFlow;
 
-use datafusion::common::NullEquality;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast::{
-    self, Distinct, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator,
-    LimitClause, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor,
-    Visit, Visitor,
+    self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator, LimitClause,
+    Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
 };
 
 use super::binder::Purpose;
-use super::names::argument_clause;
 use super::parser::fold;
 use crate::error::{Error, Result};
 use crate::expr::from_datafusion;
 
 /// Checks a query before it is planned.
-pub(crate) fn check_query(query: &Query, purpose: Purpose) -> Result<()> {
-    match query.visit(&mut Checker { purpose, table_arguments: Vec::new() }) {
+pub(crate) fn check_query(query: &Query) -> Result<()> {
+    match query.visit(&mut Checker { table_arguments: Vec::new() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
     }
@@ -29,7 +27,7 @@ pub(crate) fn check_query(query: &Query, purpose: Purpose) -> Result<()> {
 
 /// Checks an expression of DML or DDL before it is planned.
 pub(crate) fn check_expr(expr: &ast::Expr) -> Result<()> {
-    let mut checker = Checker { purpose: Purpose::AdHoc, table_arguments: Vec::new() };
+    let mut checker = Checker { table_arguments: Vec::new() };
     match expr.visit(&mut checker) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
@@ -46,7 +44,6 @@ fn refused(what: &str) -> Error {
 }
 
 struct Checker {
-    purpose: Purpose,
     /// Arguments of window table functions that stand for tables: subqueries and `TABLE x`. They
     /// are told from other expressions by their address in the tree that is visited.
     table_arguments: Vec<*const ast::Expr>,
@@ -99,18 +96,6 @@ fn flow(result: Result<()>) -> ControlFlow<Error> {
 }
 
 impl Checker {
-    fn view(&self) -> bool {
-        self.purpose == Purpose::View
-    }
-
-    /// Refuses a construct in views alone.
-    fn only_ad_hoc(&self, present: bool, what: &str) -> Result<()> {
-        match present && self.view() {
-            true => Err(not_in_view(what)),
-            false => Ok(()),
-        }
-    }
-
     fn query(&self, query: &Query) -> Result<()> {
         if query.with.as_ref().is_some_and(|with| with.recursive) {
             return Err(Error::unsupported("WITH RECURSIVE is not supported yet"));
@@ -129,9 +114,7 @@ impl Checker {
         }
         match &query.limit_clause {
             None => {}
-            Some(LimitClause::LimitOffset { limit_by, .. }) if limit_by.is_empty() => {
-                self.only_ad_hoc(true, "LIMIT")?;
-            }
+            Some(LimitClause::LimitOffset { limit_by, .. }) if limit_by.is_empty() => {}
             Some(_) => return Err(refused("this form of LIMIT")),
         }
         self.set_expr(&query.body)
@@ -140,7 +123,7 @@ impl Checker {
     fn set_expr(&self, body: &SetExpr) -> Result<()> {
         match body {
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let name = match (op, set_quantifier) {
+                match (op, set_quantifier) {
                     (_, q) if by_name(*q) => return Err(refused("UNION BY NAME")),
                     (SetOperator::Intersect, SetQuantifier::All) => {
                         return Err(Error::unsupported("INTERSECT ALL is not supported yet"));
@@ -148,13 +131,7 @@ impl Checker {
                     (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => {
                         return Err(Error::unsupported("EXCEPT ALL is not supported yet"));
                     }
-                    (SetOperator::Union, SetQuantifier::All) => None,
-                    (SetOperator::Union, _) => Some("UNION (without ALL)"),
-                    (SetOperator::Intersect, _) => Some("INTERSECT"),
-                    (SetOperator::Except | SetOperator::Minus, _) => Some("EXCEPT"),
-                };
-                if let Some(name) = name {
-                    self.only_ad_hoc(true, name)?;
+                    _ => {}
                 }
                 self.set_expr(left)?;
                 self.set_expr(right)
@@ -170,11 +147,6 @@ impl Checker {
     }
 
     fn select(&self, select: &Select) -> Result<()> {
-        match &select.distinct {
-            None | Some(Distinct::All) => {}
-            Some(Distinct::Distinct) => self.only_ad_hoc(true, "SELECT DISTINCT")?,
-            Some(Distinct::On(_)) => self.only_ad_hoc(true, "SELECT DISTINCT ON")?,
-        }
         if select.into.is_some() {
             return Err(refused("SELECT INTO"));
         }
@@ -191,8 +163,6 @@ impl Checker {
         if foreign {
             return Err(refused("a clause of another SQL dialect"));
         }
-        self.only_ad_hoc(select.qualify.is_some(), "QUALIFY")?;
-        self.only_ad_hoc(!select.named_window.is_empty(), "a window function")?;
         match &select.group_by {
             GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty() => {}
             _ => return Err(refused("GROUP BY ALL or a modifier of GROUP BY")),
@@ -214,19 +184,18 @@ impl Checker {
     }
 
     fn join(&self, operator: &JoinOperator) -> Result<()> {
-        let name = match operator {
-            JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_) => {
-                return Ok(());
-            }
-            JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => "LEFT JOIN",
-            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => "RIGHT JOIN",
-            JoinOperator::FullOuter(_) => "FULL JOIN",
-            JoinOperator::AsOf { .. } => {
-                return Err(Error::unsupported("ASOF JOIN is not supported yet"));
-            }
-            _ => return Err(refused("this kind of join")),
-        };
-        self.only_ad_hoc(true, name)
+        match operator {
+            JoinOperator::Join(_)
+            | JoinOperator::Inner(_)
+            | JoinOperator::CrossJoin(_)
+            | JoinOperator::Left(_)
+            | JoinOperator::LeftOuter(_)
+            | JoinOperator::Right(_)
+            | JoinOperator::RightOuter(_)
+            | JoinOperator::FullOuter(_) => Ok(()),
+            JoinOperator::AsOf { .. } => Err(Error::unsupported("ASOF JOIN is not supported yet")),
+            _ => Err(refused("this kind of join")),
+        }
     }
 
     fn factor(&self, factor: &TableFactor) -> Result<()> {
@@ -254,10 +223,7 @@ impl Checker {
             TableFactor::NestedJoin { table_with_joins, .. } => {
                 table_with_joins.joins.iter().try_for_each(|j| self.join(&j.join_operator))
             }
-            TableFactor::Derived { lateral, sample: None, .. } => {
-                self.only_ad_hoc(*lateral, "LATERAL")
-            }
-            TableFactor::UNNEST { .. } => self.only_ad_hoc(true, "UNNEST"),
+            TableFactor::Derived { sample: None, .. } | TableFactor::UNNEST { .. } => Ok(()),
             TableFactor::Function { .. } => Err(refused("LATERAL with a function")),
             TableFactor::MatchRecognize { .. } => {
                 Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))
@@ -269,17 +235,6 @@ impl Checker {
     fn expr(&self, expr: &ast::Expr) -> Result<()> {
         match expr {
             ast::Expr::Function(f) => self.function(f),
-            ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } | ast::Expr::Subquery(_)
-                if self.view() =>
-            {
-                Err(not_in_view("a subquery in an expression"))
-            }
-            ast::Expr::AnyOp { .. } | ast::Expr::AllOp { .. } => {
-                self.only_ad_hoc(true, "ANY or ALL")
-            }
-            ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => {
-                self.only_ad_hoc(true, "GROUPING SETS, CUBE or ROLLUP")
-            }
             ast::Expr::AtTimeZone { .. } => {
                 Err(Error::unsupported("AT TIME ZONE is not supported yet")
                     .with_hint("Timestamps with time zone are kept and shown in UTC."))
@@ -297,11 +252,6 @@ impl Checker {
     }
 
     fn function(&self, f: &ast::Function) -> Result<()> {
-        self.only_ad_hoc(f.over.is_some(), "a window function")?;
-        self.only_ad_hoc(!f.within_group.is_empty(), "WITHIN GROUP")?;
-        if let Some(clause) = argument_clause(f) {
-            self.only_ad_hoc(true, clause)?;
-        }
         let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
         match name.as_str() {
             "proctime" => Err(Error::unsupported("proctime() is not supported yet")),
@@ -321,11 +271,7 @@ fn by_name(quantifier: SetQuantifier) -> bool {
 pub(crate) fn check_plan(plan: &LogicalPlan, purpose: Purpose) -> Result<()> {
     let mut found = Ok(());
     plan.apply_with_subqueries(|node| {
-        found = match purpose {
-            Purpose::View => view_node(node),
-            Purpose::AdHoc => ad_hoc_node(node),
-        }
-        .and_then(|()| check_exprs(node, purpose));
+        found = no_statement(node).and_then(|()| check_exprs(node, purpose));
         Ok(match found {
             Ok(()) => TreeNodeRecursion::Continue,
             Err(_) => TreeNodeRecursion::Stop,
@@ -335,73 +281,18 @@ pub(crate) fn check_plan(plan: &LogicalPlan, purpose: Purpose) -> Result<()> {
     found
 }
 
-fn ad_hoc_node(node: &LogicalPlan) -> Result<()> {
+fn no_statement(node: &LogicalPlan) -> Result<()> {
     match node {
         LogicalPlan::Dml(_)
         | LogicalPlan::Ddl(_)
         | LogicalPlan::Copy(_)
         | LogicalPlan::Statement(_)
-        | LogicalPlan::Extension(_)
         | LogicalPlan::RecursiveQuery(_)
         | LogicalPlan::Analyze(_)
         | LogicalPlan::Explain(_)
         | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),
         _ => Ok(()),
     }
-}
-
-fn view_node(node: &LogicalPlan) -> Result<()> {
-    match node {
-        LogicalPlan::TableScan(_)
-        | LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::Union(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Values(_)
-        | LogicalPlan::EmptyRelation(_) => Ok(()),
-        LogicalPlan::Aggregate(a) => {
-            a.group_expr.iter().try_for_each(|e| match e {
-                Expr::GroupingSet(_) => Err(not_in_view("GROUPING SETS, CUBE or ROLLUP")),
-                _ => Ok(()),
-            })?;
-            a.aggr_expr.iter().try_for_each(aggregate)
-        }
-        LogicalPlan::Join(j) => match j.join_type {
-            JoinType::Inner if j.null_equality == NullEquality::NullEqualsNull => {
-                Err(not_in_view("a join on IS NOT DISTINCT FROM"))
-            }
-            JoinType::Inner if j.on.is_empty() => {
-                Err(not_in_view("a join without an equality between columns of both sides"))
-            }
-            JoinType::Inner => Ok(()),
-            other => Err(not_in_view(&format!("a {other} join"))),
-        },
-        LogicalPlan::Window(_) => Err(not_in_view("a window function")),
-        LogicalPlan::Distinct(_) => Err(not_in_view("DISTINCT")),
-        LogicalPlan::Sort(_) => Err(not_in_view("ORDER BY")),
-        LogicalPlan::Limit(_) => Err(not_in_view("LIMIT")),
-        LogicalPlan::Unnest(_) => Err(not_in_view("UNNEST")),
-        LogicalPlan::Subquery(_) => Err(not_in_view("a subquery in an expression")),
-        _ => Err(not_in_view("this construct")),
-    }
-}
-
-const VIEW_AGGREGATES: &[&str] = &["avg", "count", "max", "min", "sum"];
-
-fn aggregate(expr: &Expr) -> Result<()> {
-    let Expr::AggregateFunction(f) = expr.clone().unalias() else {
-        return Err(not_in_view("this aggregate"));
-    };
-    if !VIEW_AGGREGATES.contains(&f.func.name()) {
-        return Err(not_in_view(&format!("the aggregate {}", f.func.name())));
-    }
-    if f.params.distinct {
-        return Err(not_in_view("DISTINCT inside an aggregate"));
-    }
-    if !f.params.order_by.is_empty() || f.params.null_treatment.is_some() {
-        return Err(not_in_view("ORDER BY inside an aggregate"));
-    }
-    Ok(())
 }
 
 fn check_exprs(node: &LogicalPlan, purpose: Purpose) -> Result<()> {
@@ -455,8 +346,6 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
             .with_detail("A row must give the same result when it is retracted.")
             .with_hint("Compute the value when the row is inserted.")),
         },
-        Expr::WindowFunction(_) if view => Err(not_in_view("a window function")),
-        Expr::Unnest(_) if view => Err(not_in_view("UNNEST")),
         Expr::Placeholder(p) => Err(Error::user(
             crate::error::sqlstate::UNDEFINED_PARAMETER,
             format!("there is no parameter {}", p.id),

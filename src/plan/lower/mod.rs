@@ -1,0 +1,194 @@
+//! Lowering: DataFusion's optimised plan to incremental operators, one arm per node kind.
+//!
+//! This is the allow list of views: what arrives here without an arm is refused with its name, so
+//! that nothing falls through to a wrong answer.
+
+mod aggregate;
+mod join;
+mod values;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, TableScan};
+
+use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
+use crate::catalog::RelationId;
+use crate::error::{Error, Result};
+use crate::expr::{self, WindowEdge, as_tumble};
+use crate::operator::{Carry, MapSpec, MapStep};
+use crate::sql::RelationSource;
+
+/// What lowering needs from its surroundings.
+pub struct Lowering<'a> {
+    /// What is known of scanned relations.
+    pub relation: &'a dyn Fn(RelationId) -> Result<RelationInfo>,
+}
+
+/// Lowers an optimised plan.
+pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    match plan {
+        LogicalPlan::TableScan(scan) => lower_scan(scan, cx),
+        LogicalPlan::SubqueryAlias(alias) => lower(&alias.input, cx),
+        LogicalPlan::Projection(node) => lower_projection(node, cx),
+        LogicalPlan::Filter(node) => lower_filter(node, cx),
+        LogicalPlan::Aggregate(node) => aggregate::lower_aggregate(node, cx),
+        LogicalPlan::Join(node) => join::lower_join(node, cx),
+        LogicalPlan::Union(node) => values::lower_union(node, cx),
+        LogicalPlan::Values(node) => values::lower_values(node),
+        LogicalPlan::EmptyRelation(node) => {
+            let count = usize::from(node.produce_one_row);
+            Ok(values::constant(values::no_columns(arrow_schema(&node.schema), count)?))
+        }
+        // The order of a view's rows has no meaning.
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => lower(&sort.input, cx),
+        other => Err(not_in_view(&node_name(other))),
+    }
+}
+
+/// Refuses what has no incremental form yet.
+fn not_in_view(what: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported in a materialized view yet"))
+        .with_hint("SELECT it from a view that keeps the rest of the query up to date.")
+}
+
+/// What a user calls this kind of node.
+fn node_name(plan: &LogicalPlan) -> String {
+    match plan {
+        LogicalPlan::Window(_) => "a window function".into(),
+        LogicalPlan::Distinct(_) => "DISTINCT".into(),
+        LogicalPlan::Sort(_) => "ORDER BY with LIMIT".into(),
+        LogicalPlan::Limit(_) => "LIMIT".into(),
+        LogicalPlan::Unnest(_) => "UNNEST".into(),
+        LogicalPlan::Subquery(_) => "this subquery".into(),
+        other => {
+            let text = other.display().to_string();
+            text.split([':', ' ']).next().unwrap_or("this query").to_owned()
+        }
+    }
+}
+
+fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+    Arc::new(schema.as_arrow().clone())
+}
+
+fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let source = (scan.source.as_ref() as &dyn std::any::Any)
+        .downcast_ref::<RelationSource>()
+        .ok_or_else(|| Error::internal("a plan scans something that is no relation"))?;
+    if !scan.filters.is_empty() || scan.fetch.is_some() {
+        return Err(Error::internal("a filter or limit was pushed into a scan"));
+    }
+    let relation = &source.relation;
+    let all = || (0..relation.schema.fields().len()).collect();
+    let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
+    let sources: Vec<Option<usize>> = columns.iter().copied().map(Some).collect();
+    let properties = project(&(cx.relation)(relation.id)?.properties, &sources);
+    Ok(PlanNode {
+        kind: PlanKind::Scan { relation: relation.id, name: relation.name.clone(), columns },
+        inputs: Vec::new(),
+        schema: arrow_schema(&scan.projected_schema),
+        properties,
+    })
+}
+
+/// Puts a step behind a node, fused into it when it is a map already.
+fn add_step(node: PlanNode, step: MapStep, schema: SchemaRef, text: String) -> PlanNode {
+    let properties = match &step {
+        MapStep::Filter(_) => node.properties.clone(),
+        MapStep::Project { projection, .. } => {
+            project(&node.properties, &projection.source_columns())
+        }
+    };
+    let append_only = properties.append_only;
+    let is_map = matches!(&node.kind, PlanKind::Operator(spec) if spec.name() == "Map");
+    if let (true, PlanKind::Operator(spec)) = (is_map, &node.kind)
+        && let Some(map) = (spec.as_ref() as &dyn std::any::Any).downcast_ref::<MapSpec>()
+    {
+        let mut map = map.clone();
+        map.steps.push(step);
+        map.schema = schema;
+        map.text = format!("{}; {text}", map.text);
+        return PlanNode::operator(Arc::new(map), node.inputs, properties);
+    }
+    let map = MapSpec { steps: vec![step], schema, append_only, text };
+    PlanNode::operator(Arc::new(map), vec![node.here()], properties)
+}
+
+fn add_filter(node: PlanNode, predicate: &Expr, schema: &DFSchema) -> Result<PlanNode> {
+    let step = MapStep::Filter(Arc::new(expr::Predicate::new(predicate, schema)?));
+    let rows = node.schema.clone();
+    Ok(add_step(node, step, rows, format!("filter {predicate}")))
+}
+
+fn add_projection(
+    node: PlanNode,
+    exprs: &[Expr],
+    input: &DFSchema,
+    output: SchemaRef,
+) -> Result<PlanNode> {
+    let projection = Arc::new(expr::Projection::new(exprs, input, output.clone())?);
+    let sources = projection.source_columns();
+    let identity = sources.iter().enumerate().all(|(i, s)| *s == Some(i));
+    if identity && sources.len() == node.schema.fields().len() {
+        // Nothing but new names.
+        return Ok(PlanNode { schema: output, ..node });
+    }
+    let watermarks = exprs
+        .iter()
+        .zip(&sources)
+        .map(|(e, source)| source.map(|s| (s, Carry::Same)).or_else(|| window_carry(e, input)))
+        .collect();
+    let text: Vec<String> = exprs.iter().map(|e| e.schema_name().to_string()).collect();
+    let step = MapStep::Project { projection, watermarks };
+    Ok(add_step(node, step, output, format!("project {}", text.join(", "))))
+}
+
+/// How a window function of a column carries that column's watermark.
+fn window_carry(e: &Expr, input: &DFSchema) -> Option<(usize, Carry)> {
+    let plain = e.clone().unalias_nested().data;
+    let (edge, ts, window) = as_tumble(&plain)?;
+    let Expr::Column(column) = ts else { return None };
+    let index = input.maybe_index_of_column(column)?;
+    match edge {
+        WindowEdge::Start => Some((index, Carry::TumbleStart(window))),
+        WindowEdge::End => Some((index, Carry::TumbleEnd(window))),
+        WindowEdge::Time => None,
+    }
+}
+
+fn lower_projection(node: &Projection, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let input = lower(&node.input, cx)?;
+    add_projection(input, &node.expr, node.input.schema(), arrow_schema(&node.schema))
+}
+
+fn lower_filter(node: &Filter, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let input = lower(&node.input, cx)?;
+    add_filter(input, &node.predicate, node.input.schema())
+}
+
+fn select_columns(node: PlanNode, columns: &[usize], output: SchemaRef) -> Result<PlanNode> {
+    let schema = DFSchema::from_unqualified_fields(
+        numbered_fields(&node.schema).into(),
+        std::collections::HashMap::new(),
+    )
+    .map_err(|e| Error::internal(e.to_string()))?;
+    let exprs: Vec<Expr> = columns
+        .iter()
+        .map(|c| Expr::Column(datafusion::common::Column::new_unqualified(format!("#{c}"))))
+        .collect();
+    add_projection(node, &exprs, &schema, output)
+}
+
+/// Fields with their positions as names, since a join can have two columns of one name.
+fn numbered_fields(schema: &SchemaRef) -> Vec<Field> {
+    let fields = schema.fields().iter().enumerate();
+    fields.map(|(i, f)| f.as_ref().clone().with_name(format!("#{i}"))).collect()
+}
+
+/// The columns that identify a row of a view's result: the stream key where it is visible.
+pub fn result_key(node: &PlanNode, visible: usize) -> Option<Vec<usize>> {
+    let identity: Vec<Option<usize>> = (0..visible).map(Some).collect();
+    remap(node.properties.key.as_ref()?, &identity)
+}
