@@ -40,6 +40,10 @@ pub const RETRY_BACKOFF: (Duration, Duration) =
 /// Rows in a page of a row store: slots are addressed as page and offset.
 pub const PAGE_ROWS: usize = 4_096;
 
+/// Windows of one `hop` or `cumulate` that a row may be in: each is a row of its own, so a slide
+/// mistaken for a size would fill the memory.
+pub const WINDOWS_PER_ROW_MAX: usize = 10_000;
+
 /// Random cuts of inputs, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchCuts {

@@ -18,6 +18,7 @@ mod rounding;
 mod temporal;
 mod tumble;
 mod unknown;
+mod windows;
 
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
 pub use arith::{ArithOp, arith, arith_udf, negate};
@@ -37,3 +38,4 @@ pub use tumble::{
     TUMBLE_END, TUMBLE_START, TUMBLE_TIME, WindowEdge, as_tumble, tumble_expr, window_error,
 };
 pub use unknown::{behind_stand_in, stand_in};
+pub use windows::{Exploded, explode, window_list, window_time};

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::errors::to_datafusion;
+use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::{Error, Result, sqlstate};
 use crate::time::{Tumble, WindowError};
 
@@ -155,6 +156,19 @@ pub fn window_error(e: WindowError) -> Error {
             sqlstate::INVALID_PARAMETER_VALUE,
             "the size of a window must be greater than zero",
         ),
+        WindowError::SlideNotPositive => Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "the slide or step of a window must be greater than zero",
+        ),
+        WindowError::NotMultiple => Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "the size of cumulating windows must be a multiple of their step",
+        ),
+        WindowError::TooMany => Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("a row would be in more than {WINDOWS_PER_ROW_MAX} windows"),
+        )
+        .with_hint("Choose a greater slide or step, or a smaller size."),
         WindowError::OutOfRange => {
             Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
         }

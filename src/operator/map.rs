@@ -1,22 +1,25 @@
-//! Map: filters and projections fused over a batch.
+//! Map: filters, projections and overlapping windows fused over a batch.
 //!
-//! `out = project(filter(d))`, step by step; linear, so a delta of the input gives the delta of the
-//! output with the same weights. Keeps no state, needs no partitioning, keeps the changelog mode of
-//! its input. A watermark passes through columns that are handed on as they are, and through the
-//! window functions, which are monotone.
+//! `out = project(filter(d))`, step by step; a step may also repeat each row for its windows.
+//! Linear, so a delta of the input gives the delta of the output with the same weights. Keeps no
+//! state, needs no partitioning, keeps the changelog mode of its input. A watermark passes through
+//! columns that are handed on as they are, and through the window functions, which are monotone.
 //!
 //! A row whose expression fails goes to the error port with the row's weight, so that its
 //! retraction retracts the error.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::take;
+use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
 use crate::delta::{DeltaBatch, Weight};
 use crate::error::Result;
-use crate::expr::{Predicate, Projection, RowError};
+use crate::expr::{Predicate, Projection, RowError, WindowEdge, explode, window_time};
 use crate::state::{KeyRequest, TableId, TableSpec};
-use crate::time::{Tumble, Watermark};
-use std::sync::Arc;
+use crate::time::{Tumble, Watermark, Windows};
 
 /// One step over a batch.
 #[derive(Debug, Clone)]
@@ -30,6 +33,23 @@ pub enum MapStep {
         /// For each output column: the input column whose watermark it carries, and how.
         watermarks: Vec<Option<(usize, Carry)>>,
     },
+    /// Repeats every row for each window that its timestamp is in.
+    Explode(Explode),
+}
+
+/// A step that puts rows into overlapping windows.
+#[derive(Debug, Clone)]
+pub struct Explode {
+    /// The column of the timestamp, in microseconds.
+    pub time: usize,
+    /// How many columns of the input are kept; edges of the windows follow.
+    pub keep: usize,
+    /// The windows.
+    pub windows: Windows,
+    /// The edges that become columns.
+    pub edges: Vec<WindowEdge>,
+    /// The rows behind the step.
+    pub schema: SchemaRef,
 }
 
 /// How a watermark of an input column becomes one of an output column.
@@ -37,24 +57,58 @@ pub enum MapStep {
 pub enum Carry {
     /// The column itself.
     Same,
-    /// The start of its tumbling window.
-    TumbleStart(Tumble),
-    /// The end of its tumbling window.
-    TumbleEnd(Tumble),
+    /// An edge of its tumbling window.
+    Tumble(WindowEdge, Tumble),
+    /// An edge of the windows that it is in.
+    Windows(WindowEdge, Windows),
 }
 
 impl Carry {
-    fn apply(self, w: Watermark) -> Watermark {
+    /// The watermark of the output column; `None` where no window is in the range of timestamps.
+    fn apply(self, w: Watermark) -> Option<Watermark> {
         if !w.is_finite() {
-            return w;
+            return Some(w);
         }
-        let window = |t: Tumble| t.window_of(w.us()).unwrap_or((w.us(), w.us()));
-        match self {
-            Self::Same => w,
-            // Rows at w or later have windows that start at this one's start or later.
-            Self::TumbleStart(t) => Watermark::at_us(window(t).0),
-            Self::TumbleEnd(t) => Watermark::at_us(window(t).1),
-        }
+        // Rows at w or later have windows that start, and end, at this one's edges or later.
+        let (edge, window) = match self {
+            Self::Same => return Some(w),
+            Self::Tumble(edge, tumble) => (edge, tumble.window_of(w.us())),
+            Self::Windows(edge, windows) => (edge, windows.first_from(w.us())),
+        };
+        let (start, end) = window.ok()?;
+        Some(Watermark::at_us(match edge {
+            WindowEdge::Start => start,
+            WindowEdge::End => end,
+            WindowEdge::Time => end - 1_000,
+        }))
+    }
+}
+
+impl Explode {
+    fn explode(&self, delta: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
+        let exploded = explode(delta.rows().column(self.time), self.windows, errors);
+        let mut columns: Vec<ArrayRef> = delta.rows().columns()[..self.keep]
+            .iter()
+            .map(|c| take(c, &exploded.rows, None))
+            .collect::<Result<_, _>>()?;
+        columns.extend(self.edges.iter().map(|edge| match edge {
+            WindowEdge::Start => exploded.starts.clone(),
+            WindowEdge::End => exploded.ends.clone(),
+            WindowEdge::Time => window_time(&exploded.ends),
+        }));
+        let weights = delta.weights().map(|weights| take(weights, &exploded.rows, None));
+        let weights = weights.transpose()?.map(|w| w.as_primitive::<Int64Type>().clone());
+        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        Ok(DeltaBatch::with_weights(rows, weights))
+    }
+
+    fn carry(&self, marks: &[(usize, Watermark)]) -> Vec<(usize, Watermark)> {
+        let kept = marks.iter().copied().filter(|(column, _)| *column < self.keep);
+        let time = marks.iter().find(|(column, _)| *column == self.time);
+        let edges = self.edges.iter().enumerate().filter_map(|(i, edge)| {
+            Some((self.keep + i, Carry::Windows(*edge, self.windows).apply(time?.1)?))
+        });
+        kept.chain(edges).collect()
     }
 }
 
@@ -124,6 +178,7 @@ impl Operator for Map {
                 MapStep::Project { projection, .. } => {
                     projection.project(&delta, &mut self.errors)?
                 }
+                MapStep::Explode(step) => step.explode(&delta, &mut self.errors)?,
             };
             if !self.errors.is_empty() {
                 let failed: Vec<(usize, Weight, &str, String)> = self
@@ -145,11 +200,18 @@ impl Operator for Map {
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
         let mut marks = vec![(column, w)];
         for step in &self.steps {
-            let MapStep::Project { watermarks, .. } = step else { continue };
+            let watermarks = match step {
+                MapStep::Filter(_) => continue,
+                MapStep::Project { watermarks, .. } => watermarks,
+                MapStep::Explode(step) => {
+                    marks = step.carry(&marks);
+                    continue;
+                }
+            };
             let carried = watermarks.iter().enumerate().flat_map(|(output, from)| {
                 let found = from.and_then(|(input, carry)| {
                     let mark = marks.iter().find(|(c, _)| *c == input)?;
-                    Some((output, carry.apply(mark.1)))
+                    Some((output, carry.apply(mark.1)?))
                 });
                 found.into_iter().collect::<Vec<_>>()
             });

@@ -29,7 +29,7 @@ pub use constant::ConstantSpec;
 pub use contract::Checked;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use join::{JoinInput, JoinSpec, Side};
-pub use map::{Carry, MapSpec, MapStep};
+pub use map::{Carry, Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use union::UnionSpec;
 

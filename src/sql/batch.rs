@@ -23,6 +23,7 @@ use futures::TryStreamExt;
 use super::binder::{Purpose, Settings};
 use super::context::{RelationSource, config, nullable};
 use super::validate::check_plan;
+use super::windows;
 use crate::catalog::RelationId;
 use crate::error::Result;
 use crate::expr::{from_datafusion, guard_condition, to_datafusion};
@@ -120,6 +121,10 @@ fn bind_sources(plan: LogicalPlan, provide: Provide<'_>) -> Result<LogicalPlan> 
             let filter = Filter::try_new(predicate, filter.input)?;
             Ok(Transformed::yes(LogicalPlan::Filter(filter)))
         }
+        LogicalPlan::Extension(extension) => match windows::executable(&extension) {
+            Some(plan) => plan.map(Transformed::yes),
+            None => Ok(Transformed::no(LogicalPlan::Extension(extension))),
+        },
         other => Ok(Transformed::no(other)),
     });
     bound.map(|t| t.data).map_err(from_datafusion)

@@ -136,23 +136,65 @@ impl Dialect for StreamDialect {
         }))
     }
 
-    /// Reads `TABLE name` where an expression is expected.
+    /// Reads `TABLE name`, `TABLE name PARTITION BY key, ..` and `TABLE (query)` where an
+    /// expression is expected. With keys the value is a tuple of the table and them.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         if !parser.peek_keyword(Keyword::TABLE)
-            || !matches!(parser.peek_nth_token_ref(1).token, Token::Word(_))
+            || !matches!(parser.peek_nth_token_ref(1).token, Token::Word(_) | Token::LParen)
         {
             return None;
         }
-        let prefix = match parser.parse_identifier() {
-            Ok(ident) => ident,
-            Err(e) => return Some(Err(e)),
-        };
-        Some(parser.parse_object_name(false).map(|name| {
-            let parts = name.0.into_iter().filter_map(|part| match part {
-                ObjectNamePart::Identifier(ident) => Some(ident),
-                ObjectNamePart::Function(_) => None,
-            });
-            Expr::Prefixed { prefix, value: Box::new(Expr::CompoundIdentifier(parts.collect())) }
-        }))
+        Some(table_argument(parser))
     }
+}
+
+fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let prefix = parser.parse_identifier()?;
+    let table = match parser.peek_token_ref().token {
+        Token::LParen => parser.parse_expr()?,
+        _ => compound(parser)?,
+    };
+    let mut parts = vec![table];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        if parser.consume_token(&Token::LParen) {
+            parts.extend(parser.parse_comma_separated(compound)?);
+            parser.expect_token(&Token::RParen)?;
+        } else {
+            parts.push(compound(parser)?);
+            while another_key(parser) {
+                parser.expect_token(&Token::Comma)?;
+                parts.push(compound(parser)?);
+            }
+        }
+    }
+    let value = match parts.len() {
+        1 => parts.swap_remove(0),
+        _ => Expr::Tuple(parts),
+    };
+    Ok(Expr::Prefixed { prefix, value: Box::new(value) })
+}
+
+/// A name with any number of parts.
+fn compound(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_object_name(false)?;
+    let parts = name.0.into_iter().filter_map(|part| match part {
+        ObjectNamePart::Identifier(ident) => Some(ident),
+        ObjectNamePart::Function(_) => None,
+    });
+    Ok(Expr::CompoundIdentifier(parts.collect()))
+}
+
+/// Whether a comma leads to one more key, not to the function's next argument: that one is a call
+/// (`DESCRIPTOR(ts)`), has a name (`TIMECOL => ..`) or is an interval.
+fn another_key(parser: &Parser) -> bool {
+    let word = match &parser.peek_nth_token_ref(1).token {
+        Token::Word(word) => word,
+        _ => return false,
+    };
+    parser.peek_token_ref().token == Token::Comma
+        && word.keyword != Keyword::INTERVAL
+        && matches!(
+            parser.peek_nth_token_ref(2).token,
+            Token::Comma | Token::Period | Token::RParen
+        )
 }

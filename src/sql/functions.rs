@@ -10,7 +10,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
 use super::semantics::Operators;
-use super::tumble::StreamRelations;
+use super::windows::StreamRelations;
 use crate::expr::{
     ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, rounding_udfs, stand_in, sum_udaf,
     to_char_udf,

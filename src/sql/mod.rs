@@ -29,9 +29,9 @@ mod set_types;
 pub mod statement;
 #[cfg(test)]
 mod tests;
-mod tumble;
 mod types;
 mod validate;
+mod windows;
 
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};
 pub use context::RelationSource;
@@ -42,3 +42,4 @@ pub use dml::{
 pub use parser::{is_complete, parse};
 pub use prepared::{BoundStatement, Prepared, prepare};
 pub use types::sql_type;
+pub use windows::ExplodeWindows;

@@ -14,6 +14,7 @@ use sqlparser::ast::{
 
 use super::binder::Purpose;
 use super::parser::fold;
+use super::windows::is_window;
 use crate::error::{Error, Result};
 use crate::expr::from_datafusion;
 
@@ -291,6 +292,7 @@ fn no_statement(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::Analyze(_)
         | LogicalPlan::Explain(_)
         | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),
+        LogicalPlan::Extension(e) if !is_window(e) => Err(refused("this construct")),
         _ => Ok(()),
     }
 }

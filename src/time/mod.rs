@@ -5,7 +5,7 @@ mod watermark;
 mod window;
 
 pub use watermark::{Watermark, WatermarkMerge};
-pub use window::{Tumble, WindowError};
+pub use window::{Tumble, WindowError, Windows};
 
 use std::fmt;
 

@@ -4,6 +4,7 @@
 //! that nothing falls through to a wrong answer.
 
 mod aggregate;
+mod explode;
 mod join;
 mod values;
 
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, TableScan}
 use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
-use crate::expr::{self, WindowEdge, as_tumble};
+use crate::expr::{self, as_tumble};
 use crate::operator::{Carry, MapSpec, MapStep};
 use crate::sql::RelationSource;
 
@@ -41,6 +42,7 @@ pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
             let count = usize::from(node.produce_one_row);
             Ok(values::constant(values::no_columns(arrow_schema(&node.schema), count)?))
         }
+        LogicalPlan::Extension(node) => explode::lower_extension(node, cx),
         // The order of a view's rows has no meaning.
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => lower(&sort.input, cx),
         other => Err(not_in_view(&node_name(other))),
@@ -100,6 +102,7 @@ fn add_step(node: PlanNode, step: MapStep, schema: SchemaRef, text: String) -> P
         MapStep::Project { projection, .. } => {
             project(&node.properties, &projection.source_columns())
         }
+        MapStep::Explode(step) => explode::properties(&node.properties, step),
     };
     let append_only = properties.append_only;
     let is_map = matches!(&node.kind, PlanKind::Operator(spec) if spec.name() == "Map");
@@ -151,11 +154,7 @@ fn window_carry(e: &Expr, input: &DFSchema) -> Option<(usize, Carry)> {
     let (edge, ts, window) = as_tumble(&plain)?;
     let Expr::Column(column) = ts else { return None };
     let index = input.maybe_index_of_column(column)?;
-    match edge {
-        WindowEdge::Start => Some((index, Carry::TumbleStart(window))),
-        WindowEdge::End => Some((index, Carry::TumbleEnd(window))),
-        WindowEdge::Time => None,
-    }
+    Some((index, Carry::Tumble(edge, window)))
 }
 
 fn lower_projection(node: &Projection, cx: &Lowering<'_>) -> Result<PlanNode> {

@@ -1,0 +1,64 @@
+//! Lowering of windows of which a row can be in several: a step of the map over their input.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
+
+use super::super::node::{PlanNode, Properties};
+use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
+use crate::error::{Error, Result};
+use crate::expr::WindowEdge;
+use crate::operator::{Explode, MapStep};
+use crate::sql::ExplodeWindows;
+use crate::time::Windows;
+
+/// Lowers a node of ours.
+pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let any = node.node.as_ref().as_any();
+    match any.downcast_ref::<ExplodeWindows>() {
+        Some(node) => lower_explode(node, cx),
+        None => Err(not_in_view(node.node.name())),
+    }
+}
+
+fn lower_explode(node: &ExplodeWindows, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let mut input = lower(&node.input, cx)?;
+    let schema = node.input.schema();
+    let keep = schema.fields().len();
+    let time = match &node.time {
+        Expr::Column(column) => schema.maybe_index_of_column(column),
+        _ => None,
+    };
+    if time.is_none() {
+        // The timestamp is computed behind the other columns.
+        let data_type = node.time.get_type(schema).map_err(|e| Error::internal(e.to_string()))?;
+        let columns = schema.columns().into_iter().map(Expr::Column);
+        let exprs: Vec<Expr> = columns.chain([node.time.clone()]).collect();
+        let computed = Arc::new(Field::new(node.time.to_string(), data_type, true));
+        let fields: Vec<_> = schema.fields().iter().cloned().chain([computed]).collect();
+        input = add_projection(input, &exprs, schema, Arc::new(Schema::new(fields)))?;
+    }
+    let schema = arrow_schema(datafusion::logical_expr::UserDefinedLogicalNode::schema(node));
+    let step = Explode {
+        time: time.unwrap_or(keep),
+        keep,
+        windows: node.windows,
+        edges: node.edges.clone(),
+        schema: schema.clone(),
+    };
+    let text = format!("{} by {}", node.windows, node.time);
+    Ok(add_step(input, MapStep::Explode(step), schema, text))
+}
+
+/// Rows of one row of the input differ in the edge that moves from window to window.
+pub(super) fn properties(input: &Properties, step: &Explode) -> Properties {
+    let moves = match step.windows {
+        Windows::Hop(_) => WindowEdge::Start,
+        Windows::Cumulate(_) => WindowEdge::End,
+    };
+    let edge = step.edges.iter().position(|e| *e == moves).map(|i| step.keep + i);
+    let key = input.key.as_ref().zip(edge);
+    let key = key.map(|(key, edge)| key.iter().copied().chain([edge]).collect());
+    Properties { key, ..input.clone() }
+}

@@ -1,0 +1,247 @@
+//! The arguments of window table functions: in their places or by Flink's names, checked and
+//! planned.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::planner::RelationPlannerContext;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
+use sqlparser::ast::{
+    self, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, SetExpr, TableFactor,
+};
+
+use super::super::dialect::TABLE_ARGUMENT;
+use super::super::errors::plan_error;
+use super::super::parser::fold;
+use super::{folded, function_args};
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::{interval_us, parse_value};
+
+/// What a window function takes behind the table and the time column.
+#[derive(Debug)]
+pub(super) struct Signature {
+    /// Its name.
+    name: &'static str,
+    /// Intervals by their names, in order.
+    intervals: &'static [&'static str],
+    /// How many of them may be left out.
+    optional: usize,
+    /// How to call it.
+    usage: &'static str,
+}
+
+pub(super) const TUMBLE: Signature = Signature {
+    name: "tumble",
+    intervals: &["size", "offset"],
+    optional: 1,
+    usage: "Write tumble(table, time_column, INTERVAL '1 minute'), with an offset as fourth \
+            argument if the windows do not begin at full minutes.",
+};
+
+pub(super) const HOP: Signature = Signature {
+    name: "hop",
+    intervals: &["slide", "size", "offset"],
+    optional: 1,
+    usage: "Write hop(table, time_column, INTERVAL '1 minute', INTERVAL '5 minutes'): a window of \
+            five minutes begins every minute. An offset may follow.",
+};
+
+pub(super) const CUMULATE: Signature = Signature {
+    name: "cumulate",
+    intervals: &["step", "size", "offset"],
+    optional: 1,
+    usage: "Write cumulate(table, time_column, INTERVAL '1 hour', INTERVAL '1 day'): windows of \
+            one day that can be read every hour. An offset may follow.",
+};
+
+/// The arguments of a window function in their places.
+#[derive(Debug)]
+pub(super) struct Arguments {
+    signature: &'static Signature,
+    table: ast::Expr,
+    time: ast::Expr,
+    intervals: Vec<Option<ast::Expr>>,
+}
+
+/// The input of a window function and its time column.
+pub(super) struct Input {
+    pub(super) plan: LogicalPlan,
+    /// A timestamp in microseconds.
+    pub(super) time: Expr,
+    /// The time column was written as `DESCRIPTOR(ts)`: the spelling with a `window_time`.
+    pub(super) flink: bool,
+}
+
+impl Arguments {
+    pub(super) fn of(signature: &'static Signature, args: Vec<FunctionArg>) -> Result<Self> {
+        let usage = || usage(signature);
+        let mut table = None;
+        let mut time = None;
+        let mut intervals = vec![None; signature.intervals.len()];
+        for (i, arg) in args.into_iter().enumerate() {
+            let (place, value) = match arg {
+                FunctionArg::Unnamed(value) => (i, value),
+                FunctionArg::Named { name, arg, .. }
+                | FunctionArg::ExprNamed { name: ast::Expr::Identifier(name), arg, .. } => {
+                    (signature.place(&fold(&name)).ok_or_else(usage)?, arg)
+                }
+                FunctionArg::ExprNamed { .. } => return Err(usage()),
+            };
+            let FunctionArgExpr::Expr(value) = value else { return Err(usage()) };
+            let slot = match place {
+                0 => &mut table,
+                1 => &mut time,
+                _ => intervals.get_mut(place - 2).ok_or_else(usage)?,
+            };
+            if slot.replace(value).is_some() {
+                return Err(usage());
+            }
+        }
+        let needed = intervals.len() - signature.optional;
+        if intervals.iter().take(needed).any(Option::is_none) {
+            return Err(usage());
+        }
+        let (Some(table), Some(time)) = (table, time) else { return Err(usage()) };
+        Ok(Self { signature, table, time, intervals })
+    }
+
+    /// Plans the table and the time column.
+    pub(super) fn input(&self, context: &mut dyn RelationPlannerContext) -> Result<Input> {
+        let table = table_argument(self.table.clone()).ok_or_else(|| usage(self.signature))?;
+        let plan = context.plan(table).map_err(plan_error)?;
+        let (time, flink) = time_column(self.time.clone()).ok_or_else(|| usage(self.signature))?;
+        let time = context.sql_to_expr(time, plan.schema()).map_err(plan_error)?;
+        let time = timestamp(time, plan.schema())?;
+        Ok(Input { plan, time, flink })
+    }
+
+    /// The intervals in microseconds; 0 for one that was left out.
+    pub(super) fn intervals<const N: usize>(
+        &self,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<[i64; N]> {
+        let mut out = [0; N];
+        for (to, arg) in out.iter_mut().zip(&self.intervals) {
+            if let Some(arg) = arg {
+                *to = self.interval(arg.clone(), context)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// A constant interval in microseconds.
+    fn interval(&self, expr: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+        let usage = || usage(self.signature);
+        let expr = context.sql_to_expr(expr, &DFSchema::empty()).map_err(plan_error)?;
+        let interval_type = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+        let value = match &expr {
+            Expr::Literal(value @ ScalarValue::IntervalMonthDayNano(Some(_)), _) => value.clone(),
+            Expr::Literal(ScalarValue::Utf8(Some(text)), _) => parse_value(text, &interval_type)?,
+            Expr::Cast(cast) => match cast.expr.as_ref() {
+                Expr::Literal(ScalarValue::Utf8(Some(text)), _) => {
+                    parse_value(text, &interval_type)?
+                }
+                _ => return Err(usage()),
+            },
+            _ => return Err(usage()),
+        };
+        let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else {
+            return Err(usage());
+        };
+        interval_us(interval).ok_or_else(|| {
+            Error::unsupported("the size of a window can not be in months: months differ in length")
+                .with_hint("Use days, hours, minutes or seconds.")
+        })
+    }
+}
+
+impl Signature {
+    /// The place of an argument that Flink gives this name to.
+    fn place(&self, name: &str) -> Option<usize> {
+        match name {
+            "data" => Some(0),
+            "timecol" => Some(1),
+            _ => self.intervals.iter().position(|i| *i == name).map(|i| i + 2),
+        }
+    }
+}
+
+fn usage(signature: &Signature) -> Error {
+    Error::user(sqlstate::UNDEFINED_FUNCTION, format!("wrong arguments for {}", signature.name))
+        .with_hint(signature.usage)
+}
+
+/// The first argument as something that can stand in FROM.
+fn table_argument(expr: ast::Expr) -> Option<TableFactor> {
+    match expr {
+        ast::Expr::Identifier(ident) => Some(table(vec![ident])),
+        ast::Expr::CompoundIdentifier(parts) => Some(table(parts)),
+        ast::Expr::Prefixed { prefix, value }
+            if prefix.value.eq_ignore_ascii_case(TABLE_ARGUMENT) =>
+        {
+            table_argument(*value)
+        }
+        ast::Expr::Nested(inner) => table_argument(*inner),
+        ast::Expr::Subquery(query) => {
+            if let SetExpr::Table(t) = query.body.as_ref()
+                && let Some(name) = &t.table_name
+            {
+                return Some(table(vec![Ident::new(name)]));
+            }
+            let lateral = false;
+            Some(TableFactor::Derived { lateral, subquery: query, alias: None, sample: None })
+        }
+        _ => None,
+    }
+}
+
+fn table(parts: Vec<Ident>) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName(parts.into_iter().map(ObjectNamePart::Identifier).collect()),
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+/// The time column, and whether it was written as `DESCRIPTOR(ts)`.
+fn time_column(expr: ast::Expr) -> Option<(ast::Expr, bool)> {
+    match expr {
+        ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => Some((expr, false)),
+        ast::Expr::Function(f) if folded(&f.name) == "descriptor" => {
+            match function_args(f).as_slice() {
+                [FunctionArg::Unnamed(FunctionArgExpr::Expr(inner))] => {
+                    Some((time_column(inner.clone())?.0, true))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The time column as a timestamp in microseconds.
+fn timestamp(time: Expr, schema: &DFSchema) -> Result<Expr> {
+    let micros = TimeUnit::Microsecond;
+    match time.get_type(schema).map_err(plan_error)? {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(time),
+        DataType::Timestamp(_, zone) => {
+            Ok(Expr::Cast(Cast::new(Box::new(time), DataType::Timestamp(micros, zone))))
+        }
+        DataType::Date32 => {
+            Ok(Expr::Cast(Cast::new(Box::new(time), DataType::Timestamp(micros, None))))
+        }
+        other => Err(Error::user(
+            sqlstate::DATATYPE_MISMATCH,
+            format!(
+                "the time column of a window must be a timestamp, not {}",
+                crate::delta::text::pg_type_name(&other)
+            ),
+        )),
+    }
+}

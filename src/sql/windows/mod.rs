@@ -1,0 +1,136 @@
+//! Window table functions in FROM, in two spellings: `hop(t, ts, slide, size)`, where `t` is a
+//! table, a view or a subquery, and Flink's `TABLE(HOP(TABLE t, DESCRIPTOR(ts), slide, size))`.
+//!
+//! Each gives every column of its input with `window_start` and `window_end` (and Flink's
+//! `window_time`) behind them. Rows without a timestamp belong to no window. A tumbling window is a
+//! plain projection; windows of which a row can be in several are a node of their own, which views
+//! keep up to date and the batch half unnests ([`executable`]).
+//!
+//! Where the input has columns of these names already (windows of windows), the new ones take their
+//! places.
+
+mod arguments;
+mod explode;
+mod series;
+mod tumble;
+
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use sqlparser::ast::{
+    self, Function, FunctionArg, FunctionArguments, ObjectName, ObjectNamePart, TableAlias,
+    TableFactor,
+};
+
+use arguments::Arguments;
+pub use explode::ExplodeWindows;
+
+use super::parser::fold;
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::{WindowEdge, to_datafusion};
+
+/// Plans table factors that DataFusion does not know.
+#[derive(Debug)]
+pub(super) struct StreamRelations;
+
+impl RelationPlanner for StreamRelations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<RelationPlanning> {
+        match relation {
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
+                let function = folded(&name);
+                if function == "generate_series" {
+                    return series::series(name, alias, args.args, context);
+                }
+                windowed(&function, args.args, alias, context)
+            }
+            TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {
+                let function = folded(&f.name);
+                windowed(&function, function_args(f), alias, context)
+            }
+            TableFactor::TableFunction { .. } => {
+                Err(to_datafusion(Error::unsupported("TABLE(..) takes a window function")))
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+fn folded(name: &ObjectName) -> String {
+    name.0.last().and_then(ObjectNamePart::as_ident).map(fold).unwrap_or_default()
+}
+
+fn function_args(f: Function) -> Vec<FunctionArg> {
+    match f.args {
+        FunctionArguments::List(list) => list.args,
+        _ => Vec::new(),
+    }
+}
+
+fn windowed(
+    function: &str,
+    args: Vec<FunctionArg>,
+    alias: Option<TableAlias>,
+    context: &mut dyn RelationPlannerContext,
+) -> DfResult<RelationPlanning> {
+    let plan = plan_window(function, args, context).map_err(to_datafusion)?;
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+}
+
+fn plan_window(
+    function: &str,
+    args: Vec<FunctionArg>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    match function {
+        "tumble" => tumble::plan(Arguments::of(&arguments::TUMBLE, args)?, context),
+        "hop" => explode::plan_hop(Arguments::of(&arguments::HOP, args)?, context),
+        "cumulate" => explode::plan_cumulate(Arguments::of(&arguments::CUMULATE, args)?, context),
+        "session" => Err(Error::unsupported("window function session is not supported yet")
+            .with_hint("tumble(table, time_column, INTERVAL '1 minute') is.")),
+        _ => Err(Error::user(
+            sqlstate::UNDEFINED_FUNCTION,
+            format!("table function {function} does not exist"),
+        )
+        .with_hint("Table functions are tumble, hop, cumulate and generate_series.")),
+    }
+}
+
+/// The column of an edge of a window.
+fn column_name(edge: WindowEdge) -> &'static str {
+    match edge {
+        WindowEdge::Start => "window_start",
+        WindowEdge::End => "window_end",
+        WindowEdge::Time => "window_time",
+    }
+}
+
+/// The edges that become columns; `window_time` in Flink's spelling alone.
+fn edges(flink: bool) -> Vec<WindowEdge> {
+    let mut edges = vec![WindowEdge::Start, WindowEdge::End];
+    edges.extend(flink.then_some(WindowEdge::Time));
+    edges
+}
+
+/// The columns of an input that windows with these edges leave in their places.
+fn kept_columns(input: &LogicalPlan, edges: &[WindowEdge]) -> Vec<Expr> {
+    let columns = input.schema().columns().into_iter();
+    let kept = columns.filter(|c| edges.iter().all(|e| column_name(*e) != c.name));
+    kept.map(Expr::Column).collect()
+}
+
+/// A window node as nodes that DataFusion can run; `None` for nodes of others.
+pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>> {
+    let node = extension.node.as_ref().as_any();
+    node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable)
+}
+
+/// Whether a node of the plan is one of ours.
+pub(super) fn is_window(extension: &Extension) -> bool {
+    extension.node.as_ref().as_any().is::<ExplodeWindows>()
+}
