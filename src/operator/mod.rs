@@ -28,7 +28,7 @@ pub use aggregate::{AggregateCall, AggregateSpec};
 pub use constant::ConstantSpec;
 pub use contract::Checked;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
-pub use join::{JoinInput, JoinSpec, Side};
+pub use join::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
 pub use map::{Carry, Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use union::UnionSpec;

@@ -13,16 +13,20 @@
 //!
 //! Append-only arrangements keep no weights and no row index: slots ascend, so "before" is a slot
 //! number.
+//!
+//! A counted arrangement keeps for every row how many rows of the other side of a join match it.
+//! The join counts; the arrangement keeps the counts by slot, tells at the end of an epoch which
+//! rows changed, and writes the counts with the rows.
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
 
 use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group};
+use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys, key_group};
 use crate::error::Result;
 
 const NONE: u32 = u32::MAX;
@@ -36,6 +40,8 @@ pub struct ArrangementSpec {
     pub key: Vec<usize>,
     /// No row is ever retracted.
     pub append_only: bool,
+    /// Rows have a count of matches.
+    pub counted: bool,
 }
 
 /// Which version of an arrangement a probe sees.
@@ -45,6 +51,45 @@ pub enum When {
     Before,
     /// With everything of the current epoch so far.
     After,
+    /// As `After`, and with rows whose weight is zero now but was not, or may not be at the end of
+    /// the epoch.
+    Any,
+}
+
+/// Rows that look for matches.
+#[derive(Debug, Clone, Copy)]
+pub struct Probing<'a> {
+    /// The keys of a batch.
+    pub keys: &'a Keys,
+    /// The same as columns.
+    pub columns: &'a [ArrayRef],
+    /// The rows that probe.
+    pub selection: &'a [u32],
+}
+
+/// Where a probe goes on: a place in the selection, and a slot in the chain of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The place in the selection; its length at the end.
+    pub position: usize,
+    slot: Option<u32>,
+}
+
+impl Cursor {
+    /// The begin.
+    pub const START: Self = Self { position: 0, slot: None };
+}
+
+/// A row that changed in the epoch: its weight and how many rows match it, as of the last sealed
+/// epoch and now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// Its slot.
+    pub slot: u32,
+    /// Weight and matches before the epoch.
+    pub before: (Weight, Weight),
+    /// Weight and matches now.
+    pub after: (Weight, Weight),
 }
 
 /// Matches of a probe: parallel vectors.
@@ -66,6 +111,7 @@ pub struct Arrangement {
     index: SlotIndex,
     next: Vec<u32>,
     retractable: Option<Retractable>,
+    counts: Option<Counts>,
     /// Append-only: slots below this are of sealed epochs.
     sealed_slots: u32,
     residency: Residency,
@@ -83,6 +129,24 @@ struct Retractable {
     touched: Vec<u32>,
 }
 
+/// Matches of rows, by slot.
+#[derive(Debug, Default)]
+struct Counts {
+    /// As of the last seal, and now.
+    matches: Vec<(Weight, Weight)>,
+    touched: Vec<u32>,
+}
+
+impl Counts {
+    fn add(&mut self, slot: u32, weight: Weight) {
+        let matches = &mut self.matches[slot as usize];
+        if matches.0 == matches.1 {
+            self.touched.push(slot);
+        }
+        matches.1 += weight;
+    }
+}
+
 impl Arrangement {
     pub(super) fn new(spec: ArrangementSpec) -> Self {
         let retractable = (!spec.append_only).then(|| Retractable {
@@ -95,6 +159,7 @@ impl Arrangement {
         });
         Self {
             pages: Pages::new(spec.schema.clone()),
+            counts: spec.counted.then(Counts::default),
             spec,
             index: SlotIndex::new(),
             next: Vec::new(),
@@ -111,12 +176,40 @@ impl Arrangement {
             self.residency.check(keys.hash(*row as usize));
         }
         match self.retractable.is_some() {
-            false => self.append(delta, keys, selection),
-            true => self.change(delta, keys, selection),
+            false => self.append(delta, keys, selection, &mut None),
+            true => self.change(delta, keys, selection, &mut None),
         }
     }
 
-    fn append(&mut self, delta: &DeltaBatch, keys: &Keys, selection: &[u32]) -> Result<()> {
+    /// As `update`; says which rows got slots of their own, as `(row, slot)`. The others are equal
+    /// to rows that are there.
+    pub fn update_counted(
+        &mut self,
+        delta: &DeltaBatch,
+        keys: &Keys,
+        selection: &[u32],
+    ) -> Result<Vec<(u32, u32)>> {
+        for row in selection {
+            self.residency.check(keys.hash(*row as usize));
+        }
+        let mut fresh = Some(Vec::new());
+        match self.retractable.is_some() {
+            false => self.append(delta, keys, selection, &mut fresh)?,
+            true => self.change(delta, keys, selection, &mut fresh)?,
+        }
+        if let Some(counts) = &mut self.counts {
+            counts.matches.resize(self.pages.slots(), (0, 0));
+        }
+        Ok(fresh.unwrap_or_default())
+    }
+
+    fn append(
+        &mut self,
+        delta: &DeltaBatch,
+        keys: &Keys,
+        selection: &[u32],
+        fresh: &mut Option<Vec<(u32, u32)>>,
+    ) -> Result<()> {
         let repeated: Vec<u32>;
         let rows = if delta.is_insert_only() {
             selection
@@ -129,16 +222,27 @@ impl Arrangement {
         self.pages.insert(delta.rows().columns(), rows, &mut slots)?;
         self.next.resize(self.pages.slots(), NONE);
         let key_columns = self.key_columns(delta.rows());
+        let fast = plain_i64(&key_columns);
         for (slot, row) in slots.iter().zip(rows) {
             let row = *row as usize;
-            self.link(*slot, keys.hash(row), &key_columns, row);
+            self.link(*slot, keys.hash(row), &key_columns, fast, row);
+        }
+        if let Some(fresh) = fresh {
+            fresh.extend(rows.iter().copied().zip(slots));
         }
         Ok(())
     }
 
-    fn change(&mut self, delta: &DeltaBatch, keys: &Keys, selection: &[u32]) -> Result<()> {
+    fn change(
+        &mut self,
+        delta: &DeltaBatch,
+        keys: &Keys,
+        selection: &[u32],
+        fresh: &mut Option<Vec<(u32, u32)>>,
+    ) -> Result<()> {
         let whole = Keys::encode(delta.rows().columns(), delta.len())?;
         let key_columns = self.key_columns(delta.rows());
+        let fast = plain_i64(&key_columns);
         let mut slots = Vec::with_capacity(1);
         for row in selection {
             let weight = delta.weight(*row as usize);
@@ -159,7 +263,10 @@ impl Arrangement {
             state.key_hash[slot as usize] = key_hash;
             state.weights[slot as usize] = (0, 0);
             self.touch(slot, weight);
-            self.link(slot, key_hash, &key_columns, *row as usize);
+            self.link(slot, key_hash, &key_columns, fast, *row as usize);
+            if let Some(fresh) = fresh {
+                fresh.push((*row, slot));
+            }
         }
         Ok(())
     }
@@ -186,8 +293,14 @@ impl Arrangement {
     }
 
     /// Puts a new slot at the head of its key's chain.
-    fn link(&mut self, slot: u32, hash: u64, key: &[ArrayRef], row: usize) {
-        let head = self.index.find(hash, |s| self.pages.equals(s, &self.spec.key, key, row));
+    fn link(&mut self, slot: u32, hash: u64, key: &[ArrayRef], fast: Option<&[i64]>, row: usize) {
+        let head = match fast {
+            Some(values) => {
+                let (column, value) = (self.spec.key[0], values[row]);
+                self.index.find(hash, |s| self.pages.is_i64(s, column, value))
+            }
+            None => self.index.find(hash, |s| self.pages.equals(s, &self.spec.key, key, row)),
+        };
         match head {
             Some(head) => {
                 self.index.replace(hash, head, slot);
@@ -222,9 +335,49 @@ impl Arrangement {
         self.pages.free(slot);
     }
 
+    /// Adds to the matches of a row.
+    pub fn add_matches(&mut self, slot: u32, weight: Weight) {
+        self.counts.as_mut().expect("matches are counted").add(slot, weight);
+    }
+
+    /// Sets the matches of a row that got its slot just now.
+    pub fn set_matches(&mut self, slot: u32, weight: Weight) {
+        let counts = self.counts.as_mut().expect("matches are counted");
+        counts.matches[slot as usize] = (0, weight);
+        counts.touched.push(slot);
+    }
+
+    /// The rows of a counted arrangement that changed in this epoch, by slot: their weight, or
+    /// whether anything matches them.
+    pub fn changed(&self) -> Vec<Changed> {
+        let Some(counts) = &self.counts else { return Vec::new() };
+        let mut slots = counts.touched.clone();
+        match &self.retractable {
+            Some(state) => slots.extend_from_slice(&state.touched),
+            None => slots.extend(self.sealed_slots..self.pages.slots() as u32),
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let change = |slot: u32| {
+            let weights = match &self.retractable {
+                Some(state) => state.weights[slot as usize],
+                None => (Weight::from(slot < self.sealed_slots), 1),
+            };
+            let matches = counts.matches[slot as usize];
+            Changed { slot, before: (weights.0, matches.0), after: (weights.1, matches.1) }
+        };
+        slots.into_iter().map(change).collect()
+    }
+
     /// Ends the epoch: what is now becomes what was before.
     pub fn seal(&mut self) {
         self.sealed_slots = self.pages.slots() as u32;
+        if let Some(counts) = &mut self.counts {
+            for slot in std::mem::take(&mut counts.touched) {
+                let matches = &mut counts.matches[slot as usize];
+                matches.0 = matches.1;
+            }
+        }
         let Some(state) = &mut self.retractable else { return };
         let mut touched = std::mem::take(&mut state.touched);
         // A slot is listed again when its weight came back to the sealed one in between.
@@ -242,32 +395,53 @@ impl Arrangement {
         gone.into_iter().for_each(|slot| self.unlink(slot));
     }
 
-    /// Finds the matches of probing rows from `start` on, until at least `limit` matches were found
-    /// or the rows end; returns the row to go on with.
+    /// Finds the matches of probing rows from a place on, until `limit` matches were found or the
+    /// rows end; returns where to go on.
     pub fn probe(
         &self,
-        keys: &Keys,
-        key_columns: &[ArrayRef],
-        selection: &[u32],
+        probing: Probing<'_>,
         when: When,
-        limits: (usize, usize),
+        from: Cursor,
+        limit: usize,
         out: &mut Probe,
-    ) -> usize {
-        let (start, limit) = limits;
-        for (position, row) in selection.iter().enumerate().skip(start) {
+    ) -> Cursor {
+        let fast = plain_i64(probing.columns);
+        let mut held = from.slot;
+        for (position, row) in probing.selection.iter().enumerate().skip(from.position) {
             if out.slots.len() >= limit {
-                return position;
+                return Cursor { position, slot: held };
             }
-            let hash = keys.hash(*row as usize);
-            self.residency.check(hash);
-            let is = |s| self.pages.equals(s, &self.spec.key, key_columns, *row as usize);
-            let mut slot = self.index.find(hash, is).unwrap_or(NONE);
+            let mut slot = match held.take() {
+                Some(slot) => slot,
+                None => self.head(probing, fast, *row as usize),
+            };
             while slot != NONE {
+                if out.slots.len() >= limit {
+                    return Cursor { position, slot: Some(slot) };
+                }
                 self.visit(slot, *row, when, out);
                 slot = self.next[slot as usize];
             }
         }
-        selection.len()
+        Cursor { position: probing.selection.len(), slot: None }
+    }
+
+    /// The first slot of the chain of a probing row's key.
+    #[inline]
+    fn head(&self, probing: Probing<'_>, fast: Option<&[i64]>, row: usize) -> u32 {
+        let hash = probing.keys.hash(row);
+        self.residency.check(hash);
+        let found = match fast {
+            Some(values) => {
+                let (column, value) = (self.spec.key[0], values[row]);
+                self.index.find(hash, |s| self.pages.is_i64(s, column, value))
+            }
+            None => {
+                let is = |s| self.pages.equals(s, &self.spec.key, probing.columns, row);
+                self.index.find(hash, is)
+            }
+        };
+        found.unwrap_or(NONE)
     }
 
     #[inline]
@@ -278,7 +452,7 @@ impl Arrangement {
             Some(state) => {
                 let (before, after) = state.weights[slot as usize];
                 let weight = if when == When::Before { before } else { after };
-                if weight == 0 {
+                if weight == 0 && when != When::Any {
                     return;
                 }
                 out.weights.push(weight);
@@ -304,7 +478,8 @@ impl Arrangement {
             .retractable
             .as_ref()
             .map_or(0, |s| s.rows.bytes() + s.row_hash.capacity() * 16 + s.prev.capacity() * 20);
-        self.pages.bytes() + self.index.bytes() + self.next.capacity() * 4 + state
+        let counts = self.counts.as_ref().map_or(0, |c| c.matches.capacity() * 16);
+        self.pages.bytes() + self.index.bytes() + self.next.capacity() * 4 + state + counts
     }
 
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
@@ -319,7 +494,8 @@ impl Arrangement {
         }
     }
 
-    /// Writes all rows of sealed epochs: weight and the row's bytes, by the key group of its key.
+    /// Writes all rows of sealed epochs: weight, matches when they are counted, and the row's
+    /// bytes, by the key group of its key.
     pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
         for slots in self.live_slots().chunks(BATCH_ROWS) {
             let columns = self.pages.gather(slots);
@@ -329,6 +505,9 @@ impl Arrangement {
             for (row, slot) in slots.iter().enumerate() {
                 let weight = self.retractable.as_ref().map_or(1, |s| s.weights[*slot as usize].0);
                 let mut entry = weight.to_le_bytes().to_vec();
+                if let Some(counts) = &self.counts {
+                    entry.extend_from_slice(&counts.matches[*slot as usize].0.to_le_bytes());
+                }
                 entry.extend_from_slice(whole.key(row));
                 out.entry(key_group(keys.hash(row)), entry);
             }
@@ -340,23 +519,59 @@ impl Arrangement {
     pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
         let types: Vec<DataType> =
             self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
-        let entries: Vec<(Weight, &[u8])> = input
-            .entries()
-            .filter_map(|e| e.split_first_chunk::<8>())
-            .map(|(weight, row)| (Weight::from_le_bytes(*weight), row))
-            .collect();
+        let entries: Vec<Entry<'_>> =
+            input.entries().filter_map(|e| Entry::read(e, self.counts.is_some())).collect();
         for chunk in entries.chunks(BATCH_ROWS) {
-            let columns = decode_keys(&types, chunk.iter().map(|(_, row)| *row))?;
-            let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
-            let weights = chunk.iter().map(|(w, _)| *w).collect::<Vec<_>>().into();
+            let columns = decode_keys(&types, chunk.iter().map(|e| e.row))?;
+            let rows = batch_of(self.spec.schema.clone(), columns, chunk.len())?;
+            let weights = chunk.iter().map(|e| e.weight).collect::<Vec<_>>().into();
             let keys = Keys::encode(&self.key_columns(&rows), rows.num_rows())?;
             let selection: Vec<u32> = (0..rows.num_rows() as u32).collect();
             self.residency.add(keys.hashes());
-            self.update(&DeltaBatch::new(rows, weights), &keys, &selection)?;
+            let delta = DeltaBatch::new(rows, weights);
+            if self.counts.is_none() {
+                self.update(&delta, &keys, &selection)?;
+                continue;
+            }
+            for (row, slot) in self.update_counted(&delta, &keys, &selection)? {
+                self.set_matches(slot, chunk[row as usize].matches);
+            }
         }
         self.seal();
         Ok(())
     }
+}
+
+/// The byte form of a row.
+struct Entry<'a> {
+    weight: Weight,
+    matches: Weight,
+    row: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    fn read(entry: &'a [u8], counted: bool) -> Option<Self> {
+        let (weight, mut row) = entry.split_first_chunk::<8>()?;
+        let mut matches = 0;
+        if counted {
+            let (count, rest) = row.split_first_chunk::<8>()?;
+            (matches, row) = (Weight::from_le_bytes(*count), rest);
+        }
+        Some(Self { weight: Weight::from_le_bytes(*weight), matches, row })
+    }
+}
+
+/// The values of a key that is one column of 64-bit integers or timestamps without a NULL: the key
+/// of most joins, compared without a look at types.
+fn plain_i64(key: &[ArrayRef]) -> Option<&[i64]> {
+    let [one] = key else { return None };
+    if one.null_count() > 0 {
+        return None;
+    }
+    if let Some(values) = one.as_primitive_opt::<Int64Type>() {
+        return Some(values.values());
+    }
+    one.as_primitive_opt::<TimestampMicrosecondType>().map(|values| values.values().as_ref())
 }
 
 impl Retractable {
@@ -400,7 +615,13 @@ mod tests {
         let key: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
         let keys = Keys::encode(&key, 1).expect("keys");
         let mut out = Probe::default();
-        table.probe(&keys, &key, &[0], when, (0, usize::MAX), &mut out);
+        let probing = Probing { keys: &keys, columns: &key, selection: &[0] };
+        // In pieces, as a join with a long chain does.
+        let mut cursor = Cursor::START;
+        while cursor.position < 1 {
+            let limit = out.slots.len() + 7;
+            cursor = table.probe(probing, when, cursor, limit, &mut out);
+        }
         let names = table.gather_column(1, &out.slots);
         let text = |i: usize| crate::delta::text::display_value(&names, i).unwrap_or_default();
         let weight = |i: usize| out.weights.get(i).copied().unwrap_or(1);
@@ -412,7 +633,7 @@ mod tests {
 
     fn table(append_only: bool) -> Arrangement {
         let schema = rows(&[], &[]).schema();
-        Arrangement::new(ArrangementSpec { schema, key: vec![0], append_only })
+        Arrangement::new(ArrangementSpec { schema, key: vec![0], append_only, counted: false })
     }
 
     #[test]

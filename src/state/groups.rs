@@ -101,7 +101,31 @@ impl GroupTable {
     pub fn intern(&mut self, keys: &Keys, slots: &mut Vec<u32>, fresh: &mut Vec<u32>) {
         slots.clear();
         slots.reserve(keys.len());
-        for row in 0..keys.len() {
+        self.intern_all(keys, 0..keys.len(), slots, fresh);
+    }
+
+    /// As `intern`, for some of the rows.
+    pub fn intern_rows(
+        &mut self,
+        keys: &Keys,
+        rows: &[u32],
+        slots: &mut Vec<u32>,
+        fresh: &mut Vec<u32>,
+    ) {
+        slots.clear();
+        slots.reserve(rows.len());
+        self.intern_all(keys, rows.iter().map(|row| *row as usize), slots, fresh);
+    }
+
+    #[inline]
+    fn intern_all(
+        &mut self,
+        keys: &Keys,
+        rows: impl Iterator<Item = usize>,
+        slots: &mut Vec<u32>,
+        fresh: &mut Vec<u32>,
+    ) {
+        for row in rows {
             let slot = self.intern_one(keys.key(row), keys.hash(row));
             let flags = &mut self.slab.header_mut(slot)[1];
             if *flags & TOUCHED == 0 {

@@ -25,7 +25,7 @@ mod slot_index;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use arrangement::{Arrangement, ArrangementSpec, Probe, When};
+pub use arrangement::{Arrangement, ArrangementSpec, Changed, Cursor, Probe, Probing, When};
 pub use blob::{BlobReader, BlobWriter};
 pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};

@@ -111,6 +111,16 @@ impl Pages {
         })
     }
 
+    /// Whether a column of 64-bit integers or timestamps has this value at a slot.
+    #[inline]
+    pub(crate) fn is_i64(&self, slot: u32, column: usize, value: i64) -> bool {
+        let (values, offset) = self.at(slot, column);
+        match &values.values {
+            Values::I64(v) => v[offset] == value && !values.is_null(offset),
+            _ => false,
+        }
+    }
+
     /// All columns of the given slots.
     pub(crate) fn gather(&self, slots: &[u32]) -> Vec<ArrayRef> {
         (0..self.schema.fields().len()).map(|c| self.gather_column(c, slots)).collect()

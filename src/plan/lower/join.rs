@@ -1,58 +1,172 @@
-//! Joins: keys as columns of both sides, the operator, then what is left of the condition.
+//! Joins: keys as columns of both sides, the operator with what is left of the condition inside (of
+//! an inner join on keys: behind it), then the columns that were computed for keys alone go away.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
-use datafusion::common::NullEquality;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
+use super::values::constant;
 use super::{
     Lowering, add_filter, add_projection, arrow_schema, lower, not_in_view, select_columns,
 };
 use crate::error::{Error, Result};
-use crate::operator::{JoinInput, JoinSpec};
+use crate::expr::{Predicate, from_datafusion};
+use crate::operator::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
 
 pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
-    if node.join_type != JoinType::Inner {
-        return Err(not_in_view(&format!("a {} join", node.join_type)));
+    if node.null_aware {
+        // The binder makes other joins of NOT IN.
+        return Err(not_in_view("this NOT IN"));
     }
-    if node.null_equality != NullEquality::NullEqualsNothing {
-        return Err(not_in_view("a join on IS NOT DISTINCT FROM"));
-    }
-    if node.on.is_empty() {
-        return Err(not_in_view("a join without an equality between columns of both sides"));
-    }
+    let kind = kind_of(node.join_type);
     let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = node.on.iter().cloned().unzip();
     let left = join_side(&node.left, &left_keys, cx)?;
-    let right = join_side(&node.right, &right_keys, cx)?;
-    let append_only = left.node.properties.append_only && right.node.properties.append_only;
-    let input = |side: &JoinSide| JoinInput {
-        schema: side.node.schema.clone(),
-        key: side.key.clone(),
-        append_only: side.node.properties.append_only,
-    };
-    let spec = JoinSpec::new(input(&left), input(&right));
-    let (left_width, left_all) = (left.width, left.node.schema.fields().len());
-    // Two rows of the output differ when either side's rows differ.
-    let key = left.node.properties.key.as_ref().zip(right.node.properties.key.as_ref());
-    let key = key.map(|(l, r)| l.iter().copied().chain(r.iter().map(|c| left_all + c)).collect());
-    let partitioning = Partitioning::Hash(left.key.clone());
-    let properties = Properties { append_only, key, partitioning };
-    let right_width = right.width;
-    let inputs = vec![left.node.by(&left.key), right.node.by(&right.key)];
-    let mut joined = PlanNode::operator(Arc::new(spec), inputs, properties);
-    // Columns that were computed for keys alone go away again.
-    let wanted: Vec<usize> = (0..left_width).chain(left_all..left_all + right_width).collect();
-    if wanted.len() != joined.schema.fields().len() {
-        joined = select_columns(joined, &wanted, arrow_schema(&node.schema))?;
-    } else {
-        joined.schema = arrow_schema(&node.schema);
+    let mut right = join_side(&node.right, &right_keys, cx)?;
+    let mut filter = node.filter.as_ref();
+    if let Some(Expr::Literal(value, _)) = filter {
+        if *value == ScalarValue::Boolean(Some(true)) {
+            filter = None;
+        } else if !kind.preserves(Side::Right) {
+            // Nothing matches, as if there were nothing on the right.
+            right.node = constant(RecordBatch::new_empty(right.node.schema.clone()));
+            filter = None;
+        }
     }
-    match &node.filter {
+    let behind = filter.filter(|_| kind == JoinKind::Inner && !node.on.is_empty());
+    let inside = filter.filter(|_| behind.is_none());
+    let condition = inside.map(|f| condition(f, node)).transpose()?;
+    let joined = join_operator(kind, [left, right], condition, node)?;
+    match behind {
         Some(filter) => add_filter(joined, filter, &node.schema),
         None => Ok(joined),
     }
+}
+
+fn kind_of(join: JoinType) -> JoinKind {
+    match join {
+        JoinType::Inner => JoinKind::Inner,
+        JoinType::Left => JoinKind::Left,
+        JoinType::Right => JoinKind::Right,
+        JoinType::Full => JoinKind::Full,
+        JoinType::LeftSemi => JoinKind::LeftSemi,
+        JoinType::RightSemi => JoinKind::RightSemi,
+        JoinType::LeftAnti => JoinKind::LeftAnti,
+        JoinType::RightAnti => JoinKind::RightAnti,
+        JoinType::LeftMark => JoinKind::LeftMark,
+        JoinType::RightMark => JoinKind::RightMark,
+    }
+}
+
+/// The operator, and behind it a projection to the columns of the plan's node.
+fn join_operator(
+    kind: JoinKind,
+    sides: [JoinSide; 2],
+    condition: Option<JoinCondition>,
+    node: &Join,
+) -> Result<PlanNode> {
+    let inputs = [0, 1].map(|i| JoinInput {
+        schema: sides[i].node.schema.clone(),
+        key: sides[i].key.clone(),
+        append_only: sides[i].node.properties.append_only,
+    });
+    let types = |i: &JoinInput| -> Vec<_> {
+        i.key.iter().map(|c| i.schema.field(*c).data_type().clone()).collect()
+    };
+    if types(&inputs[0]) != types(&inputs[1]) {
+        return Err(not_in_view("a join on columns of different types"));
+    }
+    let nulls = match node.null_equality {
+        NullEquality::NullEqualsNothing => NullKeys::MatchNothing,
+        NullEquality::NullEqualsNull => NullKeys::Match,
+    };
+    let spec = JoinSpec::new(kind, inputs, nulls, condition);
+    let properties = properties(kind, &sides);
+    let wanted = wanted(kind, &sides);
+    let [left, right] = sides;
+    let inputs = vec![left.node.by(&left.key), right.node.by(&right.key)];
+    let joined = PlanNode::operator(Arc::new(spec), inputs, properties);
+    let schema = arrow_schema(&node.schema);
+    match wanted.len() == joined.schema.fields().len() {
+        true => Ok(PlanNode { schema, ..joined }),
+        false => select_columns(joined, &wanted, schema),
+    }
+}
+
+/// The positions of the plan's columns in the operator's output.
+fn wanted(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<usize> {
+    let mut wanted = Vec::new();
+    let mut offset = 0;
+    for (side, input) in [Side::Left, Side::Right].into_iter().zip(sides) {
+        if kind.has_pairs() || kind.preserves(side) {
+            wanted.extend(offset..offset + input.width);
+            offset += input.node.schema.fields().len();
+        }
+    }
+    if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
+        wanted.push(offset);
+    }
+    wanted
+}
+
+fn properties(kind: JoinKind, sides: &[JoinSide; 2]) -> Properties {
+    let [left, right] = sides;
+    let append_only =
+        kind.keeps_append_only() && sides.iter().all(|s| s.node.properties.append_only);
+    let offset = left.node.schema.fields().len();
+    let shifted = |columns: &[usize]| columns.iter().map(|c| offset + c).collect::<Vec<_>>();
+    let (left_key, right_key) = (&left.node.properties.key, &right.node.properties.key);
+    let key = match kind {
+        // A row of either side alone may look like one of the other side alone.
+        JoinKind::Full => None,
+        // Two rows of the output differ when either side's rows differ.
+        k if k.has_pairs() => {
+            let both = left_key.as_ref().zip(right_key.as_ref());
+            both.map(|(l, r)| l.iter().copied().chain(shifted(r)).collect())
+        }
+        k if k.preserves(Side::Left) => left_key.clone(),
+        _ => right_key.clone(),
+    };
+    // By the key of a side that is never filled up with NULLs.
+    let partitioning = match kind {
+        _ if left.key.is_empty() => Partitioning::Hash(Vec::new()),
+        JoinKind::Full => Partitioning::Any,
+        JoinKind::Right => Partitioning::Hash(shifted(&right.key)),
+        JoinKind::RightSemi | JoinKind::RightAnti | JoinKind::RightMark => {
+            Partitioning::Hash(right.key.clone())
+        }
+        _ => Partitioning::Hash(left.key.clone()),
+    };
+    Properties { append_only, key, partitioning }
+}
+
+/// A condition over the columns of both sides that it reads.
+fn condition(filter: &Expr, node: &Join) -> Result<JoinCondition> {
+    let mut references: Vec<&Column> = filter.column_refs().into_iter().collect();
+    references.sort();
+    let mut columns = Vec::new();
+    let mut fields = Vec::new();
+    for column in references {
+        let find = |plan: &LogicalPlan| plan.schema().maybe_index_of_column(column);
+        let (side, plan, index) = match (find(&node.left), find(&node.right)) {
+            (Some(index), _) => (Side::Left, &node.left, index),
+            (None, Some(index)) => (Side::Right, &node.right, index),
+            (None, None) => {
+                return Err(Error::internal(format!("no side of a join has the column {column}")));
+            }
+        };
+        columns.push((side, index));
+        let field: Field = plan.schema().field(index).as_ref().clone();
+        fields.push((column.relation.clone(), Arc::new(field.with_name(&column.name))));
+    }
+    let input = DFSchema::new_with_metadata(fields, HashMap::new()).map_err(from_datafusion)?;
+    let schema: SchemaRef = arrow_schema(&input);
+    let predicate = Arc::new(Predicate::new(filter, &input)?);
+    Ok(JoinCondition { columns, schema, predicate, text: filter.to_string() })
 }
 
 struct JoinSide {

@@ -1,0 +1,241 @@
+//! The verbs of the join: deltas into the state, pairs out of it, in pieces.
+//!
+//! A key with many matches on both sides makes an output much larger than its input; it is handed
+//! out in pieces of [`OUTPUT_ROWS`] through `resume`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array, new_null_array};
+use arrow::compute::take;
+
+use super::counted::Matching;
+use super::existence::Owed;
+use super::{JoinKind, JoinSpec, NullKeys, Side};
+use crate::config::BATCH_ROWS;
+use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
+use crate::error::{Error, Result};
+use crate::operator::{Context, Operator, Output, Progress};
+use crate::state::{Cursor, KeyRequest, Probe, Probing, StateStore, TableId, When};
+use crate::time::Watermark;
+
+/// Rows of one piece of output.
+pub(super) const OUTPUT_ROWS: usize = BATCH_ROWS * 2;
+
+const SIDES: [Side; 2] = [Side::Left, Side::Right];
+
+/// The tables by side, where the join has them.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    /// Rows by key.
+    pub(super) rows: [Option<TableId>; 2],
+    /// Weights of keys.
+    pub(super) keys: [Option<TableId>; 2],
+}
+
+impl Tables {
+    /// The rows of a side that the kind of join keeps.
+    pub(super) fn rows(&self, side: Side) -> Result<TableId> {
+        self.rows[side.index()].ok_or_else(|| Error::internal("a join lacks a table of rows"))
+    }
+}
+
+pub(super) struct Join {
+    pub(super) spec: JoinSpec,
+    pub(super) tables: Tables,
+    pending: Option<Pending>,
+    /// What this epoch has brought, by side.
+    pub(super) owed: [Owed; 2],
+}
+
+/// A delta whose matches are being looked for.
+pub(super) struct Pending {
+    pub(super) side: Side,
+    pub(super) delta: DeltaBatch,
+    pub(super) keys: Keys,
+    key_columns: Vec<ArrayRef>,
+    /// Rows that can match.
+    pub(super) selection: Vec<u32>,
+    next: Cursor,
+    pub(super) matching: Matching,
+}
+
+impl Join {
+    pub(super) fn new(spec: JoinSpec, tables: Tables) -> Self {
+        Self { spec, tables, pending: None, owed: [Owed::default(), Owed::default()] }
+    }
+
+    fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
+        let key_columns: Vec<ArrayRef> =
+            self.spec.input(side).key.iter().map(|c| delta.rows().column(*c).clone()).collect();
+        let keys = Keys::encode(&key_columns, delta.len())?;
+        let nulls: Vec<_> = match self.spec.nulls {
+            NullKeys::MatchNothing => {
+                key_columns.iter().filter_map(|c| c.logical_nulls()).collect()
+            }
+            NullKeys::Match => Vec::new(),
+        };
+        let selection = (0..delta.len() as u32)
+            .filter(|row| nulls.iter().all(|n| n.is_valid(*row as usize)))
+            .collect();
+        let matching = Matching::default();
+        Ok(Pending { side, delta, keys, key_columns, selection, next: Cursor::START, matching })
+    }
+
+    /// Rows of a preserved side whose key can't match: they are decided by themselves.
+    fn emit_unmatchable(&self, pending: &Pending, out: &mut Output) -> Result<()> {
+        let Pending { side, delta, selection, .. } = pending;
+        let kind = self.spec.kind;
+        if selection.len() == delta.len() || !kind.preserves(*side) || !kind.shows(false) {
+            return Ok(());
+        }
+        let mut selected = selection.iter().copied().peekable();
+        let rest = (0..delta.len() as u32).filter(|row| selected.next_if_eq(row).is_none());
+        let rows = delta.take(&UInt32Array::from_iter_values(rest))?;
+        let marks = BooleanArray::from(vec![false; rows.len()]);
+        let (batch, weights) = rows.into_parts();
+        out.emit(self.alone(*side, batch.columns().to_vec(), weights, &marks)?);
+        Ok(())
+    }
+
+    /// Rows of a preserved side by themselves: with NULLs, as they are, or with their marks.
+    pub(super) fn alone(
+        &self,
+        side: Side,
+        columns: Vec<ArrayRef>,
+        weights: Option<Int64Array>,
+        marks: &BooleanArray,
+    ) -> Result<DeltaBatch> {
+        let count = marks.len();
+        let mut all = columns;
+        if self.spec.kind.has_mark() {
+            all.push(Arc::new(marks.clone()));
+        } else if self.spec.kind.has_pairs() {
+            let fields = self.spec.input(side.other()).schema.fields();
+            let nulls = fields.iter().map(|f| new_null_array(f.data_type(), count));
+            match side {
+                Side::Left => all.extend(nulls),
+                Side::Right => all = nulls.chain(all).collect(),
+            }
+        }
+        let rows = batch_of(self.spec.schema.clone(), all, count)?;
+        Ok(DeltaBatch::with_weights(rows, weights))
+    }
+
+    /// Hands out one piece of the pending delta's matches.
+    fn step(&mut self, state: &mut StateStore, out: &mut Output) -> Result<Progress> {
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        let when = if self.spec.counts() { When::Any } else { When::After };
+        let other = state.arrangement(self.tables.rows(pending.side.other())?);
+        let mut probe = Probe::default();
+        let probing = Probing {
+            keys: &pending.keys,
+            columns: &pending.key_columns,
+            selection: &pending.selection,
+        };
+        pending.next = other.probe(probing, when, pending.next, OUTPUT_ROWS, &mut probe);
+        if self.spec.condition.is_some() {
+            probe = self.check_pairs(state, &mut pending, probe, out)?;
+        }
+        if !probe.slots.is_empty() && self.spec.kind.has_pairs() {
+            out.emit(self.combine(state, &pending, probe)?);
+        }
+        if pending.next.position == pending.selection.len() {
+            self.finish_counts(state, &pending)?;
+            return Ok(Progress::Done);
+        }
+        self.pending = Some(pending);
+        Ok(Progress::More)
+    }
+
+    fn combine(&self, state: &mut StateStore, from: &Pending, probe: Probe) -> Result<DeltaBatch> {
+        let weights = if from.delta.is_insert_only() && probe.weights.is_empty() {
+            None
+        } else {
+            let weights = (0..probe.rows.len()).map(|i| pair_weight(from, &probe, i));
+            Some(Int64Array::from_iter_values(weights))
+        };
+        let side = from.side.other();
+        let other = state.arrangement(self.tables.rows(side)?);
+        let width = self.spec.input(side).schema.fields().len();
+        let theirs = (0..width).map(|c| other.gather_column(c, &probe.slots));
+        let count = probe.rows.len();
+        let rows = UInt32Array::from(probe.rows);
+        let mine = from.delta.rows().columns().iter().map(|c| take(c, &rows, None));
+        let mine = mine.collect::<Result<Vec<_>, _>>()?;
+        let columns: Vec<ArrayRef> = match from.side {
+            Side::Left => mine.into_iter().chain(theirs).collect(),
+            Side::Right => theirs.chain(mine).collect(),
+        };
+        let rows = batch_of(self.spec.schema.clone(), columns, count)?;
+        Ok(DeltaBatch::with_weights(rows, weights))
+    }
+}
+
+/// The weight of match `i`.
+pub(super) fn pair_weight(from: &Pending, probe: &Probe, i: usize) -> Weight {
+    from.delta.weight(probe.rows[i] as usize) * probe.weights.get(i).copied().unwrap_or(1)
+}
+
+impl Operator for Join {
+    fn keys(&self, port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
+        let pending = self.prepare(Side::of(port), delta.clone())?;
+        let tables = self.tables.rows.iter().chain(&self.tables.keys).flatten();
+        tables.for_each(|table| request.add(*table, pending.keys.hashes()));
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        cx: &mut Context<'_>,
+        port: usize,
+        delta: DeltaBatch,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        let side = Side::of(port);
+        let mut pending = self.prepare(side, delta)?;
+        self.emit_unmatchable(&pending, out)?;
+        if self.spec.kind != JoinKind::Inner && self.spec.condition.is_none() {
+            self.note_keys(cx.state, &pending)?;
+        }
+        if let Some(table) = self.tables.rows[side.index()] {
+            let mine = cx.state.arrangement(table);
+            let Pending { delta, keys, selection, .. } = &pending;
+            if self.spec.counts() && self.spec.kind.preserves(side) {
+                pending.matching =
+                    Matching::new(mine.update_counted(delta, keys, selection)?, delta);
+            } else {
+                mine.update(delta, keys, selection)?;
+            }
+        }
+        if !self.spec.finds_pairs() {
+            return Ok(Progress::Done);
+        }
+        self.pending = Some(pending);
+        self.step(cx.state, out)
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        self.step(cx.state, out)
+    }
+
+    /// Nothing: a row kept on one side can come out again with any later row of the other, so
+    /// neither side's watermark holds for the output.
+    fn on_watermark(&mut self, _port: usize, _column: usize, _w: Watermark, _out: &mut Output) {}
+
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+        let kind = self.spec.kind;
+        for side in SIDES.into_iter().filter(|side| kind.preserves(*side)) {
+            match self.spec.condition {
+                None => self.settle_by_key(cx.state, side, out)?,
+                Some(_) => self.settle_by_row(cx.state, side, out)?,
+            }
+        }
+        for side in SIDES {
+            self.release_keys(cx.state, side);
+            if let Some(table) = self.tables.rows[side.index()] {
+                cx.state.arrangement(table).seal();
+            }
+        }
+        Ok(())
+    }
+}
