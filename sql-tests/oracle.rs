@@ -763,7 +763,20 @@ impl Generator {
             equal.push(format!("({})", self.condition(&columns, 1)));
         }
         // The comma binds less tightly than JOIN: ON would not see what is left of it.
-        let mut sql = format!("{} JOIN {} ON {}", left.sql, right.sql, equal.join(" AND "));
+        let word = match self.rng.random_range(0..100) {
+            0..50 => "JOIN",
+            50..70 => "LEFT JOIN",
+            70..82 => "RIGHT JOIN",
+            _ => "FULL JOIN",
+        };
+        // A nested loop.
+        if self.chance(8) {
+            equal = vec![match self.chance(30) {
+                true => self.one(&["true", "false", "NULL"]).into(),
+                false => self.condition(&columns, 1),
+            }];
+        }
+        let mut sql = format!("{} {word} {} ON {}", left.sql, right.sql, equal.join(" AND "));
         if condition.is_some() {
             let all = condition.into_iter().chain(equal).collect::<Vec<_>>().join(" AND ");
             condition = Some(all);
@@ -782,6 +795,7 @@ impl Generator {
         let r = all[self.rng.random_range(0..all.len())];
         Some(match self.chance(10) && l.ty.is_number() {
             true => format!("{} + 1 = {}", l.name, r.name),
+            false if self.chance(10) => format!("{} IS NOT DISTINCT FROM {}", l.name, r.name),
             false => format!("{} = {}", l.name, r.name),
         })
     }
