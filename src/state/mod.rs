@@ -71,7 +71,7 @@ pub enum TableKind {
 /// A table of a worker.
 pub enum Table {
     /// Key to rows.
-    Arrangement(Arrangement),
+    Arrangement(Box<Arrangement>),
     /// Key to aggregate states.
     Groups(GroupTable),
 }
@@ -79,7 +79,9 @@ pub enum Table {
 impl Table {
     fn new(spec: &TableSpec) -> Self {
         match &spec.kind {
-            TableKind::Arrangement(spec) => Self::Arrangement(Arrangement::new(spec.clone())),
+            TableKind::Arrangement(spec) => {
+                Self::Arrangement(Box::new(Arrangement::new(spec.clone())))
+            }
             TableKind::Groups(spec) => Self::Groups(GroupTable::new(spec.clone())),
         }
     }
