@@ -73,7 +73,7 @@ pub enum Table {
     /// Key to rows.
     Arrangement(Box<Arrangement>),
     /// Key to aggregate states.
-    Groups(GroupTable),
+    Groups(Box<GroupTable>),
 }
 
 impl Table {
@@ -82,7 +82,7 @@ impl Table {
             TableKind::Arrangement(spec) => {
                 Self::Arrangement(Box::new(Arrangement::new(spec.clone())))
             }
-            TableKind::Groups(spec) => Self::Groups(GroupTable::new(spec.clone())),
+            TableKind::Groups(spec) => Self::Groups(Box::new(GroupTable::new(spec.clone()))),
         }
     }
 
