@@ -21,8 +21,8 @@
 //!
 //! A condition that fails for a pair makes an error row of the pair, which then does not match.
 //!
-//! Example, left join, key = first column: left `+1 | 1 | a` gives `+1 | 1 | a | NULL | NULL`; right
-//! `+1 | 1 | x` then gives `-1 | 1 | a | NULL | NULL`, `+1 | 1 | a | 1 | x`.
+//! Example, left join, key = first column: left `+1 | 1 | a` gives `+1 | 1 | a | NULL | NULL`;
+//! right `+1 | 1 | x` then gives `-1 | 1 | a | NULL | NULL`, `+1 | 1 | a | 1 | x`.
 
 mod counted;
 mod existence;

@@ -1,3 +1,5 @@
+//! Tests of the join by kind, and all kinds against a plain recomputation.
+
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
