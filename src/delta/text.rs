@@ -3,7 +3,8 @@
 //!
 //! Types that PostgreSQL does not have (unsigned integers, nanosecond timestamps) appear only in
 //! ad-hoc results and print as their nearest PostgreSQL type. `numeric` without declared scale is
-//! Decimal128(38,10) and prints without trailing zeros; a declared scale is kept.
+//! Decimal128(38,10) and prints without trailing zeros, and so does what is computed from it, whose
+//! scale is at least that; a declared scale is kept.
 
 use std::fmt::{self, Write};
 
@@ -206,7 +207,7 @@ pub fn write_decimal(value: i128, precision: u8, scale: i8, out: &mut String) ->
     let unit = 10u128.pow(scale);
     let (whole, fraction) = (magnitude / unit, magnitude % unit);
     write!(out, "{whole}")?;
-    let undeclared = (precision, i128::from(scale)) == (NUMERIC_PRECISION, NUMERIC_SCALE.into());
+    let undeclared = precision == NUMERIC_PRECISION && i128::from(scale) >= NUMERIC_SCALE.into();
     if undeclared && fraction == 0 {
         return Ok(());
     }
@@ -436,6 +437,9 @@ mod tests {
         let undeclared = array(38, 10, vec![15_000_000_000, 1, -10_000_000_000, 0]);
         assert_eq!(text(&undeclared), ["1.5", "0.0000000001", "-1", "0"]);
         assert_eq!(text(&array(38, 0, vec![42])), ["42"]);
+        // A product of two of them.
+        let product = array(38, 18, vec![90_927_624_300_000_000_000_000]);
+        assert_eq!(text(&product), ["90927.6243"]);
     }
 
     #[test]
