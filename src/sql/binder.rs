@@ -9,6 +9,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
 use super::context::{Context, config};
+use super::decorrelate::decorrelate;
 use super::errors::plan_error;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
@@ -135,7 +136,7 @@ pub(super) fn plan_query(
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let plan = plan_raw(query, context, parameters)?;
-    normalise_output(rewrite_plan(plan)?)
+    decorrelate(normalise_output(rewrite_plan(plan)?)?)
 }
 
 pub(super) fn plan_raw(

@@ -16,6 +16,7 @@ mod binder;
 mod comparable;
 mod constant;
 mod context;
+mod decorrelate;
 mod dialect;
 mod dml;
 mod errors;
