@@ -5,8 +5,9 @@
 //! as in PostgreSQL). Integers, dates, times and timestamps: big-endian with the sign bit flipped.
 //! Floats: `-0.0` becomes `0.0`, every NaN the same NaN that sorts above infinity, then the
 //! order-preserving bit trick. Text and bytes: the bytes with `00` written as `00 FF`, closed by
-//! `00 00`. Interval: months, days, nanoseconds. So comparing key bytes is comparing values, column
-//! by column (memcomparable), and no encoding is a prefix of another one.
+//! `00 00`; uuid: its 16 bytes. Array: the encodings of its elements, closed by `00`. Interval:
+//! months, days, nanoseconds. So comparing key bytes is comparing values, column by column
+//! (memcomparable), and no encoding is a prefix of another one.
 //!
 //! The hash is xxh3-64 of the key bytes; the key group is its top byte; a worker owns a range of
 //! key groups.
@@ -151,6 +152,14 @@ impl Keys {
         }
     }
 
+    /// The bytes of the keys from `start` to before `end`, side by side.
+    fn run(&self, start: usize, end: usize) -> &[u8] {
+        match &self.layout {
+            Layout::Fixed(stride) => &self.bytes[start * stride..end * stride],
+            Layout::Variable(o) => &self.bytes[o[start] as usize..o[end] as usize],
+        }
+    }
+
     /// The hash of one key.
     #[inline]
     pub fn hash(&self, row: usize) -> u64 {
@@ -179,7 +188,7 @@ fn fixed_width(data_type: &DataType) -> Option<usize> {
         | DataType::Float64
         | DataType::Time64(TimeUnit::Microsecond)
         | DataType::Timestamp(TimeUnit::Microsecond, _) => 8,
-        DataType::Decimal128(..) => 16,
+        DataType::Decimal128(..) | DataType::FixedSizeBinary(16) => 16,
         DataType::Interval(IntervalUnit::MonthDayNano) => 16,
         _ => return None,
     })
@@ -198,6 +207,8 @@ trait Target {
     /// A NULL of a type with `width` bytes.
     fn put_null(&mut self, row: usize, width: usize);
     fn put_slice(&mut self, row: usize, value: &[u8]);
+    /// Encodings of elements, which need no escapes.
+    fn put_elements(&mut self, row: usize, elements: &[u8]);
 }
 
 struct Strided<'a> {
@@ -220,6 +231,10 @@ impl Target for Strided<'_> {
     }
 
     fn put_slice(&mut self, _row: usize, _value: &[u8]) {
+        unreachable!("columns of variable width take the variable layout")
+    }
+
+    fn put_elements(&mut self, _row: usize, _elements: &[u8]) {
         unreachable!("columns of variable width take the variable layout")
     }
 }
@@ -258,6 +273,13 @@ impl Target for Scattered<'_> {
         // The closing 00 00 is there already: the buffer starts zeroed.
         self.cursors[row] = at as u32 + 2;
     }
+
+    fn put_elements(&mut self, row: usize, elements: &[u8]) {
+        let at = self.cursors[row] as usize;
+        self.bytes[at] = PRESENT;
+        self.bytes[at + 1..at + 1 + elements.len()].copy_from_slice(elements);
+        self.cursors[row] = (at + elements.len()) as u32 + 2;
+    }
 }
 
 fn add_lengths(column: &ArrayRef, lengths: &mut [u32]) -> Result<()> {
@@ -277,7 +299,35 @@ fn add_lengths(column: &ArrayRef, lengths: &mut [u32]) -> Result<()> {
         DataType::Binary => {
             column.as_binary::<i32>().iter().enumerate().for_each(|(i, v)| add(i, v));
         }
+        DataType::LargeUtf8 => {
+            let values = column.as_string::<i64>();
+            values.iter().enumerate().for_each(|(i, v)| add(i, v.map(str::as_bytes)));
+        }
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            let mut elements = vec![0; lists.values().len()];
+            add_lengths(lists.values(), &mut elements)?;
+            for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+                let inner = &elements[ends[0] as usize..ends[1] as usize];
+                let body = if lists.is_null(row) { 0 } else { inner.iter().sum::<u32>() + 1 };
+                lengths[row] += body + 1;
+            }
+        }
         other => return Err(unsupported(other)),
+    }
+    Ok(())
+}
+
+/// An array is the run of its elements' encodings, which lie side by side in the child's.
+fn write_lists(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result<()> {
+    let lists = column.as_list::<i32>();
+    let elements = lists.values();
+    let keys = Keys::encode_floats(&[ArrayRef::clone(elements)], elements.len(), zeros)?;
+    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+        match lists.is_null(row) {
+            true => out.put_null(row, 0),
+            false => out.put_elements(row, keys.run(ends[0] as usize, ends[1] as usize)),
+        }
     }
     Ok(())
 }
@@ -333,6 +383,14 @@ fn write_column(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Resul
                 bytes
             });
         }
+        _ => return write_variable(column, out, zeros),
+    }
+    Ok(())
+}
+
+/// Texts, bytes, lists and uuids.
+fn write_variable(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result<()> {
+    match column.data_type() {
         DataType::Utf8 => {
             for (row, value) in column.as_string::<i32>().iter().enumerate() {
                 match value {
@@ -349,6 +407,23 @@ fn write_column(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Resul
                 }
             }
         }
+        DataType::LargeUtf8 => {
+            for (row, value) in column.as_string::<i64>().iter().enumerate() {
+                match value {
+                    Some(v) => out.put_slice(row, v.as_bytes()),
+                    None => out.put_null(row, 0),
+                }
+            }
+        }
+        DataType::FixedSizeBinary(16) => {
+            for (row, value) in column.as_fixed_size_binary().iter().enumerate() {
+                match value.and_then(|v| v.first_chunk::<16>()) {
+                    Some(v) => out.put(row, *v),
+                    None => out.put_null(row, 16),
+                }
+            }
+        }
+        DataType::List(_) => write_lists(column, out, zeros)?,
         other => return Err(unsupported(other)),
     }
     Ok(())

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, NullArray, PrimitiveBuilder, StringBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, LargeStringBuilder, ListArray,
+    NullArray, PrimitiveBuilder, StringBuilder, new_empty_array,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::concat;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type,
-    Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type,
+    Int16Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
@@ -63,6 +66,13 @@ fn column(data_type: &DataType, keys: &mut [&[u8]]) -> Result<ArrayRef> {
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             primitive::<IntervalMonthDayNanoType, 16>(data_type, keys, interval)
         }
+        _ => return variable(data_type, keys),
+    })
+}
+
+/// Texts, bytes, lists and uuids.
+fn variable(data_type: &DataType, keys: &mut [&[u8]]) -> Result<ArrayRef> {
+    Ok(match data_type {
         DataType::Utf8 => {
             let mut builder = StringBuilder::new();
             for key in keys.iter_mut() {
@@ -81,8 +91,58 @@ fn column(data_type: &DataType, keys: &mut [&[u8]]) -> Result<ArrayRef> {
             keys.iter_mut().for_each(|k| builder.append_option(unescape(k)));
             Arc::new(builder.finish())
         }
+        DataType::LargeUtf8 => {
+            let mut builder = LargeStringBuilder::new();
+            for key in keys.iter_mut() {
+                match unescape(key) {
+                    Some(bytes) => builder.append_value(
+                        std::str::from_utf8(&bytes)
+                            .map_err(|_| Error::internal("key bytes of a jsonb are not UTF-8"))?,
+                    ),
+                    None => builder.append_null(),
+                }
+            }
+            Arc::new(builder.finish())
+        }
+        DataType::FixedSizeBinary(16) => {
+            let mut builder = FixedSizeBinaryBuilder::with_capacity(keys.len(), 16);
+            for key in keys.iter_mut() {
+                match take::<16>(key) {
+                    Some(bytes) => builder.append_value(bytes)?,
+                    None => builder.append_null(),
+                }
+            }
+            Arc::new(builder.finish())
+        }
+        DataType::List(field) => lists(field, keys)?,
         other => return Err(Error::internal(format!("a key can't be of type {other}"))),
     })
+}
+
+/// Arrays: elements one by one until the closing `00`.
+fn lists(field: &FieldRef, keys: &mut [&[u8]]) -> Result<ArrayRef> {
+    let (mut offsets, mut valid) = (vec![0_i32], Vec::with_capacity(keys.len()));
+    let mut elements = Vec::new();
+    for key in keys.iter_mut() {
+        valid.push(key[0] != NULL);
+        *key = &key[1..];
+        while valid.last() == Some(&true) && key.first().is_some_and(|mark| *mark != 0) {
+            let mut one = [*key];
+            elements.push(column(field.data_type(), &mut one)?);
+            *key = one[0];
+        }
+        if valid.last() == Some(&true) {
+            *key = &key[1..];
+        }
+        offsets.push(elements.len() as i32);
+    }
+    let values = match elements.is_empty() {
+        true => new_empty_array(field.data_type()),
+        false => concat(&elements.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
+    };
+    let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
+    let offsets = OffsetBuffer::new(offsets.into());
+    Ok(Arc::new(ListArray::try_new(FieldRef::clone(field), offsets, values, nulls)?))
 }
 
 /// Takes a mark and `N` bytes off the front; `None` for NULL.
@@ -148,6 +208,17 @@ mod tests {
     use super::*;
     use crate::delta::Keys;
 
+    fn texts(lists: &[Option<&[Option<&str>]>]) -> ArrayRef {
+        let mut builder = arrow::array::ListBuilder::new(StringBuilder::new());
+        for list in lists {
+            match list {
+                Some(values) => builder.append_value(values.iter().copied()),
+                None => builder.append_null(),
+            }
+        }
+        Arc::new(builder.finish())
+    }
+
     #[test]
     fn decoding_gives_back_what_was_encoded() {
         let columns: Vec<ArrayRef> = vec![
@@ -155,6 +226,12 @@ mod tests {
             Arc::new(StringArray::from(vec![Some("a\0b"), Some(""), None])),
             Arc::new(Float64Array::from(vec![Some(-1.5), Some(f64::INFINITY), None])),
             Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
+                Some(vec![Some(1), None, Some(-2)]),
+                None,
+                Some(vec![]),
+            ])),
+            texts(&[Some(&[Some("a\0"), None, Some("")]), Some(&[]), None]),
         ];
         let keys = Keys::encode(&columns, 3).expect("keys");
         let types: Vec<_> = columns.iter().map(|c| c.data_type().clone()).collect();

@@ -6,6 +6,7 @@
 
 mod batch;
 mod consolidate;
+pub mod jsonb;
 mod key;
 mod key_decode;
 pub mod text;

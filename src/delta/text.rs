@@ -1,10 +1,11 @@
 //! Values as text, as PostgreSQL prints them: the form of the shell, of the text protocol, of
 //! `$errors` and of tests. NULL has no text here; what stands for it is the caller's choice.
 //!
-//! Types that PostgreSQL does not have (unsigned integers, nanosecond timestamps) appear only in
-//! ad-hoc results and print as their nearest PostgreSQL type. `numeric` without declared scale is
-//! Decimal128(38,10) and prints without trailing zeros, and so does what is computed from it, whose
-//! scale is at least that; a declared scale is kept.
+//! Two types of the engine have an Arrow type to themselves: `jsonb` is LargeUtf8 (its canonical
+//! text), `uuid` is FixedSizeBinary(16). Types that PostgreSQL does not have (unsigned integers,
+//! nanosecond timestamps) appear only in ad-hoc results and print as their nearest PostgreSQL type.
+//! `numeric` without declared scale is Decimal128(38,10) and prints without trailing zeros, and so
+//! does what is computed from it, whose scale is at least that; a declared scale is kept.
 
 use std::fmt::{self, Write};
 
@@ -67,6 +68,7 @@ fn write(array: &dyn Array, row: usize, out: &mut String) -> fmt::Result {
         DataType::Binary => write_bytea(array.as_binary::<i32>().value(row), out),
         DataType::LargeBinary => write_bytea(array.as_binary::<i64>().value(row), out),
         DataType::BinaryView => write_bytea(array.as_binary_view().value(row), out),
+        DataType::FixedSizeBinary(16) => write_uuid(array.as_fixed_size_binary().value(row), out),
         DataType::List(_) => write_list(&array.as_list::<i32>().value(row), out),
         DataType::Dictionary(_, values) => match arrow::compute::cast(&array.slice(row, 1), values)
         {
@@ -225,6 +227,17 @@ pub fn write_bytea(bytes: &[u8], out: &mut String) -> fmt::Result {
     bytes.iter().try_for_each(|b| write!(out, "{b:02x}"))
 }
 
+/// Appends the 16 bytes of a uuid in groups of 8, 4, 4, 4 and 12 digits.
+fn write_uuid(bytes: &[u8], out: &mut String) -> fmt::Result {
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        write!(out, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
 /// Appends a day, counted from 1970-01-01, with `time` between it and the mark of years before 1.
 fn write_date(day: i64, time: &str, out: &mut String) -> fmt::Result {
     let (year, month, dom) = civil_from_days(day);
@@ -294,7 +307,9 @@ fn write_list(values: &ArrayRef, out: &mut String) -> fmt::Result {
         }
         match display_value(values, row) {
             None => out.push_str("NULL"),
-            Some(text) if needs_quotes(&text) && !values.data_type().is_nested() => {
+            Some(text)
+                if needs_quotes(&text) && !matches!(values.data_type(), DataType::List(_)) =>
+            {
                 out.push('"');
                 for c in text.chars() {
                     if matches!(c, '"' | '\\') {
@@ -348,7 +363,9 @@ pub fn pg_type_name(data_type: &DataType) -> &'static str {
         | DataType::Decimal64(..)
         | DataType::Decimal128(..)
         | DataType::Decimal256(..) => "numeric",
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
+        DataType::Utf8 | DataType::Utf8View => "text",
+        DataType::LargeUtf8 => "jsonb",
+        DataType::FixedSizeBinary(16) => "uuid",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytea",
         DataType::FixedSizeBinary(_) => "bytea",
         DataType::Date32 | DataType::Date64 => "date",
@@ -357,10 +374,35 @@ pub fn pg_type_name(data_type: &DataType) -> &'static str {
         DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
         DataType::Interval(_) | DataType::Duration(_) => "interval",
         DataType::Null => "unknown",
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "array",
+        DataType::List(field) => array_type_name(field.data_type()),
+        DataType::LargeList(_) | DataType::FixedSizeList(..) => "anyarray",
         DataType::Struct(_) => "record",
         DataType::Dictionary(_, values) => pg_type_name(values),
         _ => "unknown",
+    }
+}
+
+/// The name of the array type of an element type; PostgreSQL does not count dimensions in it.
+fn array_type_name(element: &DataType) -> &'static str {
+    match pg_type_name(element) {
+        "boolean" => "boolean[]",
+        "smallint" => "smallint[]",
+        "integer" => "integer[]",
+        "bigint" => "bigint[]",
+        "real" => "real[]",
+        "double precision" => "double precision[]",
+        "numeric" => "numeric[]",
+        "text" => "text[]",
+        "jsonb" => "jsonb[]",
+        "uuid" => "uuid[]",
+        "bytea" => "bytea[]",
+        "date" => "date[]",
+        "time without time zone" => "time without time zone[]",
+        "timestamp without time zone" => "timestamp without time zone[]",
+        "timestamp with time zone" => "timestamp with time zone[]",
+        "interval" => "interval[]",
+        nested if nested.ends_with("[]") => nested,
+        _ => "anyarray",
     }
 }
 

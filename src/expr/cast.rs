@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, Decimal128Array, LargeStringArray, ListArray, PrimitiveArray,
+    StringArray, StringBuilder,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
@@ -23,6 +24,7 @@ use super::arith::out_of_range;
 use super::errors::to_datafusion;
 use super::numeric::{digits_of, rescale};
 use super::parse::{decimal, parse_column};
+use crate::delta::jsonb;
 use crate::delta::text::{pg_type_name, write_value};
 use crate::error::{Error, Result, sqlstate};
 
@@ -38,14 +40,19 @@ pub enum Coercion {
 /// Whether PostgreSQL casts between two types in a context. Equal types always pass.
 pub fn can_cast(from: &DataType, to: &DataType, coercion: Coercion) -> bool {
     use DataType::{Binary, Boolean, Date32, Int32, Interval, Null, Time64, Timestamp, Utf8};
-    let text = |t: &DataType| matches!(t, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let text = |t: &DataType| matches!(t, Utf8 | DataType::Utf8View);
     let explicit = coercion == Coercion::Explicit;
     match (from, to) {
         (Null, _) => true,
         (f, t) if f == t => true,
         (f, t) if text(f) => explicit || text(t),
+        (DataType::List(f), DataType::List(t)) => can_cast(f.data_type(), t.data_type(), coercion),
         (DataType::List(_) | DataType::Struct(_), t) => text(t),
         (_, t) if text(t) => true,
+        (DataType::LargeUtf8, t) => explicit && (t.is_numeric() || *t == Boolean),
+        (DataType::FixedSizeBinary(_), Binary) | (Binary, DataType::FixedSizeBinary(16)) => {
+            explicit
+        }
         (f, t) if f.is_numeric() && t.is_numeric() => true,
         (Int32 | DataType::Int64, Boolean) | (Boolean, Int32) => explicit,
         (Timestamp(..), Timestamp(..) | Date32 | Time64(_)) | (Date32, Timestamp(..)) => true,
@@ -68,9 +75,17 @@ pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
     match (from, to) {
         (DataType::Utf8, _) => parse_column(array.as_string(), to),
-        (DataType::Utf8View | DataType::LargeUtf8, _) => {
+        (DataType::Utf8View, _) => {
             parse_column(arrow_cast(array, &DataType::Utf8)?.as_string(), to)
         }
+        (DataType::Null, _) => Ok(arrow::array::new_null_array(to, array.len())),
+        (DataType::List(_), DataType::List(field)) => {
+            let lists = array.as_list::<i32>();
+            let values = cast_array(lists.values(), field.data_type())?;
+            let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls)?))
+        }
+        (DataType::LargeUtf8, t) if *t != DataType::Utf8 => from_jsonb(array.as_string(), to),
         (_, DataType::Utf8) => Ok(Arc::new(to_text(array))),
         (_, DataType::Int16) => to_integer::<Int16Type>(array, to),
         (_, DataType::Int32) => to_integer::<Int32Type>(array, to),
@@ -88,6 +103,31 @@ pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             }
         }
         _ => arrow_cast(array, to),
+    }
+}
+
+/// Numbers and booleans of jsonb as such; everything else can't be cast.
+fn from_jsonb(array: &LargeStringArray, to: &DataType) -> Result<ArrayRef> {
+    let mut texts = StringBuilder::with_capacity(array.len(), array.len() * 8);
+    for json in array {
+        let kind = json.map(jsonb::kind);
+        match kind {
+            None => texts.append_null(),
+            Some("boolean") if *to == DataType::Boolean => texts.append_option(json),
+            Some("number") if to.is_numeric() => texts.append_option(json),
+            Some(kind) => {
+                return Err(Error::user(
+                    sqlstate::INVALID_PARAMETER_VALUE,
+                    format!("cannot cast jsonb {kind} to type {}", pg_type_name(to)),
+                ));
+            }
+        }
+    }
+    let texts = texts.finish();
+    match to.is_integer() {
+        // Rounded like a numeric.
+        true => cast_array(&parse_column(&texts, &DataType::Decimal128(38, 10))?, to),
+        false => parse_column(&texts, to),
     }
 }
 
@@ -233,7 +273,7 @@ pub fn cast_expr(expr: Expr, from: &DataType, to: &DataType, coercion: Coercion)
 }
 
 fn is_text(t: &DataType) -> bool {
-    matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(t, DataType::Utf8 | DataType::Utf8View)
 }
 
 /// Casts that can not fail and that arrow does as PostgreSQL does.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder,
+    LargeStringBuilder, PrimitiveArray, StringArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
@@ -15,6 +16,7 @@ use datafusion::common::ScalarValue;
 
 use super::errors::from_datafusion;
 use super::numeric;
+use crate::delta::jsonb;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -65,8 +67,53 @@ pub(crate) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<
                 .collect::<Result<_>>()?;
             Ok(Arc::new(array.with_precision_and_scale(*p, *s)?))
         }
+        DataType::LargeUtf8 => {
+            let mut out = LargeStringBuilder::with_capacity(texts.len(), texts.value_data().len());
+            for text in texts {
+                out.append_option(text.map(jsonb::canonical).transpose()?);
+            }
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::FixedSizeBinary(16) => {
+            let mut out = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
+            for text in texts {
+                match text {
+                    Some(text) => out.append_value(uuid(text)?)?,
+                    None => out.append_null(),
+                }
+            }
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::List(field) => super::parse_array::parse_lists(texts, field),
         _ => parse_temporal(texts, data_type),
     }
+}
+
+/// 32 hexadecimal digits, with hyphens between groups of four, in braces or not.
+fn uuid(text: &str) -> Result<[u8; 16]> {
+    let error = || {
+        Error::user(
+            sqlstate::INVALID_TEXT_REPRESENTATION,
+            format!("invalid input syntax for type uuid: \"{text}\""),
+        )
+    };
+    let plain = text.trim();
+    let plain = match plain.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}').ok_or_else(error)?,
+        None => plain,
+    };
+    let (mut bytes, mut digits) = ([0_u8; 16], 0);
+    for c in plain.chars() {
+        match c.to_digit(16) {
+            Some(digit) if digits < 32 => {
+                bytes[digits / 2] = bytes[digits / 2] << 4 | digit as u8;
+                digits += 1;
+            }
+            None if c == '-' && digits > 0 && digits % 4 == 0 => {}
+            _ => return Err(error()),
+        }
+    }
+    if digits == 32 { Ok(bytes) } else { Err(error()) }
 }
 
 fn parse_temporal(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {

@@ -7,9 +7,10 @@
 use std::fmt::Write;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, RecordBatch,
-    StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, FixedSizeBinaryArray,
+    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    LargeStringArray, ListArray, RecordBatch, StringArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
@@ -104,6 +105,8 @@ enum Values {
     Time(Time64MicrosecondArray),
     Timestamp(TimestampMicrosecondArray),
     Interval(IntervalMonthDayNanoArray),
+    Jsonb(LargeStringArray),
+    Uuid(FixedSizeBinaryArray),
     List(ListArray),
     /// A type without a PostgreSQL counterpart: sent as text, which is also its binary form.
     Printed,
@@ -163,6 +166,8 @@ impl Column {
             DataType::Time64(_) => Values::Time(array.as_primitive().clone()),
             DataType::Timestamp(..) => Values::Timestamp(array.as_primitive().clone()),
             DataType::Interval(_) => Values::Interval(array.as_primitive().clone()),
+            DataType::LargeUtf8 => Values::Jsonb(array.as_string().clone()),
+            DataType::FixedSizeBinary(16) => Values::Uuid(array.as_fixed_size_binary().clone()),
             DataType::List(_) => Values::List(array.as_list().clone()),
             _ => Values::Printed,
         };
@@ -214,6 +219,12 @@ impl Column {
                 out.put_i32(value.days);
                 out.put_i32(value.months);
             }
+            Values::Jsonb(a) => {
+                // The version of the binary form.
+                out.put_u8(1);
+                out.put_slice(a.value(row).as_bytes());
+            }
+            Values::Uuid(a) => out.put_slice(a.value(row)),
             Values::List(a) => put_array(&a.value(row), out, scratch),
             Values::Printed => out.put_slice(self.print(row, scratch).as_bytes()),
         }
@@ -257,7 +268,7 @@ fn canonical(array: &ArrayRef) -> Result<ArrayRef> {
         DataType::UInt32 => DataType::Int64,
         DataType::UInt64 => DataType::Decimal128(20, 0),
         DataType::Float16 => DataType::Float32,
-        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(TimeUnit::Nanosecond) => {

@@ -67,6 +67,15 @@ fn binary_value(number: usize, data_type: &DataType, bytes: &[u8]) -> Result<Sca
         }
         DataType::Utf8 | DataType::Null => ScalarValue::Utf8(Some(utf8(bytes)?.to_string())),
         DataType::Binary => ScalarValue::Binary(Some(bytes.to_vec())),
+        // A version, then the text.
+        DataType::LargeUtf8 => {
+            let text = utf8(bytes.strip_prefix(&[1]).ok_or_else(wrong_size)?)?;
+            crate::expr::parse_value(text, data_type)?
+        }
+        DataType::FixedSizeBinary(16) => {
+            ScalarValue::FixedSizeBinary(16, Some(exactly(16)?.to_vec()))
+        }
+        DataType::List(element) => binary_array(number, element.data_type(), bytes)?,
         DataType::Date32 => {
             let day = exactly(4)?.get_i32().checked_add(EPOCH_2000_DAYS);
             ScalarValue::Date32(Some(day.ok_or_else(out_of_range)?))
@@ -91,6 +100,37 @@ fn binary_value(number: usize, data_type: &DataType, bytes: &[u8]) -> Result<Sca
                 .with_hint("Send the parameter in text format."));
         }
     })
+}
+
+/// A one-dimensional array: dimensions, flags, element type, then count, lower bound, elements.
+fn binary_array(number: usize, element: &DataType, mut bytes: &[u8]) -> Result<ScalarValue> {
+    let damaged = || {
+        Error::user(
+            code::INVALID_BINARY_REPRESENTATION,
+            format!("incorrect binary data format in bind parameter {number}"),
+        )
+    };
+    let dimensions = bytes.try_get_i32().map_err(|_| damaged())?;
+    bytes = bytes.get(8..).ok_or_else(damaged)?;
+    let mut values = Vec::new();
+    let count = match dimensions {
+        0 => 0,
+        1 => bytes.try_get_i64().map_err(|_| damaged())? >> 32,
+        _ => return Err(Error::unsupported("arrays of more than one dimension as parameters")),
+    };
+    for _ in 0..count {
+        let length = bytes.try_get_i32().map_err(|_| damaged())?;
+        let value = match usize::try_from(length) {
+            Err(_) => None,
+            Ok(length) => {
+                let (value, rest) = bytes.split_at_checked(length).ok_or_else(damaged)?;
+                bytes = rest;
+                Some(value)
+            }
+        };
+        values.push(decode(number, element, Format::Binary, value)?);
+    }
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, element)))
 }
 
 fn out_of_range() -> Error {

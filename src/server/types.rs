@@ -26,6 +26,8 @@ pub(crate) mod oid {
     pub(crate) const TIMESTAMPTZ: u32 = 1184;
     pub(crate) const INTERVAL: u32 = 1186;
     pub(crate) const NUMERIC: u32 = 1700;
+    pub(crate) const UUID: u32 = 2950;
+    pub(crate) const JSONB: u32 = 3802;
 }
 
 /// Element type number and the number of its array type.
@@ -44,6 +46,8 @@ const ARRAYS: &[(u32, u32)] = &[
     (oid::TIMESTAMPTZ, 1185),
     (oid::INTERVAL, 1187),
     (oid::NUMERIC, 1231),
+    (oid::UUID, 2951),
+    (oid::JSONB, 3807),
 ];
 
 /// The number of the type that values of `data_type` are sent as.
@@ -57,6 +61,8 @@ pub(crate) fn type_oid(data_type: &DataType) -> u32 {
         DataType::Float64 => oid::FLOAT8,
         DataType::UInt64 | DataType::Decimal128(..) => oid::NUMERIC,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => oid::BYTEA,
+        DataType::LargeUtf8 => oid::JSONB,
+        DataType::FixedSizeBinary(16) => oid::UUID,
         DataType::Date32 | DataType::Date64 => oid::DATE,
         DataType::Time32(_) | DataType::Time64(_) => oid::TIME,
         DataType::Timestamp(_, None) => oid::TIMESTAMP,
@@ -78,7 +84,7 @@ pub(crate) fn type_size(oid: u32) -> i16 {
         oid::INT2 => 2,
         oid::INT4 | oid::FLOAT4 | oid::DATE => 4,
         oid::INT8 | oid::FLOAT8 | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ => 8,
-        oid::INTERVAL => 16,
+        oid::INTERVAL | oid::UUID => 16,
         _ => -1,
     }
 }
@@ -105,16 +111,19 @@ pub(crate) fn declared_type(oid: u32) -> Option<DataType> {
         oid::FLOAT4 => DataType::Float32,
         oid::FLOAT8 => DataType::Float64,
         oid::NUMERIC => DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE),
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR | oid::JSON => {
-            DataType::Utf8
-        }
+        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR => DataType::Utf8,
+        oid::JSON | oid::JSONB => DataType::LargeUtf8,
+        oid::UUID => DataType::FixedSizeBinary(16),
         oid::BYTEA => DataType::Binary,
         oid::DATE => DataType::Date32,
         oid::TIME => DataType::Time64(TimeUnit::Microsecond),
         oid::TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, None),
         oid::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         oid::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
-        _ => return None,
+        array => {
+            let element = ARRAYS.iter().find(|(_, a)| *a == array).map(|(element, _)| *element);
+            return Some(DataType::new_list(declared_type(element?)?, true));
+        }
     };
     Some(data_type)
 }
@@ -140,6 +149,10 @@ mod tests {
             oid::TIMESTAMP,
             oid::TIMESTAMPTZ,
             oid::INTERVAL,
+            oid::UUID,
+            oid::JSONB,
+            1007,
+            1009,
         ];
         for number in numbers {
             assert_eq!(declared_type(number).map(|t| type_oid(&t)), Some(number));

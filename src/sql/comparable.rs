@@ -17,7 +17,7 @@ pub(super) fn is_text_literal(expr: &Expr) -> bool {
 }
 
 pub(super) fn is_text(t: &DataType) -> bool {
-    matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(t, DataType::Utf8 | DataType::Utf8View)
 }
 
 pub(super) fn is_comparison(op: Operator) -> bool {
@@ -46,6 +46,16 @@ pub(super) fn cannot_be_matched(what: &str, a: &DataType, b: &DataType) -> Error
 
 /// 42883 for a comparison that PostgreSQL does not have.
 pub(super) fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfResult<()> {
+    // Text stands for jsonb in its keys: equal where jsonb is equal, but not in its order.
+    let ordered = !matches!(
+        op,
+        Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom
+    );
+    if *l == DataType::LargeUtf8 && *l == *r && ordered {
+        return Err(to_datafusion(Error::unsupported(
+            "the order of jsonb values is not supported",
+        )));
+    }
     if comparable(l, r) {
         return Ok(());
     }
@@ -82,7 +92,8 @@ fn comparable(l: &DataType, r: &DataType) -> bool {
 /// The type that stands for one that only library functions have.
 pub(super) fn normal_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
+        DataType::Utf8View | DataType::Null => DataType::Utf8,
+        DataType::FixedSizeBinary(16) => return None,
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
             DataType::Binary
         }

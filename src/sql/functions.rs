@@ -12,8 +12,8 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUD
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, rounding_udfs, stand_in, sum_udaf,
-    to_char_udf,
+    ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, functions, rounding_udfs,
+    stand_in, sum_udaf, to_char_udf,
 };
 
 /// What the planner looks up.
@@ -120,6 +120,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("to_char".to_string(), to_char_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
+    known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
     known
 }
 

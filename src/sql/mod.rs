@@ -22,6 +22,7 @@ mod dml;
 mod errors;
 mod functions;
 mod names;
+mod operators;
 mod optimize;
 mod parser;
 mod prepared;

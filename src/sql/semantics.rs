@@ -16,7 +16,9 @@ use datafusion::logical_expr::expr::{
     ScalarFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -28,11 +30,12 @@ use super::comparable::{
     cannot_be_matched, check_comparable, is_comparison, is_text, is_text_literal, no_function,
     normal_type,
 };
+use super::operators::{function_of, subscript};
 use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    ArithOp, Coercion, arith, arith_op, arith_typing, behind_stand_in, cast_expr, extract_udf,
-    negate, to_datafusion,
+    ArithOp, Coercion, argument_types, arith, arith_op, arith_typing, behind_stand_in, call,
+    cast_expr, extract_udf, negate, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -137,6 +140,10 @@ impl ExprPlanner for Operators {
             BinaryOperator::Gt => Operator::Gt,
             BinaryOperator::GtEq => Operator::GtEq,
             BinaryOperator::StringConcat => Operator::StringConcat,
+            ref op if let Some(name) = function_of(op) => {
+                let call = call(name, vec![plain_literal(raw.left)?, plain_literal(raw.right)?]);
+                return call.map(PlannerResult::Planned);
+            }
             BinaryOperator::PGExp => {
                 let power = datafusion::functions::math::power();
                 let call = power.call(vec![plain_literal(raw.left)?, plain_literal(raw.right)?]);
@@ -147,6 +154,14 @@ impl ExprPlanner for Operators {
         let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
         let binary = BinaryExpr::new(Box::new(left), op, Box::new(right));
         Rewriter { schema }.binary(binary).map(PlannerResult::Planned)
+    }
+
+    fn plan_field_access(
+        &self,
+        raw: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
+        subscript(raw, schema)
     }
 
     fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
@@ -218,7 +233,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
     }
 }
 
-fn plain_literal(expr: Expr) -> DfResult<Expr> {
+pub(super) fn plain_literal(expr: Expr) -> DfResult<Expr> {
     match expr {
         Expr::Literal(value, metadata) => Ok(Expr::Literal(literal(value)?, metadata)),
         other => Ok(other),
@@ -312,6 +327,9 @@ impl Rewriter<'_> {
             return self.arithmetic(op, *left, *right);
         }
         match op {
+            Operator::StringConcat if let Some(name) = self.concatenation(&left, &right)? => {
+                self.own_call(call(name, vec![*left, *right])?)
+            }
             Operator::StringConcat => {
                 let (left, right) = (self.concatenated(*left)?, self.concatenated(*right)?);
                 Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
@@ -326,7 +344,40 @@ impl Rewriter<'_> {
         }
     }
 
+    /// The function of `||` for operands that are not text.
+    fn concatenation(&self, left: &Expr, right: &Expr) -> DfResult<Option<&'static str>> {
+        let (l, r) = (self.type_of(left)?, self.type_of(right)?);
+        Ok(match (&l, &r) {
+            (DataType::LargeUtf8, t) if l == r || is_unknown(right, t) => Some("jsonb_concat"),
+            (t, DataType::LargeUtf8) if is_unknown(left, t) => Some("jsonb_concat"),
+            _ => None,
+        })
+    }
+
+    /// A call of one of our functions, its arguments cast to what the chosen overload takes.
+    fn own_call(&self, call: Expr) -> DfResult<Expr> {
+        let Expr::ScalarFunction(mut f) = call else { return Ok(call) };
+        let mut types = Vec::with_capacity(f.args.len());
+        for arg in &f.args {
+            let data_type = self.type_of(arg)?;
+            types.push(match is_unknown(arg, &data_type) {
+                true => DataType::Null,
+                false => normal_type(&data_type).unwrap_or(data_type),
+            });
+        }
+        let Some(wanted) = argument_types(&f.func, &types) else {
+            return Ok(Expr::ScalarFunction(f));
+        };
+        let wanted = wanted.map_err(to_datafusion)?;
+        let args = f.args.into_iter().zip(&wanted).map(|(arg, to)| self.cast(arg, to));
+        f.args = args.collect::<DfResult<_>>()?;
+        Ok(Expr::ScalarFunction(f))
+    }
+
     fn arithmetic(&self, op: ArithOp, left: Expr, right: Expr) -> DfResult<Expr> {
+        if op == ArithOp::Sub && self.type_of(&left)? == DataType::LargeUtf8 {
+            return self.own_call(call("jsonb_delete", vec![left, right])?);
+        }
         // Beside a date or time, a text literal is an interval; beside a number, that number.
         let (left_type, right_type) = (self.type_of(&left)?, self.type_of(&right)?);
         let interval = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -401,6 +452,9 @@ impl Rewriter<'_> {
         {
             return self.arithmetic(op, left, right);
         }
+        if argument_types(&f.func, &[]).is_some() {
+            return self.own_call(Expr::ScalarFunction(f));
+        }
         match f.func.name() {
             "concat" | "concat_ws" => {
                 f.args =
@@ -438,6 +492,12 @@ impl Rewriter<'_> {
         let mut args = Vec::with_capacity(f.args.len());
         for ((arg, from), to) in f.args.iter().zip(&fields).zip(&wanted) {
             let (from, to) = (from.data_type(), to.data_type());
+            // The library takes these for texts and bytes.
+            if matches!(from, DataType::LargeUtf8 | DataType::FixedSizeBinary(_))
+                && !matches!(f.func.name(), "struct" | "make_array")
+            {
+                return Err(to_datafusion(no_function(f.func.name(), &fields)));
+            }
             let plain = is_text(from) == is_text(to) || *from == DataType::Null;
             args.push(match plain || *to == DataType::Null {
                 true => arg.clone(),
@@ -498,6 +558,12 @@ impl Rewriter<'_> {
             None => Ok(expr),
         }
     }
+}
+
+/// Whether the type of an expression is still open: a text literal, NULL, a parameter.
+fn is_unknown(expr: &Expr, data_type: &DataType) -> bool {
+    let open = matches!(expr, Expr::Placeholder(p) if p.field.is_none());
+    open || is_text_literal(expr) || *data_type == DataType::Null
 }
 
 pub(super) fn typed_placeholder(p: &Placeholder, data_type: &DataType) -> Expr {

@@ -1,8 +1,9 @@
 //! SQL type names to Arrow types: one table for column definitions, casts and parameters.
 //!
-//! `numeric` without a declaration is Decimal128(38,10), `varchar(n)` and `char(n)` are `text` (the
-//! length is not enforced), every timestamp has microseconds whatever its declared precision, and
-//! `timestamp with time zone` is kept in UTC.
+//! `json` and `jsonb` are one type, the latter. `numeric` without a declaration is
+//! Decimal128(38,10), `varchar(n)` and `char(n)` are `text` (the length is not enforced), every
+//! timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
+//! kept in UTC.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
@@ -40,6 +41,8 @@ pub fn sql_type(sql: &ast::DataType) -> Result<DataType> {
         | Sql::Char(_)
         | Sql::Character(_) => DataType::Utf8,
         Sql::Bytea | Sql::Bytes(None) => DataType::Binary,
+        Sql::JSON | Sql::JSONB => DataType::LargeUtf8,
+        Sql::Uuid => DataType::FixedSizeBinary(16),
         Sql::Date => DataType::Date32,
         Sql::Time(p, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
             check_time_precision(*p)?;
@@ -88,7 +91,9 @@ pub(crate) fn cast_type(sql: &ast::DataType) -> Result<DataType> {
 /// Refuses types that values may have inside a query but a column may not.
 pub(crate) fn check_column_type(data_type: &DataType) -> Result<()> {
     match data_type {
-        DataType::List(_) => Err(Error::unsupported("array columns are not supported yet")),
+        DataType::List(element) if matches!(element.data_type(), DataType::List(_)) => {
+            Err(Error::unsupported("columns of arrays of arrays are not supported"))
+        }
         _ => Ok(()),
     }
 }
@@ -104,7 +109,8 @@ fn custom(name: &str, arguments: &[String]) -> Result<DataType> {
 fn unknown(name: &str) -> Error {
     Error::unsupported(format!("type \"{}\" is not supported", name.to_lowercase())).with_hint(
         "Types are boolean, smallint, integer, bigint, real, double precision, numeric, text, \
-         bytea, date, time, timestamp, timestamp with time zone and interval.",
+         bytea, date, time, timestamp, timestamp with time zone, interval, uuid, jsonb and arrays \
+         of them.",
     )
 }
 
@@ -194,11 +200,13 @@ mod tests {
             ("timestamptz", timestamptz()),
             ("timestamp with time zone", timestamptz()),
             ("interval", DataType::Interval(IntervalUnit::MonthDayNano)),
+            ("jsonb", DataType::LargeUtf8),
+            ("uuid", DataType::FixedSizeBinary(16)),
+            ("int[]", DataType::new_list(DataType::Int32, true)),
         ] {
             assert_eq!(parse(text).expect(text), expected, "{text}");
         }
-        for text in ["numeric(39)", "numeric(5,6)", "timestamp(7)", "jsonb", "time with time zone"]
-        {
+        for text in ["numeric(39)", "numeric(5,6)", "timestamp(7)", "xml", "time with time zone"] {
             parse(text).expect_err(text);
         }
     }

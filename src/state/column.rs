@@ -1,16 +1,18 @@
 //! One column of a page: typed values in a growing vector that can be overwritten in place, read
 //! back into Arrow arrays by slot.
 //!
-//! Text and bytes lie in an arena with a span per row; overwriting leaves garbage in it, which is
-//! squeezed out when it is more than half.
+//! Text and bytes, and arrays in key encoding, lie in an arena with a span per row; overwriting
+//! leaves garbage in it, which is squeezed out when it is more than half.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
     TimeUnit, TimestampMicrosecondType,
 };
 
+use crate::delta::Keys;
 use crate::error::{Error, Result};
 
 /// The values of one column in one page.
@@ -35,6 +37,8 @@ pub(super) enum Values {
     Interval(Vec<IntervalMonthDayNano>),
     Text(Spans<String>),
     Bytes(Spans<Vec<u8>>),
+    /// Arrays as their key bytes.
+    Lists(Spans<Vec<u8>>),
 }
 
 /// Values of variable length: an arena, and where each row's bytes are in it.
@@ -127,8 +131,13 @@ impl PageColumn {
             DataType::Float64 => Values::F64(Vec::new()),
             DataType::Decimal128(..) => Values::I128(Vec::new()),
             DataType::Interval(IntervalUnit::MonthDayNano) => Values::Interval(Vec::new()),
-            DataType::Utf8 => Values::Text(Spans::default()),
-            DataType::Binary => Values::Bytes(Spans::default()),
+            DataType::Utf8 | DataType::LargeUtf8 => Values::Text(Spans::default()),
+            DataType::Binary | DataType::FixedSizeBinary(16) => Values::Bytes(Spans::default()),
+            // Made once with nothing in it, which says whether elements of the type have keys.
+            DataType::List(_) => {
+                Keys::encode(&[arrow::array::new_empty_array(data_type)], 0)?;
+                Values::Lists(Spans::default())
+            }
             other => {
                 return Err(Error::unsupported(format!("a column of type {other} can't be kept")));
             }
@@ -163,17 +172,22 @@ impl PageColumn {
             (Values::I128(v), _) => fixed!(v, Decimal128Type),
             (Values::Interval(v), _) => fixed!(v, IntervalMonthDayNanoType),
             (Values::Text(v), _) => {
-                let from: &StringArray = source.as_string();
                 for (to, row) in pairs {
-                    let null = from.is_null(*row as usize);
-                    v.set(*to as usize, if null { "" } else { from.value(*row as usize) });
+                    let null = source.is_null(*row as usize);
+                    v.set(*to as usize, if null { "" } else { text_at(source, *row as usize) });
                 }
             }
             (Values::Bytes(v), _) => {
-                let from: &BinaryArray = source.as_binary();
                 for (to, row) in pairs {
-                    let null = from.is_null(*row as usize);
-                    v.set(*to as usize, if null { &[] } else { from.value(*row as usize) });
+                    let null = source.is_null(*row as usize);
+                    v.set(*to as usize, if null { &[] } else { bytes_at(source, *row as usize) });
+                }
+            }
+            (Values::Lists(v), _) => {
+                let rows = UInt32Array::from_iter_values(pairs.iter().map(|(_, row)| *row));
+                let keys = list_keys(source, &rows);
+                for (i, (to, _)) in pairs.iter().enumerate() {
+                    v.set(*to as usize, keys.as_ref().map_or(&[], |k| k.key(i)));
                 }
             }
         }
@@ -230,8 +244,12 @@ impl PageColumn {
             }
             (Values::I128(v), _) => fixed!(v, Decimal128Type),
             (Values::Interval(v), _) => fixed!(v, IntervalMonthDayNanoType),
-            (Values::Text(v), _) => v.get(row) == other.as_string::<i32>().value(other_row),
-            (Values::Bytes(v), _) => v.get(row) == other.as_binary::<i32>().value(other_row),
+            (Values::Text(v), _) => v.get(row) == text_at(other, other_row),
+            (Values::Bytes(v), _) => v.get(row) == bytes_at(other, other_row),
+            (Values::Lists(v), _) => {
+                let rows = UInt32Array::from(vec![other_row as u32]);
+                list_keys(other, &rows).is_some_and(|k| k.key(0) == v.get(row))
+            }
         }
     }
 
@@ -247,8 +265,32 @@ impl PageColumn {
             Values::I128(v) => v.capacity() * 16,
             Values::Interval(v) => v.capacity() * 16,
             Values::Text(v) => v.arena.capacity() + v.spans.capacity() * 8,
-            Values::Bytes(v) => v.arena.capacity() + v.spans.capacity() * 8,
+            Values::Bytes(v) | Values::Lists(v) => v.arena.capacity() + v.spans.capacity() * 8,
         };
         values + self.nulls.capacity()
     }
+}
+
+/// A value of text or jsonb.
+#[inline]
+fn text_at(array: &ArrayRef, row: usize) -> &str {
+    match array.data_type() {
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row),
+        _ => array.as_string::<i32>().value(row),
+    }
+}
+
+/// A value of bytea or uuid.
+#[inline]
+fn bytes_at(array: &ArrayRef, row: usize) -> &[u8] {
+    match array.data_type() {
+        DataType::FixedSizeBinary(_) => array.as_fixed_size_binary().value(row),
+        _ => array.as_binary::<i32>().value(row),
+    }
+}
+
+/// Some rows of an array column as key bytes. The type was looked at when the page was made.
+fn list_keys(array: &ArrayRef, rows: &UInt32Array) -> Option<Keys> {
+    let lists = take(array, rows, None).ok()?;
+    Keys::encode(&[lists], rows.len()).ok()
 }

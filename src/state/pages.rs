@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, NullArray, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringBuilder,
+    ArrayRef, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, LargeStringBuilder, NullArray,
+    PrimitiveArray, RecordBatch, RecordBatchOptions, StringBuilder,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
@@ -20,6 +20,7 @@ use arrow::datatypes::{
 
 use super::column::{PageColumn, Values};
 use crate::config::PAGE_ROWS;
+use crate::delta::decode_keys;
 use crate::error::Result;
 
 /// Rows of one schema in pages.
@@ -166,6 +167,9 @@ impl Pages {
             DataType::Interval(_) => fixed!(Interval, IntervalMonthDayNanoType),
             DataType::Utf8 => self.text(column, slots),
             DataType::Binary => self.binary(column, slots),
+            DataType::LargeUtf8 => self.jsonb(column, slots),
+            DataType::FixedSizeBinary(16) => self.uuid(column, slots),
+            DataType::List(_) => self.lists(data_type, column, slots),
             other => unreachable!("a page of type {other} can't be made"),
         }
     }
@@ -216,6 +220,47 @@ impl Pages {
             }
         }
         Arc::new(builder.finish())
+    }
+
+    fn jsonb(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        let mut builder = LargeStringBuilder::with_capacity(slots.len(), slots.len() * 64);
+        for slot in slots {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Text(_) if values.is_null(row) => builder.append_null(),
+                Values::Text(v) => builder.append_value(v.get(row)),
+                _ => unreachable!("a column has one physical type"),
+            }
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn uuid(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        let mut bytes = Vec::with_capacity(slots.len() * 16);
+        for slot in slots {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Bytes(v) if v.get(row).len() == 16 => bytes.extend_from_slice(v.get(row)),
+                _ => bytes.extend_from_slice(&[0; 16]),
+            }
+        }
+        let nulls = self.nulls(column, slots);
+        Arc::new(FixedSizeBinaryArray::new(16, bytes.into(), nulls))
+    }
+
+    fn lists(&self, data_type: &DataType, column: usize, slots: &[u32]) -> ArrayRef {
+        let keys = slots.iter().map(|slot| {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Lists(v) => v.get(row),
+                _ => unreachable!("a column has one physical type"),
+            }
+        });
+        let decoded = decode_keys(std::slice::from_ref(data_type), keys);
+        match decoded.map(|mut columns| columns.pop()) {
+            Ok(Some(column)) => column,
+            _ => unreachable!("the bytes are those that were encoded"),
+        }
     }
 
     /// Bytes of all pages.

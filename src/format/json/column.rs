@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
-    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
+    IntervalMonthDayNanoArray, LargeStringArray, ListArray, StringArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 
 use super::datetime;
 use super::scalar::{self, Invalid};
-use super::scan::{Token, unescape};
+use super::scan::{Scanner, Token, unescape};
+use crate::delta::jsonb;
 use crate::error::{Error, Result};
 
 /// Values of variable length.
@@ -85,11 +87,65 @@ enum Values {
     Interval(Vec<IntervalMonthDayNano>),
     Text(Bytes),
     Binary(Bytes),
+    /// Canonical texts.
+    Jsonb(Bytes),
+    Uuid(Vec<[u8; 16]>),
+    List(Box<Lists>),
 }
 
-/// Runs `$fixed` with the vector of a fixed-width type as `$v`, `$bytes` with the bytes of another.
+/// Arrays: the elements of all rows in one column.
+#[derive(Debug)]
+struct Lists {
+    /// Where each array begins, and the end of the last.
+    offsets: Vec<i32>,
+    elements: Column,
+    field: FieldRef,
+}
+
+impl Lists {
+    fn new(field: &FieldRef) -> Result<Self> {
+        Ok(Self { offsets: vec![0], elements: Column::new(field)?, field: FieldRef::clone(field) })
+    }
+
+    /// Appends the array of a JSON text.
+    fn push(&mut self, text: &[u8]) -> Result<(), Invalid> {
+        let mut scan = Scanner::new(text).map_err(|_| Invalid::Syntax)?;
+        if !scan.take(b'[') {
+            return Err(Invalid::Syntax);
+        }
+        scan.space();
+        while !scan.take(b']') {
+            scan.take(b',');
+            scan.space();
+            let token = scan.value().map_err(|_| Invalid::Syntax)?;
+            self.elements.push(token)?;
+            scan.space();
+        }
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), Invalid> {
+        self.offsets.push(i32::try_from(self.elements.len()).map_err(|_| Invalid::Range)?);
+        Ok(())
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.elements.truncate(self.offsets.last().map_or(0, |end| *end as usize));
+    }
+
+    fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        let (field, elements) = (FieldRef::clone(&self.field), self.elements.finish()?);
+        Ok(Arc::new(ListArray::try_new(field, offsets, elements, nulls)?))
+    }
+}
+
+/// Runs `$fixed` with the vector of a fixed-width type as `$v`, `$bytes` with the bytes of another,
+/// `$lists` with lists.
 macro_rules! each {
-    ($values:expr, $v:ident => $fixed:expr, $b:ident => $bytes:expr) => {
+    ($values:expr, $v:ident => $fixed:expr, $b:ident => $bytes:expr, $l:ident => $lists:expr) => {
         match $values {
             Values::Bool($v) => $fixed,
             Values::Int16($v) => $fixed,
@@ -99,7 +155,9 @@ macro_rules! each {
             Values::Float64($v) => $fixed,
             Values::Decimal($v, _, _) => $fixed,
             Values::Interval($v) => $fixed,
-            Values::Text($b) | Values::Binary($b) => $bytes,
+            Values::Text($b) | Values::Binary($b) | Values::Jsonb($b) => $bytes,
+            Values::Uuid($v) => $fixed,
+            Values::List($l) => $lists,
         }
     };
 }
@@ -135,6 +193,9 @@ impl Column {
             DataType::Interval(IntervalUnit::MonthDayNano) => Values::Interval(Vec::new()),
             DataType::Utf8 => Values::Text(Bytes::new()),
             DataType::Binary => Values::Binary(Bytes::new()),
+            DataType::LargeUtf8 => Values::Jsonb(Bytes::new()),
+            DataType::FixedSizeBinary(16) => Values::Uuid(Vec::new()),
+            DataType::List(element) => Values::List(Box::new(Lists::new(element)?)),
             other => {
                 let name = field.name();
                 return Err(Error::unsupported(format!(
@@ -149,12 +210,17 @@ impl Column {
     /// The number of rows, the current one included once it has a value here.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        each!(&self.values, v => v.len(), b => b.len())
+        each!(&self.values, v => v.len(), b => b.len(), l => l.offsets.len() - 1)
     }
 
     /// Forgets all but the first `rows` rows.
     pub(super) fn truncate(&mut self, rows: usize) {
-        each!(&mut self.values, v => v.truncate(rows), b => b.truncate(rows));
+        each!(
+            &mut self.values,
+            v => v.truncate(rows),
+            b => b.truncate(rows),
+            l => l.truncate(rows)
+        );
         while self.nulls.last().is_some_and(|row| *row as usize >= rows) {
             self.nulls.pop();
         }
@@ -175,12 +241,20 @@ impl Column {
         each!(&mut self.values, v => v.push(Default::default()), b => {
             let end = b.offsets.last().copied().unwrap_or(0);
             b.offsets.push(end);
+        }, l => {
+            let end = l.offsets.last().copied().unwrap_or(0);
+            l.offsets.push(end);
         });
     }
 
     /// Appends the value of the current row. After an error the caller cuts the row off.
     #[inline]
     pub(super) fn push(&mut self, token: Token<'_>) -> Result<(), Invalid> {
+        if let Values::Jsonb(bytes) = &mut self.values
+            && token != Token::Null
+        {
+            return push_jsonb(token, bytes);
+        }
         match token {
             Token::Text(text) => self.push_text(text),
             Token::Int(int, text) => match &mut self.values {
@@ -208,6 +282,7 @@ impl Column {
             },
             Token::Nested(text) => match &mut self.values {
                 Values::Text(bytes) => bytes.push(text),
+                Values::List(lists) => lists.push(text),
                 _ => Err(Invalid::Syntax),
             },
         }
@@ -235,6 +310,13 @@ impl Column {
                 scalar::bytea(text, &mut bytes.data)?;
                 bytes.close()?;
             }
+            Values::Jsonb(bytes) => {
+                let text = std::str::from_utf8(text).map_err(|_| Invalid::Syntax)?;
+                let canonical = jsonb::canonical(text).map_err(|_| Invalid::Syntax)?;
+                bytes.push(canonical.as_bytes())?;
+            }
+            Values::Uuid(v) => v.push(scalar::uuid(text)?),
+            Values::List(_) => return Err(Invalid::Syntax),
         }
         Ok(())
     }
@@ -261,6 +343,9 @@ impl Column {
             Values::Interval(_) => "interval",
             Values::Text(_) => "text",
             Values::Binary(_) => "bytea",
+            Values::Jsonb(_) => "jsonb",
+            Values::Uuid(_) => "uuid",
+            Values::List(_) => "array",
         }
     }
 
@@ -312,6 +397,17 @@ impl Column {
                 let (offsets, data) = bytes.finish();
                 Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
             }
+            Values::Jsonb(bytes) => {
+                let (offsets, data) = bytes.finish();
+                let offsets = offsets.iter().map(|o| i64::from(*o)).collect::<Vec<_>>();
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+                Arc::new(LargeStringArray::try_new(offsets, data, nulls)?)
+            }
+            Values::Uuid(v) => {
+                let bytes = renew(v).concat();
+                Arc::new(FixedSizeBinaryArray::try_new(16, bytes.into(), nulls)?)
+            }
+            Values::List(lists) => lists.finish(nulls)?,
         })
     }
 
@@ -327,6 +423,30 @@ impl Column {
         }
         Some(NullBuffer::new(valid.finish()))
     }
+}
+
+/// A value as it is: a string is a JSON string, an object that object.
+fn push_jsonb(token: Token<'_>, bytes: &mut Bytes) -> Result<(), Invalid> {
+    let plain = |text| std::str::from_utf8(text).map_err(|_| Invalid::Syntax);
+    let quoted;
+    let text = match token {
+        Token::Null => "null",
+        Token::Bool(true) => "true",
+        Token::Bool(false) => "false",
+        Token::Int(_, text) | Token::Number(text) => plain(text)?,
+        Token::Escaped(text) | Token::Nested(text) => plain(text)?,
+        Token::Text(text) => {
+            let mut out = String::with_capacity(text.len() + 2);
+            jsonb::write_string(plain(text)?, &mut out);
+            quoted = out;
+            &quoted
+        }
+    };
+    let canonical = jsonb::canonical(text).map_err(|e| match e.sqlstate() {
+        "22P05" => Invalid::Escape,
+        _ => Invalid::Syntax,
+    })?;
+    bytes.push(canonical.as_bytes())
 }
 
 #[inline]

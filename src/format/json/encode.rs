@@ -66,9 +66,12 @@ impl Encoder for JsonEncoder {
 
 fn writable(data_type: &DataType) -> bool {
     use DataType::{
-        Binary, Boolean, Date32, Decimal128, Float32, Float64, Int16, Int32, Int64, Interval, Null,
-        Time64, Timestamp, Utf8,
+        Binary, Boolean, Date32, Decimal128, FixedSizeBinary, Float32, Float64, Int16, Int32,
+        Int64, Interval, LargeUtf8, List, Null, Time64, Timestamp, Utf8,
     };
+    if let List(element) = data_type {
+        return writable(element.data_type());
+    }
     matches!(
         data_type,
         Null | Boolean
@@ -83,6 +86,8 @@ fn writable(data_type: &DataType) -> bool {
             | Timestamp(TimeUnit::Microsecond, _)
             | Interval(IntervalUnit::MonthDayNano)
             | Utf8
+            | LargeUtf8
+            | FixedSizeBinary(16)
             | Binary
     )
 }
@@ -114,6 +119,20 @@ fn write_value(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
             write_decimal(column.as_primitive::<Decimal128Type>().value(row), *scale, out);
         }
         DataType::Utf8 => write_text(column.as_string::<i32>().value(row), out),
+        DataType::LargeUtf8 => {
+            out.extend_from_slice(column.as_string::<i64>().value(row).as_bytes());
+        }
+        DataType::List(_) => {
+            let elements = column.as_list::<i32>().value(row);
+            out.push(b'[');
+            for i in 0..elements.len() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_value(&elements, i, out);
+            }
+            out.push(b']');
+        }
         _ => {
             out.push(b'"');
             write_unquoted(column, row, out);
@@ -147,6 +166,10 @@ fn write_unquoted(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
                 out.push(HEX[usize::from(byte >> 4)]);
                 out.push(HEX[usize::from(byte & 15)]);
             }
+        }
+        DataType::FixedSizeBinary(16) => {
+            let text = crate::delta::text::display_value(column, row).unwrap_or_default();
+            out.extend_from_slice(text.as_bytes());
         }
         other => debug_assert!(false, "checked when the encoder was made: {other}"),
     }

@@ -169,6 +169,22 @@ pub(super) fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, Invalid> {
     }
 }
 
+/// 32 hexadecimal digits, hyphens between groups of four.
+pub(super) fn uuid(text: &[u8]) -> Result<[u8; 16], Invalid> {
+    let (mut bytes, mut digits) = ([0_u8; 16], 0);
+    for c in text {
+        match char::from(*c).to_digit(16) {
+            Some(digit) if digits < 32 => {
+                bytes[digits / 2] = bytes[digits / 2] << 4 | digit as u8;
+                digits += 1;
+            }
+            None if *c == b'-' && digits > 0 && digits % 4 == 0 => {}
+            _ => return Err(Invalid::Syntax),
+        }
+    }
+    if digits == 32 { Ok(bytes) } else { Err(Invalid::Syntax) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

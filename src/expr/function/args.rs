@@ -1,0 +1,232 @@
+//! The arguments of a call as a function reads them, row by row, and the columns that it makes.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder,
+    LargeStringBuilder, PrimitiveBuilder, StringBuilder,
+};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
+};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::ColumnarValue;
+
+use super::Nulls;
+use super::signature::Resolved;
+use crate::error::Result;
+
+/// One argument: a column, or one value for all rows.
+struct Argument {
+    array: ArrayRef,
+    constant: bool,
+}
+
+/// The arguments of a call.
+pub(super) struct Args<'a> {
+    arguments: Vec<Argument>,
+    result: &'a DataType,
+    rows: usize,
+    /// Rows that are NULL because an argument of a strict function is.
+    nulls: Option<NullBuffer>,
+}
+
+#[allow(dead_code, reason = "families to come read and make these")]
+impl<'a> Args<'a> {
+    pub(super) fn new(
+        values: &[ColumnarValue],
+        found: &Resolved<'_>,
+        result: &'a DataType,
+        rows: usize,
+    ) -> DfResult<Self> {
+        let mut arguments = Vec::with_capacity(values.len());
+        for value in values {
+            arguments.push(match value {
+                ColumnarValue::Array(array) => {
+                    Argument { array: Arc::clone(array), constant: false }
+                }
+                ColumnarValue::Scalar(scalar) => {
+                    Argument { array: scalar.to_array_of_size(1)?, constant: true }
+                }
+            });
+        }
+        let mut nulls = None;
+        if found.overload.nulls == Nulls::Strict {
+            for argument in arguments.iter().filter(|a| a.array.null_count() > 0) {
+                let own = match argument.constant {
+                    true => Some(NullBuffer::new_null(rows)),
+                    false => argument.array.nulls().cloned(),
+                };
+                nulls = NullBuffer::union(nulls.as_ref(), own.as_ref());
+            }
+        }
+        Ok(Self { arguments, result, rows, nulls })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arguments.len()
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The type that the result must have.
+    pub(super) fn result(&self) -> &DataType {
+        self.result
+    }
+
+    /// The column of an argument and the row in it.
+    pub(super) fn at(&self, i: usize, row: usize) -> (&ArrayRef, usize) {
+        let argument = &self.arguments[i];
+        (&argument.array, if argument.constant { 0 } else { row })
+    }
+
+    /// The values of an argument: one per row, or one for all.
+    pub(super) fn array(&self, i: usize) -> &ArrayRef {
+        &self.arguments[i].array
+    }
+
+    pub(super) fn is_constant(&self, i: usize) -> bool {
+        self.arguments[i].constant
+    }
+
+    pub(super) fn is_null(&self, i: usize, row: usize) -> bool {
+        let (array, row) = self.at(i, row);
+        array.is_null(row) || array.data_type() == &DataType::Null
+    }
+
+    /// Whether the result of a row is NULL for the sake of an argument.
+    pub(super) fn skips(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|n| n.is_null(row))
+    }
+
+    /// A text or jsonb argument.
+    pub(super) fn text(&self, i: usize, row: usize) -> &str {
+        let (array, row) = self.at(i, row);
+        match array.data_type() {
+            DataType::LargeUtf8 => array.as_string::<i64>().value(row),
+            _ => array.as_string::<i32>().value(row),
+        }
+    }
+
+    pub(super) fn bytes(&self, i: usize, row: usize) -> &[u8] {
+        let (array, row) = self.at(i, row);
+        match array.data_type() {
+            DataType::FixedSizeBinary(_) => array.as_fixed_size_binary().value(row),
+            _ => array.as_binary::<i32>().value(row),
+        }
+    }
+
+    pub(super) fn boolean(&self, i: usize, row: usize) -> bool {
+        let (array, row) = self.at(i, row);
+        array.as_boolean().value(row)
+    }
+
+    fn primitive<T: ArrowPrimitiveType>(&self, i: usize, row: usize) -> T::Native {
+        let (array, row) = self.at(i, row);
+        array.as_primitive::<T>().value(row)
+    }
+
+    pub(super) fn int(&self, i: usize, row: usize) -> i32 {
+        self.primitive::<Int32Type>(i, row)
+    }
+
+    pub(super) fn bigint(&self, i: usize, row: usize) -> i64 {
+        self.primitive::<Int64Type>(i, row)
+    }
+
+    pub(super) fn double(&self, i: usize, row: usize) -> f64 {
+        self.primitive::<Float64Type>(i, row)
+    }
+
+    /// A numeric argument and its scale.
+    pub(super) fn numeric(&self, i: usize, row: usize) -> (i128, i8) {
+        let scale = match self.array(i).data_type() {
+            DataType::Decimal128(_, scale) => *scale,
+            _ => 0,
+        };
+        (self.primitive::<Decimal128Type>(i, row), scale)
+    }
+
+    pub(super) fn date(&self, i: usize, row: usize) -> i32 {
+        self.primitive::<Date32Type>(i, row)
+    }
+
+    /// Microseconds of a timestamp or time.
+    pub(super) fn micros(&self, i: usize, row: usize) -> i64 {
+        match self.array(i).data_type() {
+            DataType::Time64(_) => self.primitive::<Time64MicrosecondType>(i, row),
+            _ => self.primitive::<TimestampMicrosecondType>(i, row),
+        }
+    }
+
+    pub(super) fn interval(&self, i: usize, row: usize) -> IntervalMonthDayNano {
+        self.primitive::<IntervalMonthDayNanoType>(i, row)
+    }
+
+    /// The elements of an array argument.
+    pub(super) fn list(&self, i: usize, row: usize) -> ArrayRef {
+        let (array, row) = self.at(i, row);
+        array.as_list::<i32>().value(row)
+    }
+
+    /// A column of text or jsonb: `f` appends the value of a row, and tells whether there is one.
+    pub(super) fn texts(
+        &self,
+        mut f: impl FnMut(usize, &mut String) -> Result<bool>,
+    ) -> Result<ArrayRef> {
+        let jsonb = *self.result == DataType::LargeUtf8;
+        let mut small = StringBuilder::new();
+        let mut large = LargeStringBuilder::new();
+        let mut text = String::new();
+        for row in 0..self.rows {
+            text.clear();
+            let value = (!self.skips(row) && f(row, &mut text)?).then_some(text.as_str());
+            match jsonb {
+                true => large.append_option(value),
+                false => small.append_option(value),
+            }
+        }
+        Ok(match jsonb {
+            true => Arc::new(large.finish()),
+            false => Arc::new(small.finish()),
+        })
+    }
+
+    pub(super) fn booleans(
+        &self,
+        mut f: impl FnMut(usize) -> Result<Option<bool>>,
+    ) -> Result<ArrayRef> {
+        let mut out = BooleanBuilder::with_capacity(self.rows);
+        for row in 0..self.rows {
+            out.append_option(if self.skips(row) { None } else { f(row)? });
+        }
+        Ok(Arc::new(out.finish()))
+    }
+
+    /// A column of a primitive type, the one of the result.
+    pub(super) fn values<T: ArrowPrimitiveType>(
+        &self,
+        mut f: impl FnMut(usize) -> Result<Option<T::Native>>,
+    ) -> Result<ArrayRef> {
+        let mut out = PrimitiveBuilder::<T>::with_capacity(self.rows);
+        for row in 0..self.rows {
+            out.append_option(if self.skips(row) { None } else { f(row)? });
+        }
+        Ok(Arc::new(out.finish().with_data_type(self.result.clone())))
+    }
+
+    pub(super) fn byteas(
+        &self,
+        mut f: impl FnMut(usize) -> Result<Option<Vec<u8>>>,
+    ) -> Result<ArrayRef> {
+        let mut out = BinaryBuilder::new();
+        for row in 0..self.rows {
+            out.append_option(if self.skips(row) { None } else { f(row)? });
+        }
+        Ok(Arc::new(out.finish()))
+    }
+}
