@@ -50,6 +50,7 @@ pub mod sqlstate {
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
     pub const NOT_NULL_VIOLATION: &str = "23502";
     pub const UNIQUE_VIOLATION: &str = "23505";
+    pub const CHECK_VIOLATION: &str = "23514";
     pub const ACTIVE_SQL_TRANSACTION: &str = "25001";
     pub const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
     pub const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
@@ -67,6 +68,9 @@ pub mod sqlstate {
     pub const WRONG_OBJECT_TYPE: &str = "42809";
     pub const GROUPING_ERROR: &str = "42803";
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
+    pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
+    pub const DUPLICATE_OBJECT: &str = "42710";
+    pub const UNDEFINED_OBJECT: &str = "42704";
     pub const INVALID_SQL_STATEMENT_NAME: &str = "26000";
     pub const INSUFFICIENT_RESOURCES: &str = "53000";
     pub const OUT_OF_MEMORY: &str = "53200";
@@ -92,6 +96,18 @@ struct Fields {
     detail: Option<String>,
     hint: Option<String>,
     position: Option<usize>,
+    about: About,
+}
+
+/// The objects that an error is about, for programs that read them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The table.
+    pub relation: Option<String>,
+    /// The column of it.
+    pub column: Option<String>,
+    /// The constraint of it.
+    pub constraint: Option<String>,
 }
 
 impl Error {
@@ -125,6 +141,7 @@ impl Error {
             detail: None,
             hint: None,
             position: None,
+            about: About::default(),
         }))
     }
 
@@ -146,6 +163,13 @@ impl Error {
     #[must_use]
     pub fn with_position(mut self, position: usize) -> Self {
         self.0.position = Some(position);
+        self
+    }
+
+    /// Names the objects that the error is about.
+    #[must_use]
+    pub fn with_about(mut self, about: About) -> Self {
+        self.0.about = about;
         self
     }
 
@@ -191,6 +215,11 @@ impl Error {
     /// The HINT line, where there is one.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// The objects that the error is about.
+    pub fn about(&self) -> &About {
+        &self.0.about
     }
 
     /// The position in the statement, in characters from 1, where it is known.

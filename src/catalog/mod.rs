@@ -16,6 +16,13 @@ use crate::error::{Error, Result, sqlstate};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationId(pub u32);
 
+impl RelationId {
+    /// Not a relation of the catalog: the rows that a statement has in hand.
+    pub const ROWS: Self = Self(u32::MAX);
+    /// Not a relation of the catalog: the table that a statement changes, its rows numbered.
+    pub const TARGET: Self = Self(u32::MAX - 1);
+}
+
 impl std::fmt::Display for RelationId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "r{}", self.0)
@@ -65,6 +72,38 @@ pub struct WatermarkDef {
     pub delay_us: i64,
 }
 
+/// What a table does with the rows that statements write. Expressions are kept as SQL text.
+#[derive(Debug, Clone, Default)]
+pub struct WriteRules {
+    /// DEFAULT by column; a column without one becomes NULL.
+    pub defaults: BTreeMap<usize, String>,
+    /// CHECK constraints, in order of definition.
+    pub checks: Vec<Check>,
+    /// What a new row with the key of an old one does, where the statement does not say.
+    pub on_conflict: ConflictRule,
+}
+
+/// A CHECK constraint.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Its folded name.
+    pub name: String,
+    /// The condition; a row for which it is false is refused.
+    pub condition: String,
+}
+
+/// What a new row with the key of an old one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConflictRule {
+    /// 23505.
+    #[default]
+    Refuse,
+    /// ON CONFLICT OVERWRITE: the new row replaces the old one.
+    Overwrite,
+    /// ON CONFLICT IGNORE: the old row stays.
+    Ignore,
+}
+
 /// One object of the catalog.
 #[derive(Debug, Clone)]
 pub struct Relation {
@@ -81,6 +120,8 @@ pub struct Relation {
     pub key: Vec<usize>,
     /// The event-time column and its delay.
     pub watermark: Option<WatermarkDef>,
+    /// What a table does with the rows that statements write.
+    pub rules: WriteRules,
     /// The connector, for connector tables, sources and sinks.
     pub connector: Option<ConnectorSpec>,
     /// The statement that made it, as text that would make it again.

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WatermarkDef};
+use crate::catalog::{
+    Catalog, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
+};
 use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -62,6 +64,8 @@ impl Session {
         }
         core.shared.catalog().check_name_is_free(&create.name)?;
         let mut relation = self.table_relation(create, text)?;
+        sql::check_default(&relation, &self.settings())?;
+        check_rules(create)?;
         let source = match create.options.is_empty() && create.format.is_none() {
             true if create.source => {
                 return Err(Error::user(
@@ -100,6 +104,7 @@ impl Session {
             schema,
             key: create.primary_key.clone(),
             watermark,
+            rules: sql::write_rules(create),
             connector: None,
             definition: text.to_owned(),
             query: None,
@@ -155,6 +160,7 @@ impl Session {
             schema,
             key: Vec::new(),
             watermark: None,
+            rules: WriteRules::default(),
             connector: None,
             definition: format!("-- rows and messages of \"{}\" that failed", of.name),
             query: None,
@@ -185,6 +191,7 @@ impl Session {
             schema: bound.fields.clone(),
             key: Vec::new(),
             watermark: None,
+            rules: WriteRules::default(),
             connector: None,
             definition: text.to_owned(),
             query: Some(create.query.to_string()),
@@ -238,6 +245,7 @@ impl Session {
             schema: input.schema.clone(),
             key: input.key.clone(),
             watermark: None,
+            rules: WriteRules::default(),
             connector: None,
             definition: text.to_owned(),
             query: None,
@@ -418,6 +426,26 @@ fn connector_spec(
         key: relation.key.clone(),
         format: format.cloned().unwrap_or_else(FormatSpec::plain_json),
     })
+}
+
+/// Rules are for rows that statements write; what a connector reads is taken as it comes.
+fn check_rules(create: &CreateTable) -> Result<()> {
+    let ruled = create.columns.iter().any(|c| c.default.is_some()) || !create.checks.is_empty();
+    let conflict = create.on_conflict != ConflictRule::Refuse;
+    if conflict && create.primary_key.is_empty() {
+        return Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            format!("ON CONFLICT needs a primary key on \"{}\"", create.name),
+        )
+        .with_hint("Add PRIMARY KEY (..)."));
+    }
+    match (ruled || conflict) && (create.source || !create.options.is_empty()) {
+        false => Ok(()),
+        true => Err(Error::unsupported(
+            "DEFAULT, CHECK and ON CONFLICT are not supported for rows that a connector reads",
+        )
+        .with_hint("Compute or filter in a view.")),
+    }
 }
 
 /// WITH (background = true) of a view; other options are refused.

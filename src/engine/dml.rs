@@ -8,17 +8,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use futures::TryStreamExt;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use sqlparser::ast;
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
-use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::delta::text::display_value;
-use crate::delta::{DeltaBatch, Keys, Order, Weight, concat, consolidate};
+use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::from_datafusion;
 use crate::runtime::{Pin, RelationState, RelationStatus};
@@ -52,20 +53,21 @@ impl Session {
     pub(super) async fn run_insert(&mut self, bound: BoundInsert) -> Result<Outcome> {
         let relation = bound.relation;
         check_writable(&relation, "insert into")?;
-        let reads = !relation.key.is_empty() || matches!(bound.rows, InsertRows::Query(_));
-        let ticket = self.ticket(relation.id, !relation.key.is_empty()).await;
+        let keyed = !relation.key.is_empty();
+        let ticket = self.ticket(relation.id, keyed).await;
         let pin = self.read_point();
         let rows = match bound.rows {
             InsertRows::Values(rows) => rows,
             InsertRows::Query(query) => {
                 let batches = self.collect(&query, &pin).await?;
-                conform(&relation, &one_batch(&query, &batches)?)?
+                one_batch(&query, &batches)?
             }
         };
-        let count = rows.num_rows();
-        let delta = DeltaBatch::inserts(rows);
-        self.write(&relation, delta, (pin, ticket), reads && !relation.key.is_empty()).await?;
-        Ok(self.done(&format!("INSERT 0 {count}")))
+        let rows = conform(&relation, &rows, &self.settings())?;
+        let insert = self.resolve(&relation, rows, &bound.conflict, &pin).await?;
+        let returned = self.returned(bound.returning, vec![insert.new.clone()], &pin).await?;
+        self.write(&relation, insert.delta, (pin, ticket), keyed).await?;
+        Ok(self.changed(&format!("INSERT 0 {}", insert.new.num_rows()), returned))
     }
 
     pub(super) async fn run_delete(&mut self, bound: BoundDelete) -> Result<Outcome> {
@@ -73,12 +75,14 @@ impl Session {
         check_writable(&relation, "delete from")?;
         let ticket = self.ticket(relation.id, true).await;
         let pin = self.read_point();
-        let batches = self.collect(&bound.rows, &pin).await?;
-        let rows = one_batch(&bound.rows, &batches)?;
-        let rows = RecordBatch::try_new(relation.schema.clone(), rows.columns().to_vec())?;
-        let count = rows.num_rows();
-        self.write(&relation, DeltaBatch::retractions(rows), (pin, ticket), true).await?;
-        Ok(self.done(&format!("DELETE {count}")))
+        let rows = self.found(&relation, &bound.rows, bound.joined, &pin).await?;
+        let width = relation.schema.fields().len();
+        let old = columns_as(&relation.schema, &rows, 0)?;
+        let seen = vec![old.clone(), tail(&rows, width)?];
+        let returned = self.returned(bound.returning, seen, &pin).await?;
+        let count = old.num_rows();
+        self.write(&relation, DeltaBatch::retractions(old), (pin, ticket), true).await?;
+        Ok(self.changed(&format!("DELETE {count}"), returned))
     }
 
     pub(super) async fn run_update(&mut self, bound: BoundUpdate) -> Result<Outcome> {
@@ -86,22 +90,106 @@ impl Session {
         check_writable(&relation, "update")?;
         let ticket = self.ticket(relation.id, true).await;
         let pin = self.read_point();
-        let batches = self.collect(&bound.rows, &pin).await?;
-        let rows = one_batch(&bound.rows, &batches)?;
+        let rows = self.found(&relation, &bound.rows, bound.joined, &pin).await?;
         let width = relation.schema.fields().len();
-        let old = rows.columns()[..width].to_vec();
-        let old = RecordBatch::try_new(relation.schema.clone(), old)?;
-        let changed: Vec<usize> = (width..width * 2).collect();
-        let new = conform(&relation, &rows.project(&changed)?)?;
+        let old = columns_as(&relation.schema, &rows, 0)?;
+        let new: Vec<usize> = (width..width * 2).collect();
+        let new = conform(&relation, &rows.project(&new)?, &self.settings())?;
+        let seen = vec![new.clone(), tail(&rows, width * 2)?];
+        let returned = self.returned(bound.returning, seen, &pin).await?;
         let count = old.num_rows();
         let both = concat(&[DeltaBatch::retractions(old), DeltaBatch::inserts(new)])?;
         let changes = consolidate(&both.unwrap_or_else(|| empty(&relation)), Order::Input)?;
         self.write(&relation, changes, (pin, ticket), true).await?;
-        Ok(self.done(&format!("UPDATE {count}")))
+        Ok(self.changed(&format!("UPDATE {count}"), returned))
+    }
+
+    pub(super) async fn truncate(&mut self, names: &[String]) -> Result<Outcome> {
+        let catalog = self.engine.core.shared.catalog();
+        let tables = names.iter().map(|name| truncate_target(&catalog, name));
+        for relation in tables.collect::<Result<Vec<_>>>()? {
+            let ticket = self.ticket(relation.id, true).await;
+            let pin = self.read_point();
+            let mut rows = snapshot(&pin, relation.id)?.deltas().collect::<Result<Vec<_>>>()?;
+            rows.extend_from_slice(self.own_writes(relation.id));
+            let rows = concat(&rows)?.unwrap_or_else(|| empty(&relation));
+            let rows = consolidate(&rows, Order::Input)?;
+            self.write(&relation, rows.negate(), (pin, ticket), true).await?;
+        }
+        Ok(self.done("TRUNCATE TABLE"))
+    }
+
+    /// The rows that an UPDATE or DELETE has found, each row of the table once.
+    async fn found(
+        &self,
+        relation: &Relation,
+        query: &Bound,
+        joined: bool,
+        pin: &Arc<Pin>,
+    ) -> Result<RecordBatch> {
+        if !joined {
+            return one_batch(query, &self.collect(query, pin).await?);
+        }
+        let numbered = (RelationId::TARGET, self.numbered(relation, pin)?);
+        let stream = self.execute_over(query, pin, Some(&numbered)).await?;
+        let batches: Vec<_> = stream.map_err(from_datafusion).try_collect().await?;
+        let rows = one_batch(query, &batches)?;
+        let numbers = rows.column(0).as_primitive::<Int64Type>();
+        let mut seen = HashSet::new();
+        let first: BooleanArray =
+            (0..rows.num_rows()).map(|r| Some(seen.insert(numbers.value(r)))).collect();
+        let rows = arrow::compute::filter_record_batch(&rows, &first)?;
+        tail(&rows, 1)
+    }
+
+    /// All rows of a table with a number in front.
+    fn numbered(&self, relation: &Relation, pin: &Arc<Pin>) -> Result<RecordBatch> {
+        let rows = overlaid(&snapshot(pin, relation.id)?, self.own_writes(relation.id))?;
+        let rows = arrow::compute::concat_batches(&relaxed(&relation.schema), &rows)?;
+        let numbers = Int64Array::from_iter_values(0..rows.num_rows() as i64);
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(numbers)];
+        columns.extend(rows.columns().iter().cloned());
+        in_hand(&columns, rows.num_rows())
+    }
+
+    /// Evaluates RETURNING over rows, given as batches side by side.
+    async fn returned(
+        &self,
+        query: Option<Bound>,
+        seen: Vec<RecordBatch>,
+        pin: &Arc<Pin>,
+    ) -> Result<Option<Rows>> {
+        let Some(query) = query else { return Ok(None) };
+        let rows = seen.first().map_or(0, RecordBatch::num_rows);
+        let columns: Vec<ArrayRef> =
+            seen.iter().flat_map(|b| b.columns().iter().cloned()).collect();
+        let batches = self.collect_over(&query, pin, in_hand(&columns, rows)?).await?;
+        let named =
+            |b: &RecordBatch| RecordBatch::try_new(query.fields.clone(), b.columns().to_vec());
+        let batches = batches.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Rows::ready(query.fields, batches)))
+    }
+
+    /// Runs a query over rows in hand.
+    pub(super) async fn collect_over(
+        &self,
+        query: &Bound,
+        pin: &Arc<Pin>,
+        rows: RecordBatch,
+    ) -> Result<Vec<RecordBatch>> {
+        let stream = self.execute_over(query, pin, Some(&(RelationId::ROWS, rows))).await?;
+        stream.map_err(from_datafusion).try_collect().await
+    }
+
+    fn changed(&mut self, tag: &str, returned: Option<Rows>) -> Outcome {
+        match returned {
+            None => self.done(tag),
+            Some(rows) => Outcome::Rows(Rows { notices: self.take_notices(), ..rows }),
+        }
     }
 
     /// Takes a table's write ticket, unless a transaction block takes it at its COMMIT.
-    async fn ticket(&self, table: RelationId, needed: bool) -> Ticket {
+    pub(super) async fn ticket(&self, table: RelationId, needed: bool) -> Ticket {
         if !needed || self.transaction.is_some() {
             return None;
         }
@@ -117,7 +205,7 @@ impl Session {
     }
 
     /// Checks a change of a table and makes it visible, or adds it to the transaction.
-    async fn write(
+    pub(super) async fn write(
         &mut self,
         relation: &Arc<Relation>,
         delta: DeltaBatch,
@@ -176,11 +264,52 @@ impl Session {
     }
 }
 
-fn empty(relation: &Relation) -> DeltaBatch {
+pub(super) fn empty(relation: &Relation) -> DeltaBatch {
     DeltaBatch::empty(relation.schema.clone())
 }
 
-fn one_batch(bound: &Bound, batches: &[RecordBatch]) -> Result<RecordBatch> {
+/// The table that TRUNCATE empties.
+fn truncate_target(catalog: &Catalog, name: &str) -> Result<Arc<Relation>> {
+    let relation = catalog.get(name)?;
+    let refuse = |what: String| Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, what));
+    match relation.kind {
+        RelationKind::Table { append_only: true } => {
+            refuse(format!("cannot truncate append-only table \"{name}\""))
+        }
+        RelationKind::Table { .. } => {
+            check_writable(relation, "truncate")?;
+            Ok(relation.clone())
+        }
+        _ => refuse(format!("\"{name}\" is not a table")),
+    }
+}
+
+/// The columns of a table in rows that have them from `first` on.
+fn columns_as(schema: &SchemaRef, rows: &RecordBatch, first: usize) -> Result<RecordBatch> {
+    let columns = rows.columns()[first..first + schema.fields().len()].to_vec();
+    batch_of(schema.clone(), columns, rows.num_rows())
+}
+
+/// The columns from one on.
+fn tail(rows: &RecordBatch, first: usize) -> Result<RecordBatch> {
+    let columns: Vec<usize> = (first..rows.num_columns()).collect();
+    Ok(rows.project(&columns)?)
+}
+
+/// Columns as rows in hand are named.
+pub(super) fn in_hand(columns: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+    let fields = columns.iter().enumerate();
+    let fields = fields.map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    batch_of(schema, columns.to_vec(), rows)
+}
+
+fn relaxed(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+pub(super) fn one_batch(bound: &Bound, batches: &[RecordBatch]) -> Result<RecordBatch> {
     let schema = match batches.first() {
         Some(batch) => batch.schema(),
         None => bound.fields.clone(),

@@ -12,6 +12,8 @@
 //!
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
+mod conflict;
+mod create_as;
 mod ddl;
 mod dml;
 mod explain;

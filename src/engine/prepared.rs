@@ -113,7 +113,7 @@ impl Session {
     pub(super) async fn run_bound(&mut self, statement: BoundStatement) -> Result<Outcome> {
         match statement {
             BoundStatement::Query(bound) => self.read(bound).await,
-            BoundStatement::Insert(bound) => self.run_insert(bound).await,
+            BoundStatement::Insert(bound) => self.run_insert(*bound).await,
             BoundStatement::Update(bound) => self.run_update(bound).await,
             BoundStatement::Delete(bound) => self.run_delete(bound).await,
         }

@@ -90,7 +90,17 @@ impl Session {
         pin: &Arc<Pin>,
     ) -> Result<SendableRecordBatchStream> {
         let found = self.look_up(&bound.plan, pin)?;
-        let provide = |id: RelationId| match &found {
+        self.execute_over(bound, pin, found.as_ref()).await
+    }
+
+    /// Starts a plan for which the rows of one relation are at hand.
+    pub(super) async fn execute_over(
+        &self,
+        bound: &Bound,
+        pin: &Arc<Pin>,
+        at_hand: Option<&(RelationId, RecordBatch)>,
+    ) -> Result<SendableRecordBatchStream> {
+        let provide = |id: RelationId| match at_hand {
             Some((relation, rows)) if *relation == id => {
                 rows_provider(rows.schema(), vec![rows.clone()])
             }
@@ -119,7 +129,7 @@ impl Session {
         let (Some((filter, scan)), 1) = (found, scans) else { return Ok(None) };
         let Some(source) = scan.source.downcast_ref::<RelationSource>() else { return Ok(None) };
         let id = source.relation.id;
-        if !self.own_writes(id).is_empty() {
+        if !self.own_writes(id).is_empty() || pin.catalog.by_id(id).is_none() {
             return Ok(None);
         }
         let snapshot = snapshot(pin, id)?;

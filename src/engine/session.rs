@@ -68,12 +68,14 @@ impl Session {
     async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
         match &parsed.statement {
             Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
+            Statement::CreateTableAs(create) => self.create_table_as(create).await,
             Statement::CreateView(create) => self.create_view(create, &parsed.text).await,
             Statement::CreateSink(create) => self.create_sink(create, &parsed.text).await,
             Statement::Drop(drop) => self.drop_relations(drop).await,
             Statement::Insert(insert) => self.insert(insert).await,
             Statement::Update(update) => self.update(update).await,
             Statement::Delete(delete) => self.delete(delete).await,
+            Statement::Truncate(names) => self.truncate(names).await,
             Statement::Begin => self.begin(),
             Statement::Commit => self.commit().await,
             Statement::Rollback => self.rollback(),

@@ -304,6 +304,10 @@ pub(crate) fn row_tag(statement: &Statement, rows: usize) -> String {
         Statement::Describe(_) => "DESCRIBE".to_string(),
         Statement::Explain(_) => "EXPLAIN".to_string(),
         Statement::Subscribe(_) => format!("SUBSCRIBE {rows}"),
+        // RETURNING gives a row for each that is changed.
+        Statement::Insert(_) => format!("INSERT 0 {rows}"),
+        Statement::Update(_) => format!("UPDATE {rows}"),
+        Statement::Delete(_) => format!("DELETE {rows}"),
         _ => format!("SELECT {rows}"),
     }
 }

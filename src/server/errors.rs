@@ -1,4 +1,5 @@
-//! Errors and notices as protocol messages: the fields S, V, C, M, D, H and P.
+//! Errors and notices as protocol messages: the fields S, V, C, M, D, H and P,
+//! and s, t, c and n for the objects that an error is about.
 
 use pgwire::error::PgWireError;
 use pgwire::messages::PgWireBackendMessage;
@@ -51,6 +52,17 @@ fn error_fields(severity: &str, error: &Error) -> Vec<(u8, String)> {
     }
     if let Some(position) = error.position() {
         fields.push((b'P', position.to_string()));
+    }
+    let about = error.about();
+    let schema = about.relation.as_ref().map(|_| "public".to_owned());
+    let objects = [
+        (b's', &schema),
+        (b't', &about.relation),
+        (b'c', &about.column),
+        (b'n', &about.constraint),
+    ];
+    for (code, name) in objects {
+        fields.extend(name.as_ref().map(|name| (code, field(name))));
     }
     fields
 }

@@ -97,6 +97,8 @@ pub(crate) struct Context<'a> {
     /// Views that are being expanded, for a clear error instead of endless recursion.
     expanding: Vec<RelationId>,
     depends_on: RefCell<BTreeSet<RelationId>>,
+    /// What plans the items of FROM, when it is more than what plans them everywhere.
+    planners: Option<Vec<Arc<dyn RelationPlanner>>>,
 }
 
 impl<'a> Context<'a> {
@@ -108,6 +110,7 @@ impl<'a> Context<'a> {
             defines: purpose == Purpose::View,
             expanding: Vec::new(),
             depends_on: RefCell::default(),
+            planners: None,
         }
     }
 
@@ -118,6 +121,22 @@ impl<'a> Context<'a> {
         settings: &'a Settings,
     ) -> Self {
         Self { defines: true, ..Self::new(catalog, purpose, settings) }
+    }
+
+    /// The same context with one more kind of relation.
+    pub(crate) fn with_planner(&self, planner: Arc<dyn RelationPlanner>) -> Self {
+        let mut planners =
+            self.planners.clone().unwrap_or_else(|| FUNCTIONS.relation_planners.clone());
+        planners.insert(0, planner);
+        Self {
+            catalog: self.catalog,
+            purpose: self.purpose,
+            settings: self.settings,
+            defines: self.defines,
+            expanding: self.expanding.clone(),
+            depends_on: self.depends_on.clone(),
+            planners: Some(planners),
+        }
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
@@ -163,6 +182,7 @@ impl<'a> Context<'a> {
             defines: self.defines,
             expanding,
             depends_on: RefCell::default(),
+            planners: self.planners.clone(),
         };
         let plan = plan_view(view, &inner)?;
         self.depends_on.borrow_mut().extend(inner.depends_on());
@@ -215,7 +235,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
-        &FUNCTIONS.relation_planners
+        self.planners.as_deref().unwrap_or(&FUNCTIONS.relation_planners)
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

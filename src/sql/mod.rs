@@ -38,8 +38,8 @@ mod windows;
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};
 pub use context::RelationSource;
 pub use dml::{
-    BoundDelete, BoundInsert, BoundUpdate, InsertRows, bind_delete, bind_insert, bind_update,
-    conform,
+    BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
+    bind_insert, bind_update, check_default, conform, default_values, write_rules,
 };
 pub use parser::{is_complete, parse};
 pub use prepared::{BoundStatement, Prepared, prepare};

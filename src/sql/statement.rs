@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use sqlparser::ast;
 
+use crate::catalog::ConflictRule;
 use crate::format::FormatSpec;
 
 /// One parsed statement with the text that it came from.
@@ -25,6 +26,8 @@ pub struct ParsedStatement {
 pub enum Statement {
     /// CREATE TABLE | SOURCE.
     CreateTable(CreateTable),
+    /// CREATE TABLE .. AS.
+    CreateTableAs(CreateTableAs),
     /// CREATE VIEW | MATERIALIZED VIEW.
     CreateView(CreateView),
     /// CREATE SINK.
@@ -37,6 +40,8 @@ pub enum Statement {
     Update(Box<ast::Update>),
     /// DELETE FROM.
     Delete(Box<ast::Delete>),
+    /// TRUNCATE: the folded names.
+    Truncate(Vec<String>),
     /// BEGIN, START TRANSACTION.
     Begin,
     /// COMMIT, END.
@@ -83,6 +88,10 @@ pub struct CreateTable {
     pub watermark: Option<(usize, ast::Expr)>,
     /// APPEND ONLY.
     pub append_only: bool,
+    /// CHECK constraints with their names.
+    pub checks: Vec<(String, ast::Expr)>,
+    /// ON CONFLICT OVERWRITE | IGNORE.
+    pub on_conflict: ConflictRule,
     /// WITH (..), keys lower case; `connector` among them.
     pub options: BTreeMap<String, String>,
     /// FORMAT .. ENCODE ..; `None` when absent.
@@ -98,6 +107,23 @@ pub struct ColumnDef {
     pub data_type: DataType,
     /// False for NOT NULL and primary key columns.
     pub nullable: bool,
+    /// DEFAULT.
+    pub default: Option<ast::Expr>,
+}
+
+/// CREATE TABLE .. AS.
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    /// The folded name.
+    pub name: String,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Column names in parentheses; empty when absent.
+    pub columns: Vec<String>,
+    /// The query.
+    pub query: Box<ast::Query>,
+    /// WITH NO DATA leaves the table empty.
+    pub with_data: bool,
 }
 
 /// CREATE [MATERIALIZED] VIEW.

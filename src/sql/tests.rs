@@ -52,6 +52,7 @@ fn add(catalog: &mut Catalog, name: &str, kind: RelationKind, columns: &str, que
         schema: Arc::new(Schema::new(fields)),
         key: Vec::new(),
         watermark: None,
+        rules: crate::catalog::WriteRules::default(),
         connector: None,
         definition: String::new(),
         query: query.map(Into::into),
@@ -582,12 +583,6 @@ fn inserts_make_the_columns_of_the_table() {
     }
     for (text, sqlstate, message) in [
         (
-            "INSERT INTO u VALUES (1, NULL, 2)",
-            "23502",
-            "null value in column \"name\" of relation \"u\" violates not-null constraint",
-        ),
-        ("INSERT INTO u (id) VALUES (1)", "23502", "null value in column \"name\""),
-        (
             "INSERT INTO u VALUES (1, 'a', 2, 3)",
             "42601",
             "INSERT has more expressions than target columns",
@@ -622,8 +617,6 @@ fn inserts_make_the_columns_of_the_table() {
         ("INSERT INTO src VALUES (1)", "42809", "cannot insert into source \"src\""),
         ("INSERT INTO v VALUES (1)", "42809", "cannot insert into view \"v\""),
         ("INSERT INTO nope VALUES (1)", "42P01", "relation \"nope\" does not exist"),
-        ("INSERT INTO u VALUES (1, 'a', 2) ON CONFLICT DO NOTHING", "0A000", "ON CONFLICT"),
-        ("INSERT INTO u VALUES (1, 'a', 2) RETURNING id", "0A000", "RETURNING"),
     ] {
         report.error(text, insert(text), sqlstate, message);
     }
@@ -661,13 +654,11 @@ fn updates_and_deletes_are_plans_of_rows() {
         ("UPDATE u SET a = a + 1", "22003"),
         ("UPDATE u SET x = 1", "42703"),
         ("UPDATE u SET a = 1, a = 2", "42601"),
-        ("UPDATE u SET a = ok FROM t", "0A000"),
+        ("UPDATE u SET a = ok FROM t", "42804"),
         ("UPDATE u SET a = true", "42804"),
         ("UPDATE log SET a = 1", "42809"),
         ("DELETE FROM log", "42809"),
         ("DELETE FROM src", "42809"),
-        ("DELETE FROM u USING t WHERE t.id = u.id", "0A000"),
-        ("DELETE FROM u RETURNING id", "0A000"),
     ] {
         report.error(text, change(text), sqlstate, "");
     }

@@ -97,6 +97,30 @@ impl ResultTable {
         Ok((arrow::compute::concat_batches(&self.spec.schema, &batches)?, weights))
     }
 
+    /// The rows visible at an epoch that have one of some keys; `key` has an array per key column.
+    pub fn rows_with_keys(
+        &self,
+        key: &[ArrayRef],
+        keys: &Keys,
+        epoch: Epoch,
+    ) -> Result<DeltaBatch> {
+        let mut batches = Vec::new();
+        for worker in 0..self.shards.len() {
+            let shard = self.read(worker);
+            let here = |row: &usize| worker_of(keys.hash(*row), self.shards.len()) == worker;
+            let mut slots = Vec::new();
+            for row in (0..keys.len()).filter(here) {
+                slots.extend(shard.visible_with_key(key, row, keys.hash(row), epoch));
+            }
+            // A key may be asked for twice.
+            slots.sort_unstable();
+            slots.dedup();
+            batches.push(shard.pages.gather_batch(&slots)?);
+        }
+        let rows = arrow::compute::concat_batches(&self.spec.schema, &batches)?;
+        Ok(DeltaBatch::inserts(rows))
+    }
+
     /// Whether every row that a change retracts is visible at an epoch, as often as it is
     /// retracted. The change is consolidated; rows live where their keys say.
     pub fn holds(&self, change: &DeltaBatch, epoch: Epoch) -> Result<bool> {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use sqlparser::ast;
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::StreamParser;
-use crate::error::{Error, Result, sqlstate};
+use super::columns::TableBody;
+use super::{StreamParser, is_word};
+use crate::catalog::ConflictRule;
+use crate::error::{Error, Result};
 use crate::sql::statement::{
-    ColumnDef, CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement,
+    CreateSink, CreateTable, CreateTableAs, CreateView, Drop, SinkInput, Statement,
 };
-use crate::sql::types::{check_column_type, sql_type};
 
 impl StreamParser<'_> {
     pub(super) fn create(&mut self) -> Result<Statement> {
@@ -55,12 +55,13 @@ impl StreamParser<'_> {
     fn create_table(&mut self, source: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
-        if matches!(self.peek_word(0).as_deref(), Some("as")) {
-            return Err(table_as());
+        if self.begins_table_as() {
+            return self.create_table_as(name, if_not_exists);
         }
         let mut body = TableBody::default();
         self.table_body(&mut body)?;
         let append_only = self.accept_words(&["append", "only"]);
+        let on_conflict = self.conflict_rule()?;
         self.refuse_table_clauses()?;
         let options = self.with_options()?;
         let format = self.format_clause()?;
@@ -69,6 +70,7 @@ impl StreamParser<'_> {
         for &i in &primary_key {
             body.columns[i].nullable = false;
         }
+        let checks = body.checks(&name);
         let watermark = match body.watermark {
             Some((column, expr)) => Some((body.columns.position(&column)?, expr)),
             None => None,
@@ -81,112 +83,78 @@ impl StreamParser<'_> {
             primary_key,
             watermark,
             append_only,
+            checks,
+            on_conflict,
             options,
             format,
         }))
     }
 
+    /// Whether `AS query` follows, with or without names of columns before it.
+    fn begins_table_as(&self) -> bool {
+        let mut words = self.rest().iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+        let is_as = |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if is_word(w, "as"));
+        match words.next() {
+            Some(first) if first.token == Token::LParen => {
+                // `(a, b) AS`: nothing but names inside.
+                let rest = words.skip_while(|t| matches!(t.token, Token::Word(_) | Token::Comma));
+                let mut rest = rest.skip_while(|t| t.token == Token::RParen);
+                rest.next().is_some_and(is_as)
+            }
+            Some(first) => is_as(first),
+            None => false,
+        }
+    }
+
+    fn create_table_as(&mut self, name: String, if_not_exists: bool) -> Result<Statement> {
+        let columns = match self.p.peek_token_ref().token {
+            Token::LParen => self.name_list()?,
+            _ => Vec::new(),
+        };
+        self.expect_keyword(Keyword::AS)?;
+        // `WITH [NO] DATA` at the end would be read as hints of the last table.
+        let words: Vec<_> =
+            self.rest().iter().map(|t| t.token.to_string().to_lowercase()).collect();
+        let words: Vec<&str> = words.iter().map(|w| w.trim()).filter(|w| !w.is_empty()).collect();
+        let with_data = !words.ends_with(&["with", "no", "data"]);
+        let clause = !with_data || words.ends_with(&["with", "data"]);
+        let is_with = |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if is_word(w, "with"));
+        let end = match clause {
+            true => self.rest().iter().rposition(is_with).unwrap_or(self.rest().len()),
+            false => self.rest().len(),
+        };
+        let (mut query, _) = self.split_rest(end);
+        let ast = query.query()?;
+        query.expect_end()?;
+        self.rest().iter().for_each(|_| {
+            let _skipped = self.p.next_token_no_skip();
+        });
+        let query = ast;
+        let create = CreateTableAs { name, if_not_exists, columns, query, with_data };
+        Ok(Statement::CreateTableAs(create))
+    }
+
+    /// ON CONFLICT OVERWRITE | IGNORE | DO NOTHING of a table.
+    fn conflict_rule(&mut self) -> Result<ConflictRule> {
+        if !self.accept_words(&["on", "conflict"]) {
+            return Ok(ConflictRule::Refuse);
+        }
+        if self.accept_word("overwrite") {
+            return Ok(ConflictRule::Overwrite);
+        }
+        if self.accept_word("ignore") || self.accept_words(&["do", "nothing"]) {
+            return Ok(ConflictRule::Ignore);
+        }
+        Err(self.unexpected())
+    }
+
     fn refuse_table_clauses(&self) -> Result<()> {
         match self.peek_word(0).as_deref() {
-            Some("as") => Err(table_as()),
             Some("include") => Err(Error::unsupported("INCLUDE columns are not supported yet")),
-            Some("on") => Err(Error::unsupported("the ON CONFLICT clause is not supported yet")),
             Some("partition") => Err(Error::unsupported("partitioned tables are not supported")),
             Some("inherits") => Err(Error::unsupported("INHERITS is not supported")),
             _ => Ok(()),
         }
-    }
-
-    /// Columns, constraints and the watermark, in parentheses.
-    fn table_body(&mut self, body: &mut TableBody) -> Result<()> {
-        self.expect(&Token::LParen)?;
-        while self.p.peek_token_ref().token != Token::RParen {
-            if self.p.peek_token_ref().token == Token::Mul {
-                return Err(Error::unsupported(
-                    "columns from a schema registry (\"*\") are not supported yet",
-                )
-                .with_hint("List the columns with their types."));
-            }
-            self.table_element(body)?;
-            if !self.p.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        self.expect(&Token::RParen)
-    }
-
-    fn table_element(&mut self, body: &mut TableBody) -> Result<()> {
-        if self.accept_words(&["watermark", "for"]) {
-            let column = self.identifier()?;
-            self.expect_keyword(Keyword::AS)?;
-            let expr = self.p.parse_expr();
-            let expr = self.sql(expr)?;
-            if body.watermark.replace((column, expr)).is_some() {
-                return Err(invalid_table("more than one watermark is defined"));
-            }
-            return Ok(());
-        }
-        if self.accept(Keyword::CONSTRAINT) {
-            self.identifier()?;
-        }
-        if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-            let names = self.name_list()?;
-            return body.set_key(names);
-        }
-        // A word that begins a constraint may also be the name of a column; a type follows then.
-        let begins = |word: &str, next: &str| {
-            self.peek_word(0).as_deref() == Some(word)
-                && self.p.peek_nth_token_ref(1).to_string() == next
-        };
-        for (word, next) in [("unique", "("), ("check", "("), ("exclude", "("), ("foreign", "KEY")]
-        {
-            if begins(word, next) || begins(word, &next.to_lowercase()) {
-                return Err(constraint_unsupported(&word.to_uppercase()));
-            }
-        }
-        if self.p.peek_keyword(Keyword::LIKE) {
-            return Err(constraint_unsupported("LIKE"));
-        }
-        self.column(body)
-    }
-
-    fn column(&mut self, body: &mut TableBody) -> Result<()> {
-        let name = self.identifier()?;
-        if self.p.peek_keyword(Keyword::AS) {
-            return Err(Error::unsupported(format!(
-                "computed column \"{name}\" is not supported yet"
-            ))
-            .with_hint("Compute it in a view."));
-        }
-        let sql = self.p.parse_data_type();
-        let data_type = sql_type(&self.sql(sql)?)?;
-        check_column_type(&data_type)?;
-        if body.columns.0.iter().any(|c| c.name == name) {
-            return Err(Error::user(
-                sqlstate::DUPLICATE_COLUMN,
-                format!("column \"{name}\" specified more than once"),
-            ));
-        }
-        let mut nullable = true;
-        loop {
-            if self.accept(Keyword::CONSTRAINT) {
-                self.identifier()?;
-            }
-            if self.p.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
-                nullable = false;
-            } else if self.accept(Keyword::NULL) {
-            } else if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-                body.set_key(vec![name.clone()])?;
-            } else {
-                break;
-            }
-        }
-        let refused = ["default", "generated", "check", "references", "unique", "collate"];
-        if let Some(word) = self.peek_word(0).filter(|w| refused.contains(&w.as_str())) {
-            return Err(constraint_unsupported(&word.to_uppercase()));
-        }
-        body.columns.0.push(ColumnDef { name, data_type, nullable });
-        Ok(())
     }
 
     fn create_view(&mut self, materialized: bool) -> Result<Statement> {
@@ -288,13 +256,13 @@ fn sink(
 }
 
 /// Where `WITH (` stands outside of parentheses; the number of tokens without one.
-fn with_clause(tokens: &[sqlparser::tokenizer::TokenWithSpan]) -> usize {
+fn with_clause(tokens: &[TokenWithSpan]) -> usize {
     let mut depth = 0usize;
     for (i, token) in tokens.iter().enumerate() {
         match &token.token {
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
-            Token::Word(w) if depth == 0 && super::is_word(w, "with") => {
+            Token::Word(w) if depth == 0 && is_word(w, "with") => {
                 let next =
                     tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
                 if next.is_some_and(|t| t.token == Token::LParen) {
@@ -305,74 +273,4 @@ fn with_clause(tokens: &[sqlparser::tokenizer::TokenWithSpan]) -> usize {
         }
     }
     tokens.len()
-}
-
-fn table_as() -> Error {
-    Error::unsupported("CREATE TABLE AS is not supported")
-        .with_hint("CREATE MATERIALIZED VIEW .. AS keeps the answer up to date.")
-}
-
-fn constraint_unsupported(what: &str) -> Error {
-    Error::unsupported(format!("{what} in a column list is not supported yet"))
-        .with_hint("NOT NULL and PRIMARY KEY are supported.")
-}
-
-fn invalid_table(message: &str) -> Error {
-    Error::user(sqlstate::INVALID_TABLE_DEFINITION, message)
-}
-
-#[derive(Default)]
-struct Columns(Vec<ColumnDef>);
-
-impl Columns {
-    fn position(&self, name: &str) -> Result<usize> {
-        self.0.iter().position(|c| c.name == name).ok_or_else(|| {
-            Error::user(sqlstate::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
-        })
-    }
-}
-
-impl std::ops::Index<usize> for Columns {
-    type Output = ColumnDef;
-    fn index(&self, i: usize) -> &ColumnDef {
-        &self.0[i]
-    }
-}
-
-impl std::ops::IndexMut<usize> for Columns {
-    fn index_mut(&mut self, i: usize) -> &mut ColumnDef {
-        &mut self.0[i]
-    }
-}
-
-/// What the parentheses of CREATE TABLE hold.
-#[derive(Default)]
-struct TableBody {
-    columns: Columns,
-    key: Option<Vec<String>>,
-    watermark: Option<(String, ast::Expr)>,
-}
-
-impl TableBody {
-    fn set_key(&mut self, names: Vec<String>) -> Result<()> {
-        match self.key.replace(names) {
-            None => Ok(()),
-            Some(_) => Err(invalid_table("multiple primary keys are not allowed")),
-        }
-    }
-
-    fn key(&self) -> Result<Vec<usize>> {
-        let mut key = Vec::new();
-        for name in self.key.iter().flatten() {
-            let i = self.columns.position(name)?;
-            if key.contains(&i) {
-                return Err(Error::user(
-                    sqlstate::DUPLICATE_COLUMN,
-                    format!("column \"{name}\" appears twice in primary key constraint"),
-                ));
-            }
-            key.push(i);
-        }
-        Ok(key)
-    }
 }

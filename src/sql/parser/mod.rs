@@ -4,6 +4,7 @@
 //! [`StreamParser`], which looks at the first words, reads our own statements itself and leaves
 //! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
 
+mod columns;
 mod create;
 mod options;
 mod position;
@@ -103,6 +104,7 @@ impl<'a> StreamParser<'a> {
             "set" => self.set(),
             "reset" => self.reset(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
+            "truncate" => self.truncate(),
             "discard" | "deallocate" | "flush" => self.without_effect(),
             _ => self.foreign_statement(),
         }
@@ -112,7 +114,7 @@ impl<'a> StreamParser<'a> {
     fn foreign_statement(&mut self) -> Result<Statement> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
-        let refused = ["ALTER", "COPY", "GRANT", "REVOKE", "TRUNCATE", "PREPARE", "EXECUTE"];
+        let refused = ["ALTER", "COPY", "GRANT", "REVOKE", "PREPARE", "EXECUTE"];
         let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "COMMENT", "VACUUM"];
         let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "SAVEPOINT", "RELEASE", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {

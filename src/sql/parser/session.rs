@@ -216,6 +216,25 @@ impl StreamParser<'_> {
         }
     }
 
+    /// TRUNCATE [TABLE] t, .. [CASCADE | RESTRICT].
+    pub(super) fn truncate(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.accept_word("table");
+        let mut names = Vec::new();
+        loop {
+            self.accept_word("only");
+            names.push(self.name()?);
+            if !self.p.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        let _identity = self.accept_words(&["restart", "identity"])
+            || self.accept_words(&["continue", "identity"]);
+        // No table refers to another one.
+        let _rule = self.accept_word("cascade") || self.accept_word("restrict");
+        Ok(Statement::Truncate(names))
+    }
+
     fn skip_rest(&mut self) {
         while self.p.next_token().token != Token::EOF {}
     }

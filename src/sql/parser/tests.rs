@@ -142,10 +142,8 @@ fn flink_windows_are_read() {
 #[test]
 fn what_is_refused_says_so() {
     for (text, sqlstate, message) in [
-        ("CREATE TABLE t AS SELECT 1", "0A000", "CREATE TABLE AS is not supported"),
-        ("CREATE TABLE t (a int DEFAULT 1)", "0A000", "DEFAULT in a column list"),
         ("CREATE TABLE t (a int UNIQUE)", "0A000", "UNIQUE in a column list"),
-        ("CREATE TABLE t (a int, CHECK (a > 1))", "0A000", "CHECK in a column list"),
+        ("CREATE TABLE t (a bigserial)", "0A000", "bigserial columns are not supported"),
         ("CREATE TABLE t (a int REFERENCES u)", "0A000", "REFERENCES in a column list"),
         ("CREATE TABLE t (a int, b AS a + 1)", "0A000", "computed column \"b\""),
         ("CREATE TABLE t (a xml)", "0A000", "type \"xml\" is not supported"),

@@ -1,0 +1,162 @@
+//! DEFAULT and CHECK of a table's columns: kept as text, bound where rows are written.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+use sqlparser::ast::{self, visit_expressions};
+use sqlparser::parser::Parser;
+
+use super::assign::default_column;
+use super::failing_row;
+use crate::catalog::{Catalog, Check, Relation, WriteRules};
+use crate::delta::text::pg_type_name;
+use crate::error::{About, Error, Result, sqlstate};
+use crate::expr::{compile, from_datafusion};
+use crate::sql::binder::{Purpose, Settings, plan_expr};
+use crate::sql::constant;
+use crate::sql::context::{Context, nullable};
+use crate::sql::dialect::DIALECT;
+use crate::sql::statement::CreateTable;
+
+/// The rules that a CREATE TABLE writes down.
+pub fn write_rules(create: &CreateTable) -> WriteRules {
+    let defaults = create.columns.iter().enumerate();
+    let defaults = defaults.filter_map(|(i, c)| Some((i, c.default.as_ref()?.to_string())));
+    let checks = create.checks.iter();
+    let checks = checks.map(|(name, e)| Check { name: name.clone(), condition: e.to_string() });
+    WriteRules {
+        defaults: defaults.collect(),
+        checks: checks.collect(),
+        on_conflict: create.on_conflict,
+    }
+}
+
+/// Binds the rules of a new table, so that a mistake is told by CREATE TABLE.
+pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
+    let catalog = Catalog::default();
+    let context = Context::new(&catalog, Purpose::AdHoc, settings);
+    for column in relation.rules.defaults.keys() {
+        let expr = default_expr(relation, *column)?;
+        if mentions(&expr, |e| {
+            matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_))
+        }) {
+            return Err(Error::unsupported("cannot use column reference in DEFAULT expression"));
+        }
+        if has_subquery(&expr) {
+            return Err(Error::unsupported("cannot use subquery in DEFAULT expression"));
+        }
+        let expr = default_column(relation, *column, &context)?;
+        constant::coerce(expr, &DFSchema::empty(), Some(settings.now))?;
+    }
+    for check in &relation.rules.checks {
+        condition(relation, check, settings)?;
+    }
+    Ok(())
+}
+
+/// The DEFAULT of a column as it was written; NULL without one.
+pub(super) fn default_expr(relation: &Relation, column: usize) -> Result<ast::Expr> {
+    match relation.rules.defaults.get(&column) {
+        None => Ok(ast::Expr::value(ast::Value::Null)),
+        Some(text) => parse_expr(text),
+    }
+}
+
+pub(super) fn parse_expr(text: &str) -> Result<ast::Expr> {
+    let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
+    parsed.map_err(|e| Error::internal(format!("\"{text}\" of a table does not parse: {e}")))
+}
+
+/// The values that a column of new rows takes when none is given.
+pub fn default_values(
+    relation: &Relation,
+    column: usize,
+    rows: usize,
+    settings: &Settings,
+) -> Result<ArrayRef> {
+    let catalog = Catalog::default();
+    let context = Context::new(&catalog, Purpose::AdHoc, settings);
+    repeat(&default_column(relation, column, &context)?, rows, settings)
+}
+
+/// An expression without columns for a number of rows; what is drawn at random, for each.
+pub(super) fn repeat(expr: &Expr, rows: usize, settings: &Settings) -> Result<ArrayRef> {
+    let coerced = constant::coerce(expr.clone(), &DFSchema::empty(), Some(settings.now))?;
+    let compiled = compile(&coerced, &DFSchema::empty())?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+    let values = compiled.evaluate(&batch).map_err(from_datafusion)?;
+    values.into_array(rows).map_err(from_datafusion)
+}
+
+/// Refuses rows for which a CHECK is false (23514). The rows have the columns of the table.
+pub fn check_rows(relation: &Relation, rows: &RecordBatch, settings: &Settings) -> Result<()> {
+    if relation.rules.checks.is_empty() || rows.num_rows() == 0 {
+        return Ok(());
+    }
+    let schema = columns(relation)?;
+    let batch = RecordBatch::try_new(nullable(&relation.schema), rows.columns().to_vec())?;
+    for check in &relation.rules.checks {
+        let condition = condition(relation, check, settings)?;
+        let held = compile(&condition, &schema)?.evaluate(&batch).map_err(from_datafusion)?;
+        let held = held.into_array(batch.num_rows()).map_err(from_datafusion)?;
+        let held = held.as_boolean();
+        if let Some(row) = (0..held.len()).find(|row| held.is_valid(*row) && !held.value(*row)) {
+            return Err(Error::user(
+                sqlstate::CHECK_VIOLATION,
+                format!(
+                    "new row for relation \"{}\" violates check constraint \"{}\"",
+                    relation.name, check.name
+                ),
+            )
+            .with_detail(failing_row(&batch, row))
+            .with_about(About {
+                relation: Some(relation.name.clone()),
+                column: None,
+                constraint: Some(check.name.clone()),
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn columns(relation: &Relation) -> Result<DFSchema> {
+    let schema: SchemaRef = nullable(&relation.schema);
+    DFSchema::try_from_qualified_schema(relation.name.as_str(), &schema).map_err(from_datafusion)
+}
+
+fn condition(relation: &Relation, check: &Check, settings: &Settings) -> Result<Expr> {
+    let catalog = Catalog::default();
+    let context = Context::new(&catalog, Purpose::AdHoc, settings);
+    let expr = parse_expr(&check.condition)?;
+    if has_subquery(&expr) {
+        return Err(Error::unsupported("cannot use subquery in check constraint"));
+    }
+    let schema = columns(relation)?;
+    let planned = plan_expr(&expr, &schema, &context, &[])?;
+    let planned = constant::coerce(planned, &schema, Some(settings.now))?;
+    match constant::type_of(&planned, &schema)? {
+        DataType::Boolean => Ok(planned),
+        other => Err(Error::user(
+            sqlstate::DATATYPE_MISMATCH,
+            format!("argument of CHECK must be type boolean, not type {}", pg_type_name(&other)),
+        )),
+    }
+}
+
+pub(super) fn has_subquery(expr: &ast::Expr) -> bool {
+    use ast::Expr as E;
+    mentions(expr, |e| matches!(e, E::Subquery(_) | E::Exists { .. } | E::InSubquery { .. }))
+}
+
+pub(super) fn mentions(expr: &ast::Expr, wanted: impl Fn(&ast::Expr) -> bool) -> bool {
+    let flow = visit_expressions(expr, |e| match wanted(e) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    flow.is_break()
+}

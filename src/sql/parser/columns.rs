@@ -1,0 +1,248 @@
+//! What stands between the parentheses of CREATE TABLE: columns, constraints and the watermark.
+
+use sqlparser::ast;
+use sqlparser::dialect::{Dialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+use super::StreamParser;
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::dialect::DIALECT;
+use crate::sql::statement::ColumnDef;
+use crate::sql::types::{check_column_type, sql_type};
+
+impl StreamParser<'_> {
+    /// Columns, constraints and the watermark, in parentheses.
+    pub(super) fn table_body(&mut self, body: &mut TableBody) -> Result<()> {
+        self.expect(&Token::LParen)?;
+        while self.p.peek_token_ref().token != Token::RParen {
+            if self.p.peek_token_ref().token == Token::Mul {
+                return Err(Error::unsupported(
+                    "columns from a schema registry (\"*\") are not supported yet",
+                )
+                .with_hint("List the columns with their types."));
+            }
+            self.table_element(body)?;
+            if !self.p.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect(&Token::RParen)
+    }
+
+    fn table_element(&mut self, body: &mut TableBody) -> Result<()> {
+        if self.accept_words(&["watermark", "for"]) {
+            let column = self.identifier()?;
+            self.expect_keyword(Keyword::AS)?;
+            let expr = self.p.parse_expr();
+            let expr = self.sql(expr)?;
+            if body.watermark.replace((column, expr)).is_some() {
+                return Err(invalid_table("more than one watermark is defined"));
+            }
+            return Ok(());
+        }
+        let constraint = self.constraint_name()?;
+        if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
+            let names = self.name_list()?;
+            return body.set_key(names);
+        }
+        let parenthesis = self.p.peek_nth_token_ref(1).token == Token::LParen;
+        if parenthesis && self.accept(Keyword::CHECK) {
+            return self.check(body, constraint, None);
+        }
+        // A word that begins a constraint may also be the name of a column; a type follows then.
+        let begins = |word: &str, next: &str| {
+            self.peek_word(0).as_deref() == Some(word)
+                && self.p.peek_nth_token_ref(1).to_string() == next
+        };
+        for (word, next) in [("unique", "("), ("exclude", "("), ("foreign", "KEY")] {
+            if begins(word, next) || begins(word, &next.to_lowercase()) {
+                return Err(constraint_unsupported(&word.to_uppercase()));
+            }
+        }
+        if self.p.peek_keyword(Keyword::LIKE) {
+            return Err(constraint_unsupported("LIKE"));
+        }
+        self.column(body)
+    }
+
+    fn column(&mut self, body: &mut TableBody) -> Result<()> {
+        let name = self.identifier()?;
+        if self.p.peek_keyword(Keyword::AS) {
+            return Err(Error::unsupported(format!(
+                "computed column \"{name}\" is not supported yet"
+            ))
+            .with_hint("Compute it in a view."));
+        }
+        let sql = self.p.parse_data_type();
+        let sql = self.sql(sql)?;
+        refuse_serial(&name, &sql)?;
+        let data_type = sql_type(&sql)?;
+        check_column_type(&data_type)?;
+        if body.columns.0.iter().any(|c| c.name == name) {
+            return Err(Error::user(
+                sqlstate::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+        let column = ColumnDef { name, data_type, nullable: true, default: None };
+        let at = body.columns.0.len();
+        body.columns.0.push(column);
+        loop {
+            let constraint = self.constraint_name()?;
+            if self.p.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
+                body.columns[at].nullable = false;
+            } else if self.accept(Keyword::NULL) {
+            } else if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
+                body.set_key(vec![body.columns[at].name.clone()])?;
+            } else if self.accept(Keyword::DEFAULT) {
+                self.default(&mut body.columns[at])?;
+            } else if self.accept(Keyword::CHECK) {
+                self.check(body, constraint, Some(at))?;
+            } else {
+                break;
+            }
+        }
+        let refused = ["generated", "references", "unique", "collate"];
+        match self.peek_word(0).filter(|w| refused.contains(&w.as_str())) {
+            Some(word) if word == "generated" => Err(no_sequences("GENERATED")),
+            Some(word) => Err(constraint_unsupported(&word.to_uppercase())),
+            None => Ok(()),
+        }
+    }
+
+    fn constraint_name(&mut self) -> Result<Option<String>> {
+        match self.accept(Keyword::CONSTRAINT) {
+            true => self.identifier().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// `DEFAULT expr`; what may follow, as NOT NULL, is no part of the expression.
+    fn default(&mut self, column: &mut ColumnDef) -> Result<()> {
+        let expr = self.p.parse_subexpr(DIALECT.prec_value(Precedence::Eq));
+        let expr = self.sql(expr)?;
+        match column.default.replace(expr) {
+            None => Ok(()),
+            Some(_) => Err(Error::user(
+                sqlstate::SYNTAX_ERROR,
+                format!("multiple default values specified for column \"{}\"", column.name),
+            )),
+        }
+    }
+
+    /// `CHECK (expr)`, of a column or of the table.
+    fn check(
+        &mut self,
+        body: &mut TableBody,
+        name: Option<String>,
+        column: Option<usize>,
+    ) -> Result<()> {
+        self.expect(&Token::LParen)?;
+        let expr = self.p.parse_expr();
+        let expr = self.sql(expr)?;
+        self.expect(&Token::RParen)?;
+        let column = column.map(|c| body.columns[c].name.clone());
+        body.checks.push((name, column, expr));
+        Ok(())
+    }
+}
+
+fn constraint_unsupported(what: &str) -> Error {
+    Error::unsupported(format!("{what} in a column list is not supported yet"))
+        .with_hint("NOT NULL, PRIMARY KEY, DEFAULT and CHECK are supported.")
+}
+
+fn no_sequences(what: &str) -> Error {
+    Error::unsupported(format!("{what} columns are not supported: there are no sequences"))
+        .with_hint("Use a uuid as text: id text DEFAULT gen_random_uuid() PRIMARY KEY.")
+}
+
+/// `serial` is integer with a sequence, which would be forgotten in silence.
+fn refuse_serial(column: &str, data_type: &ast::DataType) -> Result<()> {
+    let ast::DataType::Custom(name, _) = data_type else { return Ok(()) };
+    let word = name.to_string().to_lowercase();
+    let serials = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
+    match serials.contains(&word.as_str()) {
+        true => Err(no_sequences(&word).with_detail(format!("Column \"{column}\" is one."))),
+        false => Ok(()),
+    }
+}
+
+fn invalid_table(message: &str) -> Error {
+    Error::user(sqlstate::INVALID_TABLE_DEFINITION, message)
+}
+
+#[derive(Default)]
+pub(super) struct Columns(pub(super) Vec<ColumnDef>);
+
+impl Columns {
+    pub(super) fn position(&self, name: &str) -> Result<usize> {
+        self.0.iter().position(|c| c.name == name).ok_or_else(|| {
+            Error::user(sqlstate::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
+        })
+    }
+}
+
+impl std::ops::Index<usize> for Columns {
+    type Output = ColumnDef;
+    fn index(&self, i: usize) -> &ColumnDef {
+        &self.0[i]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Columns {
+    fn index_mut(&mut self, i: usize) -> &mut ColumnDef {
+        &mut self.0[i]
+    }
+}
+
+/// What the parentheses of CREATE TABLE hold.
+#[derive(Default)]
+pub(super) struct TableBody {
+    pub(super) columns: Columns,
+    key: Option<Vec<String>>,
+    pub(super) watermark: Option<(String, ast::Expr)>,
+    /// Given name, column that it stands behind, condition.
+    checks: Vec<(Option<String>, Option<String>, ast::Expr)>,
+}
+
+impl TableBody {
+    fn set_key(&mut self, names: Vec<String>) -> Result<()> {
+        match self.key.replace(names) {
+            None => Ok(()),
+            Some(_) => Err(invalid_table("multiple primary keys are not allowed")),
+        }
+    }
+
+    /// The CHECK constraints, those without a name named as PostgreSQL names them.
+    pub(super) fn checks(&mut self, table: &str) -> Vec<(String, ast::Expr)> {
+        let mut named: Vec<(String, ast::Expr)> = Vec::new();
+        for (name, column, expr) in std::mem::take(&mut self.checks) {
+            let base = name.unwrap_or_else(|| match column {
+                Some(column) => format!("{table}_{column}_check"),
+                None => format!("{table}_check"),
+            });
+            let taken = |n: &str| named.iter().any(|(other, _)| other == n);
+            let numbered = (1..).map(|i| format!("{base}{i}"));
+            let free = std::iter::once(base.clone()).chain(numbered).find(|n| !taken(n));
+            named.push((free.unwrap_or(base), expr));
+        }
+        named
+    }
+
+    pub(super) fn key(&self) -> Result<Vec<usize>> {
+        let mut key = Vec::new();
+        for name in self.key.iter().flatten() {
+            let i = self.columns.position(name)?;
+            if key.contains(&i) {
+                return Err(Error::user(
+                    sqlstate::DUPLICATE_COLUMN,
+                    format!("column \"{name}\" appears twice in primary key constraint"),
+                ));
+            }
+            key.push(i);
+        }
+        Ok(key)
+    }
+}
