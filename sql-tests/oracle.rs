@@ -540,7 +540,8 @@ impl Generator {
         let mut sql = first.sql;
         for _ in 0..self.rng.random_range(1..=2) {
             let next = self.projection(depth.saturating_sub(1), Some(&types));
-            write!(sql, " UNION ALL {}", next.sql).expect("a string takes text");
+            let word = self.one(&["UNION ALL", "UNION ALL", "UNION"]);
+            write!(sql, " {word} {}", next.sql).expect("a string takes text");
         }
         Query { sql, columns: first.columns }
     }
@@ -566,7 +567,10 @@ impl Generator {
             columns.push(Column { name: format!("c{i}"), ty });
         }
         let condition = self.where_clause(&from, 50);
-        Query { sql: format!("SELECT {} FROM {}{condition}", items.join(", "), from.sql), columns }
+        let exact = columns.iter().all(|c| c.ty != Ty::Avg);
+        let word = if exact && self.chance(12) { "SELECT DISTINCT" } else { "SELECT" };
+        let sql = format!("{word} {} FROM {}{condition}", items.join(", "), from.sql);
+        Query { sql, columns }
     }
 
     fn where_clause(&mut self, from: &From, percent: u32) -> String {
@@ -648,6 +652,7 @@ impl Generator {
         };
         let ty = column.ty;
         let (call, ty) = match self.rng.random_range(0..100) {
+            _ if ty != Ty::Avg && self.chance(35) => self.rarer_call(&argument, ty, scope),
             0..15 => ("count(*)".to_owned(), Ty::Big),
             15..30 => (format!("count({argument})"), Ty::Big),
             30..55 if ty.is_number() => {
@@ -669,6 +674,52 @@ impl Generator {
             true => (format!("{call} FILTER (WHERE {})", self.condition(scope, 1)), ty),
             false => (call, ty),
         }
+    }
+
+    /// DISTINCT, and the aggregates that are less often used.
+    fn rarer_call(&mut self, argument: &str, ty: Ty, scope: &[Column]) -> (String, Ty) {
+        let distinct = if self.chance(40) { "DISTINCT " } else { "" };
+        match (ty, self.rng.random_range(0..10)) {
+            (_, 0..=2) => (format!("count(DISTINCT {argument})"), Ty::Big),
+            (Ty::Int, 3) => (format!("sum(DISTINCT {argument})"), Ty::Big),
+            (Ty::Num, 3) => (format!("sum(DISTINCT {argument})"), Ty::Num),
+            (Ty::Int | Ty::Big | Ty::Num, 4) => (format!("avg(DISTINCT {argument})"), Ty::Num),
+            (Ty::Int | Ty::Big, 5) => {
+                let name = self.one(&["bit_and", "bit_or", "bit_xor"]);
+                (format!("{name}({distinct}{argument})"), ty)
+            }
+            (Ty::Int | Ty::Big | Ty::Num, 6) => {
+                let names = ["stddev", "stddev_pop", "variance", "var_pop", "var_samp"];
+                (format!("{}({argument})", self.one(&names)), Ty::Avg)
+            }
+            (Ty::Text, 3..10) => {
+                let order = self.order_in_call(argument, !distinct.is_empty(), scope);
+                (format!("string_agg({distinct}{argument}, '/'{order})"), Ty::Text)
+            }
+            (Ty::Bool, 3..10) => {
+                let name = self.one(&["bool_and", "bool_or", "every"]);
+                (format!("{name}({distinct}{argument})"), Ty::Bool)
+            }
+            _ => {
+                let order = self.order_in_call(argument, false, scope);
+                let name = self.one(&["first_value", "last_value"]);
+                (format!("{name}({argument}{order})"), ty)
+            }
+        }
+    }
+
+    /// ORDER BY inside an aggregate, or nothing; with DISTINCT by the argument alone.
+    fn order_in_call(&mut self, argument: &str, distinct: bool, scope: &[Column]) -> String {
+        if self.chance(30) {
+            return String::new();
+        }
+        let column = scope[self.rng.random_range(0..scope.len())].clone();
+        let by = match distinct || column.ty == Ty::Avg {
+            true => argument.to_owned(),
+            false => column.name,
+        };
+        let direction = self.one(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]);
+        format!(" ORDER BY {by}{direction}")
     }
 
     /// The call itself, or an expression over it.

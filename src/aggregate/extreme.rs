@@ -74,7 +74,7 @@ impl Aggregate for InLine {
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
-        let values = rows.values.ok_or_else(|| Error::internal("min needs an argument"))?;
+        let values = rows.value()?;
         let numbers = ordered_numbers(values)?;
         let slab = table.slab_mut();
         rows.for_each(|row, slot, weight| {
@@ -131,7 +131,7 @@ impl Aggregate for InMultiset {
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
-        let values = rows.values.ok_or_else(|| Error::internal("min needs an argument"))?;
+        let values = rows.value()?;
         let sets = table.multisets_mut(at.multiset);
         match values.data_type() {
             DataType::Utf8 => {

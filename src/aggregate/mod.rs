@@ -3,24 +3,42 @@
 //! An [`Aggregate`] is one object for all groups: it updates and emits columns by slot. Its states
 //! of fixed width are words in the group's line, what grows with the values is a multiset beside
 //! it, so an aggregate has no code for snapshots. They are found by name in [`AGGREGATES`]; adding
-//! one is one file and one line there.
+//! one is one file and one line there. Those of [`RECOMPUTED`] and calls with ORDER BY keep their
+//! rows and have the batch half's function compute a changed group anew.
 
+mod boolean;
 mod count;
+mod distinct;
 mod extreme;
+mod recompute;
 mod sum;
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 
 use crate::delta::Weight;
 use crate::error::{Error, Result};
+use crate::expr::BatchAggregate;
 use crate::state::GroupTable;
+
+pub use distinct::{DistinctStage, Turns};
 
 /// What an aggregate is made for.
 #[derive(Debug, Clone)]
 pub struct Signature {
-    /// The argument's type; `None` for `count(*)`.
-    pub argument: Option<DataType>,
+    /// The types of the arguments that are columns (none for `count(*)`), then those of the keys of
+    /// ORDER BY.
+    pub arguments: Vec<DataType>,
+    /// The directions of ORDER BY.
+    pub order: Vec<SortOptions>,
+    /// Each distinct value counts once.
+    pub distinct: bool,
+    /// The batch half's function, for aggregates that are computed anew.
+    pub batch: Option<Arc<BatchAggregate>>,
     /// The type of the result, as the binder decided it.
     pub result: DataType,
     /// No row is ever retracted.
@@ -41,37 +59,57 @@ pub struct StateAt {
 pub struct Rows<'a> {
     /// The slot of each row's group.
     pub slots: &'a [u32],
-    /// The argument; `None` for `count(*)`.
-    pub values: Option<&'a ArrayRef>,
-    /// Weights; `None` when all are +1.
+    /// The arguments (none for `count(*)`), then the keys of ORDER BY.
+    pub arguments: &'a [ArrayRef],
+    /// The rows that count, where not all do; a row can stand here twice.
+    pub selection: Option<&'a [u32]>,
+    /// Weights, of the selection where there is one; `None` when all are +1.
     pub weights: Option<&'a [Weight]>,
     /// FILTER: rows that count. NULL is false.
     pub filter: Option<&'a BooleanArray>,
 }
 
 impl Rows<'_> {
-    /// The weight of a row.
-    #[inline]
-    pub fn weight(&self, row: usize) -> Weight {
-        self.weights.map_or(1, |w| w[row])
+    /// The first argument.
+    pub fn value(&self) -> Result<&ArrayRef> {
+        self.arguments.first().ok_or_else(|| Error::internal("an aggregate needs an argument"))
     }
 
-    /// Calls `each(row, slot, weight)` for rows that pass the filter and whose argument is not
-    /// NULL.
+    /// Calls `each(row, slot, weight)` for rows that pass the filter and whose first argument is
+    /// not NULL.
     #[inline]
-    pub fn for_each(&self, mut each: impl FnMut(usize, u32, Weight)) {
-        let nulls = self.values.and_then(|v| v.logical_nulls());
-        if nulls.is_none() && self.filter.is_none() {
-            for (row, slot) in self.slots.iter().enumerate() {
-                each(row, *slot, self.weight(row));
+    pub fn for_each(&self, each: impl FnMut(usize, u32, Weight)) {
+        self.rows(self.arguments.first().and_then(|v| v.logical_nulls()).as_ref(), each);
+    }
+
+    /// Calls `each(row, slot, weight)` for rows that pass the filter.
+    #[inline]
+    pub fn for_each_row(&self, each: impl FnMut(usize, u32, Weight)) {
+        self.rows(None, each);
+    }
+
+    #[inline]
+    fn rows(&self, nulls: Option<&NullBuffer>, mut each: impl FnMut(usize, u32, Weight)) {
+        let weight = |i: usize| self.weights.map_or(1, |w| w[i]);
+        let counts = |row: usize| {
+            nulls.is_none_or(|n| n.is_valid(row))
+                && self.filter.is_none_or(|f| f.is_valid(row) && f.value(row))
+        };
+        if let Some(selection) = self.selection {
+            for (i, row) in selection.iter().enumerate() {
+                if counts(*row as usize) {
+                    each(*row as usize, self.slots[*row as usize], weight(i));
+                }
             }
-            return;
-        }
-        for (row, slot) in self.slots.iter().enumerate() {
-            let valid = nulls.as_ref().is_none_or(|n| n.is_valid(row));
-            let passes = self.filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-            if valid && passes {
-                each(row, *slot, self.weight(row));
+        } else if nulls.is_none() && self.filter.is_none() {
+            for (row, slot) in self.slots.iter().enumerate() {
+                each(row, *slot, weight(row));
+            }
+        } else {
+            for (row, slot) in self.slots.iter().enumerate() {
+                if counts(row) {
+                    each(row, *slot, weight(row));
+                }
             }
         }
     }
@@ -93,7 +131,7 @@ impl Emitted {
     }
 }
 
-/// One aggregate function over one argument.
+/// One aggregate function over its arguments.
 ///
 /// Contract: (1) `update` with weight -w undoes `update` with weight w of the same row, in any
 /// order; (2) `emit` depends on nothing but the states, so that a value emitted before can be told
@@ -123,30 +161,62 @@ pub struct Function {
     pub create: fn(&Signature) -> Result<Box<dyn Aggregate>>,
 }
 
-/// Every aggregate, sorted by name.
+/// Every aggregate with an incremental form, sorted by name.
 pub const AGGREGATES: &[Function] = &[
     Function { name: "avg", create: sum::avg },
+    Function { name: "bool_and", create: boolean::and },
+    Function { name: "bool_or", create: boolean::or },
     Function { name: "count", create: count::create },
     Function { name: "max", create: extreme::max },
     Function { name: "min", create: extreme::min },
     Function { name: "sum", create: sum::sum },
 ];
 
+/// Aggregates of the batch half whose value depends on the rows and ORDER BY alone: they can be
+/// computed anew.
+#[rustfmt::skip]
+pub const RECOMPUTED: &[&str] = &[
+    "array_agg", "bit_and", "bit_or", "bit_xor", "corr", "covar_pop", "covar_samp",
+    "first_value", "last_value", "max", "median", "min", "percentile_cont", "regr_avgx",
+    "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy",
+    "regr_syy", "stddev", "stddev_pop", "string_agg", "var", "var_pop",
+];
+
+/// Aggregates that are the same over distinct values.
+pub const BLIND_TO_DUPLICATES: &[&str] =
+    &["bit_and", "bit_or", "bool_and", "bool_or", "max", "min"];
+
+/// Whether DISTINCT values are told apart ahead of the aggregate, which then takes each once.
+pub fn takes_distinct(name: &str, signature: &Signature) -> bool {
+    signature.order.is_empty() && matches!(name, "avg" | "count" | "sum")
+}
+
 /// Makes an aggregate by name.
 pub fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
-    let function = AGGREGATES.iter().find(|f| f.name == name).ok_or_else(|| {
-        Error::unsupported(format!(
+    let function = AGGREGATES.iter().find(|f| f.name == name);
+    let recomputed = RECOMPUTED.contains(&name);
+    let incremental = signature.order.is_empty()
+        && (!signature.distinct
+            || takes_distinct(name, signature)
+            || BLIND_TO_DUPLICATES.contains(&name));
+    match function {
+        Some(function) if incremental => match (function.create)(signature) {
+            Err(_) if recomputed && signature.batch.is_some() => recompute::create(name, signature),
+            made => made,
+        },
+        _ if recomputed => recompute::create(name, signature),
+        _ => Err(Error::unsupported(format!(
             "aggregate function {name} is not supported in a materialized view"
-        ))
-    })?;
-    (function.create)(signature)
+        ))),
+    }
 }
 
 /// The argument of an aggregate that has one.
 fn argument(signature: &Signature, name: &str) -> Result<DataType> {
     signature
-        .argument
-        .clone()
+        .arguments
+        .first()
+        .cloned()
         .ok_or_else(|| Error::internal(format!("aggregate function {name} needs an argument")))
 }
 

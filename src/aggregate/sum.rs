@@ -113,7 +113,7 @@ impl Aggregate for Exact {
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
-        let values = rows.values.ok_or_else(|| Error::internal("sum needs an argument"))?;
+        let values = rows.value()?;
         let slab = table.slab_mut();
         macro_rules! each {
             ($t:ty) => {{
@@ -216,7 +216,7 @@ impl Aggregate for Float {
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
-        let values = rows.values.ok_or_else(|| Error::internal("sum needs an argument"))?;
+        let values = rows.value()?;
         let slab = table.slab_mut();
         let words = at.word..at.word + FLOAT_WORDS;
         if let Some(values) = values.as_primitive_opt::<Float32Type>() {

@@ -7,6 +7,7 @@
 
 mod aggregates;
 mod arith;
+mod batch_aggregate;
 mod cast;
 mod date_trunc;
 mod datetime;
@@ -14,6 +15,7 @@ mod errors;
 mod eval;
 mod function;
 mod numeric;
+mod ordered;
 mod parse;
 mod parse_array;
 mod rounding;
@@ -25,6 +27,7 @@ mod windows;
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
 pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
+pub use batch_aggregate::BatchAggregate;
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
 pub(crate) use date_trunc::date_trunc_udf;
@@ -34,6 +37,7 @@ pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion}
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub(crate) use function::{argument_types, call, functions};
+pub use ordered::{RowOrder, ordered_call};
 pub use parse::parse_value;
 pub use rounding::rounding_udfs;
 pub use temporal::interval_us;

@@ -3,7 +3,8 @@
 //! For every group touched in an epoch, `out = -old row + new row`, nothing when they are equal.
 //! The old row is told from the group's state before its first change in the epoch: the state has
 //! not moved since the row was emitted, so the same bits come out. A group is there while the
-//! weight of its rows is positive; the global group is always there, also over no rows.
+//! weight of its rows is positive; the global group is always there, also over no rows, and so are
+//! the groups of empty grouping sets.
 //!
 //! The input is partitioned by the keys. The output retracts, always. State: one table of groups
 //! that grows with distinct keys. Watermarks of key columns pass through.
@@ -19,13 +20,16 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{and, concat, interleave, take};
+use arrow::compute::{SortOptions, and, concat, interleave, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
-use crate::aggregate::{Aggregate, Rows, Signature, StateAt, create};
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys};
+use crate::aggregate::{
+    Aggregate, DistinctStage, Rows, Signature, StateAt, create, takes_distinct,
+};
+use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, worker_of};
 use crate::error::Result;
+use crate::expr::BatchAggregate;
 use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
 use crate::time::Watermark;
 
@@ -36,23 +40,44 @@ const EMITTED: usize = 1;
 const OWN_WORDS: usize = 2;
 
 /// One aggregate of the select list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AggregateCall {
     /// The SQL name.
     pub function: String,
-    /// The input column; `None` for `count(*)`.
-    pub argument: Option<usize>,
+    /// The input columns of its arguments, without constants; none for `count(*)`.
+    pub arguments: Vec<usize>,
+    /// Each distinct value counts once.
+    pub distinct: bool,
+    /// ORDER BY inside the call.
+    pub order_by: Vec<OrderKey>,
     /// The boolean input column of FILTER.
     pub filter: Option<usize>,
+    /// The batch half's function, for aggregates that are computed anew.
+    pub batch: Option<Arc<BatchAggregate>>,
+}
+
+/// A key of ORDER BY inside an aggregate.
+#[derive(Debug, Clone, Copy)]
+pub struct OrderKey {
+    /// The input column.
+    pub column: usize,
+    /// Its direction.
+    pub options: SortOptions,
 }
 
 /// Plan constants.
 #[derive(Debug, Clone)]
 pub struct AggregateSpec {
     input: SchemaRef,
+    append_only: bool,
     keys: Vec<usize>,
     calls: Vec<AggregateCall>,
     aggregates: Vec<Arc<dyn Aggregate>>,
+    /// Sets of distinct values, and for each call its set and variant, if it has one.
+    stages: Vec<DistinctStage>,
+    staged: Vec<Option<(usize, usize)>>,
+    /// The keys of groups that are there over no rows.
+    always: Option<RecordBatch>,
     schema: SchemaRef,
 }
 
@@ -65,14 +90,29 @@ impl AggregateSpec {
         schema: SchemaRef,
     ) -> Result<Self> {
         let (input, append_only) = input;
-        let result = |i: usize| schema.field(keys.len() + i).data_type().clone();
-        let aggregates = calls.iter().enumerate().map(|(i, call)| {
-            let argument = call.argument.map(|c| input.field(c).data_type().clone());
-            let signature = Signature { argument, result: result(i), append_only };
-            create(&call.function, &signature).map(Arc::from)
-        });
-        let aggregates = aggregates.collect::<Result<Vec<_>>>()?;
-        Ok(Self { input, keys, calls, aggregates, schema })
+        let data_type = |c: usize| input.field(c).data_type().clone();
+        let (mut aggregates, mut stages, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, call) in calls.iter().enumerate() {
+            let signature = Signature {
+                arguments: call.columns().map(data_type).collect(),
+                order: call.order_by.iter().map(|k| k.options).collect(),
+                distinct: call.distinct,
+                batch: call.batch.clone(),
+                result: schema.field(keys.len() + i).data_type().clone(),
+                append_only,
+            };
+            aggregates.push(Arc::from(create(&call.function, &signature)?));
+            let stage = (call.distinct && takes_distinct(&call.function, &signature))
+                .then(|| DistinctStage::place(&mut stages, call.arguments[0], call.filter));
+            staged.push(stage);
+        }
+        let always = None;
+        Ok(Self { input, append_only, keys, calls, aggregates, stages, staged, always, schema })
+    }
+
+    /// Groups that are there over no rows, by their keys.
+    pub fn with_groups_over_nothing(self, keys: RecordBatch) -> Self {
+        Self { always: Some(keys), ..self }
     }
 
     fn key_types(&self) -> Vec<DataType> {
@@ -89,6 +129,41 @@ impl AggregateSpec {
         };
         self.aggregates.iter().map(step).collect()
     }
+
+    /// The keys of groups that this worker keeps over no rows.
+    fn always(&self, place: Placement) -> Result<Vec<(Vec<u8>, u64)>> {
+        let (columns, rows) = match &self.always {
+            Some(keys) => (keys.columns(), keys.num_rows()),
+            None => ([].as_slice(), usize::from(self.keys.is_empty())),
+        };
+        let keys = Keys::encode(columns, rows)?;
+        let mine = |row: &usize| worker_of(keys.hash(*row), place.workers) == place.worker;
+        Ok((0..rows).filter(mine).map(|r| (keys.key(r).to_vec(), keys.hash(r))).collect())
+    }
+}
+
+impl AggregateCall {
+    /// The columns of arguments, then of ORDER BY.
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        self.arguments.iter().copied().chain(self.order_by.iter().map(|k| k.column))
+    }
+
+    fn describe(&self, name: impl Fn(usize) -> String) -> String {
+        let distinct = if self.distinct { "distinct " } else { "" };
+        let arguments: Vec<String> = self.arguments.iter().map(|c| name(*c)).collect();
+        let arguments = if arguments.is_empty() { "*".into() } else { arguments.join(", ") };
+        let order = self.order_by.iter().map(|k| {
+            format!("{}{}", name(k.column), if k.options.descending { " desc" } else { "" })
+        });
+        let order: Vec<String> = order.collect();
+        let order = if order.is_empty() {
+            String::new()
+        } else {
+            format!(" order by {}", order.join(", "))
+        };
+        let filter = self.filter.map(|c| format!(" filter {}", name(c))).unwrap_or_default();
+        format!("{}({distinct}{arguments}{order}){filter}", self.function)
+    }
 }
 
 impl OperatorSpec for AggregateSpec {
@@ -98,12 +173,7 @@ impl OperatorSpec for AggregateSpec {
 
     fn describe(&self) -> String {
         let name = |c: usize| self.input.field(c).name().clone();
-        let calls = self.calls.iter().map(|call| {
-            let argument = call.argument.map_or_else(|| "*".to_owned(), name);
-            let filter = call.filter.map(|c| format!(" filter {}", name(c))).unwrap_or_default();
-            format!("{}({argument}){filter}", call.function)
-        });
-        let calls: Vec<String> = calls.collect();
+        let calls: Vec<String> = self.calls.iter().map(|call| call.describe(name)).collect();
         if self.keys.is_empty() {
             return calls.join(", ");
         }
@@ -126,6 +196,7 @@ impl OperatorSpec for AggregateSpec {
     fn tables(&self) -> Vec<TableSpec> {
         let words: usize = self.aggregates.iter().map(|a| a.words()).sum();
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());
+        let grows = grows.or((!self.stages.is_empty()).then_some("distinct values of a group"));
         let bound = match (self.keys.is_empty(), grows) {
             (true, None) => Bound::Constant,
             (_, Some(values)) => Bound::Unbounded(values),
@@ -139,6 +210,14 @@ impl OperatorSpec for AggregateSpec {
                 state_words: OWN_WORDS + words,
                 multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
                 key_width: Keys::fixed_width(&self.key_types()),
+                values: self
+                    .stages
+                    .iter()
+                    .map(|stage| {
+                        let data_type = self.input.field(stage.argument).data_type();
+                        stage.values(data_type.clone(), !self.append_only)
+                    })
+                    .collect(),
             }),
         }]
     }
@@ -147,7 +226,8 @@ impl OperatorSpec for AggregateSpec {
         Ok(Box::new(AggregateOperator {
             places: self.places(),
             key_types: self.key_types(),
-            always: self.keys.is_empty() && place.owns_empty_key(),
+            always: self.always(place)?,
+            seeded: false,
             groups: tables[0],
             spec: self.clone(),
             touched: Vec::new(),
@@ -164,8 +244,8 @@ struct AggregateOperator {
     spec: AggregateSpec,
     places: Vec<StateAt>,
     key_types: Vec<DataType>,
-    /// This worker keeps the one group of a global aggregate.
-    always: bool,
+    /// Keys (with hashes) of groups of this worker that are there over no rows.
+    always: Vec<(Vec<u8>, u64)>,
     groups: TableId,
     // The current epoch.
     /// Slots in order of their first change.
@@ -176,6 +256,8 @@ struct AggregateOperator {
     old_rows: usize,
     // Buffers.
     slots: Vec<u32>,
+    /// Whether the groups over no rows were looked after since the operator was built.
+    seeded: bool,
 }
 
 /// The output rows of some groups at one moment.
@@ -232,15 +314,59 @@ impl AggregateOperator {
             let word = &mut slab.words_mut(*slot)[ROWS];
             *word = word.wrapping_add(weights.map_or(1, |w: &[Weight]| w[row]) as u64);
         }
-        for ((call, aggregate), at) in
-            self.spec.calls.iter().zip(&self.spec.aggregates).zip(&self.places)
-        {
-            let column = |c: usize| delta.rows().column(c);
-            let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(column(c)));
-            let values = call.argument.map(column);
-            aggregate.update(table, *at, Rows { slots: &self.slots, values, weights, filter })?;
+        let columns = delta.rows().columns();
+        let mut turns = Vec::with_capacity(self.spec.stages.len());
+        for (set, stage) in self.spec.stages.iter().enumerate() {
+            turns.push(stage.update(table, set, &self.slots, columns, weights)?);
+        }
+        for (i, (aggregate, at)) in self.spec.aggregates.iter().zip(&self.places).enumerate() {
+            let call = &self.spec.calls[i];
+            let arguments: Vec<ArrayRef> = call.columns().map(|c| columns[c].clone()).collect();
+            let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(&columns[c]));
+            let all = Rows {
+                slots: &self.slots,
+                arguments: &arguments,
+                selection: None,
+                weights,
+                filter,
+            };
+            let rows = match self.spec.staged[i].map(|(stage, variant)| &turns[stage][variant]) {
+                Some(turns) => Rows {
+                    selection: Some(&turns.rows),
+                    weights: Some(&turns.weights),
+                    filter: None,
+                    ..all
+                },
+                None => all,
+            };
+            aggregate.update(table, *at, rows)?;
         }
         Ok(())
+    }
+
+    /// Makes the groups that are there over no rows.
+    fn seed(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        self.seeded = true;
+        if self.always.is_empty() {
+            return Ok(());
+        }
+        let mut request = KeyRequest::default();
+        let hashes: Vec<u64> = self.always.iter().map(|(_, hash)| *hash).collect();
+        request.add(self.groups, &hashes);
+        cx.state.make_resident(&request);
+        let table = cx.state.groups(self.groups);
+        let mut fresh = Vec::new();
+        for (key, hash) in &self.always {
+            table.intern_key(key, *hash, &mut fresh);
+        }
+        self.remember(table, &fresh)
+    }
+
+    /// Whether a group is there: it has rows, or needs none.
+    fn is_there(&self, table: &GroupTable, slot: u32) -> bool {
+        let rows = table.slab().words(slot)[ROWS] as i64;
+        debug_assert!(rows >= 0, "a group's weight");
+        rows != 0 || self.always.iter().any(|(key, _)| *key == table.key(slot))
     }
 
     /// All old rows in one snapshot.
@@ -386,26 +512,15 @@ impl Operator for AggregateOperator {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
-        if self.always && self.touched.is_empty() && cx.state.groups(self.groups).groups() == 0 {
-            // The row of the global aggregate over nothing.
-            let key = Keys::encode(&[], 1)?;
-            let mut request = KeyRequest::default();
-            request.add(self.groups, key.hashes());
-            cx.state.make_resident(&request);
-            let mut fresh = Vec::new();
-            let table = cx.state.groups(self.groups);
-            table.intern(&key, &mut self.slots, &mut fresh);
-            self.remember(table, &fresh)?;
+        if !self.seeded {
+            self.seed(cx)?;
         }
         if self.touched.is_empty() {
             return Ok(());
         }
         let table = cx.state.groups(self.groups);
-        let rows_of = |slot: u32| table.slab().words(slot)[ROWS] as i64;
-        debug_assert!(self.touched.iter().all(|s| rows_of(*s) >= 0), "a group's weight");
-        let global = self.spec.keys.is_empty();
         let alive: Vec<u32> = (0..self.touched.len() as u32)
-            .filter(|t| global || rows_of(self.touched[*t as usize]) != 0)
+            .filter(|t| self.is_there(table, self.touched[*t as usize]))
             .collect();
         let slots: Vec<u32> = alive.iter().map(|t| self.touched[*t as usize]).collect();
         let new = self.rows_of(table, &slots)?;
@@ -414,8 +529,8 @@ impl Operator for AggregateOperator {
         for slot in &slots {
             table.slab_mut().words_mut(*slot)[EMITTED] = 1;
         }
-        for slot in self.touched.drain(..) {
-            let keep = global || table.slab().words(slot)[ROWS] != 0;
+        for slot in std::mem::take(&mut self.touched) {
+            let keep = self.is_there(table, slot);
             table.release(slot, keep);
         }
         self.old_position.clear();
@@ -429,7 +544,8 @@ mod tests {
     use crate::operator::testing::{Harness, schema};
 
     fn call(function: &str, argument: Option<usize>, filter: Option<usize>) -> AggregateCall {
-        AggregateCall { function: function.into(), argument, filter }
+        let arguments = argument.into_iter().collect();
+        AggregateCall { function: function.into(), arguments, filter, ..Default::default() }
     }
 
     fn spec(keys: Vec<usize>, append_only: bool, result: &str) -> AggregateSpec {

@@ -37,7 +37,7 @@ impl OperatorSpec for ConstantSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        let spec = GroupSpec { state_words: 0, multisets: 0, key_width: Some(0) };
+        let spec = GroupSpec { key_width: Some(0), ..Default::default() };
         vec![TableSpec {
             name: "emitted",
             version: 1,

@@ -11,6 +11,7 @@
 mod aggregate;
 mod constant;
 mod contract;
+mod distinct;
 mod errors;
 mod join;
 mod map;
@@ -24,9 +25,10 @@ use std::fmt::Debug;
 
 use arrow::datatypes::SchemaRef;
 
-pub use aggregate::{AggregateCall, AggregateSpec};
+pub use aggregate::{AggregateCall, AggregateSpec, OrderKey};
 pub use constant::ConstantSpec;
 pub use contract::Checked;
+pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use join::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
 pub use map::{Carry, Explode, MapSpec, MapStep};

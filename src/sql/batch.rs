@@ -13,13 +13,14 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Distinct, Filter, LogicalPlan, TableScan};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 
+use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
 use super::context::{RelationSource, config, nullable};
 use super::validate::check_plan;
@@ -121,6 +122,8 @@ fn bind_sources(plan: LogicalPlan, provide: Provide<'_>) -> Result<LogicalPlan> 
             let filter = Filter::try_new(predicate, filter.input)?;
             Ok(Transformed::yes(LogicalPlan::Filter(filter)))
         }
+        LogicalPlan::Aggregate(aggregate) => run_aggregate(aggregate),
+        LogicalPlan::Distinct(Distinct::All(input)) => run_distinct(input).map(Transformed::yes),
         LogicalPlan::Extension(extension) => match windows::executable(&extension) {
             Some(plan) => plan.map(Transformed::yes),
             None => Ok(Transformed::no(LogicalPlan::Extension(extension))),

@@ -11,6 +11,7 @@
 //! share one meaning. What is not on the allow list is refused with 0A000 and a reason. Nothing
 //! here writes: DML becomes a plan of the rows to insert, delete or replace.
 
+mod aggregates;
 pub mod batch;
 mod binder;
 mod comparable;

@@ -26,6 +26,7 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
+use super::aggregates::rewrite_call;
 use super::comparable::{
     cannot_be_matched, check_comparable, is_comparison, is_text, is_text_literal, no_function,
     normal_type,
@@ -216,6 +217,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 Expr::InSubquery(InSubquery { expr, subquery, negated })
             }
             Expr::Case(case) => self.case(case)?,
+            Expr::AggregateFunction(call) => rewrite_call(call, self.schema)?,
             Expr::SetComparison(mut s) => {
                 s.subquery = self.subquery(s.subquery)?;
                 Expr::SetComparison(s)

@@ -2,8 +2,8 @@
 //!
 //! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds hash,
 //! flags, the key (inline when every key fits 16 bytes, else a place in an arena) and all states of
-//! fixed width, in 64-bit words side by side: one cache miss per group. Ordered multisets, for the
-//! aggregates that need them, lie beside the lines by the same slot.
+//! fixed width, in 64-bit words side by side: one cache miss per group. Ordered multisets and sets
+//! of distinct values, for the aggregates that need them, lie beside the lines by the same slot.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
 use super::multiset::Multiset;
 use super::slot_index::SlotIndex;
+use super::values::{ValueSet, ValueSpec};
 use crate::delta::{Keys, hash_key, key_group};
 use crate::error::{Error, Result};
 
 /// The layout of a group table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct GroupSpec {
     /// Words of state in a line.
     pub state_words: usize,
@@ -23,6 +24,8 @@ pub struct GroupSpec {
     pub multisets: usize,
     /// Bytes of every key when all have the same.
     pub key_width: Option<usize>,
+    /// Sets of distinct values beside the lines.
+    pub values: Vec<ValueSpec>,
 }
 
 /// Words in front of the states: hash, flags and key length, key (two words).
@@ -74,10 +77,13 @@ pub struct GroupTable {
     index: SlotIndex,
     slab: Slab,
     multisets: Vec<Vec<Multiset>>,
+    values: Vec<ValueSet>,
     /// Keys that do not fit a line, by slot.
     long_keys: Vec<Arc<[u8]>>,
     slots: u32,
     free: Vec<u32>,
+    /// Slots of groups that are gone while values of theirs are still held: freed by a sweep.
+    stale: Vec<u32>,
     residency: Residency,
 }
 
@@ -88,9 +94,11 @@ impl GroupTable {
             index: SlotIndex::new(),
             slab: Slab { words: Vec::new(), stride: HEADER_WORDS + spec.state_words },
             multisets: vec![Vec::new(); spec.multisets],
+            values: spec.values.iter().map(ValueSet::new).collect(),
             long_keys: Vec::new(),
             slots: 0,
             free: Vec::new(),
+            stale: Vec::new(),
             residency: Residency::default(),
             spec,
         }
@@ -126,14 +134,20 @@ impl GroupTable {
         fresh: &mut Vec<u32>,
     ) {
         for row in rows {
-            let slot = self.intern_one(keys.key(row), keys.hash(row));
-            let flags = &mut self.slab.header_mut(slot)[1];
-            if *flags & TOUCHED == 0 {
-                *flags |= TOUCHED;
-                fresh.push(slot);
-            }
-            slots.push(slot);
+            slots.push(self.intern_key(keys.key(row), keys.hash(row), fresh));
         }
+    }
+
+    /// [`Self::intern`] of one key.
+    #[inline]
+    pub fn intern_key(&mut self, key: &[u8], hash: u64, fresh: &mut Vec<u32>) -> u32 {
+        let slot = self.intern_one(key, hash);
+        let flags = &mut self.slab.header_mut(slot)[1];
+        if *flags & TOUCHED == 0 {
+            *flags |= TOUCHED;
+            fresh.push(slot);
+        }
+        slot
     }
 
     #[inline]
@@ -201,7 +215,19 @@ impl GroupTable {
         if !self.inline {
             self.long_keys[slot as usize] = Arc::from([].as_slice());
         }
-        self.free.push(slot);
+        if self.values.iter().all(|v| v.values_of(slot) == 0) {
+            self.free.push(slot);
+            return;
+        }
+        self.stale.push(slot);
+        let held = |v: &ValueSet| self.stale.iter().map(|s| v.values_of(*s)).sum::<usize>();
+        // A sweep costs as much as half of what it looks at was once added.
+        let due = self.stale.len().is_power_of_two()
+            && self.values.iter().any(|v| held(v) * 2 >= v.len());
+        if due {
+            self.values.iter_mut().for_each(|v| v.sweep(&self.stale));
+            self.free.append(&mut self.stale);
+        }
     }
 
     /// The state words.
@@ -224,14 +250,20 @@ impl GroupTable {
         &mut self.multisets[index]
     }
 
-    /// Groups held.
-    pub fn groups(&self) -> usize {
-        self.slots as usize - self.free.len()
+    /// A set of distinct values, to be changed.
+    pub fn values_mut(&mut self, index: usize) -> &mut ValueSet {
+        &mut self.values[index]
     }
 
-    /// Bytes of lines, keys, multisets and index.
+    /// Groups held.
+    pub fn groups(&self) -> usize {
+        self.slots as usize - self.free.len() - self.stale.len()
+    }
+
+    /// Bytes of lines, keys, multisets, values and index.
     pub fn bytes(&self) -> usize {
         let sets: usize = self.multisets.iter().flatten().map(Multiset::bytes).sum();
+        let sets = sets + self.values.iter().map(ValueSet::bytes).sum::<usize>();
         let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
         self.slab.words.capacity() * 8 + sets + keys + self.index.bytes()
     }
@@ -240,16 +272,20 @@ impl GroupTable {
         &mut self.residency
     }
 
-    /// Writes every group: key length, key, words, multisets; by the key group of its key.
+    /// Writes every group: key length, key, words, multisets, values; by the key group of its key.
     pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
         let mut freed = vec![false; self.slots as usize];
-        self.free.iter().for_each(|s| freed[*s as usize] = true);
+        self.free.iter().chain(&self.stale).for_each(|s| freed[*s as usize] = true);
+        let places: Vec<_> = self.values.iter().map(|v| v.by_slot(self.slots as usize)).collect();
         for slot in (0..self.slots).filter(|s| !freed[*s as usize]) {
             let key = self.key(slot);
             let mut entry = (key.len() as u32).to_le_bytes().to_vec();
             entry.extend_from_slice(&key);
             self.slab.words(slot).iter().for_each(|w| entry.extend_from_slice(&w.to_le_bytes()));
             self.multisets.iter().for_each(|m| m[slot as usize].write(&mut entry));
+            for (values, places) in self.values.iter().zip(&places) {
+                values.write(&places[slot as usize], &mut entry);
+            }
             out.entry(key_group(hash_key(&key)), entry);
         }
         Ok(())
@@ -277,6 +313,9 @@ impl GroupTable {
         }
         for sets in &mut self.multisets {
             sets[slot as usize] = Multiset::read(&mut entry)?;
+        }
+        for values in &mut self.values {
+            values.read(slot, &mut entry)?;
         }
         Some(())
     }

@@ -21,6 +21,7 @@ mod multiset;
 mod pages;
 mod result;
 mod slot_index;
+mod values;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use blob::{BlobReader, BlobWriter};
 pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};
 pub use result::{ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
 use crate::error::Result;
 

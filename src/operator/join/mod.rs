@@ -163,6 +163,7 @@ impl JoinSpec {
                 state_words: existence::WORDS,
                 multisets: 0,
                 key_width: crate::delta::Keys::fixed_width(&self.key_types(side)),
+                ..Default::default()
             }),
         }
     }

@@ -1,14 +1,19 @@
-//! Aggregates: one projection for keys, arguments and filters, then the operator.
+//! Aggregates: one projection for keys, arguments and filters, then the operator. Without a call,
+//! and for DISTINCT, what is wanted is each row once.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
 use super::{Lowering, add_projection, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
-use crate::operator::{AggregateCall, AggregateSpec};
+use crate::expr::BatchAggregate;
+use crate::operator::{AggregateCall, AggregateSpec, DistinctSpec, OrderKey};
 
 pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<PlanNode> {
     let input = lower(&node.input, cx)?;
@@ -16,27 +21,19 @@ pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<Pla
     if node.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
         return Err(not_in_view("GROUPING SETS, CUBE or ROLLUP"));
     }
-    // One projection computes keys, arguments and filters; equal ones share a column.
-    let mut columns: Vec<Expr> = node.group_expr.clone();
-    let mut calls = Vec::new();
-    for call in &node.aggr_expr {
-        calls.push(aggregate_call(call, keys, &mut columns)?);
+    let mut columns = Columns { exprs: node.group_expr.clone(), keys, input: node.input.schema() };
+    let calls = node.aggr_expr.iter().map(|call| aggregate_call(call, &mut columns));
+    let calls = calls.collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> =
+        node.schema.fields().iter().take(keys).map(|f| f.name().clone()).collect();
+    let schema = columns.schema(&names)?;
+    let input = add_projection(input, &columns.exprs, columns.input, schema.clone())?;
+    let output = arrow_schema(&node.schema);
+    if calls.is_empty() && keys > 0 {
+        return Ok(PlanNode { schema: output, ..distinct(input) });
     }
-    let input_schema = node.input.schema();
-    let fields = columns.iter().enumerate().map(|(i, e)| {
-        let (data_type, nullable) = (e.get_type(input_schema), e.nullable(input_schema));
-        let name = if i < keys { node.schema.field(i).name().clone() } else { e.to_string() };
-        Ok(Field::new(
-            name,
-            data_type.map_err(|e| Error::internal(e.to_string()))?,
-            nullable.map_err(|e| Error::internal(e.to_string()))?,
-        ))
-    });
-    let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-    let input = add_projection(input, &columns, input_schema, schema.clone())?;
     let append_only = input.properties.append_only;
     let key_columns: Vec<usize> = (0..keys).collect();
-    let output = arrow_schema(&node.schema);
     let spec = AggregateSpec::new((schema, append_only), key_columns.clone(), calls, output)?;
     let properties = Properties {
         append_only: false,
@@ -47,39 +44,112 @@ pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<Pla
     Ok(PlanNode::operator(Arc::new(spec), vec![input], properties))
 }
 
-fn aggregate_call(e: &Expr, keys: usize, columns: &mut Vec<Expr>) -> Result<AggregateCall> {
+/// DISTINCT.
+pub(super) fn lower_distinct(input: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let schema = arrow_schema(input.schema());
+    Ok(distinct(PlanNode { schema, ..lower(input, cx)? }))
+}
+
+/// Every row of a node once.
+fn distinct(input: PlanNode) -> PlanNode {
+    let columns: Vec<usize> = (0..input.schema.fields().len()).collect();
+    // Rows that a key tells apart are distinct already.
+    if input.properties.key.is_some() {
+        return input;
+    }
+    let append_only = input.properties.append_only;
+    let spec = DistinctSpec { schema: input.schema.clone(), append_only };
+    let properties = Properties {
+        append_only,
+        key: Some(columns.clone()),
+        partitioning: Partitioning::Hash(columns.clone()),
+    };
+    let input = input.by(&columns);
+    PlanNode::operator(Arc::new(spec), vec![input], properties)
+}
+
+/// What the projection below an aggregate computes: keys, arguments, filters. Equal arguments share
+/// a column.
+struct Columns<'a> {
+    exprs: Vec<Expr>,
+    keys: usize,
+    input: &'a DFSchema,
+}
+
+impl Columns<'_> {
+    fn add(&mut self, e: Expr) -> usize {
+        let behind_keys = self.exprs.iter().skip(self.keys).position(|c| *c == e);
+        behind_keys.map_or_else(
+            || {
+                self.exprs.push(e);
+                self.exprs.len() - 1
+            },
+            |i| i + self.keys,
+        )
+    }
+
+    fn type_of(&self, e: &Expr) -> Result<DataType> {
+        e.get_type(self.input).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    fn schema(&self, names: &[String]) -> Result<SchemaRef> {
+        let fields = self.exprs.iter().enumerate().map(|(i, e)| {
+            let name = names.get(i).cloned().unwrap_or_else(|| e.to_string());
+            let nullable = e.nullable(self.input).map_err(|e| Error::internal(e.to_string()))?;
+            Ok(Field::new(name, self.type_of(e)?, nullable))
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
+    }
+}
+
+fn aggregate_call(e: &Expr, columns: &mut Columns<'_>) -> Result<AggregateCall> {
     let Expr::AggregateFunction(call) = e.clone().unalias() else {
         return Err(Error::internal(format!("{e} is not an aggregate")));
     };
-    if call.params.distinct {
-        return Err(not_in_view("DISTINCT inside an aggregate"));
-    }
-    if !call.params.order_by.is_empty() || call.params.null_treatment.is_some() {
-        return Err(not_in_view("ORDER BY inside an aggregate"));
-    }
     let function = call.func.name().to_owned();
-    let mut column = |e: Expr| {
-        let behind_keys = columns.iter().skip(keys).position(|c| *c == e);
-        behind_keys.map_or_else(
-            || {
-                columns.push(e);
-                columns.len() - 1
-            },
-            |i| i + keys,
-        )
-    };
-    let filter = call.params.filter.map(|f| column(*f));
-    let mut arguments = call.params.args.into_iter();
-    let argument = arguments.next();
-    if arguments.next().is_some() {
-        return Err(Error::unsupported(format!(
-            "aggregate function {function} with more than one argument is not supported"
-        )));
+    if function == "count" && call.params.args.len() > 1 {
+        return Err(not_in_view("count with more than one argument"));
     }
-    // count(1) and count(*) count rows.
-    let argument = match argument {
-        Some(Expr::Literal(value, _)) if function == "count" && !value.is_null() => None,
-        other => other,
+    let types = call.params.args.iter().map(|e| columns.type_of(e)).collect::<Result<Vec<_>>>()?;
+    let recomputed = crate::aggregate::RECOMPUTED.contains(&function.as_str());
+    let batch = match recomputed {
+        true => Some(Arc::new(BatchAggregate::new(&call, &types)?)),
+        false => None,
     };
-    Ok(AggregateCall { function, argument: argument.map(column), filter })
+    let order_by = order_keys(&call, columns);
+    let AggregateFunction { params, .. } = call;
+    let filter = params.filter.map(|f| columns.add(*f));
+    // Constants stay in the function; count(1) and count(*) count rows.
+    let constant = |i: usize, e: &Expr| match e {
+        Expr::Literal(..) if recomputed => i > 0,
+        Expr::Literal(value, _) => function == "count" && !params.distinct && !value.is_null(),
+        _ => false,
+    };
+    let arguments = params.args.into_iter().enumerate().filter(|(i, e)| !constant(*i, e));
+    let arguments = arguments.map(|(_, e)| columns.add(e)).collect();
+    Ok(AggregateCall { arguments, distinct: params.distinct, order_by, filter, batch, function })
+}
+
+/// The keys of ORDER BY, without those at the end that are the arguments in their own order: rows
+/// are kept in it anyway.
+fn order_keys(call: &AggregateFunction, columns: &mut Columns<'_>) -> Vec<OrderKey> {
+    if call.func.supports_within_group_clause() {
+        return Vec::new();
+    }
+    let mut keys: &[Sort] = &call.params.order_by;
+    let plain = |sort: &Sort| sort.asc && !sort.nulls_first;
+    let constant = |(i, e): &(usize, &Expr)| *i > 0 && matches!(e, Expr::Literal(..));
+    let arguments = call.params.args.iter().enumerate().filter(|arg| !constant(arg));
+    let arguments: Vec<&Expr> = arguments.map(|(_, e)| e).collect();
+    if let Some((rest, last)) = keys.split_at_checked(keys.len().saturating_sub(arguments.len()))
+        && last.iter().all(plain)
+        && last.iter().map(|s| &s.expr).eq(arguments)
+    {
+        keys = rest;
+    }
+    let key = |sort: &Sort| OrderKey {
+        column: columns.add(sort.expr.clone()),
+        options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
+    };
+    keys.iter().map(key).collect()
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
 
 use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
 use crate::catalog::RelationId;
@@ -35,6 +35,7 @@ pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
         LogicalPlan::Projection(node) => lower_projection(node, cx),
         LogicalPlan::Filter(node) => lower_filter(node, cx),
         LogicalPlan::Aggregate(node) => aggregate::lower_aggregate(node, cx),
+        LogicalPlan::Distinct(Distinct::All(input)) => aggregate::lower_distinct(input, cx),
         LogicalPlan::Join(node) => join::lower_join(node, cx),
         LogicalPlan::Union(node) => values::lower_union(node, cx),
         LogicalPlan::Values(node) => values::lower_values(node),
@@ -59,7 +60,7 @@ fn not_in_view(what: &str) -> Error {
 fn node_name(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Window(_) => "a window function".into(),
-        LogicalPlan::Distinct(_) => "DISTINCT".into(),
+        LogicalPlan::Distinct(_) => "DISTINCT ON".into(),
         LogicalPlan::Sort(_) => "ORDER BY with LIMIT".into(),
         LogicalPlan::Limit(_) => "LIMIT".into(),
         LogicalPlan::Unnest(_) => "UNNEST".into(),

@@ -1,0 +1,60 @@
+//! `bool_and` (`every`) and `bool_or`: two words, how often true and how often false.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::datatypes::DataType;
+
+use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
+use crate::error::Result;
+use crate::state::GroupTable;
+
+#[derive(Debug)]
+struct Boolean {
+    /// The value that decides the result when it is there once: false for `bool_and`.
+    decisive: bool,
+}
+
+pub(super) fn and(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+    create("bool_and", signature, false)
+}
+
+pub(super) fn or(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+    create("bool_or", signature, true)
+}
+
+fn create(name: &str, signature: &Signature, decisive: bool) -> Result<Box<dyn Aggregate>> {
+    match argument(signature, name)? {
+        DataType::Boolean => Ok(Box::new(Boolean { decisive })),
+        other => Err(unsupported(name, &other)),
+    }
+}
+
+impl Aggregate for Boolean {
+    fn words(&self) -> usize {
+        2
+    }
+
+    fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
+        let values = rows.value()?.as_boolean();
+        let slab = table.slab_mut();
+        rows.for_each(|row, slot, weight| {
+            let word = &mut slab.words_mut(slot)[at.word + usize::from(values.value(row))];
+            *word = word.wrapping_add(weight as u64);
+        });
+        Ok(())
+    }
+
+    fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
+        let value = |slot: &u32| {
+            let words = &table.slab().words(*slot)[at.word..at.word + 2];
+            let there = |value: bool| words[usize::from(value)] as i64 > 0;
+            match (there(self.decisive), there(!self.decisive)) {
+                (true, _) => Some(self.decisive),
+                (false, true) => Some(!self.decisive),
+                (false, false) => None,
+            }
+        };
+        Ok(Emitted::all(Arc::new(slots.iter().map(value).collect::<BooleanArray>())))
+    }
+}

@@ -1,0 +1,128 @@
+//! Aggregate calls with PostgreSQL's meaning: what they refuse, and an ORDER BY that leaves nothing
+//! to chance.
+//!
+//! The value of `array_agg`, `string_agg` and the like depends on the order of rows. PostgreSQL
+//! takes them as they come; a view has no such order. So rows that ORDER BY leaves equal, all of
+//! them without one, are taken in the order of the arguments, in views and ad hoc.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
+
+use super::comparable::is_text;
+use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
+use crate::delta::text::pg_type_name;
+use crate::error::{Error, sqlstate};
+use crate::expr::{ordered_call, to_datafusion};
+
+/// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
+/// become functions that sort, and what is distinct is told as keys are.
+pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan>> {
+    let schema = Arc::clone(node.input.schema());
+    let mut changed = false;
+    let mut calls = Vec::with_capacity(node.aggr_expr.len());
+    for expr in &node.aggr_expr {
+        let name = expr.qualified_name();
+        let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+            calls.push(expr.clone());
+            continue;
+        };
+        let rewritten = run_call(call, &schema)?;
+        changed |= rewritten.is_some();
+        calls.push(rewritten.map_or_else(|| expr.clone(), |e| e.alias_qualified(name.0, name.1)));
+    }
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(node)));
+    }
+    let schema = Arc::clone(&node.schema);
+    let node = Aggregate::try_new_with_schema(node.input, node.group_expr, calls, schema)?;
+    Ok(Transformed::yes(LogicalPlan::Aggregate(node)))
+}
+
+fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let params = &call.params;
+    let sorted = params.distinct || !params.order_by.is_empty();
+    if sorted && RECOMPUTED.contains(&call.func.name()) && !call.func.supports_within_group_clause()
+    {
+        return ordered_call(&call, schema);
+    }
+    let [argument] = params.args.as_slice() else { return Ok(None) };
+    if !params.distinct || !argument.get_type(schema)?.is_floating() {
+        return Ok(None);
+    }
+    // -0 and 0 are one value; their sum is 0.
+    let zero = ScalarValue::new_zero(&argument.get_type(schema)?)?;
+    call.params.args = vec![argument.clone() + Expr::Literal(zero, None)];
+    Ok(Some(Expr::AggregateFunction(call)))
+}
+
+/// DISTINCT as the GROUP BY that DataFusion runs.
+pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
+    let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+    Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, columns, Vec::new())?))
+}
+
+/// Functions whose value depends on the order of rows.
+const ORDERED: &[&str] = &["array_agg", "first_value", "last_value", "string_agg"];
+
+/// Rewrites a call.
+pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
+    if call.func.name() == "any_value" {
+        // Any value will do: the least.
+        call.func = first_value_udaf();
+        call.params.null_treatment = Some(NullTreatment::IgnoreNulls);
+        call.params.order_by.clear();
+    }
+    if call.func.name() == "string_agg" {
+        check_text(&call, schema)?;
+    }
+    if call.params.distinct {
+        check_distinct(&call)?;
+    }
+    if BLIND_TO_DUPLICATES.contains(&call.func.name()) {
+        call.params.distinct = false;
+    }
+    if !ORDERED.contains(&call.func.name()) && !call.func.supports_within_group_clause() {
+        call.params.order_by.clear();
+    }
+    if ORDERED.contains(&call.func.name()) {
+        for (i, argument) in call.params.args.iter().enumerate() {
+            let constant = i > 0 && matches!(argument, Expr::Literal(..));
+            let there = call.params.order_by.iter().any(|sort| sort.expr == *argument);
+            if !constant && !there {
+                call.params.order_by.push(Sort::new(argument.clone(), true, false));
+            }
+        }
+    }
+    Ok(Expr::AggregateFunction(call))
+}
+
+fn check_text(call: &AggregateFunction, schema: &DFSchema) -> DfResult<()> {
+    let types =
+        call.params.args.iter().map(|e| e.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
+    if types.iter().all(|t| is_text(t) || *t == DataType::Null) {
+        return Ok(());
+    }
+    let types: Vec<&str> = types.iter().map(pg_type_name).collect();
+    let error = Error::user(
+        sqlstate::UNDEFINED_FUNCTION,
+        format!("function string_agg({}) does not exist", types.join(", ")),
+    );
+    Err(to_datafusion(error.with_hint("Cast the arguments to text: string_agg(x::text, ',').")))
+}
+
+fn check_distinct(call: &AggregateFunction) -> DfResult<()> {
+    let params = &call.params;
+    if params.order_by.iter().all(|sort| params.args.contains(&sort.expr)) {
+        return Ok(());
+    }
+    Err(to_datafusion(Error::user(
+        sqlstate::INVALID_COLUMN_REFERENCE,
+        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
+    )))
+}
