@@ -3,6 +3,11 @@
 //! Invariants: a weight is never zero; `weights: None` means that every row has weight +1, so that
 //! append-only streams pay nothing; the order of rows carries no meaning, but is kept by every
 //! kernel so that results are deterministic.
+//!
+//! Rows of a relation with a WATERMARK also carry their **arrival**: the watermark, in
+//! microseconds, that their split had just before them. It decides whether a row is late, wherever
+//! in the chain its window is looked at, so operators without state hand it on; those with state
+//! do not, as their rows come from many.
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
@@ -20,18 +25,20 @@ pub type Weight = i64;
 pub struct DeltaBatch {
     rows: RecordBatch,
     weights: Option<Int64Array>,
+    /// Boxed, as most batches have none.
+    arrivals: Option<Box<Int64Array>>,
 }
 
 impl DeltaBatch {
     /// Every row with weight +1.
     pub fn inserts(rows: RecordBatch) -> Self {
-        Self { rows, weights: None }
+        Self { rows, weights: None, arrivals: None }
     }
 
     /// Every row with weight -1.
     pub fn retractions(rows: RecordBatch) -> Self {
         let weights = Int64Array::from_value(-1, rows.num_rows());
-        Self { rows, weights: Some(weights) }
+        Self { rows, weights: Some(weights), arrivals: None }
     }
 
     /// Rows with their weights; as many as rows, none of them zero or NULL.
@@ -39,7 +46,7 @@ impl DeltaBatch {
         assert_eq!(rows.num_rows(), weights.len(), "one weight per row");
         debug_assert_eq!(weights.null_count(), 0, "a weight is never NULL");
         debug_assert!(weights.values().iter().all(|w| *w != 0), "a weight is never zero");
-        Self { rows, weights: Some(weights) }
+        Self { rows, weights: Some(weights), arrivals: None }
     }
 
     /// Rows with optional weights, for kernels that pass the representation through.
@@ -48,6 +55,21 @@ impl DeltaBatch {
             Some(w) => Self::new(rows, w),
             None => Self::inserts(rows),
         }
+    }
+
+    /// The same rows with their arrivals, or without.
+    #[must_use]
+    pub fn with_arrivals(self, arrivals: Option<Int64Array>) -> Self {
+        let fits = arrivals.as_ref().is_none_or(|a| a.len() == self.len() && a.null_count() == 0);
+        assert!(fits, "one arrival per row");
+        Self { arrivals: arrivals.map(Box::new), ..self }
+    }
+
+    /// Other rows, as many, with the weights and arrivals of these: what a projection makes.
+    #[must_use]
+    pub fn with_rows(&self, rows: RecordBatch) -> Self {
+        assert_eq!(rows.num_rows(), self.len(), "a row for a row");
+        Self { rows, weights: self.weights.clone(), arrivals: self.arrivals.clone() }
     }
 
     /// A batch without rows.
@@ -65,13 +87,18 @@ impl DeltaBatch {
         self.weights.as_ref()
     }
 
+    /// The watermark that each row's split had just before it; `None` where nobody declares one.
+    pub fn arrivals(&self) -> Option<&Int64Array> {
+        self.arrivals.as_deref()
+    }
+
     /// The weight of one row.
     #[inline]
     pub fn weight(&self, row: usize) -> Weight {
         self.weights.as_ref().map_or(1, |w| w.value(row))
     }
 
-    /// Rows and weights apart.
+    /// Rows and weights apart; arrivals are left behind.
     pub fn into_parts(self) -> (RecordBatch, Option<Int64Array>) {
         (self.rows, self.weights)
     }
@@ -99,21 +126,21 @@ impl DeltaBatch {
     /// The rows for which `mask` is true.
     pub fn filter(&self, mask: &BooleanArray) -> Result<Self> {
         let rows = filter_record_batch(&self.rows, mask)?;
-        let weights = match &self.weights {
-            Some(w) => Some(downcast_weights(&filter(w, mask)?)),
-            None => None,
+        let parallel = |values: Option<&Int64Array>| -> Result<Option<Int64Array>> {
+            values.map(|v| Ok(downcast(&filter(v, mask)?))).transpose()
         };
-        Ok(Self { rows, weights })
+        let weights = parallel(self.weights())?;
+        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new) })
     }
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
         let rows = take_record_batch(&self.rows, indices)?;
-        let weights = match &self.weights {
-            Some(w) => Some(downcast_weights(&take(w, indices, None)?)),
-            None => None,
+        let parallel = |values: Option<&Int64Array>| -> Result<Option<Int64Array>> {
+            values.map(|v| Ok(downcast(&take(v, indices, None)?))).transpose()
         };
-        Ok(Self { rows, weights })
+        let weights = parallel(self.weights())?;
+        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new) })
     }
 
     /// A window of rows without a copy.
@@ -121,6 +148,7 @@ impl DeltaBatch {
         Self {
             rows: self.rows.slice(offset, length),
             weights: self.weights.as_ref().map(|w| w.slice(offset, length)),
+            arrivals: self.arrivals().map(|a| Box::new(a.slice(offset, length))),
         }
     }
 
@@ -131,16 +159,17 @@ impl DeltaBatch {
             Some(w) => w.values().iter().map(|w| -w).collect::<Vec<_>>().into(),
             None => Int64Array::from_value(-1, self.len()),
         };
-        Self { rows: self.rows.clone(), weights: Some(weights) }
+        Self { rows: self.rows.clone(), weights: Some(weights), arrivals: self.arrivals.clone() }
     }
 
     /// Bytes of the arrays, for budgets.
     pub fn bytes(&self) -> usize {
-        self.rows.get_array_memory_size() + self.weights.as_ref().map_or(0, |w| w.len() * 8)
+        let parallel = [self.weights(), self.arrivals()].into_iter().flatten();
+        self.rows.get_array_memory_size() + parallel.map(|a| a.len() * 8).sum::<usize>()
     }
 }
 
-fn downcast_weights(array: &dyn Array) -> Int64Array {
+fn downcast(array: &dyn Array) -> Int64Array {
     Int64Array::from(array.to_data())
 }
 
@@ -150,7 +179,8 @@ pub fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Resul
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-/// One batch with the rows of all, in order; `None` when there are none.
+/// One batch with the rows of all, in order; `None` when there are none. Arrivals stay where every
+/// batch has them.
 pub fn concat(batches: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
     match batches {
         [] => Ok(None),
@@ -164,7 +194,13 @@ pub fn concat(batches: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
                 let all = batches.iter().flat_map(|b| (0..b.len()).map(|i| b.weight(i)));
                 Some(Int64Array::from_iter_values(all))
             };
-            Ok(Some(DeltaBatch { rows, weights }))
+            let arrivals: Option<Vec<&Int64Array>> =
+                batches.iter().map(DeltaBatch::arrivals).collect();
+            let arrivals = arrivals.map(|all| {
+                let values = all.iter().flat_map(|a| a.values().iter().copied());
+                Box::new(Int64Array::from_iter_values(values))
+            });
+            Ok(Some(DeltaBatch { rows, weights, arrivals }))
         }
     }
 }

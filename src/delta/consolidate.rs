@@ -1,7 +1,10 @@
 //! Consolidation: equal rows become one row with the sum of their weights; rows whose weights sum
-//! to zero disappear.
+//! to zero disappear. Rows that carry different arrivals are different rows.
 
-use arrow::array::{Int64Array, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::compute::take;
 
 use super::{DeltaBatch, Keys, Weight};
 use crate::error::Result;
@@ -18,10 +21,21 @@ pub enum Order {
 /// Consolidates a delta. Whole rows are compared by their key bytes, so `-0.0` equals `0.0` and
 /// NULL equals NULL.
 pub fn consolidate(delta: &DeltaBatch, order: Order) -> Result<DeltaBatch> {
+    let mut columns = delta.rows().columns().to_vec();
+    columns.extend(delta.arrivals().map(|a| Arc::new(a.clone()) as ArrayRef));
+    merge(delta, &columns, order)
+}
+
+/// What is left of a delta when arrivals are not looked at; of equal rows the first one's stays.
+pub fn net(delta: &DeltaBatch) -> Result<DeltaBatch> {
+    merge(delta, delta.rows().columns(), Order::Input)
+}
+
+fn merge(delta: &DeltaBatch, columns: &[ArrayRef], order: Order) -> Result<DeltaBatch> {
     if delta.len() <= 1 {
         return Ok(delta.clone());
     }
-    let keys = Keys::encode(delta.rows().columns(), delta.len())?;
+    let keys = Keys::encode(columns, delta.len())?;
     let mut rows: Vec<u32> = (0..delta.len() as u32).collect();
     let compare = |a: &u32, b: &u32| {
         let (a, b) = (*a as usize, *b as usize);
@@ -50,5 +64,10 @@ pub fn consolidate(delta: &DeltaBatch, order: Order) -> Result<DeltaBatch> {
     let rows = arrow::compute::take_record_batch(delta.rows(), &indices)?;
     let weights = Int64Array::from_iter_values(kept.iter().map(|(_, w)| *w));
     let insert_only = delta.is_insert_only() && weights.values().iter().all(|w| *w == 1);
-    Ok(DeltaBatch::with_weights(rows, (!insert_only).then_some(weights)))
+    let arrivals = match delta.arrivals() {
+        Some(all) => Some(Int64Array::from(take(all, &indices, None)?.to_data())),
+        None => None,
+    };
+    let weights = (!insert_only).then_some(weights);
+    Ok(DeltaBatch::with_weights(rows, weights).with_arrivals(arrivals))
 }

@@ -12,6 +12,6 @@ mod key_decode;
 pub mod text;
 
 pub use batch::{DeltaBatch, Weight, batch_of, concat};
-pub use consolidate::{Order, consolidate};
+pub use consolidate::{Order, consolidate, net};
 pub use key::{KEY_GROUPS, Keys, hash_key, key_group, worker_of};
 pub use key_decode::decode_keys;

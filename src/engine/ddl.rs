@@ -15,7 +15,7 @@ use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, FormatSpec};
-use crate::operator::error_schema;
+use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
 use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
@@ -153,16 +153,32 @@ impl Session {
     }
 
     fn errors_relation(&self, of: &Relation, schema: SchemaRef) -> Relation {
+        let what = format!("-- rows and messages of \"{}\" that failed", of.name);
+        self.system_relation(of, "errors", schema, what)
+    }
+
+    fn late_relation(&self, of: &Relation) -> Relation {
+        let what = format!("-- rows that came too late for a window of \"{}\"", of.name);
+        self.system_relation(of, "late", late_schema(), what)
+    }
+
+    fn system_relation(
+        &self,
+        of: &Relation,
+        suffix: &str,
+        schema: SchemaRef,
+        definition: String,
+    ) -> Relation {
         Relation {
             id: self.allocate(),
-            name: format!("{}$errors", of.name),
+            name: format!("{}${suffix}", of.name),
             kind: RelationKind::System,
             schema,
             key: Vec::new(),
             watermark: None,
             rules: WriteRules::default(),
             connector: None,
-            definition: format!("-- rows and messages of \"{}\" that failed", of.name),
+            definition,
             query: None,
             depends_on: vec![of.id],
         }
@@ -210,7 +226,8 @@ impl Session {
         let plan = lower_bound(&bound, &core.shared)?;
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
-        let new = NewView { relation, errors, plan, key };
+        let late = plan.finds_late().then(|| self.late_relation(&relation));
+        let new = NewView { relation, errors, late, plan, key };
         let (done, built) = oneshot::channel();
         core.coordinator.call(move |c| c.create_view(new, done)).await?;
         drop(one_at_a_time);
@@ -399,7 +416,7 @@ pub(super) fn lower_bound(bound: &Bound, shared: &Shared) -> Result<PlanNode> {
     let relation = |id: RelationId| {
         let state = relations.get(&id);
         let state = state.ok_or_else(|| Error::internal("a relation of the plan is gone"))?;
-        Ok(RelationInfo { properties: state.properties.clone() })
+        Ok(RelationInfo { properties: state.properties.clone(), times: state.times.clone() })
     };
     let plan = lower(&bound.plan, &Lowering { relation: &relation })?;
     Ok(PlanNode { schema: plan.schema.clone(), ..plan })

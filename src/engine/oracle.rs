@@ -98,6 +98,12 @@ impl Session {
         {
             return Ok(Some("some of its rows have failed".into()));
         }
+        let late = pin.catalog.find(&format!("{}$late", view.name));
+        if let Some(late) = late
+            && snapshot(pin, late.id)?.deltas().next().is_some()
+        {
+            return Ok(Some("some of its rows came late".into()));
+        }
         Ok(None)
     }
 }

@@ -109,21 +109,16 @@ impl Projection {
     pub fn project(&self, batch: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
         if let Ok(columns) = self.evaluate(batch.rows()) {
             let rows = self.make_batch(columns, batch.len())?;
-            return Ok(DeltaBatch::with_weights(rows, batch.weights().cloned()));
+            return Ok(batch.with_rows(rows));
         }
         let before = errors.len();
         let mut parts = Vec::new();
         self.parts(batch.rows(), 0, errors, &mut parts)?;
         let rows = arrow::compute::concat_batches(&self.output, &parts)?;
-        let weights = match batch.weights() {
-            Some(weights) => {
-                let mut failed = errors[before..].iter().map(|e| e.row).peekable();
-                let good = (0..batch.len()).filter(|row| failed.next_if_eq(row).is_none());
-                Some(good.map(|row| weights.value(row)).collect::<Vec<_>>().into())
-            }
-            None => None,
-        };
-        Ok(DeltaBatch::with_weights(rows, weights))
+        let mut failed = errors[before..].iter().map(|e| e.row).peekable();
+        let good = (0..batch.len()).map(|row| Some(failed.next_if_eq(&row).is_none()));
+        let good = batch.filter(&good.collect())?;
+        Ok(good.with_rows(rows))
     }
 
     /// The results of runs of rows, in order, without single rows that fail. The parts are kept

@@ -24,6 +24,7 @@ mod tumble;
 mod unknown;
 mod windows;
 
+pub use crate::time::WindowEdge;
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
 pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
@@ -41,8 +42,6 @@ pub use ordered::{RowOrder, ordered_call};
 pub use parse::parse_value;
 pub use rounding::rounding_udfs;
 pub use temporal::interval_us;
-pub use tumble::{
-    TUMBLE_END, TUMBLE_START, TUMBLE_TIME, WindowEdge, as_tumble, tumble_expr, window_error,
-};
+pub use tumble::{TUMBLE_END, TUMBLE_START, TUMBLE_TIME, as_tumble, tumble_expr, window_error};
 pub use unknown::{behind_stand_in, stand_in};
 pub use windows::{Exploded, explode, window_list, window_time};

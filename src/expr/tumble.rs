@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use super::errors::to_datafusion;
 use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::{Error, Result, sqlstate};
-use crate::time::{Tumble, WindowError};
+use crate::time::{Tumble, WindowEdge, WindowError};
 
 /// The name of the function of a window's start.
 pub const TUMBLE_START: &str = "tumble_start";
@@ -22,24 +22,11 @@ pub const TUMBLE_END: &str = "tumble_end";
 /// The name of the function of a window's last millisecond, Flink's `window_time`.
 pub const TUMBLE_TIME: &str = "tumble_time";
 
-/// Which instant of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WindowEdge {
-    /// The first instant.
-    Start,
-    /// The first instant behind it.
-    End,
-    /// One millisecond before the end.
-    Time,
-}
-
-impl WindowEdge {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Start => TUMBLE_START,
-            Self::End => TUMBLE_END,
-            Self::Time => TUMBLE_TIME,
-        }
+fn name_of(edge: WindowEdge) -> &'static str {
+    match edge {
+        WindowEdge::Start => TUMBLE_START,
+        WindowEdge::End => TUMBLE_END,
+        WindowEdge::Time => TUMBLE_TIME,
     }
 }
 
@@ -80,7 +67,7 @@ struct TumbleFunction {
 
 impl ScalarUDFImpl for TumbleFunction {
     fn name(&self) -> &str {
-        self.edge.name()
+        name_of(self.edge)
     }
 
     fn signature(&self) -> &Signature {

@@ -14,8 +14,9 @@ use datafusion::logical_expr::{
 
 use super::errors::to_datafusion;
 use super::eval::RowError;
-use super::tumble::{WindowEdge, window_error};
+use super::tumble::window_error;
 use crate::error::Result;
+use crate::time::WindowEdge;
 use crate::time::Windows;
 
 /// Rows in their windows.

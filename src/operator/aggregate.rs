@@ -7,7 +7,8 @@
 //! the groups of empty grouping sets.
 //!
 //! The input is partitioned by the keys. The output retracts, always. State: one table of groups
-//! that grows with distinct keys. Watermarks of key columns pass through.
+//! that grows with distinct keys; where a key is the time of a window, the groups of a window go
+//! when it closes, and their rows stay in the output. Watermarks of key columns pass through.
 //!
 //! A value that can't be given (an overflow) makes an error row in place of the group's row, until
 //! the group changes.
@@ -31,7 +32,7 @@ use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
 use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
-use crate::time::Watermark;
+use crate::time::{Watermark, event_times};
 
 /// Words in front of the aggregates' states: the weight of the group's rows, and whether the output
 /// has a row (or an error) of the group.
@@ -79,6 +80,7 @@ pub struct AggregateSpec {
     /// The keys of groups that are there over no rows.
     always: Option<RecordBatch>,
     schema: SchemaRef,
+    closes: Option<usize>,
 }
 
 impl AggregateSpec {
@@ -106,8 +108,27 @@ impl AggregateSpec {
                 .then(|| DistinctStage::place(&mut stages, call.arguments[0], call.filter));
             staged.push(stage);
         }
-        let always = None;
-        Ok(Self { input, append_only, keys, calls, aggregates, stages, staged, always, schema })
+        let (always, closes) = (None, None);
+        let made = Self {
+            input,
+            append_only,
+            keys,
+            calls,
+            aggregates,
+            stages,
+            staged,
+            always,
+            schema,
+            closes,
+        };
+        Ok(made)
+    }
+
+    /// Says which of the keys is the time of a window that closes: no row of a closed window will
+    /// come.
+    #[must_use]
+    pub fn closing(self, key: Option<usize>) -> Self {
+        Self { closes: key, ..self }
     }
 
     /// Groups that are there over no rows, by their keys.
@@ -197,10 +218,11 @@ impl OperatorSpec for AggregateSpec {
         let words: usize = self.aggregates.iter().map(|a| a.words()).sum();
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());
         let grows = grows.or((!self.stages.is_empty()).then_some("distinct values of a group"));
-        let bound = match (self.keys.is_empty(), grows) {
-            (true, None) => Bound::Constant,
-            (_, Some(values)) => Bound::Unbounded(values),
-            (false, None) => Bound::Unbounded("distinct keys"),
+        let bound = match (self.closes, self.keys.is_empty(), grows) {
+            (Some(key), ..) => Bound::Closes(key),
+            (None, true, None) => Bound::Constant,
+            (None, _, Some(values)) => Bound::Unbounded(values),
+            (None, false, None) => Bound::Unbounded("distinct keys"),
         };
         vec![TableSpec {
             name: "groups",
@@ -234,6 +256,7 @@ impl OperatorSpec for AggregateSpec {
             old_position: Vec::new(),
             old: Vec::new(),
             old_rows: 0,
+            closed: i64::MIN,
             slots: Vec::new(),
         }))
     }
@@ -254,6 +277,8 @@ struct AggregateOperator {
     old_position: Vec<Option<u32>>,
     old: Vec<Snapshot>,
     old_rows: usize,
+    /// The watermark of the time column.
+    closed: i64,
     // Buffers.
     slots: Vec<u32>,
     /// Whether the groups over no rows were looked after since the operator was built.
@@ -499,7 +524,15 @@ impl Operator for AggregateOperator {
         let table = cx.state.groups(self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         let mut fresh = Vec::new();
-        table.intern(&keys, &mut slots, &mut fresh);
+        let time = self.spec.closes.map(|key| self.spec.keys[key]);
+        match time.and_then(|c| event_times(delta.rows().column(c))) {
+            Some(times) => {
+                let open = |row| times(row) >= self.closed;
+                debug_assert!((0..delta.len()).all(open), "a row of a closed window");
+                table.intern_timed(&keys, times, &mut slots, &mut fresh);
+            }
+            None => table.intern(&keys, &mut slots, &mut fresh),
+        }
         self.slots = slots;
         self.remember(table, &fresh)?;
         self.update(table, &delta)?;
@@ -508,6 +541,9 @@ impl Operator for AggregateOperator {
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
         let key = self.spec.keys.iter().position(|c| *c == column);
+        if key.is_some() && key == self.spec.closes {
+            self.closed = w.us();
+        }
         out.watermarks.extend(key.map(|output| (output, w)));
     }
 
@@ -516,6 +552,7 @@ impl Operator for AggregateOperator {
             self.seed(cx)?;
         }
         if self.touched.is_empty() {
+            cx.state.groups(self.groups).expire(self.closed);
             return Ok(());
         }
         let table = cx.state.groups(self.groups);
@@ -533,6 +570,7 @@ impl Operator for AggregateOperator {
             let keep = self.is_there(table, slot);
             table.release(slot, keep);
         }
+        table.expire(self.closed);
         self.old_position.clear();
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! The input is partitioned by the whole row. Over input that is never retracted, a row goes out
 //! when it comes for the first time, and the output is never retracted either; otherwise what came
 //! and went goes out at the end of the epoch. State: one table that grows with distinct rows, the
-//! key and one word each. Watermarks pass through.
+//! key and one word each; the rows of a window go when it closes. Watermarks pass through.
 //!
 //! Rows come out of their keys, so that `-0.0` is `0.0` whichever came first.
 //!
@@ -18,7 +18,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
 use crate::error::Result;
 use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
-use crate::time::Watermark;
+use crate::time::{Watermark, event_times};
 
 /// Plan constants.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct DistinctSpec {
     pub schema: SchemaRef,
     /// Whether the input is never retracted.
     pub append_only: bool,
+    /// The column that is the time of a window that closes: no row of a closed window will come.
+    pub closes: Option<usize>,
 }
 
 impl DistinctSpec {
@@ -56,7 +58,7 @@ impl OperatorSpec for DistinctSpec {
         vec![TableSpec {
             name: "rows",
             version: 1,
-            bound: Bound::Unbounded("distinct rows"),
+            bound: self.closes.map_or(Bound::Unbounded("distinct rows"), Bound::Closes),
             kind: TableKind::Groups(GroupSpec {
                 state_words: 1,
                 key_width: Keys::fixed_width(&self.types()),
@@ -71,6 +73,7 @@ impl OperatorSpec for DistinctSpec {
             rows: tables[0],
             spec: self.clone(),
             touched: Vec::new(),
+            closed: i64::MIN,
             slots: Vec::new(),
         }))
     }
@@ -84,6 +87,8 @@ struct Distinct {
     // The current epoch.
     /// Rows that changed, in order of their first change, and whether each was there before.
     touched: Vec<(u32, bool)>,
+    /// The watermark of the time column.
+    closed: i64,
     // Buffers.
     slots: Vec<u32>,
 }
@@ -145,7 +150,10 @@ impl Operator for Distinct {
         let table = cx.state.groups(self.rows);
         let mut fresh = Vec::new();
         let mut slots = std::mem::take(&mut self.slots);
-        table.intern(&keys, &mut slots, &mut fresh);
+        match self.spec.closes.and_then(|c| event_times(delta.rows().column(c))) {
+            Some(times) => table.intern_timed(&keys, times, &mut slots, &mut fresh),
+            None => table.intern(&keys, &mut slots, &mut fresh),
+        }
         if self.spec.append_only {
             self.first_ones(table, &fresh, out)?;
         } else {
@@ -162,14 +170,18 @@ impl Operator for Distinct {
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        if Some(column) == self.spec.closes {
+            self.closed = w.us();
+        }
         out.watermarks.push((column, w));
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+        let table = cx.state.groups(self.rows);
         if self.touched.is_empty() {
+            table.expire(self.closed);
             return Ok(());
         }
-        let table = cx.state.groups(self.rows);
         let touched = std::mem::take(&mut self.touched);
         let is = |slot: u32| table.slab().words(slot)[0] as i64 > 0;
         let changed = touched.iter().filter(|(slot, was)| is(*slot) != *was);
@@ -182,6 +194,7 @@ impl Operator for Distinct {
             let keep = table.slab().words(slot)[0] != 0;
             table.release(slot, keep);
         }
+        table.expire(self.closed);
         Ok(())
     }
 }
@@ -193,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_row_is_there_while_its_weight_is_positive() {
-        let spec = DistinctSpec { schema: schema("k:text, v:int"), append_only: false };
+        let spec =
+            DistinctSpec { schema: schema("k:text, v:int"), append_only: false, closes: None };
         let mut distinct = Harness::new(&spec);
         distinct.input(0, &spec.schema, "+1 | a | 1\n+2 | a | 1\n+1 | NULL | NULL");
         assert_eq!(distinct.flush(), "+1 | a | 1\n+1 | NULL | NULL");
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn append_only_rows_go_out_once_and_at_once() {
-        let spec = DistinctSpec { schema: schema("v:double"), append_only: true };
+        let spec = DistinctSpec { schema: schema("v:double"), append_only: true, closes: None };
         let mut distinct = Harness::new(&spec);
         distinct.input(0, &spec.schema, "+1 | -0.0\n+1 | 0.0\n+1 | 2.5");
         assert_eq!(distinct.flush(), "+1 | 0\n+1 | 2.5");

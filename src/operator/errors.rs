@@ -39,7 +39,7 @@ pub fn error_rows(
 }
 
 /// A row as `(1,abc,NULL)`.
-fn row_text(rows: &RecordBatch, row: usize) -> String {
+pub(super) fn row_text(rows: &RecordBatch, row: usize) -> String {
     let value = |c: &ArrayRef| display_value(c, row).unwrap_or_else(|| "NULL".to_owned());
     let values: Vec<String> = rows.columns().iter().map(value).collect();
     format!("({})", values.join(","))

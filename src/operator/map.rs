@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, SchemaRef};
 
@@ -19,7 +19,7 @@ use crate::delta::{DeltaBatch, Weight};
 use crate::error::Result;
 use crate::expr::{Predicate, Projection, RowError, WindowEdge, explode, window_time};
 use crate::state::{KeyRequest, TableId, TableSpec};
-use crate::time::{Tumble, Watermark, Windows};
+use crate::time::{Carry, Watermark, Windows};
 
 /// One step over a batch.
 #[derive(Debug, Clone)]
@@ -52,38 +52,6 @@ pub struct Explode {
     pub schema: SchemaRef,
 }
 
-/// How a watermark of an input column becomes one of an output column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carry {
-    /// The column itself.
-    Same,
-    /// An edge of its tumbling window.
-    Tumble(WindowEdge, Tumble),
-    /// An edge of the windows that it is in.
-    Windows(WindowEdge, Windows),
-}
-
-impl Carry {
-    /// The watermark of the output column; `None` where no window is in the range of timestamps.
-    fn apply(self, w: Watermark) -> Option<Watermark> {
-        if !w.is_finite() {
-            return Some(w);
-        }
-        // Rows at w or later have windows that start, and end, at this one's edges or later.
-        let (edge, window) = match self {
-            Self::Same => return Some(w),
-            Self::Tumble(edge, tumble) => (edge, tumble.window_of(w.us())),
-            Self::Windows(edge, windows) => (edge, windows.first_from(w.us())),
-        };
-        let (start, end) = window.ok()?;
-        Some(Watermark::at_us(match edge {
-            WindowEdge::Start => start,
-            WindowEdge::End => end,
-            WindowEdge::Time => end - 1_000,
-        }))
-    }
-}
-
 impl Explode {
     fn explode(&self, delta: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
         let exploded = explode(delta.rows().column(self.time), self.windows, errors);
@@ -96,17 +64,20 @@ impl Explode {
             WindowEdge::End => exploded.ends.clone(),
             WindowEdge::Time => window_time(&exploded.ends),
         }));
-        let weights = delta.weights().map(|weights| take(weights, &exploded.rows, None));
-        let weights = weights.transpose()?.map(|w| w.as_primitive::<Int64Type>().clone());
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-        Ok(DeltaBatch::with_weights(rows, weights))
+        let taken = |values: Option<&Int64Array>| -> Result<Option<Int64Array>> {
+            let values = values.map(|v| take(v, &exploded.rows, None)).transpose()?;
+            Ok(values.map(|v| v.as_primitive::<Int64Type>().clone()))
+        };
+        let exploded = DeltaBatch::with_weights(rows, taken(delta.weights())?);
+        Ok(exploded.with_arrivals(taken(delta.arrivals())?))
     }
 
     fn carry(&self, marks: &[(usize, Watermark)]) -> Vec<(usize, Watermark)> {
         let kept = marks.iter().copied().filter(|(column, _)| *column < self.keep);
         let time = marks.iter().find(|(column, _)| *column == self.time);
         let edges = self.edges.iter().enumerate().filter_map(|(i, edge)| {
-            Some((self.keep + i, Carry::Windows(*edge, self.windows).apply(time?.1)?))
+            Some((self.keep + i, Carry::Windows(*edge, self.windows).apply(time?.1)))
         });
         kept.chain(edges).collect()
     }
@@ -211,7 +182,7 @@ impl Operator for Map {
             let carried = watermarks.iter().enumerate().flat_map(|(output, from)| {
                 let found = from.and_then(|(input, carry)| {
                     let mark = marks.iter().find(|(c, _)| *c == input)?;
-                    Some((output, carry.apply(mark.1)?))
+                    Some((output, carry.apply(mark.1)))
                 });
                 found.into_iter().collect::<Vec<_>>()
             });

@@ -6,16 +6,17 @@
 //!
 //! With [`Conflict::Overwrite`] the input is a stream of upserts: weight +1 replaces the row with
 //! that key, -1 deletes it; what comes out is `-old +new`. Later rows of an epoch win over earlier
-//! ones.
+//! ones. Rows with arrivals keep those of the upserts that made the changes.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys, Order, batch_of, concat, consolidate};
+use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate, net};
 use crate::error::Result;
 use crate::state::{KeyRequest, ResultTable, TableId, TableSpec};
 use crate::time::Watermark;
@@ -80,39 +81,50 @@ struct Materialize {
 
 impl Materialize {
     fn conform(&self, delta: DeltaBatch) -> Result<DeltaBatch> {
-        let (rows, weights) = delta.into_parts();
-        let rows = batch_of(self.schema(), rows.columns().to_vec(), rows.num_rows())?;
-        Ok(DeltaBatch::with_weights(rows, weights))
+        let rows = batch_of(self.schema(), delta.rows().columns().to_vec(), delta.len())?;
+        Ok(delta.with_rows(rows))
     }
 
     fn schema(&self) -> SchemaRef {
         self.spec.table.spec().schema.clone()
     }
 
-    /// Upserts of one epoch as exact changes against the rows that are there.
+    /// Upserts of one epoch as exact changes against the rows that are there: each takes away what
+    /// its key had before it, at the time when it arrives itself.
     fn resolve(&self, upserts: &DeltaBatch) -> Result<Option<DeltaBatch>> {
         let key = &self.spec.table.spec().key;
         let columns: Vec<ArrayRef> =
             key.iter().map(|c| upserts.rows().column(*c).clone()).collect();
         let keys = Keys::encode(&columns, upserts.len())?;
-        // The last row of a key decides; the order of keys is that of their last rows.
-        let mut last: HashMap<&[u8], usize> = HashMap::new();
-        for row in 0..upserts.len() {
-            last.insert(keys.key(row), row);
-        }
-        let decides = |row: usize| last.get(keys.key(row)) == Some(&row);
-        let decided = upserts.filter(&(0..upserts.len()).map(|r| Some(decides(r))).collect())?;
-        let columns: Vec<ArrayRef> =
-            key.iter().map(|c| decided.rows().column(*c).clone()).collect();
-        let keys = Keys::encode(&columns, decided.len())?;
         let shard = self.spec.table.read(self.shard);
         let live = shard.live_with_keys(&columns, &keys);
-        let slots: Vec<u32> = live.iter().map(|(_, slot)| *slot).collect();
-        let old = DeltaBatch::retractions(shard.gather(&slots)?);
-        let kept: BooleanArray = (0..decided.len()).map(|r| Some(decided.weight(r) > 0)).collect();
-        let (new, _) = decided.filter(&kept)?.into_parts();
-        let all = concat(&[old, DeltaBatch::inserts(new)])?;
-        all.map(|delta| consolidate(&delta, Order::Input)).transpose()
+        let old = shard.gather(&live.iter().map(|(_, slot)| *slot).collect::<Vec<_>>())?;
+        drop(shard);
+        let mut live = live.iter().enumerate().peekable();
+        // The row of each key so far: a stored one, or an upsert of this epoch.
+        let mut current: HashMap<&[u8], Option<(usize, usize)>> = HashMap::new();
+        let mut picks: Vec<((usize, usize), Weight, usize)> = Vec::with_capacity(upserts.len());
+        for row in 0..upserts.len() {
+            let stored = live.next_if(|(_, (r, _))| *r as usize == row).map(|(i, _)| (0, i));
+            let current = current.entry(keys.key(row)).or_insert(stored);
+            picks.extend(current.take().map(|before| (before, -1, row)));
+            if upserts.weight(row) > 0 {
+                picks.push(((1, row), 1, row));
+                *current = Some((1, row));
+            }
+        }
+        if picks.is_empty() {
+            return Ok(None);
+        }
+        let places: Vec<(usize, usize)> = picks.iter().map(|p| p.0).collect();
+        let columns = old.columns().iter().zip(upserts.rows().columns());
+        let columns = columns.map(|(a, b)| interleave(&[a.as_ref(), b.as_ref()], &places));
+        let rows = batch_of(self.schema(), columns.collect::<Result<_, _>>()?, picks.len())?;
+        let weights = Int64Array::from_iter_values(picks.iter().map(|p| p.1));
+        let arrivals = upserts.arrivals();
+        let arrivals = arrivals.map(|a| picks.iter().map(|p| a.value(p.2)).collect::<Vec<_>>());
+        let changes = DeltaBatch::new(rows, weights).with_arrivals(arrivals.map(Into::into));
+        Ok(Some(consolidate(&changes, Order::Input)?))
     }
 }
 
@@ -150,7 +162,13 @@ impl Operator for Materialize {
             Conflict::Overwrite => self.resolve(&all)?,
         };
         if let Some(changes) = changes.filter(|c| !c.is_empty()) {
-            self.spec.table.write(self.shard).apply(&changes, cx.epoch)?;
+            // A row that comes and goes in one epoch at different times is told to those behind,
+            // who may find it late in one of them; the table has no use for it.
+            let stored = match changes.arrivals() {
+                Some(_) => net(&changes)?,
+                None => changes.clone(),
+            };
+            self.spec.table.write(self.shard).apply(&stored, cx.epoch)?;
             out.emit(changes);
         }
         Ok(())

@@ -14,6 +14,7 @@ mod contract;
 mod distinct;
 mod errors;
 mod join;
+mod late;
 mod map;
 mod materialize;
 #[cfg(test)]
@@ -31,7 +32,8 @@ pub use contract::Checked;
 pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use join::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
-pub use map::{Carry, Explode, MapSpec, MapStep};
+pub use late::{LATE_COLUMNS, LateSpec, late_schema};
+pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use union::UnionSpec;
 
@@ -40,13 +42,16 @@ use crate::error::Result;
 use crate::state::{KeyRequest, StateStore, TableId, TableSpec};
 use crate::time::{Epoch, Watermark};
 
-/// Where an operator puts what it makes. Two ports: rows, and errors as data.
+/// Where an operator puts what it makes. Three ports: rows, errors as data, and rows that came too
+/// late.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Rows for the operators behind.
     pub rows: Vec<DeltaBatch>,
     /// Rows of the view's `$errors` relation, in [`error_schema`].
     pub errors: Vec<DeltaBatch>,
+    /// Rows of the view's `$late` relation, in [`late_schema`].
+    pub late: Vec<DeltaBatch>,
     /// Watermarks of output columns.
     pub watermarks: Vec<(usize, Watermark)>,
 }
@@ -141,6 +146,10 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     fn append_only(&self) -> bool;
     /// Whether it can emit error rows.
     fn can_fail(&self) -> bool {
+        false
+    }
+    /// Whether it can put rows aside as late.
+    fn finds_late(&self) -> bool {
         false
     }
     /// The tables that it needs, in the order of the handles given to `build`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::{Checked, Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::text::display_value;
@@ -23,6 +23,7 @@ pub(super) fn schema(text: &str) -> SchemaRef {
             "text" => DataType::Utf8,
             "bool" => DataType::Boolean,
             "double" => DataType::Float64,
+            "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
             other => panic!("type {other} in a test schema"),
         };
         Field::new(name, data_type, true)
@@ -82,7 +83,10 @@ impl<'a> Harness<'a> {
     }
 
     pub(super) fn input(&mut self, port: usize, schema: &SchemaRef, text: &str) {
-        let delta = parse(schema, text);
+        self.delta(port, parse(schema, text));
+    }
+
+    pub(super) fn delta(&mut self, port: usize, delta: DeltaBatch) {
         let mut request = KeyRequest::default();
         self.operator.keys(port, &delta, &mut request).expect("keys");
         self.state.make_resident(&request);
@@ -112,6 +116,11 @@ impl<'a> Harness<'a> {
     /// Error rows since the last call.
     pub(super) fn errors(&mut self) -> String {
         print(&std::mem::take(&mut self.out.errors))
+    }
+
+    /// Late rows since the last call.
+    pub(super) fn late(&mut self) -> String {
+        print(&std::mem::take(&mut self.out.late))
     }
 
     /// Writes all state to bytes and goes on with a new operator over what was restored from them.

@@ -70,10 +70,10 @@ impl Operator for Union {
         delta: DeltaBatch,
         out: &mut Output,
     ) -> Result<Progress> {
-        let (rows, weights) = delta.into_parts();
         // The inputs' own column names and nullability give way to the union's.
-        let rows = batch_of(self.spec.schema.clone(), rows.columns().to_vec(), rows.num_rows())?;
-        out.emit(DeltaBatch::with_weights(rows, weights));
+        let columns = delta.rows().columns().to_vec();
+        let rows = batch_of(self.spec.schema.clone(), columns, delta.len())?;
+        out.emit(delta.with_rows(rows));
         Ok(Progress::Done)
     }
 

@@ -27,6 +27,7 @@ fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
             let bound = match table.bound {
                 Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),
                 Bound::Constant => "bounded: constant".to_owned(),
+                Bound::Closes(_) => "bounded: freed when its window closes".to_owned(),
             };
             lines.push(format!("{indent}    state {}: {bound}", table.name));
         }
@@ -60,5 +61,10 @@ fn properties(node: &PlanNode) -> String {
         Partitioning::Hash(columns) if columns.is_empty() => "one worker".to_owned(),
         Partitioning::Hash(columns) => format!("hash({})", names(columns)),
     };
-    format!("changelog: {mode}; key: {key}; partitioning: {partitioning}")
+    let times: Vec<usize> = node.times.iter().map(|t| t.column).collect();
+    let watermarks = match times.is_empty() {
+        true => String::new(),
+        false => format!("; watermarks: {}", names(&times)),
+    };
+    format!("changelog: {mode}; key: {key}; partitioning: {partitioning}{watermarks}")
 }

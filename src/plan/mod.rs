@@ -7,7 +7,9 @@
 mod explain;
 mod lower;
 mod node;
+mod time;
 
 pub use explain::explain;
 pub use lower::{Lowering, lower, result_key};
 pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};
+pub use time::TimeColumn;

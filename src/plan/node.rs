@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::time::TimeColumn;
 use crate::catalog::RelationId;
 use crate::operator::OperatorSpec;
 
@@ -18,6 +19,8 @@ pub struct PlanNode {
     pub schema: SchemaRef,
     /// What is known of its output.
     pub properties: Properties,
+    /// The columns of its output that carry a watermark.
+    pub times: Vec<TimeColumn>,
 }
 
 /// The kinds of nodes.
@@ -78,6 +81,8 @@ pub enum Partitioning {
 pub struct RelationInfo {
     /// Its properties, in terms of all its columns.
     pub properties: Properties,
+    /// Those of its columns that carry a watermark.
+    pub times: Vec<TimeColumn>,
 }
 
 impl Partitioning {
@@ -89,13 +94,14 @@ impl Partitioning {
 }
 
 impl PlanNode {
-    /// An operator over inputs.
+    /// An operator over inputs; no column of it carries a watermark unless it is said.
     pub fn operator(
         spec: Arc<dyn OperatorSpec>,
         inputs: Vec<PlanInput>,
         properties: Properties,
     ) -> Self {
-        Self { schema: spec.schema(), kind: PlanKind::Operator(spec), inputs, properties }
+        let (schema, times) = (spec.schema(), Vec::new());
+        Self { schema, kind: PlanKind::Operator(spec), inputs, properties, times }
     }
 
     /// This node as an input whose rows stay where they are.

@@ -123,7 +123,8 @@ pub struct Coordinator {
     feeds: VecDeque<SourceFeed>,
     /// Nodes that have to run in the next epoch though nothing arrived for them.
     pub(super) wake: BTreeSet<NodeId>,
-    watermarks: Vec<(NodeId, usize, Watermark)>,
+    /// Watermarks of input nodes for the next epoch.
+    pub(super) watermarks: Vec<(NodeId, usize, Watermark)>,
     /// Rows that an epoch takes from sources, steered by step time.
     budget: usize,
     /// The last time that a session waited for a write.
@@ -306,7 +307,8 @@ impl Coordinator {
     ) {
         let Some(route) = self.inputs.get_mut(&id) else { return };
         self.shared.count_rows_in(rows.len());
-        if let Some((column, w)) = route.observe(&rows) {
+        let (rows, advanced) = route.observe(rows);
+        if let Some((column, w)) = advanced {
             self.watermarks.push((route.node, column, w));
         }
         if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
@@ -362,6 +364,7 @@ impl Coordinator {
                     state.positions.insert(split, next);
                     state.rejected += rejected.len() as u64;
                 }
+                let rows = route.admit(rows);
                 let advanced = watermark.and_then(|w| route.advance(split, w));
                 let count = rows.len();
                 if let Some((column, w)) = advanced {

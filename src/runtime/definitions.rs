@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::build::{Build, Feeding};
 use super::coordinator::{Coordinator, RunningSource};
-use super::graph::{Edge, NodeId, NodeKind, NodeSpec, error_edge};
+use super::graph::{Edge, NodeId, NodeKind, NodeSpec, Outlet, error_edge};
 use super::ingest::InputRoute;
 use super::rejects;
 use super::shared::{Pin, RelationState, RelationStatus};
@@ -19,8 +19,8 @@ use super::worker::TableSize;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::connector::{Positions, Sink, Source};
 use crate::error::{Error, Result};
-use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema};
-use crate::plan::{Partitioning, PlanKind, PlanNode, Properties};
+use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema, late_schema};
+use crate::plan::{Partitioning, PlanKind, PlanNode, Properties, TimeColumn};
 use crate::state::{ResultSpec, ResultTable};
 
 /// A table or source to be created.
@@ -49,6 +49,8 @@ pub struct NewView {
     pub relation: Relation,
     /// The definition of its `$errors`.
     pub errors: Relation,
+    /// The definition of its `$late`, when rows can be late for it.
+    pub late: Option<Relation>,
     /// Its plan.
     pub plan: PlanNode,
     /// The columns that tell its rows apart; `None`: the whole row.
@@ -73,6 +75,15 @@ pub enum SinkSource {
     Plan(PlanNode),
 }
 
+/// What plans over a relation may rely on.
+struct Known(Properties, Vec<TimeColumn>);
+
+impl From<Properties> for Known {
+    fn from(properties: Properties) -> Self {
+        Self(properties, Vec::new())
+    }
+}
+
 /// Columns that may all be NULL: what a column promises is checked at the mouth of its table, and
 /// the planner's guesses about results are not relied upon.
 fn relaxed(schema: &SchemaRef) -> SchemaRef {
@@ -83,7 +94,7 @@ fn relaxed(schema: &SchemaRef) -> SchemaRef {
 impl Coordinator {
     fn edge(from: NodeId, by: Option<Vec<usize>>) -> Edge {
         let exchange = by.map(|columns| crate::plan::Exchange { columns });
-        Edge { from, port: 0, exchange, errors: false }
+        Edge { from, port: 0, exchange, outlet: Outlet::Rows }
     }
 
     fn materialize(
@@ -110,11 +121,12 @@ impl Coordinator {
         &self,
         relation: Relation,
         table: Option<Arc<ResultTable>>,
-        properties: Properties,
+        properties: impl Into<Known>,
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Result<()> {
-        let state = RelationState::new(relation.id, table, properties, plan, status);
+        let Known(properties, times) = properties.into();
+        let state = RelationState::new(relation.id, table, (properties, times), plan, status);
         let mut result = Ok(());
         self.shared.change(|catalog, relations| {
             relations.insert(relation.id, state);
@@ -165,6 +177,7 @@ impl Coordinator {
                 schema: schema.clone(),
                 key: relation.key.clone(),
                 keyed_placement: by.is_some(),
+                arrivals: relation.watermark.is_some(),
             };
             let conflict = if upsert || (has_connector && !relation.key.is_empty()) {
                 Conflict::Overwrite
@@ -194,7 +207,9 @@ impl Coordinator {
             self.add_source(&relation, source)?;
         }
         let id = relation.id;
-        self.register(relation, table, properties, None, RelationStatus::Running)?;
+        let times = relation.watermark.iter().map(|w| TimeColumn::declared(w.column)).collect();
+        let known = Known(properties, times);
+        self.register(relation, table, known, None, RelationStatus::Running)?;
         if stored && has_connector {
             self.read_source(id, all_columns(&schema))?;
         }
@@ -209,7 +224,7 @@ impl Coordinator {
         // Old rows leave it, so each has its place.
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let route = InputRoute::new(input.id, Some(all.clone()), None);
-        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true };
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true, arrivals: false };
         let edge = Self::edge(input.id, None);
         let (node, table) = self.materialize(&new.errors, edge, spec, (Conflict::Exact, false));
         self.team.install(vec![input, node], false)?;
@@ -261,6 +276,7 @@ impl Coordinator {
             from: Some(running.taken.clone()),
             until: None,
             watermark: relation.watermark.clone(),
+            watermarks: self.inputs.get(&id).map(|r| r.splits().clone()).unwrap_or_default(),
             state: running.state.clone(),
             events: self.events.clone(),
         };
@@ -271,7 +287,8 @@ impl Coordinator {
 
     /// Creates a materialized view; `done` is told when it is readable.
     pub fn create_view(&mut self, new: NewView, done: oneshot::Sender<Result<()>>) {
-        let ids = [new.errors.id, new.relation.id];
+        let mut ids: Vec<RelationId> = new.late.iter().map(|r| r.id).collect();
+        ids.extend([new.errors.id, new.relation.id]);
         let result = self.install_view(new);
         self.undo_unless(&result, &ids);
         match result {
@@ -286,7 +303,7 @@ impl Coordinator {
         &mut self,
         new: NewView,
     ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)> {
-        let NewView { relation, errors, plan, key } = new;
+        let NewView { relation, errors, late, plan, key } = new;
         // The one row of a global aggregate is its own key.
         let key = key.filter(|k| !k.is_empty());
         self.shared.catalog().check_name_is_free(&relation.name)?;
@@ -304,21 +321,34 @@ impl Coordinator {
             schema,
             key: key.clone().unwrap_or_default(),
             keyed_placement: !append_only,
+            arrivals: plan.has_arrivals(),
         };
         let (node, table) = self.materialize(&relation, edge, spec, (Conflict::Exact, append_only));
         nodes.push(node);
         let error_nodes = self.error_nodes(&errors, &built.fallible);
         nodes.extend(error_nodes.0);
+        let late_table = late.as_ref().map(|late| {
+            let (added, table) = self.late_nodes(late, &built.late);
+            nodes.extend(added);
+            table
+        });
         self.team.install(nodes, true)?;
         let partitioning =
             if append_only { plan.properties.partitioning.clone() } else { Partitioning::Hash(by) };
         let properties = Properties { append_only, key, partitioning };
-        let members = vec![relation.id, errors.id];
-        self.register(relation, Some(table), properties, Some(plan), RelationStatus::Building)?;
+        let mut members = vec![relation.id, errors.id];
+        let known = Known(properties, plan.times.clone());
+        self.register(relation, Some(table), known, Some(plan), RelationStatus::Building)?;
         let all: Vec<usize> = (0..error_schema().fields().len()).collect();
         let properties =
             Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
         self.register(errors, Some(error_nodes.1), properties, None, RelationStatus::Building)?;
+        if let Some(late) = late {
+            members.push(late.id);
+            let properties =
+                Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+            self.register(late, late_table, properties, None, RelationStatus::Building)?;
+        }
         let pin = self.shared.pin();
         let imports = self.feed_imports(&built.imports)?;
         Ok((members, imports, pin))
@@ -334,9 +364,32 @@ impl Coordinator {
         let edges: Vec<Edge> = edges.collect();
         let union = UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: false };
         let union = self.graph.node(errors.id, NodeKind::Operator(Arc::new(union)), edges);
-        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true };
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true, arrivals: false };
         let edge = Self::edge(union.id, None);
         let (node, table) = self.materialize(errors, edge, spec, (Conflict::Exact, false));
+        (vec![union, node], table)
+    }
+
+    /// The nodes of a view's `$late`: changes that are only ever added, so they stay where they are
+    /// made.
+    fn late_nodes(
+        &mut self,
+        late: &Relation,
+        from: &[NodeId],
+    ) -> (Vec<NodeSpec>, Arc<ResultTable>) {
+        let schema = late_schema();
+        let edge = |(port, from): (usize, &NodeId)| Edge {
+            from: *from,
+            port,
+            exchange: None,
+            outlet: Outlet::Late,
+        };
+        let edges: Vec<Edge> = from.iter().enumerate().map(edge).collect();
+        let union = UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: true };
+        let union = self.graph.node(late.id, NodeKind::Operator(Arc::new(union)), edges);
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: false, arrivals: false };
+        let edge = Self::edge(union.id, None);
+        let (node, table) = self.materialize(late, edge, spec, (Conflict::Exact, true));
         (vec![union, node], table)
     }
 
@@ -377,7 +430,8 @@ impl Coordinator {
         let relation = catalog.by_id(id).ok_or_else(|| Error::internal("a source has no name"))?;
         // All columns of the plans that read it; a source of many columns that nobody wants is
         // cheap.
-        let columns = self.wanted_columns(id);
+        let mut columns = self.wanted_columns(id);
+        columns.extend(relation.watermark.as_ref().map(|w| w.column));
         self.read_source(id, columns.clone())?;
         let Some(running) = self.sources.get(&id) else { return Ok(Feeding::Complete) };
         if running.start.as_ref() == Some(&running.taken) {
@@ -392,7 +446,8 @@ impl Coordinator {
             columns: columns.into_iter().collect(),
             from: running.start.clone(),
             until: Some(running.taken.clone()),
-            watermark: None,
+            watermark: relation.watermark.clone(),
+            watermarks: BTreeMap::new(),
             state: Arc::default(),
             events: self.events.clone(),
         };
@@ -446,8 +501,10 @@ impl Coordinator {
                 self.register(relation, None, any, None, RelationStatus::Running)?;
                 Ok(None)
             }
-            SinkSource::Plan(plan) => {
+            SinkSource::Plan(mut plan) => {
                 self.check_inputs(&plan)?;
+                // Nobody stores the rows, so nobody asks when they arrived.
+                plan.times.clear();
                 let built = self.graph.plan(id, &plan)?;
                 self.team.install(built.nodes, true)?;
                 self.team.tap(built.output, true);

@@ -32,6 +32,8 @@ pub enum NodeKind {
         columns: Vec<usize>,
         /// The rows behind it.
         schema: SchemaRef,
+        /// Whether somebody behind wants to know when rows arrived.
+        arrivals: bool,
         /// The stored rows that it is built from; `None` for a source.
         table: Option<Arc<ResultTable>>,
     },
@@ -48,8 +50,19 @@ pub struct Edge {
     pub port: usize,
     /// How rows change workers, if they do.
     pub exchange: Option<Exchange>,
-    /// Whether the edge carries error rows instead of rows.
-    pub errors: bool,
+    /// Which output of the node before it carries.
+    pub outlet: Outlet,
+}
+
+/// The outputs of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlet {
+    /// Its rows.
+    Rows,
+    /// Rows that failed.
+    Errors,
+    /// Rows that came too late.
+    Late,
 }
 
 /// A node with its inputs.
@@ -76,6 +89,8 @@ pub struct Built {
     pub imports: Vec<(NodeId, RelationId)>,
     /// Nodes that can make error rows.
     pub fallible: Vec<NodeId>,
+    /// Nodes that can find late rows.
+    pub late: Vec<NodeId>,
 }
 
 /// Numbers nodes and remembers which node makes a relation's rows.
@@ -109,9 +124,15 @@ impl GraphBuilder {
 
     /// The nodes of a plan.
     pub fn plan(&mut self, relation: RelationId, plan: &PlanNode) -> Result<Built> {
-        let mut built =
-            Built { nodes: Vec::new(), output: NodeId(0), imports: Vec::new(), fallible: vec![] };
-        built.output = self.plan_node(relation, plan, &mut built)?;
+        let arrivals = plan.finds_late() || plan.has_arrivals();
+        let mut built = Built {
+            nodes: vec![],
+            output: NodeId(0),
+            imports: vec![],
+            fallible: vec![],
+            late: vec![],
+        };
+        built.output = self.plan_node(relation, plan, arrivals, &mut built)?;
         Ok(built)
     }
 
@@ -119,6 +140,7 @@ impl GraphBuilder {
         &mut self,
         relation: RelationId,
         plan: &PlanNode,
+        arrivals: bool,
         built: &mut Built,
     ) -> Result<NodeId> {
         let node = match &plan.kind {
@@ -129,9 +151,10 @@ impl GraphBuilder {
                 let kind = NodeKind::Import {
                     columns: columns.clone(),
                     schema: plan.schema.clone(),
+                    arrivals,
                     table: self.tables.get(scanned).cloned(),
                 };
-                let edge = Edge { from, port: 0, exchange: None, errors: false };
+                let edge = Edge { from, port: 0, exchange: None, outlet: Outlet::Rows };
                 let node = self.node(relation, kind, vec![edge]);
                 built.imports.push((node.id, *scanned));
                 node
@@ -139,13 +162,16 @@ impl GraphBuilder {
             PlanKind::Operator(spec) => {
                 let mut inputs = Vec::new();
                 for (port, input) in plan.inputs.iter().enumerate() {
-                    let from = self.plan_node(relation, &input.node, built)?;
+                    let from = self.plan_node(relation, &input.node, arrivals, built)?;
                     let exchange = input.exchange.clone();
-                    inputs.push(Edge { from, port, exchange, errors: false });
+                    inputs.push(Edge { from, port, exchange, outlet: Outlet::Rows });
                 }
                 let node = self.node(relation, NodeKind::Operator(spec.clone()), inputs);
                 if spec.can_fail() {
                     built.fallible.push(node.id);
+                }
+                if spec.finds_late() {
+                    built.late.push(node.id);
                 }
                 node
             }
@@ -227,5 +253,5 @@ impl GraphBuilder {
 /// retraction meet on one worker.
 pub fn error_edge(from: NodeId, port: usize) -> Edge {
     let columns = (0..error_schema().fields().len()).collect();
-    Edge { from, port, exchange: Some(Exchange { columns }), errors: true }
+    Edge { from, port, exchange: Some(Exchange { columns }), outlet: Outlet::Errors }
 }

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::AsArray;
-use arrow::compute::max;
-use arrow::datatypes::TimestampMicrosecondType;
-
+use super::arrivals::{SplitTime, not_before};
 use super::exchange::partition;
 use super::graph::NodeId;
 use rand::rngs::SmallRng;
@@ -110,6 +107,12 @@ impl InputRoute {
         Ok(())
     }
 
+    /// Rows of a source, with their arrivals as they count here: a split that was not waited for is
+    /// not behind the others.
+    pub fn admit(&self, rows: DeltaBatch) -> DeltaBatch {
+        not_before(rows, self.merged)
+    }
+
     /// Takes a watermark of a split; the merged one when it has advanced.
     pub fn advance(&mut self, split: SplitId, w: Watermark) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
@@ -122,12 +125,26 @@ impl InputRoute {
         })
     }
 
-    /// Takes rows written by a statement into account: a table is its own only split.
-    pub fn observe(&mut self, rows: &DeltaBatch) -> Option<(usize, Watermark)> {
-        let def = self.watermark.clone()?;
-        let column = rows.rows().column(def.column);
-        let greatest = max(column.as_primitive_opt::<TimestampMicrosecondType>()?)?;
-        self.advance(0, Watermark::at_us(greatest.saturating_sub(def.delay_us)))
+    /// Takes rows written by a statement into account, in their order: a table is its own only
+    /// split. Returns them with their arrivals, and the watermark when it has advanced.
+    pub fn observe(&mut self, rows: DeltaBatch) -> (DeltaBatch, Option<(usize, Watermark)>) {
+        let Some(def) = self.watermark.clone() else { return (rows, None) };
+        let before = self.splits.get(&0).copied().unwrap_or(Watermark::MIN);
+        let mut time = SplitTime::at(before, &def);
+        let arrivals = time.take(&rows, def.column, &def);
+        let advanced = self.advance(0, time.watermark(&def));
+        (rows.with_arrivals(Some(arrivals)), advanced)
+    }
+
+    /// The watermark of every split.
+    pub fn splits(&self) -> &BTreeMap<SplitId, Watermark> {
+        &self.splits
+    }
+
+    /// The watermark of the whole input, when there is one.
+    pub fn merged(&self) -> Option<(usize, Watermark)> {
+        let column = self.watermark.as_ref()?.column;
+        (self.merged != Watermark::MIN).then_some((column, self.merged))
     }
 
     /// The end of a bounded input: every window closes.

@@ -13,6 +13,7 @@
 //! Inside an epoch a node is flushed when the marks of all senders of its exchanges are in; marks
 //! carry watermarks.
 
+mod arrivals;
 mod build;
 mod coordinator;
 mod definitions;

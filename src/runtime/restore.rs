@@ -41,6 +41,10 @@ impl Coordinator {
             .chain(self.sinks.values().map(|(node, _)| *node))
             .collect();
         tapped.into_iter().for_each(|node| self.team.tap(node, true));
+        // Every other watermark follows from those of the inputs.
+        let merged = self.inputs.values().filter_map(|r| r.merged().map(|(c, w)| (r.node, c, w)));
+        self.watermarks = merged.collect();
+        self.wake.extend(self.watermarks.iter().map(|(node, ..)| *node));
         Ok(())
     }
 

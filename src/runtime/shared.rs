@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::catalog::{Catalog, RelationId};
 use crate::error::Error;
-use crate::plan::{PlanNode, Properties};
+use crate::plan::{PlanNode, Properties, TimeColumn};
 use crate::state::ResultTable;
 use crate::time::{Epoch, Watermark};
 
@@ -52,6 +52,8 @@ pub struct RelationState {
     pub table: Option<Arc<ResultTable>>,
     /// What plans over it may rely on.
     pub properties: Properties,
+    /// Its columns that carry a watermark.
+    pub times: Vec<TimeColumn>,
     /// Its plan, for views.
     pub plan: Option<PlanNode>,
     /// What moves.
@@ -63,13 +65,14 @@ impl RelationState {
     pub fn new(
         id: RelationId,
         table: Option<Arc<ResultTable>>,
-        properties: Properties,
+        properties: (Properties, Vec<TimeColumn>),
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Arc<Self> {
         let progress =
             Progress { status, watermarks: BTreeMap::new(), updated: None, changed: Epoch::ZERO };
-        Arc::new(Self { id, table, properties, plan, progress: Mutex::new(progress) })
+        let (properties, times) = properties;
+        Arc::new(Self { id, table, properties, times, plan, progress: Mutex::new(progress) })
     }
 
     /// The same relation with its rows elsewhere.
@@ -85,6 +88,7 @@ impl RelationState {
             id: self.id,
             table: Some(table),
             properties: self.properties.clone(),
+            times: self.times.clone(),
             plan: self.plan.clone(),
             progress: Mutex::new(progress),
         })

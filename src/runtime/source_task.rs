@@ -15,10 +15,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::max;
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
+use arrow::datatypes::SchemaRef;
 
+use super::arrivals::SplitTime;
 use super::coordinator::Event;
 use super::shared::lock;
 use crate::catalog::{RelationId, WatermarkDef};
@@ -65,7 +65,7 @@ pub enum FeedKind {
         /// The position behind them.
         next: i64,
         /// All columns of the relation; those that nobody wants are NULL. Under FORMAT UPSERT
-        /// weight -1 deletes a key.
+        /// weight -1 deletes a key. With arrivals where there is a watermark.
         rows: DeltaBatch,
         /// Messages that could not be decoded.
         rejected: Vec<Rejected>,
@@ -104,8 +104,10 @@ pub struct SourceTaskSpec {
     pub from: Option<Positions>,
     /// Where to end.
     pub until: Option<Positions>,
-    /// The event-time column.
+    /// The event-time column; it is among the wanted ones.
     pub watermark: Option<WatermarkDef>,
+    /// The watermarks of the splits at `from`; minus infinity where nothing is said.
+    pub watermarks: BTreeMap<SplitId, Watermark>,
     /// Told to everybody who asks.
     pub state: Arc<Mutex<SourceState>>,
     /// The coordinator.
@@ -151,7 +153,7 @@ impl SourceTask {
             stop: stop.clone(),
         };
         std::thread::Builder::new().name(format!("source-{}", spec.relation)).spawn(move || {
-            TaskThread { spec, credits, stop, positions: None, seen: BTreeMap::new() }.run()
+            TaskThread { spec, credits, stop, positions: None, times: BTreeMap::new() }.run()
         })?;
         Ok(task)
     }
@@ -175,8 +177,8 @@ struct TaskThread {
     stop: Arc<AtomicBool>,
     /// Where the reader stands.
     positions: Option<Positions>,
-    /// The greatest event time seen, by split.
-    seen: BTreeMap<SplitId, i64>,
+    /// Event time, by split.
+    times: BTreeMap<SplitId, SplitTime>,
 }
 
 impl TaskThread {
@@ -281,8 +283,8 @@ impl TaskThread {
     }
 
     fn send(&mut self, batch: SourceBatch) -> Result<()> {
-        let watermark = self.watermark(&batch);
         let rows = self.widen(&batch)?;
+        let (rows, watermark) = self.arrive(rows, batch.split);
         if let Some(positions) = &mut self.positions {
             positions.insert(batch.split, batch.next);
         }
@@ -320,13 +322,15 @@ impl TaskThread {
         Ok(DeltaBatch::with_weights(rows, weights))
     }
 
-    fn watermark(&mut self, batch: &SourceBatch) -> Option<Watermark> {
-        let def = self.spec.watermark.as_ref()?;
-        let at = self.spec.columns.binary_search(&def.column).ok()?;
-        let column = batch.rows.column(at);
-        let greatest = column.as_primitive_opt::<TimestampMicrosecondType>().and_then(max);
-        let seen = self.seen.entry(batch.split).or_insert(i64::MIN);
-        *seen = (*seen).max(greatest.unwrap_or(i64::MIN));
-        (*seen != i64::MIN).then(|| Watermark::at_us(seen.saturating_sub(def.delay_us)))
+    /// Rows with the watermarks that their split had before them, and the one behind them.
+    fn arrive(&mut self, rows: DeltaBatch, split: SplitId) -> (DeltaBatch, Option<Watermark>) {
+        let Some(def) = &self.spec.watermark else { return (rows, None) };
+        let from = || {
+            let known = self.spec.watermarks.get(&split);
+            known.map_or(SplitTime::NEW, |w| SplitTime::at(*w, def))
+        };
+        let time = self.times.entry(split).or_insert_with(from);
+        let arrivals = time.take(&rows, def.column, def);
+        (rows.with_arrivals(Some(arrivals)), Some(time.watermark(def)))
     }
 }

@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::exchange::partition;
-use super::graph::{NodeId, NodeKind, NodeSpec};
+use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
 use crate::config::BACKFILL_SLICE_ROWS;
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
@@ -80,13 +80,14 @@ struct OutEdge {
     to: NodeId,
     port: usize,
     exchange: Option<Vec<usize>>,
-    errors: bool,
+    outlet: Outlet,
 }
 
 /// An import's door.
 struct Import {
     columns: Vec<usize>,
     schema: SchemaRef,
+    arrivals: bool,
     table: Option<Arc<ResultTable>>,
     /// Deltas held back; `None` once the view has caught up.
     held: Option<Vec<DeltaBatch>>,
@@ -156,7 +157,8 @@ impl Worker {
             let mut tables = Vec::new();
             let kind = match &spec.kind {
                 NodeKind::Input { .. } => Kind::Input,
-                NodeKind::Import { columns, schema, table } => Kind::Import(Import {
+                NodeKind::Import { columns, schema, arrivals, table } => Kind::Import(Import {
+                    arrivals: *arrivals,
                     columns: columns.clone(),
                     schema: schema.clone(),
                     table: table.clone(),
@@ -173,7 +175,7 @@ impl Worker {
                     to: spec.id,
                     port: edge.port,
                     exchange: edge.exchange.as_ref().map(|e| e.columns.clone()),
-                    errors: edge.errors,
+                    outlet: edge.outlet,
                 };
                 self.node(edge.from)?.outs.push(out);
             }
@@ -260,10 +262,10 @@ impl Worker {
         let Ok(node) = self.node(id) else { return };
         match &mut node.kind {
             Kind::Import(import) => match import.project(&delta) {
-                Ok(delta) => self.forward(id, &delta, false),
+                Ok(delta) => self.forward(id, &delta, Outlet::Rows),
                 Err(error) => self.fail(id, error),
             },
-            _ => self.forward(id, &delta, false),
+            _ => self.forward(id, &delta, Outlet::Rows),
         }
     }
 
@@ -308,7 +310,7 @@ impl Worker {
             self.advance(id, port, self.index, &marks);
         }
         for delta in held {
-            self.forward(id, &delta, false);
+            self.forward(id, &delta, Outlet::Rows);
             self.run();
         }
     }
@@ -332,11 +334,11 @@ impl Worker {
             return;
         }
         match &mut node.kind {
-            Kind::Input => self.forward(id, &delta, false),
+            Kind::Input => self.forward(id, &delta, Outlet::Rows),
             Kind::Import(import) => match import.project(&delta) {
                 Ok(delta) => match &mut import.held {
                     Some(held) => held.push(delta),
-                    None => self.forward(id, &delta, false),
+                    None => self.forward(id, &delta, Outlet::Rows),
                 },
                 Err(error) => self.fail(id, error),
             },
@@ -393,23 +395,26 @@ impl Worker {
             node.watermarks.insert(column, w);
         }
         // Pushed last first, so that they run in the order in which they were made.
+        for delta in out.late.iter().rev() {
+            self.forward(id, delta, Outlet::Late);
+        }
         for delta in out.errors.iter().rev() {
-            self.forward(id, delta, true);
+            self.forward(id, delta, Outlet::Errors);
         }
         for delta in out.rows.iter().rev() {
-            self.forward(id, delta, false);
+            self.forward(id, delta, Outlet::Rows);
         }
         Some(progress)
     }
 
     /// Sends rows along a node's edges.
-    fn forward(&mut self, id: NodeId, delta: &DeltaBatch, errors: bool) {
+    fn forward(&mut self, id: NodeId, delta: &DeltaBatch, outlet: Outlet) {
         let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
-        if node.tapped && !errors {
-            self.report.taps.push((id, delta.clone()));
+        if node.tapped && outlet == Outlet::Rows {
+            self.report.taps.push((id, delta.clone().with_arrivals(None)));
         }
         let mut failure = None;
-        for edge in node.outs.iter().filter(|e| e.errors == errors) {
+        for edge in node.outs.iter().filter(|e| e.outlet == outlet) {
             let Some(columns) = edge.exchange.as_ref().filter(|_| self.workers > 1) else {
                 self.stack.push((edge.to, edge.port, delta.clone()));
                 continue;
@@ -520,12 +525,12 @@ impl Worker {
         let marks: Vec<(usize, Watermark)> =
             std::mem::take(&mut node.watermarks).into_iter().collect();
         node.latest.extend(marks.iter().copied());
-        let edges: Vec<(NodeId, usize, bool, bool)> =
-            node.outs.iter().map(|e| (e.to, e.port, e.exchange.is_some(), e.errors)).collect();
+        let edges: Vec<(NodeId, usize, bool, Outlet)> =
+            node.outs.iter().map(|e| (e.to, e.port, e.exchange.is_some(), e.outlet)).collect();
         self.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
         let mine = self.index;
-        for (to, port, exchanged, errors) in edges {
-            let marks = if errors { &[] } else { marks.as_slice() };
+        for (to, port, exchanged, outlet) in edges {
+            let marks = if outlet == Outlet::Rows { marks.as_slice() } else { &[] };
             if exchanged {
                 for peer in self.peers.iter().flatten() {
                     drop(peer.send(Message::Mark(to, port, mine, marks.to_vec())));
@@ -586,7 +591,8 @@ impl Import {
         let columns = self.columns.iter().map(|c| delta.rows().column(*c).clone()).collect();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(delta.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
-        Ok(DeltaBatch::with_weights(rows, delta.weights().cloned()))
+        let arrivals = delta.arrivals().filter(|_| self.arrivals).cloned();
+        Ok(delta.with_rows(rows).with_arrivals(arrivals))
     }
 }
 

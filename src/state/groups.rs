@@ -4,11 +4,14 @@
 //! flags, the key (inline when every key fits 16 bytes, else a place in an arena) and all states of
 //! fixed width, in 64-bit words side by side: one cache miss per group. Ordered multisets and sets
 //! of distinct values, for the aggregates that need them, lie beside the lines by the same slot.
+//!
+//! Where groups belong to windows, every group has a time and goes when a watermark passes it.
 
 use std::sync::Arc;
 
 use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
+use super::expiry::{Expiry, NEVER};
 use super::multiset::Multiset;
 use super::slot_index::SlotIndex;
 use super::values::{ValueSet, ValueSpec};
@@ -84,11 +87,13 @@ pub struct GroupTable {
     free: Vec<u32>,
     /// Slots of groups that are gone while values of theirs are still held: freed by a sweep.
     stale: Vec<u32>,
+    /// When groups go, where they do.
+    expiry: Option<Expiry>,
     residency: Residency,
 }
 
 impl GroupTable {
-    pub(super) fn new(spec: GroupSpec) -> Self {
+    pub(super) fn new(spec: GroupSpec, closes: bool) -> Self {
         Self {
             inline: spec.key_width.is_some_and(|w| w <= INLINE_KEY_BYTES),
             index: SlotIndex::new(),
@@ -99,6 +104,7 @@ impl GroupTable {
             slots: 0,
             free: Vec::new(),
             stale: Vec::new(),
+            expiry: closes.then(Expiry::default),
             residency: Residency::default(),
             spec,
         }
@@ -107,9 +113,20 @@ impl GroupTable {
     /// The slots of keys; a key that is new gets a slot with zeroed states. Newly touched slots (of
     /// this epoch, new ones among them) are appended to `fresh` once.
     pub fn intern(&mut self, keys: &Keys, slots: &mut Vec<u32>, fresh: &mut Vec<u32>) {
+        self.intern_timed(keys, |_| NEVER, slots, fresh);
+    }
+
+    /// The same where groups belong to windows; `time` gives a row's, [`i64::MAX`] for none.
+    pub fn intern_timed(
+        &mut self,
+        keys: &Keys,
+        time: impl Fn(usize) -> i64,
+        slots: &mut Vec<u32>,
+        fresh: &mut Vec<u32>,
+    ) {
         slots.clear();
         slots.reserve(keys.len());
-        self.intern_all(keys, 0..keys.len(), slots, fresh);
+        self.intern_all(keys, 0..keys.len(), time, (slots, fresh));
     }
 
     /// As `intern`, for some of the rows.
@@ -122,7 +139,8 @@ impl GroupTable {
     ) {
         slots.clear();
         slots.reserve(rows.len());
-        self.intern_all(keys, rows.iter().map(|row| *row as usize), slots, fresh);
+        let rows = rows.iter().map(|row| *row as usize);
+        self.intern_all(keys, rows, |_| NEVER, (slots, fresh));
     }
 
     #[inline]
@@ -130,18 +148,25 @@ impl GroupTable {
         &mut self,
         keys: &Keys,
         rows: impl Iterator<Item = usize>,
-        slots: &mut Vec<u32>,
-        fresh: &mut Vec<u32>,
+        time: impl Fn(usize) -> i64,
+        (slots, fresh): (&mut Vec<u32>, &mut Vec<u32>),
     ) {
         for row in rows {
-            slots.push(self.intern_key(keys.key(row), keys.hash(row), fresh));
+            let slot = self.intern_one(keys.key(row), keys.hash(row), || time(row));
+            slots.push(self.touch(slot, fresh));
         }
     }
 
     /// [`Self::intern`] of one key.
     #[inline]
     pub fn intern_key(&mut self, key: &[u8], hash: u64, fresh: &mut Vec<u32>) -> u32 {
-        let slot = self.intern_one(key, hash);
+        let slot = self.intern_one(key, hash, || NEVER);
+        self.touch(slot, fresh)
+    }
+
+    /// Makes a slot part of the epoch.
+    #[inline]
+    fn touch(&mut self, slot: u32, fresh: &mut Vec<u32>) -> u32 {
         let flags = &mut self.slab.header_mut(slot)[1];
         if *flags & TOUCHED == 0 {
             *flags |= TOUCHED;
@@ -151,7 +176,7 @@ impl GroupTable {
     }
 
     #[inline]
-    fn intern_one(&mut self, key: &[u8], hash: u64) -> u32 {
+    fn intern_one(&mut self, key: &[u8], hash: u64, time: impl FnOnce() -> i64) -> u32 {
         self.residency.check(hash);
         let inline = inline_words(key);
         let found = self.index.find(hash, |slot| {
@@ -165,11 +190,11 @@ impl GroupTable {
         });
         match found {
             Some(slot) => slot,
-            None => self.add(key, hash, inline),
+            None => self.add(key, hash, inline, time()),
         }
     }
 
-    fn add(&mut self, key: &[u8], hash: u64, inline: [u64; 2]) -> u32 {
+    fn add(&mut self, key: &[u8], hash: u64, inline: [u64; 2], time: i64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slab.words.resize(self.slots as usize * self.slab.stride, 0);
@@ -185,8 +210,25 @@ impl GroupTable {
             self.long_keys.resize(self.slots as usize, Arc::from([].as_slice()));
             self.long_keys[slot as usize] = Arc::from(key);
         }
+        if let Some(expiry) = &mut self.expiry {
+            expiry.set(slot, time);
+        }
         self.index.insert(hash, slot);
         slot
+    }
+
+    /// Frees the groups with times below a watermark, none of them touched in the epoch any more;
+    /// says how many.
+    pub fn expire(&mut self, watermark: i64) -> usize {
+        let Some(expiry) = &mut self.expiry else { return 0 };
+        let slots = expiry.take_below(watermark);
+        slots.iter().for_each(|slot| self.release(*slot, false));
+        slots.len()
+    }
+
+    /// The times of groups, oldest first.
+    pub fn open_times(&self) -> Vec<i64> {
+        self.expiry.iter().flat_map(Expiry::times).collect()
     }
 
     /// The key bytes of a group.
@@ -211,6 +253,9 @@ impl GroupTable {
         }
         let hash = header[0];
         self.index.remove(hash, slot);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.clear(slot);
+        }
         self.multisets.iter_mut().for_each(|m| m[slot as usize] = Multiset::default());
         if !self.inline {
             self.long_keys[slot as usize] = Arc::from([].as_slice());
@@ -265,14 +310,19 @@ impl GroupTable {
         let sets: usize = self.multisets.iter().flatten().map(Multiset::bytes).sum();
         let sets = sets + self.values.iter().map(ValueSet::bytes).sum::<usize>();
         let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
-        self.slab.words.capacity() * 8 + sets + keys + self.index.bytes()
+        self.slab.words.capacity() * 8
+            + sets
+            + keys
+            + self.index.bytes()
+            + self.expiry.as_ref().map_or(0, Expiry::bytes)
     }
 
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
         &mut self.residency
     }
 
-    /// Writes every group: key length, key, words, multisets, values; by the key group of its key.
+    /// Writes every group: key length, key, time where it has one, words, multisets, values; by the
+    /// key group of its key.
     pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
         let mut freed = vec![false; self.slots as usize];
         self.free.iter().chain(&self.stale).for_each(|s| freed[*s as usize] = true);
@@ -281,6 +331,7 @@ impl GroupTable {
             let key = self.key(slot);
             let mut entry = (key.len() as u32).to_le_bytes().to_vec();
             entry.extend_from_slice(&key);
+            entry.extend(self.expiry.iter().flat_map(|e| e.time(slot).to_le_bytes()));
             self.slab.words(slot).iter().for_each(|w| entry.extend_from_slice(&w.to_le_bytes()));
             self.multisets.iter().for_each(|m| m[slot as usize].write(&mut entry));
             for (values, places) in self.values.iter().zip(&places) {
@@ -304,8 +355,13 @@ impl GroupTable {
         let (length, rest) = entry.split_first_chunk::<4>()?;
         let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         entry = rest;
+        let mut time = NEVER;
+        if self.expiry.is_some() {
+            let (bytes, rest) = entry.split_first_chunk::<8>()?;
+            (time, entry) = (i64::from_le_bytes(*bytes), rest);
+        }
         let hash = hash_key(key);
-        let slot = self.add(key, hash, inline_words(key));
+        let slot = self.add(key, hash, inline_words(key), time);
         for word in 0..self.spec.state_words {
             let (bytes, rest) = entry.split_first_chunk::<8>()?;
             self.slab.words_mut(slot)[word] = u64::from_le_bytes(*bytes);

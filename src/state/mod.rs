@@ -16,6 +16,7 @@
 mod arrangement;
 mod blob;
 mod column;
+mod expiry;
 mod groups;
 mod multiset;
 mod pages;
@@ -40,12 +41,15 @@ use crate::error::Result;
 pub struct TableId(pub u32);
 
 /// What makes the state of a table stop growing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// It never does without retractions: the text says with what it grows.
     Unbounded(&'static str),
     /// It holds a fixed number of rows.
     Constant,
+    /// What belongs to a closed window goes: the position of the time column, among the keys of a
+    /// group table or the columns of an arrangement.
+    Closes(usize),
 }
 
 /// What an operator declares about one of its tables.
@@ -84,7 +88,10 @@ impl Table {
             TableKind::Arrangement(spec) => {
                 Self::Arrangement(Box::new(Arrangement::new(spec.clone())))
             }
-            TableKind::Groups(spec) => Self::Groups(Box::new(GroupTable::new(spec.clone()))),
+            TableKind::Groups(groups) => {
+                let closes = matches!(spec.bound, Bound::Closes(_));
+                Self::Groups(Box::new(GroupTable::new(groups.clone(), closes)))
+            }
         }
     }
 

@@ -35,6 +35,22 @@ pub struct ResultSpec {
     pub key: Vec<usize>,
     /// Where a row with a given key lives: by its key's hash, or on whichever worker made it.
     pub keyed_placement: bool,
+    /// Rows are kept with their arrivals, for views that are built from them later. Of equal rows
+    /// the one that arrived last is retracted first.
+    pub arrivals: bool,
+}
+
+impl ResultSpec {
+    /// An entry of a blob as weight, arrival and row.
+    fn split_entry<'a>(&self, entry: &'a [u8]) -> Option<(Weight, i64, &'a [u8])> {
+        let (weight, rest) = entry.split_first_chunk::<8>()?;
+        let weight = Weight::from_le_bytes(*weight);
+        if !self.arrivals {
+            return Some((weight, i64::MIN, rest));
+        }
+        let (arrival, rest) = rest.split_first_chunk::<8>()?;
+        Some((weight, i64::from_le_bytes(*arrival), rest))
+    }
 }
 
 /// All shards of a table.
@@ -176,6 +192,8 @@ pub struct ResultShard {
     begin: Vec<Epoch>,
     end: Vec<Epoch>,
     weights: Vec<Weight>,
+    /// Empty unless they are kept.
+    arrivals: Vec<i64>,
     ended: VecDeque<(Epoch, u32)>,
     /// The weight of all rows that have not ended.
     live: Weight,
@@ -204,6 +222,7 @@ impl ResultShard {
             begin: Vec::new(),
             end: Vec::new(),
             weights: Vec::new(),
+            arrivals: Vec::new(),
             ended: VecDeque::new(),
             live: 0,
         }
@@ -245,6 +264,10 @@ impl ResultShard {
         for (slot, row) in slots.iter().zip(&fresh) {
             let row = *row as usize;
             self.place(*slot, keys.hash(row), &key, row, (epoch, d.weight(row)));
+            if self.spec.arrivals {
+                let arrival = d.arrivals().map_or(i64::MIN, |a| a.value(row));
+                self.arrivals[*slot as usize] = arrival;
+            }
         }
         Ok(())
     }
@@ -257,6 +280,10 @@ impl ResultShard {
         }
         let columns = d.rows().columns();
         let Some(slot) = self.find_live(columns, row, keys.hash(row)) else { return false };
+        let arrival = d.arrivals().map_or(i64::MIN, |a| a.value(row));
+        if self.spec.arrivals && self.arrivals[slot as usize] != arrival {
+            return false;
+        }
         let weight = self.weights[slot as usize] + d.weight(row);
         self.reweigh(slot, weight, epoch)
     }
@@ -278,6 +305,9 @@ impl ResultShard {
         self.reserve(self.pages.slots());
         let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
         self.place(slots[0], hash, &key, 0, (epoch, weight));
+        if self.spec.arrivals {
+            self.arrivals[slots[0] as usize] = self.arrivals[slot as usize];
+        }
         true
     }
 
@@ -314,6 +344,9 @@ impl ResultShard {
         self.begin.resize(slots, Epoch::ZERO);
         self.end.resize(slots, Epoch::ZERO);
         self.weights.resize(slots, 0);
+        if self.spec.arrivals {
+            self.arrivals.resize(slots, i64::MIN);
+        }
     }
 
     fn place(&mut self, slot: u32, hash: u64, key: &[ArrayRef], row: usize, at: (Epoch, Weight)) {
@@ -342,13 +375,18 @@ impl ResultShard {
         self.ended.push_back((epoch, slot));
     }
 
-    /// The live slot of a row that is equal in all columns.
+    /// The live slot of a row that is equal in all columns; the one that arrived last.
     fn find_live(&self, columns: &[ArrayRef], row: usize, hash: u64) -> Option<u32> {
         let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
         let all: Vec<usize> = (0..columns.len()).collect();
-        self.chain(&key, row, hash)
+        let mut equal = self
+            .chain(&key, row, hash)
             .filter(|s| self.end[*s as usize] == Epoch::MAX)
-            .find(|s| self.pages.equals(*s, &all, columns, row))
+            .filter(|s| self.pages.equals(*s, &all, columns, row));
+        match self.spec.arrivals {
+            false => equal.next(),
+            true => equal.max_by_key(|s| self.arrivals[*s as usize]),
+        }
     }
 
     fn chain(&self, key: &[ArrayRef], row: usize, hash: u64) -> impl Iterator<Item = u32> {
@@ -392,7 +430,12 @@ impl ResultShard {
         let weights = (!ones)
             .then(|| slots.iter().map(|s| self.weights[*s as usize]).collect::<Vec<_>>().into());
         let next = (to < self.pages.slots()).then_some(to);
-        Ok(SnapshotSlice { rows: DeltaBatch::with_weights(rows, weights), next })
+        let arrivals = self
+            .spec
+            .arrivals
+            .then(|| slots.iter().map(|s| self.arrivals[*s as usize]).collect::<Vec<_>>().into());
+        let rows = DeltaBatch::with_weights(rows, weights).with_arrivals(arrivals);
+        Ok(SnapshotSlice { rows, next })
     }
 
     fn count(&self, epoch: Epoch) -> u64 {
@@ -431,10 +474,14 @@ impl ResultShard {
 
     /// Bytes of pages, versions and index.
     pub fn bytes(&self) -> usize {
-        self.pages.bytes() + self.index.bytes() + self.next.capacity() * 40
+        self.pages.bytes()
+            + self.index.bytes()
+            + self.next.capacity() * 40
+            + self.arrivals.capacity() * 8
     }
 
-    /// Writes the rows visible at an epoch: weight and row, by the key group of the key.
+    /// Writes the rows visible at an epoch: weight, arrival where it is kept, and row, by the key
+    /// group of the key.
     pub fn snapshot(&self, epoch: Epoch) -> Result<Vec<u8>> {
         let mut out = BlobWriter::new(1);
         let mut cursor = Some(0);
@@ -445,6 +492,8 @@ impl ResultShard {
             let keys = self.keys_of(columns, slice.rows.len())?;
             for row in 0..slice.rows.len() {
                 let mut entry = slice.rows.weight(row).to_le_bytes().to_vec();
+                let arrival = slice.rows.arrivals().map(|a| a.value(row).to_le_bytes());
+                entry.extend(arrival.iter().flatten());
                 entry.extend_from_slice(whole.key(row));
                 out.entry(key_group(keys.hash(row)), entry);
             }
@@ -465,16 +514,15 @@ impl ResultShard {
             self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
         for blob in blobs {
             let reader = BlobReader::open(blob, 1, owned.clone())?;
-            let entries: Vec<(Weight, &[u8])> = reader
-                .entries()
-                .filter_map(|e| e.split_first_chunk::<8>())
-                .map(|(w, row)| (Weight::from_le_bytes(*w), row))
-                .collect();
+            let split = |entry| self.spec.split_entry(entry);
+            let entries: Vec<(Weight, i64, &[u8])> = reader.entries().filter_map(split).collect();
             for chunk in entries.chunks(BATCH_ROWS) {
-                let columns = decode_keys(&types, chunk.iter().map(|(_, row)| *row))?;
+                let columns = decode_keys(&types, chunk.iter().map(|(.., row)| *row))?;
                 let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
-                let weights = chunk.iter().map(|(w, _)| *w).collect::<Vec<_>>().into();
-                self.apply(&DeltaBatch::new(rows, weights), epoch)?;
+                let weights = chunk.iter().map(|(w, ..)| *w).collect::<Vec<_>>().into();
+                let arrivals = chunk.iter().map(|(_, a, _)| *a).collect::<Vec<_>>().into();
+                let rows = DeltaBatch::new(rows, weights).with_arrivals(Some(arrivals));
+                self.apply(&rows, epoch)?;
             }
         }
         Ok(())

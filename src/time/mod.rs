@@ -1,13 +1,18 @@
 //! Engine time and event time: [`Epoch`], [`Watermark`], the merge of watermarks, and the
 //! arithmetic of windows. Knows neither DataFusion nor operators.
 
+mod carry;
 mod watermark;
 mod window;
 
+pub use carry::{Carry, TimeRole, WindowEdge};
 pub use watermark::{Watermark, WatermarkMerge};
 pub use window::{Tumble, WindowError, Windows};
 
 use std::fmt;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
 
 /// The number of a cut through all inputs: the unit in which answers become visible. Epoch 0 is the
 /// empty engine; every later epoch is one more.
@@ -31,4 +36,10 @@ impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
+}
+
+/// The values of a time column in microseconds by row, [`i64::MAX`] (no time at all) for NULL.
+pub fn event_times(column: &ArrayRef) -> Option<impl Fn(usize) -> i64> {
+    let times = column.as_primitive_opt::<TimestampMicrosecondType>()?;
+    Some(move |row| if times.is_null(row) { i64::MAX } else { times.value(row) })
 }

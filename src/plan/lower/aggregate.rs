@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
+use super::super::time::{closing, kept};
 use super::{Lowering, add_projection, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::BatchAggregate;
@@ -34,14 +35,18 @@ pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<Pla
     }
     let append_only = input.properties.append_only;
     let key_columns: Vec<usize> = (0..keys).collect();
+    let (input, closes) = closing(input, &key_columns);
     let spec = AggregateSpec::new((schema, append_only), key_columns.clone(), calls, output)?;
+    let spec = spec.closing(closes);
     let properties = Properties {
         append_only: false,
         key: Some(key_columns.clone()),
         partitioning: Partitioning::Hash(key_columns.clone()),
     };
+    let times = kept(&input.times, &key_columns);
     let input = input.by(&key_columns);
-    Ok(PlanNode::operator(Arc::new(spec), vec![input], properties))
+    let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
+    Ok(PlanNode { times, ..node })
 }
 
 /// DISTINCT.
@@ -58,14 +63,17 @@ fn distinct(input: PlanNode) -> PlanNode {
         return input;
     }
     let append_only = input.properties.append_only;
-    let spec = DistinctSpec { schema: input.schema.clone(), append_only };
+    let (input, closes) = closing(input, &columns);
+    let spec = DistinctSpec { schema: input.schema.clone(), append_only, closes };
     let properties = Properties {
         append_only,
         key: Some(columns.clone()),
         partitioning: Partitioning::Hash(columns.clone()),
     };
+    let times = kept(&input.times, &columns);
     let input = input.by(&columns);
-    PlanNode::operator(Arc::new(spec), vec![input], properties)
+    let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
+    PlanNode { times, ..node }
 }
 
 /// What the projection below an aggregate computes: keys, arguments, filters. Equal arguments share

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::expr::WindowEdge;
 use crate::operator::{Explode, MapStep};
 use crate::sql::ExplodeWindows;
-use crate::time::Windows;
+use crate::time::{Carry, Windows};
 
 /// Lowers a node of ours.
 pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<PlanNode> {
@@ -61,4 +61,11 @@ pub(super) fn properties(input: &Properties, step: &Explode) -> Properties {
     let key = input.key.as_ref().zip(edge);
     let key = key.map(|(key, edge)| key.iter().copied().chain([edge]).collect());
     Properties { key, ..input.clone() }
+}
+
+/// How the columns behind the step carry the watermarks of those in front of it.
+pub(super) fn carries(step: &Explode) -> Vec<Option<(usize, Carry)>> {
+    let kept = (0..step.keep).map(|column| Some((column, Carry::Same)));
+    let edges = step.edges.iter().map(|e| Some((step.time, Carry::Windows(*e, step.windows))));
+    kept.chain(edges).collect()
 }

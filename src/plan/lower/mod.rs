@@ -15,11 +15,13 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
 
 use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
+use super::time::projected;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::expr::{self, as_tumble};
-use crate::operator::{Carry, MapSpec, MapStep};
+use crate::operator::{MapSpec, MapStep};
 use crate::sql::RelationSource;
+use crate::time::Carry;
 
 /// What lowering needs from its surroundings.
 pub struct Lowering<'a> {
@@ -87,23 +89,29 @@ fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
     let all = || (0..relation.schema.fields().len()).collect();
     let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
     let sources: Vec<Option<usize>> = columns.iter().copied().map(Some).collect();
-    let properties = project(&(cx.relation)(relation.id)?.properties, &sources);
+    let info = (cx.relation)(relation.id)?;
+    let same: Vec<_> = columns.iter().map(|c| Some((*c, Carry::Same))).collect();
     Ok(PlanNode {
         kind: PlanKind::Scan { relation: relation.id, name: relation.name.clone(), columns },
         inputs: Vec::new(),
         schema: arrow_schema(&scan.projected_schema),
-        properties,
+        properties: project(&info.properties, &sources),
+        times: projected(&info.times, &same),
     })
 }
 
 /// Puts a step behind a node, fused into it when it is a map already.
 fn add_step(node: PlanNode, step: MapStep, schema: SchemaRef, text: String) -> PlanNode {
-    let properties = match &step {
-        MapStep::Filter(_) => node.properties.clone(),
-        MapStep::Project { projection, .. } => {
-            project(&node.properties, &projection.source_columns())
+    let (properties, times) = match &step {
+        MapStep::Filter(_) => (node.properties.clone(), node.times.clone()),
+        MapStep::Project { projection, watermarks } => {
+            let properties = project(&node.properties, &projection.source_columns());
+            (properties, projected(&node.times, watermarks))
         }
-        MapStep::Explode(step) => explode::properties(&node.properties, step),
+        MapStep::Explode(step) => {
+            let properties = explode::properties(&node.properties, step);
+            (properties, projected(&node.times, &explode::carries(step)))
+        }
     };
     let append_only = properties.append_only;
     let is_map = matches!(&node.kind, PlanKind::Operator(spec) if spec.name() == "Map");
@@ -114,10 +122,12 @@ fn add_step(node: PlanNode, step: MapStep, schema: SchemaRef, text: String) -> P
         map.steps.push(step);
         map.schema = schema;
         map.text = format!("{}; {text}", map.text);
-        return PlanNode::operator(Arc::new(map), node.inputs, properties);
+        let node = PlanNode::operator(Arc::new(map), node.inputs, properties);
+        return PlanNode { times, ..node };
     }
     let map = MapSpec { steps: vec![step], schema, append_only, text };
-    PlanNode::operator(Arc::new(map), vec![node.here()], properties)
+    let node = PlanNode::operator(Arc::new(map), vec![node.here()], properties);
+    PlanNode { times, ..node }
 }
 
 fn add_filter(node: PlanNode, predicate: &Expr, schema: &DFSchema) -> Result<PlanNode> {

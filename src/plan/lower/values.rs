@@ -8,6 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Union, Values};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
+use super::super::time::united;
 use super::{Lowering, arrow_schema, lower};
 use crate::error::Result;
 use crate::expr;
@@ -23,8 +24,10 @@ pub(super) fn lower_union(node: &Union, cx: &Lowering<'_>) -> Result<PlanNode> {
     let alike = inputs.iter().all(|i| Some(&i.properties.partitioning) == first.as_ref());
     let partitioning = first.filter(|_| alike).unwrap_or(Partitioning::Any);
     let properties = Properties { append_only, key: None, partitioning };
+    let times = united(inputs.iter());
     let inputs = inputs.into_iter().map(PlanNode::here).collect();
-    Ok(PlanNode::operator(Arc::new(spec), inputs, properties))
+    let node = PlanNode::operator(Arc::new(spec), inputs, properties);
+    Ok(PlanNode { times, ..node })
 }
 
 /// Rows without columns, or no rows.

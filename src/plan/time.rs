@@ -1,0 +1,121 @@
+//! Event time in plans: which columns carry a watermark, and what closes by them.
+//!
+//! A node's [`TimeColumn`]s are columns whose values are bounded from below for all rows still to
+//! come, by a watermark that reaches the operators behind it. An operator that keeps rows or groups
+//! by such a column calls [`closing`]: rows that are late are put aside in front of it, ahead of
+//! the exchange, and it may free what lies below the watermark.
+
+use std::sync::Arc;
+
+use super::node::{PlanKind, PlanNode};
+use crate::operator::LateSpec;
+use crate::time::{Carry, TimeRole};
+
+/// A column that carries a watermark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeColumn {
+    /// The column.
+    pub column: usize,
+    /// What its values stand for.
+    pub role: TimeRole,
+    /// How the column's watermark as of a row follows from the row's arrival; `None` behind
+    /// operators with state, whose rows carry no arrivals.
+    pub arrival: Option<Vec<Carry>>,
+}
+
+impl TimeColumn {
+    /// The column that a relation declares its watermark for.
+    pub fn declared(column: usize) -> Self {
+        Self { column, role: TimeRole::Instant, arrival: Some(Vec::new()) }
+    }
+
+    /// The column where it stands at another place.
+    fn at(&self, column: usize) -> Self {
+        Self { column, ..self.clone() }
+    }
+
+    /// A column computed from this one.
+    fn carried(&self, column: usize, carry: Carry) -> Self {
+        if carry == Carry::Same {
+            return self.at(column);
+        }
+        let mut arrival = self.arrival.clone();
+        arrival.iter_mut().for_each(|carries| carries.push(carry));
+        Self { column, role: carry.role(), arrival }
+    }
+}
+
+/// Time columns behind a projection: for each output column, the input column whose watermark it
+/// carries, and how.
+pub(super) fn projected(
+    times: &[TimeColumn],
+    watermarks: &[Option<(usize, Carry)>],
+) -> Vec<TimeColumn> {
+    let carried = watermarks.iter().enumerate().filter_map(|(output, from)| {
+        let (input, carry) = (*from)?;
+        let time = times.iter().find(|t| t.column == input)?;
+        Some(time.carried(output, carry))
+    });
+    carried.collect()
+}
+
+/// Time columns of a union: those of all inputs, where rows of all inputs are judged alike.
+pub(super) fn united<'a>(inputs: impl Iterator<Item = &'a PlanNode>) -> Vec<TimeColumn> {
+    let mut all = inputs.map(|i| i.times.as_slice());
+    let first = all.next().unwrap_or_default().to_vec();
+    all.fold(first, |common, times| common.into_iter().filter(|t| times.contains(t)).collect())
+}
+
+/// Time columns behind an operator with state that hands on `columns` of its input, in this order.
+pub(super) fn kept(times: &[TimeColumn], columns: &[usize]) -> Vec<TimeColumn> {
+    let find = |(output, input): (usize, &usize)| {
+        let time = times.iter().find(|t| t.column == *input)?;
+        Some(TimeColumn { arrival: None, ..time.at(output) })
+    };
+    columns.iter().enumerate().filter_map(find).collect()
+}
+
+/// The one of some columns that closes what is kept by them: the end of a window rather than its
+/// start, and that rather than an instant.
+pub(super) fn closing_column(node: &PlanNode, columns: &[usize]) -> Option<usize> {
+    let among = node.times.iter().filter(|t| columns.contains(&t.column));
+    among.max_by_key(|t| t.role).map(|t| t.column)
+}
+
+/// An input of an operator that keeps what it has by `keys`: the input without late rows, and the
+/// place among the keys of the column that closes, if there is one.
+pub(super) fn closing(input: PlanNode, keys: &[usize]) -> (PlanNode, Option<usize>) {
+    let Some(column) = closing_column(&input, keys) else { return (input, None) };
+    let place = keys.iter().position(|k| *k == column);
+    (without_late(input, column), place)
+}
+
+/// Puts the rows aside that come too late by a time column.
+pub(super) fn without_late(input: PlanNode, column: usize) -> PlanNode {
+    let arrival = input.times.iter().find(|t| t.column == column).and_then(|t| t.arrival.clone());
+    // Rows of operators with state come before their watermark: none of them is late.
+    let Some(carries) = arrival else { return input };
+    let properties = input.properties.clone();
+    let spec = LateSpec {
+        schema: input.schema.clone(),
+        append_only: properties.append_only,
+        column,
+        carries,
+    };
+    let times = input.times.iter().map(|t| TimeColumn { arrival: None, ..t.clone() }).collect();
+    let node = PlanNode::operator(Arc::new(spec), vec![input.here()], properties);
+    PlanNode { times, ..node }
+}
+
+impl PlanNode {
+    /// Whether rows can be found late in this plan.
+    pub fn finds_late(&self) -> bool {
+        let here = matches!(&self.kind, PlanKind::Operator(spec) if spec.finds_late());
+        here || self.inputs.iter().any(|input| input.node.finds_late())
+    }
+
+    /// Whether rows of the output carry arrivals.
+    pub fn has_arrivals(&self) -> bool {
+        self.times.iter().any(|t| t.arrival.is_some())
+    }
+}
