@@ -24,7 +24,7 @@ use super::{
 use crate::error::{Error, Result, sqlstate};
 
 /// The entry in the registry of sources.
-pub const SOURCE: SourceConnector = SourceConnector { name: "memory", create };
+pub const SOURCE: SourceConnector = SourceConnector { name: "memory", create, metadata: false };
 
 const SPLIT: SplitId = 0;
 
@@ -164,6 +164,7 @@ mod tests {
             schema: Arc::new(Schema::new(fields)),
             key: Vec::new(),
             format: FormatSpec::plain_json(),
+            include: Vec::new(),
         }
     }
 

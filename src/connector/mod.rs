@@ -6,6 +6,7 @@
 pub mod blackhole;
 pub mod file;
 pub mod kafka;
+mod key;
 pub mod memory;
 pub mod nexmark;
 mod options;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
+use key::sink_key;
 pub use options::Options;
 
 use crate::delta::DeltaBatch;
@@ -49,6 +51,39 @@ pub struct ConnectorSpec {
     pub key: Vec<usize>,
     /// The FORMAT .. ENCODE .. clause.
     pub format: FormatSpec,
+    /// INCLUDE columns, which are the last of `schema`.
+    pub include: Vec<Included>,
+}
+
+impl ConnectorSpec {
+    /// The number of columns that are read from messages: the first of `schema`.
+    pub fn message_columns(&self) -> usize {
+        self.schema.fields().len().saturating_sub(self.include.len())
+    }
+}
+
+/// A column that holds something about a message instead of something in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Included {
+    /// Its index in the schema.
+    pub column: usize,
+    /// What it holds.
+    pub what: Metadata,
+}
+
+/// What is known of a message beside its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Metadata {
+    /// The partition, an `integer`.
+    Partition,
+    /// The offset, a `bigint`.
+    Offset,
+    /// The message's time, a `timestamptz`.
+    Timestamp,
+    /// The key, a `bytea` or `text`.
+    Key,
+    /// The last header of a name, a `bytea` or `text`.
+    Header(String),
 }
 
 /// A source as the catalog knows it: cheap to keep, can open any number of readers.
@@ -107,8 +142,8 @@ pub struct SourceBatch {
     pub split: SplitId,
     /// The decoded rows: the wanted columns in schema order.
     pub rows: RecordBatch,
-    /// FORMAT UPSERT: true where the message deletes its key (other columns are NULL). `None` means
-    /// that there is no deletion.
+    /// FORMAT UPSERT and DEBEZIUM: true where the row deletes its key (other columns are NULL).
+    /// `None` means that there is no deletion.
     pub deletes: Option<BooleanArray>,
     /// Messages that could not be decoded.
     pub rejected: Vec<Rejected>,
@@ -165,6 +200,8 @@ pub struct SourceConnector {
     pub name: &'static str,
     /// Checks the options and makes the source; does not talk to the external system.
     pub create: fn(&ConnectorSpec) -> Result<Arc<dyn Source>>,
+    /// Whether its messages have what INCLUDE asks for.
+    pub metadata: bool,
 }
 
 /// One entry of the registry of sinks.

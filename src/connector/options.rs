@@ -175,6 +175,7 @@ mod tests {
             schema: Arc::new(Schema::empty()),
             key: Vec::new(),
             format: FormatSpec::plain_json(),
+            include: Vec::new(),
         }
     }
 

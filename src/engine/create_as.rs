@@ -30,6 +30,7 @@ impl Session {
             on_conflict: ConflictRule::Refuse,
             options: std::collections::BTreeMap::new(),
             format: None,
+            include: Vec::new(),
         };
         self.create_table(&table, &text).await?;
         if existed || !create.with_data {

@@ -14,7 +14,7 @@ use crate::catalog::{
 use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
-use crate::format::{Changelog, FormatSpec};
+use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
 use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
@@ -118,6 +118,7 @@ impl Session {
         relation: &mut Relation,
     ) -> Result<NewSource> {
         let spec = connector_spec(relation, &create.options, create.format.as_ref())?;
+        let spec = ConnectorSpec { include: create.include.clone(), ..spec };
         let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
             Error::user(
@@ -126,20 +127,16 @@ impl Session {
             )
             .with_hint(format!("Use one of: {}.", known.join(", ")))
         })?;
-        let upsert = spec.format.changelog == Changelog::Upsert;
-        if upsert && relation.key.is_empty() {
-            return Err(Error::user(
-                sqlstate::INVALID_TABLE_DEFINITION,
-                format!("FORMAT UPSERT needs a primary key on \"{}\"", relation.name),
-            )
-            .with_hint("Add PRIMARY KEY (..) with the columns of the message key."));
+        if !spec.include.is_empty() && !connector.metadata {
+            return Err(Error::unsupported(format!(
+                "connector \"{}\" has nothing to INCLUDE",
+                connector.name
+            ))
+            .with_hint(
+                "The messages of connector \"kafka\" have a partition, an offset and so on.",
+            ));
         }
-        if upsert && create.source {
-            return Err(Error::unsupported(
-                "FORMAT UPSERT is not supported for a source: nothing keeps the rows to replace",
-            )
-            .with_hint("Use CREATE TABLE with the same columns and options."));
-        }
+        let upsert = check_changelog(create, &spec)?;
         let source: Arc<dyn Source> = (connector.create)(&spec)?;
         relation.connector = Some(spec);
         let starting = source.clone();
@@ -269,6 +266,7 @@ impl Session {
             depends_on: input.depends_on.clone(),
         };
         let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
+        let spec = with_sink_options(spec);
         let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SINKS.iter().map(|s| s.name).collect();
             Error::user(
@@ -283,10 +281,7 @@ impl Session {
                 "sink \"{}\" is append-only, but the rows of its input change and disappear",
                 create.name
             ))
-            .with_hint(
-                "Use FORMAT UPSERT ENCODE JSON with primary_key = '..' in WITH, \
-                 so that a change replaces the row with its key.",
-            ));
+            .with_hint(APPEND_ONLY_HINT));
         }
         let (create_fn, sink_spec) = (connector.create, spec.clone());
         let sink = tokio::task::spawn_blocking(move || create_fn(&sink_spec)).await;
@@ -379,6 +374,12 @@ impl Session {
     }
 }
 
+/// What to do with a view that retracts.
+const APPEND_ONLY_HINT: &str = "Use FORMAT UPSERT ENCODE JSON with primary_key = '..' in WITH, so \
+    that a change replaces the row with its key; or write the changes themselves, with FORMAT \
+    PLAIN ENCODE JSON (op_column = '__op') or FORMAT DEBEZIUM ENCODE JSON. \
+    (force_append_only = true) leaves retractions out.";
+
 /// What a sink delivers, resolved.
 struct ResolvedInput {
     schema: SchemaRef,
@@ -422,6 +423,41 @@ pub(super) fn lower_bound(bound: &Bound, shared: &Shared) -> Result<PlanNode> {
     Ok(PlanNode { schema: plan.schema.clone(), ..plan })
 }
 
+/// `force_append_only` is the format's, but may stand in WITH too.
+fn with_sink_options(mut spec: ConnectorSpec) -> ConnectorSpec {
+    if let Some(value) = spec.options.remove("force_append_only") {
+        spec.format.options.insert("force_append_only".into(), value);
+    }
+    spec
+}
+
+/// Whether messages replace and delete the rows of their key, where that is possible.
+fn check_changelog(create: &CreateTable, spec: &ConnectorSpec) -> Result<bool> {
+    let changelog = spec.format.changelog;
+    let format = changelog.name();
+    if changelog.is_keyed() && spec.key.is_empty() {
+        return Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            format!("FORMAT {format} needs a primary key on \"{}\"", spec.relation),
+        )
+        .with_hint("Add PRIMARY KEY (..) with the columns that tell rows apart."));
+    }
+    if changelog.is_keyed() && create.source {
+        return Err(Error::unsupported(format!(
+            "FORMAT {format} is not supported for a source: nothing keeps the rows to replace"
+        ))
+        .with_hint("Use CREATE TABLE with the same columns and options."));
+    }
+    if changelog.is_keyed() && create.append_only {
+        return Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            format!("FORMAT {format} changes rows, but the table is APPEND ONLY"),
+        )
+        .with_hint("Leave APPEND ONLY out."));
+    }
+    Ok(changelog.is_keyed())
+}
+
 fn connector_spec(
     relation: &Relation,
     options: &BTreeMap<String, String>,
@@ -442,6 +478,7 @@ fn connector_spec(
         schema: relation.schema.clone(),
         key: relation.key.clone(),
         format: format.cloned().unwrap_or_else(FormatSpec::plain_json),
+        include: Vec::new(),
     })
 }
 

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use sqlparser::ast;
 
 use crate::catalog::ConflictRule;
+use crate::connector::Included;
 use crate::format::FormatSpec;
 
 /// One parsed statement with the text that it came from.
@@ -96,6 +97,8 @@ pub struct CreateTable {
     pub options: BTreeMap<String, String>,
     /// FORMAT .. ENCODE ..; `None` when absent.
     pub format: Option<FormatSpec>,
+    /// INCLUDE columns, which are the last of `columns`.
+    pub include: Vec<Included>,
 }
 
 /// A column of CREATE TABLE.

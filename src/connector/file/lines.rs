@@ -1,4 +1,4 @@
-//! Lines of a file with their positions, read in large blocks and handed out without a copy.
+//! Records of a file with their positions, read in large blocks and handed out without a copy.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::io_error;
 use crate::error::{Error, Result, sqlstate};
+use crate::format::Framing;
 
 /// Bytes asked of the system at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -27,6 +28,15 @@ pub(super) struct Lines {
     until: u64,
     /// Whether a last line without a line end is one.
     tail_is_line: bool,
+    framing: Framing,
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// Whether a last line without a line end is one.
+    pub(super) tail_is_line: bool,
+    pub(super) framing: Framing,
 }
 
 /// A line without its end, as a range of the buffer.
@@ -37,7 +47,7 @@ pub(super) struct Line {
 }
 
 impl Lines {
-    pub(super) fn open(path: &Path, from: u64, until: u64, tail_is_line: bool) -> Result<Self> {
+    pub(super) fn open(path: &Path, from: u64, until: u64, how: Reading) -> Result<Self> {
         let mut file = File::open(path).map_err(|e| io_error("open", path, &e))?;
         let size = file.metadata().map_err(|e| io_error("examine", path, &e))?.len();
         if from > size {
@@ -51,7 +61,8 @@ impl Lines {
             unread: 0..0,
             position: from,
             until,
-            tail_is_line,
+            tail_is_line: how.tail_is_line,
+            framing: how.framing,
         })
     }
 
@@ -75,8 +86,20 @@ impl Lines {
             return None;
         }
         let unread = self.buffer.get(self.unread.clone())?;
-        let length = find(unread, b'\n')?;
+        let length = self.framing.end_of_record(unread)?;
         Some(self.take(length, 1))
+    }
+
+    /// The next line, read when it is not in the buffer yet; `None` at the end of the file.
+    pub(super) fn next(&mut self) -> Result<Option<Line>> {
+        loop {
+            if let Some(line) = self.buffered() {
+                return Ok(Some(line));
+            }
+            if !self.fill()? {
+                return Ok(self.tail());
+            }
+        }
     }
 
     fn take(&mut self, length: usize, line_end: usize) -> Line {
@@ -113,8 +136,15 @@ impl Lines {
 
     /// The line at the end of the file without a line end, once [`Lines::fill`] has returned false.
     pub(super) fn tail(&mut self) -> Option<Line> {
-        let length = self.unread.len();
-        (self.tail_is_line && length > 0 && !self.at_bound()).then(|| self.take(length, 0))
+        let rest = self.buffer.get(self.unread.clone()).unwrap_or_default();
+        if !self.tail_is_line || rest.is_empty() || self.at_bound() {
+            return None;
+        }
+        // A quote that nobody closed: the lines behind it are records all the same.
+        Some(match Framing::Lines.end_of_record(rest) {
+            Some(length) => self.take(length, 1),
+            None => self.take(rest.len(), 0),
+        })
     }
 
     fn check_size(&self) -> Result<()> {
@@ -135,18 +165,4 @@ fn shrunk(path: &Path, position: u64, size: u64) -> Error {
     .permanent()
     .with_detail(format!("The position is byte {position}, the file has {size} bytes."))
     .with_hint("Append to the file, or put new rows into a new one; then create the source again.")
-}
-
-/// The index of the first `byte`. Blocks of 32 bytes, so that the compiler uses vector compares;
-/// the plain search costs 60 ns for a line of 250 bytes.
-fn find(bytes: &[u8], byte: u8) -> Option<usize> {
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    for (index, block) in blocks.iter().enumerate() {
-        let hit = block.iter().fold(false, |hit, b| hit | (*b == byte));
-        if hit {
-            return block.iter().position(|b| *b == byte).map(|at| index * 32 + at);
-        }
-    }
-    let at = rest.iter().position(|b| *b == byte)?;
-    Some(blocks.len() * 32 + at)
 }

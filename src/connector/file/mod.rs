@@ -1,4 +1,5 @@
-//! The `file` connector: one message per line (with ENCODE JSON: NDJSON). Empty lines are skipped.
+//! The `file` connector: one message per line (with ENCODE JSON: NDJSON), or per CSV record. Empty
+//! lines are skipped.
 //!
 //! Source options:
 //!
@@ -11,9 +12,10 @@
 //! `_`; the list is read once. Each file is a split, numbered in the order of the paths; a position
 //! is the byte where the next line begins. A file that shrinks is an error: positions would lie.
 //!
-//! Sink options: `path`, a file that is created, or emptied when the sink is made. It appends; a
-//! view that retracts is refused. After a failed write the file is cut back to the last whole
-//! epoch.
+//! Sink options: `path`, a file that is created, or emptied when the sink is made, and
+//! `primary_key` as for a topic. A line per message; messages without a value are left out, and
+//! FORMAT UPSERT, which lives by them, is refused. After a failed write the file is cut back to the
+//! last whole epoch.
 
 mod lines;
 mod sink;
@@ -27,7 +29,8 @@ use super::{SinkConnector, SourceConnector};
 use crate::error::{Error, sqlstate};
 
 /// The entry in the registry of sources.
-pub const SOURCE: SourceConnector = SourceConnector { name: "file", create: source::create };
+pub const SOURCE: SourceConnector =
+    SourceConnector { name: "file", create: source::create, metadata: false };
 
 /// The entry in the registry of sinks.
 pub const SINK: SinkConnector =

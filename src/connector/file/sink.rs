@@ -5,60 +5,83 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use super::io_error;
-use crate::connector::{ConnectorSpec, Options, Sink, SinkMode};
+use crate::connector::{ConnectorSpec, Options, Sink, SinkMode, sink_key};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
-use crate::format::{Changelog, Encoder};
+use crate::format::{Changelog, Message, Outgoing};
 use crate::time::Epoch;
 
 /// Bytes gathered before they go to the system.
 const BLOCK_BYTES: usize = 1 << 20;
 
-fn path(spec: &ConnectorSpec) -> Result<PathBuf> {
+fn read_options(spec: &ConnectorSpec) -> Result<(PathBuf, Outgoing)> {
+    if spec.format.changelog == Changelog::Upsert {
+        return Err(Error::unsupported("connector \"file\" can't write FORMAT UPSERT")
+            .with_hint(CHANGELOG_HINT));
+    }
     let mut options = Options::new(spec);
     let path = PathBuf::from(options.required("path")?);
+    let key = sink_key(spec, &mut options)?;
     options.finish()?;
-    if spec.format.changelog != Changelog::Plain {
-        return Err(Error::unsupported("connector \"file\" writes FORMAT PLAIN alone"));
-    }
-    Ok(path)
+    Ok((path, spec.format.outgoing(&spec.schema, &key, &spec.relation)?))
 }
 
+const CHANGELOG_HINT: &str = "A line can't delete another: write the changes, with FORMAT PLAIN \
+    ENCODE JSON (op_column = '__op') or FORMAT DEBEZIUM ENCODE JSON.";
+
 pub(super) fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
-    path(spec)?;
-    Ok(SinkMode::AppendOnly)
+    Ok(match read_options(spec)?.1.inserts_only() {
+        true => SinkMode::AppendOnly,
+        false => SinkMode::Changelog,
+    })
 }
 
 pub(super) fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
-    let path = path(spec)?;
-    let encoder = spec.format.encoder(spec.schema.clone())?;
+    let (path, outgoing) = read_options(spec)?;
     let file = File::create(&path).map_err(|e| io_error("create", &path, &e))?;
-    Ok(Box::new(FileSink { path, file, encoder, length: 0, payloads: Vec::new() }))
+    let mut sink = FileSink { path, file, outgoing, length: 0, messages: Vec::new() };
+    if let Some(header) = sink.outgoing.header().map(<[u8]>::to_vec) {
+        sink.messages.push(Message { key: None, payload: Some(header) });
+        sink.write_messages()?;
+    }
+    Ok(Box::new(sink))
 }
 
 struct FileSink {
     path: PathBuf,
     file: File,
-    encoder: Box<dyn Encoder>,
+    outgoing: Outgoing,
     /// The length of the file after the last whole epoch.
     length: u64,
-    payloads: Vec<Vec<u8>>,
+    messages: Vec<Message>,
 }
 
 impl FileSink {
-    /// Writes one line per payload and copy; returns the bytes written.
-    fn append(&mut self, changes: &DeltaBatch) -> std::io::Result<u64> {
-        let mut block = Vec::with_capacity(BLOCK_BYTES);
+    /// Writes one line per message, all or nothing.
+    fn write_messages(&mut self) -> Result<()> {
+        match self.append() {
+            Ok(written) => {
+                self.length += written;
+                Ok(())
+            }
+            Err(e) => {
+                self.rewind();
+                Err(io_error("write", &self.path, &e))
+            }
+        }
+    }
+
+    /// Returns the bytes written.
+    fn append(&mut self) -> std::io::Result<u64> {
+        let mut block = Vec::new();
         let mut written = 0;
-        for (row, payload) in self.payloads.iter().enumerate() {
-            for _ in 0..changes.weight(row) {
-                block.extend_from_slice(payload);
-                block.push(b'\n');
-                if block.len() >= BLOCK_BYTES {
-                    self.file.write_all(&block)?;
-                    written += block.len() as u64;
-                    block.clear();
-                }
+        for payload in self.messages.iter().filter_map(|message| message.payload.as_ref()) {
+            block.extend_from_slice(payload);
+            block.push(b'\n');
+            if block.len() >= BLOCK_BYTES {
+                self.file.write_all(&block)?;
+                written += block.len() as u64;
+                block.clear();
             }
         }
         self.file.write_all(&block)?;
@@ -78,22 +101,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, _epoch: Epoch, changes: &DeltaBatch) -> Result<()> {
-        if (0..changes.len()).any(|row| changes.weight(row) < 0) {
-            return Err(Error::internal("a retraction reached an append-only sink"));
-        }
-        self.payloads.clear();
-        self.encoder.encode(changes.rows(), &mut self.payloads)?;
-        match self.append(changes) {
-            Ok(written) => {
-                self.length += written;
-                Ok(())
-            }
-            Err(e) => {
-                self.rewind();
-                Err(io_error("write", &self.path, &e))
-            }
-        }
+    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()> {
+        self.messages.clear();
+        self.outgoing.write(epoch.0, changes, &mut self.messages)?;
+        self.write_messages()
     }
 
     fn flush(&mut self) -> Result<()> {

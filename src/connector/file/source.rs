@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::io_error;
-use super::lines::Lines;
+use super::lines::{Lines, Reading};
 use crate::connector::{
     ConnectorSpec, Options, Positions, Read, Rejected, Source, SourceBatch, SplitId, SplitReader,
 };
 use crate::error::{Error, Result, sqlstate};
-use crate::format::{Changelog, Decoder, FormatSpec, project};
+use crate::format::{Changelog, Changes, FormatSpec, Framing};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -24,15 +24,20 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
     let modes = [("once", Mode::Once), ("follow", Mode::Follow)];
     let mode = options.one_of("mode", &modes)?.unwrap_or(Mode::Once);
     options.finish()?;
-    if spec.format.changelog != Changelog::Plain {
-        return Err(Error::unsupported("connector \"file\" reads FORMAT PLAIN alone"));
+    if spec.format.changelog == Changelog::Upsert {
+        return Err(Error::unsupported("connector \"file\" can't read FORMAT UPSERT")
+            .with_hint("A line has no key beside its value: use FORMAT PLAIN or DEBEZIUM."));
     }
-    spec.format.decoder(spec.schema.clone())?;
+    let all: Vec<usize> = (0..spec.schema.fields().len()).collect();
+    spec.format.changes(&spec.schema, &all, &spec.key)?;
+    let framing = spec.format.framing()?;
     Ok(Arc::new(FileSource {
         path,
         mode,
         schema: spec.schema.clone(),
+        key: spec.key.clone(),
         format: spec.format.clone(),
+        framing,
         files: Mutex::new(None),
     }))
 }
@@ -41,7 +46,9 @@ struct FileSource {
     path: String,
     mode: Mode,
     schema: arrow::datatypes::SchemaRef,
+    key: Vec<usize>,
     format: FormatSpec,
+    framing: Framing,
     /// The files, listed once: a number must go on meaning the same file.
     files: Mutex<Option<Arc<[PathBuf]>>>,
 }
@@ -86,11 +93,40 @@ fn list(path: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+impl FileSource {
+    /// A file from a position, and what reads it: each file may have a header of its own.
+    fn open(
+        &self,
+        path: &Path,
+        from: u64,
+        until: Option<u64>,
+        columns: &[usize],
+    ) -> Result<(Lines, Changes)> {
+        let how = Reading { tail_is_line: self.mode == Mode::Once, framing: self.framing };
+        let mut changes = self.format.changes(&self.schema, columns, &self.key)?;
+        let mut first = from;
+        if self.framing.has_header() {
+            let mut head = Lines::open(path, 0, u64::MAX, how)?;
+            let Some(line) = head.next()? else {
+                return match self.mode {
+                    Mode::Once => Ok((head, changes)),
+                    Mode::Follow => Err(no_header(path)),
+                };
+            };
+            let context = |e: Error| e.context(format!("file \"{}\"", path.display()));
+            changes.header(head.bytes(&line)).map_err(context)?;
+            first = from.max(head.position());
+        }
+        Ok((Lines::open(path, first, until.unwrap_or(u64::MAX), how)?, changes))
+    }
+}
+
 impl Source for FileSource {
     fn start(&self) -> Result<Positions> {
         let files = self.files()?;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         for file in files.iter() {
-            Lines::open(file, 0, 0, true)?;
+            self.open(file, 0, Some(0), &all)?;
         }
         Ok((0..files.len() as SplitId).map(|split| (split, 0)).collect())
     }
@@ -108,13 +144,11 @@ impl Source for FileSource {
                 Error::internal(format!("split {split} of \"{}\" is unknown", self.path))
             })?;
             let bound = until.and_then(|until| until.get(split)).copied();
-            let until = bound.map_or(u64::MAX, |bound| bound.max(0) as u64);
-            let tail_is_line = self.mode == Mode::Once;
-            let lines = Lines::open(path, (*position).max(0) as u64, until, tail_is_line)?;
-            splits.push(Split { split: *split, lines, ended: false });
+            let bound = bound.map(|bound| bound.max(0) as u64);
+            let (lines, changes) = self.open(path, (*position).max(0) as u64, bound, columns)?;
+            splits.push(Split { split: *split, lines, changes, ended: false });
         }
-        let decoder = self.format.decoder(project(&self.schema, columns)?)?;
-        Ok(Box::new(FileReader { mode: self.mode, splits, turn: 0, decoder }))
+        Ok(Box::new(FileReader { mode: self.mode, splits, turn: 0 }))
     }
 
     fn is_bounded(&self) -> bool {
@@ -122,9 +156,17 @@ impl Source for FileSource {
     }
 }
 
+fn no_header(path: &Path) -> Error {
+    let message = format!("file \"{}\" has no CSV header yet", path.display());
+    Error::external(sqlstate::IO_ERROR, message)
+        .permanent()
+        .with_hint("Write the header first, or use ENCODE CSV (without_header = true).")
+}
+
 struct Split {
     split: SplitId,
     lines: Lines,
+    changes: Changes,
     ended: bool,
 }
 
@@ -133,7 +175,6 @@ struct FileReader {
     splits: Vec<Split>,
     /// The split that is read next.
     turn: usize,
-    decoder: Box<dyn Decoder>,
 }
 
 impl SplitReader for FileReader {
@@ -144,7 +185,7 @@ impl SplitReader for FileReader {
             let Some(split) = self.splits.get_mut(turn).filter(|split| !split.ended) else {
                 continue;
             };
-            if let Some(batch) = read_split(split, self.mode, self.decoder.as_mut(), max_rows)? {
+            if let Some(batch) = read_split(split, self.mode, max_rows)? {
                 return Ok(Read::Batch(batch));
             }
         }
@@ -160,15 +201,11 @@ impl SplitReader for FileReader {
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads lines until `max_rows` are there or a block is used up; `None` at the end.
-fn read_split(
-    split: &mut Split,
-    mode: Mode,
-    decoder: &mut dyn Decoder,
-    max_rows: usize,
-) -> Result<Option<SourceBatch>> {
+fn read_split(split: &mut Split, mode: Mode, max_rows: usize) -> Result<Option<SourceBatch>> {
+    let changes = &mut split.changes;
     let first = split.lines.position();
     let mut rejected = Vec::new();
-    while decoder.len() + rejected.len() < max_rows {
+    while changes.len() + rejected.len() < max_rows {
         let line = match split.lines.buffered() {
             Some(line) => line,
             // A block is done: hand out what it gave before the next is read.
@@ -186,7 +223,7 @@ fn read_split(
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        if let Err(e) = decoder.decode(bytes) {
+        if let Err(e) = changes.read(None, Some(bytes)) {
             rejected.push(Rejected {
                 position: line.position as i64,
                 payload: bytes.to_vec(),
@@ -199,10 +236,11 @@ fn read_split(
     if split.lines.position() == first {
         return Ok(None);
     }
+    let (rows, deletes) = changes.finish()?;
     Ok(Some(SourceBatch {
         split: split.split,
-        rows: decoder.finish()?,
-        deletes: None,
+        rows,
+        deletes,
         rejected,
         next: split.lines.position() as i64,
         lag: None,

@@ -51,6 +51,7 @@ fn spec(options: &[(&str, &str)]) -> ConnectorSpec {
         schema: Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)])),
         key: Vec::new(),
         format: FormatSpec::plain_json(),
+        include: Vec::new(),
     }
 }
 

@@ -192,6 +192,29 @@ impl Messages<'_> {
         }
     }
 
+    /// The message's time in milliseconds since 1970, by its producer or by the broker.
+    pub(super) fn timestamp_ms(&self, index: usize) -> Option<i64> {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: as in `get`; the kind is written before the call returns.
+        let ms = unsafe { rd::rd_kafka_message_timestamp(self.pointers[index], &mut kind) };
+        let known = kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (known && ms >= 0).then_some(ms)
+    }
+
+    /// The value of the last header with a name.
+    pub(super) fn header(&self, index: usize, name: &CStr) -> Option<&[u8]> {
+        const FOUND: rd::rd_kafka_resp_err_t = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let mut headers = std::ptr::null_mut();
+        let (mut value, mut length) = (std::ptr::null(), 0);
+        // SAFETY: as in `get`; headers belong to the message, and are read when there are any.
+        let found = unsafe {
+            rd::rd_kafka_message_headers(self.pointers[index], &mut headers) == FOUND
+                && rd::rd_kafka_header_get_last(headers, name.as_ptr(), &mut value, &mut length)
+                    == FOUND
+        };
+        if found { bytes(value.cast(), length) } else { None }
+    }
+
     /// What librdkafka says about the error at an index.
     pub(super) fn error_text(&self, index: usize) -> String {
         // SAFETY: as in `get`; the text belongs to the message or to the library.
@@ -218,7 +241,7 @@ fn bytes<'a>(start: *const u8, length: usize) -> Option<&'a [u8]> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: key and payload of a message are `length` bytes that live as long as the message, to
-    // which `Message` ties the lifetime in `Messages::get`.
+    // SAFETY: key, payload and headers of a message are `length` bytes that live as long as the
+    // message, to which the lifetime is tied in `Messages::get` and `Messages::header`.
     Some(unsafe { std::slice::from_raw_parts(start, length) })
 }

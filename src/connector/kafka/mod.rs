@@ -16,15 +16,16 @@
 //! | `scan.startup.timestamp.millis` (or `timestamp_millis`) | begin with messages of this time |
 //! | `scan.startup.offsets` | `'0:123,1:0'`; partitions that are not named begin at their start |
 //!
-//! Options of sinks: `primary_key = 'a,b'`, the key columns of FORMAT UPSERT. With FORMAT PLAIN
-//! they only give messages their key, and so their partition.
+//! Options of sinks: `primary_key = 'a,b'`, the columns of the messages' key, which FORMAT UPSERT
+//! needs. With the other formats they give messages their key, and so their partition, and tell
+//! which changes are one update.
 //!
 //! A split is a partition and a position an offset. Partitions are assigned by us, at exactly the
 //! offsets that the engine asks for; there is no consumer group and nothing is committed. A source
-//! reads `read_committed`. FORMAT PLAIN: each message is a row; one without a value is rejected.
-//! FORMAT UPSERT: the message's key is a JSON object with the key columns, or for a key of one
-//! column its bare value; a message without a value deletes its key. A sink delivers at least once:
-//! `flush` returns when the broker has acknowledged every message.
+//! reads `read_committed`. What messages mean is the business of [`crate::format`]; FORMAT UPSERT
+//! takes the message's key for a JSON object with the key columns, or for a key of one column its
+//! bare value. INCLUDE columns are in `include.rs`. A sink delivers at least once: `flush` returns
+//! when the broker has acknowledged every message.
 //!
 //! [`EmbeddedBroker`] is a broker inside the process, for tests and demonstrations; [`probe`] is a
 //! small producer and consumer of its own to look at topics with.
@@ -32,6 +33,7 @@
 mod config;
 mod consume;
 mod embedded;
+mod include;
 pub mod probe;
 mod reader;
 mod rows;
@@ -46,7 +48,8 @@ pub use embedded::EmbeddedBroker;
 use super::{SinkConnector, SourceConnector};
 
 /// The entry in the registry of sources.
-pub const SOURCE: SourceConnector = SourceConnector { name: "kafka", create: source::create };
+pub const SOURCE: SourceConnector =
+    SourceConnector { name: "kafka", create: source::create, metadata: true };
 
 /// The entry in the registry of sinks.
 pub const SINK: SinkConnector =

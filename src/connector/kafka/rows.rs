@@ -1,27 +1,28 @@
 //! Messages of one partition to rows, by the changelog that the topic carries.
 
-use arrow::array::BooleanArray;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 use super::consume::{Message, Messages};
+use super::include::IncludeColumns;
 use super::reader::Split;
 use super::startup;
 use crate::connector::{Rejected, SourceBatch};
+use crate::delta::batch_of;
 use crate::error::Result;
-use crate::format::{DecodeError, Decoder};
+use crate::format::{Changes, DecodeError};
 
 /// Messages to rows.
 pub(super) struct Rows {
-    decoder: Box<dyn Decoder>,
-    /// FORMAT UPSERT: the key columns among the wanted ones.
-    key: Option<Vec<usize>>,
-    /// For each row whether it is a deletion.
-    deletes: Vec<bool>,
+    changes: Changes,
+    include: IncludeColumns,
+    /// The wanted columns: those of `changes`, then those of `include`.
+    schema: SchemaRef,
 }
 
 impl Rows {
-    /// `key`: for FORMAT UPSERT, the key columns among those that `decoder` decodes.
-    pub(super) fn new(decoder: Box<dyn Decoder>, key: Option<Vec<usize>>) -> Self {
-        Self { decoder, key, deletes: Vec::new() }
+    pub(super) fn new(changes: Changes, include: IncludeColumns, schema: SchemaRef) -> Self {
+        Self { changes, include, schema }
     }
 
     /// Decodes the messages of one split, and moves its position. `None` when it did not move.
@@ -46,7 +47,7 @@ impl Rows {
                 continue;
             }
             split.next = message.offset + 1;
-            if let Err(e) = self.append(&message) {
+            if let Err(e) = self.append(messages, *index as usize) {
                 rejected.push(reject(&message, e));
             }
         }
@@ -54,11 +55,11 @@ impl Rows {
         if split.next == first {
             return Ok(None);
         }
-        let deletes = std::mem::take(&mut self.deletes);
+        let (rows, deletes) = self.changes.finish()?;
         Ok(Some(SourceBatch {
             split: startup::split(split.partition),
-            rows: self.decoder.finish()?,
-            deletes: deletes.contains(&true).then(|| BooleanArray::from(deletes)),
+            rows: self.with_included(rows)?,
+            deletes,
             rejected,
             next: split.next,
             lag: None,
@@ -66,24 +67,26 @@ impl Rows {
     }
 
     #[inline]
-    fn append(&mut self, message: &Message<'_>) -> Result<(), DecodeError> {
-        match (&self.key, message.payload) {
-            (None, Some(payload)) => self.decoder.decode(payload),
-            (None, None) => Err(without("message has no value")),
-            (Some(_), None) if message.key.is_none() => {
-                Err(without("message has neither key nor value"))
-            }
-            (Some(columns), payload) => {
-                self.decoder.decode_keyed(columns, message.key, payload)?;
-                self.deletes.push(payload.is_none());
-                Ok(())
-            }
+    fn append(&mut self, messages: &Messages<'_>, index: usize) -> Result<(), DecodeError> {
+        let message = messages.get(index);
+        if self.include.is_empty() {
+            return self.changes.read(message.key, message.payload);
         }
+        self.include.check(messages, index)?;
+        let before = self.changes.len();
+        self.changes.read(message.key, message.payload)?;
+        self.include.append(messages, index, self.changes.len() - before);
+        Ok(())
     }
-}
 
-fn without(reason: &str) -> DecodeError {
-    DecodeError { column: None, reason: reason.into() }
+    fn with_included(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
+        if self.include.is_empty() {
+            return Ok(rows);
+        }
+        let count = rows.num_rows();
+        let columns = rows.columns().iter().cloned().chain(self.include.finish()).collect();
+        batch_of(self.schema.clone(), columns, count)
+    }
 }
 
 fn reject(message: &Message<'_>, e: DecodeError) -> Rejected {

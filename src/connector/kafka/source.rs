@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-
 use super::config::Settings;
 use super::consume::Fetcher;
+use super::include::IncludeColumns;
 use super::reader::{KafkaReader, Split};
 use super::rows::Rows;
 use super::startup::{self, Startup};
 use crate::connector::{ConnectorSpec, Options, Positions, Source, SplitReader};
 use crate::error::{Error, Result, sqlstate};
-use crate::format::{Changelog, FormatSpec, project};
+use crate::format::{Changelog, project};
 
 pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
     let mut options = Options::new(spec);
     let settings = Settings::consumer(&mut options)?;
     let startup = Startup::read(&mut options)?;
     options.finish()?;
+    if spec.format.options.contains_key(HEADER) && spec.format.framing()?.has_header() {
+        return Err(Error::unsupported("a message of a topic has no CSV header")
+            .with_hint("Leave without_header out, or say without_header = true."));
+    }
     if spec.format.changelog == Changelog::Upsert && spec.key.is_empty() {
         return Err(Error::user(
             sqlstate::INVALID_TABLE_DEFINITION,
@@ -25,35 +28,33 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
         )
         .with_hint("Add PRIMARY KEY (...) with the columns of the message key."));
     }
-    spec.format.decoder(spec.schema.clone())?;
-    Ok(Arc::new(KafkaSource {
-        settings,
-        startup,
-        schema: spec.schema.clone(),
-        key: spec.key.clone(),
-        format: spec.format.clone(),
-    }))
+    let source = KafkaSource { settings, startup, spec: spec.clone() };
+    let all: Vec<usize> = (0..spec.schema.fields().len()).collect();
+    source.rows(&all)?;
+    Ok(Arc::new(source))
 }
+
+const HEADER: &str = "without_header";
 
 struct KafkaSource {
     settings: Settings,
     startup: Startup,
-    schema: SchemaRef,
-    key: Vec<usize>,
-    format: FormatSpec,
+    spec: ConnectorSpec,
 }
 
 impl KafkaSource {
-    /// The key columns among the wanted ones; `None` for FORMAT PLAIN.
-    fn key_among(&self, columns: &[usize]) -> Result<Option<Vec<usize>>> {
-        if self.format.changelog == Changelog::Plain {
-            return Ok(None);
-        }
-        let place = |key: &usize| columns.iter().position(|column| column == key);
-        match self.key.iter().map(place).collect() {
-            Some(places) => Ok(Some(places)),
-            None => Err(Error::internal("a reader of FORMAT UPSERT must want all key columns")),
-        }
+    /// What makes rows of messages, of the wanted columns.
+    fn rows(&self, columns: &[usize]) -> Result<Rows> {
+        let spec = &self.spec;
+        let in_message = spec.message_columns();
+        let of_message = columns.partition_point(|column| *column < in_message);
+        let (of_message, beside) = columns.split_at(of_message);
+        let key: Vec<usize> = spec.key.iter().copied().filter(|k| *k < in_message).collect();
+        let schema = project(&spec.schema, &(0..in_message).collect::<Vec<_>>())?;
+        let changes = spec.format.changes(&schema, of_message, &key)?;
+        let wanted = spec.include.iter().filter(|included| beside.contains(&included.column));
+        let wanted = wanted.map(|included| (included, spec.schema.field(included.column)));
+        Ok(Rows::new(changes, IncludeColumns::new(wanted)?, project(&spec.schema, columns)?))
     }
 }
 
@@ -68,8 +69,7 @@ impl Source for KafkaSource {
         until: Option<&Positions>,
         columns: &[usize],
     ) -> Result<Box<dyn SplitReader>> {
-        let key = self.key_among(columns)?;
-        let decoder = self.format.decoder(project(&self.schema, columns)?)?;
+        let rows = self.rows(columns)?;
         let mut fetcher = Fetcher::new(self.settings.create_consumer()?, &self.settings.topic)?;
         let mut splits = Vec::with_capacity(from.len());
         for (split, position) in from {
@@ -82,7 +82,6 @@ impl Source for KafkaSource {
             let messages = Vec::new();
             splits.push(Split { partition, next: *position, until, ended, messages });
         }
-        let rows = Rows::new(decoder, key);
         Ok(Box::new(KafkaReader::new(self.settings.topic.clone(), fetcher, rows, splits)))
     }
 

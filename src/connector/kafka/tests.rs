@@ -34,6 +34,7 @@ fn spec(broker: &EmbeddedBroker, topic: &str, options: &[(&str, &str)]) -> Conne
         schema: schema(),
         key: Vec::new(),
         format: FormatSpec::plain_json(),
+        include: Vec::new(),
     }
 }
 

@@ -23,4 +23,5 @@ pub use table::Table;
 use super::SourceConnector;
 
 /// The entry in the registry of sources.
-pub const SOURCE: SourceConnector = SourceConnector { name: "nexmark", create: source::create };
+pub const SOURCE: SourceConnector =
+    SourceConnector { name: "nexmark", create: source::create, metadata: false };

@@ -159,6 +159,7 @@ mod tests {
             schema,
             key: Vec::new(),
             format: FormatSpec::plain_json(),
+            include: Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 
 use super::datetime;
+use super::reading::{self, Kind, Reading, UNAVAILABLE};
 use super::scalar::{self, Invalid};
 use super::scan::{Scanner, Token, unescape};
 use crate::delta::jsonb;
@@ -37,6 +38,11 @@ impl Bytes {
 
     fn len(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    fn get(&self, row: usize) -> Option<&[u8]> {
+        let (from, to) = (*self.offsets.get(row)?, *self.offsets.get(row + 1)?);
+        self.data.get(from as usize..to as usize)
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -124,6 +130,12 @@ impl Lists {
         self.close()
     }
 
+    fn same(&self, a: usize, b: usize) -> bool {
+        let range = |row: usize| Some(*self.offsets.get(row)?..*self.offsets.get(row + 1)?);
+        let (Some(a), Some(b)) = (range(a), range(b)) else { return false };
+        a.len() == b.len() && a.zip(b).all(|(a, b)| self.elements.same(a as usize, b as usize))
+    }
+
     fn close(&mut self) -> Result<(), Invalid> {
         self.offsets.push(i32::try_from(self.elements.len()).map_err(|_| Invalid::Range)?);
         Ok(())
@@ -164,17 +176,19 @@ macro_rules! each {
 
 /// A column under construction.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) nullable: bool,
+pub(in crate::format) struct Column {
+    pub(in crate::format) name: String,
+    pub(in crate::format) nullable: bool,
     /// Whether the value of the current row came from a field of exactly this name.
-    pub(super) exact: bool,
+    pub(in crate::format) exact: bool,
+    /// What values mean that could mean several things.
+    pub(in crate::format) reading: Reading,
     values: Values,
     nulls: Vec<u32>,
 }
 
 impl Column {
-    pub(super) fn new(field: &Field) -> Result<Self> {
+    pub(in crate::format) fn new(field: &Field) -> Result<Self> {
         let values = match field.data_type() {
             DataType::Boolean => Values::Bool(Vec::new()),
             DataType::Int16 => Values::Int16(Vec::new()),
@@ -199,22 +213,23 @@ impl Column {
             other => {
                 let name = field.name();
                 return Err(Error::unsupported(format!(
-                    "ENCODE JSON can't read column \"{name}\" of type {other}"
+                    "column \"{name}\" of type {other} can't be read from messages"
                 )));
             }
         };
         let (name, nullable) = (field.name().clone(), field.is_nullable());
-        Ok(Self { name, nullable, exact: false, values, nulls: Vec::new() })
+        let reading = Reading::Plain;
+        Ok(Self { name, nullable, exact: false, reading, values, nulls: Vec::new() })
     }
 
     /// The number of rows, the current one included once it has a value here.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::format) fn len(&self) -> usize {
         each!(&self.values, v => v.len(), b => b.len(), l => l.offsets.len() - 1)
     }
 
     /// Forgets all but the first `rows` rows.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(in crate::format) fn truncate(&mut self, rows: usize) {
         each!(
             &mut self.values,
             v => v.truncate(rows),
@@ -227,17 +242,17 @@ impl Column {
     }
 
     /// Whether the newest row is NULL.
-    pub(super) fn last_is_null(&self) -> bool {
+    pub(in crate::format) fn last_is_null(&self) -> bool {
         self.nulls.last().is_some_and(|row| *row as usize + 1 == self.len())
     }
 
-    pub(super) fn push_null(&mut self) {
+    pub(in crate::format) fn push_null(&mut self) {
         self.nulls.push(self.len() as u32);
         self.push_zero();
     }
 
     /// A value that means nothing, for a NOT NULL column of a row that only stands for its key.
-    pub(super) fn push_zero(&mut self) {
+    pub(in crate::format) fn push_zero(&mut self) {
         each!(&mut self.values, v => v.push(Default::default()), b => {
             let end = b.offsets.last().copied().unwrap_or(0);
             b.offsets.push(end);
@@ -249,13 +264,19 @@ impl Column {
 
     /// Appends the value of the current row. After an error the caller cuts the row off.
     #[inline]
-    pub(super) fn push(&mut self, token: Token<'_>) -> Result<(), Invalid> {
+    pub(in crate::format) fn push(&mut self, token: Token<'_>) -> Result<(), Invalid> {
         if let Values::Jsonb(bytes) = &mut self.values
             && token != Token::Null
         {
-            return push_jsonb(token, bytes);
+            return match (token, self.reading) {
+                (Token::Text(_) | Token::Escaped(_), reading) if reading != Reading::Plain => {
+                    self.push_jsonb_text(token)
+                }
+                _ => push_jsonb(token, bytes),
+            };
         }
         match token {
+            Token::Text(text) if self.reading != Reading::Plain => self.push_encoded(text),
             Token::Text(text) => self.push_text(text),
             Token::Int(int, text) => match &mut self.values {
                 Values::Int64(v) => push(v, int),
@@ -263,10 +284,22 @@ impl Column {
                 Values::Int16(v) => push(v, int.try_into().map_err(|_| Invalid::Range)?),
                 // The nearest float, as when the text is read.
                 Values::Float64(v) => push(v, int as f64),
-                Values::Timestamp(v, _) => push(v, datetime::timestamp_of_millis(int)?),
+                Values::Timestamp(v, _) => push(v, self.reading.timestamp(int)?),
+                Values::Date(v) if self.reading != Reading::Plain => {
+                    push(v, self.reading.date(int)?)
+                }
+                Values::Time(v) if self.reading != Reading::Plain => {
+                    push(v, self.reading.time(int)?)
+                }
                 _ => self.push_text(text),
             },
-            Token::Number(text) => self.push_text(text),
+            Token::Number(text) => match &mut self.values {
+                // Nanoseconds have more digits than [`Token::Int`].
+                Values::Timestamp(v, _) if self.reading != Reading::Plain => {
+                    push(v, self.reading.timestamp(scalar::integer(text)?)?)
+                }
+                _ => self.push_text(text),
+            },
             Token::Null => {
                 self.push_null();
                 Ok(())
@@ -277,20 +310,51 @@ impl Column {
             },
             Token::Escaped(raw) => match unescape(raw) {
                 Ok(text) if text.contains('\0') => Err(Invalid::Escape),
-                Ok(text) => self.push_text(text.as_bytes()),
+                Ok(text) => self.push(Token::Text(text.as_bytes())),
                 Err(_) => Err(Invalid::Escape),
             },
             Token::Nested(text) => match &mut self.values {
                 Values::Text(bytes) => bytes.push(text),
                 Values::List(lists) => lists.push(text),
+                Values::Decimal(v, precision, scale) if self.reading != Reading::Plain => {
+                    push(v, reading::variable_scale(text, *precision, *scale)?)
+                }
                 _ => Err(Invalid::Syntax),
             },
         }
     }
 
+    /// Appends a string of a change event, where it may be the encoding of a value.
+    fn push_encoded(&mut self, text: &[u8]) -> Result<(), Invalid> {
+        match (&mut self.values, self.reading) {
+            (Values::Decimal(v, precision, scale), Reading::Unscaled(from)) => {
+                push(v, reading::unscaled(text, from, *precision, *scale)?)
+            }
+            (Values::Binary(bytes), Reading::Base64) => {
+                reading::base64(text, &mut bytes.data)?;
+                bytes.close()
+            }
+            (Values::Text(_), _) if text == UNAVAILABLE => Err(Invalid::Unavailable),
+            _ => self.push_text(text),
+        }
+    }
+
+    /// Appends a `jsonb` that is given as a string, as change events do.
+    fn push_jsonb_text(&mut self, token: Token<'_>) -> Result<(), Invalid> {
+        match token {
+            Token::Escaped(raw) => {
+                let text = unescape(raw).map_err(|_| Invalid::Escape)?;
+                self.push_text(text.as_bytes())
+            }
+            Token::Text(text) if text == UNAVAILABLE => Err(Invalid::Unavailable),
+            Token::Text(text) => self.push_text(text),
+            _ => Err(Invalid::Syntax),
+        }
+    }
+
     /// Appends a value given as text.
     #[inline]
-    pub(super) fn push_text(&mut self, text: &[u8]) -> Result<(), Invalid> {
+    pub(in crate::format) fn push_text(&mut self, text: &[u8]) -> Result<(), Invalid> {
         match &mut self.values {
             Values::Text(bytes) => bytes.push(text)?,
             Values::Int64(v) => v.push(scalar::integer(text)?),
@@ -321,8 +385,28 @@ impl Column {
         Ok(())
     }
 
+    /// Whether two rows have the same value here, bit by bit.
+    pub(in crate::format) fn same(&self, a: usize, b: usize) -> bool {
+        let null = |row: usize| self.nulls.binary_search(&(row as u32)).is_ok();
+        null(a) == null(b)
+            && each!(&self.values, v => v.get(a) == v.get(b), bytes => {
+                bytes.get(a) == bytes.get(b)
+            }, lists => lists.same(a, b))
+    }
+
+    /// What a [`Reading`] can apply to.
+    pub(in crate::format) fn kind(&self) -> Kind {
+        match self.values {
+            Values::Date(_) => Kind::Date,
+            Values::Time(_) | Values::Timestamp(..) => Kind::Clock,
+            Values::Decimal(_, _, scale) => Kind::Decimal(scale),
+            Values::Binary(_) => Kind::Binary,
+            _ => Kind::Other,
+        }
+    }
+
     /// Whether any text at all is a value of this column.
-    pub(super) fn is_text(&self) -> bool {
+    pub(in crate::format) fn is_text(&self) -> bool {
         matches!(self.values, Values::Text(_))
     }
 
@@ -350,10 +434,17 @@ impl Column {
     }
 
     /// PostgreSQL's words for a value that this column can't take.
-    pub(super) fn reason(&self, invalid: Invalid, text: &str) -> String {
+    pub(in crate::format) fn reason(&self, invalid: Invalid, text: &str) -> String {
         let name = self.type_name();
         match (invalid, &self.values) {
             (Invalid::Syntax, _) => format!("invalid input syntax for type {name}: \"{text}\""),
+            (Invalid::Unit, _) => format!(
+                "integer {text} for type {name} has no unit: add timestamp.handling.mode = \
+                 'milli' or 'micro' to ENCODE JSON (..), or send messages with their schema"
+            ),
+            (Invalid::Unavailable, _) => "the event lacks the value of a large column that did \
+                 not change: set REPLICA IDENTITY FULL on the table that it is from"
+                .into(),
             (Invalid::Escape, _) => format!("unsupported Unicode escape sequence in {text}"),
             (_, Values::Decimal(_, precision, scale)) => format!(
                 "numeric field overflow: \"{text}\" does not fit in numeric({precision},{scale})"
@@ -369,7 +460,7 @@ impl Column {
     }
 
     /// Takes the array of all rows.
-    pub(super) fn finish(&mut self) -> Result<ArrayRef> {
+    pub(in crate::format) fn finish(&mut self) -> Result<ArrayRef> {
         let nulls = self.null_buffer();
         Ok(match &mut self.values {
             Values::Bool(v) => Arc::new(BooleanArray::new(renew(v).into(), nulls)),

@@ -164,9 +164,20 @@ pub(super) fn timestamp(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
 
 /// Microseconds of milliseconds since the Unix epoch.
 pub(super) fn timestamp_of_millis(ms: i64) -> Result<i64, Invalid> {
-    let us = ms.checked_mul(1000).ok_or(Invalid::Range)?;
+    timestamp_of_micros(ms.checked_mul(1000).ok_or(Invalid::Range)?)
+}
+
+/// Microseconds since the Unix epoch, where a timestamp can have them.
+pub(super) fn timestamp_of_micros(us: i64) -> Result<i64, Invalid> {
     let (year, _, _) = civil_from_days(us.div_euclid(DAY_US));
     if (-4712..=YEAR_MAX).contains(&year) { Ok(us) } else { Err(Invalid::Range) }
+}
+
+/// Days since the Unix epoch, where a date can have them.
+pub(super) fn date_of_days(days: i64) -> Result<i32, Invalid> {
+    let days = i32::try_from(days).map_err(|_| Invalid::Range)?;
+    let (year, _, _) = civil_from_days(days.into());
+    if (-4712..=YEAR_MAX).contains(&year) { Ok(days) } else { Err(Invalid::Range) }
 }
 
 /// Days since the Unix epoch; a time of day after the date is ignored, as PostgreSQL does.

@@ -27,7 +27,7 @@ const LEAD_BYTES_MAX: usize = 256;
 type Target = Option<(usize, bool)>;
 
 /// Decodes JSON objects into rows of one schema.
-pub(super) struct JsonDecoder {
+pub(in crate::format) struct JsonDecoder {
     schema: SchemaRef,
     columns: Vec<Column>,
     rows: usize,
@@ -38,10 +38,26 @@ pub(super) struct JsonDecoder {
 }
 
 impl JsonDecoder {
-    pub(super) fn new(schema: SchemaRef) -> Result<Self> {
+    pub(in crate::format) fn new(schema: SchemaRef) -> Result<Self> {
         let columns = schema.fields().iter().map(|f| Column::new(f)).collect::<Result<_>>()?;
         let (predicted, names) = (Vec::new(), HashMap::new());
         Ok(Self { schema, columns, rows: 0, predicted, names })
+    }
+
+    /// The columns, to set how they are read.
+    pub(in crate::format) fn columns_mut(&mut self) -> &mut [Column] {
+        &mut self.columns
+    }
+
+    /// Whether two rows agree in some columns.
+    pub(in crate::format) fn same(&self, columns: &[usize], a: usize, b: usize) -> bool {
+        columns.iter().all(|c| self.columns.get(*c).is_some_and(|column| column.same(a, b)))
+    }
+
+    /// Forgets all but the first `rows` rows.
+    pub(in crate::format) fn truncate(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.rows = rows;
     }
 
     /// Reads the fields of an object into the current row.

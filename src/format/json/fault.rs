@@ -9,7 +9,7 @@ use crate::format::DecodeError;
 const SHOWN_CHARS: usize = 100;
 
 /// Why a message is not a row.
-pub(super) enum Fault {
+pub(in crate::format) enum Fault {
     NotJson,
     /// Not UTF-8 from this byte on.
     NotUtf8(usize),
@@ -35,7 +35,7 @@ impl From<NotJson> for Fault {
 impl Fault {
     /// The error for the one who sent the message.
     #[cold]
-    pub(super) fn explain(self, payload: &[u8], columns: &[Column]) -> DecodeError {
+    pub(in crate::format) fn explain(self, payload: &[u8], columns: &[Column]) -> DecodeError {
         match self {
             Fault::NotJson => DecodeError { column: None, reason: syntax_error(payload) },
             Fault::NotUtf8(at) => {
@@ -72,7 +72,7 @@ fn syntax_error(payload: &[u8]) -> String {
 
 /// A value for a message, cut to a length that can be read.
 #[cold]
-pub(super) fn shown(token: Token<'_>) -> String {
+pub(in crate::format) fn shown(token: Token<'_>) -> String {
     match token {
         Token::Null => "null".into(),
         Token::Bool(value) => value.to_string(),
@@ -84,7 +84,7 @@ pub(super) fn shown(token: Token<'_>) -> String {
 }
 
 /// A text cut to a length that can be read.
-pub(super) fn cut(text: &[u8]) -> String {
+pub(in crate::format) fn cut(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),

@@ -11,15 +11,17 @@
 //! infinities as strings, timestamps as `YYYY-MM-DD HH:MM:SS.ffffff`, `bytea` as `\x..`.
 //! What is written is read back as the same value.
 //!
-//! There are no options in `ENCODE JSON (..)` yet; any is refused.
+//! `ENCODE JSON (..)` has no options of its own; those of the word after FORMAT are in
+//! [`super::changes`] and [`super::outgoing`].
 
-mod column;
+pub(in crate::format) mod column;
 mod datetime;
-mod decode;
+pub(in crate::format) mod decode;
 mod encode;
-mod fault;
+pub(in crate::format) mod fault;
+pub(in crate::format) mod reading;
 mod scalar;
-mod scan;
+pub(in crate::format) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -27,15 +29,19 @@ pub(crate) use datetime::write_timestamp;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Decoder, Encoder, Format, FormatOptions};
-use crate::error::{Error, Result, sqlstate};
+use super::{Decoder, Encoder, Format, FormatOptions, Framing, project, refuse_options_of};
+use crate::error::Result;
 
 /// The entry of the registry.
-pub const FORMAT: Format = Format { name: "json", decoder, encoder };
+pub const FORMAT: Format = Format { name: "json", decoder, encoder, framing };
 
-fn decoder(schema: SchemaRef, options: &FormatOptions) -> Result<Box<dyn Decoder>> {
+fn decoder(
+    schema: &SchemaRef,
+    columns: &[usize],
+    options: &FormatOptions,
+) -> Result<Box<dyn Decoder>> {
     refuse_options(options)?;
-    Ok(Box::new(decode::JsonDecoder::new(schema)?))
+    Ok(Box::new(decode::JsonDecoder::new(project(schema, columns)?)?))
 }
 
 fn encoder(schema: SchemaRef, options: &FormatOptions) -> Result<Box<dyn Encoder>> {
@@ -44,12 +50,9 @@ fn encoder(schema: SchemaRef, options: &FormatOptions) -> Result<Box<dyn Encoder
 }
 
 fn refuse_options(options: &FormatOptions) -> Result<()> {
-    match options.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(Error::user(
-            sqlstate::INVALID_PARAMETER_VALUE,
-            format!("unknown option \"{name}\" of ENCODE JSON"),
-        )
-        .with_hint("ENCODE JSON has no options.")),
-    }
+    refuse_options_of("JSON", options, &[])
+}
+
+fn framing(_options: &FormatOptions) -> Result<Framing> {
+    Ok(Framing::Lines)
 }

@@ -5,11 +5,15 @@ use arrow::datatypes::IntervalMonthDayNano;
 
 /// Why a text is not a value of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Invalid {
+pub(in crate::format) enum Invalid {
     /// It does not look like one.
     Syntax,
     /// It looks like one, but the type can't hold it.
     Range,
+    /// It stands for a value that the sender did not have.
+    Unavailable,
+    /// An integer for a date or time whose unit nobody has said.
+    Unit,
     /// A `\u` escape in it stands for no character that a text can hold.
     Escape,
 }

@@ -12,11 +12,11 @@ use serde::de::IgnoredAny;
 
 /// The text is not JSON. Where and why is found again by `serde_json` when somebody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotJson;
+pub(in crate::format) struct NotJson;
 
 /// One JSON value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Token<'a> {
+pub(in crate::format) enum Token<'a> {
     Null,
     Bool(bool),
     /// A number without fraction and exponent of at most 18 digits.
@@ -53,7 +53,7 @@ impl Survey {
 }
 
 /// A position in the text of a message.
-pub(super) struct Scanner<'a> {
+pub(in crate::format) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
     plain: bool,
@@ -62,7 +62,7 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// A scanner at the start of a message, which must be UTF-8.
     #[inline]
-    pub(super) fn new(mut text: &'a [u8]) -> Result<Self, std::str::Utf8Error> {
+    pub(in crate::format) fn new(mut text: &'a [u8]) -> Result<Self, std::str::Utf8Error> {
         while let [rest @ .., b' ' | b'\n' | b'\t' | b'\r'] = text {
             text = rest;
         }
@@ -79,19 +79,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the next token begins.
-    pub(super) fn position(&self) -> usize {
+    pub(in crate::format) fn position(&self) -> usize {
         self.at
     }
 
     /// The text from `start` to here.
     #[inline]
-    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+    pub(in crate::format) fn since(&self, start: usize) -> &'a [u8] {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
     /// Skips white space.
     #[inline]
-    pub(super) fn space(&mut self) {
+    pub(in crate::format) fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -99,7 +99,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes `byte` if it comes next.
     #[inline]
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    pub(in crate::format) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
@@ -107,7 +107,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes what is between two values if it is the same as in the message before.
     #[inline(always)]
-    pub(super) fn take_lead(&mut self, lead: &Lead) -> bool {
+    pub(in crate::format) fn take_lead(&mut self, lead: &Lead) -> bool {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let found = match rest.first_chunk::<16>() {
             Some(head) if (u128::from_le_bytes(*head) ^ lead.head) & lead.mask != 0 => false,
@@ -121,14 +121,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// After the last value only white space may follow.
-    pub(super) fn end(&mut self) -> Result<(), NotJson> {
+    pub(in crate::format) fn end(&mut self) -> Result<(), NotJson> {
         self.space();
         if self.at == self.text.len() { Ok(()) } else { Err(NotJson) }
     }
 
     /// The next value.
     #[inline(always)]
-    pub(super) fn value(&mut self) -> Result<Token<'a>, NotJson> {
+    pub(in crate::format) fn value(&mut self) -> Result<Token<'a>, NotJson> {
         match self.peek() {
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -150,7 +150,7 @@ impl<'a> Scanner<'a> {
 
     /// A string, from its opening quote on.
     #[inline(always)]
-    pub(super) fn string(&mut self) -> Result<Token<'a>, NotJson> {
+    pub(in crate::format) fn string(&mut self) -> Result<Token<'a>, NotJson> {
         if !self.take(b'"') {
             return Err(NotJson);
         }
@@ -257,7 +257,7 @@ impl<'a> Scanner<'a> {
 /// What stands between the value before and a value: white space, comma, name, colon. The first 16
 /// bytes are kept as a number, so that comparing them takes two instructions.
 #[derive(Debug, Default)]
-pub(super) struct Lead {
+pub(in crate::format) struct Lead {
     bytes: Vec<u8>,
     head: u128,
     mask: u128,
@@ -265,7 +265,7 @@ pub(super) struct Lead {
 
 impl Lead {
     /// Remembers other bytes.
-    pub(super) fn set(&mut self, bytes: &[u8]) {
+    pub(in crate::format) fn set(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
         let (mut head, mut mask) = ([0; 16], [0; 16]);
@@ -321,6 +321,6 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The text of an escaped string (quotes included).
-pub(super) fn unescape(raw: &[u8]) -> Result<String, NotJson> {
+pub(in crate::format) fn unescape(raw: &[u8]) -> Result<String, NotJson> {
     serde_json::from_slice(raw).map_err(|_| NotJson)
 }

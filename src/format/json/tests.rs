@@ -38,7 +38,8 @@ fn every_type() -> SchemaRef {
 }
 
 fn decoder(schema: SchemaRef) -> Box<dyn Decoder> {
-    (super::FORMAT.decoder)(schema, &FormatOptions::new()).expect("supported types")
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    (super::FORMAT.decoder)(&schema, &all, &FormatOptions::new()).expect("supported types")
 }
 
 fn encode(rows: &RecordBatch) -> Vec<String> {

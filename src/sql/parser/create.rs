@@ -8,7 +8,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::columns::TableBody;
 use super::{StreamParser, is_word};
 use crate::catalog::ConflictRule;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
     CreateSink, CreateTable, CreateTableAs, CreateView, Drop, SinkInput, Statement,
 };
@@ -60,6 +60,7 @@ impl StreamParser<'_> {
         }
         let mut body = TableBody::default();
         self.table_body(&mut body)?;
+        let include = self.include_clauses(&mut body)?;
         let append_only = self.accept_words(&["append", "only"]);
         let on_conflict = self.conflict_rule()?;
         self.refuse_table_clauses()?;
@@ -87,6 +88,7 @@ impl StreamParser<'_> {
             on_conflict,
             options,
             format,
+            include,
         }))
     }
 
@@ -150,7 +152,10 @@ impl StreamParser<'_> {
 
     fn refuse_table_clauses(&self) -> Result<()> {
         match self.peek_word(0).as_deref() {
-            Some("include") => Err(Error::unsupported("INCLUDE columns are not supported yet")),
+            Some("include") => Err(Error::user(
+                sqlstate::SYNTAX_ERROR,
+                "INCLUDE stands behind the column list, before WITH",
+            )),
             Some("partition") => Err(Error::unsupported("partitioned tables are not supported")),
             Some("inherits") => Err(Error::unsupported("INHERITS is not supported")),
             _ => Ok(()),

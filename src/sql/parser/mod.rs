@@ -6,6 +6,7 @@
 
 mod columns;
 mod create;
+mod include;
 mod options;
 mod position;
 mod session;

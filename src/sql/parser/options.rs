@@ -71,21 +71,19 @@ impl StreamParser<'_> {
         Ok(value)
     }
 
-    /// `FORMAT PLAIN | UPSERT ENCODE name [(..)]`; `None` when absent.
+    /// `FORMAT PLAIN | UPSERT | DEBEZIUM ENCODE name [(..)]`; `None` when absent.
     pub(super) fn format_clause(&mut self) -> Result<Option<FormatSpec>> {
         if !self.accept_word("format") {
             return Ok(None);
         }
-        let changelog = match self.identifier()?.as_str() {
-            "plain" => Changelog::Plain,
-            "upsert" => Changelog::Upsert,
-            other => {
-                return Err(Error::unsupported(format!(
-                    "FORMAT {} is not supported yet",
-                    other.to_uppercase()
-                ))
-                .with_hint("Use FORMAT PLAIN or FORMAT UPSERT."));
-            }
+        let word = self.identifier()?;
+        let mut known = Changelog::ALL.into_iter();
+        let Some(changelog) = known.find(|c| c.name().eq_ignore_ascii_case(&word)) else {
+            return Err(Error::unsupported(format!(
+                "FORMAT {} is not supported yet",
+                word.to_uppercase()
+            ))
+            .with_hint("Use FORMAT PLAIN, FORMAT UPSERT or FORMAT DEBEZIUM."));
         };
         self.expect_word("encode")?;
         let encode = self.identifier()?;
