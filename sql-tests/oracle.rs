@@ -138,6 +138,8 @@ struct Generator {
     next_key: i64,
     /// Whether values may be large and divisors zero, so that rows fail.
     wild: bool,
+    /// How deep subqueries in expressions may be nested here.
+    subqueries: usize,
     script: Script,
 }
 
@@ -155,6 +157,7 @@ impl Generator {
             named: 0,
             next_key: 0,
             wild,
+            subqueries: 0,
             script,
         };
         g.fill();
@@ -239,7 +242,9 @@ impl Generator {
 
     fn create_view(&mut self) {
         self.reads.clear();
+        self.subqueries = if self.chance(60) { 2 } else { 0 };
         let query = self.query(2);
+        self.subqueries = 0;
         let name = self.name('v');
         self.script.views += 1;
         self.script.statements.push(format!("CREATE MATERIALIZED VIEW {name} AS {}", query.sql));
@@ -276,6 +281,16 @@ impl Generator {
     }
 
     fn change(&mut self) -> String {
+        // Of tables alone: a view is behind in a transaction.
+        let views = std::mem::take(&mut self.views);
+        self.subqueries = usize::from(self.chance(15));
+        let change = self.change_of_table();
+        self.subqueries = 0;
+        self.views = views;
+        change
+    }
+
+    fn change_of_table(&mut self) -> String {
         let table = self.rng.random_range(0..self.tables.len());
         let chosen = self.rng.random_range(0..100);
         if self.tables[table].append_only || chosen < 40 {
@@ -397,6 +412,12 @@ impl Generator {
         if depth == 0 || self.chance(45) {
             return self.leaf(ty, scope);
         }
+        if self.subqueries > 0
+            && self.chance(12)
+            && let Some(subquery) = self.scalar_subquery(ty, scope)
+        {
+            return subquery;
+        }
         let below = depth - 1;
         match self.rng.random_range(0..100) {
             0..15 => {
@@ -470,7 +491,70 @@ impl Generator {
         }
     }
 
+    // ------------------------------------------------------------------------------ subqueries
+
+    /// `FROM .. [WHERE ..]` of a subquery, mostly correlated, and its columns.
+    fn subquery(&mut self, scope: &[Column]) -> (String, Vec<Column>) {
+        self.subqueries -= 1;
+        let alias = self.name('s');
+        let relation = self.relation();
+        let name = |c: &Column| Column { name: format!("{alias}.{}", c.name), ty: c.ty };
+        let columns: Vec<Column> = relation.columns.iter().map(name).collect();
+        let mut all = Vec::new();
+        if self.chance(65) {
+            all.extend(self.equality(&columns, scope));
+        }
+        if self.chance(15) {
+            let both: Vec<Column> = columns.iter().chain(scope).cloned().collect();
+            all.push(format!("({})", self.condition(&both, 1)));
+        }
+        if self.chance(40) {
+            all.push(format!("({})", self.condition(&columns, 1)));
+        }
+        self.subqueries += 1;
+        let condition =
+            if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
+        (format!("FROM {} AS {alias}{condition}", relation.name), columns)
+    }
+
+    /// An aggregate over a subquery, of a type.
+    fn scalar_subquery(&mut self, ty: Ty, scope: &[Column]) -> Option<String> {
+        let (from, columns) = self.subquery(scope);
+        if ty == Ty::Big && self.chance(50) {
+            return Some(format!("(SELECT count(*) {from})"));
+        }
+        let column = self.column(ty, &columns)?;
+        Some(match self.chance(85) {
+            true => format!("(SELECT {}({column}) {from})", self.one(&["min", "max"])),
+            // Mostly an error of every row.
+            false if self.wild => format!("(SELECT {column} {from})"),
+            false => format!("(SELECT coalesce(max({column}), {}) {from})", self.literal(ty)),
+        })
+    }
+
+    fn subquery_condition(&mut self, scope: &[Column]) -> String {
+        let (from, columns) = self.subquery(scope);
+        let not = if self.chance(40) { "NOT " } else { "" };
+        let column = columns[self.rng.random_range(0..columns.len())].clone();
+        if column.ty == Ty::Avg || self.chance(35) {
+            return format!("{not}EXISTS (SELECT 1 {from})");
+        }
+        let item = self.leaf(column.ty, scope);
+        let column = column.name;
+        match self.chance(75) {
+            true => format!("{item} {not}IN (SELECT {column} {from})"),
+            false => {
+                let operator = self.one(&["=", "<>", "<", ">="]);
+                let word = self.one(&["ANY", "ALL"]);
+                format!("({item} {operator} {word} (SELECT {column} {from}))")
+            }
+        }
+    }
+
     fn condition(&mut self, scope: &[Column], depth: usize) -> String {
+        if self.subqueries > 0 && self.chance(18) {
+            return self.subquery_condition(scope);
+        }
         if depth > 0 && self.chance(40) {
             let a = self.condition(scope, depth - 1);
             let b = self.condition(scope, depth - 1);
@@ -810,16 +894,20 @@ impl Generator {
             let sql = format!("{}, {}", left.sql, right.sql);
             return From { sql, columns, condition: Some(all), window };
         }
-        if self.chance(25) {
-            equal.push(format!("({})", self.condition(&columns, 1)));
-        }
-        // The comma binds less tightly than JOIN: ON would not see what is left of it.
         let word = match self.rng.random_range(0..100) {
             0..50 => "JOIN",
             50..70 => "LEFT JOIN",
             70..82 => "RIGHT JOIN",
             _ => "FULL JOIN",
         };
+        // In ON of an outer join a subquery may not refer to both sides.
+        let subqueries = self.subqueries;
+        if word != "JOIN" {
+            self.subqueries = 0;
+        }
+        if self.chance(25) {
+            equal.push(format!("({})", self.condition(&columns, 1)));
+        }
         // A nested loop.
         if self.chance(8) {
             equal = vec![match self.chance(30) {
@@ -827,6 +915,8 @@ impl Generator {
                 false => self.condition(&columns, 1),
             }];
         }
+        self.subqueries = subqueries;
+        // The comma binds less tightly than JOIN: ON would not see what is left of it.
         let mut sql = format!("{} {word} {} ON {}", left.sql, right.sql, equal.join(" AND "));
         if condition.is_some() {
             let all = condition.into_iter().chain(equal).collect::<Vec<_>>().join(" AND ");

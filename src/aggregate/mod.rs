@@ -11,6 +11,7 @@ mod count;
 mod distinct;
 mod extreme;
 mod recompute;
+mod single_value;
 mod sum;
 
 use std::sync::Arc;
@@ -169,6 +170,7 @@ pub const AGGREGATES: &[Function] = &[
     Function { name: "count", create: count::create },
     Function { name: "max", create: extreme::max },
     Function { name: "min", create: extreme::min },
+    Function { name: "single_value", create: single_value::create },
     Function { name: "sum", create: sum::sum },
 ];
 

@@ -136,7 +136,7 @@ pub(super) fn plan_query(
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let plan = plan_raw(query, context, parameters)?;
-    decorrelate(normalise_output(rewrite_plan(plan)?)?)
+    decorrelate(normalise_output(rewrite_plan(plan)?)?, context.purpose())
 }
 
 pub(super) fn plan_raw(

@@ -140,7 +140,8 @@ pub(super) fn plan_changes(
     context: &Context<'_>,
     declared: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    rewrite_plan(super::binder::plan_raw(query, context, declared)?)
+    let plan = rewrite_plan(super::binder::plan_raw(query, context, declared)?)?;
+    super::decorrelate::decorrelate(plan, context.purpose())
 }
 
 impl Change {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, NullEquality, Result as DfResult, ScalarValue, plan_err};
+use datafusion::common::{
+    Column, NullEquality, Result as DfResult, ScalarValue, not_impl_err, plan_err,
+};
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
@@ -42,9 +44,9 @@ impl<'a> Dependent<'a> {
             .enumerate()
             .map(|(i, c)| Expr::Column(c.clone()).alias(named(i)))
             .collect();
-        let plan = LogicalPlanBuilder::from(self.input.clone()).project(exprs)?.distinct()?;
+        let plan = LogicalPlanBuilder::from(self.input.clone()).project(exprs)?.build()?;
         let columns = (0..self.outer.len()).map(|i| Column::new_unqualified(named(i)));
-        Ok((plan.build()?, columns.collect()))
+        Ok((distinct(plan)?, columns.collect()))
     }
 
     fn depends(&self, plan: &LogicalPlan) -> bool {
@@ -126,7 +128,7 @@ impl<'a> Dependent<'a> {
             LogicalPlan::Aggregate(node) => self.aggregate(node),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let (input, columns) = self.plan(input)?;
-                Ok((LogicalPlanBuilder::from(input).distinct()?.build()?, columns))
+                Ok((distinct(input)?, columns))
             }
             // Only a LIMIT makes use of an order.
             LogicalPlan::Sort(node) if node.fetch.is_none() => self.plan(&node.input),
@@ -143,7 +145,7 @@ impl<'a> Dependent<'a> {
                 let exprs = exprs.collect::<DfResult<Vec<Expr>>>()?;
                 self.window(input, exprs, node.schema.columns(), columns)
             }
-            _ => plan_err!("this correlated subquery is not supported"),
+            _ => not_impl_err!("this correlated subquery is not supported"),
         }
     }
 
@@ -234,7 +236,9 @@ impl<'a> Dependent<'a> {
         let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
             (node.get_skip_type()?, node.get_fetch_type()?)
         else {
-            return plan_err!("LIMIT with an expression in a correlated subquery is not supported");
+            return not_impl_err!(
+                "LIMIT with an expression in a correlated subquery is not supported"
+            );
         };
         // An order by columns that are not selected stands below the select list.
         if let LogicalPlan::Projection(list) = node.input.as_ref()
@@ -279,10 +283,12 @@ impl<'a> Dependent<'a> {
 
     fn join(&mut self, node: &Join) -> DfResult<Computed> {
         let (in_left, in_right) = (self.depends(&node.left), self.depends(&node.right));
-        let left_keeps =
-            matches!(node.join_type, JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti);
+        let left_keeps = matches!(
+            node.join_type,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark
+        );
         if !left_keeps && node.join_type != JoinType::Inner {
-            return plan_err!("this kind of join in a correlated subquery is not supported");
+            return not_impl_err!("this kind of join in a correlated subquery is not supported");
         }
         // The side whose rows are kept has to have the domain.
         let (left, left_columns) = match in_left || left_keeps || !in_right {
@@ -332,6 +338,12 @@ impl<'a> Dependent<'a> {
         let plan = LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?);
         Ok((plan, names.into_iter().map(Column::new_unqualified).collect()))
     }
+}
+
+/// Distinct rows, as the aggregate that they are.
+pub(super) fn distinct(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(plan), columns, Vec::new())?))
 }
 
 /// An expression under the name that a column had.

@@ -1,37 +1,52 @@
-//! Correlated subqueries that DataFusion's rules leave as they are: conditions other than
-//! equalities below an aggregate, LIMIT, set operations, outer joins.
+//! Subqueries in expressions, and LATERAL, as joins: for views and ad-hoc reads alike, ahead of type
+//! coercion, so that DataFusion's own rules (which lose NULLs of IN, count bugs, and what is below
+//! aggregates) find nothing to do.
 //!
-//! General unnesting (Neumann and Kemper, "Unnesting Arbitrary Queries", BTW 2015): the *domain* is
-//! the set of distinct values of the outer columns that the subquery names. The subquery is
-//! computed once for every member of the domain ([`dependent`]), and the outer rows are joined to
-//! the results by these columns, NULL being equal to NULL. It is done ahead of type coercion, for
-//! views and ad-hoc reads alike; what DataFusion's own rules can do stays with them, as their plans
-//! need no domain.
+//! * EXISTS and IN that decide about rows become semi and anti joins, elsewhere columns of mark
+//!   joins. `x IN (..)` is true where a value equals x, else NULL where x is NULL and there are
+//!   values or where one of them is NULL, else false; where only *true* counts, the first suffices.
+//! * A scalar subquery becomes a column of a join with its one row. One that may have more rows is
+//!   aggregated to a value and a count, and [`one_row`](crate::expr::one_row) checks the count
+//!   where the value is used. Ad hoc, DataFusion runs those that are not correlated.
+//! * A correlated subquery becomes a join in one of two ways: [`pull`] moves its conditions on
+//!   outer columns into the join; where that can't be done (conditions other than equalities below
+//!   an aggregate, LIMIT, set operations, outer joins), it is computed for its *domain*, the
+//!   distinct values of the outer columns that it names ([`dependent`]), and joined by these
+//!   columns, NULL being equal to NULL (Neumann and Kemper, "Unnesting Arbitrary Queries", BTW
+//!   2015).
 
 mod dependent;
+mod lateral;
+mod pull;
+mod quantified;
+mod scalar;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, NullEquality, Result as DfResult};
+use datafusion::logical_expr::expr::{Alias, BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Subquery, SubqueryAlias,
+    Expr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator, SubqueryAlias,
+    binary_expr, lit,
 };
-use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
 
 use self::dependent::Dependent;
+use self::pull::{Need, Pull, Pulled, projection};
+use self::scalar::{Rows, rows_of};
+use super::binder::Purpose;
 use super::errors::plan_error;
 use crate::error::Result;
 
-/// Rewrites the correlated subqueries of a plan that need a domain.
-pub(super) fn decorrelate(plan: LogicalPlan) -> Result<LogicalPlan> {
-    Decorrelator::default().plan(plan).map_err(plan_error)
+/// Rewrites the subqueries in the expressions of a plan.
+pub(super) fn decorrelate(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
+    Decorrelator { names: Names::default(), purpose }.plan(plan).map_err(plan_error)
 }
 
-/// A name that no user gives, with a number that makes it unique.
+/// Names that no user gives, with a number that makes them unique.
 #[derive(Debug, Default)]
 struct Names(usize);
 
@@ -40,221 +55,335 @@ impl Names {
         self.0 += 1;
         format!("__domain_{}", self.0)
     }
+
+    fn column(&mut self) -> Column {
+        self.0 += 1;
+        Column::new_unqualified(format!("__outer_{}", self.0))
+    }
+
+    fn alias(&mut self) -> String {
+        self.0 += 1;
+        format!("__subquery_{}", self.0)
+    }
 }
 
-#[derive(Debug, Default)]
+/// What becomes of a boolean value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// True, false and NULL are told apart.
+    Value,
+    /// NULL counts as false.
+    Truth,
+}
+
+#[derive(Debug)]
 struct Decorrelator {
     names: Names,
+    purpose: Purpose,
+}
+
+/// A subquery as one side of a join.
+struct Detached {
+    /// Its columns, then those that the conditions read.
+    plan: LogicalPlan,
+    /// The columns of the subquery.
+    values: Vec<Column>,
+    /// Conditions of the join; without one every row matches.
+    on: Vec<Expr>,
+    /// What a value is where no row matches, when that is not NULL, with a column that is NULL
+    /// there alone.
+    otherwise: Option<(Column, Vec<Expr>)>,
 }
 
 impl Decorrelator {
     fn plan(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let plan = plan.map_children(|child| self.plan(child).map(Transformed::yes)).data()?;
-        let plan = plan.map_subqueries(|sub| self.plan(sub).map(Transformed::yes)).data()?;
         match plan {
-            LogicalPlan::Filter(filter) => {
-                let input = Arc::unwrap_or_clone(filter.input);
-                self.filter(filter.predicate, input)
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Filter(filter) if has_subquery(&filter.predicate) => {
+                self.filter(filter.predicate, Arc::unwrap_or_clone(filter.input))
             }
-            LogicalPlan::Projection(node) if has_hard(&node.expr) => {
-                let mut input = Arc::unwrap_or_clone(node.input);
-                let names = NamePreserver::new_for_projection();
-                let mut exprs = Vec::with_capacity(node.expr.len());
-                for expr in node.expr {
-                    let name = names.save(&expr);
-                    exprs.push(name.restore(self.expr(expr, &mut input)?));
-                }
-                LogicalPlanBuilder::from(input).project(exprs)?.build()
-            }
-            LogicalPlan::Aggregate(node) if has_hard(&node.aggr_expr) => self.aggregate(node),
-            LogicalPlan::Sort(sort) if sort.expr.iter().any(|s| is_hard_in(&s.expr)) => {
-                let mut input = Arc::unwrap_or_clone(sort.input);
-                let columns = input.schema().columns();
-                let mut exprs = Vec::with_capacity(sort.expr.len());
-                for mut key in sort.expr {
-                    key.expr = self.expr(key.expr, &mut input)?;
-                    exprs.push(key);
-                }
-                let sorted = LogicalPlanBuilder::from(input).sort_with_limit(exprs, sort.fetch)?;
-                sorted.project(columns.into_iter().map(Expr::Column))?.build()
-            }
-            LogicalPlan::Join(join) => self.lateral(LogicalPlan::Join(join)),
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Window(_) => self.node(plan),
             other => Ok(other),
         }
     }
 
-    /// Conditions of a filter: scalar subqueries become columns, EXISTS and IN become joins.
-    fn filter(&mut self, predicate: Expr, mut input: LogicalPlan) -> DfResult<LogicalPlan> {
-        if !is_hard_in(&predicate) {
-            return LogicalPlanBuilder::from(input).filter(predicate)?.build();
-        }
-        let columns = input.schema().columns();
-        let mut rest = Vec::new();
-        for condition in split_conjunction_owned(predicate) {
-            let semi = match &condition {
-                Expr::Exists(e) if is_hard(&e.subquery) => {
-                    Some((e.subquery.clone(), e.negated, None))
-                }
-                Expr::InSubquery(e) if !e.negated && is_hard(&e.subquery) => {
-                    Some((e.subquery.clone(), false, Some((*e.expr).clone())))
-                }
-                _ => None,
-            };
-            match semi {
-                Some((subquery, negated, item)) => {
-                    let kind = if negated { JoinType::LeftAnti } else { JoinType::LeftSemi };
-                    let (outer, plan, found) = self.unnest(&subquery, &input)?;
-                    let first = plan.schema().columns().swap_remove(0);
-                    let on = item.map(|item| item.eq(Expr::Column(first)));
-                    input = join(input, plan, kind, (outer, found), on)?;
-                }
-                None => rest.push(self.expr(condition, &mut input)?),
-            }
-        }
-        let mut builder = LogicalPlanBuilder::from(input);
-        if let Some(condition) = conjunction(rest) {
-            builder = builder.filter(condition)?;
-        }
-        builder.project(columns.into_iter().map(Expr::Column))?.build()
-    }
-
-    fn aggregate(&mut self, node: Aggregate) -> DfResult<LogicalPlan> {
-        let mut input = Arc::unwrap_or_clone(node.input);
-        let mut aggregates = Vec::with_capacity(node.aggr_expr.len());
-        for expr in node.aggr_expr {
-            aggregates.push(self.expr(expr, &mut input)?);
-        }
-        let plan = LogicalPlan::Aggregate(Aggregate::try_new(
-            Arc::new(input),
-            node.group_expr,
-            aggregates,
-        )?);
-        let renamed = plan.schema().columns().into_iter().zip(node.schema.iter());
-        let renamed =
-            renamed.map(|(column, (qualifier, field))| match &column.name == field.name() {
-                true => Expr::Column(column),
-                false => Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()),
-            });
-        let renamed: Vec<Expr> = renamed.collect();
-        LogicalPlanBuilder::from(plan).project(renamed)?.build()
-    }
-
-    /// Puts columns of `input`, which gets them, in the places of scalar subqueries.
-    fn expr(&mut self, expr: Expr, input: &mut LogicalPlan) -> DfResult<Expr> {
-        expr.transform_down(|e| match e {
-            Expr::ScalarSubquery(subquery) if is_hard(&subquery) && one_row(&subquery.subquery) => {
-                let (outer, plan, found) = self.unnest(&subquery, input)?;
-                let value = plan.schema().columns().swap_remove(0);
-                *input = join(input.clone(), plan, JoinType::Left, (outer, found), None)?;
-                let done = Expr::Column(value);
-                Ok(Transformed::new(done, true, TreeNodeRecursion::Jump))
-            }
-            other => Ok(Transformed::no(other)),
-        })
-        .data()
-    }
-
-    /// The outer columns of a subquery, the subquery for all their values under an alias of its
-    /// own, and the columns of it that hold these values.
-    fn unnest(
-        &mut self,
-        subquery: &Subquery,
-        input: &LogicalPlan,
-    ) -> DfResult<(Vec<Column>, LogicalPlan, Vec<Column>)> {
-        let outer = outer_columns(&subquery.subquery, input);
-        let alias = self.names.next();
-        let mut dependent = Dependent::new(&mut self.names, input, outer.clone());
-        let (plan, found) = dependent.plan(&subquery.subquery)?;
-        // The columns of the subquery come first, unnamed but for the alias.
-        let values = subquery.subquery.schema().columns().into_iter().enumerate();
-        let values = values.map(|(i, c)| Expr::Column(c).alias(format!("value_{i}")));
-        let exprs: Vec<Expr> = values.chain(found.iter().cloned().map(Expr::Column)).collect();
-        let plan = LogicalPlanBuilder::from(plan).project(exprs)?.alias(alias.as_str())?.build()?;
-        let found = found.into_iter().map(|c| Column::new(Some(alias.as_str()), c.name));
-        Ok((outer, plan, found.collect()))
-    }
-
-    /// `left, LATERAL (subquery)`.
-    fn lateral(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
-        let LogicalPlan::Join(node) = &plan else { return Ok(plan) };
-        let (subquery, alias) = match node.right.as_ref() {
-            LogicalPlan::Subquery(s) => (s, None),
-            LogicalPlan::SubqueryAlias(a) => match a.input.as_ref() {
-                LogicalPlan::Subquery(s) => (s, Some(a.alias.clone())),
-                _ => return Ok(plan),
-            },
-            _ => return Ok(plan),
-        };
-        let known = matches!(node.join_type, JoinType::Inner | JoinType::Left);
-        if !is_hard(subquery) || !known || !node.on.is_empty() {
+    /// A node over one input: subqueries become columns of the input.
+    fn node(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        let exprs = plan.expressions();
+        if !exprs.iter().any(has_subquery) {
             return Ok(plan);
         }
-        let left = node.left.as_ref().clone();
-        let outer = outer_columns(&subquery.subquery, &left);
-        let mut dependent = Dependent::new(&mut self.names, &left, outer.clone());
-        let (mut right, mut found) = dependent.plan(&subquery.subquery)?;
-        if let Some(alias) = alias {
-            found = found.into_iter().map(|c| Column::new(Some(alias.clone()), c.name)).collect();
-            let aliased = SubqueryAlias::try_new(Arc::new(right), alias)?;
-            right = LogicalPlan::SubqueryAlias(aliased);
+        let mut input = plan.inputs()[0].clone();
+        let names = NamePreserver::new(&plan);
+        let mut replaced = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            let name = names.save(&expr);
+            replaced.push(name.restore(self.expr(expr, &mut input, Wanted::Value)?));
         }
+        if let LogicalPlan::Sort(_) | LogicalPlan::Projection(_) = plan {
+            let schema = Arc::clone(plan.schema());
+            let is_sort = matches!(plan, LogicalPlan::Sort(_));
+            let plan = plan.with_new_exprs(replaced, vec![input])?;
+            return if is_sort { select(plan, schema.columns()) } else { Ok(plan) };
+        }
+        let (schema, own) = (Arc::clone(plan.schema()), plan.inputs()[0].schema().columns().len());
+        let through = if matches!(plan, LogicalPlan::Window(_)) { own } else { 0 };
+        let calls = replaced.into_iter().map(Expr::unalias).collect();
+        let plan = plan.with_new_exprs(calls, vec![input])?;
+        // What the node computes stands last, under names that may be others now.
+        let made = plan.schema().columns();
+        let made = &made[made.len() - (schema.fields().len() - through)..];
+        let mut columns: Vec<Expr> =
+            schema.columns().into_iter().take(through).map(Expr::Column).collect();
+        for (column, (qualifier, field)) in made.iter().zip(schema.iter().skip(through)) {
+            let column = Expr::Column(column.clone());
+            columns.push(column.alias_qualified(qualifier.cloned(), field.name()));
+        }
+        projection(columns, plan)
+    }
+
+    /// Conditions on rows: EXISTS and IN become joins that keep or drop rows.
+    fn filter(&mut self, predicate: Expr, mut input: LogicalPlan) -> DfResult<LogicalPlan> {
+        let columns = input.schema().columns();
+        let (with, without): (Vec<_>, Vec<_>) =
+            split_conjunction_owned(predicate).into_iter().partition(has_subquery);
+        if let Some(condition) = conjunction(without) {
+            input = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?);
+        }
+        let mut rest = Vec::new();
+        for condition in with {
+            let condition = plain_form(condition);
+            if !self.keep_rows(&condition, &mut input)? {
+                rest.push(self.expr(condition, &mut input, Wanted::Truth)?);
+            }
+        }
+        if let Some(condition) = conjunction(rest) {
+            input = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?);
+        }
+        select(input, columns)
+    }
+
+    fn join(&mut self, join: Join) -> DfResult<LogicalPlan> {
+        let mut join = self.lateral(join)?;
+        let LogicalPlan::Join(node) = &mut join else { return Ok(join) };
+        if !node.filter.as_ref().is_some_and(has_subquery) {
+            return Ok(join);
+        }
+        let filter = node.filter.take().unwrap_or_else(|| lit(true));
+        if node.join_type == JoinType::Inner {
+            return self.filter(filter, join);
+        }
+        // A column beside every row of the left is there for every pair.
         let columns = node.schema.columns();
-        let joined = join(left, right, node.join_type, (outer, found), node.filter.clone())?;
-        LogicalPlanBuilder::from(joined).project(columns.into_iter().map(Expr::Column))?.build()
+        let mut left = node.left.as_ref().clone();
+        let filter = self.expr(filter, &mut left, Wanted::Value)?;
+        let joined = Join::try_new(
+            Arc::new(left),
+            Arc::clone(&node.right),
+            node.on.clone(),
+            Some(filter),
+            node.join_type,
+            node.join_constraint,
+            node.null_equality,
+            node.null_aware,
+        )?;
+        select(LogicalPlan::Join(joined), columns)
+    }
+
+    /// Puts columns of `input`, which gets them, in the places of subqueries.
+    fn expr(&mut self, expr: Expr, input: &mut LogicalPlan, wanted: Wanted) -> DfResult<Expr> {
+        if !has_subquery(&expr) {
+            return Ok(expr);
+        }
+        match plain_form(expr) {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if matches!(op, Operator::And | Operator::Or) =>
+            {
+                let left = self.expr(*left, input, wanted)?;
+                Ok(binary_expr(left, op, self.expr(*right, input, wanted)?))
+            }
+            Expr::Alias(Alias { expr, relation, name, .. }) => {
+                Ok(self.expr(*expr, input, wanted)?.alias_qualified(relation, name))
+            }
+            Expr::ScalarSubquery(s) => self.scalar(s, input),
+            Expr::Exists(Exists { subquery, negated }) => {
+                let mark = self.mark_of_rows(&subquery, input)?;
+                Ok(if negated { Expr::Not(Box::new(mark)) } else { mark })
+            }
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                let item = self.expr(*expr, input, Wanted::Value)?;
+                match (negated, wanted) {
+                    (false, Wanted::Truth) => {
+                        self.mark_where(&subquery, input, |value| item.eq(value))
+                    }
+                    (false, Wanted::Value) => self.is_in(item, &subquery, input),
+                    (true, _) => Ok(Expr::Not(Box::new(self.is_in(item, &subquery, input)?))),
+                }
+            }
+            Expr::SetComparison(s) => self.set_comparison(s, input, wanted),
+            other => {
+                let inside = |e| self.expr(e, input, Wanted::Value).map(Transformed::yes);
+                other.map_children(inside).data()
+            }
+        }
+    }
+
+    /// A subquery that is joined to `input`.
+    fn detach(
+        &mut self,
+        subquery: &LogicalPlan,
+        input: &LogicalPlan,
+        need: Need,
+    ) -> DfResult<Detached> {
+        let outer = outer_columns(subquery, input);
+        let values = subquery.schema().columns();
+        if outer.is_empty() {
+            let plan = subquery.clone();
+            return Ok(Detached { plan, values, on: Vec::new(), otherwise: None });
+        }
+        let mut pull = Pull { names: &mut self.names, outer: &outer, need };
+        if let Some(pulled) = pull.plan(subquery)? {
+            let Pulled { plan, on, exposed, otherwise, .. } = pulled;
+            let bind = |e: Expr| {
+                e.transform(|e| match e {
+                    Expr::OuterReferenceColumn(_, c) if outer.contains(&c) => {
+                        Ok(Transformed::yes(Expr::Column(c)))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })
+                .data()
+            };
+            let on = on.into_iter().map(bind).collect::<DfResult<_>>()?;
+            let otherwise = exposed.into_iter().next().zip(otherwise);
+            return Ok(Detached { plan, values, on, otherwise });
+        }
+        let mut dependent = Dependent::new(&mut self.names, input, outer.clone());
+        let (plan, found) = dependent.plan(subquery)?;
+        let not_distinct = |(outer, found): (Column, Column)| {
+            binary_expr(Expr::Column(outer), Operator::IsNotDistinctFrom, Expr::Column(found))
+        };
+        let on = outer.into_iter().zip(found).map(not_distinct).collect();
+        Ok(Detached { plan, values, on, otherwise: None })
+    }
+
+    /// The same under an alias of its own, with as many of its columns as are asked for.
+    fn detach_as(
+        &mut self,
+        subquery: &LogicalPlan,
+        input: &LogicalPlan,
+        (need, wanted): (Need, usize),
+    ) -> DfResult<(Detached, String)> {
+        let found = self.detach(subquery, input, need)?;
+        let alias = self.names.alias();
+        let theirs: BTreeSet<Column> = {
+            let all = found.on.iter().flat_map(Expr::column_refs);
+            let schema = found.plan.schema();
+            let mine = found.values.iter().collect::<BTreeSet<_>>();
+            all.filter(|c| schema.has_column(c) && !input.schema().has_column(c))
+                .filter(|c| !mine.contains(c))
+                .cloned()
+                .collect()
+        };
+        let named = |i: usize| format!("value_{i}");
+        let values = found.values.iter().take(wanted).cloned().map(Expr::Column);
+        let mut exprs: Vec<Expr> = values.enumerate().map(|(i, e)| e.alias(named(i))).collect();
+        exprs.extend(theirs.iter().cloned().map(|c| {
+            let name = c.name.clone();
+            Expr::Column(c).alias(name)
+        }));
+        if exprs.is_empty() {
+            exprs.push(lit(true).alias(named(0)));
+        }
+        let plan = projection(exprs, found.plan)?;
+        let plan = SubqueryAlias::try_new(Arc::new(plan), alias.as_str())?;
+        let mine = |name: &str| Column::new(Some(alias.as_str()), name);
+        let place = |e: Expr| {
+            e.transform(|e| match e {
+                Expr::Column(c) if theirs.contains(&c) => {
+                    Ok(Transformed::yes(Expr::Column(mine(&c.name))))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+            .data()
+        };
+        let detached = Detached {
+            plan: LogicalPlan::SubqueryAlias(plan),
+            values: (0..wanted).map(|i| mine(&named(i))).collect(),
+            on: found.on.into_iter().map(place).collect::<DfResult<_>>()?,
+            otherwise: found.otherwise.map(|(column, values)| (mine(&column.name), values)),
+        };
+        Ok((detached, alias))
     }
 }
 
-fn join(
+/// `left` joined to a subquery.
+fn join_to(
     left: LogicalPlan,
     right: LogicalPlan,
     kind: JoinType,
-    on: (Vec<Column>, Vec<Column>),
-    filter: Option<Expr>,
+    on: Vec<Expr>,
 ) -> DfResult<LogicalPlan> {
-    let equal = NullEquality::NullEqualsNull;
-    LogicalPlanBuilder::from(left).join_detailed(right, kind, on, filter, equal)?.build()
+    let filter = match (conjunction(on), kind) {
+        (None, JoinType::Inner) => None,
+        (None, _) => Some(lit(true)),
+        (some, _) => some,
+    };
+    Ok(LogicalPlan::Join(Join::try_new(
+        Arc::new(left),
+        Arc::new(right),
+        Vec::new(),
+        filter,
+        kind,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNothing,
+        false,
+    )?))
 }
 
-fn has_hard(exprs: &[Expr]) -> bool {
-    exprs.iter().any(is_hard_in)
-}
-
-fn is_hard_in(expr: &Expr) -> bool {
-    let found = expr.exists(|e| {
-        Ok(match e {
-            Expr::ScalarSubquery(s) => is_hard(s) && one_row(&s.subquery),
-            Expr::Exists(e) => is_hard(&e.subquery),
-            Expr::InSubquery(e) => is_hard(&e.subquery),
-            _ => false,
-        })
-    });
-    found.unwrap_or(false)
-}
-
-/// Whether a subquery is correlated in a way that DataFusion's rules do not resolve.
-fn is_hard(subquery: &Subquery) -> bool {
-    if subquery.outer_ref_columns.is_empty() {
-        return false;
+/// Some columns of a plan; the plan itself when they are all.
+fn select(plan: LogicalPlan, columns: Vec<Column>) -> DfResult<LogicalPlan> {
+    match plan.schema().columns() == columns {
+        true => Ok(plan),
+        false => projection(columns.into_iter().map(Expr::Column).collect(), plan),
     }
-    let mut pull_up = PullUpCorrelatedExpr::new().with_need_handle_count_bug(true);
-    let pulled = subquery.subquery.as_ref().clone().rewrite(&mut pull_up);
-    pulled.is_err() || !pull_up.can_pull_up
 }
 
-/// Whether a plan gives at most one row whatever its input: an aggregate without keys, LIMIT 1.
-fn one_row(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(a) => a.group_expr.is_empty(),
-        LogicalPlan::Projection(p) => one_row(&p.input),
-        LogicalPlan::Filter(f) => one_row(&f.input),
-        LogicalPlan::Sort(s) => one_row(&s.input),
-        LogicalPlan::SubqueryAlias(a) => one_row(&a.input),
-        LogicalPlan::Limit(l) => match l.get_fetch_type() {
-            Ok(datafusion::logical_expr::FetchType::Literal(Some(n))) => n <= 1,
-            _ => false,
+/// `NOT (x IN ..)` as `x NOT IN ..`, and a comparison with all or any of one row as one with it.
+fn plain_form(expr: Expr) -> Expr {
+    match expr {
+        Expr::Not(inner) => match *inner {
+            Expr::Exists(e) => Expr::Exists(Exists { negated: !e.negated, ..e }),
+            Expr::InSubquery(e) => {
+                plain_form(Expr::InSubquery(InSubquery { negated: !e.negated, ..e }))
+            }
+            other => Expr::Not(Box::new(other)),
         },
-        _ => false,
+        Expr::InSubquery(e) if rows_of(&e.subquery.subquery) == Rows::One => {
+            let op = if e.negated { Operator::NotEq } else { Operator::Eq };
+            binary_expr(*e.expr, op, Expr::ScalarSubquery(e.subquery))
+        }
+        Expr::SetComparison(s) if rows_of(&s.subquery.subquery) == Rows::One => {
+            binary_expr(*s.expr, s.op, Expr::ScalarSubquery(s.subquery))
+        }
+        other => other,
     }
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let found = expr.exists(|e| {
+        Ok(matches!(
+            e,
+            Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+        ))
+    });
+    found.unwrap_or(true)
 }
 
 /// The columns of `input` that a subquery refers to, its own subqueries included.

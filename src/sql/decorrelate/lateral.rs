@@ -1,0 +1,74 @@
+//! LATERAL: a subquery in FROM that refers to what stands left of it.
+
+use std::sync::Arc;
+
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan};
+
+use super::pull::{Need, projection};
+use super::{Decorrelator, outer_columns, select};
+
+impl Decorrelator {
+    /// A join whose right side is LATERAL, as one that is not; any other join as it is.
+    pub(super) fn lateral(&mut self, join: Join) -> DfResult<LogicalPlan> {
+        let Some(subquery) = lateral_side(&join.right) else {
+            return Ok(LogicalPlan::Join(join));
+        };
+        let known = matches!(join.join_type, JoinType::Inner | JoinType::Left);
+        let outer = outer_columns(subquery, &join.left);
+        // A table function of outer columns is not for here.
+        if outer.is_empty() || !known || !join.on.is_empty() || makes_rows(subquery) {
+            return Ok(LogicalPlan::Join(join));
+        }
+        let found = self.detach(subquery, &join.left, Need::Bag)?;
+        let named = join.right.schema().iter().zip(found.values).map(|((qualifier, field), c)| {
+            Expr::Column(c).alias_qualified(qualifier.cloned(), field.name())
+        });
+        let (mut exprs, mut on) = (named.collect::<Vec<_>>(), Vec::new());
+        for condition in found.on {
+            let theirs = condition.column_refs().into_iter().cloned().collect::<Vec<_>>();
+            for column in theirs {
+                let carried = Expr::Column(column.clone());
+                let is_theirs = found.plan.schema().has_column(&column)
+                    && !join.left.schema().has_column(&column);
+                if is_theirs && !exprs.contains(&carried) {
+                    exprs.push(carried);
+                }
+            }
+            on.push(condition);
+        }
+        let right = projection(exprs, found.plan)?;
+        let columns = join.schema.columns();
+        let filter = conjunction(on.into_iter().chain(join.filter));
+        let joined = Join::try_new(
+            join.left,
+            Arc::new(right),
+            Vec::new(),
+            filter,
+            join.join_type,
+            join.join_constraint,
+            join.null_equality,
+            false,
+        )?;
+        select(LogicalPlan::Join(joined), columns)
+    }
+}
+
+/// The subquery under LATERAL.
+fn lateral_side(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(s) => Some(&s.subquery),
+        LogicalPlan::SubqueryAlias(a) => match a.input.as_ref() {
+            LogicalPlan::Subquery(s) => Some(&s.subquery),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a plan has a node that makes rows of values.
+fn makes_rows(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Unnest(_) | LogicalPlan::Extension(_))
+        || plan.inputs().into_iter().any(makes_rows)
+}
