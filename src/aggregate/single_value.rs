@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 
 use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument};
 use crate::delta::{Keys, decode_keys};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::state::{GroupTable, OrderedValue};
 
 pub(super) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
@@ -31,7 +31,7 @@ impl Aggregate for SingleValue {
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
-        let values = rows.values.ok_or_else(|| Error::internal("a value needs an argument"))?;
+        let values = rows.value()?;
         let keys = Keys::encode_exact(std::slice::from_ref(values), values.len())?;
         let sets = table.multisets_mut(at.multiset);
         rows.for_each(|row, slot, weight| {
@@ -77,12 +77,16 @@ mod tests {
     #[test]
     fn the_value_comes_and_goes() {
         let signature = Signature {
-            argument: Some(DataType::Boolean),
+            arguments: vec![DataType::Boolean],
+            order: Vec::new(),
+            distinct: false,
+            batch: None,
             result: DataType::Boolean,
             append_only: false,
         };
         let aggregate = create(&signature).expect("an aggregate");
-        let groups = GroupSpec { state_words: 0, multisets: 1, key_width: Some(0) };
+        let groups =
+            GroupSpec { state_words: 0, multisets: 1, key_width: Some(0), ..Default::default() };
         let mut store = StateStore::new(false);
         let id = store.create(TableSpec {
             name: "groups",
@@ -96,9 +100,11 @@ mod tests {
         table.intern(&keys, &mut slots, &mut fresh);
         let at = StateAt { word: 0, multiset: 0 };
         let values: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
-        let rows = |weights| Rows { slots: &slots, values: Some(&values), weights, filter: None };
+        let arguments = [values];
+        let (slots, arguments) = (slots.as_slice(), arguments.as_slice());
+        let rows = |weights| Rows { slots, arguments, selection: None, weights, filter: None };
         let emitted = |table: &GroupTable| {
-            let values = aggregate.emit(table, at, &slots).expect("emits").values;
+            let values = aggregate.emit(table, at, slots).expect("emits").values;
             values.as_boolean().iter().next().flatten()
         };
         assert_eq!(emitted(table), None);
