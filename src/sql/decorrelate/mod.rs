@@ -1,6 +1,6 @@
-//! Subqueries in expressions, and LATERAL, as joins: for views and ad-hoc reads alike, ahead of type
-//! coercion, so that DataFusion's own rules (which lose NULLs of IN, count bugs, and what is below
-//! aggregates) find nothing to do.
+//! Subqueries in expressions, and LATERAL, as joins: for views and ad-hoc reads alike, ahead of
+//! type coercion, so that DataFusion's own rules find nothing to do. They lose the NULL of IN, give
+//! EXISTS over an aggregate a wrong answer, and leave what is below aggregates and LIMIT.
 //!
 //! * EXISTS and IN that decide about rows become semi and anti joins, elsewhere columns of mark
 //!   joins. `x IN (..)` is true where a value equals x, else NULL where x is NULL and there are
