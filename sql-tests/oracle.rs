@@ -851,8 +851,7 @@ impl Generator {
         if let Some(time) = time
             && self.chance(25)
         {
-            let size = self.one(&["10 seconds", "1 minute", "1 hour"]);
-            let sql = format!("tumble({}, {time}, INTERVAL '{size}') AS {alias}", relation.name);
+            let sql = format!("{} AS {alias}", self.windows(&relation.name, &time));
             let mut columns = relation.columns;
             columns.retain(|c| !c.name.starts_with("window_"));
             columns.push(Column { name: "window_start".into(), ty: Ty::Ts });
@@ -862,6 +861,27 @@ impl Generator {
         }
         let sql = format!("{} AS {alias}", relation.name);
         From { sql, columns: qualified(relation.columns), condition: None, window: None }
+    }
+
+    fn windows(&mut self, table: &str, time: &str) -> String {
+        let sizes = self.one(&[
+            "tumble '10 seconds'",
+            "tumble '1 minute'",
+            "tumble '1 hour'",
+            "hop '5 seconds' '20 seconds'",
+            "hop '40 minutes' '1 hour'",
+            "hop '3 hours' '1 hour'",
+            "cumulate '20 minutes' '1 hour'",
+        ]);
+        let mut words = sizes.split(" '");
+        let function = words.next().unwrap_or_default();
+        let intervals = words.map(|w| format!("INTERVAL '{w}")).collect::<Vec<_>>().join(", ");
+        match self.chance(70) {
+            true => format!("{function}({table}, {time}, {intervals})"),
+            false => {
+                format!("TABLE({function}(TABLE {table}, DESCRIPTOR({time}), {intervals}))")
+            }
+        }
     }
 
     fn relation(&mut self) -> Relation {

@@ -14,6 +14,7 @@ mod datetime;
 mod errors;
 mod eval;
 mod function;
+mod mean;
 mod numeric;
 mod ordered;
 mod parse;
@@ -39,6 +40,7 @@ pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion}
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub(crate) use function::{argument_types, call, functions};
+pub use mean::mean_expr;
 pub use ordered::{RowOrder, ordered_call};
 pub use parse::parse_value;
 pub use rounding::rounding_udfs;

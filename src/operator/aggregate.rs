@@ -8,7 +8,9 @@
 //!
 //! The input is partitioned by the keys. The output retracts, always. State: one table of groups
 //! that grows with distinct keys; where a key is the time of a window, the groups of a window go
-//! when it closes, and their rows stay in the output. Watermarks of key columns pass through.
+//! when it closes, and their rows stay in the output. Watermarks of key columns pass through. The
+//! form *for one epoch* forgets its groups when it has emitted them: what it gives are partial
+//! results, to be merged.
 //!
 //! A value that can't be given (an overflow) makes an error row in place of the group's row, until
 //! the group changes.
@@ -81,6 +83,8 @@ pub struct AggregateSpec {
     always: Option<RecordBatch>,
     schema: SchemaRef,
     closes: Option<usize>,
+    /// Groups end with the epoch.
+    one_epoch: bool,
 }
 
 impl AggregateSpec {
@@ -108,7 +112,7 @@ impl AggregateSpec {
                 .then(|| DistinctStage::place(&mut stages, call.arguments[0], call.filter));
             staged.push(stage);
         }
-        let (always, closes) = (None, None);
+        let (always, closes, one_epoch) = (None, None, false);
         let made = Self {
             input,
             append_only,
@@ -120,6 +124,7 @@ impl AggregateSpec {
             always,
             schema,
             closes,
+            one_epoch,
         };
         Ok(made)
     }
@@ -134,6 +139,13 @@ impl AggregateSpec {
     /// Groups that are there over no rows, by their keys.
     pub fn with_groups_over_nothing(self, keys: RecordBatch) -> Self {
         Self { always: Some(keys), ..self }
+    }
+
+    /// Forgets every group at the end of an epoch: results are partial, and only ever inserted. The
+    /// input is append-only and need not be partitioned; there is a key column at least.
+    #[must_use]
+    pub fn for_one_epoch(self) -> Self {
+        Self { one_epoch: true, closes: None, ..self }
     }
 
     fn key_types(&self) -> Vec<DataType> {
@@ -189,7 +201,7 @@ impl AggregateCall {
 
 impl OperatorSpec for AggregateSpec {
     fn name(&self) -> &'static str {
-        "Aggregate"
+        if self.one_epoch { "PartialAggregate" } else { "Aggregate" }
     }
 
     fn describe(&self) -> String {
@@ -207,7 +219,7 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn append_only(&self) -> bool {
-        false
+        self.one_epoch && self.append_only
     }
 
     fn can_fail(&self) -> bool {
@@ -219,6 +231,7 @@ impl OperatorSpec for AggregateSpec {
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());
         let grows = grows.or((!self.stages.is_empty()).then_some("distinct values of a group"));
         let bound = match (self.closes, self.keys.is_empty(), grows) {
+            _ if self.one_epoch => Bound::Constant,
             (Some(key), ..) => Bound::Closes(key),
             (None, true, None) => Bound::Constant,
             (None, _, Some(values)) => Bound::Unbounded(values),
@@ -566,8 +579,9 @@ impl Operator for AggregateOperator {
         for slot in &slots {
             table.slab_mut().words_mut(*slot)[EMITTED] = 1;
         }
+        let forget = self.spec.one_epoch;
         for slot in std::mem::take(&mut self.touched) {
-            let keep = self.is_there(table, slot);
+            let keep = !forget && self.is_there(table, slot);
             table.release(slot, keep);
         }
         table.expire(self.closed);

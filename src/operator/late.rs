@@ -86,13 +86,14 @@ impl OperatorSpec for LateSpec {
     }
 
     fn build(&self, _tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Late { spec: self.clone(), encoder: None }))
+        let reporter = LateReporter::new(self.schema.clone());
+        Ok(Box::new(Late { spec: self.clone(), reporter }))
     }
 }
 
 struct Late {
     spec: LateSpec,
-    encoder: Option<Box<dyn Encoder>>,
+    reporter: LateReporter,
 }
 
 impl Late {
@@ -121,12 +122,34 @@ impl Late {
         delta.rows().column(self.spec.column).as_primitive_opt::<TimestampMicrosecondType>()
     }
 
-    /// Late rows in [`late_schema`].
-    fn report(&mut self, late: &DeltaBatch, cx: &Context<'_>) -> Result<DeltaBatch> {
-        let count = late.len();
+    /// The windows that late rows have missed.
+    fn windows(&self, late: &DeltaBatch) -> Vec<Option<(i64, i64)>> {
         let carry = self.spec.carries.iter().rev().find(|c| **c != Carry::Same).copied();
         let window = |row: usize| carry?.window(self.times(late)?.value(row));
-        let windows: Vec<Option<(i64, i64)>> = (0..count).map(window).collect();
+        (0..late.len()).map(window).collect()
+    }
+}
+
+/// Makes the rows of `$late` out of rows that came too late.
+pub(super) struct LateReporter {
+    schema: SchemaRef,
+    encoder: Option<Box<dyn Encoder>>,
+}
+
+impl LateReporter {
+    /// For rows of a schema.
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self { schema, encoder: None }
+    }
+
+    /// Late rows in [`late_schema`], with the windows that they have missed.
+    pub(super) fn report(
+        &mut self,
+        late: &DeltaBatch,
+        windows: &[Option<(i64, i64)>],
+        cx: &Context<'_>,
+    ) -> Result<DeltaBatch> {
+        let count = late.len();
         let edge = |of: fn((i64, i64)) -> i64| -> ArrayRef {
             let values = windows.iter().map(|w| w.map(of));
             Arc::new(values.collect::<PrimitiveArray<TimestampMicrosecondType>>())
@@ -148,7 +171,7 @@ impl Late {
     /// The rows as JSON objects; as `(1,a,NULL)` where a type has no JSON form.
     fn texts(&mut self, rows: &RecordBatch) -> Result<StringArray> {
         if self.encoder.is_none() {
-            let fields = self.spec.schema.fields().iter();
+            let fields = self.schema.fields().iter();
             let plain = fields.map(|f| f.as_ref().clone().with_name(unqualified(f.name())));
             let schema = Arc::new(Schema::new(plain.collect::<Vec<_>>()));
             self.encoder = FormatSpec::plain_json().encoder(schema).ok();
@@ -189,8 +212,9 @@ impl Operator for Late {
             out.emit(delta.with_arrivals(None));
             return Ok(Progress::Done);
         };
-        let report = self.report(&delta.filter(&late)?, cx)?;
-        out.late.push(report);
+        let rows = delta.filter(&late)?;
+        let windows = self.windows(&rows);
+        out.late.push(self.reporter.report(&rows, &windows, cx)?);
         out.emit(delta.filter(&not(&late)?)?.with_arrivals(None));
         Ok(Progress::Done)
     }

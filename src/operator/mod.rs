@@ -15,6 +15,7 @@ mod distinct;
 mod errors;
 mod join;
 mod late;
+mod late_windows;
 mod map;
 mod materialize;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use join::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
 pub use late::{LATE_COLUMNS, LateSpec, late_schema};
+pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use union::UnionSpec;

@@ -17,7 +17,11 @@ use crate::expr::BatchAggregate;
 use crate::operator::{AggregateCall, AggregateSpec, DistinctSpec, OrderKey};
 
 pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<PlanNode> {
-    let input = lower(&node.input, cx)?;
+    aggregate_over(node, lower(&node.input, cx)?)
+}
+
+/// An aggregate of rows that have been lowered: of the node's input only the schema counts.
+pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNode> {
     let keys = node.group_expr.len();
     if node.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
         return Err(not_in_view("GROUPING SETS, CUBE or ROLLUP"));

@@ -6,6 +6,7 @@
 mod aggregate;
 mod explode;
 mod join;
+mod panes;
 mod values;
 
 use std::sync::Arc;
@@ -36,7 +37,10 @@ pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
         LogicalPlan::SubqueryAlias(alias) => lower(&alias.input, cx),
         LogicalPlan::Projection(node) => lower_projection(node, cx),
         LogicalPlan::Filter(node) => lower_filter(node, cx),
-        LogicalPlan::Aggregate(node) => aggregate::lower_aggregate(node, cx),
+        LogicalPlan::Aggregate(node) => match panes::lower_shared(node, cx)? {
+            Some(shared) => Ok(shared),
+            None => aggregate::lower_aggregate(node, cx),
+        },
         LogicalPlan::Distinct(Distinct::All(input)) => aggregate::lower_distinct(input, cx),
         LogicalPlan::Join(node) => join::lower_join(node, cx),
         LogicalPlan::Union(node) => values::lower_union(node, cx),
