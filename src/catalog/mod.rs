@@ -4,6 +4,9 @@
 //! boundary. Objects refer to one another by id, never by name. Names are stored folded as
 //! PostgreSQL folds them (unquoted: lower case).
 
+pub(crate) mod system;
+pub(crate) mod types;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

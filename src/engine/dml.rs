@@ -17,7 +17,7 @@ use sqlparser::ast;
 use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
@@ -254,6 +254,16 @@ impl Session {
         pin: &Arc<Pin>,
         id: RelationId,
     ) -> Result<Arc<dyn datafusion::catalog::TableProvider>> {
+        if let Some(known) = system::by_id(id) {
+            let session = &self.settings().session;
+            let facts = system::Facts {
+                catalog: &pin.catalog,
+                database: &session.database,
+                settings: &session.settings,
+            };
+            let rows = known.table.read(&facts)?;
+            return rows_provider(rows.schema(), vec![rows]);
+        }
         let snapshot = snapshot(pin, id)?;
         let own = self.own_writes(id);
         if own.is_empty() {

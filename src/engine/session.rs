@@ -1,13 +1,14 @@
 //! Sessions: settings, the transaction block, and the dispatch of statements.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Engine;
 use super::outcome::{Notice, Outcome, TransactionStatus};
 use super::transaction::Transaction;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::{ParsedStatement, Statement};
-use crate::sql::{self, Settings};
+use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
+use crate::sql::{self, SessionFacts, Settings};
 
 /// One conversation with an engine. Statements of a session run one after another; sessions are
 /// independent.
@@ -15,19 +16,42 @@ pub struct Session {
     pub(super) engine: Engine,
     pub(super) variables: BTreeMap<String, String>,
     pub(super) transaction: Option<Transaction>,
-    failed: bool,
+    pub(super) failed: bool,
+    /// What it says about itself; made anew when a setting changes.
+    facts: Arc<SessionFacts>,
     pub(super) notices: Vec<Notice>,
 }
 
 impl Session {
     pub(super) fn new(engine: Engine) -> Self {
-        Self {
+        let mut session = Self {
             engine,
             variables: BTreeMap::new(),
             transaction: None,
             failed: false,
+            facts: Arc::default(),
             notices: Vec::new(),
-        }
+        };
+        session.note_settings();
+        session
+    }
+
+    /// Says who is there: user, database and the number of the connection.
+    pub fn identify(&mut self, user: &str, database: &str, pid: i64) {
+        let (user, database) = (user.to_owned(), database.to_owned());
+        self.facts = Arc::new(SessionFacts { user, database, pid, settings: Vec::new() });
+        self.note_settings();
+    }
+
+    fn note_settings(&mut self) {
+        let known = SETTINGS.iter().map(|(name, _)| (*name).to_owned());
+        let own = self.variables.keys().filter(|n| default_setting(n).is_none()).cloned();
+        let value = |name: String| {
+            let value = self.setting(&name).unwrap_or_default();
+            (name, value)
+        };
+        let settings = known.chain(own).map(value).collect();
+        self.facts = Arc::new(SessionFacts { settings, ..self.facts.as_ref().clone() });
     }
 
     /// The statements of a text.
@@ -56,7 +80,13 @@ impl Session {
     }
 
     pub(super) fn check_not_failed(&self, statement: &Statement) -> Result<()> {
-        if self.failed && !matches!(statement, Statement::Commit | Statement::Rollback) {
+        let ends = matches!(
+            statement,
+            Statement::Commit
+                | Statement::Rollback
+                | Statement::Savepoint(Savepoint::RollbackTo(_))
+        );
+        if self.failed && !ends {
             return Err(Error::user(
                 sqlstate::IN_FAILED_SQL_TRANSACTION,
                 "current transaction is aborted, commands ignored until end of transaction block",
@@ -79,6 +109,7 @@ impl Session {
             Statement::Begin => self.begin(),
             Statement::Commit => self.commit().await,
             Statement::Rollback => self.rollback(),
+            Statement::Savepoint(savepoint) => self.savepoint(savepoint),
             Statement::Query(query) => self.query(query).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Statement::Show(show) => self.show(show).await,
@@ -121,7 +152,7 @@ impl Session {
 
     pub(super) fn settings(&self) -> Settings {
         let now = self.transaction.as_ref().map_or_else(chrono::Utc::now, |t| t.began);
-        Settings::at(now)
+        Settings { session: Arc::clone(&self.facts), ..Settings::at(now) }
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {
@@ -141,6 +172,7 @@ impl Session {
             Some(value) => self.variables.insert(name.to_owned(), value.to_owned()),
             None => self.variables.remove(name),
         };
+        self.note_settings();
         if !known {
             let text = format!("unrecognized configuration parameter \"{name}\" has no effect");
             self.notices.push(Notice::new(text));
@@ -166,23 +198,40 @@ impl Session {
 /// Settings that clients ask for, with the values that describe this engine.
 pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("application_name", ""),
+    ("block_size", "8192"),
+    ("bytea_output", "hex"),
     ("client_encoding", "UTF8"),
     ("client_min_messages", "notice"),
     ("datestyle", "ISO, MDY"),
+    ("default_table_access_method", "heap"),
+    ("default_tablespace", ""),
     ("default_transaction_isolation", "repeatable read"),
+    ("default_transaction_read_only", "off"),
     ("extra_float_digits", "1"),
+    ("idle_in_transaction_session_timeout", "0"),
     ("integer_datetimes", "on"),
     ("intervalstyle", "postgres"),
+    ("is_superuser", "on"),
     ("lc_collate", "C"),
+    ("lc_ctype", "C"),
+    ("lc_messages", "C"),
+    ("lock_timeout", "0"),
+    ("max_connections", "100"),
     ("max_identifier_length", "63"),
+    ("row_security", "on"),
     ("search_path", "public"),
     ("server_encoding", "UTF8"),
     ("server_version", "15.0"),
     ("server_version_num", "150000"),
+    ("session_replication_role", "origin"),
     ("standard_conforming_strings", "on"),
     ("statement_timeout", "0"),
+    ("synchronize_seqscans", "on"),
     ("timezone", "UTC"),
     ("transaction_isolation", "repeatable read"),
+    ("transaction_read_only", "off"),
+    ("work_mem", "4MB"),
+    ("xmloption", "content"),
 ];
 
 fn default_setting(name: &str) -> Option<&'static str> {

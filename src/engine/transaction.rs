@@ -17,6 +17,7 @@ use crate::catalog::RelationId;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Pin;
+use crate::sql::statement::Savepoint;
 
 /// An open transaction block.
 pub(crate) struct Transaction {
@@ -28,6 +29,16 @@ pub(crate) struct Transaction {
     pub(super) read: BTreeSet<RelationId>,
     /// When it began: what `now()` is in it.
     pub(super) began: DateTime<Utc>,
+    /// Its savepoints, the oldest first.
+    savepoints: Vec<Mark>,
+}
+
+/// How far a transaction was when a savepoint was set.
+struct Mark {
+    name: String,
+    /// Writes of each table.
+    writes: BTreeMap<RelationId, usize>,
+    read: BTreeSet<RelationId>,
 }
 
 impl Session {
@@ -46,6 +57,7 @@ impl Session {
             writes: BTreeMap::new(),
             read: BTreeSet::new(),
             began: Utc::now(),
+            savepoints: Vec::new(),
         });
         Ok(self.done("BEGIN"))
     }
@@ -77,6 +89,44 @@ impl Session {
         }
         self.commit_writes(transaction).await?;
         Ok(self.done("COMMIT"))
+    }
+
+    pub(super) fn savepoint(&mut self, savepoint: &Savepoint) -> Result<Outcome> {
+        let (tag, name) = match savepoint {
+            Savepoint::Set(name) => ("SAVEPOINT", name),
+            Savepoint::Release(name) => ("RELEASE", name),
+            Savepoint::RollbackTo(name) => ("ROLLBACK", name),
+        };
+        let verb = if tag == "ROLLBACK" { "ROLLBACK TO SAVEPOINT" } else { tag };
+        let Some(transaction) = &mut self.transaction else {
+            let verb = if tag == "RELEASE" { "RELEASE SAVEPOINT" } else { verb };
+            return Err(Error::user(
+                sqlstate::NO_ACTIVE_SQL_TRANSACTION,
+                format!("{verb} can only be used in transaction blocks"),
+            ));
+        };
+        let found = transaction.savepoints.iter().rposition(|s| s.name == *name);
+        match (savepoint, found) {
+            (Savepoint::Set(_), _) => {
+                let writes = transaction.writes.iter().map(|(id, w)| (*id, w.len())).collect();
+                let read = transaction.read.clone();
+                transaction.savepoints.push(Mark { name: name.clone(), writes, read });
+            }
+            (_, None) => {
+                return Err(Error::user("3B001", format!("savepoint \"{name}\" does not exist")));
+            }
+            (Savepoint::Release(_), Some(at)) => transaction.savepoints.truncate(at),
+            (Savepoint::RollbackTo(_), Some(at)) => {
+                transaction.savepoints.truncate(at + 1);
+                let mark = &transaction.savepoints[at];
+                for (id, writes) in &mut transaction.writes {
+                    writes.truncate(mark.writes.get(id).copied().unwrap_or(0));
+                }
+                transaction.read.clone_from(&mark.read);
+                self.failed = false;
+            }
+        }
+        Ok(self.done(tag))
     }
 
     async fn commit_writes(&self, transaction: Transaction) -> Result<()> {

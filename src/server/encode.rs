@@ -19,7 +19,7 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::numeric;
-use super::types::{type_modifier, type_oid, type_size};
+use crate::catalog::types::{type_modifier, type_oid, type_size};
 use crate::delta::text::{pg_type_name, write_value};
 use crate::error::{Error, Result, sqlstate};
 
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn types_that_postgresql_lacks_travel_as_wider_ones() {
         assert_eq!(text(UInt64Array::from(vec![u64::MAX])), "18446744073709551615");
-        assert_eq!(type_oid(&DataType::UInt64), super::super::types::oid::NUMERIC);
+        assert_eq!(type_oid(&DataType::UInt64), crate::catalog::types::oid::NUMERIC);
         // 1844 6744 0737 0955 1615: five digits of base 10000, weight 4.
         assert_eq!(binary(UInt64Array::from(vec![u64::MAX]))[..4], [0, 5, 0, 4]);
     }

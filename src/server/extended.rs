@@ -23,7 +23,7 @@ use super::encode::{Format, RowEncoder, row_description};
 use super::errors::code;
 use super::params;
 use super::rows::RowSource;
-use super::types::{declared_type, type_oid};
+use crate::catalog::types::{declared_type, type_oid};
 use crate::engine::outcome::{Prepared, TransactionStatus};
 use crate::error::{Error, Result, sqlstate};
 

@@ -26,7 +26,6 @@ mod shape;
 mod startup;
 #[cfg(test)]
 mod tests;
-mod types;
 mod wire;
 
 use std::collections::HashMap;

@@ -70,6 +70,9 @@ pub(crate) async fn greet(
         let message = "no PostgreSQL user name specified in startup packet";
         return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, message));
     };
+    // As with PostgreSQL, the database is named after the user where none is given.
+    let database = startup.parameters.get("database").unwrap_or(user);
+    session.identify(user, database, i64::from(key.0));
     negotiate_version(wire, startup);
     apply_settings(session, &startup.parameters).await;
     wire.put(&PgWireBackendMessage::Authentication(Authentication::Ok));

@@ -1,6 +1,8 @@
 //! Queries to bound plans: check, name, plan, rewrite to PostgreSQL's meaning, coerce, optimise,
 //! check again.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::common::DFSchema;
@@ -16,6 +18,7 @@ use super::optimize::{analyze, optimize};
 use super::parser::parse;
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::statement::{CreateView, Statement};
+use super::system::{self, SessionFacts};
 use super::validate::{check_expr, check_plan, check_query};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
@@ -37,12 +40,14 @@ pub struct Settings {
     pub now: DateTime<Utc>,
     /// Partitions of the batch half.
     pub target_partitions: usize,
+    /// What the session says about itself.
+    pub session: Arc<SessionFacts>,
 }
 
 impl Settings {
     /// The settings of a session that has set nothing, at a time.
     pub fn at(now: DateTime<Utc>) -> Self {
-        Self { now, target_partitions: 1 }
+        Self { now, target_partitions: 1, session: Arc::default() }
     }
 }
 
@@ -100,7 +105,7 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
         .zip(&names)
         .map(|(f, name)| f.as_ref().clone().with_name(name))
         .collect();
-    bound.fields = std::sync::Arc::new(Schema::new(fields));
+    bound.fields = Arc::new(Schema::new(fields));
     Ok(bound)
 }
 
@@ -126,7 +131,7 @@ pub(super) fn output_fields(plan: &LogicalPlan) -> SchemaRef {
         .iter()
         .map(|f| Field::new(unmarked(f.name()), f.data_type().clone(), true))
         .collect();
-    std::sync::Arc::new(Schema::new(fields))
+    Arc::new(Schema::new(fields))
 }
 
 /// Plans a query and puts PostgreSQL's meaning into it; types are not coerced yet.
@@ -144,8 +149,11 @@ pub(super) fn plan_raw(
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    check_query(query)?;
     let mut query = query.clone();
+    if context.purpose() == Purpose::AdHoc {
+        system::rewrite(&mut query, context.catalog())?;
+    }
+    check_query(&query)?;
     if context.purpose() == Purpose::View && query.limit_clause.is_none() {
         query.order_by = None;
     }
@@ -188,7 +196,7 @@ pub(super) fn planner<'a>(context: &'a Context<'a>) -> SqlToRel<'a, Context<'a>>
 pub(super) fn planner_context(parameters: &[Option<DataType>]) -> PlannerContext {
     let fields = parameters
         .iter()
-        .map(|t| t.as_ref().map(|t| std::sync::Arc::new(Field::new("", t.clone(), true))))
+        .map(|t| t.as_ref().map(|t| Arc::new(Field::new("", t.clone(), true))))
         .collect();
     PlannerContext::new().with_prepare_param_data_types(fields)
 }

@@ -26,7 +26,7 @@ use super::binder::{Purpose, Settings, plan_view};
 use super::constant;
 use super::functions::FUNCTIONS;
 use super::types::cast_type;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::to_datafusion;
 
@@ -139,6 +139,10 @@ impl<'a> Context<'a> {
         }
     }
 
+    pub(crate) fn catalog(&self) -> &Catalog {
+        self.catalog
+    }
+
     pub(crate) fn purpose(&self) -> Purpose {
         self.purpose
     }
@@ -146,6 +150,15 @@ impl<'a> Context<'a> {
     /// The relations that were looked up, those behind views included.
     pub(crate) fn depends_on(&self) -> Vec<RelationId> {
         self.depends_on.borrow().iter().copied().collect()
+    }
+
+    fn system_source(&self, schema: Option<&str>, name: &str) -> Result<Arc<dyn TableSource>> {
+        let known = system::find(schema, name).filter(|_| !self.defines);
+        let known = known.ok_or_else(|| {
+            Error::unsupported(format!("a view of system relation \"{name}\" is not supported"))
+                .with_detail("It would not change with the catalog.")
+        })?;
+        Ok(Arc::new(RelationSource::new(Arc::clone(&known.relation))))
     }
 
     fn source(&self, name: &str) -> Result<Arc<dyn TableSource>> {
@@ -194,6 +207,12 @@ impl<'a> Context<'a> {
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
         match name.schema() {
+            None | Some("public") if self.catalog.find(name.table()).is_some() => {
+                self.source(name.table()).map_err(to_datafusion)
+            }
+            schema if system::find(schema, name.table()).is_some() => {
+                self.system_source(schema, name.table()).map_err(to_datafusion)
+            }
             None | Some("public") => self.source(name.table()).map_err(to_datafusion),
             Some(_) => Err(to_datafusion(Error::user(
                 sqlstate::UNDEFINED_TABLE,
@@ -243,7 +262,8 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        FUNCTIONS.scalar.get(name).cloned()
+        let known = FUNCTIONS.scalar.get(name).cloned();
+        known.or_else(|| super::system::function(name, self.catalog, &self.settings.session))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -30,6 +30,7 @@ mod prepared;
 mod semantics;
 mod set_types;
 pub mod statement;
+mod system;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -44,5 +45,6 @@ pub use dml::{
 };
 pub use parser::{is_complete, parse};
 pub use prepared::{BoundStatement, Prepared, prepare};
+pub use system::SessionFacts;
 pub use types::sql_type;
 pub use windows::ExplodeWindows;

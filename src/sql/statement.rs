@@ -49,6 +49,8 @@ pub enum Statement {
     Commit,
     /// ROLLBACK.
     Rollback,
+    /// SAVEPOINT, RELEASE and ROLLBACK TO of a transaction block.
+    Savepoint(Savepoint),
     /// SELECT, VALUES, TABLE, WITH .. SELECT.
     Query(Box<ast::Query>),
     /// SUBSCRIBE TO v [WITH (snapshot, progress)].
@@ -70,6 +72,17 @@ pub enum Statement {
     Flush,
     /// RESET name, DISCARD ALL, DEALLOCATE and other statements without effect here: the tag.
     NoOp(&'static str),
+}
+
+/// What to do with a savepoint, by its folded name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Savepoint {
+    /// SAVEPOINT name.
+    Set(String),
+    /// RELEASE [SAVEPOINT] name.
+    Release(String),
+    /// ROLLBACK TO [SAVEPOINT] name.
+    RollbackTo(String),
 }
 
 /// CREATE TABLE | SOURCE.

@@ -106,6 +106,7 @@ impl<'a> StreamParser<'a> {
             "reset" => self.reset(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "truncate" => self.truncate(),
+            "savepoint" | "release" => self.savepoint(),
             "discard" | "deallocate" | "flush" => self.without_effect(),
             _ => self.foreign_statement(),
         }
@@ -117,7 +118,7 @@ impl<'a> StreamParser<'a> {
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
         let refused = ["ALTER", "COPY", "GRANT", "REVOKE", "PREPARE", "EXECUTE"];
         let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "COMMENT", "VACUUM"];
-        let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "SAVEPOINT", "RELEASE", "REFRESH"];
+        let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
             return Err(Error::unsupported(format!("{first} is not supported yet")));
         }

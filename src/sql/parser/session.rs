@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Show, Statement, Subscribe};
+use crate::sql::statement::{Savepoint, Show, Statement, Subscribe};
 
 impl StreamParser<'_> {
     pub(super) fn subscribe(&mut self) -> Result<Statement> {
@@ -173,15 +173,25 @@ impl StreamParser<'_> {
                 Ok(Statement::Commit)
             }
             _ => {
-                if self.peek_word(0).as_deref() == Some("to") {
-                    return Err(Error::unsupported(
-                        "savepoints of a transaction are not supported",
-                    ));
+                if self.accept_word("to") {
+                    self.accept_word("savepoint");
+                    return Ok(Statement::Savepoint(Savepoint::RollbackTo(self.identifier()?)));
                 }
                 self.refuse_chain()?;
                 Ok(Statement::Rollback)
             }
         }
+    }
+
+    /// SAVEPOINT name, RELEASE [SAVEPOINT] name.
+    pub(super) fn savepoint(&mut self) -> Result<Statement> {
+        let release = self.accept_word("release");
+        let _word = self.accept_word("savepoint");
+        let name = self.identifier()?;
+        Ok(Statement::Savepoint(match release {
+            true => Savepoint::Release(name),
+            false => Savepoint::Set(name),
+        }))
     }
 
     fn refuse_chain(&mut self) -> Result<()> {

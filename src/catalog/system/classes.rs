@@ -1,0 +1,391 @@
+//! Relations and what belongs to them: `pg_class`, `pg_attribute`, `pg_index`, `pg_constraint`,
+//! `pg_attrdef`, and the views `pg_tables`, `pg_views`, `pg_matviews`, `pg_indexes`.
+
+use std::sync::Arc;
+
+use super::{
+    CONSTRAINT, Cell, FIRST_OID, Facts, INFORMATION_SCHEMA, KEY_INDEX, OWNER, OWNER_OID,
+    PG_CATALOG, PUBLIC, Rows, SystemTable, cells, oid, quoted, relation, system_oid, tables,
+    visible,
+};
+use crate::catalog::types::{type_modifier, type_oid, type_size};
+use crate::catalog::{Catalog, Relation, RelationKind};
+
+pub(super) const TABLES: &[SystemTable] = &[
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_class",
+        columns: "oid:i relname:t relnamespace:i reltype:i reloftype:i relowner:i relam:i \
+            relfilenode:i reltablespace:i relpages:n reltuples:f relallvisible:n reltoastrelid:i \
+            relhasindex:b relisshared:b relpersistence:t relkind:t relnatts:s relchecks:s \
+            relhasrules:b relhastriggers:b relhassubclass:b relrowsecurity:b \
+            relforcerowsecurity:b relispopulated:b relreplident:t relispartition:b relrewrite:i \
+            relfrozenxid:i relminmxid:i relacl:T reloptions:T relpartbound:t",
+        rows: pg_class,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_attribute",
+        columns: "attrelid:i attname:t atttypid:i attstattarget:n attlen:s attnum:s attndims:n \
+            attcacheoff:n atttypmod:n attbyval:b attalign:t attstorage:t attcompression:t \
+            attnotnull:b atthasdef:b atthasmissing:b attidentity:t attgenerated:t \
+            attisdropped:b attislocal:b attinhcount:n attcollation:i attacl:T attoptions:T \
+            attfdwoptions:T attmissingval:T",
+        rows: pg_attribute,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_attrdef",
+        columns: "oid:i adrelid:i adnum:s adbin:t",
+        rows: pg_attrdef,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_index",
+        columns: "indexrelid:i indrelid:i indnatts:s indnkeyatts:s indisunique:b \
+            indnullsnotdistinct:b indisprimary:b indisexclusion:b indimmediate:b \
+            indisclustered:b indisvalid:b indcheckxmin:b indisready:b indislive:b \
+            indisreplident:b indkey:I indcollation:I indclass:I indoption:I indexprs:t indpred:t",
+        rows: pg_index,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_constraint",
+        columns: "oid:i conname:t connamespace:i contype:t condeferrable:b condeferred:b \
+            convalidated:b conrelid:i contypid:i conindid:i conparentid:i confrelid:i \
+            confupdtype:t confdeltype:t confmatchtype:t conislocal:b coninhcount:n \
+            connoinherit:b conkey:I confkey:I conpfeqop:I conppeqop:I conffeqop:I \
+            confdelsetcols:I conexclop:I conbin:t",
+        rows: pg_constraint,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_tables",
+        columns: "schemaname:t tablename:t tableowner:t tablespace:t hasindexes:b hasrules:b \
+            hastriggers:b rowsecurity:b",
+        rows: pg_tables,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_views",
+        columns: "schemaname:t viewname:t viewowner:t definition:t",
+        rows: pg_views,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_matviews",
+        columns: "schemaname:t matviewname:t matviewowner:t tablespace:t hasindexes:b \
+            ispopulated:b definition:t",
+        rows: pg_matviews,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_indexes",
+        columns: "schemaname:t tablename:t indexname:t tablespace:t indexdef:t",
+        rows: pg_indexes,
+    },
+];
+
+/// The letter of a relation's kind. A source is what comes nearest to a foreign table.
+fn kind(relation: &Relation) -> &'static str {
+    match relation.kind {
+        RelationKind::Table { .. } => "r",
+        RelationKind::Source | RelationKind::Sink => "f",
+        RelationKind::View | RelationKind::System => "v",
+        RelationKind::MaterializedView => "m",
+    }
+}
+
+/// A row of `pg_class`: number, name, schema, kind, columns, checks, whether it has an index.
+fn class(oid: i64, name: &str, schema: i64, kind: &str, sizes: (usize, usize, bool)) -> Vec<Cell> {
+    let (columns, checks, index) = sizes;
+    let access = match kind {
+        "r" | "m" => 2,
+        "i" => 403,
+        _ => 0,
+    };
+    cells![
+        oid,
+        name,
+        schema,
+        0,
+        0,
+        OWNER_OID,
+        access,
+        oid,
+        0,
+        0,
+        -1.0_f32,
+        0,
+        0,
+        index,
+        false,
+        "p",
+        kind,
+        columns as i64,
+        checks as i64,
+        kind == "v",
+        false,
+        false,
+        false,
+        false,
+        true,
+        "d",
+        false,
+        0,
+        0,
+        0,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+    ]
+}
+
+fn pg_class(facts: &Facts<'_>) -> Rows {
+    let mut rows = Vec::new();
+    for known in tables() {
+        let schema =
+            if known.table.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA };
+        let columns = known.relation.schema.fields().len();
+        let kind = if schema == PG_CATALOG { "r" } else { "v" };
+        rows.push(class(system_oid(known), known.table.name, schema, kind, (columns, 0, false)));
+    }
+    for r in visible(facts.catalog) {
+        let (columns, checks) = (r.schema.fields().len(), r.rules.checks.len());
+        let sizes = (columns, checks, !r.key.is_empty());
+        rows.push(class(oid(r.id), &r.name, PUBLIC, kind(r), sizes));
+        if !r.key.is_empty() {
+            let (number, name) = (oid(r.id) + KEY_INDEX, format!("{}_pkey", r.name));
+            rows.push(class(number, &name, PUBLIC, "i", (r.key.len(), 0, false)));
+        }
+    }
+    rows
+}
+
+fn pg_attribute(facts: &Facts<'_>) -> Rows {
+    let mut rows = Vec::new();
+    for known in tables() {
+        attributes(&known.relation, system_oid(known), &mut rows);
+    }
+    for r in visible(facts.catalog) {
+        attributes(r, oid(r.id), &mut rows);
+        for (i, column) in r.key.iter().enumerate() {
+            rows.push(attribute(r, oid(r.id) + KEY_INDEX, *column, i));
+        }
+    }
+    rows
+}
+
+fn attributes(relation: &Relation, number: i64, rows: &mut Rows) {
+    let fields = relation.schema.fields().len();
+    rows.extend((0..fields).map(|i| attribute(relation, number, i, i)));
+}
+
+fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<Cell> {
+    let field = relation.schema.field(column);
+    let data_type = type_oid(field.data_type());
+    let length = type_size(data_type);
+    let array = matches!(field.data_type(), arrow::datatypes::DataType::List(_));
+    let not_null = !field.is_nullable() || relation.key.contains(&column);
+    cells![
+        number,
+        field.name().as_str(),
+        i64::from(data_type),
+        -1,
+        i64::from(length),
+        at as i64 + 1,
+        i64::from(array),
+        -1,
+        i64::from(type_modifier(field.data_type())),
+        length > 0 && length <= 8,
+        "i",
+        if length > 0 { "p" } else { "x" },
+        "",
+        not_null,
+        relation.rules.defaults.contains_key(&column),
+        false,
+        "",
+        "",
+        false,
+        true,
+        0,
+        if data_type == crate::catalog::types::oid::TEXT { 100 } else { 0 },
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+    ]
+}
+
+fn pg_attrdef(facts: &Facts<'_>) -> Rows {
+    let of = |r: &Arc<Relation>| {
+        let number = oid(r.id);
+        let row = move |(column, text): (&usize, &String)| {
+            let at = *column as i64 + 1;
+            cells![CONSTRAINT + number * 64 + at, number, at, text.clone()]
+        };
+        r.rules.defaults.iter().map(row).collect::<Vec<_>>()
+    };
+    visible(facts.catalog).flat_map(of).collect()
+}
+
+fn numbers(columns: &[usize]) -> Vec<i64> {
+    columns.iter().map(|c| *c as i64 + 1).collect()
+}
+
+fn pg_index(facts: &Facts<'_>) -> Rows {
+    let keyed = visible(facts.catalog).filter(|r| !r.key.is_empty());
+    let row = |r: &Arc<Relation>| {
+        let n = r.key.len();
+        let zeros = vec![0_i64; n];
+        cells![
+            oid(r.id) + KEY_INDEX,
+            oid(r.id),
+            n as i64,
+            n as i64,
+            true,
+            false,
+            true,
+            false,
+            true,
+            false,
+            true,
+            false,
+            true,
+            true,
+            false,
+            numbers(&r.key),
+            zeros.clone(),
+            zeros.clone(),
+            zeros,
+            Cell::Null,
+            Cell::Null,
+        ]
+    };
+    keyed.map(row).collect()
+}
+
+fn pg_constraint(facts: &Facts<'_>) -> Rows {
+    let mut rows = Vec::new();
+    for r in visible(facts.catalog) {
+        let number = oid(r.id);
+        if !r.key.is_empty() {
+            let (name, index) = (format!("{}_pkey", r.name), number + KEY_INDEX);
+            rows.push(constraint(number, 0, &name, "p", (index, numbers(&r.key))));
+        }
+        for (i, check) in r.rules.checks.iter().enumerate() {
+            rows.push(constraint(number, i as i64 + 1, &check.name, "c", (0, Vec::new())));
+        }
+    }
+    rows
+}
+
+/// Constraints of one relation have numbers beside each other.
+fn constraint_oid(relation: i64, at: i64) -> i64 {
+    CONSTRAINT + (relation - FIRST_OID) * 64 + at
+}
+
+/// The relation of a constraint and its place: 0 is the primary key.
+pub(crate) fn constraint_owner(catalog: &Catalog, number: i64) -> Option<(&Arc<Relation>, usize)> {
+    let at = number.checked_sub(CONSTRAINT)?;
+    let owner = relation(catalog, FIRST_OID + at.div_euclid(64))?;
+    Some((owner, usize::try_from(at.rem_euclid(64)).ok()?))
+}
+
+fn constraint(
+    relation: i64,
+    at: i64,
+    name: &str,
+    kind: &str,
+    (index, key): (i64, Vec<i64>),
+) -> Vec<Cell> {
+    cells![
+        constraint_oid(relation, at),
+        name,
+        PUBLIC,
+        kind,
+        false,
+        false,
+        true,
+        relation,
+        0,
+        index,
+        0,
+        0,
+        " ",
+        " ",
+        " ",
+        true,
+        0,
+        true,
+        key,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+    ]
+}
+
+/// The relation whose primary key an index is.
+pub(crate) fn key_of_index(catalog: &Catalog, number: i64) -> Option<&Arc<Relation>> {
+    relation(catalog, number.checked_sub(KEY_INDEX)?).filter(|r| !r.key.is_empty())
+}
+
+fn key_columns(relation: &Relation) -> String {
+    let name = |c: &usize| quoted(relation.schema.field(*c).name());
+    relation.key.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// `PRIMARY KEY (a, b)`.
+pub(crate) fn key_constraint_text(relation: &Relation) -> String {
+    format!("PRIMARY KEY ({})", key_columns(relation))
+}
+
+/// `CHECK ((a > 0))`.
+pub(crate) fn check_constraint_text(relation: &Relation, at: usize) -> Option<String> {
+    relation.rules.checks.get(at).map(|check| format!("CHECK (({}))", check.condition))
+}
+
+/// The CREATE INDEX that a primary key stands for.
+pub(crate) fn key_index_text(relation: &Relation) -> String {
+    format!(
+        "CREATE UNIQUE INDEX {} ON public.{} USING hash ({})",
+        quoted(&format!("{}_pkey", relation.name)),
+        quoted(&relation.name),
+        key_columns(relation)
+    )
+}
+
+fn pg_tables(facts: &Facts<'_>) -> Rows {
+    let tables = visible(facts.catalog).filter(|r| matches!(r.kind, RelationKind::Table { .. }));
+    let row = |r: &Arc<Relation>| {
+        cells!["public", r.name.as_str(), OWNER, Cell::Null, !r.key.is_empty(), false, false, false]
+    };
+    tables.map(row).collect()
+}
+
+fn pg_views(facts: &Facts<'_>) -> Rows {
+    let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::View);
+    let row = |r: &Arc<Relation>| cells!["public", r.name.as_str(), OWNER, r.query.clone()];
+    views.map(row).collect()
+}
+
+fn pg_matviews(facts: &Facts<'_>) -> Rows {
+    let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::MaterializedView);
+    let row = |r: &Arc<Relation>| {
+        cells!["public", r.name.as_str(), OWNER, Cell::Null, false, true, r.query.clone()]
+    };
+    views.map(row).collect()
+}
+
+fn pg_indexes(facts: &Facts<'_>) -> Rows {
+    let keyed = visible(facts.catalog).filter(|r| !r.key.is_empty());
+    let row = |r: &Arc<Relation>| {
+        let index = format!("{}_pkey", r.name);
+        cells!["public", r.name.as_str(), index, Cell::Null, key_index_text(r)]
+    };
+    keyed.map(row).collect()
+}

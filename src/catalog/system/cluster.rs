@@ -1,0 +1,162 @@
+//! What stands around relations: schemas, the database, the role, settings, access methods.
+
+use super::{
+    Cell, Facts, INFORMATION_SCHEMA, OWNER, OWNER_OID, PG_CATALOG, PUBLIC, Rows, SystemTable, cells,
+};
+
+pub(super) const TABLES: &[SystemTable] = &[
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_namespace",
+        columns: "oid:i nspname:t nspowner:i nspacl:T",
+        rows: pg_namespace,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_database",
+        columns: "oid:i datname:t datdba:i encoding:n datlocprovider:t datistemplate:b \
+            datallowconn:b datconnlimit:n datfrozenxid:i datminmxid:i dattablespace:i \
+            datcollate:t datctype:t daticulocale:t datcollversion:t datacl:T",
+        rows: pg_database,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_roles",
+        columns: "oid:i rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b \
+            rolcanlogin:b rolreplication:b rolconnlimit:n rolpassword:t rolvaliduntil:t \
+            rolbypassrls:b rolconfig:T",
+        rows: pg_roles,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_authid",
+        columns: "oid:i rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b \
+            rolcanlogin:b rolreplication:b rolconnlimit:n rolpassword:t rolvaliduntil:t \
+            rolbypassrls:b rolconfig:T",
+        rows: pg_roles,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_user",
+        columns: "usename:t usesysid:i usecreatedb:b usesuper:b userepl:b usebypassrls:b \
+            passwd:t valuntil:t useconfig:T",
+        rows: pg_user,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_settings",
+        columns: "name:t setting:t unit:t category:t short_desc:t extra_desc:t context:t \
+            vartype:t source:t min_val:t max_val:t enumvals:T boot_val:t reset_val:t \
+            sourcefile:t sourceline:n pending_restart:b",
+        rows: pg_settings,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_am",
+        columns: "oid:i amname:t amhandler:t amtype:t",
+        rows: pg_am,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_tablespace",
+        columns: "oid:i spcname:t spcowner:i spcacl:T spcoptions:T",
+        rows: pg_tablespace,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_language",
+        columns: "oid:i lanname:t lanowner:i lanispl:b lanpltrusted:b lanplcallfoid:i \
+            laninline:i lanvalidator:i lanacl:T",
+        rows: pg_language,
+    },
+];
+
+fn pg_namespace(_: &Facts<'_>) -> Rows {
+    let schemas = [
+        (PG_CATALOG, "pg_catalog"),
+        (PUBLIC, "public"),
+        (INFORMATION_SCHEMA, "information_schema"),
+    ];
+    schemas.iter().map(|(oid, name)| cells![*oid, *name, OWNER_OID, Cell::Null]).collect()
+}
+
+fn pg_database(facts: &Facts<'_>) -> Rows {
+    vec![cells![
+        5,
+        facts.database,
+        OWNER_OID,
+        6,
+        "c",
+        false,
+        true,
+        -1,
+        0,
+        0,
+        1663,
+        "C",
+        "C",
+        Cell::Null,
+        Cell::Null,
+        Cell::Null
+    ]]
+}
+
+fn pg_roles(_: &Facts<'_>) -> Rows {
+    let null = Cell::Null;
+    vec![cells![
+        OWNER_OID,
+        OWNER,
+        true,
+        true,
+        true,
+        true,
+        true,
+        true,
+        -1,
+        null,
+        Cell::Null,
+        true,
+        Cell::Null
+    ]]
+}
+
+fn pg_user(_: &Facts<'_>) -> Rows {
+    vec![cells![OWNER, OWNER_OID, true, true, true, true, Cell::Null, Cell::Null, Cell::Null]]
+}
+
+fn pg_settings(facts: &Facts<'_>) -> Rows {
+    let row = |(name, value): &(String, String)| {
+        cells![
+            name.as_str(),
+            value.as_str(),
+            Cell::Null,
+            "Client Connection Defaults",
+            "",
+            Cell::Null,
+            "user",
+            "string",
+            "default",
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            value.as_str(),
+            value.as_str(),
+            Cell::Null,
+            Cell::Null,
+            false,
+        ]
+    };
+    facts.settings.iter().map(row).collect()
+}
+
+fn pg_am(_: &Facts<'_>) -> Rows {
+    vec![cells![2, "heap", "heap_tableam_handler", "t"], cells![403, "hash", "hashhandler", "i"]]
+}
+
+fn pg_tablespace(_: &Facts<'_>) -> Rows {
+    vec![cells![1663, "pg_default", OWNER_OID, Cell::Null, Cell::Null]]
+}
+
+fn pg_language(_: &Facts<'_>) -> Rows {
+    vec![cells![14, "sql", OWNER_OID, false, true, 0, 0, 0, Cell::Null]]
+}

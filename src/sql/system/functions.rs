@@ -1,0 +1,352 @@
+//! Functions that look at the catalog or the session: `format_type`, `pg_get_viewdef`,
+//! `current_user`, .. They are made for one statement, over its catalog.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
+};
+
+use super::SessionFacts;
+use crate::catalog::system::{self as catalog, Cell};
+use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::error::{Error, sqlstate};
+use crate::expr::to_datafusion;
+
+/// What a function looks at.
+struct Facts {
+    catalog: Catalog,
+    session: Arc<SessionFacts>,
+}
+
+type Call = fn(&Facts, &[Cell]) -> Result<Cell, Error>;
+
+/// What a function returns.
+#[derive(Clone, Copy)]
+enum Returns {
+    Text,
+    Bool,
+    Number,
+    Texts,
+    Numbers,
+}
+
+use Returns::{Bool, Number, Numbers, Text, Texts};
+
+#[rustfmt::skip]
+const FUNCTIONS: &[(&str, Returns, Call)] = &[
+    ("array_lower_bound", Number, |_, _| Ok(Cell::Number(1))),
+    ("col_description", Text, |_, _| Ok(Cell::Null)),
+    ("current_catalog", Text, |f, _| Ok(f.session.database.as_str().into())),
+    ("current_database", Text, |f, _| Ok(f.session.database.as_str().into())),
+    ("current_role", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("current_schema", Text, |_, _| Ok("public".into())),
+    ("current_schemas", Texts, current_schemas),
+    ("current_setting", Text, current_setting),
+    ("current_user", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("format_type", Text, format_type),
+    ("getdatabaseencoding", Text, |_, _| Ok("UTF8".into())),
+    ("has_any_column_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_column_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_database_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_function_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_schema_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_sequence_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_table_privilege", Bool, |_, _| Ok(true.into())),
+    ("inet_client_addr", Text, |_, _| Ok(Cell::Null)),
+    ("inet_server_addr", Text, |_, _| Ok(Cell::Null)),
+    ("inet_server_port", Number, |_, _| Ok(Cell::Null)),
+    ("obj_description", Text, |_, _| Ok(Cell::Null)),
+    ("pg_backend_pid", Number, |f, _| Ok(f.session.pid.into())),
+    ("pg_char_to_encoding", Number, |_, _| Ok(Cell::Number(6))),
+    ("pg_database_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_encoding_to_char", Text, |_, _| Ok("UTF8".into())),
+    ("pg_get_constraintdef", Text, constraint_text),
+    ("pg_get_expr", Text, |_, a| Ok(first(a))),
+    ("pg_get_function_arguments", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_function_identity_arguments", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_function_result", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_functiondef", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_indexdef", Text, index_text),
+    ("pg_get_partition_constraintdef", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_partkeydef", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_ruledef", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_serial_sequence", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_statisticsobjdef_columns", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_triggerdef", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_userbyid", Text, |_, _| Ok(catalog::OWNER.into())),
+    ("pg_get_viewdef", Text, view_text),
+    ("pg_has_role", Bool, |_, _| Ok(true.into())),
+    ("pg_index_column_has_property", Bool, |_, _| Ok(Cell::Null)),
+    ("pg_indexam_has_property", Bool, |_, _| Ok(Cell::Null)),
+    ("pg_indexes_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_is_in_recovery", Bool, |_, _| Ok(false.into())),
+    ("pg_is_other_temp_schema", Bool, |_, _| Ok(false.into())),
+    ("pg_my_temp_schema", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_relation_is_publishable", Bool, |_, _| Ok(false.into())),
+    ("pg_relation_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_size_pretty", Text, |_, a| Ok(number(a, 0).map(|n| format!("{n} bytes")).into())),
+    ("pg_table_is_visible", Bool, is_visible),
+    ("pg_table_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_tablespace_location", Text, |_, _| Ok("".into())),
+    ("pg_total_relation_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("quote_ident", Text, |_, a| Ok(text(a, 0).map(catalog::quoted).into())),
+    ("regclass", Text, class_name),
+    ("regclassin", Number, class_number),
+    ("regnamespace", Text, |_, a| Ok(number(a, 0).map(schema_name).into())),
+    ("session_user", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("set_config", Text, |_, a| Ok(a.get(1).cloned().unwrap_or(Cell::Null))),
+    ("shobj_description", Text, |_, _| Ok(Cell::Null)),
+    ("subscripts", Numbers, |_, a| Ok(subscripts(a, 1))),
+    ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a, 0))),
+    ("to_regclass", Number, to_class),
+    ("to_regtype", Number, |_, a| Ok(text(a, 0).and_then(catalog::type_by_name).into())),
+    ("txid_current", Number, |_, _| Ok(Cell::Number(0))),
+    ("user", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("version", Text, |_, _| Ok(VERSION.into())),
+];
+
+const VERSION: &str = concat!("PostgreSQL 15.0 (Headwater ", env!("CARGO_PKG_VERSION"), ")");
+
+/// A function of the system catalog by name.
+pub(in crate::sql) fn function(
+    name: &str,
+    catalog: &Catalog,
+    session: &Arc<SessionFacts>,
+) -> Option<Arc<ScalarUDF>> {
+    // Other objects are all of one schema.
+    let visible = name.starts_with("pg_") && name.ends_with("_is_visible");
+    let name = if visible { "pg_table_is_visible" } else { name };
+    let (name, returns, call) = FUNCTIONS.iter().find(|f| f.0 == name)?;
+    let returns = match returns {
+        Text => DataType::Utf8,
+        Bool => DataType::Boolean,
+        Number => DataType::Int64,
+        Texts => DataType::new_list(DataType::Utf8, true),
+        Numbers => DataType::new_list(DataType::Int64, true),
+    };
+    let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+    let function = SystemFunction {
+        name,
+        signature: Signature::one_of(any, Volatility::Stable),
+        returns,
+        facts: Arc::new(Facts { catalog: catalog.clone(), session: Arc::clone(session) }),
+        call: *call,
+    };
+    Some(Arc::new(ScalarUDF::from(function)))
+}
+
+struct SystemFunction {
+    name: &'static str,
+    signature: Signature,
+    returns: DataType,
+    facts: Arc<Facts>,
+    call: Call,
+}
+
+impl std::fmt::Debug for SystemFunction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for SystemFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for SystemFunction {}
+
+impl Hash for SystemFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for SystemFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    /// Row by row: these are called for tens of rows, by clients that draw a table.
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let columns: Vec<ArrayRef> = args
+            .args
+            .into_iter()
+            .map(|a| a.into_array(rows).and_then(readable))
+            .collect::<DfResult<_>>()?;
+        let mut cells = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let values: Vec<Cell> = columns.iter().map(|c| cell(c, row)).collect();
+            cells.push((self.call)(&self.facts, &values).map_err(to_datafusion)?);
+        }
+        Ok(ColumnarValue::Array(catalog::array(&self.returns, cells.iter())))
+    }
+}
+
+/// Numbers as `bigint`, text as `text`.
+fn readable(column: ArrayRef) -> DfResult<ArrayRef> {
+    Ok(match column.data_type() {
+        t if t.is_integer() => cast(&column, &DataType::Int64)?,
+        DataType::Utf8View | DataType::LargeUtf8 => cast(&column, &DataType::Utf8)?,
+        _ => column,
+    })
+}
+
+fn cell(column: &ArrayRef, row: usize) -> Cell {
+    if column.is_null(row) {
+        return Cell::Null;
+    }
+    match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::List(field) if field.data_type() == &DataType::Int64 => {
+            let list = column.as_list::<i32>().value(row);
+            Cell::Numbers(list.as_primitive::<Int64Type>().values().to_vec())
+        }
+        _ => Cell::Null,
+    }
+}
+
+/// The subscripts of an array; those of PostgreSQL's vectors begin at 0.
+fn subscripts(args: &[Cell], first: i64) -> Cell {
+    match args.first() {
+        Some(Cell::Numbers(values)) => Cell::Numbers((first..).take(values.len()).collect()),
+        _ => Cell::Null,
+    }
+}
+
+fn first(args: &[Cell]) -> Cell {
+    args.first().cloned().unwrap_or(Cell::Null)
+}
+
+fn number(args: &[Cell], at: usize) -> Option<i64> {
+    match args.get(at)? {
+        Cell::Number(n) => Some(*n),
+        Cell::Text(t) => t.parse().ok(),
+        _ => None,
+    }
+}
+
+fn text(args: &[Cell], at: usize) -> Option<&str> {
+    match args.get(at)? {
+        Cell::Text(t) => Some(t),
+        _ => None,
+    }
+}
+
+/// What can be named without its schema.
+fn is_visible(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let hidden = |n: i64| {
+        let known = catalog::tables().iter().find(|k| catalog::system_oid(k) == n);
+        known.is_some_and(|k| k.table.schema == "information_schema")
+    };
+    Ok((!number(args, 0).is_some_and(hidden)).into())
+}
+
+fn current_schemas(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let implicit = matches!(args.first(), Some(Cell::Bool(true)));
+    let schemas = if implicit { &["pg_catalog", "public"][..] } else { &["public"] };
+    Ok(Cell::Texts(schemas.iter().map(|s| (*s).to_owned()).collect()))
+}
+
+fn current_setting(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let Some(name) = text(args, 0) else { return Ok(Cell::Null) };
+    let wanted = name.to_lowercase();
+    let found = facts.session.settings.iter().find(|(known, _)| *known == wanted);
+    match (found, args.get(1)) {
+        (Some((_, value)), _) => Ok(value.as_str().into()),
+        (None, Some(Cell::Bool(true))) => Ok(Cell::Null),
+        (None, _) => Err(Error::user(
+            sqlstate::UNDEFINED_OBJECT,
+            format!("unrecognized configuration parameter \"{name}\""),
+        )),
+    }
+}
+
+fn format_type(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    Ok(number(args, 0).map(|oid| catalog::format_type(oid, number(args, 1))).into())
+}
+
+/// A relation by number or name.
+fn relation<'a>(facts: &'a Facts, args: &[Cell]) -> Option<&'a Arc<Relation>> {
+    if let Some(number) = number(args, 0) {
+        return catalog::relation(&facts.catalog, number);
+    }
+    let name = text(args, 0)?;
+    facts.catalog.find(name.trim_start_matches("public.").trim_matches('"'))
+}
+
+fn view_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let view = relation(facts, args)
+        .filter(|r| matches!(r.kind, RelationKind::View | RelationKind::MaterializedView));
+    Ok(view.and_then(|r| r.query.as_ref()).map(|q| format!(" {q};")).into())
+}
+
+fn constraint_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let owner = number(args, 0).and_then(|n| catalog::constraint_owner(&facts.catalog, n));
+    Ok(match owner {
+        Some((r, 0)) => catalog::key_constraint_text(r).into(),
+        Some((r, at)) => catalog::check_constraint_text(r, at - 1).into(),
+        None => Cell::Null,
+    })
+}
+
+/// The whole definition, or the column with a number.
+fn index_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let owner = number(args, 0).and_then(|n| catalog::key_of_index(&facts.catalog, n));
+    let Some(owner) = owner else { return Ok(Cell::Null) };
+    match number(args, 1).filter(|n| *n > 0) {
+        None => Ok(catalog::key_index_text(owner).into()),
+        Some(n) => {
+            let column = usize::try_from(n - 1).ok().and_then(|i| owner.key.get(i));
+            Ok(column.map(|c| catalog::quoted(owner.schema.field(*c).name())).into())
+        }
+    }
+}
+
+fn class_name(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let name = |n: i64| catalog::name_of_oid(&facts.catalog, n).unwrap_or_else(|| n.to_string());
+    Ok(match args.first() {
+        Some(Cell::Text(name)) => name.as_str().into(),
+        _ => number(args, 0).map(name).into(),
+    })
+}
+
+fn class_number(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    match args.first() {
+        Some(Cell::Text(name)) => super::rewrite::class_of(&facts.catalog, name).map(Cell::Number),
+        Some(Cell::Number(n)) => Ok(Cell::Number(*n)),
+        _ => Ok(Cell::Null),
+    }
+}
+
+fn to_class(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    Ok(text(args, 0).and_then(|n| super::rewrite::class_of(&facts.catalog, n).ok()).into())
+}
+
+fn schema_name(number: i64) -> String {
+    match number {
+        catalog::PG_CATALOG => "pg_catalog".into(),
+        catalog::PUBLIC => "public".into(),
+        catalog::INFORMATION_SCHEMA => "information_schema".into(),
+        other => other.to_string(),
+    }
+}

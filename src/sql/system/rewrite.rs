@@ -1,0 +1,544 @@
+//! PostgreSQL's spellings that only clients use, brought into plain ones before planning.
+//!
+//! `pg_catalog.f(x)` is `f(x)`, `OPERATOR(pg_catalog.~)` is `~`, `COLLATE "default"` is nothing,
+//! `'t'::regclass` is the number of `t` and `x::regclass` the name of number `x`. A subquery over a
+//! system table that never has rows is what it would give: clients ask for policies, triggers and
+//! publications in ways that are no pleasure to plan.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, ArrayElemTypeDef, BinaryOperator, DataType, Expr, FunctionArguments, ObjectName,
+    ObjectNamePart, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+};
+use sqlparser::parser::Parser;
+
+use crate::catalog::Catalog;
+use crate::catalog::system::{self, type_by_name};
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::dialect::DIALECT;
+use crate::sql::functions::FUNCTIONS;
+use crate::sql::parser::fold;
+
+/// Rewrites a query in place.
+pub(in crate::sql) fn rewrite(query: &mut ast::Query, catalog: &Catalog) -> Result<()> {
+    match query.visit(&mut Rewriter { catalog }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter<'a> {
+    catalog: &'a Catalog,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = Error;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Some(value) = of_nothing(expr) {
+            *expr = value;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// EXISTS among the columns becomes a count, which can stand there.
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        if !select.from.is_empty() && select.from.iter().all(is_system) {
+            // All rows of a system table are of one place.
+            ast::visit_expressions_mut(select, |e| {
+                if matches!(&*e, Expr::CompoundIdentifier(parts)
+                    if parts.last().is_some_and(|p| fold(p) == "tableoid"))
+                {
+                    *e = Expr::value(Value::Number("0".into(), false));
+                }
+                ControlFlow::<Error>::Continue(())
+            })?;
+        }
+        if reads_nothing(select)
+            && !select.projection.iter().any(is_aggregate)
+            && let Err(error) = without_rows(select)
+        {
+            return ControlFlow::Break(error);
+        }
+        for item in &mut select.projection {
+            let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item
+            else {
+                continue;
+            };
+            ast::visit_expressions_mut(expr, |e| match counted(e) {
+                Ok(Some(count)) => {
+                    *e = count;
+                    ControlFlow::Continue(())
+                }
+                Ok(None) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(error),
+            })?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match self.expr(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Rewriter<'_> {
+    fn expr(&self, expr: &mut Expr) -> Result<()> {
+        match expr {
+            Expr::Function(f) => {
+                strip_schema(&mut f.name);
+                if last(&f.name).as_deref() == Some("generate_subscripts") {
+                    return subscripts(expr);
+                }
+                let FunctionArguments::Subquery(query) = &f.args else { return Ok(()) };
+                match last(&f.name).as_deref() == Some("array") {
+                    true => as_list(query).map(|list| *expr = list),
+                    false => Ok(()),
+                }
+            }
+            Expr::BinaryOp { op, .. } => {
+                if let BinaryOperator::PGCustomBinaryOperator(parts) = op
+                    && let Some(plain) = parts.last().and_then(|name| operator(name))
+                {
+                    *op = plain;
+                }
+                Ok(())
+            }
+            Expr::Collate { expr: inner, collation } if is_byte_order(collation) => {
+                *expr = std::mem::replace(inner, Expr::value(Value::Null));
+                Ok(())
+            }
+            Expr::Identifier(name) if name.quote_style.is_none() => {
+                let words = ["current_catalog", "current_role", "current_schema", "current_user"];
+                let word = fold(name);
+                if words.contains(&word.as_str()) || ["session_user", "user"].contains(&&*word) {
+                    *expr = parse(&format!("\"{word}\"()"))?;
+                }
+                Ok(())
+            }
+            Expr::Cast { data_type, .. } => {
+                plain_type(data_type);
+                self.cast(expr)
+            }
+            Expr::Subquery(query) => one_row(query),
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                with_backslash(pattern, escape_char)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Casts to types whose values are numbers of objects.
+    fn cast(&self, expr: &mut Expr) -> Result<()> {
+        let Expr::Cast { expr: value, data_type, .. } = expr else { return Ok(()) };
+        let name = match &*data_type {
+            DataType::Regclass => Some("regclass".to_owned()),
+            DataType::Custom(name, _) => last(name),
+            _ => None,
+        };
+        let Some(name) = name else { return Ok(()) };
+        let literal = match value.as_ref() {
+            Expr::Value(v) => match &v.value {
+                Value::SingleQuotedString(text) => Some(text.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let number = |n: i64| Expr::value(Value::Number(n.to_string(), false));
+        let inner = std::mem::replace(value.as_mut(), Expr::value(Value::Null));
+        *expr = match (name.as_str(), literal) {
+            ("regclass", Some(text)) => number(class_of(self.catalog, &text)?),
+            ("regclass", None) if matches!(inner, Expr::Value(_)) => call("regclassin", inner)?,
+            ("regclass", None) => call("regclass", inner)?,
+            ("regtype", Some(text)) => number(type_of(&text)?),
+            ("regtype", None) => call("format_type", inner)?,
+            ("regnamespace", Some(text)) => number(schema_of(&text)?),
+            ("regnamespace", None) => call("regnamespace", inner)?,
+            ("regrole", _) => number(system::OWNER_OID),
+            _ => {
+                *value.as_mut() = inner;
+                return Ok(());
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The number of a relation that is named as in SQL: `t`, `public.t`, `"T"`, or a number.
+pub(in crate::sql) fn class_of(catalog: &Catalog, text: &str) -> Result<i64> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let name =
+        Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_object_name(false));
+    let name = name.map_err(|_| Error::user("42602", format!("invalid name syntax \"{text}\"")))?;
+    let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(fold).collect();
+    let (schema, name) = match parts.as_slice() {
+        [name] => (None, name),
+        [.., schema, name] => (Some(schema.as_str()), name),
+        [] => (None, &parts[0]),
+    };
+    system::oid_of_name(catalog, schema, name).ok_or_else(|| {
+        Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{text}\" does not exist"))
+    })
+}
+
+fn type_of(text: &str) -> Result<i64> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let name = text.trim_start_matches("pg_catalog.").to_lowercase();
+    type_by_name(&name).ok_or_else(|| {
+        Error::user(sqlstate::UNDEFINED_OBJECT, format!("type \"{text}\" does not exist"))
+    })
+}
+
+fn schema_of(text: &str) -> Result<i64> {
+    match text.trim_matches('"') {
+        "public" => Ok(system::PUBLIC),
+        "pg_catalog" => Ok(system::PG_CATALOG),
+        "information_schema" => Ok(system::INFORMATION_SCHEMA),
+        _ => Err(Error::user("3F000", format!("schema \"{text}\" does not exist"))),
+    }
+}
+
+fn parse(text: &str) -> Result<Expr> {
+    let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
+    parsed.map_err(|e| Error::internal(e.to_string()))
+}
+
+/// `name(argument)`.
+fn call(name: &str, argument: Expr) -> Result<Expr> {
+    let mut call = parse(&format!("\"{name}\"(1)"))?;
+    if let Expr::Function(f) = &mut call
+        && let FunctionArguments::List(list) = &mut f.args
+    {
+        list.args = vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument))];
+    }
+    Ok(call)
+}
+
+fn last(name: &ObjectName) -> Option<String> {
+    name.0.last().and_then(ObjectNamePart::as_ident).map(fold)
+}
+
+fn strip_schema(name: &mut ObjectName) {
+    let schema = name.0.first().and_then(ObjectNamePart::as_ident).map(fold);
+    let system = ["pg_catalog", "information_schema"];
+    if name.0.len() == 2 && schema.is_some_and(|s| system.contains(&s.as_str())) {
+        name.0.remove(0);
+    }
+}
+
+/// Types by their plain names: `pg_catalog.int4`, `oid`, `"char"`.
+fn plain_type(data_type: &mut DataType) {
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(inner, _)) => plain_type(inner),
+        DataType::Custom(name, arguments) if arguments.is_empty() => {
+            let qualified = name.0.len() == 2;
+            strip_schema(name);
+            let Some(word) = last(name) else { return };
+            match word.as_str() {
+                "oid" | "xid" | "cid" | "xid8" => *data_type = DataType::BigInt(None),
+                "char" | "regproc" | "regprocedure" | "cstring" | "aclitem" | "pg_node_tree" => {
+                    *data_type = DataType::Text;
+                }
+                "int2vector" | "oidvector" => {
+                    let inner = Box::new(DataType::BigInt(None));
+                    *data_type = DataType::Array(ArrayElemTypeDef::SquareBracket(inner, None));
+                }
+                _ if qualified => {
+                    let parsed = Parser::new(&DIALECT)
+                        .try_with_sql(&word)
+                        .and_then(|mut p| p.parse_data_type());
+                    if let Ok(plain) = parsed {
+                        *data_type = plain;
+                    }
+                }
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+fn operator(name: &str) -> Option<BinaryOperator> {
+    use BinaryOperator as Op;
+    Some(match name {
+        "~" => Op::PGRegexMatch,
+        "~*" => Op::PGRegexIMatch,
+        "!~" => Op::PGRegexNotMatch,
+        "!~*" => Op::PGRegexNotIMatch,
+        "~~" => Op::PGLikeMatch,
+        "!~~" => Op::PGNotLikeMatch,
+        "=" => Op::Eq,
+        "<>" | "!=" => Op::NotEq,
+        "<" => Op::Lt,
+        "<=" => Op::LtEq,
+        ">" => Op::Gt,
+        ">=" => Op::GtEq,
+        "+" => Op::Plus,
+        "-" => Op::Minus,
+        "*" => Op::Multiply,
+        "/" => Op::Divide,
+        "||" => Op::StringConcat,
+        _ => return None,
+    })
+}
+
+/// Whether a collation compares text by its bytes, as everything here does.
+fn is_byte_order(collation: &ObjectName) -> bool {
+    last(collation).is_some_and(|c| ["default", "C", "c", "POSIX", "ucs_basic"].contains(&&*c))
+}
+
+/// The value of an expression over a subquery that has no rows.
+fn of_nothing(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Subquery(query) if has_no_rows(query) => Some(Expr::value(Value::Null)),
+        Expr::Exists { subquery, negated } if has_no_rows(subquery) => {
+            Some(Expr::value(Value::Boolean(*negated)))
+        }
+        Expr::InSubquery { subquery, negated, .. } if has_no_rows(subquery) => {
+            Some(Expr::value(Value::Boolean(*negated)))
+        }
+        Expr::Function(f) => match &f.args {
+            FunctionArguments::Subquery(query)
+                if last(&f.name).as_deref() == Some("array")
+                    && (has_no_rows(query) || lists_nothing(query)) =>
+            {
+                parse("string_to_array('', ',')").ok()
+            }
+            _ => None,
+        },
+        // Nothing behind a list leaves the list.
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
+            if matches!(right.as_ref(), Expr::Function(_)) && of_nothing(right).is_some() =>
+        {
+            Some(left.as_ref().clone())
+        }
+        _ => None,
+    }
+}
+
+/// `EXISTS (query)` over system tables as a count.
+fn counted(expr: &Expr) -> Result<Option<Expr>> {
+    let Expr::Exists { subquery, negated } = expr else { return Ok(None) };
+    let SetExpr::Select(select) = subquery.body.as_ref() else { return Ok(None) };
+    if !select.from.iter().all(is_system) || select.from.is_empty() || has_no_rows(subquery) {
+        return Ok(None);
+    }
+    let mut counted =
+        parse(if *negated { "(SELECT count(*)) = 0" } else { "(SELECT count(*)) > 0" })?;
+    if let Expr::BinaryOp { left, .. } = &mut counted
+        && let Expr::Subquery(count) = left.as_mut()
+        && let SetExpr::Select(body) = count.body.as_mut()
+    {
+        let projection = std::mem::take(&mut body.projection);
+        *body = select.clone();
+        body.projection = projection;
+    }
+    Ok(Some(counted))
+}
+
+/// A lookup in system tables gives at most one row, which an aggregate tells the planner.
+fn one_row(query: &mut ast::Query) -> Result<()> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return Ok(()) };
+    if select.from.is_empty() || !select.from.iter().all(is_system) {
+        return Ok(());
+    }
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+        select.projection.as_slice()
+    else {
+        return Ok(());
+    };
+    if is_aggregate(&select.projection[0]) {
+        return Ok(());
+    }
+    select.projection = vec![SelectItem::UnnamedExpr(call("max", item.clone())?)];
+    query.order_by = None;
+    query.limit_clause = None;
+    Ok(())
+}
+
+/// A pattern with another escape character as one with a backslash.
+fn with_backslash(pattern: &mut Expr, escape: &mut Option<ast::ValueWithSpan>) -> Result<()> {
+    let Some(Value::SingleQuotedString(character)) = escape.as_ref().map(|v| &v.value) else {
+        return Ok(());
+    };
+    if character == "\\" {
+        return Ok(());
+    }
+    // The doubled escape character is set aside, under a character that no pattern has.
+    let character = character.replace('\'', "''");
+    let steps = match character.is_empty() {
+        true => vec![("\\".to_owned(), "\\\\".to_owned())],
+        false => vec![
+            ("\\".to_owned(), "\\\\".to_owned()),
+            (character.repeat(2), "\u{1}".to_owned()),
+            (character.clone(), "\\".to_owned()),
+            ("\u{1}".to_owned(), character),
+        ],
+    };
+    for (from, to) in steps {
+        let mut replaced = call("replace", std::mem::replace(pattern, Expr::value(Value::Null)))?;
+        if let Expr::Function(f) = &mut replaced
+            && let FunctionArguments::List(list) = &mut f.args
+        {
+            for text in [from, to] {
+                let text = parse(&format!("'{text}'"))?;
+                let argument = ast::FunctionArgExpr::Expr(text);
+                list.args.push(ast::FunctionArg::Unnamed(argument));
+            }
+        }
+        *pattern = replaced;
+    }
+    *escape = None;
+    Ok(())
+}
+
+/// `generate_subscripts(list, 1)` as `unnest` of a list.
+fn subscripts(expr: &mut Expr) -> Result<()> {
+    let Expr::Function(f) = &*expr else { return Ok(()) };
+    let FunctionArguments::List(list) = &f.args else { return Ok(()) };
+    let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(array))) = list.args.first()
+    else {
+        return Ok(());
+    };
+    let vector = match array {
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|p| p.value.starts_with("ind")),
+        Expr::Identifier(name) => name.value.starts_with("ind"),
+        _ => false,
+    };
+    let function = if vector { "subscripts_of_vector" } else { "subscripts" };
+    *expr = call("unnest", call(function, array.clone())?)?;
+    Ok(())
+}
+
+/// `ARRAY (query)` over system tables.
+fn as_list(query: &ast::Query) -> Result<Expr> {
+    let mut query = query.clone();
+    let refused = || Error::unsupported("ARRAY (subquery) is not supported in this form");
+    let SetExpr::Select(select) = query.body.as_mut() else { return Err(refused()) };
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+        select.projection.as_slice()
+    else {
+        return Err(refused());
+    };
+    if !select.from.iter().all(is_system) || is_aggregate(&select.projection[0]) {
+        return Err(refused());
+    }
+    select.projection = vec![SelectItem::UnnamedExpr(call("array_agg", item.clone())?)];
+    query.order_by = None;
+    Ok(Expr::Subquery(Box::new(query)))
+}
+
+fn is_system(from: &ast::TableWithJoins) -> bool {
+    let known = |factor: &TableFactor| known(factor).is_some();
+    known(&from.relation) && from.joins.iter().all(|join| known(&join.relation))
+}
+
+/// Whether ARRAY (query) lists options or privileges, of which there are none.
+fn lists_nothing(query: &ast::Query) -> bool {
+    let none = ["acl", "options", "config"];
+    let flow = ast::visit_expressions(query, |e| match e {
+        Expr::CompoundIdentifier(parts) => match parts.last() {
+            Some(column) if none.iter().any(|n| column.value.ends_with(n)) => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        },
+        Expr::Identifier(column) if none.iter().any(|n| column.value.ends_with(n)) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    flow.is_break()
+}
+
+/// Whether a query reads a system table that never has rows, in a way that gives none.
+fn has_no_rows(query: &ast::Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let grouped = !matches!(&select.group_by,
+        ast::GroupByExpr::Expressions(e, _) if e.is_empty());
+    if (select.projection.iter().any(is_aggregate) && !grouped) || select.having.is_some() {
+        return false;
+    }
+    reads_nothing(select)
+}
+
+/// Columns that are computed for no row need no plan.
+fn without_rows(select: &mut ast::Select) -> Result<()> {
+    select.selection = Some(Expr::value(Value::Boolean(false)));
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+            continue;
+        };
+        let computed = ast::visit_expressions(expr, |e| match e {
+            Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if computed.is_break() {
+            *expr = parse("CAST(NULL AS text)")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the FROM of a query has no rows.
+fn reads_nothing(select: &ast::Select) -> bool {
+    select.from.iter().any(|from| {
+        let inner = from.joins.iter().filter(|join| {
+            use ast::JoinOperator as Join;
+            matches!(join.join_operator, Join::Join(_) | Join::Inner(_) | Join::CrossJoin(_))
+        });
+        is_empty(&from.relation) || inner.into_iter().any(|join| is_empty(&join.relation))
+    })
+}
+
+fn is_empty(factor: &TableFactor) -> bool {
+    known(factor).is_some_and(|k| k.table.is_empty())
+}
+
+/// The system table that an item of FROM names.
+fn known(factor: &TableFactor) -> Option<&'static system::Known> {
+    let TableFactor::Table { name, args: None, .. } = factor else { return None };
+    let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(fold).collect();
+    match parts.as_slice() {
+        [name] if name.starts_with("pg_") => system::find(None, name),
+        [schema, name] => system::find(Some(schema), name),
+        _ => None,
+    }
+}
+
+/// Whether an item aggregates; subqueries inside it are worlds of their own.
+fn is_aggregate(item: &SelectItem) -> bool {
+    struct Search(usize);
+    impl ast::Visitor for Search {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.0 -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(f) if self.0 == 0 => match last(&f.name) {
+                    Some(name) if FUNCTIONS.aggregate.contains_key(&name) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                },
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    ast::Visit::visit(item, &mut Search(0)).is_break()
+}
