@@ -250,3 +250,19 @@ pub fn interval_us(v: IntervalMonthDayNano) -> Option<i64> {
 fn field_overflow() -> Error {
     Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
 }
+
+/// A timestamp in microseconds plus an interval: months first, kept within the month, then days,
+/// then time.
+pub(crate) fn add_interval_us(us: i64, interval: IntervalMonthDayNano) -> Result<i64> {
+    let mut at = chrono::DateTime::from_timestamp_micros(us).ok_or_else(field_overflow)?;
+    let months = chrono::Months::new(interval.months.unsigned_abs());
+    at = match interval.months < 0 {
+        true => at.checked_sub_months(months),
+        false => at.checked_add_months(months),
+    }
+    .ok_or_else(field_overflow)?;
+    let days = i64::from(interval.days).checked_mul(86_400_000_000);
+    days.and_then(|days| at.timestamp_micros().checked_add(days))
+        .and_then(|us| us.checked_add(interval.nanoseconds / 1_000))
+        .ok_or_else(field_overflow)
+}

@@ -14,7 +14,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, SchemaRef};
 
-use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
+use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, Unnest, error_rows};
 use crate::delta::{DeltaBatch, Weight};
 use crate::error::Result;
 use crate::expr::{Predicate, Projection, RowError, WindowEdge, explode, window_time};
@@ -35,6 +35,8 @@ pub enum MapStep {
     },
     /// Repeats every row for each window that its timestamp is in.
     Explode(Explode),
+    /// Repeats every row for each element of its arrays.
+    Unnest(Unnest),
 }
 
 /// A step that puts rows into overlapping windows.
@@ -150,6 +152,7 @@ impl Operator for Map {
                     projection.project(&delta, &mut self.errors)?
                 }
                 MapStep::Explode(step) => step.explode(&delta, &mut self.errors)?,
+                MapStep::Unnest(step) => step.unnest(&delta)?,
             };
             if !self.errors.is_empty() {
                 let failed: Vec<(usize, Weight, &str, String)> = self
@@ -174,6 +177,10 @@ impl Operator for Map {
             let watermarks = match step {
                 MapStep::Filter(_) => continue,
                 MapStep::Project { watermarks, .. } => watermarks,
+                MapStep::Unnest(step) => {
+                    marks = step.carry(&marks);
+                    continue;
+                }
                 MapStep::Explode(step) => {
                     marks = step.carry(&marks);
                     continue;

@@ -21,6 +21,7 @@ mod materialize;
 #[cfg(test)]
 mod testing;
 mod union;
+mod unnest;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -38,6 +39,7 @@ pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use union::UnionSpec;
+pub use unnest::Unnest;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
 use crate::error::Result;

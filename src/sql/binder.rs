@@ -12,7 +12,9 @@ use sqlparser::ast;
 
 use super::context::{Context, config};
 use super::decorrelate::decorrelate;
+use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
+use super::lateral::unnest_laterals;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
@@ -158,12 +160,14 @@ pub(super) fn plan_raw(
         query.order_by = None;
     }
     name_columns(&mut query);
-    planner(context)
+    desugar_query(&mut query)?;
+    let plan = planner(context)
         .sql_statement_to_plan_with_context(
             ast::Statement::Query(Box::new(query)),
             &mut planner_context(parameters),
         )
-        .map_err(plan_error)
+        .map_err(plan_error)?;
+    unnest_laterals(plan)
 }
 
 /// The plan of a plain view, with the names of its columns, for the query that reads it.
@@ -211,6 +215,7 @@ pub(super) fn plan_expr(
     check_expr(expr)?;
     let mut expr = expr.clone();
     name_in_expr(&mut expr);
+    desugar_expr(&mut expr)?;
     let planned = planner(context)
         .sql_to_expr(expr, schema, &mut planner_context(parameters))
         .map_err(plan_error)?;

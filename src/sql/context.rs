@@ -8,11 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DFSchema, Result as DfResult, TableReference, plan_err};
-use datafusion::datasource::provider_as_source;
-use datafusion::execution::SessionStateDefaults;
+use datafusion::common::{Result as DfResult, TableReference, plan_err};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
 };
@@ -21,9 +18,7 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast;
 
-use super::batch::session;
 use super::binder::{Purpose, Settings, plan_view};
-use super::constant;
 use super::functions::FUNCTIONS;
 use super::types::cast_type;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
@@ -224,29 +219,12 @@ impl ContextProvider for Context<'_> {
     fn get_table_function_source(
         &self,
         name: &str,
-        args: Vec<Expr>,
+        _args: Vec<Expr>,
     ) -> DfResult<Arc<dyn TableSource>> {
-        let name = name.to_lowercase();
-        let mut known = SessionStateDefaults::default_table_functions().into_iter();
-        match known.find(|f| f.name() == name && name == "generate_series") {
-            Some(f) if self.purpose == Purpose::AdHoc => {
-                let args = args
-                    .into_iter()
-                    .map(|e| constant::coerce(e, &DFSchema::empty(), Some(self.settings.now)))
-                    .collect::<Result<Vec<_>>>()
-                    .map_err(to_datafusion)?;
-                let session = session(self.settings.target_partitions);
-                let args = TableFunctionArgs::new(&args, session.as_ref());
-                Ok(provider_as_source(f.create_table_provider_with_args(args)?))
-            }
-            Some(_) => Err(to_datafusion(Error::unsupported(format!(
-                "{name} is not supported in a materialized view yet"
-            )))),
-            None => Err(to_datafusion(Error::user(
-                sqlstate::UNDEFINED_FUNCTION,
-                format!("function {name} does not exist"),
-            ))),
-        }
+        Err(to_datafusion(Error::user(
+            sqlstate::UNDEFINED_FUNCTION,
+            format!("function {name} does not exist"),
+        )))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

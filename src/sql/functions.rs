@@ -40,15 +40,12 @@ const SCALAR: &[&str] = &[
     "concat_ws", "decode", "encode", "initcap", "left", "length", "levenshtein", "lower", "lpad",
     "ltrim", "md5", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
     "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
-    "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with", "string_to_array",
+    "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with",
     "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
     // Dates and times.
     "current_date", "current_timestamp", "date_bin", "date_trunc", "make_date", "now",
     // Arrays and rows.
-    "array_append", "array_cat", "array_dims", "array_has", "array_length", "array_ndims",
-    "array_position", "array_positions", "array_prepend", "array_remove", "array_replace",
-    "array_to_string", "cardinality", "array_element", "array_slice", "make_array", "row",
-    "struct",
+    "row", "struct",
 ];
 
 /// Functions whose arguments are of one type.

@@ -22,6 +22,7 @@ pub(super) fn function_of(op: &BinaryOperator) -> Option<&'static str> {
         BinaryOperator::Question => "?",
         BinaryOperator::QuestionPipe => "?|",
         BinaryOperator::QuestionAnd => "?&",
+        BinaryOperator::PGOverlap => "&&",
         _ => return None,
     })
 }
@@ -38,6 +39,12 @@ pub(super) fn subscript(
         }
         GetFieldAccess::ListIndex { key } if jsonb => {
             call("->", vec![raw.expr, plain_literal(*key)?])?
+        }
+        GetFieldAccess::ListIndex { key } => {
+            call("subscript", vec![raw.expr, plain_literal(*key)?])?
+        }
+        GetFieldAccess::ListRange { start, stop, .. } => {
+            call("slice", vec![raw.expr, plain_literal(*start)?, plain_literal(*stop)?])?
         }
         field_access => {
             return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, ..raw }));

@@ -165,6 +165,15 @@ impl ExprPlanner for Operators {
         subscript(raw, schema)
     }
 
+    fn plan_array_literal(
+        &self,
+        exprs: Vec<Expr>,
+        _schema: &DFSchema,
+    ) -> DfResult<PlannerResult<Vec<Expr>>> {
+        let exprs = exprs.into_iter().map(plain_literal).collect::<DfResult<Vec<_>>>()?;
+        call("make_array", exprs).map(PlannerResult::Planned)
+    }
+
     fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(extract_udf().call(args)))
     }
@@ -352,6 +361,11 @@ impl Rewriter<'_> {
         Ok(match (&l, &r) {
             (DataType::LargeUtf8, t) if l == r || is_unknown(right, t) => Some("jsonb_concat"),
             (t, DataType::LargeUtf8) if is_unknown(left, t) => Some("jsonb_concat"),
+            (DataType::List(_), DataType::List(_)) => Some("array_cat"),
+            (DataType::List(_), t) if is_unknown(right, t) => Some("array_cat"),
+            (t, DataType::List(_)) if is_unknown(left, t) => Some("array_cat"),
+            (DataType::List(_), _) => Some("array_append"),
+            (_, DataType::List(_)) => Some("array_prepend"),
             _ => None,
         })
     }
@@ -399,7 +413,7 @@ impl Rewriter<'_> {
     /// Text stays, everything else becomes text as a cast would make it.
     fn concatenated(&self, expr: Expr) -> DfResult<Expr> {
         match self.type_of(&expr)? {
-            t if is_text(&t) || matches!(t, DataType::List(_) | DataType::Null) => Ok(expr),
+            t if is_text(&t) || t == DataType::Null => Ok(expr),
             _ => self.cast(expr, &DataType::Utf8),
         }
     }
@@ -496,7 +510,7 @@ impl Rewriter<'_> {
             let (from, to) = (from.data_type(), to.data_type());
             // The library takes these for texts and bytes.
             if matches!(from, DataType::LargeUtf8 | DataType::FixedSizeBinary(_))
-                && !matches!(f.func.name(), "struct" | "make_array")
+                && f.func.name() != "struct"
             {
                 return Err(to_datafusion(no_function(f.func.name(), &fields)));
             }

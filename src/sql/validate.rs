@@ -13,6 +13,7 @@ use sqlparser::ast::{
 };
 
 use super::binder::Purpose;
+use super::desugar::returns_set;
 use super::parser::fold;
 use super::windows::is_window;
 use crate::error::{Error, Result};
@@ -215,17 +216,19 @@ impl Checker {
             {
                 Err(refused("TABLESAMPLE, a hint or a partition clause"))
             }
-            TableFactor::Table { with_ordinality: true, .. }
-            | TableFactor::UNNEST { with_ordinality: true, .. }
-            | TableFactor::Function { with_ordinality: true, .. } => {
-                Err(Error::unsupported("WITH ORDINALITY is not supported yet"))
+            TableFactor::Table { with_ordinality: true, name, .. }
+            | TableFactor::Function { with_ordinality: true, name, .. }
+                if !returns_set(name) =>
+            {
+                Err(refused("WITH ORDINALITY of this function"))
             }
             TableFactor::Table { .. } | TableFactor::TableFunction { .. } => Ok(()),
             TableFactor::NestedJoin { table_with_joins, .. } => {
                 table_with_joins.joins.iter().try_for_each(|j| self.join(&j.join_operator))
             }
             TableFactor::Derived { sample: None, .. } | TableFactor::UNNEST { .. } => Ok(()),
-            TableFactor::Function { .. } => Err(refused("LATERAL with a function")),
+            TableFactor::Function { name, .. } if returns_set(name) => Ok(()),
+            TableFactor::Function { .. } => Err(refused("LATERAL with this function")),
             TableFactor::MatchRecognize { .. } => {
                 Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))
             }
@@ -236,10 +239,6 @@ impl Checker {
     fn expr(&self, expr: &ast::Expr) -> Result<()> {
         match expr {
             ast::Expr::Function(f) => self.function(f),
-            ast::Expr::AtTimeZone { .. } => {
-                Err(Error::unsupported("AT TIME ZONE is not supported yet")
-                    .with_hint("Timestamps with time zone are kept and shown in UTC."))
-            }
             ast::Expr::Collate { .. } => {
                 Err(refused("COLLATE").with_hint("Text compares by its bytes."))
             }

@@ -6,8 +6,12 @@
 //! function is strict (NULL in, NULL out) unless it is listed with [`Nulls::Seen`].
 
 mod args;
+mod array;
+mod gather;
 mod json;
 mod json_build;
+mod quantified;
+mod series;
 mod signature;
 
 use std::collections::HashMap;
@@ -42,7 +46,13 @@ type Run = fn(&Args<'_>) -> Result<ArrayRef>;
 /// A function of a family: signature, NULLs, body.
 type Def = (&'static str, Nulls, Run);
 
-const FAMILIES: &[&[Def]] = &[json::FUNCTIONS, json_build::FUNCTIONS];
+const FAMILIES: &[&[Def]] = &[
+    array::FUNCTIONS,
+    json::FUNCTIONS,
+    json_build::FUNCTIONS,
+    quantified::FUNCTIONS,
+    series::FUNCTIONS,
+];
 
 static FUNCTIONS: LazyLock<HashMap<&'static str, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut overloads: HashMap<&'static str, Vec<Overload>> = HashMap::new();
@@ -116,16 +126,21 @@ impl PgFunction {
         ))
     }
 
-    /// While the planner looks at types, a text may be a literal of unknown type.
+    /// While the planner looks at types, a text may be a literal of unknown type, and a bigint one
+    /// of integer.
     fn resolve_early(&self, types: &[DataType]) -> Result<signature::Resolved<'_>> {
-        let unknown = |t: &DataType| match t {
-            DataType::Utf8 => DataType::Null,
+        let small = |t: &DataType| match t {
+            DataType::Int64 => DataType::Int32,
             t => t.clone(),
         };
-        self.resolve(types).or_else(|e| {
-            let types: Vec<_> = types.iter().map(unknown).collect();
-            self.resolve(&types).map_err(|_| e)
-        })
+        let unknown = |t: &DataType| match t {
+            DataType::Utf8 => DataType::Null,
+            t => small(t),
+        };
+        let guess = |as_if: &dyn Fn(&DataType) -> DataType| {
+            self.resolve(&types.iter().map(as_if).collect::<Vec<_>>())
+        };
+        self.resolve(types).or_else(|e| guess(&small).or_else(|_| guess(&unknown)).map_err(|_| e))
     }
 }
 

@@ -60,7 +60,11 @@ pub(super) fn parse(
 
 fn kind(name: &str) -> Option<Kind> {
     if let Some(element) = name.strip_suffix("[]") {
-        let Kind::Exact(element) = kind(element)? else { return None };
+        let element = match kind(element)? {
+            Kind::Exact(element) => element,
+            Kind::Numeric => DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE),
+            _ => return None,
+        };
         return Some(Kind::Exact(list_of(&element)));
     }
     if let Some(argument) = name.strip_prefix('$') {
@@ -236,6 +240,7 @@ fn implicit(from: &DataType, to: &DataType) -> bool {
         _ => None,
     };
     match (rank(from), rank(to)) {
+        (Some(3), Some(3)) => true,
         (Some(f), Some(t)) => f < t && (t < 10) == (f < 10),
         _ => match (from, to) {
             (DataType::List(f), DataType::List(t)) => {

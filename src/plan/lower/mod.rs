@@ -7,6 +7,7 @@ mod aggregate;
 mod explode;
 mod join;
 mod panes;
+mod unnest;
 mod values;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
             let count = usize::from(node.produce_one_row);
             Ok(values::constant(values::no_columns(arrow_schema(&node.schema), count)?))
         }
+        LogicalPlan::Unnest(node) => unnest::lower_unnest(node, cx),
         LogicalPlan::Extension(node) => explode::lower_extension(node, cx),
         // The order of a view's rows has no meaning.
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => lower(&sort.input, cx),
@@ -69,7 +71,6 @@ fn node_name(plan: &LogicalPlan) -> String {
         LogicalPlan::Distinct(_) => "DISTINCT ON".into(),
         LogicalPlan::Sort(_) => "ORDER BY with LIMIT".into(),
         LogicalPlan::Limit(_) => "LIMIT".into(),
-        LogicalPlan::Unnest(_) => "UNNEST".into(),
         LogicalPlan::Subquery(_) => "this subquery".into(),
         other => {
             let text = other.display().to_string();
@@ -115,6 +116,10 @@ fn add_step(node: PlanNode, step: MapStep, schema: SchemaRef, text: String) -> P
         MapStep::Explode(step) => {
             let properties = explode::properties(&node.properties, step);
             (properties, projected(&node.times, &explode::carries(step)))
+        }
+        MapStep::Unnest(step) => {
+            let properties = unnest::properties(&node.properties, step);
+            (properties, projected(&node.times, &unnest::carries(step)))
         }
     };
     let append_only = properties.append_only;

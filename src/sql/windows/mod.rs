@@ -11,7 +11,6 @@
 
 mod arguments;
 mod explode;
-mod series;
 mod tumble;
 
 use datafusion::common::Result as DfResult;
@@ -44,9 +43,6 @@ impl RelationPlanner for StreamRelations {
         match relation {
             TableFactor::Table { name, alias, args: Some(args), .. } => {
                 let function = folded(&name);
-                if function == "generate_series" {
-                    return series::series(name, alias, args.args, context);
-                }
                 windowed(&function, args.args, alias, context)
             }
             TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {

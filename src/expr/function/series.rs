@@ -1,0 +1,174 @@
+//! Series: `generate_series` and its kin as lists, which FROM and SELECT unnest.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Decimal128Builder, Int32Builder, Int64Builder, ListBuilder,
+    TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
+
+use super::args::Args;
+use super::gather::Elements;
+use super::{Def, Nulls};
+use crate::error::{Error, Result, sqlstate};
+use crate::expr::numeric::rescale;
+use crate::expr::temporal::add_interval_us;
+
+pub(super) const FUNCTIONS: &[Def] = &[
+    ("generate_series(int, int) -> int[]", Nulls::Strict, ints),
+    ("generate_series(int, int, int) -> int[]", Nulls::Strict, ints),
+    ("generate_series(bigint, bigint) -> bigint[]", Nulls::Strict, bigints),
+    ("generate_series(bigint, bigint, bigint) -> bigint[]", Nulls::Strict, bigints),
+    ("generate_series(numeric, numeric) -> numeric[]", Nulls::Strict, numerics),
+    ("generate_series(numeric, numeric, numeric) -> numeric[]", Nulls::Strict, numerics),
+    ("generate_series(timestamp, timestamp, interval) -> timestamp[]", Nulls::Strict, timestamps),
+    (
+        "generate_series(timestamptz, timestamptz, interval) -> timestamptz[]",
+        Nulls::Strict,
+        timestamps,
+    ),
+    ("generate_subscripts(anyarray, int) -> int[]", Nulls::Strict, subscripts),
+    ("ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
+];
+
+/// Longer series are refused: they are made as a whole.
+const LENGTH_MAX: u64 = 10_000_000;
+
+fn zero_step() -> Error {
+    Error::user(sqlstate::INVALID_PARAMETER_VALUE, "step size cannot equal zero")
+}
+
+fn too_long() -> Error {
+    Error::user("54000", "this series is too long")
+        .with_hint(format!("A series has at most {LENGTH_MAX} values."))
+}
+
+/// The values from `start` to `end` by `step`.
+fn count(start: i128, end: i128, step: i128) -> Result<u64> {
+    if step == 0 {
+        return Err(zero_step());
+    }
+    let distance = if step > 0 { end - start } else { start - end };
+    if distance < 0 {
+        return Ok(0);
+    }
+    let steps = u64::try_from(distance / step.abs()).unwrap_or(u64::MAX);
+    if steps < LENGTH_MAX { Ok(steps + 1) } else { Err(too_long()) }
+}
+
+fn ints(a: &Args<'_>) -> Result<ArrayRef> {
+    let mut out = ListBuilder::new(Int32Builder::new());
+    for row in 0..a.rows() {
+        if !a.skips(row) {
+            let step = if a.len() > 2 { a.int(2, row) } else { 1 };
+            let (start, end) = (i128::from(a.int(0, row)), i128::from(a.int(1, row)));
+            for i in 0..count(start, end, step.into())? {
+                let value = start + i128::from(i) * i128::from(step);
+                out.values().append_value(value as i32);
+            }
+        }
+        out.append(!a.skips(row));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn bigints(a: &Args<'_>) -> Result<ArrayRef> {
+    let mut out = ListBuilder::new(Int64Builder::new());
+    for row in 0..a.rows() {
+        if !a.skips(row) {
+            let step = if a.len() > 2 { a.bigint(2, row) } else { 1 };
+            let (start, end) = (i128::from(a.bigint(0, row)), i128::from(a.bigint(1, row)));
+            for i in 0..count(start, end, step.into())? {
+                let value = start + i128::from(i) * i128::from(step);
+                out.values().append_value(value as i64);
+            }
+        }
+        out.append(!a.skips(row));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn numerics(a: &Args<'_>) -> Result<ArrayRef> {
+    let DataType::List(field) = a.result() else {
+        return Err(Error::internal("a series is a list"));
+    };
+    let DataType::Decimal128(p, s) = *field.data_type() else {
+        return Err(Error::internal("a series of numerics"));
+    };
+    let values = Decimal128Builder::new().with_data_type(DataType::Decimal128(p, s));
+    let mut out = ListBuilder::new(values);
+    for row in 0..a.rows() {
+        if !a.skips(row) {
+            let at = |i: usize| {
+                let (value, scale) = a.numeric(i, row);
+                rescale(value, scale, p, s)
+            };
+            let step = if a.len() > 2 { at(2)? } else { rescale(1, 0, p, s)? };
+            let (start, end) = (at(0)?, at(1)?);
+            for i in 0..count(start, end, step)? {
+                out.values().append_value(start + i128::from(i) * step);
+            }
+        }
+        out.append(!a.skips(row));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn timestamps(a: &Args<'_>) -> Result<ArrayRef> {
+    let DataType::List(field) = a.result() else {
+        return Err(Error::internal("a series is a list"));
+    };
+    let values = TimestampMicrosecondBuilder::new().with_data_type(field.data_type().clone());
+    let mut out = ListBuilder::new(values);
+    for row in 0..a.rows() {
+        if !a.skips(row) {
+            let (start, end, step) = (a.micros(0, row), a.micros(1, row), a.interval(2, row));
+            let sign = direction(step)?;
+            let (mut at, mut length) = (start, 0);
+            while if sign > 0 { at <= end } else { at >= end } {
+                out.values().append_value(at);
+                at = add_interval_us(at, step)?;
+                length += 1;
+                if length > LENGTH_MAX {
+                    return Err(too_long());
+                }
+            }
+        }
+        out.append(!a.skips(row));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// Whether a step goes forward or back: a month counts as 30 days.
+fn direction(step: IntervalMonthDayNano) -> Result<i128> {
+    let days = i128::from(step.months) * 30 + i128::from(step.days);
+    match (days * 86_400_000_000_000 + i128::from(step.nanoseconds)).signum() {
+        0 => Err(zero_step()),
+        sign => Ok(sign),
+    }
+}
+
+fn subscripts(a: &Args<'_>) -> Result<ArrayRef> {
+    let lists = Elements::of(a, 0);
+    let mut out = ListBuilder::new(Int32Builder::new());
+    for row in 0..a.rows() {
+        if !a.skips(row) && a.int(1, row) == 1 {
+            (0..lists.len(row)).for_each(|i| out.values().append_value(i as i32 + 1));
+        }
+        out.append(!a.skips(row));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// 1, 2, .. to the length of the longest list: WITH ORDINALITY.
+fn ordinality(a: &Args<'_>) -> Result<ArrayRef> {
+    let mut out = ListBuilder::new(Int64Builder::new());
+    for row in 0..a.rows() {
+        let length = |i: usize| if a.is_null(i, row) { 0 } else { Elements::of(a, i).len(row) };
+        let longest = (0..a.len()).map(length).max().unwrap_or(0);
+        (0..longest).for_each(|i| out.values().append_value(i as i64 + 1));
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}

@@ -1,0 +1,429 @@
+//! Constructs with a syntax of their own, put back to calls of functions ahead of planning:
+//! quantified comparisons with arrays, comparisons of rows, AT TIME ZONE, SIMILAR TO, LIKE with
+//! ESCAPE, slices with open ends, and set-returning functions, which are UNNEST of a function that
+//! gives a list.
+//!
+//! Runs behind the naming of columns, so that names are those of what was written.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript, TableAlias,
+    TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+};
+
+use super::parser::fold;
+use crate::error::{Error, Result};
+
+/// Rewrites a query.
+pub(crate) fn desugar_query(query: &mut ast::Query) -> Result<()> {
+    finish(query.visit(&mut Desugar))
+}
+
+/// Rewrites an expression that stands alone.
+pub(crate) fn desugar_expr(expr: &mut Expr) -> Result<()> {
+    finish(expr.visit(&mut Desugar))
+}
+
+fn finish(flow: ControlFlow<Error>) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+type Set = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Functions that return sets: the name, the functions that give their columns as lists, and the
+/// names of those columns where the function has given some.
+const SETS: &[Set] = &[
+    ("generate_series", &["generate_series"], &[]),
+    ("generate_subscripts", &["generate_subscripts"], &[]),
+    ("regexp_split_to_table", &["regexp_split_to_array"], &[]),
+    ("regexp_matches", &["regexp_matches"], &[]),
+    ("string_to_table", &["string_to_array"], &[]),
+    ("jsonb_array_elements", &["jsonb_array_elements"], &["value"]),
+    ("json_array_elements", &["jsonb_array_elements"], &["value"]),
+    ("jsonb_array_elements_text", &["jsonb_array_elements_text"], &["value"]),
+    ("json_array_elements_text", &["jsonb_array_elements_text"], &["value"]),
+    ("jsonb_object_keys", &["jsonb_object_keys"], &[]),
+    ("json_object_keys", &["jsonb_object_keys"], &[]),
+    ("jsonb_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
+    ("json_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
+    ("jsonb_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
+    ("json_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
+];
+
+/// Whether a table factor of this name is one of those functions.
+pub(super) fn returns_set(name: &ObjectName) -> bool {
+    set_of(name).is_some() || is_named(name, "unnest")
+}
+
+fn set_of(name: &ObjectName) -> Option<&'static Set> {
+    let last = fold(name.0.last()?.as_ident()?);
+    SETS.iter().find(|(set, ..)| *set == last)
+}
+
+struct Desugar;
+
+impl VisitorMut for Desugar {
+    type Break = Error;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        let taken = std::mem::replace(expr, Expr::value(Value::Null));
+        match rewrite(taken) {
+            Ok(rewritten) => {
+                *expr = rewritten;
+                ControlFlow::Continue(())
+            }
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        let taken = std::mem::replace(
+            factor,
+            TableFactor::TableFunction { expr: Expr::value(Value::Null), alias: None },
+        );
+        *factor = unnested(taken);
+        ControlFlow::Continue(())
+    }
+
+    /// `SELECT e FROM jsonb_array_elements(..) AS e`: the alias of a set of one column is a name
+    /// of that column too.
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        let factors = select.from.iter().flat_map(|from| {
+            std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+        });
+        let names: Vec<Ident> = factors.filter_map(alias_of_named_set).collect();
+        if names.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let mut renamer = AliasToColumn { names };
+        let _done: ControlFlow<()> = select.projection.visit(&mut renamer);
+        let _done: ControlFlow<()> = select.selection.visit(&mut renamer);
+        let _done: ControlFlow<()> = select.group_by.visit(&mut renamer);
+        let _done: ControlFlow<()> = select.having.visit(&mut renamer);
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            let _done: ControlFlow<()> = join.visit(&mut renamer);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The alias of a set with one column that has a name of its own.
+fn alias_of_named_set(factor: &TableFactor) -> Option<Ident> {
+    let (name, alias) = match factor {
+        TableFactor::Table { name, alias: Some(alias), args: Some(_), .. }
+        | TableFactor::Function { name, alias: Some(alias), .. } => (name, alias),
+        _ => return None,
+    };
+    let one = matches!(set_of(name)?.2, ["value"]);
+    (one && alias.columns.is_empty()).then(|| alias.name.clone())
+}
+
+struct AliasToColumn {
+    names: Vec<Ident>,
+}
+
+impl VisitorMut for AliasToColumn {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(ident) = expr
+            && let Some(name) = self.names.iter().find(|name| fold(name) == fold(ident))
+        {
+            *expr = Expr::CompoundIdentifier(vec![name.clone(), Ident::new("value")]);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+fn negated_if(negated: bool, expr: Expr) -> Expr {
+    match negated {
+        true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) },
+        false => expr,
+    }
+}
+
+fn rewrite(expr: Expr) -> Result<Expr> {
+    Ok(match expr {
+        Expr::AnyOp { left, compare_op, right, is_some } => match quantified(&compare_op, &right) {
+            Some(op) => call(&format!("{op} any"), vec![*left, *right]),
+            None => Expr::AnyOp { left, compare_op, right, is_some },
+        },
+        Expr::AllOp { left, compare_op, right } => match quantified(&compare_op, &right) {
+            Some(op) => call(&format!("{op} all"), vec![*left, *right]),
+            None => Expr::AllOp { left, compare_op, right },
+        },
+        Expr::Like { negated, any, expr, pattern, escape_char: None } => {
+            match like_quantified(any, &pattern) {
+                Some((how, list)) => {
+                    let op = if negated { "!~~" } else { "~~" };
+                    call(&format!("{op} {how}"), vec![*expr, list])
+                }
+                None => Expr::Like { negated, any, expr, pattern, escape_char: None },
+            }
+        }
+        Expr::ILike { negated, any, expr, pattern, escape_char: None } => {
+            match like_quantified(any, &pattern) {
+                Some((how, list)) => {
+                    let op = if negated { "!~~*" } else { "~~*" };
+                    call(&format!("{op} {how}"), vec![*expr, list])
+                }
+                None => Expr::ILike { negated, any, expr, pattern, escape_char: None },
+            }
+        }
+        Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let args = vec![*expr, *pattern, Expr::Value(escape)];
+            negated_if(negated, call("like_escaped", args))
+        }
+        Expr::ILike { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let args = vec![*expr, *pattern, Expr::Value(escape)];
+            negated_if(negated, call("ilike_escaped", args))
+        }
+        Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+            let mut args = vec![*expr, *pattern];
+            args.extend(escape_char.map(Expr::Value));
+            negated_if(negated, call("similar_to", args))
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let chain = access_chain.into_iter().map(closed).collect();
+            Expr::CompoundFieldAccess { root, access_chain: chain }
+        }
+        Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
+        Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
+        Expr::Function(f) if f.over.is_none() && set_of(&f.name).is_some() => set_in_select(f)?,
+        other => other,
+    })
+}
+
+/// PostgreSQL's name of the operator in front of ANY or ALL of an array.
+fn quantified(op: &BinaryOperator, right: &Expr) -> Option<&'static str> {
+    if matches!(right, Expr::Subquery(_)) {
+        return None;
+    }
+    Some(match op {
+        BinaryOperator::Eq => "=",
+        BinaryOperator::NotEq => "<>",
+        BinaryOperator::Lt => "<",
+        BinaryOperator::LtEq => "<=",
+        BinaryOperator::Gt => ">",
+        BinaryOperator::GtEq => ">=",
+        BinaryOperator::PGLikeMatch => "~~",
+        BinaryOperator::PGILikeMatch => "~~*",
+        BinaryOperator::PGNotLikeMatch => "!~~",
+        BinaryOperator::PGNotILikeMatch => "!~~*",
+        _ => return None,
+    })
+}
+
+/// `LIKE ANY (array)`, and `LIKE ALL (array)`, which the parser takes for a function.
+fn like_quantified(any: bool, pattern: &Expr) -> Option<(&'static str, Expr)> {
+    match pattern {
+        Expr::Nested(inner) if any => Some(("any", inner.as_ref().clone())),
+        other if any => Some(("any", other.clone())),
+        Expr::Function(f) if is_named(&f.name, "all") => match plain_args(&f.args).as_slice() {
+            [list] => Some(("all", list.clone())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_named(name: &ObjectName, wanted: &str) -> bool {
+    name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| fold(ident) == wanted)
+}
+
+/// A slice whose ends are both there.
+fn closed(access: AccessExpr) -> AccessExpr {
+    let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) = access
+    else {
+        return access;
+    };
+    let number = |n: i32| Expr::value(Value::Number(n.to_string(), false));
+    AccessExpr::Subscript(Subscript::Slice {
+        lower_bound: Some(lower_bound.unwrap_or_else(|| number(1))),
+        upper_bound: Some(upper_bound.unwrap_or_else(|| number(i32::MAX))),
+        stride,
+    })
+}
+
+fn fields(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Tuple(fields) => Some(fields),
+        Expr::Nested(inner) => fields(inner),
+        _ => None,
+    }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    let nested = |e| Expr::Nested(Box::new(e));
+    nested(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) })
+}
+
+/// `(a, b) < (c, d)` field by field.
+fn rows_compared(left: Expr, op: BinaryOperator, right: Expr) -> Result<Expr> {
+    let (Some(l), Some(r)) = (fields(&left), fields(&right)) else {
+        return Ok(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) });
+    };
+    if op == BinaryOperator::Overlaps
+        && let ([a, b], [c, d]) = (l, r)
+    {
+        return Ok(call("overlaps", vec![a.clone(), b.clone(), c.clone(), d.clone()]));
+    }
+    if l.len() != r.len() || l.is_empty() {
+        return Err(Error::user(
+            crate::error::sqlstate::SYNTAX_ERROR,
+            "unequal number of entries in row expressions",
+        ));
+    }
+    let pairs: Vec<(Expr, Expr)> = l.iter().cloned().zip(r.iter().cloned()).collect();
+    let all = |op: BinaryOperator, join: BinaryOperator| {
+        let each = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
+        each.reduce(|a, b| binary(a, join.clone(), b))
+    };
+    let compared = match op {
+        BinaryOperator::Eq => all(BinaryOperator::Eq, BinaryOperator::And),
+        BinaryOperator::NotEq => all(BinaryOperator::NotEq, BinaryOperator::Or),
+        BinaryOperator::Lt | BinaryOperator::LtEq | BinaryOperator::Gt | BinaryOperator::GtEq => {
+            let strict = match op {
+                BinaryOperator::Lt | BinaryOperator::LtEq => BinaryOperator::Lt,
+                _ => BinaryOperator::Gt,
+            };
+            let mut pairs = pairs.into_iter().rev();
+            let last = pairs.next().map(|(l, r)| binary(l, op.clone(), r));
+            pairs.fold(last, |rest, (l, r)| {
+                let before = binary(l.clone(), strict.clone(), r.clone());
+                let tie = binary(binary(l, BinaryOperator::Eq, r), BinaryOperator::And, rest?);
+                Some(binary(before, BinaryOperator::Or, tie))
+            })
+        }
+        _ => None,
+    };
+    compared.ok_or_else(|| Error::unsupported(format!("operator {op} of rows is not supported")))
+}
+
+/// `(a, b) IN ((1, 2), (3, 4))` as comparisons.
+fn row_in_list(expr: Expr, list: Vec<Expr>, negated: bool) -> Result<Expr> {
+    if fields(&expr).is_none() {
+        return Ok(Expr::InList { expr: Box::new(expr), list, negated });
+    }
+    let mut any = None;
+    for item in list {
+        let same = rows_compared(expr.clone(), BinaryOperator::Eq, item)?;
+        any = Some(match any {
+            None => same,
+            Some(before) => binary(before, BinaryOperator::Or, same),
+        });
+    }
+    any.map(|any| negated_if(negated, any)).ok_or_else(|| Error::internal("an IN list has an item"))
+}
+
+/// A set-returning function in a SELECT list: its rows multiply the row.
+fn set_in_select(f: Function) -> Result<Expr> {
+    match set_of(&f.name) {
+        Some((_, [list], _)) => Ok(call("unnest", vec![call(list, plain_args(&f.args))])),
+        _ => Err(Error::unsupported(format!("{} outside of FROM is not supported", f.name))),
+    }
+}
+
+fn plain_args(args: &FunctionArguments) -> Vec<Expr> {
+    match args {
+        FunctionArguments::List(list) => exprs_of(&list.args),
+        _ => Vec::new(),
+    }
+}
+
+fn exprs_of(args: &[FunctionArg]) -> Vec<Expr> {
+    let expr = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(e))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }
+        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(e), .. } => Some(e.clone()),
+        _ => None,
+    };
+    args.iter().filter_map(expr).collect()
+}
+
+/// A set-returning function or UNNEST in FROM as an UNNEST with names for its columns.
+fn unnested(factor: TableFactor) -> TableFactor {
+    let (name, args, alias, ordinality) = match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. }
+            if returns_set(&name) =>
+        {
+            (name, exprs_of(&args.args), alias, with_ordinality)
+        }
+        TableFactor::Function { name, args, alias, with_ordinality, .. } if returns_set(&name) => {
+            (name, exprs_of(&args), alias, with_ordinality)
+        }
+        TableFactor::UNNEST { alias, array_exprs, with_ordinality, with_offset: false, .. } => {
+            let names = vec!["unnest"; array_exprs.len()];
+            return factor_of("unnest", array_exprs, &names, true, alias, with_ordinality);
+        }
+        other => return other,
+    };
+    let Some((function, lists, names)) = set_of(&name) else {
+        let names = vec!["unnest"; args.len()];
+        return factor_of("unnest", args, &names, true, alias, ordinality);
+    };
+    let exprs = lists.iter().map(|list| call(list, args.clone())).collect();
+    match names.is_empty() {
+        true => factor_of(function, exprs, &[function], true, alias, ordinality),
+        false => factor_of(function, exprs, names, false, alias, ordinality),
+    }
+}
+
+/// `by_alias`: the only column of a function without named columns is called as its alias is.
+fn factor_of(
+    function: &str,
+    mut exprs: Vec<Expr>,
+    names: &[&str],
+    by_alias: bool,
+    alias: Option<TableAlias>,
+    ordinality: bool,
+) -> TableFactor {
+    let mut names: Vec<Ident> = names.iter().map(|name| Ident::new(*name)).collect();
+    if let (true, [only], Some(alias)) = (by_alias, names.as_mut_slice(), &alias) {
+        *only = alias.name.clone();
+    }
+    if ordinality {
+        exprs.push(call("ordinality", exprs.clone()));
+        names.push(Ident::new("ordinality"));
+    }
+    let mut alias = alias.unwrap_or_else(|| TableAlias {
+        explicit: true,
+        name: Ident::new(function),
+        columns: Vec::new(),
+        at: None,
+    });
+    let given = alias.columns.len();
+    let rest = names.into_iter().skip(given);
+    alias.columns.extend(rest.map(|name| TableAliasColumnDef { name, data_type: None }));
+    TableFactor::UNNEST {
+        alias: Some(alias),
+        array_exprs: exprs,
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    }
+}

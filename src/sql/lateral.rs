@@ -1,0 +1,121 @@
+//! UNNEST of columns of the relations beside it in FROM.
+//!
+//! The planner leaves `FROM t, UNNEST(t.a) AS u(x)` as a join with a lateral subquery. It is a
+//! projection of the left rows and the arrays, unnested: no join at all.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{NullHandling, Result as DfResult, TableReference};
+use datafusion::logical_expr::builder::unnest_with_options;
+use datafusion::logical_expr::{
+    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Unnest, lit,
+};
+
+use super::errors::plan_error;
+use crate::error::Result;
+
+/// Rewrites a plan that the SQL planner made.
+pub(super) fn unnest_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) => match lateral(&join)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        other => Ok(Transformed::no(other)),
+    });
+    rewritten.map(|t| t.data).map_err(plan_error)
+}
+
+/// The right side of such a join, taken apart.
+struct Side {
+    alias: Option<TableReference>,
+    /// The projections over the unnested columns, the lowest first.
+    projections: Vec<Vec<Expr>>,
+    unnest: Unnest,
+    /// The arrays.
+    lists: Vec<Expr>,
+}
+
+fn lateral(join: &Join) -> DfResult<Option<LogicalPlan>> {
+    let on_true = join.filter.as_ref().is_none_or(|f| *f == lit(true));
+    let outer = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if on_true && join.on.is_empty() => true,
+        _ => return Ok(None),
+    };
+    let Some(side) = side_of(&join.right) else { return Ok(None) };
+    let left = Arc::unwrap_or_clone(Arc::clone(&join.left));
+    let left_columns: Vec<Expr> = left.schema().iter().map(Expr::from).collect();
+    let local = |e: &Expr| {
+        let local = e.clone().transform_up(|e| match e {
+            Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(column))),
+            other => Ok(Transformed::no(other)),
+        });
+        local.map(|t| t.data)
+    };
+    let with_left = |exprs: &[Expr]| -> DfResult<Vec<Expr>> {
+        let right = exprs.iter().map(local);
+        left_columns.iter().cloned().map(Ok).chain(right).collect()
+    };
+    let input = LogicalPlanBuilder::from(left).project(with_left(&side.lists)?)?.build()?;
+    let mut options = side.unnest.options.clone();
+    if outer {
+        options.null_handling = NullHandling::PreserveAndExpandEmpty;
+    }
+    let mut plan = unnest_with_options(input, side.unnest.exec_columns.clone(), options)?;
+    let count = side.projections.len();
+    for (i, exprs) in side.projections.iter().enumerate() {
+        let mut exprs = with_left(exprs)?;
+        if i + 1 == count {
+            for e in exprs.iter_mut().skip(left_columns.len()) {
+                let (qualifier, name) = e.qualified_name();
+                let qualifier = side.alias.clone().or(qualifier);
+                *e = std::mem::take(e).unalias().alias_qualified(qualifier, name);
+            }
+        }
+        plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
+    }
+    for (l, r) in &join.on {
+        plan = LogicalPlan::Filter(Filter::try_new(l.clone().eq(r.clone()), Arc::new(plan))?);
+    }
+    match &join.filter {
+        Some(filter) if !on_true => {
+            Ok(Some(LogicalPlan::Filter(Filter::try_new(filter.clone(), Arc::new(plan))?)))
+        }
+        _ => Ok(Some(plan)),
+    }
+}
+
+/// A lateral subquery that unnests arrays and does nothing else.
+fn side_of(plan: &LogicalPlan) -> Option<Side> {
+    let (mut alias, mut projections) = (None, Vec::new());
+    let mut at = plan;
+    let unnest = loop {
+        match at {
+            LogicalPlan::SubqueryAlias(node) => {
+                alias = alias.or_else(|| Some(node.alias.clone()));
+                at = &node.input;
+            }
+            LogicalPlan::Subquery(node) => at = &node.subquery,
+            LogicalPlan::Projection(node) => {
+                projections.push(node.expr.clone());
+                at = &node.input;
+            }
+            LogicalPlan::Unnest(node) => break node,
+            _ => return None,
+        }
+    };
+    let LogicalPlan::Projection(lists) = unnest.input.as_ref() else { return None };
+    if !matches!(lists.input.as_ref(), LogicalPlan::EmptyRelation(e) if e.produce_one_row) {
+        return None;
+    }
+    projections.reverse();
+    // Without a projection on top there would be no place for the alias.
+    (!projections.is_empty()).then(|| Side {
+        alias,
+        projections,
+        unnest: unnest.clone(),
+        lists: lists.expr.clone(),
+    })
+}
