@@ -16,7 +16,7 @@ use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
-use crate::plan::{Lowering, PlanNode, RelationInfo, lower, result_key};
+use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
 use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
@@ -220,7 +220,7 @@ impl Session {
             return Ok(self.done(tag));
         }
         check_storable(&bound.fields)?;
-        let plan = lower_bound(&bound, &core.shared)?;
+        let plan = lower_bound(&bound, create.on_close, &core.shared)?;
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
         let late = plan.finds_late().then(|| self.late_relation(&relation));
@@ -287,7 +287,11 @@ impl Session {
         let sink = tokio::task::spawn_blocking(move || create_fn(&sink_spec)).await;
         let sink = sink.map_err(|e| Error::internal(e.to_string()))??;
         relation.connector = Some(spec);
-        let new = NewSink { relation, from: input.from, sink };
+        let late = match &input.from {
+            SinkSource::Plan(plan) if plan.finds_late() => Some(self.late_relation(&relation)),
+            _ => None,
+        };
+        let new = NewSink { relation, late, from: input.from, sink };
         let (done, built) = oneshot::channel();
         core.coordinator.call(move |c| c.create_sink(new, done)).await?;
         drop(one_at_a_time);
@@ -297,7 +301,7 @@ impl Session {
 
     fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {
         let shared = &self.engine.core.shared;
-        let query = match &create.input {
+        let (query, on_close) = match &create.input {
             SinkInput::Relation(name) => {
                 let relation = catalog.get(name)?;
                 let state = shared.relations().get(&relation.id).cloned();
@@ -310,12 +314,12 @@ impl Session {
                         from: SinkSource::Relation(relation.id),
                     });
                 }
-                select_all(name)?
+                (select_all(name)?, false)
             }
-            SinkInput::Query(query) => query.clone(),
+            SinkInput::Query(query, on_close) => (query.clone(), *on_close),
         };
         let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
-        let plan = lower_bound(&bound, shared)?;
+        let plan = lower_bound(&bound, on_close, shared)?;
         Ok(ResolvedInput {
             schema: bound.fields.clone(),
             key: result_key(&plan, bound.fields.fields().len()).unwrap_or_default(),
@@ -411,8 +415,8 @@ impl std::ops::Drop for DropUnlessBuilt<'_> {
     }
 }
 
-/// Lowers a bound query, its columns named as the user sees them.
-pub(super) fn lower_bound(bound: &Bound, shared: &Shared) -> Result<PlanNode> {
+/// Lowers a bound query; with `on_close` its rows come when their windows close.
+pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Result<PlanNode> {
     let relations = shared.relations();
     let relation = |id: RelationId| {
         let state = relations.get(&id);
@@ -420,7 +424,10 @@ pub(super) fn lower_bound(bound: &Bound, shared: &Shared) -> Result<PlanNode> {
         Ok(RelationInfo { properties: state.properties.clone(), times: state.times.clone() })
     };
     let plan = lower(&bound.plan, &Lowering { relation: &relation })?;
-    Ok(PlanNode { schema: plan.schema.clone(), ..plan })
+    match on_close {
+        true => emit_on_close(plan, bound.fields.fields().len()),
+        false => Ok(plan),
+    }
 }
 
 /// `force_append_only` is the format's, but may stand in WITH too.

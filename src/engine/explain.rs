@@ -16,9 +16,9 @@ impl Session {
         let shared = &self.engine.core.shared;
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
-            ExplainTarget::Query(query) => {
+            ExplainTarget::Query(query, on_close) => {
                 let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
-                (lower_bound(&bound, shared)?, Some(bound.plan))
+                (lower_bound(&bound, *on_close, shared)?, Some(bound.plan))
             }
             ExplainTarget::View(name) => {
                 let relation = pin.catalog.get(name)?;

@@ -4,18 +4,19 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Float64Type};
 
 use super::dml::snapshot;
 use super::session::Session;
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Statement;
 use crate::sql::{self, Bound, Purpose};
+use crate::time::{Watermark, event_times};
 
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,13 @@ impl Session {
         let batches = self.collect(&bound, pin).await?;
         let schema = snapshot(pin, view.id)?.table.spec().schema.clone();
         let mut all = snapshot(pin, view.id)?.deltas().collect::<Result<Vec<_>>>()?;
+        let closed = closed_by(pin, view.id);
         for batch in batches {
             let rows = RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?;
+            let rows = match closed {
+                Some((column, w)) => rows_below(&rows, column, w)?,
+                None => rows,
+            };
             all.push(DeltaBatch::inserts(rows).negate());
         }
         let Some(all) = concat(&all)? else { return Ok(Verdict::Equal) };
@@ -106,6 +112,21 @@ impl Session {
         }
         Ok(None)
     }
+}
+
+/// The time column and the watermark that let the rows of a view with EMIT ON WINDOW CLOSE go.
+fn closed_by(pin: &Pin, view: RelationId) -> Option<(usize, Watermark)> {
+    let state = pin.relations.get(&view)?;
+    let column = state.plan.as_ref()?.emits_on_close()?;
+    Some((column, state.watermarks().get(&column).copied().unwrap_or(Watermark::MIN)))
+}
+
+/// The rows whose time is below a watermark.
+fn rows_below(rows: &RecordBatch, column: usize, w: Watermark) -> Result<RecordBatch> {
+    let times = event_times(rows.column(column));
+    let below = |row| times.as_ref().is_some_and(|time| time(row) < w.us());
+    let mask = (0..rows.num_rows()).map(|row| Some(below(row))).collect();
+    Ok(filter_record_batch(rows, &mask)?)
 }
 
 /// The same rows with floats to 12 significant digits.

@@ -14,7 +14,7 @@ use super::dml::snapshot;
 use super::outcome::{Notice, Outcome, Rows, Subscription, SubscriptionEvent};
 use super::provider::{expand, rows_provider};
 use super::session::Session;
-use crate::catalog::RelationId;
+use crate::catalog::{RelationId, RelationKind};
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::from_datafusion;
@@ -36,6 +36,7 @@ impl Session {
     pub(super) async fn read(&mut self, bound: Bound) -> Result<Outcome> {
         let pin = self.read_point();
         self.note_quarantined(&bound, &pin);
+        self.note_diverted(&bound, &pin);
         let schema = bound.fields.clone();
         let mut stream = self.execute_plan(&bound, &pin).await?;
         let (batches, receiver) = tokio::sync::mpsc::channel(QUERY_QUEUE_BATCHES);
@@ -79,6 +80,30 @@ impl Session {
                     ),
                     hint: Some("DROP it and create it again.".into()),
                 });
+            }
+        }
+    }
+
+    /// Tells the reader of rows that are not in an answer: failed ones and late ones.
+    fn note_diverted(&mut self, bound: &Bound, pin: &Pin) {
+        let views = bound.depends_on.iter().filter_map(|id| pin.catalog.by_id(*id));
+        for view in views.filter(|r| r.kind == RelationKind::MaterializedView) {
+            for (suffix, what) in [("errors", "failed"), ("late", "came too late for their window")]
+            {
+                let name = format!("{}${suffix}", view.name);
+                let diverted = pin.catalog.find(&name).and_then(|r| pin.relations.get(&r.id));
+                let rows = diverted.and_then(|r| r.table.as_ref()).map_or(0, |t| t.live_rows());
+                if rows > 0 {
+                    self.notices.push(Notice {
+                        severity: "NOTICE",
+                        sqlstate: sqlstate::SUCCESSFUL_COMPLETION,
+                        message: format!(
+                            "materialized view \"{}\" is without {rows} rows that {what}",
+                            view.name
+                        ),
+                        hint: Some(format!("SELECT * FROM \"{name}\";")),
+                    });
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ mod late;
 mod late_windows;
 mod map;
 mod materialize;
+mod on_close;
 #[cfg(test)]
 mod testing;
 mod union;
@@ -38,6 +39,7 @@ pub use late::{LATE_COLUMNS, LateSpec, late_schema};
 pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
+pub use on_close::OnCloseSpec;
 pub use union::UnionSpec;
 pub use unnest::Unnest;
 

@@ -12,4 +12,4 @@ mod time;
 pub use explain::explain;
 pub use lower::{Lowering, lower, result_key};
 pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};
-pub use time::TimeColumn;
+pub use time::{TimeColumn, emit_on_close};

@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
-use super::node::{PlanKind, PlanNode};
-use crate::operator::LateSpec;
+use super::node::{Partitioning, PlanKind, PlanNode, Properties};
+use crate::error::{Error, Result, sqlstate};
+use crate::operator::{LateSpec, OnCloseSpec};
 use crate::time::{Carry, TimeRole};
 
 /// A column that carries a watermark.
@@ -107,7 +108,46 @@ pub(super) fn without_late(input: PlanNode, column: usize) -> PlanNode {
     PlanNode { times, ..node }
 }
 
+/// EMIT ON WINDOW CLOSE: the same plan with the rows of a window held back until it closes. Its
+/// first `visible` columns are those that the user sees.
+pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
+    let columns: Vec<usize> = (0..visible).collect();
+    let Some(column) = closing_column(&plan, &columns) else {
+        return Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            "EMIT ON WINDOW CLOSE needs a column that carries a watermark in the result",
+        )
+        .with_detail("Without one no window ever closes, and no row would come out.")
+        .with_hint(
+            "Declare WATERMARK FOR ts AS ts - INTERVAL '5 seconds' on the source, and select \
+             window_end of tumble(source, ts, INTERVAL '1 minute') behind GROUP BY window_end.",
+        ));
+    };
+    let input = without_late(plan, column);
+    let all: Vec<usize> = (0..input.schema.fields().len()).collect();
+    let by = input.properties.key.clone().filter(|k| !k.is_empty()).unwrap_or(all);
+    let moves = !input.properties.append_only;
+    let partitioning = match moves {
+        true => Partitioning::Hash(by.clone()),
+        false => input.properties.partitioning.clone(),
+    };
+    let key = input.properties.key.clone();
+    let properties = Properties { append_only: true, key, partitioning };
+    let times = input.times.iter().map(|t| TimeColumn { arrival: None, ..t.clone() }).collect();
+    let spec = OnCloseSpec { schema: input.schema.clone(), column };
+    let input = if moves { input.by(&by) } else { input.here() };
+    let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
+    Ok(PlanNode { times, ..node })
+}
+
 impl PlanNode {
+    /// The column whose watermark lets rows go, in a plan with EMIT ON WINDOW CLOSE.
+    pub fn emits_on_close(&self) -> Option<usize> {
+        let PlanKind::Operator(spec) = &self.kind else { return None };
+        let spec: &dyn std::any::Any = spec.as_ref();
+        spec.downcast_ref::<OnCloseSpec>().map(|spec| spec.column)
+    }
+
     /// Whether rows can be found late in this plan.
     pub fn finds_late(&self) -> bool {
         let here = matches!(&self.kind, PlanKind::Operator(spec) if spec.finds_late());

@@ -61,6 +61,8 @@ pub struct NewView {
 pub struct NewSink {
     /// Its definition.
     pub relation: Relation,
+    /// The definition of its `$late`, when rows can be late for its query.
+    pub late: Option<Relation>,
     /// The relation that it delivers.
     pub from: SinkSource,
     /// The receiver.
@@ -345,9 +347,7 @@ impl Coordinator {
         self.register(errors, Some(error_nodes.1), properties, None, RelationStatus::Building)?;
         if let Some(late) = late {
             members.push(late.id);
-            let properties =
-                Properties { append_only: true, key: None, partitioning: Partitioning::Any };
-            self.register(late, late_table, properties, None, RelationStatus::Building)?;
+            self.register_late(late, late_table)?;
         }
         let pin = self.shared.pin();
         let imports = self.feed_imports(&built.imports)?;
@@ -391,6 +391,12 @@ impl Coordinator {
         let edge = Self::edge(union.id, None);
         let (node, table) = self.materialize(late, edge, spec, (Conflict::Exact, true));
         (vec![union, node], table)
+    }
+
+    fn register_late(&self, late: Relation, table: Option<Arc<ResultTable>>) -> Result<()> {
+        let properties =
+            Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+        self.register(late, table, properties, None, RelationStatus::Building)
     }
 
     /// A view can't be built over one that has failed.
@@ -465,7 +471,8 @@ impl Coordinator {
 
     /// Creates a sink.
     pub fn create_sink(&mut self, new: NewSink, done: oneshot::Sender<Result<()>>) {
-        let ids = [new.relation.id];
+        let mut ids: Vec<RelationId> = new.late.iter().map(|r| r.id).collect();
+        ids.push(new.relation.id);
         let result = self.try_create_sink(new);
         self.undo_unless(&result, &ids);
         match result {
@@ -482,7 +489,7 @@ impl Coordinator {
         &mut self,
         new: NewSink,
     ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)>> {
-        let NewSink { relation, from, sink } = new;
+        let NewSink { relation, late, from, sink } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let id = relation.id;
         let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
@@ -505,14 +512,24 @@ impl Coordinator {
                 self.check_inputs(&plan)?;
                 // Nobody stores the rows, so nobody asks when they arrived.
                 plan.times.clear();
-                let built = self.graph.plan(id, &plan)?;
+                let mut built = self.graph.plan(id, &plan)?;
+                let late_table = late.as_ref().map(|late| {
+                    let (added, table) = self.late_nodes(late, &built.late);
+                    built.nodes.extend(added);
+                    table
+                });
                 self.team.install(built.nodes, true)?;
                 self.team.tap(built.output, true);
                 self.sinks.insert(id, (built.output, task));
                 self.graph.publish(id, built.output, None);
                 self.register(relation, None, any, Some(plan), RelationStatus::Building)?;
+                let mut members = vec![id];
+                if let Some(late) = late {
+                    members.push(late.id);
+                    self.register_late(late, late_table)?;
+                }
                 let pin = self.shared.pin();
-                Ok(Some((vec![id], self.feed_imports(&built.imports)?, pin)))
+                Ok(Some((members, self.feed_imports(&built.imports)?, pin)))
             }
         }
     }

@@ -157,6 +157,8 @@ pub struct CreateView {
     pub options: BTreeMap<String, String>,
     /// The query.
     pub query: Box<ast::Query>,
+    /// EMIT ON WINDOW CLOSE.
+    pub on_close: bool,
 }
 
 /// CREATE SINK.
@@ -179,8 +181,8 @@ pub struct CreateSink {
 pub enum SinkInput {
     /// FROM name.
     Relation(String),
-    /// AS query.
-    Query(Box<ast::Query>),
+    /// AS query, and whether EMIT ON WINDOW CLOSE follows it.
+    Query(Box<ast::Query>, bool),
 }
 
 /// DROP.
@@ -245,8 +247,8 @@ pub struct Explain {
 /// What EXPLAIN explains.
 #[derive(Debug, Clone)]
 pub enum ExplainTarget {
-    /// The plan that a materialized view of this query would have.
-    Query(Box<ast::Query>),
+    /// The plan that a materialized view of this query would have, EMIT ON WINDOW CLOSE or not.
+    Query(Box<ast::Query>, bool),
     /// The plan of an existing materialized view.
     View(String),
 }

@@ -217,13 +217,15 @@ impl GroupTable {
         slot
     }
 
-    /// Frees the groups with times below a watermark, none of them touched in the epoch any more;
-    /// says how many.
-    pub fn expire(&mut self, watermark: i64) -> usize {
-        let Some(expiry) = &mut self.expiry else { return 0 };
-        let slots = expiry.take_below(watermark);
+    /// Frees the groups with times below a watermark, none of them touched in the epoch any more.
+    pub fn expire(&mut self, watermark: i64) {
+        let slots = self.take_closed(watermark);
         slots.iter().for_each(|slot| self.release(*slot, false));
-        slots.len()
+    }
+
+    /// The groups with times below a watermark, oldest first; the caller releases them.
+    pub fn take_closed(&mut self, watermark: i64) -> Vec<u32> {
+        self.expiry.as_mut().map_or_else(Vec::new, |e| e.take_below(watermark))
     }
 
     /// The times of groups, oldest first.

@@ -171,7 +171,11 @@ impl StreamParser<'_> {
         };
         let options = self.with_options()?;
         self.expect_keyword(Keyword::AS)?;
-        let query = self.query()?;
+        let (query, on_close) = self.query_of_view()?;
+        if on_close && !materialized {
+            return Err(Error::unsupported("EMIT ON WINDOW CLOSE is not for a plain view")
+                .with_hint("Use CREATE MATERIALIZED VIEW."));
+        }
         Ok(Statement::CreateView(CreateView {
             name,
             materialized,
@@ -179,6 +183,7 @@ impl StreamParser<'_> {
             columns,
             options,
             query,
+            on_close,
         }))
     }
 
@@ -196,14 +201,14 @@ impl StreamParser<'_> {
         self.expect_keyword(Keyword::AS)?;
         // sqlparser would take the WITH clause for hints of the last table.
         let (mut query, mut clauses) = self.split_rest(with_clause(self.rest()));
-        let ast = query.query()?;
+        let (ast, on_close) = query.query_of_view()?;
         query.expect_end()?;
         let (options, format) = clauses.sink_clauses()?;
         clauses.expect_end()?;
         self.rest().iter().for_each(|_| {
             let _skipped = self.p.next_token_no_skip();
         });
-        Ok(sink(name, if_not_exists, SinkInput::Query(ast), options, format))
+        Ok(sink(name, if_not_exists, SinkInput::Query(ast, on_close), options, format))
     }
 
     fn sink_clauses(&mut self) -> Result<SinkClauses> {

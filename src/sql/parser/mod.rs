@@ -150,6 +150,17 @@ impl<'a> StreamParser<'a> {
         }
     }
 
+    /// A query and whether EMIT ON WINDOW CLOSE stands behind it. sqlparser would take EMIT for the
+    /// alias of the last table.
+    fn query_of_view(&mut self) -> Result<(Box<ast::Query>, bool)> {
+        let Some(at) = on_window_close(self.rest()) else { return Ok((self.query()?, false)) };
+        let (mut query, _) = self.split_rest(at);
+        let ast = query.query()?;
+        query.expect_end()?;
+        while self.p.next_token().token != Token::EOF {}
+        Ok((ast, true))
+    }
+
     fn refuse_emit(&self) -> Result<()> {
         let mut words = self.rest().iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
         let mut depth = 0usize;
@@ -159,9 +170,15 @@ impl<'a> StreamParser<'a> {
                 Token::LParen => depth += 1,
                 Token::RParen => depth = depth.saturating_sub(1),
                 Token::Word(w) if depth == 0 && previous_is_emit && follows_emit(w) => {
-                    return Err(Error::unsupported("the EMIT clause is not supported yet")
-                        .with_detail("Every view shows each change as soon as its epoch ends.")
-                        .with_hint("Leave the clause out."));
+                    return Err(Error::unsupported("this EMIT clause is not supported")
+                        .with_detail(
+                            "A view shows each change as soon as its epoch ends; one that is \
+                             created with EMIT ON WINDOW CLOSE shows windows once they are closed.",
+                        )
+                        .with_hint(
+                            "Leave the clause out, or write EMIT ON WINDOW CLOSE behind the query \
+                             of CREATE MATERIALIZED VIEW or CREATE SINK.",
+                        ));
                 }
                 _ => {}
             }
@@ -222,10 +239,12 @@ impl<'a> StreamParser<'a> {
 
     fn explain_target(&mut self) -> Result<ExplainTarget> {
         match self.peek_word(0).as_deref() {
-            Some("select" | "with" | "values" | "table") => Ok(ExplainTarget::Query(self.query()?)),
-            None => Ok(ExplainTarget::Query(self.query()?)),
+            None | Some("select" | "with" | "values" | "table") => {
+                let (query, on_close) = self.query_of_view()?;
+                Ok(ExplainTarget::Query(query, on_close))
+            }
             Some("create") => match self.create()? {
-                Statement::CreateView(view) => Ok(ExplainTarget::Query(view.query)),
+                Statement::CreateView(view) => Ok(ExplainTarget::Query(view.query, view.on_close)),
                 _ => Err(Error::unsupported("EXPLAIN of this statement is not supported")
                     .with_hint("EXPLAIN takes a query or CREATE MATERIALIZED VIEW .. AS ..")),
             },
@@ -375,6 +394,21 @@ pub(crate) fn relation_name(name: &ast::ObjectName) -> Result<String> {
 
 fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+/// Where `EMIT ON WINDOW CLOSE` begins when tokens end with it.
+fn on_window_close(tokens: &[TokenWithSpan]) -> Option<usize> {
+    let words = tokens.iter().enumerate().rev();
+    let mut words = words.filter(|(_, t)| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+    let mut first = None;
+    for expected in ["close", "window", "on", "emit"] {
+        let (at, token) = words.next()?;
+        match &token.token {
+            Token::Word(word) if is_word(word, expected) => first = Some(at),
+            _ => return None,
+        }
+    }
+    first
 }
 
 fn follows_emit(word: &Word) -> bool {

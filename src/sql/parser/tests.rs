@@ -99,7 +99,7 @@ fn sinks_explains_and_shows() {
     else {
         panic!("a sink")
     };
-    assert!(matches!(&sink.input, SinkInput::Query(q) if q.to_string().ends_with("FROM q")));
+    assert!(matches!(&sink.input, SinkInput::Query(q, false) if q.to_string().ends_with("FROM q")));
     assert_eq!(sink.options.len(), 2);
     for (text, view) in [
         ("EXPLAIN MATERIALIZED VIEW v", Some("v")),
@@ -111,7 +111,7 @@ fn sinks_explains_and_shows() {
         let Statement::Explain(explain) = one(text) else { panic!("{text}") };
         let found = match &explain.target {
             ExplainTarget::View(name) => Some(name.as_str()),
-            ExplainTarget::Query(_) => None,
+            ExplainTarget::Query(..) => None,
         };
         assert_eq!(found, view, "{text}");
     }
