@@ -304,10 +304,21 @@ impl Worker {
         let held = import.held.take().unwrap_or_default();
         let upstream = node.spec.inputs.first().map(|e| (e.from, e.port));
         if let Some((from, port)) = upstream {
-            // What the relation has promised before this view was there holds for it too.
+            // What the relation has promised before this view was there holds for it too; marks that
+            // came meanwhile were only noted.
             let latest = self.node(from).map(|n| n.latest.clone()).unwrap_or_default();
             let marks: Vec<(usize, Watermark)> = latest.into_iter().collect();
             self.advance(id, port, self.index, &marks);
+            if let Ok(node) = self.node(id)
+                && let Kind::Import(import) = &node.kind
+            {
+                let noted = node.merges.iter().filter_map(|((_, column), merge)| {
+                    let position = import.columns.iter().position(|c| c == column)?;
+                    Some((position, merge.merged()))
+                });
+                let known: Vec<_> = noted.filter(|(_, w)| *w != Watermark::MIN).collect();
+                node.watermarks.extend(known);
+            }
         }
         for delta in held {
             self.forward(id, &delta, Outlet::Rows);
