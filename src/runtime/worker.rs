@@ -304,8 +304,8 @@ impl Worker {
         let held = import.held.take().unwrap_or_default();
         let upstream = node.spec.inputs.first().map(|e| (e.from, e.port));
         if let Some((from, port)) = upstream {
-            // What the relation has promised before this view was there holds for it too; marks that
-            // came meanwhile were only noted.
+            // What the relation has promised before this view was there holds for it too; marks
+            // that came meanwhile were only noted.
             let latest = self.node(from).map(|n| n.latest.clone()).unwrap_or_default();
             let marks: Vec<(usize, Watermark)> = latest.into_iter().collect();
             self.advance(id, port, self.index, &marks);
