@@ -2,6 +2,7 @@
 //! the `KAFKA` commands that create topics, produce, and consume independently of the engine.
 //!
 //! * `KAFKA create topic partitions`
+//! * `KAFKA grow topic partitions`: adds partitions; a real broker alone
 //! * `KAFKA produce topic`, then a message per line: `partition|key|payload`, each `-` for none
 //! * `KAFKA consume topic`: rows of partition, key and payload in the order of partitions and
 //!   offsets
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use headwater::connector::kafka::{EmbeddedBroker, probe};
 use headwater::error::{Error, Result};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 
 /// One broker for the whole run, started when the first file asks for it.
@@ -75,6 +76,11 @@ impl Broker {
                 self.create(topic, partitions)?;
                 Ok(Vec::new())
             }
+            ["grow", topic, partitions] => {
+                let partitions = partitions.parse().map_err(|_| bad(first))?;
+                self.grow(topic, partitions)?;
+                Ok(Vec::new())
+            }
             ["produce", topic] => {
                 let messages = lines.lines().map(message).collect::<Option<Vec<_>>>();
                 probe::produce(self.servers(), topic, &messages.ok_or_else(|| bad(command))?)?;
@@ -104,6 +110,22 @@ impl Broker {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
         let created = futures::executor::block_on(admin.create_topics([&new], &options));
         match created.map_err(|e| Error::internal(e.to_string()))?.pop() {
+            Some(Err((_, code))) => Err(Error::internal(format!("topic {topic}: {code}"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Broker {
+    fn grow(&self, topic: &str, partitions: usize) -> Result<()> {
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", self.servers())
+            .create()
+            .map_err(|e| Error::internal(e.to_string()))?;
+        let new = NewPartitions::new(topic, partitions);
+        let grown = admin.create_partitions([&new], &AdminOptions::new());
+        match futures::executor::block_on(grown).map_err(|e| Error::internal(e.to_string()))?.pop()
+        {
             Some(Err((_, code))) => Err(Error::internal(format!("topic {topic}: {code}"))),
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@
 //!
 //! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;
+//! * `# broker real: reason`: it runs only where a real Kafka is there (scripts/test);
 //! * `# modes plain`: only these modes (Kafka files, whose messages would be consumed again).
 //!
 //! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, or `WAIT query = value`.
@@ -64,6 +65,9 @@ fn header(file: &Path) -> Header {
     for line in text.lines().filter_map(|l| l.strip_prefix("# ")) {
         if let Some(modes) = line.strip_prefix("modes ") {
             header.modes = modes.split_whitespace().map(str::to_owned).collect();
+        }
+        if line.starts_with("broker real") && std::env::var("HEADWATER_TEST_KAFKA").is_err() {
+            header.modes.clear();
         }
         header.oracle &= !line.starts_with("oracle off");
         if let Some((from, to)) = line.strip_prefix("workers ").and_then(|w| w.split_once(" -> ")) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use headwater::config::Config;
+use headwater::connector::file::stdin;
 use headwater::engine::Engine;
 use headwater::error::{Error, Result};
 use headwater::shell::{self, Options, Script, Style, demo};
@@ -49,7 +50,9 @@ enum Command {
 struct ShellArgs {
     /// Files of SQL to run one after the other.
     files: Vec<PathBuf>,
-    /// SQL to run after the files; may be given several times.
+    /// SQL to run after the files; may be given several times. A SELECT in a file or here waits
+    /// until bounded inputs have been read: files, and standard input, which is a table WITH
+    /// (connector = 'stdin').
     #[arg(short, long = "command", value_name = "SQL")]
     commands: Vec<String>,
     /// Begin the shell after the files and commands.
@@ -160,10 +163,16 @@ fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<Exi
     if scripts.is_empty() && !is_terminal {
         scripts.push(Script::Stdin);
     }
+    let interactive = args.interactive || (scripts.is_empty() && is_terminal);
+    if interactive {
+        stdin::reserve("has the statements that you type");
+    }
     if runtime.block_on(shell::run_scripts(engine, &scripts, options)).is_err() {
         return Ok(ExitCode::FAILURE);
     }
-    if args.interactive || (scripts.is_empty() && is_terminal) {
+    if !interactive {
+        runtime.block_on(shell::finish(engine))?;
+    } else {
         print_line(&format!(
             "Headwater {}. The state lives in this process. \\? for help, \\q to leave.",
             env!("CARGO_PKG_VERSION")

@@ -24,7 +24,8 @@ use super::{
 use crate::error::{Error, Result, sqlstate};
 
 /// The entry in the registry of sources.
-pub const SOURCE: SourceConnector = SourceConnector { name: "memory", create, metadata: false };
+pub const SOURCE: SourceConnector =
+    SourceConnector { name: "memory", create, metadata: false, replays: true };
 
 const SPLIT: SplitId = 0;
 

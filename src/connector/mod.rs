@@ -10,6 +10,7 @@ mod key;
 pub mod memory;
 pub mod nexmark;
 mod options;
+mod stdout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -202,6 +203,8 @@ pub struct SourceConnector {
     pub create: fn(&ConnectorSpec) -> Result<Arc<dyn Source>>,
     /// Whether its messages have what INCLUDE asks for.
     pub metadata: bool,
+    /// Whether a second reader can begin at the start again, as CREATE SOURCE needs.
+    pub replays: bool,
 }
 
 /// One entry of the registry of sinks.
@@ -216,7 +219,7 @@ pub struct SinkConnector {
 
 /// Every source connector, sorted by name.
 pub const SOURCES: &[SourceConnector] =
-    &[file::SOURCE, kafka::SOURCE, memory::SOURCE, nexmark::SOURCE];
+    &[file::SOURCE, kafka::SOURCE, memory::SOURCE, nexmark::SOURCE, file::stdin::STDIN];
 
 /// Every sink connector, sorted by name.
-pub const SINKS: &[SinkConnector] = &[blackhole::SINK, file::SINK, kafka::SINK];
+pub const SINKS: &[SinkConnector] = &[blackhole::SINK, file::SINK, kafka::SINK, stdout::SINK];

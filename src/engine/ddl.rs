@@ -136,6 +136,13 @@ impl Session {
                 "The messages of connector \"kafka\" have a partition, an offset and so on.",
             ));
         }
+        if create.source && !connector.replays {
+            return Err(Error::unsupported(format!(
+                "connector \"{}\" can't be a source: its rows come once",
+                connector.name
+            ))
+            .with_hint("Use CREATE TABLE, which keeps them."));
+        }
         let upsert = check_changelog(create, &spec)?;
         let source: Arc<dyn Source> = (connector.create)(&spec)?;
         relation.connector = Some(spec);

@@ -187,11 +187,34 @@ impl Session {
         let (done, flushed) = tokio::sync::oneshot::channel();
         coordinator.call(move |c| c.flush(done)).await?;
         drop(flushed.await);
-        let sinks = coordinator.call(|c| c.sinks_flushed()).await?;
-        for sink in sinks {
+        self.engine.deliver().await?;
+        Ok(self.done("FLUSH"))
+    }
+}
+
+impl Engine {
+    /// Waits until bounded sources, such as files and standard input, have been read to their end
+    /// and views show it; at once when there are none or all have been.
+    pub async fn wait_for_bounded_sources(&self) -> Result<()> {
+        let coordinator = self.core.coordinator.clone();
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        let ask = move |c: &mut crate::runtime::Coordinator| {
+            if c.reads_bounded() {
+                c.flush(done);
+            }
+        };
+        coordinator.call(ask).await?;
+        // Nobody answers when there is nothing to wait for.
+        drop(flushed.await);
+        Ok(())
+    }
+
+    /// Waits until sinks have delivered what is queued for them.
+    pub async fn deliver(&self) -> Result<()> {
+        for sink in self.core.coordinator.call(|c| c.sinks_flushed()).await? {
             drop(sink.await);
         }
-        Ok(self.done("FLUSH"))
+        Ok(())
     }
 }
 

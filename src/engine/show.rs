@@ -12,6 +12,7 @@ use super::status::state_word;
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
+use crate::sql;
 use crate::sql::statement::{Explain, Show, Statement};
 
 /// A column of text or numbers under construction.
@@ -210,7 +211,7 @@ impl Session {
         let relation = catalog.get(name)?;
         table(vec![
             ("name", text([relation.name.clone()])),
-            ("create_sql", text([format!("{};", relation.definition)])),
+            ("create_sql", text([format!("{};", sql::mask_secrets(&relation.definition))])),
         ])
     }
 

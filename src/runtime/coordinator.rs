@@ -229,13 +229,18 @@ impl Coordinator {
         self.flushes.push(done);
     }
 
-    fn answer_flushes(&mut self) {
-        let reading = self.sources.values().any(|s| {
+    /// Whether a bounded source has not been read to its end.
+    pub fn reads_bounded(&self) -> bool {
+        self.sources.values().any(|s| {
             s.task.is_some()
                 && s.source.is_bounded()
                 && !s.ended
                 && lock(&s.state).state != "failed"
-        });
+        })
+    }
+
+    fn answer_flushes(&mut self) {
+        let reading = self.reads_bounded();
         if self.flushes.is_empty() || reading || self.has_work() || !self.builds.is_empty() {
             return;
         }
@@ -358,6 +363,10 @@ impl Coordinator {
             FeedKind::Failed(_) => None,
             FeedKind::Rows { split, next, rows, rejected, watermark } => {
                 running.taken.insert(split, next);
+                if let Some(start) = &mut running.start {
+                    // A split that was found later begins with its first message.
+                    start.entry(split).or_insert(0);
+                }
                 let errors = running.errors;
                 {
                     let mut state = lock(&running.state);

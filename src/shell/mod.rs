@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 pub use self::repl::interactive;
-pub use self::script::{Script, run_scripts};
+pub use self::script::{Script, finish, run_scripts};
 pub use self::table::Style;
 
 use self::report::{Verbosity, error_report, notice_report};
@@ -30,7 +30,7 @@ use crate::engine::outcome::{Notice, Outcome, TransactionStatus};
 use crate::engine::{Engine, Session};
 use crate::error::Error;
 use crate::server::rows::RowSource;
-use crate::sql::statement::ParsedStatement;
+use crate::sql::statement::{ParsedStatement, Statement};
 
 /// How a shell prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,6 +82,9 @@ struct Shell {
     options: Options,
     on_interrupt: OnInterrupt,
     verbosity: Verbosity,
+    /// Whether a query waits until bounded sources have been read: in a script there is nobody to
+    /// see that rows are still arriving.
+    waits: bool,
     out: Box<dyn Write + Send>,
     /// The last statement that was run, for `\watch`.
     last_statement: String,
@@ -98,6 +101,7 @@ impl Shell {
             options,
             on_interrupt,
             verbosity: Verbosity::default(),
+            waits: false,
             out: Box::new(io::BufWriter::new(io::stdout())),
             last_statement: String::new(),
             last_elapsed: Duration::ZERO,
@@ -133,6 +137,10 @@ impl Shell {
 
     async fn run_statement(&mut self, parsed: &ParsedStatement) -> Result<(), Stop> {
         let mut interrupt = std::pin::pin!(interrupt(self.on_interrupt));
+        let idle = self.session.transaction_status() == TransactionStatus::Idle;
+        if self.waits && idle && matches!(parsed.statement, Statement::Query(_)) {
+            self.engine.wait_for_bounded_sources().await?;
+        }
         let run = self.session.run(parsed);
         let outcome = unless(interrupt.as_mut(), run).await??;
         let mut source = match outcome {

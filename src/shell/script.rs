@@ -4,11 +4,15 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::meta::{self, Next};
 use super::report::{error_report, line_of};
 use super::{OnInterrupt, Options, Shell, Stop, show};
+use crate::catalog::RelationKind;
+use crate::connector::file::stdin;
 use crate::engine::Engine;
+use crate::error::{Error, Result, sqlstate};
 use crate::sql::is_complete;
 
 /// Where statements come from.
@@ -33,6 +37,10 @@ pub async fn run_scripts(
     options: Options,
 ) -> Result<(), Failed> {
     let mut shell = Shell::new(engine, options, OnInterrupt::Exit);
+    shell.waits = true;
+    if scripts.contains(&Script::Stdin) {
+        stdin::reserve("has the statements");
+    }
     for script in scripts {
         let feed = match script {
             Script::Text(text) => Feed::new("", io::Cursor::new(text.clone())),
@@ -48,6 +56,26 @@ pub async fn run_scripts(
         feed.run(&mut shell).await?;
     }
     Ok(())
+}
+
+/// How long sinks may take to deliver what is left at the end.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a program that runs scripts does before it ends: bounded sources, such as files and
+/// standard input, are read to their end, and sinks deliver.
+pub async fn finish(engine: &Engine) -> Result<()> {
+    let relations = engine.status().relations;
+    if !relations.iter().any(|relation| relation.kind == RelationKind::Sink.noun()) {
+        return Ok(());
+    }
+    engine.wait_for_bounded_sources().await?;
+    match tokio::time::timeout(DELIVERY_TIMEOUT, engine.deliver()).await {
+        Ok(delivered) => delivered,
+        Err(_) => Err(Error::external(
+            sqlstate::CONNECTION_EXCEPTION,
+            "a sink has not delivered everything in time",
+        )),
+    }
 }
 
 /// A file as a script; the message of an error is ready to be shown.

@@ -29,6 +29,7 @@ mod operators;
 mod optimize;
 mod parser;
 mod prepared;
+mod secrets;
 mod semantics;
 mod set_types;
 pub mod statement;
@@ -47,6 +48,7 @@ pub use dml::{
 };
 pub use parser::{is_complete, parse};
 pub use prepared::{BoundStatement, Prepared, prepare};
+pub use secrets::mask_secrets;
 pub use system::SessionFacts;
 pub use types::sql_type;
 pub use windows::ExplodeWindows;

@@ -16,10 +16,11 @@ const BLOCK_BYTES: usize = 1 << 20;
 const LINE_BYTES_MAX: usize = 256 << 20;
 
 /// Reads one file forward from a position.
-#[derive(Debug)]
 pub(super) struct Lines {
     path: PathBuf,
-    file: File,
+    input: Box<dyn Read + Send>,
+    /// The file, where it is one whose size can be asked for.
+    file: Option<File>,
     /// Bytes read and not yet handed out are `buffer[unread]`; `position` is that of the first.
     buffer: Vec<u8>,
     unread: Range<usize>,
@@ -54,16 +55,24 @@ impl Lines {
             return Err(shrunk(path, from, size));
         }
         file.seek(SeekFrom::Start(from)).map_err(|e| io_error("read", path, &e))?;
-        Ok(Self {
+        let input = file.try_clone().map_err(|e| io_error("open", path, &e))?;
+        let lines = Self::new(path, input, how);
+        Ok(Self { file: Some(file), position: from, until, ..lines })
+    }
+
+    /// Of anything that can be read, to its end; `path` is for messages.
+    pub(super) fn new(path: &Path, input: impl Read + Send + 'static, how: Reading) -> Self {
+        Self {
             path: path.into(),
-            file,
+            input: Box::new(input),
+            file: None,
             buffer: Vec::new(),
             unread: 0..0,
-            position: from,
-            until,
+            position: 0,
+            until: u64::MAX,
             tail_is_line: how.tail_is_line,
             framing: how.framing,
-        })
+        }
     }
 
     /// The position of the next line.
@@ -126,7 +135,7 @@ impl Lines {
         self.unread = 0..self.unread.len();
         self.buffer.resize(self.unread.end + room, 0);
         let free = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
-        let read = self.file.read(free).map_err(|e| io_error("read", &self.path, &e))?;
+        let read = self.input.read(free).map_err(|e| io_error("read", &self.path, &e))?;
         self.unread.end += read;
         if read == 0 {
             self.check_size()?;
@@ -148,7 +157,8 @@ impl Lines {
     }
 
     fn check_size(&self) -> Result<()> {
-        let metadata = self.file.metadata().map_err(|e| io_error("examine", &self.path, &e))?;
+        let Some(file) = &self.file else { return Ok(()) };
+        let metadata = file.metadata().map_err(|e| io_error("examine", &self.path, &e))?;
         let read = self.position + self.unread.len() as u64;
         if metadata.is_file() && metadata.len() < read {
             return Err(shrunk(&self.path, read, metadata.len()));

@@ -20,6 +20,7 @@
 mod lines;
 mod sink;
 mod source;
+pub mod stdin;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use crate::error::{Error, sqlstate};
 
 /// The entry in the registry of sources.
 pub const SOURCE: SourceConnector =
-    SourceConnector { name: "file", create: source::create, metadata: false };
+    SourceConnector { name: "file", create: source::create, metadata: false, replays: true };
 
 /// The entry in the registry of sinks.
 pub const SINK: SinkConnector =

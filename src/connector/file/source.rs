@@ -163,18 +163,27 @@ fn no_header(path: &Path) -> Error {
         .with_hint("Write the header first, or use ENCODE CSV (without_header = true).")
 }
 
-struct Split {
-    split: SplitId,
-    lines: Lines,
-    changes: Changes,
-    ended: bool,
+/// A file that is read.
+pub(super) struct Split {
+    pub(super) split: SplitId,
+    pub(super) lines: Lines,
+    pub(super) changes: Changes,
+    pub(super) ended: bool,
 }
 
-struct FileReader {
+/// Reads files in turns.
+pub(super) struct FileReader {
     mode: Mode,
     splits: Vec<Split>,
     /// The split that is read next.
     turn: usize,
+}
+
+impl FileReader {
+    /// A reader of one input to its end.
+    pub(super) fn once(split: Split) -> Self {
+        Self { mode: Mode::Once, splits: vec![split], turn: 0 }
+    }
 }
 
 impl SplitReader for FileReader {

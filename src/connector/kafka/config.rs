@@ -96,7 +96,10 @@ impl Settings {
             Ok(_) => Ok(self),
             Err(KafkaError::ClientConfig(_, why, name, value)) => Err(Error::user(
                 sqlstate::INVALID_PARAMETER_VALUE,
-                format!("invalid value for option \"{PREFIX}{name}\": \"{value}\""),
+                match ["password", "secret", ".pem"].iter().any(|part| name.contains(part)) {
+                    true => format!("invalid value for option \"{PREFIX}{name}\""),
+                    false => format!("invalid value for option \"{PREFIX}{name}\": \"{value}\""),
+                },
             )
             .with_detail(format!("librdkafka: {why}."))
             .with_hint("The properties are those of librdkafka's CONFIGURATION.md.")),

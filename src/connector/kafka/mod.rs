@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `scan.startup.mode` | `earliest` (default), `latest`, `timestamp`, `offsets` |
 //! | `scan.startup.timestamp.millis` (or `timestamp_millis`) | begin with messages of this time |
+//! | `scan.partition.discovery.interval` | pause between looks for new ones, `10 s`; `0 s`: none |
 //! | `scan.startup.offsets` | `'0:123,1:0'`; partitions that are not named begin at their start |
 //!
 //! Options of sinks: `primary_key = 'a,b'`, the columns of the messages' key, which FORMAT UPSERT
@@ -49,7 +50,7 @@ use super::{SinkConnector, SourceConnector};
 
 /// The entry in the registry of sources.
 pub const SOURCE: SourceConnector =
-    SourceConnector { name: "kafka", create: source::create, metadata: true };
+    SourceConnector { name: "kafka", create: source::create, metadata: true, replays: true };
 
 /// The entry in the registry of sinks.
 pub const SINK: SinkConnector =

@@ -36,6 +36,30 @@ pub(super) struct KafkaReader {
     /// Batches that are decoded and not handed out yet.
     ready: VecDeque<SourceBatch>,
     trouble: Option<Trouble>,
+    discovery: Option<Discovery>,
+}
+
+/// When to look for new partitions.
+pub(super) struct Discovery {
+    every: Duration,
+    last: Instant,
+}
+
+impl Discovery {
+    /// How long a look may hold up reading.
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, last: Instant::now() }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let due = self.last.elapsed() >= self.every;
+        if due {
+            self.last = Instant::now();
+        }
+        due
+    }
 }
 
 /// Why nothing comes.
@@ -51,6 +75,9 @@ impl SplitReader for KafkaReader {
         }
         if self.splits.iter().all(|split| split.ended) {
             return Ok(Read::End);
+        }
+        if self.trouble.is_none() && self.discovery.as_mut().is_some_and(Discovery::is_due) {
+            self.discover()?;
         }
         let messages = self.fetcher.fetch(max_rows, timeout);
         let nothing_came = messages.is_empty();
@@ -80,8 +107,41 @@ impl SplitReader for KafkaReader {
 
 impl KafkaReader {
     /// A reader of partitions that have been started, ascending.
-    pub(super) fn new(topic: String, fetcher: Fetcher, rows: Rows, splits: Vec<Split>) -> Self {
-        Self { topic, fetcher, rows, splits, ready: VecDeque::new(), trouble: None }
+    pub(super) fn new(
+        topic: String,
+        fetcher: Fetcher,
+        rows: Rows,
+        splits: Vec<Split>,
+        discovery: Option<Discovery>,
+    ) -> Self {
+        let ready = VecDeque::new();
+        Self { topic, fetcher, rows, splits, ready, trouble: None, discovery }
+    }
+
+    /// Begins to read partitions that were not there before, from their start. When the brokers do
+    /// not answer, the next look finds them.
+    fn discover(&mut self) -> Result<()> {
+        let client = self.fetcher.client();
+        let Ok(found) = startup::partitions(client, &self.topic, Discovery::TIMEOUT) else {
+            return Ok(());
+        };
+        let known = |partition: &i32| {
+            self.splits.binary_search_by_key(partition, |split| split.partition).is_ok()
+        };
+        let new: Vec<i32> = found.into_iter().filter(|partition| !known(partition)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let Ok(starts) = startup::starts(client, &self.topic, &new) else { return Ok(()) };
+        for (split, next) in starts {
+            let partition = startup::partition(split);
+            tracing::info!(topic = self.topic, partition, "found a new partition");
+            self.fetcher.start(partition, next)?;
+            let (until, ended, messages) = (None, false, Vec::new());
+            self.splits.push(Split { partition, next, until, ended, messages });
+        }
+        self.splits.sort_by_key(|split| split.partition);
+        Ok(())
     }
 
     /// Lets the client deliver its errors and logs; a call delivers one at most.

@@ -1,11 +1,12 @@
 //! A topic as a source: options, first offsets, readers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::Settings;
 use super::consume::Fetcher;
 use super::include::IncludeColumns;
-use super::reader::{KafkaReader, Split};
+use super::reader::{Discovery, KafkaReader, Split};
 use super::rows::Rows;
 use super::startup::{self, Startup};
 use crate::connector::{ConnectorSpec, Options, Positions, Source, SplitReader};
@@ -16,6 +17,8 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
     let mut options = Options::new(spec);
     let settings = Settings::consumer(&mut options)?;
     let startup = Startup::read(&mut options)?;
+    let every = options.duration("scan.partition.discovery.interval")?;
+    let discovery = Some(every.unwrap_or(DISCOVERY)).filter(|every| !every.is_zero());
     options.finish()?;
     if spec.format.options.contains_key(HEADER) && spec.format.framing()?.has_header() {
         return Err(Error::unsupported("a message of a topic has no CSV header")
@@ -28,7 +31,7 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
         )
         .with_hint("Add PRIMARY KEY (...) with the columns of the message key."));
     }
-    let source = KafkaSource { settings, startup, spec: spec.clone() };
+    let source = KafkaSource { settings, startup, discovery, spec: spec.clone() };
     let all: Vec<usize> = (0..spec.schema.fields().len()).collect();
     source.rows(&all)?;
     Ok(Arc::new(source))
@@ -39,8 +42,13 @@ const HEADER: &str = "without_header";
 struct KafkaSource {
     settings: Settings,
     startup: Startup,
+    /// How often to look for new partitions.
+    discovery: Option<Duration>,
     spec: ConnectorSpec,
 }
+
+/// How often to look for new partitions where no option says: a request every now and then.
+const DISCOVERY: Duration = Duration::from_secs(10);
 
 impl KafkaSource {
     /// What makes rows of messages, of the wanted columns.
@@ -82,7 +90,10 @@ impl Source for KafkaSource {
             let messages = Vec::new();
             splits.push(Split { partition, next: *position, until, ended, messages });
         }
-        Ok(Box::new(KafkaReader::new(self.settings.topic.clone(), fetcher, rows, splits)))
+        // A replay ends where the engine stands: what is new later is read by the other reader.
+        let discovery = self.discovery.filter(|_| until.is_none()).map(Discovery::new);
+        let topic = self.settings.topic.clone();
+        Ok(Box::new(KafkaReader::new(topic, fetcher, rows, splits, discovery)))
     }
 
     fn earliest(&self) -> Result<Option<Positions>> {

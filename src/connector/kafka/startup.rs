@@ -98,6 +98,15 @@ impl Startup {
     }
 }
 
+/// The first offsets of some partitions.
+pub(super) fn starts(
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<Positions> {
+    query(client, topic, partitions, Offset::Beginning)
+}
+
 fn parse_offsets(text: &str) -> Option<Startup> {
     let mut offsets = Positions::new();
     for pair in text.split(',') {

@@ -335,3 +335,31 @@ fn a_sink_without_a_broker_fails_at_flush_and_works_again_later() {
     sink.flush().expect("delivered");
     assert_eq!(topic(&broker, "out").len(), 1);
 }
+
+/// The client is built with TLS, and with SASL by name and password; secrets stay out of errors.
+#[test]
+#[cfg(feature = "ssl")]
+fn tls_and_sasl_are_compiled_in() {
+    let broker = broker("t", 1);
+    for (protocol, mechanism) in [
+        ("SASL_SSL", "PLAIN"),
+        ("SASL_PLAINTEXT", "SCRAM-SHA-256"),
+        ("SASL_SSL", "SCRAM-SHA-512"),
+        ("SASL_SSL", "OAUTHBEARER"),
+    ] {
+        let options = [
+            ("properties.security.protocol", protocol),
+            ("properties.sasl.mechanism", mechanism),
+            ("properties.sasl.username", "bob"),
+            ("properties.sasl.password", "hush"),
+            ("properties.ssl.endpoint.identification.algorithm", "https"),
+        ];
+        let source = source::create(&spec(&broker, "t", &options)).expect("known properties");
+        drop(source.reader(&Positions::from([(0, 0)]), None, &[0]).expect("a client"));
+    }
+    let options =
+        [("properties.ssl.key.password", "hush"), ("properties.ssl.keystore.password", "\0")];
+    if let Err(error) = source::create(&spec(&broker, "t", &options)) {
+        assert!(!format!("{error:?}").contains("hush"), "{error:?}");
+    }
+}

@@ -24,4 +24,4 @@ use super::SourceConnector;
 
 /// The entry in the registry of sources.
 pub const SOURCE: SourceConnector =
-    SourceConnector { name: "nexmark", create: source::create, metadata: false };
+    SourceConnector { name: "nexmark", create: source::create, metadata: false, replays: true };
