@@ -97,6 +97,15 @@ impl Session {
             true => RelationKind::Source,
             false => RelationKind::Table { append_only: create.append_only },
         };
+        let rules = sql::write_rules(create);
+        if create.append_only && rules.on_conflict == ConflictRule::Overwrite {
+            let name = &create.name;
+            return Err(Error::user(
+                sqlstate::INVALID_TABLE_DEFINITION,
+                format!("append-only table \"{name}\" can not overwrite rows"),
+            )
+            .with_hint("Leave APPEND ONLY out, or use ON CONFLICT IGNORE."));
+        }
         Ok(Relation {
             id: self.allocate(),
             name: create.name.clone(),
@@ -104,7 +113,7 @@ impl Session {
             schema,
             key: create.primary_key.clone(),
             watermark,
-            rules: sql::write_rules(create),
+            rules,
             connector: None,
             definition: text.to_owned(),
             query: None,

@@ -12,9 +12,10 @@ use super::rows::{ROWS, RowField, in_hand, number_field, returning, table_fields
 use super::rules::has_subquery;
 use super::values::{Cell, Scope};
 use super::{
-    Change, ROW_NUMBER, column_of, from_table, is_default, quoted, refused, select, target,
+    Change, ROW_NUMBER, append_only, column_of, from_table, is_default, quoted, refused, select,
+    target,
 };
-use crate::catalog::{Catalog, ConflictRule, Relation, RelationId};
+use crate::catalog::{Catalog, ConflictRule, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::context::Context;
 use crate::sql::optimize::analyze;
@@ -224,6 +225,11 @@ fn conflict(
             "ON CONFLICT DO UPDATE requires inference specification or constraint name",
         )
         .with_hint("For example, ON CONFLICT (column_name).")),
+        OnConflictAction::DoUpdate(_)
+            if matches!(relation.kind, RelationKind::Table { append_only: true }) =>
+        {
+            Err(append_only(relation, "update", "ON CONFLICT DO UPDATE"))
+        }
         OnConflictAction::DoUpdate(update) => {
             do_update(update, relation, alias, parameters, context)
                 .map(|update| Conflict::Update(Box::new(update)))
