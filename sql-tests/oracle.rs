@@ -599,7 +599,8 @@ impl Generator {
         match self.rng.random_range(0..100) {
             0..14 => self.union(depth),
             14..26 if depth > 0 => self.with(depth),
-            26..66 => self.aggregation(depth),
+            26..60 => self.aggregation(depth),
+            60..76 => self.ordered(depth),
             _ => self.projection(depth, None),
         }
     }
@@ -816,6 +817,146 @@ impl Generator {
             false if ty.is_number() => (format!("({call} + {})", self.literal(ty)), ty),
             false => (format!("(({call}) IS NULL)"), Ty::Bool),
         }
+    }
+
+    // ----------------------------------------------------------------------------------- order
+
+    /// A query whose rows depend on an order: LIMIT, DISTINCT ON, a limited number of rows per
+    /// group, window functions.
+    fn ordered(&mut self, depth: usize) -> Query {
+        let from = self.from(depth);
+        // The order of inexact numbers is that of the additions.
+        let exact: Vec<Column> = from.columns.iter().filter(|c| c.ty != Ty::Avg).cloned().collect();
+        if exact.is_empty() {
+            return self.projection(0, None);
+        }
+        let condition = self.where_clause(&from, 35);
+        let (mut items, mut columns) = (Vec::new(), Vec::new());
+        for i in 0..self.rng.random_range(1..=4) {
+            let column = exact[self.rng.random_range(0..exact.len())].clone();
+            let item = if self.chance(75) { column.name } else { self.expr(column.ty, &exact, 1) };
+            items.push(format!("{item} AS c{i}"));
+            columns.push(Column { name: format!("c{i}"), ty: column.ty });
+        }
+        let list = items.join(", ");
+        let tail = format!("FROM {}{condition}", from.sql);
+        match self.rng.random_range(0..100) {
+            0..30 => {
+                let order = self.order_by(&exact, 75);
+                let limit = self.limit();
+                Query { sql: format!("SELECT {list} {tail}{order}{limit}"), columns }
+            }
+            30..45 => {
+                let key = exact[self.rng.random_range(0..exact.len())].name.clone();
+                let order = match self.chance(75) {
+                    true => {
+                        let more = self.order_keys(&exact);
+                        format!(" ORDER BY {key}, {more}")
+                    }
+                    false => String::new(),
+                };
+                Query { sql: format!("SELECT DISTINCT ON ({key}) {list} {tail}{order}"), columns }
+            }
+            45..75 => self.numbered(&list, columns, &tail, &exact),
+            _ => self.windowed(list, columns, &tail, &exact),
+        }
+    }
+
+    fn order_keys(&mut self, scope: &[Column]) -> String {
+        let mut keys = Vec::new();
+        for _ in 0..self.rng.random_range(1..=2) {
+            let column = scope[self.rng.random_range(0..scope.len())].clone();
+            let key = if self.chance(80) { column.name } else { self.expr(column.ty, scope, 1) };
+            let direction = self.one(&["", "", " ASC", " DESC", " DESC"]);
+            let nulls = self.one(&["", "", "", " NULLS FIRST", " NULLS LAST"]);
+            // A constant would be a position.
+            let key = if key.contains('a') && key.contains('.') {
+                key
+            } else {
+                format!("({key} IS NULL)")
+            };
+            keys.push(format!("{key}{direction}{nulls}"));
+        }
+        keys.join(", ")
+    }
+
+    fn order_by(&mut self, scope: &[Column], percent: u32) -> String {
+        match self.chance(percent) {
+            true => format!(" ORDER BY {}", self.order_keys(scope)),
+            false => String::new(),
+        }
+    }
+
+    fn limit(&mut self) -> String {
+        let limit = self.rng.random_range(0..=6);
+        match self.rng.random_range(0..10) {
+            0..6 => format!(" LIMIT {limit}"),
+            6 => format!(" FETCH FIRST {limit} ROWS ONLY"),
+            7 => format!(" OFFSET {limit}"),
+            _ => format!(" LIMIT {limit} OFFSET {}", self.rng.random_range(0..=3)),
+        }
+    }
+
+    fn over(&mut self, scope: &[Column], ordered: u32) -> String {
+        let partition = match self.chance(70) {
+            true => {
+                let column = scope[self.rng.random_range(0..scope.len())].name.clone();
+                format!("PARTITION BY {column}")
+            }
+            false => String::new(),
+        };
+        format!("{partition}{}", self.order_by(scope, ordered))
+    }
+
+    /// The rows with some numbers.
+    fn numbered(
+        &mut self,
+        list: &str,
+        columns: Vec<Column>,
+        tail: &str,
+        scope: &[Column],
+    ) -> Query {
+        let function = self.one(&["row_number", "row_number", "rank", "dense_rank"]);
+        let over = self.over(scope, if function == "row_number" { 80 } else { 100 });
+        let k = self.rng.random_range(0..=4);
+        let condition = match self.rng.random_range(0..8) {
+            0..3 => format!("n <= {k}"),
+            3 => format!("{k} > n"),
+            4 => "n = 1".to_owned(),
+            5 => format!("n = {k}"),
+            6 => format!("n BETWEEN 2 AND {k}"),
+            _ => format!("n <= {k} AND c0 IS NOT NULL"),
+        };
+        let alias = self.name('a');
+        let inner = format!("SELECT {list}, {function}() OVER ({over}) AS n {tail}");
+        let mut names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+        let mut columns = columns;
+        if self.chance(40) {
+            names.push(format!("n AS c{}", columns.len()));
+            columns.push(Column { name: format!("c{}", columns.len()), ty: Ty::Big });
+        }
+        let names = names.join(", ");
+        Query {
+            sql: format!("SELECT {names} FROM ({inner}) AS {alias} WHERE {condition}"),
+            columns,
+        }
+    }
+
+    fn windowed(
+        &mut self,
+        mut list: String,
+        mut columns: Vec<Column>,
+        tail: &str,
+        scope: &[Column],
+    ) -> Query {
+        for _ in 0..self.rng.random_range(1..=1) {
+            let function = self.one(&["row_number", "rank", "dense_rank"]);
+            let over = self.over(scope, 90);
+            write!(list, ", {function}() OVER ({over}) AS c{}", columns.len())
+                .expect("a string takes text");
+            columns.push(Column { name: format!("c{}", columns.len()), ty: Ty::Big });
+        }
+        Query { sql: format!("SELECT {list} {tail}"), columns }
     }
 
     // ------------------------------------------------------------------------------------ FROM

@@ -21,8 +21,10 @@ mod materialize;
 mod on_close;
 #[cfg(test)]
 mod testing;
+mod top_n;
 mod union;
 mod unnest;
+mod window;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -40,8 +42,10 @@ pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use on_close::OnCloseSpec;
+pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;
 pub use unnest::Unnest;
+pub use window::WindowSpec;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
 use crate::error::Result;

@@ -14,7 +14,9 @@ use super::context::{Context, config};
 use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
+use super::frames::plain_offsets;
 use super::lateral::unnest_laterals;
+use super::limit::{fetch_to_limit, order_matters};
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
@@ -156,10 +158,12 @@ pub(super) fn plan_raw(
         system::rewrite(&mut query, context.catalog())?;
     }
     check_query(&query)?;
-    if context.purpose() == Purpose::View && query.limit_clause.is_none() {
+    fetch_to_limit(&mut query);
+    if context.purpose() == Purpose::View && !order_matters(&query) {
         query.order_by = None;
     }
     name_columns(&mut query);
+    plain_offsets(&mut query);
     desugar_query(&mut query)?;
     let plan = planner(context)
         .sql_statement_to_plan_with_context(

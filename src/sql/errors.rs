@@ -197,6 +197,14 @@ fn message_error(m: &str) -> Error {
     {
         return Error::user(sqlstate::DATATYPE_MISMATCH, lower_first(&line));
     }
+    if m.starts_with("LIMIT must be >=") {
+        let state = sqlstate::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE;
+        return Error::user(state, "LIMIT must not be negative");
+    }
+    if m.starts_with("OFFSET must be >=") {
+        let state = sqlstate::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE;
+        return Error::user(state, "OFFSET must not be negative");
+    }
     if m.contains("have the same number of columns") || m.contains("different number of columns") {
         return Error::user(
             sqlstate::SYNTAX_ERROR,

@@ -13,7 +13,7 @@ use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
     ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, functions, rounding_udfs,
-    stand_in, sum_udaf, to_char_udf,
+    stand_in, sum_udaf, to_char_udf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -69,6 +69,7 @@ pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     expr_planners.extend(SessionStateDefaults::default_expr_planners());
     let mut window = HashMap::new();
     for f in SessionStateDefaults::default_window_functions() {
+        let f = with_signed_result(f);
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             window.insert(name, Arc::clone(&f));
         }

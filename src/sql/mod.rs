@@ -22,8 +22,10 @@ mod desugar;
 mod dialect;
 mod dml;
 mod errors;
+mod frames;
 mod functions;
 mod lateral;
+mod limit;
 mod names;
 mod operators;
 mod optimize;
@@ -36,8 +38,10 @@ pub mod statement;
 mod system;
 #[cfg(test)]
 mod tests;
+mod ties;
 mod types;
 mod validate;
+mod window_ties;
 mod windows;
 
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};

@@ -19,6 +19,8 @@ use super::batch::session;
 use super::binder::{Purpose, Settings};
 use super::context::config;
 use super::errors::plan_error;
+use super::ties::order_limits;
+use super::window_ties::order_windows;
 use crate::delta::text::UTC;
 use crate::error::Result;
 
@@ -75,7 +77,8 @@ pub(crate) fn analyze(plan: LogicalPlan) -> Result<LogicalPlan> {
     Analyzer::new().execute_and_check(plan, config(), |_, _| {}).map_err(plan_error)
 }
 
-/// Optimises an analysed plan. `now()` becomes a constant in ad-hoc plans alone.
+/// Optimises an analysed plan; ties are broken by the whole row. `now()` becomes a constant in
+/// ad-hoc plans alone.
 pub(crate) fn optimize(
     plan: LogicalPlan,
     purpose: Purpose,
@@ -93,5 +96,7 @@ pub(crate) fn optimize(
         Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
     };
     let context = WithFunctions { context, functions: session(1) };
-    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(plan_error)
+    let plan = order_limits(plan, purpose)?;
+    let plan = Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {});
+    order_windows(plan.map_err(plan_error)?, purpose)
 }

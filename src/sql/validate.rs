@@ -14,6 +14,7 @@ use sqlparser::ast::{
 
 use super::binder::Purpose;
 use super::desugar::returns_set;
+use super::limit::unsupported_fetch;
 use super::parser::fold;
 use super::windows::is_window;
 use crate::error::{Error, Result};
@@ -105,8 +106,8 @@ impl Checker {
         if !query.locks.is_empty() || query.for_clause.is_some() {
             return Err(refused("a FOR UPDATE or FOR SHARE clause"));
         }
-        if query.fetch.is_some() {
-            return Err(refused("FETCH FIRST").with_hint("Use LIMIT."));
+        if let Some(what) = unsupported_fetch(query) {
+            return Err(refused(what).with_hint("Use LIMIT."));
         }
         if query.settings.is_some() || query.format_clause.is_some() {
             return Err(refused("a SETTINGS or FORMAT clause of a query"));

@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
-    TimeUnit, TimestampMicrosecondType,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Schema,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
 use crate::delta::Keys;
@@ -115,6 +115,11 @@ fn put<T>(values: &mut Vec<T>, row: usize, value: T) {
     } else {
         values[row] = value;
     }
+}
+
+/// Refuses rows with a column of a type that can't be kept.
+pub fn check_storable(schema: &Schema) -> Result<()> {
+    schema.fields().iter().try_for_each(|f| PageColumn::new(f.data_type()).map(|_| ()))
 }
 
 impl PageColumn {
@@ -273,7 +278,7 @@ impl PageColumn {
 
 /// A value of text or jsonb.
 #[inline]
-fn text_at(array: &ArrayRef, row: usize) -> &str {
+pub(super) fn text_at(array: &ArrayRef, row: usize) -> &str {
     match array.data_type() {
         DataType::LargeUtf8 => array.as_string::<i64>().value(row),
         _ => array.as_string::<i32>().value(row),
@@ -282,7 +287,7 @@ fn text_at(array: &ArrayRef, row: usize) -> &str {
 
 /// A value of bytea or uuid.
 #[inline]
-fn bytes_at(array: &ArrayRef, row: usize) -> &[u8] {
+pub(super) fn bytes_at(array: &ArrayRef, row: usize) -> &[u8] {
     match array.data_type() {
         DataType::FixedSizeBinary(_) => array.as_fixed_size_binary().value(row),
         _ => array.as_binary::<i32>().value(row),
@@ -290,7 +295,7 @@ fn bytes_at(array: &ArrayRef, row: usize) -> &[u8] {
 }
 
 /// Some rows of an array column as key bytes. The type was looked at when the page was made.
-fn list_keys(array: &ArrayRef, rows: &UInt32Array) -> Option<Keys> {
+pub(super) fn list_keys(array: &ArrayRef, rows: &UInt32Array) -> Option<Keys> {
     let lists = take(array, rows, None).ok()?;
     Keys::encode(&[lists], rows.len()).ok()
 }

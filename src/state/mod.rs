@@ -6,7 +6,8 @@
 //! owns one privately.
 //!
 //! Kinds: [`Arrangement`] (multimap: key to rows, for joins), [`GroupTable`] (value: key to a line
-//! of aggregate states, with ordered multisets beside it), and [`ResultTable`] (multi-version rows
+//! of aggregate states, with ordered multisets beside it), [`Ranked`] (ordered multimap: partition
+//! key to rows in an order, for top-N), and [`ResultTable`] (multi-version rows
 //! that readers see). Every kind can be written to bytes by key group and restored from them.
 //!
 //! Everything of a table is in memory today, so making keys resident is a no-op; with
@@ -15,13 +16,17 @@
 
 mod arrangement;
 mod blob;
+mod cell;
 mod column;
 mod expiry;
 mod groups;
 mod multiset;
+mod order_prefix;
 mod pages;
+mod ranked;
 mod result;
 mod slot_index;
+mod sorted;
 mod values;
 
 use std::collections::HashSet;
@@ -29,8 +34,10 @@ use std::sync::Arc;
 
 pub use arrangement::{Arrangement, ArrangementSpec, Changed, Cursor, Probe, Probing, When};
 pub use blob::{BlobReader, BlobWriter};
+pub use column::check_storable;
 pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};
+pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
 pub use result::{ResultShard, ResultSpec, ResultTable, SnapshotSlice};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
@@ -72,6 +79,8 @@ pub enum TableKind {
     Arrangement(ArrangementSpec),
     /// Key to aggregate states.
     Groups(GroupSpec),
+    /// Partition key to rows in an order.
+    Ranked(RankedSpec),
 }
 
 /// A table of a worker.
@@ -80,6 +89,8 @@ pub enum Table {
     Arrangement(Box<Arrangement>),
     /// Key to aggregate states.
     Groups(Box<GroupTable>),
+    /// Partition key to rows in an order.
+    Ranked(Box<Ranked>),
 }
 
 impl Table {
@@ -92,6 +103,7 @@ impl Table {
                 let closes = matches!(spec.bound, Bound::Closes(_));
                 Self::Groups(Box::new(GroupTable::new(groups.clone(), closes)))
             }
+            TableKind::Ranked(spec) => Self::Ranked(Box::new(Ranked::new(spec.clone()))),
         }
     }
 
@@ -100,6 +112,7 @@ impl Table {
         match self {
             Self::Arrangement(t) => t.rows(),
             Self::Groups(t) => t.groups(),
+            Self::Ranked(t) => t.rows(),
         }
     }
 
@@ -108,6 +121,7 @@ impl Table {
         match self {
             Self::Arrangement(t) => t.bytes(),
             Self::Groups(t) => t.bytes(),
+            Self::Ranked(t) => t.bytes(),
         }
     }
 
@@ -115,6 +129,7 @@ impl Table {
         match self {
             Self::Arrangement(t) => t.write(out),
             Self::Groups(t) => t.write(out),
+            Self::Ranked(t) => t.write(out),
         }
     }
 
@@ -122,6 +137,7 @@ impl Table {
         match self {
             Self::Arrangement(t) => t.read(input),
             Self::Groups(t) => t.read(input),
+            Self::Ranked(t) => t.read(input),
         }
     }
 
@@ -129,6 +145,7 @@ impl Table {
         match self {
             Self::Arrangement(t) => t.residency_mut(),
             Self::Groups(t) => t.residency_mut(),
+            Self::Ranked(t) => t.residency_mut(),
         }
     }
 }
@@ -180,7 +197,7 @@ impl StateStore {
     pub fn arrangement(&mut self, id: TableId) -> &mut Arrangement {
         match self.table_mut(id) {
             Table::Arrangement(table) => table,
-            Table::Groups(_) => unreachable!("the handle was made for an arrangement"),
+            _ => unreachable!("the handle was made for an arrangement"),
         }
     }
 
@@ -188,7 +205,15 @@ impl StateStore {
     pub fn groups(&mut self, id: TableId) -> &mut GroupTable {
         match self.table_mut(id) {
             Table::Groups(table) => table,
-            Table::Arrangement(_) => unreachable!("the handle was made for groups"),
+            _ => unreachable!("the handle was made for groups"),
+        }
+    }
+
+    /// The ranked table behind a handle.
+    pub fn ranked(&mut self, id: TableId) -> &mut Ranked {
+        match self.table_mut(id) {
+            Table::Ranked(table) => table,
+            _ => unreachable!("the handle was made for a ranked table"),
         }
     }
 

@@ -18,6 +18,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
+use super::cell::Cell;
 use super::column::{PageColumn, Values};
 use crate::config::PAGE_ROWS;
 use crate::delta::decode_keys;
@@ -63,7 +64,8 @@ impl Pages {
         }
         let mut rest = rows;
         // Freed slots first: one page at a time is not worth sorting for, rows go one by one.
-        while let (Some((row, tail)), Some(slot)) = (rest.split_first(), self.free.pop()) {
+        while let Some((row, tail)) = rest.split_first() {
+            let Some(slot) = self.free.pop() else { break };
             let (page, offset) = (slot as usize / PAGE_ROWS, slot as usize % PAGE_ROWS);
             let filled = (self.len - page * PAGE_ROWS).min(PAGE_ROWS);
             for (column, source) in self.pages[page].iter_mut().zip(columns) {
@@ -101,6 +103,13 @@ impl Pages {
     #[inline]
     fn at(&self, slot: u32, column: usize) -> (&PageColumn, usize) {
         (&self.pages[slot as usize / PAGE_ROWS][column], slot as usize % PAGE_ROWS)
+    }
+
+    /// One value of a slot.
+    #[inline]
+    pub(super) fn cell(&self, slot: u32, column: usize) -> Cell<'_> {
+        let (values, row) = self.at(slot, column);
+        Cell::of_page(values, row)
     }
 
     /// Whether columns `mine` of a slot equal row `row` of `other`, as keys compare.

@@ -9,6 +9,7 @@ mod join;
 mod panes;
 mod unnest;
 mod values;
+mod window;
 
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ pub struct Lowering<'a> {
 
 /// Lowers an optimised plan.
 pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    if let Some(node) = window::lower_top_n(plan, cx)? {
+        return Ok(node);
+    }
     match plan {
         LogicalPlan::TableScan(scan) => lower_scan(scan, cx),
         LogicalPlan::SubqueryAlias(alias) => lower(&alias.input, cx),
@@ -52,6 +56,8 @@ pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
         }
         LogicalPlan::Unnest(node) => unnest::lower_unnest(node, cx),
         LogicalPlan::Extension(node) => explode::lower_extension(node, cx),
+        LogicalPlan::Limit(node) => window::lower_limit(node, cx),
+        LogicalPlan::Window(node) => window::lower_window(node, cx),
         // The order of a view's rows has no meaning.
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => lower(&sort.input, cx),
         other => Err(not_in_view(&node_name(other))),
@@ -67,10 +73,7 @@ fn not_in_view(what: &str) -> Error {
 /// What a user calls this kind of node.
 fn node_name(plan: &LogicalPlan) -> String {
     match plan {
-        LogicalPlan::Window(_) => "a window function".into(),
-        LogicalPlan::Distinct(_) => "DISTINCT ON".into(),
         LogicalPlan::Sort(_) => "ORDER BY with LIMIT".into(),
-        LogicalPlan::Limit(_) => "LIMIT".into(),
         LogicalPlan::Subquery(_) => "this subquery".into(),
         other => {
             let text = other.display().to_string();

@@ -1,0 +1,238 @@
+//! Window: functions over the rows around a row, `sum(x) OVER (PARTITION BY .. ORDER BY ..)`.
+//!
+//! For every partition that changes in an epoch, `out = -f(old rows) + f(new rows)`, rows that come
+//! out equal left out. The functions are evaluated anew on all rows of the partition, so a change
+//! costs as much as its partition has rows. A row of weight n is n rows. Rows are sorted by
+//! partition, order and whole row, so that the result depends neither on arrival nor on batches.
+//!
+//! The input is partitioned by the partition columns (none: one worker). The output retracts.
+//! State: one ranked table with all rows. Watermarks of partition columns pass through.
+//!
+//! A partition for which a function fails (an overflow) has an error row in place of its rows until
+//! it changes.
+//!
+//! Example, a running sum: `+1 | a | 1`, `+1 | a | 5` gives `+1 | a | 1 | 1`, `+1 | a | 5 | 6`;
+//! then `+1 | a | 2` gives `-1 | a | 5 | 6`, `+1 | a | 2 | 3`, `+1 | a | 5 | 8`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::{Schema, SchemaRef};
+
+use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
+use crate::config::BATCH_ROWS;
+use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, consolidate};
+use crate::error::{Error, Result};
+use crate::expr::WindowCalls;
+use crate::state::{
+    Bound, KeyRequest, Member, OrderBy, Ranked, RankedSpec, Ranking, TableId, TableKind, TableSpec,
+    Top,
+};
+use crate::time::Watermark;
+
+/// Plan constants.
+#[derive(Debug, Clone)]
+pub struct WindowSpec {
+    /// The rows of its input.
+    pub input: SchemaRef,
+    /// How many of their columns the functions read and the output has; those behind are computed
+    /// for partition and order alone.
+    pub width: usize,
+    /// The columns of PARTITION BY.
+    pub partition: Vec<usize>,
+    /// ORDER BY.
+    pub order: Vec<OrderBy>,
+    /// The functions.
+    pub calls: WindowCalls,
+    /// The functions, for EXPLAIN.
+    pub text: String,
+    /// The rows of its output: columns of the input and results.
+    pub schema: SchemaRef,
+}
+
+impl OperatorSpec for WindowSpec {
+    fn name(&self) -> &'static str {
+        "Window"
+    }
+
+    fn describe(&self) -> String {
+        self.text.clone()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn append_only(&self) -> bool {
+        false
+    }
+
+    fn can_fail(&self) -> bool {
+        true
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        vec![TableSpec {
+            name: "rows",
+            version: 1,
+            bound: Bound::Unbounded("rows of its input"),
+            kind: TableKind::Ranked(RankedSpec {
+                schema: self.input.clone(),
+                partition: self.partition.clone(),
+                order: self.order.clone(),
+                top: Top { ranking: Ranking::RowNumber, skip: 0, limit: None },
+                append_only: false,
+            }),
+        }]
+    }
+
+    fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Window { spec: self.clone(), rows: tables[0] }))
+    }
+}
+
+struct Window {
+    spec: WindowSpec,
+    rows: TableId,
+}
+
+/// Partitions whose rows are gathered together.
+#[derive(Default)]
+struct Piece {
+    /// The rows, those with a weight above one several times.
+    slots: Vec<u32>,
+    weights: Vec<Weight>,
+    /// Where each run of rows of one partition and one moment ends.
+    ends: Vec<usize>,
+}
+
+impl Piece {
+    fn add(&mut self, members: &[Member], sign: Weight) {
+        for member in members {
+            for _ in 0..member.weight {
+                self.slots.push(member.slot);
+                self.weights.push(sign);
+            }
+        }
+        if !members.is_empty() {
+            self.ends.push(self.slots.len());
+        }
+    }
+}
+
+impl Window {
+    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
+        self.spec.partition.iter().map(|c| delta.rows().column(*c).clone()).collect()
+    }
+
+    /// The rows of a piece with their results; runs that fail are left out and go to the errors.
+    fn emit(&self, table: &Ranked, piece: Piece, out: &mut Output) -> Result<()> {
+        let width = self.spec.width;
+        let columns = (0..width).map(|c| table.gather_column(c, &piece.slots)).collect();
+        let columns_only: Vec<usize> = (0..width).collect();
+        let schema = Arc::new(self.spec.input.project(&columns_only)?);
+        let rows = batch_of(schema, columns, piece.slots.len())?;
+        let (mut parts, mut failed) = (Vec::new(), Vec::new());
+        let mut weights: Vec<Weight> = Vec::with_capacity(piece.weights.len());
+        let mut start = 0;
+        for end in piece.ends {
+            let run = rows.slice(start, end - start);
+            match self.spec.calls.evaluate(&run) {
+                Ok(results) => {
+                    let columns = run.columns().iter().cloned().chain(results).collect();
+                    parts.push(batch_of(self.spec.schema.clone(), columns, run.num_rows())?);
+                    weights.extend(&piece.weights[start..end]);
+                }
+                Err(error) => failed.push((piece.slots[start], piece.weights[start], error)),
+            }
+            start = end;
+        }
+        self.emit_errors(table, failed, out)?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let columns = (0..self.spec.schema.fields().len()).map(|c| {
+            let arrays: Vec<&dyn Array> = parts.iter().map(|p| p.column(c).as_ref()).collect();
+            concat(&arrays)
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let rows = batch_of(self.spec.schema.clone(), columns, weights.len())?;
+        let delta = DeltaBatch::new(rows, Int64Array::from(weights));
+        out.emit(consolidate(&delta, Order::Input)?);
+        Ok(())
+    }
+
+    /// Error rows of partitions, told by their keys; `failed` has a row of each.
+    fn emit_errors(
+        &self,
+        table: &Ranked,
+        failed: Vec<(u32, Weight, Error)>,
+        out: &mut Output,
+    ) -> Result<()> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let slots: Vec<u32> = failed.iter().map(|(slot, ..)| *slot).collect();
+        let fields: Schema = self.spec.input.project(&self.spec.partition)?;
+        let columns = self.spec.partition.iter().map(|c| table.gather_column(*c, &slots)).collect();
+        let keys: RecordBatch = batch_of(Arc::new(fields), columns, slots.len())?;
+        let rows: Vec<(usize, Weight, &str, String)> = failed
+            .iter()
+            .enumerate()
+            .map(|(i, (_, weight, e))| (i, *weight, e.sqlstate(), e.message().to_owned()))
+            .collect();
+        let errors = error_rows("Window", &keys, &rows)?;
+        let errors = consolidate(&errors, Order::Input)?;
+        if !errors.is_empty() {
+            out.errors.push(errors);
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Window {
+    fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
+        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        request.add(self.rows, keys.hashes());
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        cx: &mut Context<'_>,
+        _port: usize,
+        delta: DeltaBatch,
+        _out: &mut Output,
+    ) -> Result<Progress> {
+        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        cx.state.ranked(self.rows).update(&delta, &keys)?;
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        if self.spec.partition.contains(&column) && column < self.spec.width {
+            out.watermarks.push((column, w));
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+        let table = cx.state.ranked(self.rows);
+        let mut piece = Piece::default();
+        let mut after = Vec::new();
+        for touched in 0..table.touched() {
+            after.clear();
+            table.after(touched, &mut after);
+            piece.add(table.before(touched), -1);
+            piece.add(&after, 1);
+            if piece.slots.len() >= BATCH_ROWS {
+                self.emit(table, std::mem::take(&mut piece), out)?;
+            }
+        }
+        if !piece.slots.is_empty() {
+            self.emit(table, piece, out)?;
+        }
+        table.seal();
+        Ok(())
+    }
+}

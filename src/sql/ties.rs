@@ -1,0 +1,170 @@
+//! LIMIT and DISTINCT ON made to mean one thing: ties are broken by the whole row, in the order of
+//! key bytes, so that an answer depends neither on arrival nor on how batches were cut. The same
+//! rewrite serves views, their recomputation and ad-hoc reads; window functions have theirs in
+//! `window_ties`.
+//!
+//! * LIMIT over ORDER BY: the remaining columns of the sorted rows become further sort keys;
+//! * LIMIT without ORDER BY: all columns do. At the top of an ad-hoc query it is left alone: who
+//!   asks for any ten rows does not want all of them sorted;
+//! * DISTINCT ON: `row_number() = 1` in the order of ORDER BY.
+//!
+//! This runs ahead of the optimiser, where a query still has the shape in which it was written.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::expr_rewriter::{normalize_cols, normalize_sorts};
+use datafusion::logical_expr::{
+    Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SortExpr,
+    Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+};
+
+use super::binder::Purpose;
+use super::errors::plan_error;
+use super::functions::FUNCTIONS;
+use crate::error::{Error, Result};
+
+/// The column in which DISTINCT ON numbers the rows of a group.
+const NUMBER: &str = "#distinct_on";
+
+/// Gives every LIMIT and DISTINCT ON of an analysed plan a total order.
+pub(crate) fn order_limits(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
+    top(plan, purpose).map_err(plan_error)
+}
+
+/// The nodes at the top of a plan, where an ad-hoc LIMIT may choose any rows.
+fn top(plan: LogicalPlan, purpose: Purpose) -> DfResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            Ok(plan.map_children(|child| top(child, purpose).map(Transformed::yes))?.data)
+        }
+        LogicalPlan::Limit(limit) if purpose == Purpose::AdHoc && !is_sorted(&limit.input) => {
+            let plan = LogicalPlan::Limit(limit);
+            Ok(plan.map_children(|child| everywhere(child).map(Transformed::yes))?.data)
+        }
+        plan => everywhere(plan),
+    }
+}
+
+fn everywhere(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let ordered = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Limit(limit) if !is_correlated(&limit.input)? => order_limit(limit),
+        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct_on(distinct),
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(ordered?.data)
+}
+
+/// Whether a plan reads columns of a query around it: its ORDER BY and LIMIT are the business of
+/// the rules that make a join of it.
+fn is_correlated(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        node.apply_expressions(|e| {
+            found |= e.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Whether the rows come out of a Sort, in its order.
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(p) => is_sorted(&p.input),
+        LogicalPlan::SubqueryAlias(a) => is_sorted(&a.input),
+        LogicalPlan::Distinct(Distinct::On(d)) => d.sort_expr.is_some(),
+        _ => false,
+    }
+}
+
+/// Puts a LIMIT right behind the Sort below it, or behind one of its own, with all columns as sort
+/// keys. Projections between both compute row by row, so they can as well stand above the LIMIT.
+fn order_limit(limit: Limit) -> DfResult<Transformed<LogicalPlan>> {
+    if is_sorted(&limit.input) {
+        let Limit { skip, fetch, input } = limit;
+        return below(Arc::unwrap_or_clone(input), &skip, &fetch).map(Transformed::yes);
+    }
+    let keys = whole_row(limit.input.schema(), &[]);
+    if keys.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Limit(limit)));
+    }
+    let sort = Sort { expr: keys, input: limit.input, fetch: None };
+    let input = Arc::new(LogicalPlan::Sort(sort));
+    Ok(Transformed::yes(LogicalPlan::Limit(Limit { input, ..limit })))
+}
+
+/// Puts the LIMIT above the Sort below projections and aliases, which gets a total order.
+fn below(
+    plan: LogicalPlan,
+    skip: &Option<Box<Expr>>,
+    fetch: &Option<Box<Expr>>,
+) -> DfResult<LogicalPlan> {
+    let LogicalPlan::Sort(mut sort) = plan else {
+        return Ok(plan.map_children(|c| below(c, skip, fetch).map(Transformed::yes))?.data);
+    };
+    let rest = whole_row(sort.input.schema(), &sort.expr);
+    sort.expr.extend(rest);
+    let input = Arc::new(LogicalPlan::Sort(sort));
+    Ok(LogicalPlan::Limit(Limit { skip: skip.clone(), fetch: fetch.clone(), input }))
+}
+
+/// Sort keys for the columns of `schema` that `keys` does not have yet. Ascending, NULLs last: the
+/// order of key bytes.
+pub(super) fn whole_row(schema: &DFSchema, keys: &[SortExpr]) -> Vec<SortExpr> {
+    schema
+        .iter()
+        .filter(|(_, field)| can_sort(field.data_type()))
+        .map(Expr::from)
+        .filter(|column| !keys.iter().any(|key| key.expr == *column))
+        .map(|column| SortExpr::new(column, true, false))
+        .collect()
+}
+
+fn can_sort(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => can_sort(item.data_type()),
+        other => !other.is_nested(),
+    }
+}
+
+/// `ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW`.
+pub(super) fn rows_so_far() -> WindowFrame {
+    WindowFrame::new_bounds(
+        WindowFrameUnits::Rows,
+        WindowFrameBound::Preceding(datafusion::common::ScalarValue::UInt64(None)),
+        WindowFrameBound::CurrentRow,
+    )
+}
+
+/// The first row of each group, in the order of ORDER BY.
+fn distinct_on(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
+    let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = distinct;
+    let number = FUNCTIONS.window.get("row_number").cloned().ok_or_else(|| {
+        crate::expr::to_datafusion(Error::internal("row_number is not among the functions"))
+    })?;
+    let order_by = normalize_sorts(sort_expr.unwrap_or_default(), input.as_ref())?;
+    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(number), Vec::new());
+    call.params.partition_by = normalize_cols(on_expr, input.as_ref())?;
+    call.params.order_by = order_by.clone();
+    call.params.window_frame = rows_so_far();
+    let call = Expr::WindowFunction(Box::new(call)).alias(NUMBER);
+    let select = normalize_cols(select_expr, input.as_ref())?;
+    let names = schema.iter().map(|(qualifier, field)| (qualifier.cloned(), field.name().clone()));
+    let select: Vec<Expr> =
+        select.into_iter().zip(names).map(|(e, (q, n))| e.alias_qualified(q, n)).collect();
+    let window = LogicalPlan::Window(Window::try_new(vec![call], input)?);
+    let first = Expr::Column(Column::new_unqualified(NUMBER)).lt_eq(lit(1_i64));
+    let mut rows = LogicalPlanBuilder::from(window).filter(first)?.build()?;
+    // An ad-hoc query shows its rows in this order, and a LIMIT counts in it.
+    if !order_by.is_empty() {
+        rows = LogicalPlan::Sort(Sort { expr: order_by, input: Arc::new(rows), fetch: None });
+    }
+    let projection = Projection::try_new_with_schema(select, Arc::new(rows), schema)?;
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}

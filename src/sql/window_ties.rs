@@ -1,0 +1,209 @@
+//! Window functions made to mean one thing: where a function tells peers apart, the remaining
+//! columns of its input become further ORDER BY keys, so that ties are broken by the whole row in
+//! the order of key bytes.
+//!
+//! | function | its order |
+//! |---|---|
+//! | row_number, ntile, lag, lead; any frame in ROWS | whole row |
+//! | rank, dense_rank, percent_rank, cume_dist | as written: peers are equal |
+//! | aggregates over RANGE or GROUPS, or the whole partition | as written: peers stay together |
+//! | aggregates over RANGE, GROUPS or the whole partition | as written: peers stay together |
+//!
+//! This runs behind the optimiser: columns that nobody reads are gone by then, and rows that differ
+//! only in those are interchangeable. Calls that now sort differently are taken apart into nodes of
+//! their own. Names of columns stay.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, Projection, SortExpr, Window, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition,
+};
+
+use super::binder::Purpose;
+use super::errors::plan_error;
+use super::ties::{rows_so_far, whole_row};
+use crate::error::{Error, Result};
+use crate::expr::to_datafusion;
+
+/// Aggregates whose result depends on the order of the rows in the frame.
+const ORDERED: &[&str] = &[
+    "array_agg",
+    "first_value",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "last_value",
+    "nth_value",
+    "string_agg",
+];
+
+/// Gives every window function of an optimised plan a total order where it needs one.
+pub(crate) fn order_windows(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
+    let ordered = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) => order_window(window, purpose),
+        other => Ok(Transformed::no(other)),
+    });
+    ordered.map(|t| t.data).map_err(plan_error)
+}
+
+fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<LogicalPlan>> {
+    let mut changed = false;
+    let mut calls = Vec::with_capacity(window.window_expr.len());
+    for expr in &window.window_expr {
+        let name = expr.schema_name().to_string();
+        let Expr::WindowFunction(call) = expr.clone().unalias_nested().data else {
+            return Ok(Transformed::no(LogicalPlan::Window(window)));
+        };
+        let whole = |params: &WindowFunctionParams| {
+            let columns = whole_row(window.input.schema(), &params.order_by);
+            columns.into_iter().filter(|c| !params.partition_by.contains(&c.expr)).collect()
+        };
+        match break_ties((*call).clone(), &whole, purpose)? {
+            Some(ordered) => {
+                changed = true;
+                calls.push(Expr::WindowFunction(Box::new(ordered)).alias(name));
+            }
+            None => calls.push(expr.clone()),
+        }
+    }
+    let groups = by_order(calls);
+    if !changed && groups.len() == 1 {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    Ok(Transformed::yes(stack(&window, groups)?))
+}
+
+/// Calls apart by PARTITION BY and ORDER BY, in the order of the first of each.
+fn by_order(calls: Vec<Expr>) -> Vec<Vec<Expr>> {
+    let mut groups: Vec<(WindowFunctionParams, Vec<Expr>)> = Vec::new();
+    for call in calls {
+        let Expr::WindowFunction(inner) = call.clone().unalias_nested().data else { continue };
+        let alike = |p: &WindowFunctionParams| {
+            p.partition_by == inner.params.partition_by && p.order_by == inner.params.order_by
+        };
+        match groups.iter_mut().find(|(params, _)| alike(params)) {
+            Some((_, calls)) => calls.push(call),
+            None => groups.push((inner.params, vec![call])),
+        }
+    }
+    groups.into_iter().map(|(_, calls)| calls).collect()
+}
+
+/// One node for each group of calls, the first below, and a projection that puts the columns back
+/// into their places when there are several.
+fn stack(window: &Window, groups: Vec<Vec<Expr>>) -> DfResult<LogicalPlan> {
+    let one = groups.len() == 1;
+    let mut plan = Arc::clone(&window.input);
+    for calls in groups {
+        plan = Arc::new(LogicalPlan::Window(Window::try_new(calls, plan)?));
+    }
+    if one {
+        return Ok(Arc::unwrap_or_clone(plan));
+    }
+    let columns = window.schema.iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, plan)?))
+}
+
+type WholeRow<'a> = &'a dyn Fn(&WindowFunctionParams) -> Vec<SortExpr>;
+
+/// The call with a total order; `None` when the order as written is enough.
+fn break_ties(
+    mut call: WindowFunction,
+    whole: WholeRow<'_>,
+    purpose: Purpose,
+) -> DfResult<Option<WindowFunction>> {
+    let name = call.fun.name().to_owned();
+    let in_rows = call.params.window_frame.units == WindowFrameUnits::Rows;
+    match (&call.fun, name.as_str()) {
+        (_, "rank" | "dense_rank" | "percent_rank" | "cume_dist") => return Ok(None),
+        // Their frame means nothing.
+        (_, "row_number" | "ntile" | "lag" | "lead") => {
+            call.params.window_frame = rows_so_far();
+        }
+        (WindowFunctionDefinition::WindowUDF(_), "first_value" | "last_value" | "nth_value") => {
+            if !in_rows && !value_function(&mut call.params, &name) {
+                return untold(&name, purpose);
+            }
+        }
+        _ => {
+            let ordered = ORDERED.contains(&name.as_str());
+            let all = is_whole(&call.params.window_frame);
+            if ordered && all {
+                call.params.window_frame = all_rows();
+            } else if ordered && !in_rows {
+                return untold(&name, purpose);
+            } else if all || !in_rows {
+                return Ok(None);
+            }
+        }
+    }
+    let rest = whole(&call.params);
+    call.params.order_by.extend(rest);
+    Ok(Some(call))
+}
+
+fn untold(name: &str, purpose: Purpose) -> DfResult<Option<WindowFunction>> {
+    match purpose {
+        Purpose::AdHoc => Ok(None),
+        Purpose::View => Err(to_datafusion(
+            Error::unsupported(format!(
+                "{name} over this RANGE or GROUPS frame is not supported in a materialized view"
+            ))
+            .with_detail("Which of several peers it takes is not told by such a frame.")
+            .with_hint("Write the frame with ROWS."),
+        )),
+    }
+}
+
+/// Puts a frame in ROWS in the place of one in RANGE or GROUPS from which `first_value`,
+/// `last_value` or `nth_value` takes the same row, if peers were ordered by the whole row. False
+/// when there is none.
+///
+/// A frame from the start of the partition begins with its first row, one up to its end closes with
+/// its last row, and one that begins or ends with the current row's peers has the first or last of
+/// them there: those are the rows of a partition by the ORDER BY keys too.
+fn value_function(params: &mut WindowFunctionParams, name: &str) -> bool {
+    if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+        return false;
+    }
+    let (start, end) = (&params.window_frame.start_bound, &params.window_frame.end_bound);
+    let from_start = matches!(start, WindowFrameBound::Preceding(v) if v.is_null());
+    let to_end = matches!(end, WindowFrameBound::Following(v) if v.is_null());
+    // The current row is in the frame, so that the frame is never empty.
+    let around = !matches!(start, WindowFrameBound::Following(_))
+        && !matches!(end, WindowFrameBound::Preceding(_));
+    let peers = match name {
+        "first_value" if from_start && around => false,
+        "last_value" if to_end && around => false,
+        "nth_value" if from_start && to_end => false,
+        "first_value" if around && *start == WindowFrameBound::CurrentRow => true,
+        "last_value" if around && *end == WindowFrameBound::CurrentRow => true,
+        _ => return false,
+    };
+    if peers {
+        let keys = std::mem::take(&mut params.order_by);
+        params.partition_by.extend(keys.into_iter().map(|key| key.expr));
+    }
+    params.window_frame = all_rows();
+    true
+}
+
+/// Whether a frame is the whole partition.
+fn is_whole(frame: &WindowFrame) -> bool {
+    matches!(&frame.start_bound, WindowFrameBound::Preceding(v) if v.is_null())
+        && matches!(&frame.end_bound, WindowFrameBound::Following(v) if v.is_null())
+}
+
+/// `ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING`.
+fn all_rows() -> WindowFrame {
+    WindowFrame::new_bounds(
+        WindowFrameUnits::Rows,
+        WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+        WindowFrameBound::Following(ScalarValue::UInt64(None)),
+    )
+}

@@ -1,0 +1,572 @@
+//! Ranked table: partition key to rows in an order, the state of top-N and deduplication.
+//!
+//! Rows lie in pages; a partition is a list of slots in order ([`Sorted`]), compared by 128-bit
+//! prefixes of their sort keys and, where these leave it open, column by column. Behind the order's
+//! columns stand all others, ascending with NULLs last: equal rows are one entry with a weight, and
+//! the order is total, so it depends on neither arrival nor batches.
+//!
+//! Of an append-only input a partition keeps no more than its top: a row that sorts behind the last
+//! of a full top is turned away by one comparison with `bound`. Under retractions it keeps all
+//! rows, and `bound` tells which changes can't move the top.
+//!
+//! The current epoch is kept apart as [`Ranked::before`]: the top of a partition as it was ahead of
+//! its first change that could move it. Slots of rows that went stay readable until
+//! [`Ranked::seal`].
+
+use std::cmp::Ordering;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+
+use super::Residency;
+use super::blob::{BlobReader, BlobWriter};
+use super::cell::{Cell, comparable};
+use super::order_prefix::{ABOVE_ALL, Prefix, order_prefixes};
+use super::pages::Pages;
+use super::slot_index::SlotIndex;
+use super::sorted::{Entry, Place, Sorted};
+use crate::config::BATCH_ROWS;
+use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group};
+use crate::error::Result;
+
+/// A column of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderBy {
+    /// The column.
+    pub column: usize,
+    /// Greatest first.
+    pub descending: bool,
+    /// NULLs ahead of all values.
+    pub nulls_first: bool,
+}
+
+/// How rows are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ranking {
+    /// One by one: `row_number`.
+    RowNumber,
+    /// Equal rows of the order share the number of the first of them: `rank`.
+    Rank,
+    /// Equal rows of the order are counted once: `dense_rank`.
+    DenseRank,
+}
+
+/// The rows of a partition that are wanted: those with numbers in `skip + 1 ..= skip + limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Top {
+    /// How rows are counted.
+    pub ranking: Ranking,
+    /// Numbers left out at the beginning.
+    pub skip: u64,
+    /// Numbers wanted; `None` for all the rest.
+    pub limit: Option<u64>,
+}
+
+impl Top {
+    /// The last number that is wanted.
+    fn end(self) -> i64 {
+        let end = self.limit.and_then(|limit| self.skip.checked_add(limit));
+        end.and_then(|end| i64::try_from(end).ok()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The layout of a ranked table.
+#[derive(Debug, Clone)]
+pub struct RankedSpec {
+    /// Its rows.
+    pub schema: SchemaRef,
+    /// The columns of the partition key.
+    pub partition: Vec<usize>,
+    /// The order inside of a partition.
+    pub order: Vec<OrderBy>,
+    /// The wanted rows.
+    pub top: Top,
+    /// No row is ever retracted.
+    pub append_only: bool,
+}
+
+/// A row of a top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    prefix: Prefix,
+    /// Its slot.
+    pub slot: u32,
+    /// How often it is in the top.
+    pub weight: Weight,
+    /// Its number: the first of its numbers where rows are counted one by one.
+    pub number: i64,
+}
+
+/// Bytes of a key that lies in its partition.
+const INLINE_KEY_BYTES: usize = 24;
+
+#[derive(Debug)]
+struct Partition {
+    hash: u64,
+    key: [u8; INLINE_KEY_BYTES],
+    /// A row with a greater prefix is not in the top and can't move it.
+    bound: Prefix,
+    entries: Sorted,
+    /// The weight of all entries.
+    weight: Weight,
+    /// Its place in `touched`, plus one.
+    touched: u32,
+    /// Some slots are rows of the batch that is being taken in.
+    pending: bool,
+}
+
+/// Marks a slot that is a row of the batch that is being taken in.
+const PENDING: u32 = 1 << 31;
+
+/// A partition that changed in this epoch.
+#[derive(Debug, Clone, Copy)]
+struct Touched {
+    partition: u32,
+    /// Where its old top ends in `before`.
+    end: u32,
+}
+
+/// Partition key to rows in an order.
+#[derive(Debug)]
+pub struct Ranked {
+    // Layout.
+    spec: RankedSpec,
+    /// The order's columns and behind them all others.
+    columns: Vec<OrderBy>,
+    inline: bool,
+    // Rows.
+    pages: Pages,
+    index: SlotIndex,
+    partitions: Vec<Partition>,
+    free: Vec<u32>,
+    /// Keys that do not fit their partition.
+    long_keys: Vec<Box<[u8]>>,
+    // The current epoch.
+    touched: Vec<Touched>,
+    before: Vec<Member>,
+    /// Slots of rows that went.
+    dead: Vec<u32>,
+    residency: Residency,
+}
+
+/// Rows of pages and of the batch at hand, to be compared.
+struct Rows<'a> {
+    pages: &'a Pages,
+    batch: &'a [ArrayRef],
+    columns: &'a [OrderBy],
+}
+
+impl Rows<'_> {
+    fn cell(&self, slot: u32, column: usize) -> Cell<'_> {
+        match slot & PENDING {
+            0 => self.pages.cell(slot, column),
+            _ => Cell::of_array(&self.batch[column], (slot ^ PENDING) as usize),
+        }
+    }
+
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let one = |by: &OrderBy| {
+            let (a, b) = (self.cell(a, by.column), self.cell(b, by.column));
+            a.compare(b, by.descending, by.nulls_first)
+        };
+        if a == b {
+            return Ordering::Equal;
+        }
+        self.columns.iter().map(one).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    }
+
+    fn order(&self, entry: &Entry, prefix: Prefix, slot: u32) -> Ordering {
+        entry.prefix.cmp(&prefix).then_with(|| self.compare(entry.slot, slot))
+    }
+}
+
+impl Ranked {
+    pub(super) fn new(spec: RankedSpec) -> Self {
+        let rest = (0..spec.schema.fields().len())
+            .filter(|c| !spec.order.iter().any(|by| by.column == *c))
+            .map(|column| OrderBy { column, descending: false, nulls_first: false });
+        let types: Vec<DataType> =
+            spec.partition.iter().map(|c| spec.schema.field(*c).data_type().clone()).collect();
+        Self {
+            columns: spec.order.iter().copied().chain(rest).collect(),
+            inline: Keys::fixed_width(&types).is_some_and(|w| w <= INLINE_KEY_BYTES),
+            pages: Pages::new(spec.schema.clone()),
+            index: SlotIndex::new(),
+            partitions: Vec::new(),
+            free: Vec::new(),
+            long_keys: Vec::new(),
+            touched: Vec::new(),
+            before: Vec::new(),
+            dead: Vec::new(),
+            residency: Residency::default(),
+            spec,
+        }
+    }
+
+    /// Adds a delta to the current epoch; `keys` are the partition keys of its rows.
+    pub fn update(&mut self, delta: &DeltaBatch, keys: &Keys) -> Result<()> {
+        let columns = delta.rows().columns();
+        let batch = &comparable(columns);
+        let prefixes = order_prefixes(batch, &self.spec.order, delta.len());
+        let mut pending = Vec::new();
+        for (row, prefix) in prefixes.into_iter().enumerate() {
+            let partition = self.intern(keys.key(row), keys.hash(row));
+            let entry = Entry { prefix, weight: delta.weight(row), slot: PENDING | row as u32 };
+            let added = match (self.spec.append_only, self.spec.top.ranking) {
+                (true, Ranking::RowNumber) => self.compete(partition, entry, batch),
+                (true, _) => self.append(partition, entry, batch),
+                (false, _) => self.change(partition, entry, batch),
+            };
+            let home = &mut self.partitions[partition as usize];
+            if added && home.entries.is_large() {
+                self.write_now(partition, entry, columns, batch)?;
+            } else if added && !home.pending {
+                home.pending = true;
+                pending.push(partition);
+            }
+        }
+        self.write_pending(&pending, columns)
+    }
+
+    /// Of an append-only input counted row by row: keeps the row if it is in the top, and lets go
+    /// of those that it pushes out.
+    fn compete(&mut self, partition: u32, new: Entry, batch: &[ArrayRef]) -> bool {
+        if new.prefix > self.partitions[partition as usize].bound {
+            return false;
+        }
+        let need = self.spec.top.end();
+        self.touch(partition);
+        let home = &mut self.partitions[partition as usize];
+        let rows = Rows { pages: &self.pages, batch, columns: &self.columns };
+        while let Some(last) = home.entries.last().copied() {
+            let order = rows.order(&last, new.prefix, new.slot);
+            if order != Ordering::Greater {
+                if home.weight >= need {
+                    return false;
+                }
+                break;
+            }
+            if home.weight + new.weight - last.weight < need {
+                break;
+            }
+            home.entries.pop();
+            home.weight -= last.weight;
+            if last.slot & PENDING == 0 {
+                self.dead.push(last.slot);
+            }
+        }
+        home.weight += new.weight;
+        let added = match home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
+            Ok(place) => {
+                home.entries.get_mut(place).weight += new.weight;
+                false
+            }
+            Err(place) => {
+                home.entries.insert(place, new);
+                true
+            }
+        };
+        if home.weight >= need
+            && let Some(last) = home.entries.last()
+        {
+            home.bound = last.prefix;
+        }
+        added
+    }
+
+    /// Of an append-only input counted by peers: what falls out of the top is found when it is next
+    /// walked.
+    fn append(&mut self, partition: u32, new: Entry, batch: &[ArrayRef]) -> bool {
+        new.prefix <= self.partitions[partition as usize].bound
+            && self.change(partition, new, batch)
+    }
+
+    /// Changes the weight of a row; true when it is new.
+    fn change(&mut self, partition: u32, new: Entry, batch: &[ArrayRef]) -> bool {
+        if new.prefix <= self.partitions[partition as usize].bound {
+            self.touch(partition);
+        }
+        let home = &mut self.partitions[partition as usize];
+        let rows = Rows { pages: &self.pages, batch, columns: &self.columns };
+        home.weight += new.weight;
+        match home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
+            Ok(place) => {
+                let entry = home.entries.get_mut(place);
+                entry.weight += new.weight;
+                if entry.weight == 0 {
+                    self.remove(partition, place);
+                }
+                false
+            }
+            Err(place) => {
+                home.entries.insert(place, new);
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, partition: u32, place: Place) {
+        let gone = self.partitions[partition as usize].entries.remove(place);
+        if gone.slot & PENDING == 0 {
+            self.dead.push(gone.slot);
+        }
+    }
+
+    /// Writes the row of an entry just added to a large partition.
+    fn write_now(
+        &mut self,
+        partition: u32,
+        new: Entry,
+        columns: &[ArrayRef],
+        batch: &[ArrayRef],
+    ) -> Result<()> {
+        let mut slot = Vec::with_capacity(1);
+        self.pages.insert(columns, &[new.slot ^ PENDING], &mut slot)?;
+        let home = &mut self.partitions[partition as usize];
+        let rows = Rows { pages: &self.pages, batch, columns: &self.columns };
+        // The row itself is pending still, and equal to nothing but its own entry.
+        if let Ok(place) = home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
+            home.entries.get_mut(place).slot = slot[0];
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of the batch that are still wanted, all at once.
+    fn write_pending(&mut self, pending: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let mut rows = Vec::new();
+        let is_pending = |e: &&mut Entry| e.slot & PENDING != 0;
+        for partition in pending {
+            let entries = &mut self.partitions[*partition as usize].entries;
+            rows.extend(entries.iter_mut().filter(is_pending).map(|e| e.slot ^ PENDING));
+        }
+        let mut slots = Vec::with_capacity(rows.len());
+        self.pages.insert(columns, &rows, &mut slots)?;
+        let mut slots = slots.into_iter();
+        for partition in pending {
+            let home = &mut self.partitions[*partition as usize];
+            home.pending = false;
+            for (entry, slot) in home.entries.iter_mut().filter(is_pending).zip(&mut slots) {
+                entry.slot = slot;
+            }
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, key: &[u8], hash: u64) -> u32 {
+        self.residency.check(hash);
+        let mut inline = [0; INLINE_KEY_BYTES];
+        if self.inline {
+            inline[..key.len()].copy_from_slice(key);
+        }
+        let found = self.index.find(hash, |partition| {
+            let home = &self.partitions[partition as usize];
+            match self.inline {
+                true => home.key == inline,
+                false => home.hash == hash && *self.long_keys[partition as usize] == *key,
+            }
+        });
+        if let Some(partition) = found {
+            return partition;
+        }
+        let new = Partition {
+            hash,
+            key: inline,
+            bound: ABOVE_ALL,
+            entries: Sorted::Empty,
+            weight: 0,
+            touched: 0,
+            pending: false,
+        };
+        let partition = match self.free.pop() {
+            Some(partition) => {
+                self.partitions[partition as usize] = new;
+                partition
+            }
+            None => {
+                self.partitions.push(new);
+                self.partitions.len() as u32 - 1
+            }
+        };
+        if !self.inline {
+            self.long_keys.resize(self.partitions.len(), Box::default());
+            self.long_keys[partition as usize] = key.into();
+        }
+        self.index.insert(hash, partition);
+        partition
+    }
+
+    /// Keeps the top of a partition as it is ahead of its first change.
+    fn touch(&mut self, partition: u32) {
+        if self.partitions[partition as usize].touched != 0 {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.before);
+        self.walk(partition, &mut before);
+        self.before = before;
+        self.touched.push(Touched { partition, end: self.before.len() as u32 });
+        self.partitions[partition as usize].touched = self.touched.len() as u32;
+    }
+
+    /// Appends the top of a partition to `out`; the prefix of its last row and the number of
+    /// entries in front of the end, when it is full.
+    fn walk(&self, partition: u32, out: &mut Vec<Member>) -> Option<(Prefix, usize)> {
+        let top = self.spec.top;
+        let (skip, end) = (top.skip as i64, top.end());
+        let home = &self.partitions[partition as usize];
+        let peers = Rows { pages: &self.pages, batch: &[], columns: &self.spec.order };
+        let (mut rows, mut number) = (0_i64, 0_i64);
+        let mut last: Option<&Entry> = None;
+        for (walked, entry) in home.entries.iter().enumerate() {
+            let same = last.is_some_and(|l| {
+                top.ranking != Ranking::RowNumber
+                    && l.prefix == entry.prefix
+                    && peers.compare(l.slot, entry.slot).is_eq()
+            });
+            let next = match top.ranking {
+                _ if same => number,
+                Ranking::RowNumber | Ranking::Rank => rows + 1,
+                Ranking::DenseRank => number + 1,
+            };
+            if next > end {
+                return last.map(|l| (l.prefix, walked));
+            }
+            number = next;
+            rows += entry.weight;
+            last = Some(entry);
+            let (from, to) = match top.ranking {
+                Ranking::RowNumber => (number.max(skip + 1), rows.min(end)),
+                _ => (1, entry.weight),
+            };
+            if to >= from {
+                let (weight, slot) = (to - from + 1, entry.slot);
+                let number = if top.ranking == Ranking::RowNumber { from } else { number };
+                out.push(Member { prefix: entry.prefix, slot, weight, number });
+            }
+        }
+        let full = top.ranking == Ranking::RowNumber && rows >= end;
+        last.filter(|_| full).map(|l| (l.prefix, usize::MAX))
+    }
+
+    /// The number of partitions that changed in this epoch.
+    pub fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// The top of a changed partition ahead of this epoch.
+    pub fn before(&self, touched: usize) -> &[Member] {
+        let start = touched.checked_sub(1).map_or(0, |t| self.touched[t].end);
+        &self.before[start as usize..self.touched[touched].end as usize]
+    }
+
+    /// Appends the top of a changed partition as it stands to `out`. What an append-only input has
+    /// pushed out of it goes.
+    pub fn after(&mut self, touched: usize, out: &mut Vec<Member>) {
+        let partition = self.touched[touched].partition;
+        let full = self.walk(partition, out);
+        let home = &mut self.partitions[partition as usize];
+        home.bound = full.map_or(ABOVE_ALL, |(bound, _)| bound);
+        if let (true, Some((_, kept))) = (self.spec.append_only, full)
+            && kept != usize::MAX
+        {
+            let surplus = home.entries.iter().skip(kept).count();
+            for _ in 0..surplus {
+                self.dead.extend(home.entries.pop().map(|e| e.slot));
+            }
+        }
+    }
+
+    /// The order of two members of one partition, of this epoch or the one before; equal rows are
+    /// equal.
+    pub fn compare(&self, a: &Member, b: &Member) -> Ordering {
+        let rows = Rows { pages: &self.pages, batch: &[], columns: &self.columns };
+        a.prefix.cmp(&b.prefix).then_with(|| rows.compare(a.slot, b.slot))
+    }
+
+    /// One column of the given slots.
+    pub fn gather_column(&self, column: usize, slots: &[u32]) -> ArrayRef {
+        self.pages.gather_column(column, slots)
+    }
+
+    /// Ends the epoch: what is now becomes what was before.
+    pub fn seal(&mut self) {
+        self.dead.drain(..).for_each(|slot| self.pages.free(slot));
+        self.before.clear();
+        for Touched { partition, .. } in std::mem::take(&mut self.touched) {
+            let home = &mut self.partitions[partition as usize];
+            home.touched = 0;
+            debug_assert!(
+                home.entries.iter().take(64).all(|e| e.weight > 0),
+                "the weight of a row is not negative at an epoch's end"
+            );
+            if home.entries.is_empty() {
+                self.index.remove(home.hash, partition);
+                self.free.push(partition);
+                if !self.inline {
+                    self.long_keys[partition as usize] = Box::default();
+                }
+            }
+        }
+    }
+
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.pages.rows()
+    }
+
+    /// Bytes of pages, lists and index.
+    pub fn bytes(&self) -> usize {
+        let lists: usize = self.partitions.iter().map(|p| p.entries.bytes()).sum();
+        let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
+        let partitions = self.partitions.capacity() * size_of::<Partition>();
+        self.pages.bytes() + self.index.bytes() + partitions + lists + keys
+    }
+
+    pub(super) fn residency_mut(&mut self) -> &mut Residency {
+        &mut self.residency
+    }
+
+    /// Writes all rows: weight and the row's bytes, by the key group of its partition.
+    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
+        let all: Vec<(u64, Entry)> =
+            self.partitions.iter().flat_map(|p| p.entries.iter().map(|e| (p.hash, *e))).collect();
+        for part in all.chunks(BATCH_ROWS) {
+            let slots: Vec<u32> = part.iter().map(|(_, entry)| entry.slot).collect();
+            let rows = Keys::encode_exact(&self.pages.gather(&slots), slots.len())?;
+            for (row, (hash, entry)) in part.iter().enumerate() {
+                let mut bytes = entry.weight.to_le_bytes().to_vec();
+                bytes.extend_from_slice(rows.key(row));
+                out.entry(key_group(*hash), bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a blob.
+    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
+        let types: Vec<DataType> =
+            self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let entries: Vec<(Weight, &[u8])> = input
+            .entries()
+            .filter_map(|e| e.split_first_chunk::<8>())
+            .map(|(weight, row)| (Weight::from_le_bytes(*weight), row))
+            .collect();
+        for part in entries.chunks(BATCH_ROWS) {
+            let columns = decode_keys(&types, part.iter().map(|(_, row)| *row))?;
+            let key: Vec<ArrayRef> =
+                self.spec.partition.iter().map(|c| columns[*c].clone()).collect();
+            let keys = Keys::encode(&key, part.len())?;
+            let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
+            let weights = part.iter().map(|(w, _)| *w).collect::<Vec<_>>().into();
+            self.residency.add(keys.hashes());
+            self.update(&DeltaBatch::new(rows, weights), &keys)?;
+        }
+        // Nothing of this is a change.
+        let mut top = Vec::new();
+        for touched in 0..self.touched() {
+            self.after(touched, &mut top);
+            top.clear();
+        }
+        self.seal();
+        Ok(())
+    }
+}
