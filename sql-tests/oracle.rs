@@ -625,7 +625,9 @@ impl Generator {
         let mut sql = first.sql;
         for _ in 0..self.rng.random_range(1..=2) {
             let next = self.projection(depth.saturating_sub(1), Some(&types));
-            let word = self.one(&["UNION ALL", "UNION ALL", "UNION"]);
+            let words = ["INTERSECT", "INTERSECT ALL", "EXCEPT", "EXCEPT ALL"];
+            let words = if self.chance(35) { &words[..] } else { &["UNION ALL", "UNION"] };
+            let word = self.one(words);
             write!(sql, " {word} {}", next.sql).expect("a string takes text");
         }
         Query { sql, columns: first.columns }
@@ -697,7 +699,8 @@ impl Generator {
         let mut sql = format!("SELECT {} FROM {}{condition}", list.join(", "), from.sql);
         if !keys.is_empty() {
             let keys: Vec<String> = keys.into_iter().map(|(k, _)| k).collect();
-            write!(sql, " GROUP BY {}", keys.join(", ")).expect("a string takes text");
+            let keys = self.group_by(&keys);
+            write!(sql, " GROUP BY {keys}").expect("a string takes text");
         }
         having.retain(|(_, ty)| *ty != Ty::Avg);
         if let Some((call, ty)) = having.pop()
@@ -708,6 +711,18 @@ impl Generator {
             write!(sql, " HAVING {call} {operator} {limit}").expect("a string takes text");
         }
         Query { sql, columns }
+    }
+
+    /// The keys as they are, or as grouping sets.
+    fn group_by(&mut self, keys: &[String]) -> String {
+        let all = keys.join(", ");
+        match self.rng.random_range(0..100) {
+            0..5 => format!("ROLLUP ({all})"),
+            5..9 => format!("CUBE ({all})"),
+            9..14 => format!("GROUPING SETS (({all}), (), ({}))", keys[0]),
+            14..17 => format!("GROUPING SETS (({all}), ({}))", keys[keys.len() - 1]),
+            _ => all,
+        }
     }
 
     /// A column or an expression over one: a constant would be a position.

@@ -176,6 +176,12 @@ impl AggregateSpec {
 }
 
 impl AggregateCall {
+    /// The same call over rows with one more column in front of its own.
+    pub fn move_behind_one(&mut self) {
+        self.arguments.iter_mut().chain(&mut self.filter).for_each(|c| *c += 1);
+        self.order_by.iter_mut().for_each(|key| key.column += 1);
+    }
+
     /// The columns of arguments, then of ORDER BY.
     fn columns(&self) -> impl Iterator<Item = usize> {
         self.arguments.iter().copied().chain(self.order_by.iter().map(|k| k.column))

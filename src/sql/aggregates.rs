@@ -7,22 +7,32 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
-use super::comparable::is_text;
+use super::grouping::{grouping_sets, run_grouping_sets};
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
-use crate::delta::text::pg_type_name;
 use crate::error::{Error, sqlstate};
 use crate::expr::{ordered_call, to_datafusion};
 
 /// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
 /// become functions that sort, and what is distinct is told as keys are.
 pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan>> {
+    if let Some(sets) = grouping_sets(&node)? {
+        // Its parts are aggregates to be run in their turn.
+        let plan = run_grouping_sets(node, sets)?;
+        return plan.transform_down(|part| match part {
+            LogicalPlan::Aggregate(part) => {
+                let mut part = run_aggregate(part)?;
+                part.tnr = TreeNodeRecursion::Jump;
+                Ok(part)
+            }
+            other => Ok(Transformed::no(other)),
+        });
+    }
     let schema = Arc::clone(node.input.schema());
     let mut changed = false;
     let mut calls = Vec::with_capacity(node.aggr_expr.len());
@@ -71,15 +81,12 @@ pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
 const ORDERED: &[&str] = &["array_agg", "first_value", "last_value", "string_agg"];
 
 /// Rewrites a call.
-pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
+pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
     if call.func.name() == "any_value" {
         // Any value will do: the least.
         call.func = first_value_udaf();
         call.params.null_treatment = Some(NullTreatment::IgnoreNulls);
         call.params.order_by.clear();
-    }
-    if call.func.name() == "string_agg" {
-        check_text(&call, schema)?;
     }
     if call.params.distinct {
         check_distinct(&call)?;
@@ -100,20 +107,6 @@ pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> Df
         }
     }
     Ok(Expr::AggregateFunction(call))
-}
-
-fn check_text(call: &AggregateFunction, schema: &DFSchema) -> DfResult<()> {
-    let types =
-        call.params.args.iter().map(|e| e.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
-    if types.iter().all(|t| is_text(t) || *t == DataType::Null) {
-        return Ok(());
-    }
-    let types: Vec<&str> = types.iter().map(pg_type_name).collect();
-    let error = Error::user(
-        sqlstate::UNDEFINED_FUNCTION,
-        format!("function string_agg({}) does not exist", types.join(", ")),
-    );
-    Err(to_datafusion(error.with_hint("Cast the arguments to text: string_agg(x::text, ',').")))
 }
 
 fn check_distinct(call: &AggregateFunction) -> DfResult<()> {

@@ -21,6 +21,7 @@ use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
+use super::set_ops::rewrite_set_operations;
 use super::statement::{CreateView, Statement};
 use super::system::{self, SessionFacts};
 use super::validate::{check_expr, check_plan, check_query};
@@ -162,6 +163,7 @@ pub(super) fn plan_raw(
     if context.purpose() == Purpose::View && !order_matters(&query) {
         query.order_by = None;
     }
+    rewrite_set_operations(&mut query);
     name_columns(&mut query);
     plain_offsets(&mut query);
     desugar_query(&mut query)?;

@@ -24,6 +24,7 @@ mod dml;
 mod errors;
 mod frames;
 mod functions;
+mod grouping;
 mod lateral;
 mod limit;
 mod names;
@@ -33,6 +34,7 @@ mod parser;
 mod prepared;
 mod secrets;
 mod semantics;
+mod set_ops;
 mod set_types;
 pub mod statement;
 mod system;
@@ -50,9 +52,11 @@ pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
     bind_insert, bind_update, check_default, conform, default_values, write_rules,
 };
+pub use grouping::{GroupingSets, grouping_sets};
 pub use parser::{is_complete, parse};
 pub use prepared::{BoundStatement, Prepared, prepare};
 pub use secrets::mask_secrets;
+pub use set_ops::{SetOperation, as_set_operation};
 pub use system::SessionFacts;
 pub use types::sql_type;
 pub use windows::ExplodeWindows;

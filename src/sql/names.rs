@@ -16,7 +16,7 @@ use super::parser::fold;
 use crate::error::{Error, Result, sqlstate};
 
 /// Begins the mark of a repeated name.
-const MARK: char = '\u{1}';
+pub(super) const MARK: char = '\u{1}';
 
 /// The name without its mark.
 pub(crate) fn unmarked(name: &str) -> &str {

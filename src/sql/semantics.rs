@@ -32,6 +32,7 @@ use super::comparable::{
     normal_type,
 };
 use super::operators::{function_of, subscript};
+use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
@@ -105,6 +106,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
         .data;
     match plan {
         LogicalPlan::Union(union) => rewrite_union(union),
+        LogicalPlan::Extension(node) => mark_sides(node),
         LogicalPlan::Join(join) => {
             // USING, and the comparisons of INTERSECT and EXCEPT.
             for (l, r) in &join.on {
@@ -226,7 +228,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 Expr::InSubquery(InSubquery { expr, subquery, negated })
             }
             Expr::Case(case) => self.case(case)?,
-            Expr::AggregateFunction(call) => rewrite_call(call, self.schema)?,
+            Expr::AggregateFunction(call) => rewrite_call(call)?,
             Expr::SetComparison(mut s) => {
                 s.subquery = self.subquery(s.subquery)?;
                 Expr::SetComparison(s)

@@ -437,8 +437,6 @@ const MISFITS: &[(&str, &str, &str)] = &[
     ("SELECT day::int FROM t", "42846", "cannot cast type date to integer"),
     ("SELECT a FROM t UNION ALL SELECT a, b FROM t", "42601", "same number of columns"),
     ("SELECT * FROM src", "42809", "source \"src\" stores no rows"),
-    ("SELECT 1 INTERSECT ALL SELECT 1", "0A000", "INTERSECT ALL"),
-    ("SELECT 1 EXCEPT ALL SELECT 1", "0A000", "EXCEPT ALL"),
     ("SELECT * FROM t FOR SYSTEM_TIME AS OF now()", "0A000", "FOR SYSTEM_TIME AS OF"),
     (
         "SELECT * FROM t JOIN u FOR SYSTEM_TIME AS OF t.ts AS x ON t.id = x.id",

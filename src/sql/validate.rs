@@ -9,14 +9,14 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator, LimitClause,
-    Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
+    Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor, Visit, Visitor,
 };
 
 use super::binder::Purpose;
 use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
 use super::parser::fold;
-use super::windows::is_window;
+use super::windows::is_ours;
 use crate::error::{Error, Result};
 use crate::expr::from_datafusion;
 
@@ -128,12 +128,6 @@ impl Checker {
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
                 match (op, set_quantifier) {
                     (_, q) if by_name(*q) => return Err(refused("UNION BY NAME")),
-                    (SetOperator::Intersect, SetQuantifier::All) => {
-                        return Err(Error::unsupported("INTERSECT ALL is not supported yet"));
-                    }
-                    (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => {
-                        return Err(Error::unsupported("EXCEPT ALL is not supported yet"));
-                    }
                     _ => {}
                 }
                 self.set_expr(left)?;
@@ -292,7 +286,7 @@ fn no_statement(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::Analyze(_)
         | LogicalPlan::Explain(_)
         | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),
-        LogicalPlan::Extension(e) if !is_window(e) => Err(refused("this construct")),
+        LogicalPlan::Extension(e) if !is_ours(e) => Err(refused("this construct")),
         _ => Ok(()),
     }
 }

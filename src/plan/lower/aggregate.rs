@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -10,11 +11,15 @@ use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
-use super::super::time::{closing, kept};
-use super::{Lowering, add_projection, arrow_schema, lower, not_in_view};
+use super::super::time::{TimeColumn, closing, kept};
+use super::{Lowering, add_projection, arrow_schema, cast_column, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::BatchAggregate;
-use crate::operator::{AggregateCall, AggregateSpec, DistinctSpec, OrderKey};
+use crate::operator::{
+    AggregateCall, AggregateSpec, DistinctSpec, ExpandSpec, GroupingSet, OperatorSpec, OrderKey,
+    SetOpSpec,
+};
+use crate::sql::{GroupingSets, SetOperation, grouping_sets};
 
 pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<PlanNode> {
     aggregate_over(node, lower(&node.input, cx)?)
@@ -22,11 +27,10 @@ pub(super) fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<Pla
 
 /// An aggregate of rows that have been lowered: of the node's input only the schema counts.
 pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNode> {
-    let keys = node.group_expr.len();
-    if node.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-        return Err(not_in_view("GROUPING SETS, CUBE or ROLLUP"));
-    }
-    let mut columns = Columns { exprs: node.group_expr.clone(), keys, input: node.input.schema() };
+    let sets = grouping_sets(node).map_err(crate::expr::from_datafusion)?;
+    let exprs = sets.as_ref().map_or_else(|| node.group_expr.clone(), |sets| sets.keys.clone());
+    let keys = exprs.len();
+    let mut columns = Columns { exprs, keys, input: node.input.schema() };
     let calls = node.aggr_expr.iter().map(|call| aggregate_call(call, &mut columns));
     let calls = calls.collect::<Result<Vec<_>>>()?;
     let names: Vec<String> =
@@ -34,14 +38,22 @@ pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNo
     let schema = columns.schema(&names)?;
     let input = add_projection(input, &columns.exprs, columns.input, schema.clone())?;
     let output = arrow_schema(&node.schema);
+    if let Some(sets) = sets {
+        return lower_sets(input, sets, calls, output);
+    }
     if calls.is_empty() && keys > 0 {
         return Ok(PlanNode { schema: output, ..distinct(input) });
     }
     let append_only = input.properties.append_only;
     let key_columns: Vec<usize> = (0..keys).collect();
     let (input, closes) = closing(input, &key_columns);
-    let spec = AggregateSpec::new((schema, append_only), key_columns.clone(), calls, output)?;
-    let spec = spec.closing(closes);
+    let spec = AggregateSpec::new((schema, append_only), key_columns, calls, output)?;
+    Ok(grouped(input, spec.closing(closes), keys))
+}
+
+/// An aggregate over a node whose first columns are the keys.
+fn grouped(input: PlanNode, spec: AggregateSpec, keys: usize) -> PlanNode {
+    let key_columns: Vec<usize> = (0..keys).collect();
     let properties = Properties {
         append_only: false,
         key: Some(key_columns.clone()),
@@ -50,13 +62,80 @@ pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNo
     let times = kept(&input.times, &key_columns);
     let input = input.by(&key_columns);
     let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
-    Ok(PlanNode { times, ..node })
+    PlanNode { times, ..node }
+}
+
+/// Grouping sets: a copy of the rows per set, then one aggregate by the keys and the set.
+fn lower_sets(
+    input: PlanNode,
+    sets: GroupingSets,
+    mut calls: Vec<AggregateCall>,
+    output: SchemaRef,
+) -> Result<PlanNode> {
+    let keys = sets.keys.len();
+    let append_only = input.properties.append_only;
+    // Late rows are put aside ahead of their copies; what closes must be a key of every set.
+    let common: Vec<usize> =
+        (0..keys).filter(|key| sets.sets.iter().all(|(there, _)| there[*key])).collect();
+    let (input, closes) = closing(input, &common);
+    let closes = closes.map(|place| common[place]);
+    let times = if closes.is_some() { kept(&input.times, &common) } else { Vec::new() };
+    let times = times.into_iter().map(|t| TimeColumn { column: common[t.column], ..t }).collect();
+    let id = Field::new(output.field(keys).name(), DataType::Int64, false);
+    let with_id = |schema: &SchemaRef, skipped: usize| {
+        let (first, rest) = schema.fields().split_at(keys);
+        let first = first.iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let rest = rest[skipped..].iter().map(|f| f.as_ref().clone());
+        Arc::new(Schema::new(first.chain([id.clone()]).chain(rest).collect::<Vec<_>>()))
+    };
+    let schema = with_id(&input.schema, 0);
+    let set = |(keys, id): (Vec<bool>, u64)| GroupingSet { keys, id: id as i64 };
+    let sets: Vec<GroupingSet> = sets.sets.into_iter().map(set).collect();
+    let over_nothing = over_nothing(&sets, &schema)?;
+    let spec = ExpandSpec { schema: schema.clone(), sets, append_only };
+    let properties = Properties { append_only, key: None, partitioning: Partitioning::Any };
+    let expanded = PlanNode::operator(Arc::new(spec), vec![input.here()], properties);
+    let expanded = PlanNode { times, ..expanded };
+    // The arguments are one column further behind.
+    calls.iter_mut().for_each(AggregateCall::move_behind_one);
+    let result = with_id(&output, 1);
+    let spec = AggregateSpec::new((schema, append_only), (0..=keys).collect(), calls, result)?;
+    let spec = spec.closing(closes).with_groups_over_nothing(over_nothing);
+    let node = grouped(expanded, spec, keys + 1);
+    // Above, the number of the set is of DataFusion's type.
+    cast_column(node, keys, output)
+}
+
+/// The keys of the empty sets, which have a row over no rows.
+fn over_nothing(sets: &[GroupingSet], schema: &SchemaRef) -> Result<RecordBatch> {
+    let ids: Vec<i64> = sets.iter().filter(|s| s.keys.iter().all(|k| !k)).map(|s| s.id).collect();
+    let keys = sets.first().map_or(0, |set| set.keys.len());
+    let mut columns: Vec<ArrayRef> =
+        (0..keys).map(|c| new_null_array(schema.field(c).data_type(), ids.len())).collect();
+    columns.push(Arc::new(Int64Array::from(ids)));
+    let key_columns: Vec<usize> = (0..=keys).collect();
+    Ok(RecordBatch::try_new(Arc::new(schema.project(&key_columns)?), columns)?)
 }
 
 /// DISTINCT.
 pub(super) fn lower_distinct(input: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
     let schema = arrow_schema(input.schema());
     Ok(distinct(PlanNode { schema, ..lower(input, cx)? }))
+}
+
+/// INTERSECT and EXCEPT: the copies of a row on both sides, wherever it came from.
+pub(super) fn lower_set_operation(node: &SetOperation, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let input = lower(&node.input, cx)?;
+    let schema = arrow_schema(datafusion::logical_expr::UserDefinedLogicalNode::schema(node));
+    let columns: Vec<usize> = (0..schema.fields().len()).collect();
+    let spec = SetOpSpec { schema, rule: node.rule, append_only: input.properties.append_only };
+    let properties = Properties {
+        append_only: spec.append_only(),
+        key: (!node.rule.all).then(|| columns.clone()),
+        partitioning: Partitioning::Hash(columns.clone()),
+    };
+    let input = input.by(&columns);
+    Ok(PlanNode::operator(Arc::new(spec), vec![input], properties))
 }
 
 /// Every row of a node once.

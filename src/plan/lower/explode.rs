@@ -6,15 +6,19 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
 
 use super::super::node::{PlanNode, Properties};
+use super::aggregate::lower_set_operation;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::WindowEdge;
 use crate::operator::{Explode, MapStep};
-use crate::sql::ExplodeWindows;
+use crate::sql::{ExplodeWindows, as_set_operation};
 use crate::time::{Carry, Windows};
 
 /// Lowers a node of ours.
 pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<PlanNode> {
+    if let Some(node) = as_set_operation(node) {
+        return lower_set_operation(node, cx);
+    }
     let any = node.node.as_ref().as_any();
     match any.downcast_ref::<ExplodeWindows>() {
         Some(node) => lower_explode(node, cx),

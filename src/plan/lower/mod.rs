@@ -203,6 +203,21 @@ fn select_columns(node: PlanNode, columns: &[usize], output: SchemaRef) -> Resul
     add_projection(node, &exprs, &schema, output)
 }
 
+/// A node with one column cast to its type in `output`.
+fn cast_column(node: PlanNode, column: usize, output: SchemaRef) -> Result<PlanNode> {
+    let schema = DFSchema::from_unqualified_fields(
+        numbered_fields(&node.schema).into(),
+        std::collections::HashMap::new(),
+    )
+    .map_err(|e| Error::internal(e.to_string()))?;
+    let exprs = (0..output.fields().len()).map(|c| {
+        let plain = Expr::Column(datafusion::common::Column::new_unqualified(format!("#{c}")));
+        let to = output.field(column).data_type();
+        if c == column { datafusion::logical_expr::cast(plain, to.clone()) } else { plain }
+    });
+    add_projection(node, &exprs.collect::<Vec<_>>(), &schema, output)
+}
+
 /// Fields with their positions as names, since a join can have two columns of one name.
 fn numbered_fields(schema: &SchemaRef) -> Vec<Field> {
     let fields = schema.fields().iter().enumerate();

@@ -27,6 +27,7 @@ use arguments::Arguments;
 pub use explode::ExplodeWindows;
 
 use super::parser::fold;
+use super::set_ops;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WindowEdge, to_datafusion};
 
@@ -43,6 +44,10 @@ impl RelationPlanner for StreamRelations {
         match relation {
             TableFactor::Table { name, alias, args: Some(args), .. } => {
                 let function = folded(&name);
+                if let Some(plan) = set_ops::plan(&function, &args.args, context) {
+                    let planned = PlannedRelation::new(plan.map_err(to_datafusion)?, alias);
+                    return Ok(RelationPlanning::Planned(Box::new(planned)));
+                }
                 windowed(&function, args.args, alias, context)
             }
             TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {
@@ -120,13 +125,17 @@ fn kept_columns(input: &LogicalPlan, edges: &[WindowEdge]) -> Vec<Expr> {
     kept.map(Expr::Column).collect()
 }
 
-/// A window node as nodes that DataFusion can run; `None` for nodes of others.
+/// A node of ours as nodes that DataFusion can run; `None` for nodes of others.
 pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>> {
+    if let Some(node) = set_ops::as_set_operation(extension) {
+        return Some(node.executable());
+    }
     let node = extension.node.as_ref().as_any();
     node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable)
 }
 
 /// Whether a node of the plan is one of ours.
-pub(super) fn is_window(extension: &Extension) -> bool {
-    extension.node.as_ref().as_any().is::<ExplodeWindows>()
+pub(super) fn is_ours(extension: &Extension) -> bool {
+    set_ops::as_set_operation(extension).is_some()
+        || extension.node.as_ref().as_any().is::<ExplodeWindows>()
 }
