@@ -367,7 +367,7 @@ pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
 }
 
 /// Sources, views and connector tables take no writes.
-fn check_writable(relation: &Relation, verb: &str) -> Result<()> {
+pub(super) fn check_writable(relation: &Relation, verb: &str) -> Result<()> {
     let name = &relation.name;
     if relation.connector.is_some() && matches!(relation.kind, RelationKind::Table { .. }) {
         return Err(Error::user(

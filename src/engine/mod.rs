@@ -13,6 +13,7 @@
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
 mod conflict;
+mod copy;
 mod create_as;
 mod ddl;
 mod dml;
@@ -33,6 +34,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
 
+pub use copy::CopyIn;
 pub use oracle::Verdict;
 pub use outcome::{
     Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,

@@ -109,6 +109,8 @@ impl Session {
             Statement::Begin => self.begin(),
             Statement::Commit => self.commit().await,
             Statement::Rollback => self.rollback(),
+            Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
+                .with_hint("Serve with headwater serve, then use psql's \\copy.")),
             Statement::Savepoint(savepoint) => self.savepoint(savepoint),
             Statement::Query(query) => self.query(query).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,

@@ -7,6 +7,7 @@
 //! changes: [`Changes`] on the way in, [`Outgoing`] on the way out.
 
 mod changes;
+mod copy;
 mod csv;
 mod debezium;
 pub mod json;
@@ -20,6 +21,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use changes::Changes;
+pub use copy::{CopyForm, CopyReader};
 pub use outgoing::{Message, Outgoing};
 
 use crate::error::{Error, Result, sqlstate};

@@ -180,20 +180,23 @@ impl Connection {
     async fn simple_query(&mut self, text: &str) -> Result<(), Stop> {
         self.statements.remove("");
         self.portals.remove("");
-        if let Some(copy) = copy::parse(text) {
-            self.simple_copy(&copy).await?;
-            self.put_ready();
-            return Ok(self.wire.flush().await?);
-        }
         let statements = self.session.parse(text)?;
         if statements.is_empty() {
             self.wire.put(&PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
         for parsed in &statements {
             self.interrupts.arm();
-            let run = self.session.run(parsed);
-            let outcome = watched(&mut self.wire, &mut self.interrupts, run).await??;
-            self.deliver(outcome, parsed).await?;
+            match &parsed.statement {
+                Statement::Copy(copy) if copy.from => self.copy_in(parsed).await?,
+                Statement::Copy(copy) => {
+                    self.simple_copy(&copy::copy_to(copy, parsed.offset)).await?;
+                }
+                _ => {
+                    let run = self.session.run(parsed);
+                    let outcome = watched(&mut self.wire, &mut self.interrupts, run).await??;
+                    self.deliver(outcome, parsed).await?;
+                }
+            }
         }
         self.put_ready();
         Ok(self.wire.flush().await?)

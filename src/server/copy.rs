@@ -1,18 +1,21 @@
-//! `COPY (query) TO STDOUT`: rows as a stream of lines, in text or CSV form.
+//! COPY: rows as a stream of lines, in text or CSV form, to the client and from it.
 //!
-//! Tools use it to export. It is also how psql shows a subscription while it runs: of an ordinary
-//! result psql prints nothing before the end, of `COPY (SUBSCRIBE TO v) TO STDOUT` each line.
-//! The clause is taken off here, at the protocol; what is inside is an ordinary statement.
+//! Tools use it to export and to load. TO STDOUT is also how psql shows a subscription while it
+//! runs: of an ordinary result psql prints nothing before the end, of `COPY (SUBSCRIBE TO v) TO
+//! STDOUT` each line. The clause is taken off here, at the protocol; what is inside is an ordinary
+//! statement.
 
 use arrow::array::{Array, RecordBatch};
 use bytes::{BufMut, BytesMut};
-use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::copy::{CopyDone, CopyOutResponse};
+use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
-use super::connection::{Connection, Stop, flush};
+use super::connection::{Connection, Stop, flush, watched};
 use super::rows::RowSource;
 use crate::delta::text::write_value;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
+use crate::format::CopyForm;
+use crate::sql::statement::{self, CopySubject, ParsedStatement};
 
 /// `COPY .. TO STDOUT` around a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,60 +24,28 @@ pub(crate) struct Copy {
     pub(crate) inner: String,
     /// Where it begins, in characters from 0, to move the positions of its errors.
     pub(crate) offset: usize,
-    form: Form,
-    header: Header,
+    form: CopyForm,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Text,
-    Csv,
+/// Whether a text may be a COPY.
+pub(crate) fn is_copy(text: &str) -> bool {
+    let text = text.trim_start();
+    text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("copy"))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Header {
-    None,
-    Names,
-}
-
-/// Reads a text as COPY; `None` where it is another statement, which the parser then judges.
-pub(crate) fn parse(text: &str) -> Option<Copy> {
-    // ASCII lower case keeps byte offsets.
-    let lower = text.to_ascii_lowercase();
-    let begin = lower.len() - lower.trim_start().len();
-    let after = lower[begin..].strip_prefix("copy")?;
-    if !after.starts_with(|c: char| c.is_whitespace() || c == '(') {
-        return None;
-    }
-    let stdout = lower.rfind("stdout")?;
-    let to = lower[..stdout].trim_end().strip_suffix("to")?;
-    let options = lower[stdout + "stdout".len()..].trim_end_matches([';', ' ', '\n', '\t', '\r']);
-    let (form, header) = parse_options(options)?;
-    let subject_begin = begin + "copy".len();
-    let subject = text.get(subject_begin..to.len())?;
-    let trimmed = subject.trim();
-    let lead = subject_begin + (subject.len() - subject.trim_start().len());
-    let (inner, at) = match trimmed.strip_prefix('(') {
-        Some(rest) => (rest.strip_suffix(')')?.to_string(), lead + 1),
-        None => (format!("SELECT * FROM {trimmed}"), lead),
-    };
-    Some(Copy { inner, offset: text[..at].chars().count(), form, header })
-}
-
-/// `[WITH] [(] FORMAT csv, HEADER [true] [)]` and the older `CSV HEADER`.
-fn parse_options(options: &str) -> Option<(Form, Header)> {
-    let (mut form, mut header) = (Form::Text, Header::None);
-    let words = options.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ','));
-    for word in words.filter(|w| !w.is_empty()) {
-        match word {
-            "with" | "format" | "text" | "true" => {}
-            "csv" => form = Form::Csv,
-            "header" => header = Header::Names,
-            "false" => header = Header::None,
-            _ => return None,
+/// A COPY .. TO STDOUT as a statement and a way to send its rows.
+pub(crate) fn copy_to(copy: &statement::Copy, offset: usize) -> Copy {
+    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+    let (inner, offset) = match &copy.subject {
+        CopySubject::Query { text, offset } => (text.clone(), *offset),
+        CopySubject::Table { name, columns } => {
+            let columns: Vec<String> = columns.iter().map(quoted).collect();
+            let columns = if columns.is_empty() { "*".into() } else { columns.join(", ") };
+            // An error points at the name: behind the word COPY.
+            (format!("SELECT {columns} FROM {}", quoted(name)), offset)
         }
-    }
-    Some((form, header))
+    };
+    Copy { inner, offset, form: copy.form.clone() }
 }
 
 impl Copy {
@@ -90,19 +61,17 @@ impl Copy {
     }
 
     fn put_line<'a>(&self, out: &mut BytesMut, cells: impl Iterator<Item = Option<&'a str>>) {
-        let separator = if self.form == Form::Csv { b',' } else { b'\t' };
         out.put_u8(b'd');
         let begin = out.len();
         out.put_i32(0);
         for (i, cell) in cells.enumerate() {
             if i > 0 {
-                out.put_u8(separator);
+                out.put_u8(self.form.delimiter);
             }
-            match (self.form, cell) {
-                (Form::Text, None) => out.put_slice(b"\\N"),
-                (Form::Text, Some(text)) => put_escaped(text, out),
-                (Form::Csv, None) => {}
-                (Form::Csv, Some(text)) => put_csv(text, out),
+            match cell {
+                None => out.put_slice(self.form.null.as_bytes()),
+                Some(text) if self.form.csv => put_csv(text, &self.form, out),
+                Some(text) => put_escaped(text, self.form.delimiter, out),
             }
         }
         out.put_u8(b'\n');
@@ -126,24 +95,34 @@ fn is_null(column: &dyn Array, row: usize) -> bool {
     column.is_null(row) || column.data_type() == &arrow::datatypes::DataType::Null
 }
 
-fn put_escaped(text: &str, out: &mut BytesMut) {
+fn put_escaped(text: &str, delimiter: u8, out: &mut BytesMut) {
     for byte in text.bytes() {
         match byte {
             b'\\' => out.put_slice(b"\\\\"),
             b'\n' => out.put_slice(b"\\n"),
             b'\r' => out.put_slice(b"\\r"),
             b'\t' => out.put_slice(b"\\t"),
+            other if other == delimiter => out.put_slice(&[b'\\', other]),
             other => out.put_u8(other),
         }
     }
 }
 
-/// NULL is an empty field, the empty string a quoted one.
-fn put_csv(text: &str, out: &mut BytesMut) {
-    match text.is_empty() || text.contains(['"', ',', '\n', '\r']) {
-        true => out.put_slice(format!("\"{}\"", text.replace('"', "\"\"")).as_bytes()),
-        false => out.put_slice(text.as_bytes()),
+/// A text that would be read as NULL, or as two fields, is quoted.
+fn put_csv(text: &str, form: &CopyForm, out: &mut BytesMut) {
+    let special = [form.delimiter, form.quote, b'\n', b'\r'];
+    let plain = text != form.null && !text.bytes().any(|b| special.contains(&b)) && text != "\\.";
+    if plain {
+        return out.put_slice(text.as_bytes());
     }
+    out.put_u8(form.quote);
+    for byte in text.bytes() {
+        if byte == form.quote || byte == form.escape {
+            out.put_u8(form.escape);
+        }
+        out.put_u8(byte);
+    }
+    out.put_u8(form.quote);
 }
 
 impl Connection {
@@ -158,7 +137,7 @@ impl Connection {
             .map_err(|_| Error::unsupported("COPY of so many columns"))?;
         let response = CopyOutResponse::new(0, columns, vec![0; schema.fields().len()]);
         self.wire.put(&PgWireBackendMessage::CopyOutResponse(response));
-        if copy.header == Header::Names {
+        if copy.form.header {
             let names = schema.fields().iter().map(|f| Some(f.name().as_str()));
             copy.put_line(self.wire.outbox(), names);
         }
@@ -176,6 +155,44 @@ impl Connection {
         self.wire.put(&PgWireBackendMessage::CopyDone(CopyDone::new()));
         Ok(sent)
     }
+
+    /// Takes rows from the client until it says that these are all, and writes them.
+    pub(crate) async fn copy_in(&mut self, parsed: &ParsedStatement) -> Result<(), Stop> {
+        let mut copy = self.session.begin_copy(&parsed.statement)?;
+        let columns = i16::try_from(copy.width())
+            .map_err(|_| Error::unsupported("COPY of so many columns"))?;
+        let response = CopyInResponse::new(0, columns, vec![0; copy.width()]);
+        self.wire.put(&PgWireBackendMessage::CopyInResponse(response));
+        flush(&mut self.wire, &mut self.interrupts).await?;
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.wire.next() => message.map_err(Stop::Fatal)?.ok_or(Stop::Gone)?,
+                interrupt = self.interrupts.interrupted() => return Err(interrupt.into()),
+            };
+            match message {
+                PgWireFrontendMessage::CopyData(data) => copy.push(&data.data)?,
+                PgWireFrontendMessage::CopyDone(_) => break,
+                PgWireFrontendMessage::CopyFail(fail) => {
+                    let message = format!("COPY from stdin failed: {}", fail.message);
+                    return Err(Error::user(sqlstate::QUERY_CANCELED, message).into());
+                }
+                PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_) => {}
+                PgWireFrontendMessage::Terminate(_) => return Err(Stop::Gone),
+                _ => {
+                    return Err(Stop::Fatal(Error::user(
+                        sqlstate::PROTOCOL_VIOLATION,
+                        "unexpected message during COPY from stdin",
+                    )));
+                }
+            }
+        }
+        let finish = self.session.finish_copy(copy);
+        let outcome = watched(&mut self.wire, &mut self.interrupts, finish).await??;
+        // There are no rows to send.
+        self.begin_result(outcome);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -186,18 +203,26 @@ mod tests {
 
     use super::*;
 
+    fn parse(text: &str) -> Copy {
+        let mut statements = crate::sql::parse(text).expect("a COPY");
+        match statements.remove(0).statement {
+            statement::Statement::Copy(copy) => copy_to(&copy, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_clause_is_taken_off() {
-        let copy = parse("COPY (SUBSCRIBE TO v) TO STDOUT;").expect("a COPY");
+        let copy = parse("COPY (SUBSCRIBE TO v) TO STDOUT;");
         assert_eq!((copy.inner.as_str(), copy.offset), ("SUBSCRIBE TO v", 6));
-        assert_eq!((copy.form, copy.header), (Form::Text, Header::None));
-        let copy = parse(" copy t to stdout with (format csv, header)").expect("a COPY");
-        assert_eq!(copy.inner, "SELECT * FROM t");
-        assert_eq!((copy.form, copy.header), (Form::Csv, Header::Names));
-        assert_eq!(parse("COPY t FROM STDIN"), None);
-        assert_eq!(parse("COPY (SELECT 1) TO STDOUT (FORMAT binary)"), None);
-        assert_eq!(parse("SELECT 'to stdout'"), None);
-        assert_eq!(parse("copying to stdout"), None);
+        assert_eq!(copy.form, CopyForm::new(false));
+        let copy = parse(" copy t (a, B) to stdout with (format csv, header, delimiter ';')");
+        assert_eq!(copy.inner, "SELECT \"a\", \"b\" FROM \"t\"");
+        assert!(copy.form.csv && copy.form.header && copy.form.delimiter == b';');
+        assert_eq!(parse("COPY (SELECT (1)) TO STDOUT CSV").inner, "SELECT (1)");
+        assert!(is_copy(" copy t from stdin") && !is_copy("SELECT 'to stdout'"));
+        let error = crate::sql::parse("COPY t TO STDOUT (FORMAT binary)").expect_err("binary");
+        assert_eq!(error.sqlstate(), "0A000");
     }
 
     #[test]
@@ -208,7 +233,7 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("two columns");
         let lines = |text: &str| {
-            let copy = parse(text).expect("a COPY");
+            let copy = parse(text);
             let mut out = BytesMut::new();
             let mut cells = vec![String::new(); 2];
             (0..2).for_each(|row| copy.put_row(&batch, row, &mut cells, &mut out));

@@ -26,6 +26,7 @@ use super::rows::RowSource;
 use crate::catalog::types::{declared_type, type_oid};
 use crate::engine::outcome::{Prepared, TransactionStatus};
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{ParsedStatement, Statement};
 
 /// Prepared statements and portals of one connection together; a driver that never closes its
 /// statements meets this limit, not the machine's memory.
@@ -68,7 +69,7 @@ impl Connection {
         }
         self.check_room()?;
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| declared_type(*oid)).collect();
-        let copy = copy::parse(&parse.query);
+        let copy = self.copied(&parse.query)?;
         let text = copy.as_ref().map_or(&parse.query, |c| &c.inner);
         self.interrupts.arm();
         let prepare = self.session.prepare(text, &declared);
@@ -79,6 +80,20 @@ impl Connection {
         self.statements.insert(name, PreparedStatement { prepared, copy });
         self.wire.put(&PgWireBackendMessage::ParseComplete(ParseComplete::new()));
         Ok(())
+    }
+
+    /// A COPY .. TO STDOUT.
+    fn copied(&self, text: &str) -> Result<Option<copy::Copy>> {
+        if !copy::is_copy(text) {
+            return Ok(None);
+        }
+        let statements = self.session.parse(text)?;
+        match statements.as_slice() {
+            [ParsedStatement { statement: Statement::Copy(copy), offset, .. }] if !copy.from => {
+                Ok(Some(copy::copy_to(copy, *offset)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn check_room(&self) -> Result<()> {
@@ -166,6 +181,12 @@ impl Connection {
             return Ok(());
         };
         self.interrupts.arm();
+        if matches!(&parsed.statement, Statement::Copy(copy) if copy.from) {
+            self.copy_in(parsed).await?;
+            portal.progress = Progress::Done;
+            self.portals.insert(name, portal);
+            return Ok(());
+        }
         if matches!(portal.progress, Progress::Ready) {
             portal.progress = self.start(&mut portal).await?;
         }

@@ -212,6 +212,76 @@ async fn copy_sends_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_takes_lines_and_an_error_leaves_nothing() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client
+        .batch_execute("CREATE TABLE t (id int PRIMARY KEY, b text, n int DEFAULT 7)")
+        .await
+        .expect("DDL");
+    let copy = async |sql: &str, pieces: &[&str]| {
+        let sink = client.copy_in::<_, bytes::Bytes>(sql).await?;
+        pin_mut!(sink);
+        for piece in pieces {
+            let piece = bytes::Bytes::copy_from_slice(piece.as_bytes());
+            futures::SinkExt::send(&mut sink, piece).await?;
+        }
+        sink.finish().await
+    };
+    let rows_in = copy("COPY t (id, b) FROM STDIN", &["1\tone\n2\t\\", "N\n3\tthree"]).await;
+    assert_eq!(rows_in.expect("three rows"), 3);
+    let rows_in = copy("COPY t FROM STDIN WITH (FORMAT csv, HEADER)", &["a,b,c\n4,\"x,y\",\n"]);
+    assert_eq!(rows_in.await.expect("one row"), 1);
+    for (pieces, sqlstate, detail) in [
+        (["5\tx\nsix\ty\n"], "22P02", "COPY t, line 2, column id: \"six\""),
+        (["5\tx\n6\n"], "22P04", "COPY, line 2: \"6\""),
+        (["5\tx\n1\ty\n"], "23505", "Key (id)=(1) already exists."),
+    ] {
+        let error = copy("COPY t (id, b) FROM STDIN", &pieces).await.expect_err("a bad row");
+        assert_eq!(code(&error), sqlstate);
+        assert_eq!(error.as_db_error().and_then(|e| e.detail()), Some(detail));
+    }
+    let text = |t: &str| Some(t.to_owned());
+    assert_eq!(
+        rows(&client, "SELECT * FROM t ORDER BY id").await,
+        [
+            [text("1"), text("one"), text("7")],
+            [text("2"), None, text("7")],
+            [text("3"), text("three"), text("7")],
+            [text("4"), text("x,y"), None],
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_return_rows_in_both_protocols() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, n bigint)").await.expect("DDL");
+    let sql = "INSERT INTO t VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = t.n + $3 \
+               RETURNING id, n * 2 AS twice";
+    let insert = client.prepare(sql).await.expect("types are found");
+    for (expected, n) in [(20_i64, 10_i64), (30, 0)] {
+        let row = client.query_one(&insert, &[&1_i32, &n, &5_i64]).await.expect("a row");
+        assert_eq!((row.get::<_, i32>("id"), row.get::<_, i64>("twice")), (1, expected));
+    }
+    let row = client.query_one("UPDATE t SET n = $1 WHERE id = $2 RETURNING n", &[&7_i64, &1_i32]);
+    assert_eq!(row.await.expect("a row").get::<_, i64>(0), 7);
+    assert_eq!(rows(&client, "DELETE FROM t RETURNING *").await.len(), 1);
+    let error = client.batch_execute("CREATE TABLE c (a int NOT NULL CHECK (a > 1))").await;
+    error.expect("DDL");
+    for (sql, sqlstate, column, constraint) in [
+        ("INSERT INTO c VALUES (NULL)", "23502", Some("a"), None),
+        ("INSERT INTO c VALUES (1)", "23514", None, Some("c_a_check")),
+    ] {
+        let error = client.batch_execute(sql).await.expect_err("a constraint");
+        let error = error.as_db_error().expect("of the server");
+        assert_eq!((error.code().code(), error.table()), (sqlstate, Some("c")));
+        assert_eq!((error.column(), error.constraint()), (column, constraint));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_is_canceled_and_its_neighbours_are_not() {
     let server = Running::start().await;
     let client = server.connect().await;

@@ -48,9 +48,10 @@ mod windows;
 
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};
 pub use context::RelationSource;
+pub(crate) use context::nullable as all_nullable;
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
-    bind_insert, bind_update, check_default, conform, default_values, write_rules,
+    bind_insert, bind_update, check_default, conform, copy_target, default_values, write_rules,
 };
 pub use grouping::{GroupingSets, grouping_sets};
 pub use parser::{is_complete, parse};

@@ -8,7 +8,7 @@ use sqlparser::ast;
 
 use crate::catalog::ConflictRule;
 use crate::connector::Included;
-use crate::format::FormatSpec;
+use crate::format::{CopyForm, FormatSpec};
 
 /// One parsed statement with the text that it came from.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub enum Statement {
     Commit,
     /// ROLLBACK.
     Rollback,
+    /// COPY.
+    Copy(Copy),
     /// SAVEPOINT, RELEASE and ROLLBACK TO of a transaction block.
     Savepoint(Savepoint),
     /// SELECT, VALUES, TABLE, WITH .. SELECT.
@@ -72,6 +74,36 @@ pub enum Statement {
     Flush,
     /// RESET name, DISCARD ALL, DEALLOCATE and other statements without effect here: the tag.
     NoOp(&'static str),
+}
+
+/// COPY .. FROM STDIN | TO STDOUT.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// What is copied.
+    pub subject: CopySubject,
+    /// FROM STDIN.
+    pub from: bool,
+    /// How rows are written.
+    pub form: CopyForm,
+}
+
+/// What COPY copies.
+#[derive(Debug, Clone)]
+pub enum CopySubject {
+    /// A relation.
+    Table {
+        /// Its folded name.
+        name: String,
+        /// Folded names of columns; all when there are none.
+        columns: Vec<String>,
+    },
+    /// A query, or SUBSCRIBE.
+    Query {
+        /// Its text.
+        text: String,
+        /// Where it begins, in characters from 0.
+        offset: usize,
+    },
 }
 
 /// What to do with a savepoint, by its folded name.

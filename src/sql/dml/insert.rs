@@ -102,8 +102,23 @@ fn insert_columns(insert: &ast::Insert, relation: &Relation) -> Result<Vec<usize
     columns_of(relation, &names)
 }
 
+/// The table and the columns that COPY FROM fills; all when it names none.
+pub fn copy_target(
+    table: &str,
+    columns: &[String],
+    catalog: &Catalog,
+) -> Result<(Arc<Relation>, Vec<usize>)> {
+    let name = ast::ObjectName(vec![ast::ObjectNamePart::Identifier(quoted(table))]);
+    let relation = target(&name, catalog, Change::Copy)?;
+    let columns = match columns {
+        [] => (0..relation.schema.fields().len()).collect(),
+        names => columns_of(&relation, names)?,
+    };
+    Ok((relation, columns))
+}
+
 /// The indexes of columns by name, none of them twice.
-pub(in crate::sql) fn columns_of(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+fn columns_of(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
     let mut columns = Vec::with_capacity(names.len());
     for name in names {
         let column = column_of(relation, name)?;

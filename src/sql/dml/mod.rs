@@ -29,6 +29,7 @@ use crate::error::{About, Error, Result, sqlstate};
 
 pub(super) use assign::assign;
 pub(super) use change::{ChangeQuery, delete_query, update_query};
+pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
 pub(super) use rows::returning;
 pub use rules::{check_default, check_rows, default_values, write_rules};
@@ -182,6 +183,7 @@ fn failing_row(rows: &RecordBatch, row: usize) -> String {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Insert,
+    Copy,
     Update,
     Delete,
 }
@@ -190,6 +192,7 @@ impl Change {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Insert => ("insert into", "INSERT"),
+            Self::Copy => ("copy to", "COPY"),
             Self::Update => ("update", "UPDATE"),
             Self::Delete => ("delete from", "DELETE"),
         }
@@ -201,7 +204,9 @@ fn target(name: &ast::ObjectName, catalog: &Catalog, change: Change) -> Result<A
     let relation = catalog.get(&relation_name(name)?)?;
     let (verb, statement) = change.words();
     match relation.kind {
-        RelationKind::Table { append_only: true } if change != Change::Insert => {
+        RelationKind::Table { append_only: true }
+            if matches!(change, Change::Update | Change::Delete) =>
+        {
             Err(append_only(relation, verb, statement))
         }
         RelationKind::Table { .. } => Ok(Arc::clone(relation)),

@@ -5,6 +5,7 @@
 //! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
 
 mod columns;
+mod copy;
 mod create;
 mod include;
 mod options;
@@ -105,6 +106,7 @@ impl<'a> StreamParser<'a> {
             "set" => self.set(),
             "reset" => self.reset(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
+            "copy" => self.copy(),
             "truncate" => self.truncate(),
             "savepoint" | "release" => self.savepoint(),
             "discard" | "deallocate" | "flush" => self.without_effect(),
@@ -116,7 +118,7 @@ impl<'a> StreamParser<'a> {
     fn foreign_statement(&mut self) -> Result<Statement> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
-        let refused = ["ALTER", "COPY", "GRANT", "REVOKE", "PREPARE", "EXECUTE"];
+        let refused = ["ALTER", "GRANT", "REVOKE", "PREPARE", "EXECUTE"];
         let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "COMMENT", "VACUUM"];
         let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
