@@ -1028,6 +1028,8 @@ impl Generator {
             "hop '40 minutes' '1 hour'",
             "hop '3 hours' '1 hour'",
             "cumulate '20 minutes' '1 hour'",
+            "session '10 seconds'",
+            "session '1 minute'",
         ]);
         let mut words = sizes.split(" '");
         let function = words.next().unwrap_or_default();

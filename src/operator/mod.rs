@@ -20,6 +20,7 @@ mod late_windows;
 mod map;
 mod materialize;
 mod on_close;
+mod session;
 mod set_op;
 #[cfg(test)]
 mod testing;
@@ -45,6 +46,7 @@ pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use on_close::OnCloseSpec;
+pub use session::SessionSpec;
 pub use set_op::{SetOpSpec, SetRule};
 pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;

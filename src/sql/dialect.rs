@@ -174,14 +174,18 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(Expr::Prefixed { prefix, value: Box::new(value) })
 }
 
-/// A name with any number of parts.
+/// A name with one part or several.
 fn compound(parser: &mut Parser) -> Result<Expr, ParserError> {
     let name = parser.parse_object_name(false)?;
     let parts = name.0.into_iter().filter_map(|part| match part {
         ObjectNamePart::Identifier(ident) => Some(ident),
         ObjectNamePart::Function(_) => None,
     });
-    Ok(Expr::CompoundIdentifier(parts.collect()))
+    let mut parts: Vec<_> = parts.collect();
+    Ok(match parts.len() {
+        1 => Expr::Identifier(parts.swap_remove(0)),
+        _ => Expr::CompoundIdentifier(parts),
+    })
 }
 
 /// Whether a comma leads to one more key, not to the function's next argument: that one is a call

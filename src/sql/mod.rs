@@ -60,4 +60,4 @@ pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
 pub use system::SessionFacts;
 pub use types::sql_type;
-pub use windows::ExplodeWindows;
+pub use windows::{ExplodeWindows, SessionWindows};

@@ -7,8 +7,9 @@
 //!
 //! Kinds: [`Arrangement`] (multimap: key to rows, for joins), [`GroupTable`] (value: key to a line
 //! of aggregate states, with ordered multisets beside it), [`Ranked`] (ordered multimap: partition
-//! key to rows in an order, for top-N), and [`ResultTable`] (multi-version rows
-//! that readers see). Every kind can be written to bytes by key group and restored from them.
+//! key to rows in an order, for top-N), [`Timeline`] (key to rows in order of time, for sessions),
+//! and [`ResultTable`] (multi-version rows that readers see). Every kind can be written to bytes by
+//! key group and restored from them.
 //!
 //! Everything of a table is in memory today, so making keys resident is a no-op; with
 //! `check_residency` a table keeps the set of keys that were asked for and panics when an operator
@@ -27,6 +28,7 @@ mod ranked;
 mod result;
 mod slot_index;
 mod sorted;
+mod timeline;
 mod values;
 
 use std::collections::HashSet;
@@ -39,6 +41,7 @@ pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
 pub use result::{ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
 use crate::error::Result;
@@ -81,6 +84,8 @@ pub enum TableKind {
     Groups(GroupSpec),
     /// Partition key to rows in an order.
     Ranked(RankedSpec),
+    /// Key to rows in order of time.
+    Timeline(TimelineSpec),
 }
 
 /// A table of a worker.
@@ -91,6 +96,8 @@ pub enum Table {
     Groups(Box<GroupTable>),
     /// Partition key to rows in an order.
     Ranked(Box<Ranked>),
+    /// Key to rows in order of time.
+    Timeline(Box<Timeline>),
 }
 
 impl Table {
@@ -104,6 +111,10 @@ impl Table {
                 Self::Groups(Box::new(GroupTable::new(groups.clone(), closes)))
             }
             TableKind::Ranked(spec) => Self::Ranked(Box::new(Ranked::new(spec.clone()))),
+            TableKind::Timeline(timeline) => {
+                let closes = matches!(spec.bound, Bound::Closes(_));
+                Self::Timeline(Box::new(Timeline::new(timeline, closes)))
+            }
         }
     }
 
@@ -113,6 +124,7 @@ impl Table {
             Self::Arrangement(t) => t.rows(),
             Self::Groups(t) => t.groups(),
             Self::Ranked(t) => t.rows(),
+            Self::Timeline(t) => t.rows(),
         }
     }
 
@@ -122,6 +134,7 @@ impl Table {
             Self::Arrangement(t) => t.bytes(),
             Self::Groups(t) => t.bytes(),
             Self::Ranked(t) => t.bytes(),
+            Self::Timeline(t) => t.bytes(),
         }
     }
 
@@ -130,6 +143,7 @@ impl Table {
             Self::Arrangement(t) => t.write(out),
             Self::Groups(t) => t.write(out),
             Self::Ranked(t) => t.write(out),
+            Self::Timeline(t) => t.write(out),
         }
     }
 
@@ -138,6 +152,7 @@ impl Table {
             Self::Arrangement(t) => t.read(input),
             Self::Groups(t) => t.read(input),
             Self::Ranked(t) => t.read(input),
+            Self::Timeline(t) => t.read(input),
         }
     }
 
@@ -146,6 +161,7 @@ impl Table {
             Self::Arrangement(t) => t.residency_mut(),
             Self::Groups(t) => t.residency_mut(),
             Self::Ranked(t) => t.residency_mut(),
+            Self::Timeline(t) => t.residency_mut(),
         }
     }
 }
@@ -214,6 +230,14 @@ impl StateStore {
         match self.table_mut(id) {
             Table::Ranked(table) => table,
             _ => unreachable!("the handle was made for a ranked table"),
+        }
+    }
+
+    /// The timeline behind a handle.
+    pub fn timeline(&mut self, id: TableId) -> &mut Timeline {
+        match self.table_mut(id) {
+            Table::Timeline(table) => table,
+            _ => unreachable!("the handle was made for a timeline"),
         }
     }
 

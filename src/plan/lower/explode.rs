@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
 
 use super::super::node::{PlanNode, Properties};
 use super::aggregate::lower_set_operation;
+use super::session::lower_session;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::WindowEdge;
@@ -20,9 +21,10 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
         return lower_set_operation(node, cx);
     }
     let any = node.node.as_ref().as_any();
-    match any.downcast_ref::<ExplodeWindows>() {
-        Some(node) => lower_explode(node, cx),
-        None => Err(not_in_view(node.node.name())),
+    match (any.downcast_ref(), any.downcast_ref()) {
+        (Some(node), _) => lower_explode(node, cx),
+        (_, Some(node)) => lower_session(node, cx),
+        _ => Err(not_in_view(node.node.name())),
     }
 }
 

@@ -7,6 +7,7 @@ mod aggregate;
 mod explode;
 mod join;
 mod panes;
+mod session;
 mod unnest;
 mod values;
 mod window;

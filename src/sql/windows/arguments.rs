@@ -53,12 +53,23 @@ pub(super) const CUMULATE: Signature = Signature {
             one day that can be read every hour. An offset may follow.",
 };
 
+pub(super) const SESSION: Signature = Signature {
+    name: "session",
+    intervals: &["gap"],
+    optional: 0,
+    usage: "Write session(table, time_column, key, INTERVAL '5 minutes') with any number of keys, \
+            or TABLE(SESSION(TABLE t PARTITION BY key, DESCRIPTOR(time_column), INTERVAL '5' \
+            MINUTE)).",
+};
+
 /// The arguments of a window function in their places.
 #[derive(Debug)]
 pub(super) struct Arguments {
     signature: &'static Signature,
     table: ast::Expr,
     time: ast::Expr,
+    /// Keys of sessions.
+    keys: Vec<ast::Expr>,
     intervals: Vec<Option<ast::Expr>>,
 }
 
@@ -67,13 +78,23 @@ pub(super) struct Input {
     pub(super) plan: LogicalPlan,
     /// A timestamp in microseconds.
     pub(super) time: Expr,
+    /// Columns that sessions are by.
+    pub(super) keys: Vec<Expr>,
     /// The time column was written as `DESCRIPTOR(ts)`: the spelling with a `window_time`.
     pub(super) flink: bool,
 }
 
 impl Arguments {
-    pub(super) fn of(signature: &'static Signature, args: Vec<FunctionArg>) -> Result<Self> {
+    pub(super) fn of(signature: &'static Signature, mut args: Vec<FunctionArg>) -> Result<Self> {
         let usage = || usage(signature);
+        let mut keys = Vec::new();
+        // Keys stand between the time column and the gap.
+        while signature.name == SESSION.name && args.len() > 3 {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(key)) = args.remove(2) else {
+                return Err(usage());
+            };
+            keys.push(key);
+        }
         let mut table = None;
         let mut time = None;
         let mut intervals = vec![None; signature.intervals.len()];
@@ -100,8 +121,20 @@ impl Arguments {
         if intervals.iter().take(needed).any(Option::is_none) {
             return Err(usage());
         }
-        let (Some(table), Some(time)) = (table, time) else { return Err(usage()) };
-        Ok(Self { signature, table, time, intervals })
+        let (Some(mut table), Some(time)) = (table, time) else { return Err(usage()) };
+        if let ast::Expr::Prefixed { value, .. } = &mut table
+            && let ast::Expr::Tuple(parts) = value.as_mut()
+        {
+            // TABLE t PARTITION BY key, ..
+            keys.extend(parts.drain(1..));
+            if signature.name != SESSION.name {
+                return Err(usage());
+            }
+            if let Some(only) = parts.pop() {
+                **value = only;
+            }
+        }
+        Ok(Self { signature, table, time, keys, intervals })
     }
 
     /// Plans the table and the time column.
@@ -111,7 +144,14 @@ impl Arguments {
         let (time, flink) = time_column(self.time.clone()).ok_or_else(|| usage(self.signature))?;
         let time = context.sql_to_expr(time, plan.schema()).map_err(plan_error)?;
         let time = timestamp(time, plan.schema())?;
-        Ok(Input { plan, time, flink })
+        let keys = self.keys.iter().map(|key| {
+            match context.sql_to_expr(key.clone(), plan.schema()).map_err(plan_error)? {
+                column @ Expr::Column(_) => Ok(column),
+                _ => Err(usage(self.signature)),
+            }
+        });
+        let keys = keys.collect::<Result<_>>()?;
+        Ok(Input { plan, time, keys, flink })
     }
 
     /// The intervals in microseconds; 0 for one that was left out.

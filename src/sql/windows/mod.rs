@@ -11,6 +11,7 @@
 
 mod arguments;
 mod explode;
+mod session;
 mod tumble;
 
 use datafusion::common::Result as DfResult;
@@ -25,6 +26,7 @@ use sqlparser::ast::{
 
 use arguments::Arguments;
 pub use explode::ExplodeWindows;
+pub use session::SessionWindows;
 
 use super::parser::fold;
 use super::set_ops;
@@ -92,13 +94,12 @@ fn plan_window(
         "tumble" => tumble::plan(Arguments::of(&arguments::TUMBLE, args)?, context),
         "hop" => explode::plan_hop(Arguments::of(&arguments::HOP, args)?, context),
         "cumulate" => explode::plan_cumulate(Arguments::of(&arguments::CUMULATE, args)?, context),
-        "session" => Err(Error::unsupported("window function session is not supported yet")
-            .with_hint("tumble(table, time_column, INTERVAL '1 minute') is.")),
+        "session" => session::plan(Arguments::of(&arguments::SESSION, args)?, context),
         _ => Err(Error::user(
             sqlstate::UNDEFINED_FUNCTION,
             format!("table function {function} does not exist"),
         )
-        .with_hint("Table functions are tumble, hop, cumulate and generate_series.")),
+        .with_hint("Table functions are tumble, hop, cumulate, session and generate_series.")),
     }
 }
 
@@ -131,11 +132,14 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
         return Some(node.executable());
     }
     let node = extension.node.as_ref().as_any();
-    node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable)
+    let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
+    explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
 
 /// Whether a node of the plan is one of ours.
 pub(super) fn is_ours(extension: &Extension) -> bool {
+    let node = extension.node.as_ref().as_any();
     set_ops::as_set_operation(extension).is_some()
-        || extension.node.as_ref().as_any().is::<ExplodeWindows>()
+        || node.is::<ExplodeWindows>()
+        || node.is::<SessionWindows>()
 }
