@@ -60,6 +60,17 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Every relation with the names of its columns, in order of creation.
+    pub fn columns(&self) -> Vec<(String, Vec<String>)> {
+        let catalog = self.core.shared.catalog();
+        let columns = |relation: &std::sync::Arc<crate::catalog::Relation>| {
+            relation.schema.fields().iter().map(|field| field.name().clone()).collect()
+        };
+        catalog.relations().map(|r| (r.name.clone(), columns(r))).collect()
+    }
+}
+
 /// The word for a relation's status.
 pub(super) fn state_word(state: &RelationState) -> &'static str {
     match state.status() {

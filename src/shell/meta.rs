@@ -21,8 +21,13 @@ General
   \\i FILE               run the statements of a file
   \\timing [on|off]      print how long each statement takes
   \\watch [SECONDS]      run the last query again and again, until Ctrl-C
+  .watch VIEW|QUERY     show an answer live, in place; q or Ctrl-C returns
+  .tail VIEW            print every change as it happens, until Ctrl-C
   \\errverbose           the last error with its SQLSTATE
   \\verbose [on|off]     print the SQLSTATE of every error
+  .quit .help .read FILE .timing .tables .views .schema NAME
+                        the same as \\q \\? \\i \\timing \\d \\dm \\d+
+  Tab completes, Right takes the grey rest of an earlier line, Ctrl-R searches.
 
 Catalog
   \\d                    all relations, with rows and watermarks
@@ -44,6 +49,18 @@ SQL to begin with
   SUBSCRIBE TO m;       (changes as they happen; Ctrl-C ends it)
 ";
 
+/// Commands with a dot, and the backslash commands that they are.
+const DOTS: &[(&str, &str)] = &[
+    (".exit", "\\q"),
+    (".help", "\\?"),
+    (".quit", "\\q"),
+    (".read", "\\i"),
+    (".schema", "\\d+"),
+    (".tables", "\\d"),
+    (".timing", "\\timing"),
+    (".views", "\\dm"),
+];
+
 /// Seconds between two runs of `\watch` where none are given.
 const WATCH_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -64,6 +81,8 @@ pub(crate) enum Command {
     LastError,
     Watch(Duration),
     Include(PathBuf),
+    /// A relation or query to be shown live.
+    Live(String),
 }
 
 /// What remains to be done for a command.
@@ -74,6 +93,7 @@ pub(crate) enum Next {
     Run(String),
     Watch(Duration),
     Include(PathBuf),
+    Live(String),
 }
 
 /// Reads a line that begins with a backslash; the message of an error is ready to be shown.
@@ -84,7 +104,14 @@ pub(crate) fn parse(line: &str) -> Result<Command, String> {
         None => (line, ""),
     };
     let sql = |statement: &str| Ok(Command::Sql(format!("{statement};")));
+    let name = match DOTS.iter().find(|(dot, _)| *dot == name) {
+        Some((_, backslash)) => backslash,
+        None => name,
+    };
     match (name, argument) {
+        (".watch" | ".tail" | "\\tail", "") => Err(format!("{name}: which view?\n")),
+        (".watch", view) => Ok(Command::Live(view.to_string())),
+        (".tail" | "\\tail", view) => sql(&format!("SUBSCRIBE TO {view} WITH (snapshot = false)")),
         ("\\q" | "\\quit", _) => Ok(Command::Quit),
         ("\\?" | "\\h" | "\\help", _) => Ok(Command::Help),
         ("\\d" | "\\d+", "") => Ok(Command::Relations),
@@ -105,6 +132,9 @@ pub(crate) fn parse(line: &str) -> Result<Command, String> {
         ("\\watch", "") => Ok(Command::Watch(WATCH_DEFAULT)),
         ("\\watch", seconds) => match seconds.parse::<f64>().map(Duration::try_from_secs_f64) {
             Ok(Ok(pause)) => Ok(Command::Watch(pause)),
+            Err(_) if seconds.starts_with(|c: char| c.is_alphabetic() || c == '"') => {
+                Ok(Command::Live(seconds.to_string()))
+            }
             _ => Err(format!("\\watch: incorrect interval value \"{seconds}\"\n")),
         },
         ("\\i", "") => Err("\\i: missing required argument\n".to_string()),
@@ -131,6 +161,7 @@ impl Shell {
             Command::Sql(text) => return Ok(Next::Run(text)),
             Command::Watch(pause) => return Ok(Next::Watch(pause)),
             Command::Include(path) => return Ok(Next::Include(path)),
+            Command::Live(text) => return Ok(Next::Live(text)),
             Command::Definition(name) => return Ok(Next::Run(self.definition_sql(&name))),
             Command::Help => self.out.write_all(HELP.as_bytes())?,
             Command::Relations => self.print_relations()?,
@@ -218,6 +249,12 @@ mod tests {
         assert_eq!(parse("\\dm"), sql("SHOW MATERIALIZED VIEWS;"));
         assert_eq!(parse("\\timing off"), Ok(Command::Timing(Some(false))));
         assert_eq!(parse("\\watch 0.5"), Ok(Command::Watch(Duration::from_millis(500))));
+        assert_eq!(parse("\\watch v"), Ok(Command::Live("v".into())));
+        assert_eq!(parse(".watch SELECT 1;"), Ok(Command::Live("SELECT 1".into())));
+        assert_eq!(parse(".tail v"), sql("SUBSCRIBE TO v WITH (snapshot = false);"));
+        assert_eq!(parse(".help"), Ok(Command::Help));
+        assert_eq!(parse(".read a.sql"), Ok(Command::Include("a.sql".into())));
+        assert!(parse(".tail").is_err());
         assert!(parse("\\watch -1").is_err());
         assert!(parse("\\timing maybe").is_err());
         assert!(parse("\\foo").is_err_and(|m| m.contains("Try \\? for help")));

@@ -8,12 +8,16 @@
 //! Output goes to the writer that the shell was given, errors and notices to standard error, as in
 //! psql, so that results can be piped.
 
+mod complete;
 pub mod demo;
+mod editor;
 mod meta;
 mod repl;
 mod report;
 mod script;
 mod table;
+mod terminal;
+mod watch;
 mod width;
 
 use std::future::Future;

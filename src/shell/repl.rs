@@ -1,5 +1,6 @@
-//! The shell for a person at a terminal: line editing, history, completion, a prompt that tells
-//! whether a statement is unfinished or a transaction open.
+//! The shell for a person at a terminal: statements and commands one after the other, history, a
+//! prompt that tells whether a transaction is open. What happens while a statement is typed is the
+//! business of `editor.rs`.
 //!
 //! Reading a line blocks this thread; statements run on the runtime while the thread waits. At the
 //! prompt the terminal is in raw mode and Ctrl-C is a key that clears the input; while a statement
@@ -9,78 +10,21 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
-use rustyline::validate::Validator;
-use rustyline::{Config, Context, Editor, Helper};
+use rustyline::{ColorMode, CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
+use super::editor::{SqlHelper, is_command};
 use super::meta::{self, Next};
 use super::script::{Feed, open};
+use super::watch::watch_live;
 use super::{OnInterrupt, Options, Shell, Stop, show, unless};
 use crate::engine::Engine;
-use crate::sql::is_complete;
+use crate::sql::function_names;
 
 /// Lines of history that are kept.
 const HISTORY_LINES: usize = 10_000;
-
-/// Words that Tab completes, beside backslash commands and the names of relations.
-const WORDS: &[&str] = &[
-    "AS",
-    "BEGIN",
-    "BY",
-    "COMMIT",
-    "CREATE",
-    "DELETE",
-    "DESCRIBE",
-    "DROP",
-    "EMIT",
-    "ENCODE",
-    "EXPLAIN",
-    "FOR",
-    "FORMAT",
-    "FROM",
-    "GROUP",
-    "INSERT",
-    "INTERVAL",
-    "INTO",
-    "JOIN",
-    "JSON",
-    "LIMIT",
-    "MATERIALIZED",
-    "ORDER",
-    "PRIMARY KEY",
-    "ROLLBACK",
-    "SELECT",
-    "SET",
-    "SHOW",
-    "SINK",
-    "SINKS",
-    "SOURCE",
-    "SOURCES",
-    "SUBSCRIBE TO",
-    "TABLE",
-    "TABLES",
-    "UPDATE",
-    "VALUES",
-    "VIEW",
-    "VIEWS",
-    "WATERMARK FOR",
-    "WATERMARKS",
-    "WHERE",
-    "WITH",
-    "\\d",
-    "\\errverbose",
-    "\\i",
-    "\\q",
-    "\\timing",
-    "\\verbose",
-    "\\watch",
-    "\\x",
-];
 
 /// Runs the shell until the user leaves.
 pub fn interactive(runtime: &Runtime, engine: &Engine, options: Options) -> io::Result<()> {
@@ -89,10 +33,14 @@ pub fn interactive(runtime: &Runtime, engine: &Engine, options: Options) -> io::
         .max_history_size(HISTORY_LINES)
         .map_err(io::Error::other)?
         .history_ignore_space(true)
+        .completion_type(CompletionType::List)
+        .color_mode(colours())
         .build();
-    let mut editor: Editor<Words, FileHistory> =
+    let mut editor: Editor<SqlHelper, FileHistory> =
         Editor::with_config(config).map_err(io::Error::other)?;
-    editor.set_helper(Some(Words { relations: Vec::new() }));
+    let mut helper = SqlHelper::new();
+    helper.names.functions = function_names();
+    editor.set_helper(Some(helper));
     let history = history_file();
     if let Some(path) = &history {
         // There is none at the first start; a damaged one is no reason not to start.
@@ -110,6 +58,13 @@ pub fn interactive(runtime: &Runtime, engine: &Engine, options: Options) -> io::
     }
 }
 
+/// Colours, unless <https://no-color.org> or the terminal say otherwise.
+fn colours() -> ColorMode {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if plain { ColorMode::Disabled } else { ColorMode::Enabled }
+}
+
 /// `$XDG_DATA_HOME/headwater/history`, by default under `~/.local/share`; its folder is made.
 fn history_file() -> Option<PathBuf> {
     let data = match std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()) {
@@ -124,7 +79,7 @@ fn history_file() -> Option<PathBuf> {
 struct Repl<'a> {
     runtime: &'a Runtime,
     shell: Shell,
-    editor: &'a mut Editor<Words, FileHistory>,
+    editor: &'a mut Editor<SqlHelper, FileHistory>,
 }
 
 /// Whether the shell goes on.
@@ -136,44 +91,30 @@ enum Flow {
 
 impl Repl<'_> {
     fn run(&mut self) -> io::Result<()> {
-        let mut text = String::new();
         loop {
-            let status = self.shell.engine.status();
-            if let Some(words) = self.editor.helper_mut() {
-                words.relations = status.relations.into_iter().map(|r| r.name).collect();
+            if let Some(helper) = self.editor.helper_mut() {
+                helper.names.relations = self.shell.engine.columns();
             }
-            let line = match self.editor.readline(&self.prompt(&text)) {
-                Ok(line) => line,
-                Err(ReadlineError::Interrupted) => {
-                    text.clear();
-                    continue;
-                }
+            // The editor hands out whole statements: see its validator.
+            let text = match self.editor.readline(&self.prompt()) {
+                Ok(text) => text,
+                Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => return Ok(()),
                 Err(error) => return Err(io::Error::other(error)),
             };
             if text.trim().is_empty() {
-                text.clear();
-                let word = line.trim().trim_end_matches(';');
-                if word.is_empty() {
-                    continue;
-                }
-                if word.starts_with('\\') || word == "exit" || word == "quit" {
-                    self.remember(&line);
-                    let command = if word.starts_with('\\') { word } else { "\\q" };
-                    match self.command(command)? {
-                        Flow::GoOn => continue,
-                        Flow::Leave => return Ok(()),
-                    }
-                }
-            }
-            text.push_str(&line);
-            if !is_complete(&text) {
-                text.push('\n');
                 continue;
             }
             self.remember(&text);
-            self.runtime.block_on(self.shell.run_and_report(&text))?;
-            text.clear();
+            if !is_command(&text) {
+                self.runtime.block_on(self.shell.run_and_report(&text))?;
+                continue;
+            }
+            let word = text.trim().trim_end_matches(';');
+            let command = if matches!(word, "exit" | "quit") { "\\q" } else { word };
+            if self.command(command)? == Flow::Leave {
+                return Ok(());
+            }
         }
     }
 
@@ -183,9 +124,8 @@ impl Repl<'_> {
         }
     }
 
-    fn prompt(&self, text: &str) -> String {
-        let unfinished = if text.is_empty() { '=' } else { '-' };
-        format!("headwater{unfinished}{}> ", self.shell.transaction_mark())
+    fn prompt(&self) -> String {
+        format!("headwater={}> ", self.shell.transaction_mark())
     }
 
     fn command(&mut self, line: &str) -> io::Result<Flow> {
@@ -201,6 +141,7 @@ impl Repl<'_> {
             Next::Quit => return Ok(Flow::Leave),
             Next::Run(text) => self.runtime.block_on(self.shell.run_and_report(&text))?,
             Next::Watch(pause) => self.runtime.block_on(watch(&mut self.shell, pause))?,
+            Next::Live(text) => self.runtime.block_on(watch_live(&mut self.shell, &text))?,
             Next::Include(path) => match open(&path) {
                 Ok(feed) => self.runtime.block_on(include(feed, &mut self.shell)),
                 Err(message) => show(&message),
@@ -238,44 +179,3 @@ async fn watch(shell: &mut Shell, pause: Duration) -> io::Result<()> {
         }
     }
 }
-
-/// Completion of the word under the cursor.
-struct Words {
-    relations: Vec<String>,
-}
-
-impl Completer for Words {
-    type Candidate = String;
-
-    fn complete(
-        &self,
-        line: &str,
-        pos: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        let before = &line[..pos];
-        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '\\' || c == '$';
-        let start = before.char_indices().rev().take_while(|(_, c)| is_word(*c)).last();
-        let start = start.map_or(pos, |(i, _)| i);
-        let word = &before[start..];
-        if word.is_empty() {
-            return Ok((pos, Vec::new()));
-        }
-        let begins = |candidate: &str| {
-            candidate.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
-        };
-        let lower = word.chars().all(|c| c.is_lowercase() || c == '_');
-        let keyword = |w: &&str| if lower { w.to_lowercase() } else { (*w).to_string() };
-        let mut found: Vec<String> = self.relations.iter().filter(|r| begins(r)).cloned().collect();
-        found.extend(WORDS.iter().filter(|w| begins(w)).map(keyword));
-        Ok((start, found))
-    }
-}
-
-impl Hinter for Words {
-    type Hint = String;
-}
-
-impl Highlighter for Words {}
-impl Validator for Words {}
-impl Helper for Words {}

@@ -119,7 +119,7 @@ impl Feed {
             if text.trim().is_empty() {
                 text.clear();
                 first_line = self.line;
-                if line.starts_with('\\') {
+                if line.starts_with(['\\', '.']) {
                     match self.command(shell, &line).await? {
                         Flow::GoOn => continue,
                         Flow::Quit => return Ok(()),
@@ -162,7 +162,7 @@ impl Feed {
                 self.statements(shell, &text, self.line).await?;
                 Ok(Flow::GoOn)
             }
-            Next::Watch(_) | Next::Include(_) => {
+            Next::Watch(_) | Next::Include(_) | Next::Live(_) => {
                 Err(self.fail(self.line, "this command is for the interactive shell\n"))
             }
         }

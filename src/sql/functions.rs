@@ -86,6 +86,15 @@ pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     }
 });
 
+/// The names of all functions and aggregates, sorted.
+pub fn function_names() -> Vec<String> {
+    let mut names: Vec<String> =
+        FUNCTIONS.scalar.keys().chain(FUNCTIONS.aggregate.keys()).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     let mut all = HashMap::new();
     for f in SessionStateDefaults::default_scalar_functions() {

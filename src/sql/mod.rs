@@ -53,8 +53,9 @@ pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
     bind_insert, bind_update, check_default, conform, copy_target, default_values, write_rules,
 };
+pub use functions::function_names;
 pub use grouping::{GroupingSets, grouping_sets};
-pub use parser::{is_complete, parse};
+pub use parser::{is_complete, parse, pieces};
 pub use prepared::{BoundStatement, Prepared, prepare};
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};

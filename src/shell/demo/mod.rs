@@ -8,7 +8,6 @@ mod broker;
 mod producer;
 mod queries;
 mod screen;
-mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use arrow::array::RecordBatch;
 
 use super::queries::{SHOWN, Shown};
-use super::terminal::Terminal;
 use crate::engine::outcome::Outcome;
 use crate::engine::{Engine, EngineStatus, Session};
 use crate::error::{Error, Result};
 use crate::shell::table::{Printer, Style};
+use crate::shell::terminal::Terminal;
 
 /// Pause between two frames on a terminal: often enough to look alive, seldom enough to be read.
 const FRAME: Duration = Duration::from_millis(500);

@@ -9,6 +9,7 @@ mod copy;
 mod create;
 mod include;
 mod options;
+pub mod pieces;
 mod position;
 mod session;
 #[cfg(test)]
