@@ -66,13 +66,18 @@ impl RelationKind {
     }
 }
 
-/// `WATERMARK FOR column AS column - delay`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `WATERMARK FOR column AS column - delay [IDLE AFTER ..] [MAX FUTURE SKEW ..]`; times in
+/// microseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatermarkDef {
     /// Index of the time column.
     pub column: usize,
-    /// How far the watermark stays behind the greatest value seen, in microseconds.
+    /// How far the watermark stays behind the greatest value seen.
     pub delay_us: i64,
+    /// A split that is silent for so long is not waited for.
+    pub idle_us: Option<i64>,
+    /// A row that is further ahead of the clock does not move the watermark.
+    pub skew_us: Option<i64>,
 }
 
 /// What a table does with the rows that statements write. Expressions are kept as SQL text.

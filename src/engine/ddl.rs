@@ -87,10 +87,12 @@ impl Session {
         let fields = fields.map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let watermark = match &create.watermark {
-            Some((column, expr)) => {
-                let delay_us = sql::bind_watermark(expr, *column, &schema)?;
-                Some(WatermarkDef { column: *column, delay_us })
-            }
+            Some((column, clause)) => Some(WatermarkDef {
+                column: *column,
+                delay_us: sql::bind_watermark(&clause.expr, *column, &schema)?,
+                idle_us: optional_interval(clause.idle_after.as_ref(), "IDLE AFTER")?,
+                skew_us: optional_interval(clause.max_future_skew.as_ref(), "MAX FUTURE SKEW")?,
+            }),
             None => None,
         };
         let kind = match create.source {
@@ -479,6 +481,10 @@ fn check_changelog(create: &CreateTable, spec: &ConnectorSpec) -> Result<bool> {
         .with_hint("Leave APPEND ONLY out."));
     }
     Ok(changelog.is_keyed())
+}
+
+fn optional_interval(expr: Option<&sqlparser::ast::Expr>, what: &str) -> Result<Option<i64>> {
+    expr.map(|e| sql::bind_interval(e, what)).transpose()
 }
 
 fn connector_spec(

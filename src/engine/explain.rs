@@ -20,6 +20,7 @@ impl Session {
                 let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
                 (lower_bound(&bound, *on_close, shared)?, Some(bound.plan))
             }
+            ExplainTarget::Wait(name) => return self.wait_lines(name).await,
             ExplainTarget::View(name) => {
                 let relation = pin.catalog.get(name)?;
                 let plan = pin.relations.get(&relation.id).and_then(|r| r.plan.clone());

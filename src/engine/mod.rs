@@ -27,6 +27,7 @@ mod session;
 mod show;
 mod status;
 mod transaction;
+mod watermarks;
 
 use std::sync::{Arc, Mutex};
 

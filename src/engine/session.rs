@@ -118,6 +118,7 @@ impl Session {
             Statement::Describe(name) => self.describe(name),
             Statement::Explain(explain) => self.explain(explain).await,
             Statement::Set { name, value } => self.set(name, value.as_deref()),
+            Statement::Clock(clock) => self.move_clock(clock).await,
             Statement::Flush => self.flush().await,
             Statement::NoOp(tag) => Ok(self.done(tag)),
         }
@@ -153,7 +154,8 @@ impl Session {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        let now = self.transaction.as_ref().map_or_else(chrono::Utc::now, |t| t.began);
+        let now = self.transaction.as_ref().map(|t| t.began);
+        let now = now.unwrap_or_else(|| self.engine.core.shared.clock.now());
         Settings { session: Arc::clone(&self.facts), ..Settings::at(now) }
     }
 

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::outcome::{Outcome, Rows};
 use super::session::{SETTINGS, Session};
 use super::status::state_word;
+use super::watermarks::WATERMARK_COLUMNS;
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -16,13 +17,13 @@ use crate::sql;
 use crate::sql::statement::{Explain, Show, Statement};
 
 /// A column of text or numbers under construction.
-enum Column {
+pub(super) enum Column {
     Text(Vec<Option<String>>),
     Number(Vec<Option<i64>>),
 }
 
 /// Rows of named columns.
-fn table(columns: Vec<(&str, Column)>) -> Result<Rows> {
+pub(super) fn table(columns: Vec<(&str, Column)>) -> Result<Rows> {
     let mut fields = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for (name, column) in columns {
@@ -57,7 +58,7 @@ impl Session {
             Show::Sinks => self.show_sinks().await?,
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
-            Show::Watermarks => self.show_watermarks()?,
+            Show::Watermarks => self.show_watermarks().await?,
             Show::All => {
                 let names = SETTINGS.iter().map(|(name, _)| (*name).to_owned());
                 let values = SETTINGS.iter().map(|(n, _)| self.setting(n).unwrap_or_default());
@@ -91,7 +92,7 @@ impl Session {
             }
             Statement::Show(Show::Sinks) => vec!["name", "connector", "state", "detail"],
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
-            Statement::Show(Show::Watermarks) => vec!["relation", "column", "watermark"],
+            Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting"],
             Statement::Show(Show::Setting(name)) => vec![name.as_str()],
             Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
@@ -233,23 +234,6 @@ impl Session {
             ("type", text(fields.iter().map(|f| type_text(f.data_type())))),
             ("nullable", text(fields.iter().map(|f| yes_no(f.is_nullable())))),
             ("key", text((0..fields.len()).map(key))),
-        ])
-    }
-
-    fn show_watermarks(&self) -> Result<Rows> {
-        let pin = self.engine.core.shared.pin();
-        let mut found = Vec::new();
-        for relation in pin.catalog.relations() {
-            let Some(state) = pin.relations.get(&relation.id) else { continue };
-            for (column, w) in state.watermarks() {
-                let name = relation.schema.fields().get(column).map(|f| f.name().clone());
-                found.push((relation.name.clone(), name.unwrap_or_default(), w.to_string()));
-            }
-        }
-        table(vec![
-            ("relation", text(found.iter().map(|f| f.0.clone()))),
-            ("column", text(found.iter().map(|f| f.1.clone()))),
-            ("watermark", text(found.iter().map(|f| f.2.clone()))),
         ])
     }
 

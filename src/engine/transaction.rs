@@ -56,7 +56,7 @@ impl Session {
             pin: Arc::new(self.engine.core.shared.pin()),
             writes: BTreeMap::new(),
             read: BTreeSet::new(),
-            began: Utc::now(),
+            began: self.engine.core.shared.clock.now(),
             savepoints: Vec::new(),
         });
         Ok(self.done("BEGIN"))

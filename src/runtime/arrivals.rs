@@ -39,9 +39,17 @@ impl SplitTime {
         }
     }
 
-    /// Takes rows in their order; `column` is the place of the time column in them. Rows that are
-    /// taken away move no watermark.
-    pub fn take(&mut self, rows: &DeltaBatch, column: usize, def: &WatermarkDef) -> Int64Array {
+    /// Takes rows in their order at a time of the clock; `column` is the place of the time column
+    /// in them. Rows that are taken away, or lie further in the future than allowed, move no
+    /// watermark.
+    pub fn take(
+        &mut self,
+        rows: &DeltaBatch,
+        column: usize,
+        def: &WatermarkDef,
+        now: i64,
+    ) -> Int64Array {
+        let latest = def.skew_us.map_or(i64::MAX, |skew| now.saturating_add(skew));
         let times = rows.rows().column(column).as_primitive_opt::<TimestampMicrosecondType>();
         let Some(times) = times else {
             return Int64Array::from_value(self.watermark(def).us(), rows.len());
@@ -50,7 +58,8 @@ impl SplitTime {
         let arrivals = (0..rows.len()).map(|row| {
             let arrival = before;
             let time = times.value(row);
-            if time > self.greatest && times.is_valid(row) && rows.weight(row) > 0 {
+            let moves = time > self.greatest && time <= latest;
+            if moves && times.is_valid(row) && rows.weight(row) > 0 {
                 self.greatest = time;
                 before = self.watermark(def).us();
             }
@@ -90,18 +99,26 @@ mod tests {
 
     #[test]
     fn a_row_arrives_at_the_watermark_before_it_whatever_the_cuts() {
-        let def = WatermarkDef { column: 0, delay_us: 5 };
+        let def = WatermarkDef { delay_us: 5, ..WatermarkDef::default() };
         let times = [Some(10), None, Some(3), Some(30), Some(20), Some(40)];
         let mut whole = SplitTime::NEW;
-        let all = whole.take(&rows(&times), 0, &def);
+        let all = whole.take(&rows(&times), 0, &def, 0);
         assert_eq!(all.values().to_vec(), [i64::MIN, 5, 5, 5, 25, 25]);
         for cut in 1..times.len() {
             let mut split = SplitTime::NEW;
-            let mut pieces = split.take(&rows(&times[..cut]), 0, &def).values().to_vec();
+            let mut pieces = split.take(&rows(&times[..cut]), 0, &def, 0).values().to_vec();
             split = SplitTime::at(split.watermark(&def), &def);
-            pieces.extend(split.take(&rows(&times[cut..]), 0, &def).values());
+            pieces.extend(split.take(&rows(&times[cut..]), 0, &def, 0).values());
             assert_eq!(pieces, all.values().to_vec());
         }
+    }
+
+    #[test]
+    fn a_row_of_the_far_future_moves_nothing() {
+        let def = WatermarkDef { skew_us: Some(10), ..WatermarkDef::default() };
+        let mut split = SplitTime::NEW;
+        let arrivals = split.take(&rows(&[Some(105), Some(111), Some(110), Some(1)]), 0, &def, 100);
+        assert_eq!(arrivals.values().to_vec(), [i64::MIN, 105, 105, 110]);
     }
 
     #[test]

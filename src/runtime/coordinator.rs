@@ -120,7 +120,7 @@ pub struct Coordinator {
     pub(super) sinks: BTreeMap<RelationId, (NodeId, SinkTask)>,
     pub(super) next_task: u64,
     commits: Vec<Commit>,
-    feeds: VecDeque<SourceFeed>,
+    pub(super) feeds: VecDeque<SourceFeed>,
     /// Nodes that have to run in the next epoch though nothing arrived for them.
     pub(super) wake: BTreeSet<NodeId>,
     /// Watermarks of input nodes for the next epoch.
@@ -178,6 +178,7 @@ impl Coordinator {
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event);
             }
+            self.check_clock();
             if self.has_work() {
                 self.run_epoch();
             }
@@ -188,7 +189,11 @@ impl Coordinator {
     fn has_work(&self) -> bool {
         let builds = self.builds.iter().any(Build::has_work);
         let fed = !self.feeds.is_empty() && !self.sinks_full();
-        !self.commits.is_empty() || fed || builds || !self.wake.is_empty()
+        !self.commits.is_empty()
+            || fed
+            || builds
+            || !self.wake.is_empty()
+            || !self.watermarks.is_empty()
     }
 
     /// Waits for an event, unless there is work already.
@@ -197,11 +202,12 @@ impl Coordinator {
             return;
         }
         // Full sinks tell nobody when they have room again.
-        match self.inbox.recv_timeout(Duration::from_millis(if self.feeds.is_empty() {
-            500
-        } else {
-            2
-        })) {
+        let pause = match (self.feeds.is_empty(), self.watches_clock()) {
+            (false, _) => 2,
+            (true, true) => 100,
+            (true, false) => 500,
+        };
+        match self.inbox.recv_timeout(Duration::from_millis(pause)) {
             Ok(event) => self.take(event),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
@@ -220,7 +226,7 @@ impl Coordinator {
         }
     }
 
-    fn sinks_full(&self) -> bool {
+    pub(super) fn sinks_full(&self) -> bool {
         self.sinks.values().any(|(_, sink)| sink.is_full())
     }
 
@@ -312,7 +318,7 @@ impl Coordinator {
     ) {
         let Some(route) = self.inputs.get_mut(&id) else { return };
         self.shared.count_rows_in(rows.len());
-        let (rows, advanced) = route.observe(rows);
+        let (rows, advanced) = route.observe(rows, self.shared.clock.now_us());
         if let Some((column, w)) = advanced {
             self.watermarks.push((route.node, column, w));
         }
@@ -374,7 +380,8 @@ impl Coordinator {
                     state.rejected += rejected.len() as u64;
                 }
                 let rows = route.admit(rows);
-                let advanced = watermark.and_then(|w| route.advance(split, w));
+                let now = self.shared.clock.now_us();
+                let advanced = watermark.and_then(|w| route.advance(split, w, now));
                 let count = rows.len();
                 if let Some((column, w)) = advanced {
                     self.watermarks.push((route.node, column, w));

@@ -202,7 +202,7 @@ impl Coordinator {
         };
         let mut route = InputRoute::new(input_node, by, relation.watermark.clone());
         if let Some(source) = &source {
-            route.expect_splits(source.start.keys().copied());
+            route.expect_splits(source.start.keys().copied(), self.shared.clock.now_us());
         }
         self.inputs.insert(relation.id, route);
         if let Some(source) = source {
@@ -278,7 +278,8 @@ impl Coordinator {
             from: Some(running.taken.clone()),
             until: None,
             watermark: relation.watermark.clone(),
-            watermarks: self.inputs.get(&id).map(|r| r.splits().clone()).unwrap_or_default(),
+            watermarks: self.inputs.get(&id).map(|r| r.split_watermarks()).unwrap_or_default(),
+            clock: self.shared.clock.clone(),
             state: running.state.clone(),
             events: self.events.clone(),
         };
@@ -454,6 +455,7 @@ impl Coordinator {
             until: Some(running.taken.clone()),
             watermark: relation.watermark.clone(),
             watermarks: BTreeMap::new(),
+            clock: self.shared.clock.clone(),
             state: Arc::default(),
             events: self.events.clone(),
         };

@@ -43,8 +43,33 @@ pub struct InputRoute {
     /// The event-time column, for rows that are written by statements.
     pub watermark: Option<WatermarkDef>,
     next_worker: usize,
-    splits: BTreeMap<SplitId, Watermark>,
+    splits: BTreeMap<SplitId, Split>,
     merged: Watermark,
+}
+
+/// Where one split stands.
+#[derive(Debug, Clone, Copy)]
+struct Split {
+    watermark: Watermark,
+    /// The time on the clock of its last row, or of its beginning.
+    since: i64,
+    /// Silent for so long that it is not waited for.
+    idle: bool,
+}
+
+/// Where a split stands, for SHOW WATERMARKS and EXPLAIN WAIT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitView {
+    /// The split.
+    pub split: SplitId,
+    /// Its watermark.
+    pub watermark: Watermark,
+    /// Not waited for.
+    pub idle: bool,
+    /// The watermark of the whole input is this one.
+    pub holds: bool,
+    /// How long it has been silent, in microseconds.
+    pub silent_us: i64,
 }
 
 impl InputRoute {
@@ -61,10 +86,15 @@ impl InputRoute {
     }
 
     /// Says which splits there are, so that none is overtaken before its first row.
-    pub fn expect_splits(&mut self, splits: impl IntoIterator<Item = SplitId>) {
+    pub fn expect_splits(&mut self, splits: impl IntoIterator<Item = SplitId>, now: i64) {
         for split in splits {
-            self.splits.entry(split).or_insert(Watermark::MIN);
+            self.split(split, now);
         }
+    }
+
+    fn split(&mut self, split: SplitId, now: i64) -> &mut Split {
+        let new = Split { watermark: Watermark::MIN, since: now, idle: false };
+        self.splits.entry(split).or_insert(new)
     }
 
     /// Adds rows to the workers' inputs, in pieces when tests ask for it.
@@ -114,31 +144,87 @@ impl InputRoute {
     }
 
     /// Takes a watermark of a split; the merged one when it has advanced.
-    pub fn advance(&mut self, split: SplitId, w: Watermark) -> Option<(usize, Watermark)> {
+    pub fn advance(
+        &mut self,
+        split: SplitId,
+        w: Watermark,
+        now: i64,
+    ) -> Option<(usize, Watermark)> {
+        self.watermark.as_ref()?;
+        let slot = self.split(split, now);
+        slot.watermark = slot.watermark.max(w);
+        (slot.since, slot.idle) = (now, false);
+        self.merge(now)
+    }
+
+    /// The least watermark of splits that are not idle. When all are, event time goes on with the
+    /// clock from where the last of them stood.
+    fn merge(&mut self, now: i64) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
-        let slot = self.splits.entry(split).or_insert(Watermark::MIN);
-        *slot = (*slot).max(w);
-        let merged = self.splits.values().copied().min()?;
-        (merged > self.merged).then(|| {
-            self.merged = merged;
-            (column, merged)
+        let awake = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+        let low = awake.or_else(|| {
+            let seen = self.splits.values().filter(|s| s.watermark.is_finite());
+            let last = seen.max_by_key(|s| s.watermark)?;
+            let passed = now.saturating_sub(last.since).max(0);
+            Some(Watermark::at_us(last.watermark.us().saturating_add(passed)))
+        })?;
+        (low > self.merged).then(|| {
+            self.merged = low;
+            (column, low)
         })
+    }
+
+    /// Whether splits of it can be idle.
+    pub fn can_idle(&self) -> bool {
+        self.watermark.as_ref().is_some_and(|w| w.idle_us.is_some())
+            && self.merged != Watermark::MAX
+    }
+
+    /// Looks at the clock: the merged watermark when silence has moved it.
+    pub fn tick(&mut self, now: i64) -> Option<(usize, Watermark)> {
+        let idle_us = self.watermark.as_ref()?.idle_us?;
+        for split in self.splits.values_mut() {
+            split.idle |= now.saturating_sub(split.since) >= idle_us;
+        }
+        self.merge(now)
+    }
+
+    /// Silence counts from now on: the clock is another one.
+    pub fn start_again(&mut self, now: i64) {
+        self.splits.values_mut().for_each(|s| (s.since, s.idle) = (now, false));
     }
 
     /// Takes rows written by a statement into account, in their order: a table is its own only
     /// split. Returns them with their arrivals, and the watermark when it has advanced.
-    pub fn observe(&mut self, rows: DeltaBatch) -> (DeltaBatch, Option<(usize, Watermark)>) {
+    pub fn observe(
+        &mut self,
+        rows: DeltaBatch,
+        now: i64,
+    ) -> (DeltaBatch, Option<(usize, Watermark)>) {
         let Some(def) = self.watermark.clone() else { return (rows, None) };
-        let before = self.splits.get(&0).copied().unwrap_or(Watermark::MIN);
-        let mut time = SplitTime::at(before, &def);
-        let arrivals = time.take(&rows, def.column, &def);
-        let advanced = self.advance(0, time.watermark(&def));
-        (rows.with_arrivals(Some(arrivals)), advanced)
+        let mut time = SplitTime::at(self.split(0, now).watermark, &def);
+        let arrivals = time.take(&rows, def.column, &def, now);
+        let rows = self.admit(rows.with_arrivals(Some(arrivals)));
+        let advanced = self.advance(0, time.watermark(&def), now);
+        (rows, advanced)
     }
 
     /// The watermark of every split.
-    pub fn splits(&self) -> &BTreeMap<SplitId, Watermark> {
-        &self.splits
+    pub fn split_watermarks(&self) -> BTreeMap<SplitId, Watermark> {
+        self.splits.iter().map(|(split, s)| (*split, s.watermark)).collect()
+    }
+
+    /// Where every split stands.
+    pub fn split_views(&self, now: i64) -> Vec<SplitView> {
+        let least = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+        let view = |(split, s): (&SplitId, &Split)| SplitView {
+            split: *split,
+            watermark: s.watermark,
+            idle: s.idle,
+            holds: !s.idle && Some(s.watermark) == least,
+            silent_us: now.saturating_sub(s.since),
+        };
+        self.splits.iter().map(view).collect()
     }
 
     /// The watermark of the whole input, when there is one.
@@ -150,7 +236,7 @@ impl InputRoute {
     /// The end of a bounded input: every window closes.
     pub fn end(&mut self) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
-        self.splits.values_mut().for_each(|w| *w = Watermark::MAX);
+        self.splits.values_mut().for_each(|s| s.watermark = Watermark::MAX);
         let advanced = self.merged != Watermark::MAX;
         self.merged = Watermark::MAX;
         advanced.then_some((column, Watermark::MAX))

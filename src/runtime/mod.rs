@@ -15,6 +15,7 @@
 
 mod arrivals;
 mod build;
+mod clock;
 mod coordinator;
 mod definitions;
 mod exchange;
@@ -27,12 +28,14 @@ mod sink_task;
 mod source_task;
 mod subscribers;
 mod team;
+mod waits;
 mod worker;
 
+pub use clock::{Clock, ClockMove};
 pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
 pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
 pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
-pub use ingest::InputRoute;
+pub use ingest::{InputRoute, SplitView};
 pub use rejects::schema as rejects_schema;
 pub use shared::{Pin, RelationState, RelationStatus, Shared};
 pub use sink_task::{SinkFeed, SinkState, SinkTask};

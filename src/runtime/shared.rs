@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::clock::Clock;
 use crate::catalog::{Catalog, RelationId};
 use crate::error::Error;
 use crate::plan::{PlanNode, Properties, TimeColumn};
@@ -131,6 +132,8 @@ pub struct Shared {
     tickets: Mutex<BTreeMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
     /// Rows taken from all inputs.
     pub rows_in: AtomicU64,
+    /// The clock.
+    pub clock: Arc<Clock>,
     /// The number of workers.
     pub workers: usize,
 }
@@ -172,6 +175,7 @@ impl Shared {
             }),
             tickets: Mutex::default(),
             rows_in: AtomicU64::new(0),
+            clock: Arc::default(),
             workers,
         })
     }

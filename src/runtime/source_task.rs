@@ -19,6 +19,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
 
 use super::arrivals::SplitTime;
+use super::clock::Clock;
 use super::coordinator::Event;
 use super::shared::lock;
 use crate::catalog::{RelationId, WatermarkDef};
@@ -108,6 +109,8 @@ pub struct SourceTaskSpec {
     pub watermark: Option<WatermarkDef>,
     /// The watermarks of the splits at `from`; minus infinity where nothing is said.
     pub watermarks: BTreeMap<SplitId, Watermark>,
+    /// The clock.
+    pub clock: Arc<Clock>,
     /// Told to everybody who asks.
     pub state: Arc<Mutex<SourceState>>,
     /// The coordinator.
@@ -330,7 +333,7 @@ impl TaskThread {
             known.map_or(SplitTime::NEW, |w| SplitTime::at(*w, def))
         };
         let time = self.times.entry(split).or_insert_with(from);
-        let arrivals = time.take(&rows, def.column, def);
+        let arrivals = time.take(&rows, def.column, def, self.spec.clock.now_us());
         (rows.with_arrivals(Some(arrivals)), Some(time.watermark(def)))
     }
 }

@@ -7,6 +7,7 @@ use super::graph::{NodeId, NodeSpec};
 use super::worker::{Message, NodeBlobs, Report, Step, TableSize, Worker};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::time::Watermark;
 
 type Task = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -103,6 +104,11 @@ impl Team {
     /// Sizes of all state tables, by worker.
     pub fn sizes(&mut self) -> Vec<Vec<TableSize>> {
         self.all(|_| Box::new(|w| w.sizes()))
+    }
+
+    /// What windows are kept for, by worker.
+    pub fn waits(&mut self) -> Vec<Vec<(NodeId, Vec<i64>, Watermark)>> {
+        self.all(|_| Box::new(|w| w.waits()))
     }
 
     /// All state tables as bytes, by worker.

@@ -19,7 +19,7 @@ use crate::config::BACKFILL_SLICE_ROWS;
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
-use crate::state::{KeyRequest, ResultTable, StateStore, TableId};
+use crate::state::{Bound, KeyRequest, ResultTable, StateStore, TableId};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
 
 /// What the workers send one another within an epoch.
@@ -549,6 +549,19 @@ impl Worker {
             }
             self.advance(to, port, mine, marks);
         }
+    }
+
+    /// The times of what windows are kept for, by node, with the watermark that closes them.
+    pub fn waits(&self) -> Vec<(NodeId, Vec<i64>, Watermark)> {
+        let nodes = self.nodes.iter().flatten();
+        let tables = nodes.flat_map(|node| node.tables.iter().map(move |table| (node, *table)));
+        let waits = tables.filter_map(|(node, table)| {
+            let Bound::Closes(column) = self.state.spec(table).bound else { return None };
+            let merge = node.merges.get(&(0, column));
+            let watermark = merge.map_or(Watermark::MIN, WatermarkMerge::merged);
+            Some((node.spec.id, self.state.table(table).open_times(), watermark))
+        });
+        waits.collect()
     }
 
     /// Sizes of all state tables.

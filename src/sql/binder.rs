@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
@@ -27,7 +27,6 @@ use super::system::{self, SessionFacts};
 use super::validate::{check_expr, check_plan, check_query};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{interval_us, parse_value};
 
 /// What a plan is for, which decides what it may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,61 +225,4 @@ pub(super) fn plan_expr(
         .sql_to_expr(expr, schema, &mut planner_context(parameters))
         .map_err(plan_error)?;
     rewrite_expr(planned, schema)
-}
-
-/// Binds `WATERMARK FOR column AS expr` over the columns of its table: the delay in microseconds.
-/// The expression is the column itself or the column minus a constant interval.
-pub fn bind_watermark(expr: &ast::Expr, column: usize, schema: &Schema) -> Result<i64> {
-    let Some(field) = schema.fields().get(column) else {
-        return Err(Error::internal("the watermark column is not there"));
-    };
-    let catalog = Catalog::default();
-    let settings = Settings::at(DateTime::<Utc>::default());
-    let context = Context::new(&catalog, Purpose::AdHoc, &settings);
-    if !matches!(field.data_type(), DataType::Timestamp(..)) {
-        return Err(Error::user(
-            sqlstate::DATATYPE_MISMATCH,
-            format!("watermark column \"{}\" must be a timestamp", field.name()),
-        ));
-    }
-    let usage = || {
-        Error::unsupported("this watermark expression is not supported").with_hint(format!(
-            "Write WATERMARK FOR {0} AS {0} - INTERVAL '5 seconds'.",
-            field.name()
-        ))
-    };
-    let is_column = |e: &ast::Expr| match e {
-        ast::Expr::Identifier(ident) => super::parser::fold(ident) == *field.name(),
-        _ => false,
-    };
-    let delay = match expr {
-        e if is_column(e) => return Ok(0),
-        ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right } if is_column(left) => {
-            right
-        }
-        ast::Expr::Nested(inner) => return bind_watermark(inner, column, schema),
-        _ => return Err(usage()),
-    };
-    let planned = plan_expr(delay, &DFSchema::empty(), &context, &[])?;
-    let interval_type = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
-    let value = match planned {
-        Expr::Literal(datafusion::common::ScalarValue::Utf8(Some(text)), _) => {
-            parse_value(&text, &interval_type)?
-        }
-        other if other.get_type(&DFSchema::empty()).is_ok_and(|t| t == interval_type) => {
-            super::constant::evaluate(&other)?
-        }
-        _ => return Err(usage()),
-    };
-    let datafusion::common::ScalarValue::IntervalMonthDayNano(Some(interval)) = value else {
-        return Err(usage());
-    };
-    match interval_us(interval) {
-        Some(delay) if delay >= 0 => Ok(delay),
-        Some(_) => Err(Error::user(
-            sqlstate::INVALID_PARAMETER_VALUE,
-            "the delay of a watermark must not be negative",
-        )),
-        None => Err(Error::unsupported("the delay of a watermark can not be in months")),
-    }
 }

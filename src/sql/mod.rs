@@ -43,10 +43,11 @@ mod tests;
 mod ties;
 mod types;
 mod validate;
+mod watermark;
 mod window_ties;
 mod windows;
 
-pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, bind_watermark};
+pub use binder::{Bound, Purpose, Settings, bind_query, bind_view};
 pub use context::RelationSource;
 pub(crate) use context::nullable as all_nullable;
 pub use dml::{
@@ -61,4 +62,5 @@ pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
 pub use system::SessionFacts;
 pub use types::sql_type;
+pub use watermark::{bind_interval, bind_watermark, interval, timestamp};
 pub use windows::{ExplodeWindows, SessionWindows};

@@ -70,6 +70,8 @@ pub enum Statement {
         /// The value; `None` for DEFAULT.
         value: Option<String>,
     },
+    /// SET CLOCK, ADVANCE CLOCK.
+    Clock(Box<ClockStatement>),
     /// FLUSH: waits until bounded sources have been read and sinks have delivered.
     Flush,
     /// RESET name, DISCARD ALL, DEALLOCATE and other statements without effect here: the tag.
@@ -130,8 +132,8 @@ pub struct CreateTable {
     pub columns: Vec<ColumnDef>,
     /// Indexes of the primary key columns; empty without one. They are NOT NULL.
     pub primary_key: Vec<usize>,
-    /// WATERMARK FOR column AS expr: the column's index and the expression.
-    pub watermark: Option<(usize, ast::Expr)>,
+    /// WATERMARK FOR column AS expr: the column's index and the clause.
+    pub watermark: Option<(usize, WatermarkClause)>,
     /// APPEND ONLY.
     pub append_only: bool,
     /// CHECK constraints with their names.
@@ -144,6 +146,30 @@ pub struct CreateTable {
     pub format: Option<FormatSpec>,
     /// INCLUDE columns, which are the last of `columns`.
     pub include: Vec<Included>,
+}
+
+/// WATERMARK FOR column AS expr [IDLE AFTER interval] [MAX FUTURE SKEW interval].
+#[derive(Debug, Clone)]
+pub struct WatermarkClause {
+    /// The watermark.
+    pub expr: ast::Expr,
+    /// IDLE AFTER.
+    pub idle_after: Option<ast::Expr>,
+    /// MAX FUTURE SKEW.
+    pub max_future_skew: Option<ast::Expr>,
+}
+
+/// SET CLOCK and ADVANCE CLOCK.
+#[derive(Debug, Clone)]
+pub enum ClockStatement {
+    /// SET CLOCK SYSTEM.
+    System,
+    /// SET CLOCK MANUAL [AT timestamp].
+    Manual(Option<ast::Expr>),
+    /// ADVANCE CLOCK BY interval.
+    By(ast::Expr),
+    /// ADVANCE CLOCK TO timestamp.
+    To(ast::Expr),
 }
 
 /// A column of CREATE TABLE.
@@ -283,4 +309,6 @@ pub enum ExplainTarget {
     Query(Box<ast::Query>, bool),
     /// The plan of an existing materialized view.
     View(String),
+    /// EXPLAIN WAIT: what the open windows of a materialized view wait for.
+    Wait(String),
 }

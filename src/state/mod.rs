@@ -128,6 +128,14 @@ impl Table {
         }
     }
 
+    /// The times of what goes when a window closes, oldest first.
+    pub fn open_times(&self) -> Vec<i64> {
+        match self {
+            Self::Groups(t) => t.open_times(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Bytes of pages and index, counted, not guessed from the allocator.
     pub fn bytes(&self) -> usize {
         match self {

@@ -8,7 +8,7 @@ use sqlparser::tokenizer::Token;
 use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
-use crate::sql::statement::ColumnDef;
+use crate::sql::statement::{ColumnDef, WatermarkClause};
 use crate::sql::types::{check_column_type, sql_type};
 
 impl StreamParser<'_> {
@@ -34,9 +34,8 @@ impl StreamParser<'_> {
         if self.accept_words(&["watermark", "for"]) {
             let column = self.identifier()?;
             self.expect_keyword(Keyword::AS)?;
-            let expr = self.p.parse_expr();
-            let expr = self.sql(expr)?;
-            if body.watermark.replace((column, expr)).is_some() {
+            let clause = self.watermark_clause()?;
+            if body.watermark.replace((column, clause)).is_some() {
                 return Err(invalid_table("more than one watermark is defined"));
             }
             return Ok(());
@@ -202,7 +201,7 @@ impl std::ops::IndexMut<usize> for Columns {
 pub(super) struct TableBody {
     pub(super) columns: Columns,
     key: Option<Vec<String>>,
-    pub(super) watermark: Option<(String, ast::Expr)>,
+    pub(super) watermark: Option<(String, WatermarkClause)>,
     /// Given name, column that it stands behind, condition.
     checks: Vec<(Option<String>, Option<String>, ast::Expr)>,
 }

@@ -14,6 +14,7 @@ mod position;
 mod session;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use sqlparser::ast::{self, ObjectNamePart};
 use sqlparser::keywords::Keyword;
@@ -106,6 +107,7 @@ impl<'a> StreamParser<'a> {
             "show" => self.show(),
             "set" => self.set(),
             "reset" => self.reset(),
+            "advance" => self.advance_clock(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "copy" => self.copy(),
             "truncate" => self.truncate(),
@@ -208,7 +210,11 @@ impl<'a> StreamParser<'a> {
                 self.p.advance_token();
             }
         }
-        let target = self.explain_target()?;
+        let wait = self.peek_word(0).as_deref() == Some("wait") && self.peek_word(1).is_some();
+        let target = match wait && self.accept_word("wait") {
+            true => ExplainTarget::Wait(self.name()?),
+            false => self.explain_target()?,
+        };
         Ok(Statement::Explain(Box::new(Explain { verbose, target })))
     }
 

@@ -117,6 +117,11 @@ impl StreamParser<'_> {
                 "SET ROLE, AUTHORIZATION or CONSTRAINTS is not supported",
             ));
         }
+        if matches!(self.peek_word(1).as_deref(), Some("manual" | "system"))
+            && self.accept_word("clock")
+        {
+            return self.set_clock();
+        }
         let name = if self.accept_words(&["time", "zone"]) {
             "timezone".to_string()
         } else if self.accept_word("names") {

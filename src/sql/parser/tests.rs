@@ -75,7 +75,7 @@ fn a_source_with_everything() {
     assert_eq!(columns, [("id", false), ("Price", false), ("ts", true), ("key", true)]);
     assert_eq!(t.columns[1].data_type, DataType::Decimal128(10, 2));
     assert_eq!(t.primary_key, [0]);
-    assert_eq!(t.watermark.map(|(c, e)| (c, e.to_string())).expect("a watermark").0, 2);
+    assert_eq!(t.watermark.map(|(c, w)| (c, w.expr.to_string())).expect("a watermark").0, 2);
     let options: Vec<_> = t.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(
         options,
@@ -111,7 +111,7 @@ fn sinks_explains_and_shows() {
         let Statement::Explain(explain) = one(text) else { panic!("{text}") };
         let found = match &explain.target {
             ExplainTarget::View(name) => Some(name.as_str()),
-            ExplainTarget::Query(..) => None,
+            ExplainTarget::Query(..) | ExplainTarget::Wait(_) => None,
         };
         assert_eq!(found, view, "{text}");
     }
