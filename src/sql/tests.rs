@@ -711,13 +711,13 @@ fn watermarks_are_a_column_minus_a_constant() {
     let watermark = |expr: &str| {
         let text = format!("CREATE TABLE x (a int, ts timestamp, WATERMARK FOR ts AS {expr})");
         let Statement::CreateTable(t) = statement(&text) else { panic!("{text}") };
-        let (column, expr) = t.watermark.expect("a watermark");
+        let (column, clause) = t.watermark.expect("a watermark");
         let fields: Vec<_> = t
             .columns
             .iter()
             .map(|c| arrow::datatypes::Field::new(&c.name, c.data_type.clone(), true))
             .collect();
-        bind_watermark(&expr, column, &Schema::new(fields))
+        bind_watermark(&clause.expr, column, &Schema::new(fields))
     };
     assert_eq!(watermark("ts - INTERVAL '5 seconds'").expect("binds"), 5_000_000);
     assert_eq!(watermark("ts - '1 minute'").expect("binds"), 60_000_000);
