@@ -112,6 +112,43 @@ const QUERIES: &[Query] = &[
         flink: [0.15, 0.29],
         dbsp: Some([1.56, 1.17]),
     },
+    Query {
+        name: "q9",
+        sql: "SELECT id, itemname, description, initialbid, reserve, datetime, expires, seller,
+                category, extra, auction, bidder, price, bid_datetime, bid_extra FROM (
+                SELECT a.*, b.auction, b.bidder, b.price, b.datetime AS bid_datetime,
+                  b.extra AS bid_extra, row_number() OVER (
+                    PARTITION BY a.id ORDER BY b.price DESC, b.datetime ASC) AS rownum
+                FROM auction a, bid b
+                WHERE a.id = b.auction AND b.datetime BETWEEN a.datetime AND a.expires) x
+              WHERE rownum <= 1",
+        rows: [0, 0],
+        grows: false,
+        flink: [0.092, 0.18],
+        dbsp: None,
+    },
+    Query {
+        name: "q18",
+        sql: "SELECT auction, bidder, price, channel, url, datetime, extra FROM (
+                SELECT *, row_number() OVER (
+                  PARTITION BY bidder, auction ORDER BY datetime DESC) AS rank_number FROM bid) x
+              WHERE rank_number <= 1",
+        rows: [0, 0],
+        grows: false,
+        flink: [0.3, 0.6],
+        dbsp: None,
+    },
+    Query {
+        name: "q19",
+        sql: "SELECT * FROM (
+                SELECT *, row_number() OVER (
+                  PARTITION BY auction ORDER BY price DESC) AS rank_number FROM bid) x
+              WHERE rank_number <= 10",
+        rows: [0, 0],
+        grows: false,
+        flink: [0.22, 0.44],
+        dbsp: None,
+    },
 ];
 
 impl Query {

@@ -964,14 +964,56 @@ impl Generator {
         tail: &str,
         scope: &[Column],
     ) -> Query {
-        for _ in 0..self.rng.random_range(1..=1) {
-            let function = self.one(&["row_number", "rank", "dense_rank"]);
-            let over = self.over(scope, 90);
-            write!(list, ", {function}() OVER ({over}) AS c{}", columns.len())
-                .expect("a string takes text");
-            columns.push(Column { name: format!("c{}", columns.len()), ty: Ty::Big });
+        for _ in 0..self.rng.random_range(1..=3) {
+            let (call, ty) = self.window_call(scope);
+            write!(list, ", {call} AS c{}", columns.len()).expect("a string takes text");
+            columns.push(Column { name: format!("c{}", columns.len()), ty });
         }
         Query { sql: format!("SELECT {list} {tail}"), columns }
+    }
+
+    /// A window function with its OVER, and its type.
+    fn window_call(&mut self, scope: &[Column]) -> (String, Ty) {
+        let column = scope[self.rng.random_range(0..scope.len())].clone();
+        let Column { name, ty } = column;
+        let (call, ty) = match self.rng.random_range(0..15) {
+            0 => ("row_number()".to_owned(), Ty::Big),
+            1 => ("rank()".to_owned(), Ty::Big),
+            2 => ("dense_rank()".to_owned(), Ty::Big),
+            3 => (self.one(&["percent_rank()", "cume_dist()"]).to_owned(), Ty::Avg),
+            4 => (format!("ntile({})", self.rng.random_range(1..4)), Ty::Int),
+            5 => (format!("lag({name})"), ty),
+            6 => (format!("lead({name}, {})", self.rng.random_range(0..3)), ty),
+            7 => (format!("lag({name}, 1, {})", self.literal(ty)), ty),
+            8 => (format!("first_value({name})"), ty),
+            9 => (format!("last_value({name})"), ty),
+            10 => (format!("nth_value({name}, {})", self.rng.random_range(1..4)), ty),
+            _ => self.call(scope),
+        };
+        let over = self.over(scope, 75);
+        let frame = match self.chance(40) && over.contains("ORDER BY") {
+            true => self.frame(),
+            false => String::new(),
+        };
+        (format!("{call} OVER ({over}{frame})"), ty)
+    }
+
+    fn frame(&mut self) -> String {
+        let units = self.one(&["ROWS", "ROWS", "GROUPS", "RANGE"]);
+        let offset = |g: &mut Self, side: &str| format!("{} {side}", g.rng.random_range(0..3));
+        // Offsets of RANGE need a number to add them to.
+        let offsets = units != "RANGE";
+        let start = match self.rng.random_range(0..4) {
+            0 if offsets => offset(self, "PRECEDING"),
+            1 => "CURRENT ROW".to_owned(),
+            _ => "UNBOUNDED PRECEDING".to_owned(),
+        };
+        let end = match self.rng.random_range(0..4) {
+            0 if offsets => offset(self, "FOLLOWING"),
+            1 => "UNBOUNDED FOLLOWING".to_owned(),
+            _ => "CURRENT ROW".to_owned(),
+        };
+        format!(" {units} BETWEEN {start} AND {end}")
     }
 
     // ------------------------------------------------------------------------------------ FROM
