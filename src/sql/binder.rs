@@ -24,6 +24,7 @@ use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::set_ops::rewrite_set_operations;
 use super::statement::{CreateView, Statement};
 use super::system::{self, SessionFacts};
+use super::ties::expand_distinct_on;
 use super::validate::{check_expr, check_plan, check_query};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
@@ -172,7 +173,7 @@ pub(super) fn plan_raw(
             &mut planner_context(parameters),
         )
         .map_err(plan_error)?;
-    unnest_laterals(plan)
+    expand_distinct_on(unnest_laterals(plan)?)
 }
 
 /// The plan of a plain view, with the names of its columns, for the query that reads it.

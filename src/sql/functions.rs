@@ -9,6 +9,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
+use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
@@ -128,6 +129,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     known.insert("to_char".to_string(), to_char_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
+    known.extend([with_ties_udf()]);
     known
 }
 

@@ -1,10 +1,16 @@
-//! FETCH FIRST: the standard's spelling of LIMIT, put into that form before a query is planned.
+//! FETCH FIRST: the standard's spelling of LIMIT, put into that form before a query is planned. The
+//! planner has no place for WITH TIES, so its number travels as the argument of a function that
+//! `ties` looks for.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use datafusion::logical_expr as df;
 use sqlparser::ast::{
-    Distinct, Expr, LimitClause, Query, SetExpr, Value, ValueWithSpan, VisitMut, VisitorMut,
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LimitClause, ObjectName, Query, SetExpr, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -17,8 +23,8 @@ pub(super) fn unsupported_fetch(query: &Query) -> Option<&'static str> {
             LimitClause::LimitOffset { limit: Some(_), .. } | LimitClause::OffsetCommaLimit { .. }
         )
     );
-    match (fetch.with_ties, fetch.percent, limited) {
-        (true, ..) => Some("FETCH FIRST .. WITH TIES"),
+    match (fetch.with_ties && query.order_by.is_none(), fetch.percent, limited) {
+        (true, ..) => Some("WITH TIES without ORDER BY"),
         (_, true, _) => Some("FETCH FIRST .. PERCENT"),
         (.., true) => Some("FETCH FIRST beside LIMIT"),
         _ => None,
@@ -40,7 +46,11 @@ impl VisitorMut for Fetches {
         // Without a number it is one row.
         let one = Value::Number("1".into(), false);
         let one = Expr::Value(ValueWithSpan { value: one, span: Span::empty() });
-        let limit = Some(fetch.quantity.unwrap_or(one));
+        let mut count = fetch.quantity.unwrap_or(one);
+        if fetch.with_ties {
+            count = with_ties(count);
+        }
+        let limit = Some(count);
         let offset = match query.limit_clause.take() {
             Some(LimitClause::LimitOffset { offset, .. }) => offset,
             _ => None,
@@ -49,6 +59,53 @@ impl VisitorMut for Fetches {
         query.limit_clause = Some(LimitClause::LimitOffset { limit, offset, limit_by });
         ControlFlow::Continue(())
     }
+}
+
+const WITH_TIES: &str = "#with_ties";
+
+/// A number of rows WITH TIES, as the syntax tree has it.
+fn with_ties(count: Expr) -> Expr {
+    let args = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(count))],
+        clauses: Vec::new(),
+    };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_quote('"', WITH_TIES)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// The number of rows of a LIMIT that stands for FETCH FIRST .. WITH TIES.
+pub(super) fn with_ties_count(fetch: &df::Expr) -> Option<df::Expr> {
+    let mut fetch = fetch;
+    while let df::Expr::Cast(cast) = fetch {
+        fetch = &cast.expr;
+    }
+    match fetch {
+        df::Expr::ScalarFunction(f) if f.func.name() == WITH_TIES => {
+            f.args.first().map(|count| df::cast(count.clone(), arrow::datatypes::DataType::Int64))
+        }
+        _ => None,
+    }
+}
+
+/// The function that marks a number of rows WITH TIES: the number itself.
+pub(super) fn with_ties_udf() -> (String, Arc<df::ScalarUDF>) {
+    let same = df::create_udf(
+        WITH_TIES,
+        vec![arrow::datatypes::DataType::Int64],
+        arrow::datatypes::DataType::Int64,
+        df::Volatility::Immutable,
+        Arc::new(|args: &[df::ColumnarValue]| Ok(args[0].clone())),
+    );
+    (WITH_TIES.to_owned(), Arc::new(same))
 }
 
 /// Whether ORDER BY decides which rows a query has: with LIMIT, OFFSET or DISTINCT ON.

@@ -8,7 +8,10 @@
 //!   asks for any ten rows does not want all of them sorted;
 //! * DISTINCT ON: `row_number() = 1` in the order of ORDER BY.
 //!
-//! This runs ahead of the optimiser, where a query still has the shape in which it was written.
+//! * FETCH FIRST n ROWS WITH TIES: `rank() <= n`.
+//!
+//! This runs ahead of the optimiser, where a query still has the shape in which it was written;
+//! DISTINCT ON goes at once, because subqueries are not taken inside of it.
 
 use std::sync::Arc;
 
@@ -25,12 +28,25 @@ use datafusion::logical_expr::{
 use super::binder::Purpose;
 use super::errors::plan_error;
 use super::functions::FUNCTIONS;
+use super::limit::with_ties_count;
 use crate::error::{Error, Result};
 
 /// The column in which DISTINCT ON numbers the rows of a group.
 const NUMBER: &str = "#distinct_on";
 
-/// Gives every LIMIT and DISTINCT ON of an analysed plan a total order.
+/// The column in which WITH TIES ranks rows.
+const RANK: &str = "#with_ties";
+
+/// Puts `row_number() = 1` in the place of every DISTINCT ON.
+pub(crate) fn expand_distinct_on(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let expanded = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct_on(distinct),
+        other => Ok(Transformed::no(other)),
+    });
+    expanded.map(|t| t.data).map_err(plan_error)
+}
+
+/// Gives every LIMIT of an analysed plan a total order.
 pub(crate) fn order_limits(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
     top(plan, purpose).map_err(plan_error)
 }
@@ -52,7 +68,6 @@ fn top(plan: LogicalPlan, purpose: Purpose) -> DfResult<LogicalPlan> {
 fn everywhere(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let ordered = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Limit(limit) if !is_correlated(&limit.input)? => order_limit(limit),
-        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct_on(distinct),
         other => Ok(Transformed::no(other)),
     });
     Ok(ordered?.data)
@@ -78,7 +93,6 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(p) => is_sorted(&p.input),
         LogicalPlan::SubqueryAlias(a) => is_sorted(&a.input),
-        LogicalPlan::Distinct(Distinct::On(d)) => d.sort_expr.is_some(),
         _ => false,
     }
 }
@@ -108,10 +122,41 @@ fn below(
     let LogicalPlan::Sort(mut sort) = plan else {
         return Ok(plan.map_children(|c| below(c, skip, fetch).map(Transformed::yes))?.data);
     };
+    let mut fetch = fetch.clone();
+    if let Some(count) = fetch.as_ref().and_then(|f| with_ties_count(f)) {
+        let end = match skip {
+            Some(skip) => (**skip).clone() + count,
+            None => count,
+        };
+        sort.input = Arc::new(ranked_up_to(&sort, end)?);
+        fetch = None;
+    }
     let rest = whole_row(sort.input.schema(), &sort.expr);
     sort.expr.extend(rest);
-    let input = Arc::new(LogicalPlan::Sort(sort));
-    Ok(LogicalPlan::Limit(Limit { skip: skip.clone(), fetch: fetch.clone(), input }))
+    let plan = LogicalPlan::Sort(sort);
+    if skip.is_none() && fetch.is_none() {
+        return Ok(plan);
+    }
+    Ok(LogicalPlan::Limit(Limit { skip: skip.clone(), fetch, input: Arc::new(plan) }))
+}
+
+/// The input of a Sort without the rows whose rank in its order is above `end`.
+fn ranked_up_to(sort: &Sort, end: Expr) -> DfResult<LogicalPlan> {
+    let mut call = WindowFunction::new(window_function("rank")?, Vec::new());
+    call.params.order_by = sort.expr.clone();
+    call.params.window_frame = WindowFrame::new(Some(false));
+    let call = Expr::WindowFunction(Box::new(call)).alias(RANK);
+    let window = LogicalPlan::Window(Window::try_new(vec![call], Arc::clone(&sort.input))?);
+    let first = Expr::Column(Column::new_unqualified(RANK)).lt_eq(end);
+    let columns = sort.input.schema().iter().map(Expr::from);
+    LogicalPlanBuilder::from(window).filter(first)?.project(columns)?.build()
+}
+
+fn window_function(name: &str) -> DfResult<WindowFunctionDefinition> {
+    match FUNCTIONS.window.get(name) {
+        Some(f) => Ok(WindowFunctionDefinition::WindowUDF(Arc::clone(f))),
+        None => Err(crate::expr::to_datafusion(Error::internal(format!("{name} is no function")))),
+    }
 }
 
 /// Sort keys for the columns of `schema` that `keys` does not have yet. Ascending, NULLs last: the
@@ -145,11 +190,8 @@ pub(super) fn rows_so_far() -> WindowFrame {
 /// The first row of each group, in the order of ORDER BY.
 fn distinct_on(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
     let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = distinct;
-    let number = FUNCTIONS.window.get("row_number").cloned().ok_or_else(|| {
-        crate::expr::to_datafusion(Error::internal("row_number is not among the functions"))
-    })?;
     let order_by = normalize_sorts(sort_expr.unwrap_or_default(), input.as_ref())?;
-    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(number), Vec::new());
+    let mut call = WindowFunction::new(window_function("row_number")?, Vec::new());
     call.params.partition_by = normalize_cols(on_expr, input.as_ref())?;
     call.params.order_by = order_by.clone();
     call.params.window_frame = rows_so_far();
@@ -165,6 +207,6 @@ fn distinct_on(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
     if !order_by.is_empty() {
         rows = LogicalPlan::Sort(Sort { expr: order_by, input: Arc::new(rows), fetch: None });
     }
-    let projection = Projection::try_new_with_schema(select, Arc::new(rows), schema)?;
+    let projection = Projection::try_new(select, Arc::new(rows))?;
     Ok(Transformed::yes(LogicalPlan::Projection(projection)))
 }

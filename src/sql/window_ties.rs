@@ -15,16 +15,18 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, Projection, SortExpr, Window, WindowFrame, WindowFrameBound,
-    WindowFrameUnits, WindowFunctionDefinition,
+    WindowFrameUnits, WindowFunctionDefinition, lit, when,
 };
 
 use super::binder::Purpose;
 use super::errors::plan_error;
+use super::functions::FUNCTIONS;
 use super::ties::{rows_so_far, whole_row};
 use crate::error::{Error, Result};
 use crate::expr::to_datafusion;
@@ -54,6 +56,7 @@ pub(crate) fn order_windows(plan: LogicalPlan, purpose: Purpose) -> Result<Logic
 fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<LogicalPlan>> {
     let mut changed = false;
     let mut calls = Vec::with_capacity(window.window_expr.len());
+    let mut results = Vec::with_capacity(window.window_expr.len());
     for expr in &window.window_expr {
         let name = expr.schema_name().to_string();
         let Expr::WindowFunction(call) = expr.clone().unalias_nested().data else {
@@ -63,19 +66,70 @@ fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<Logica
             let columns = whole_row(window.input.schema(), &params.order_by);
             columns.into_iter().filter(|c| !params.partition_by.contains(&c.expr)).collect()
         };
+        if let Some(mut nth) = nth_so_far(&call)? {
+            changed = true;
+            let rest: Vec<SortExpr> = whole(&nth.value.params);
+            nth.value.params.order_by.extend(rest);
+            results.push(nth.add_to(&mut calls, &name)?);
+            continue;
+        }
         match break_ties((*call).clone(), &whole, purpose)? {
             Some(ordered) => {
                 changed = true;
-                calls.push(Expr::WindowFunction(Box::new(ordered)).alias(name));
+                calls.push(Expr::WindowFunction(Box::new(ordered)).alias(&name));
             }
             None => calls.push(expr.clone()),
         }
+        results.push(Expr::Column(Column::new_unqualified(name)));
     }
     let groups = by_order(calls);
     if !changed && groups.len() == 1 {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
-    Ok(Transformed::yes(stack(&window, groups)?))
+    Ok(Transformed::yes(stack(&window, groups, results)?))
+}
+
+/// `nth_value(x, n)` over a frame in RANGE or GROUPS from the start of the partition: the n-th row
+/// of the partition, where the frame has as many rows.
+struct NthSoFar {
+    value: WindowFunction,
+    rows: WindowFunction,
+    n: i64,
+}
+
+fn nth_so_far(call: &WindowFunction) -> DfResult<Option<NthSoFar>> {
+    let frame = &call.params.window_frame;
+    let from_start = matches!(&frame.start_bound, WindowFrameBound::Preceding(v) if v.is_null());
+    let ignores = call.params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let in_rows = frame.units == WindowFrameUnits::Rows;
+    if call.fun.name() != "nth_value" || !from_start || is_whole(frame) || in_rows || ignores {
+        return Ok(None);
+    }
+    let n = match call.params.args.get(1) {
+        Some(Expr::Literal(n, _)) => n.cast_to(&DataType::Int64)?,
+        _ => return Ok(None),
+    };
+    let ScalarValue::Int64(Some(n @ 1..)) = n else { return Ok(None) };
+    let Some(count) = FUNCTIONS.aggregate.get("count") else { return Ok(None) };
+    let mut value = call.clone();
+    value.params.window_frame = all_rows();
+    let mut rows = call.clone();
+    rows.fun = WindowFunctionDefinition::AggregateUDF(Arc::clone(count));
+    rows.params.args = vec![lit(1_i64)];
+    rows.params.null_treatment = None;
+    Ok(Some(NthSoFar { value, rows, n }))
+}
+
+impl NthSoFar {
+    /// Adds both calls; the result under a name.
+    fn add_to(self, calls: &mut Vec<Expr>, name: &str) -> DfResult<Expr> {
+        let (value, rows) = (format!("#nth {name}"), format!("#rows {name}"));
+        let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+        let result = when(column(&rows).gt_eq(lit(self.n)), column(&value)).end()?;
+        calls.push(Expr::WindowFunction(Box::new(self.value)).alias(value));
+        calls.push(Expr::WindowFunction(Box::new(self.rows)).alias(rows));
+        Ok(result.alias(name))
+    }
 }
 
 /// Calls apart by PARTITION BY and ORDER BY, in the order of the first of each.
@@ -94,9 +148,9 @@ fn by_order(calls: Vec<Expr>) -> Vec<Vec<Expr>> {
     groups.into_iter().map(|(_, calls)| calls).collect()
 }
 
-/// One node for each group of calls, the first below, and a projection that puts the columns back
-/// into their places when there are several.
-fn stack(window: &Window, groups: Vec<Vec<Expr>>) -> DfResult<LogicalPlan> {
+/// One node for each group of calls, the first below, and a projection that puts the columns into
+/// their places when there are several.
+fn stack(window: &Window, groups: Vec<Vec<Expr>>, results: Vec<Expr>) -> DfResult<LogicalPlan> {
     let one = groups.len() == 1;
     let mut plan = Arc::clone(&window.input);
     for calls in groups {
@@ -105,8 +159,8 @@ fn stack(window: &Window, groups: Vec<Vec<Expr>>) -> DfResult<LogicalPlan> {
     if one {
         return Ok(Arc::unwrap_or_clone(plan));
     }
-    let columns = window.schema.iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect();
-    Ok(LogicalPlan::Projection(Projection::try_new(columns, plan)?))
+    let columns = window.input.schema().iter().map(Expr::from).chain(results);
+    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), plan)?))
 }
 
 type WholeRow<'a> = &'a dyn Fn(&WindowFunctionParams) -> Vec<SortExpr>;
