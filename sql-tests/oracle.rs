@@ -780,7 +780,8 @@ impl Generator {
     fn rarer_call(&mut self, argument: &str, ty: Ty, scope: &[Column]) -> (String, Ty) {
         let distinct = if self.chance(40) { "DISTINCT " } else { "" };
         match (ty, self.rng.random_range(0..10)) {
-            (_, 0..=2) => (format!("count(DISTINCT {argument})"), Ty::Big),
+            (_, 0..=1) => (format!("count(DISTINCT {argument})"), Ty::Big),
+            (_, 2) => (format!("approx_count_distinct({argument})"), Ty::Big),
             (Ty::Int, 3) => (format!("sum(DISTINCT {argument})"), Ty::Big),
             (Ty::Num, 3) => (format!("sum(DISTINCT {argument})"), Ty::Num),
             (Ty::Int | Ty::Big | Ty::Num, 4) => (format!("avg(DISTINCT {argument})"), Ty::Num),

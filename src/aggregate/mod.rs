@@ -6,6 +6,7 @@
 //! one is one file and one line there. Those of [`RECOMPUTED`] and calls with ORDER BY keep their
 //! rows and have the batch half's function compute a changed group anew.
 
+mod approx;
 mod boolean;
 mod count;
 mod distinct;
@@ -24,7 +25,7 @@ use arrow::datatypes::DataType;
 use crate::delta::Weight;
 use crate::error::{Error, Result};
 use crate::expr::BatchAggregate;
-use crate::state::GroupTable;
+use crate::state::{GroupTable, ValueSpec};
 
 pub use distinct::{DistinctStage, Turns};
 
@@ -53,6 +54,8 @@ pub struct StateAt {
     pub word: usize,
     /// The first multiset.
     pub multiset: usize,
+    /// The first set of distinct values.
+    pub values: usize,
 }
 
 /// A batch of rows by slot.
@@ -144,6 +147,10 @@ pub trait Aggregate: Send + Sync + std::fmt::Debug {
     fn multisets(&self) -> usize {
         0
     }
+    /// Sets of distinct values beside it.
+    fn value_sets(&self) -> Vec<ValueSpec> {
+        Vec::new()
+    }
     /// Adds a batch of rows.
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()>;
     /// The values of the given slots.
@@ -164,6 +171,7 @@ pub struct Function {
 
 /// Every aggregate with an incremental form, sorted by name.
 pub const AGGREGATES: &[Function] = &[
+    Function { name: "approx_count_distinct", create: approx::create },
     Function { name: "avg", create: sum::avg },
     Function { name: "bool_and", create: boolean::and },
     Function { name: "bool_or", create: boolean::or },
@@ -186,7 +194,7 @@ pub const RECOMPUTED: &[&str] = &[
 
 /// Aggregates that are the same over distinct values.
 pub const BLIND_TO_DUPLICATES: &[&str] =
-    &["bit_and", "bit_or", "bool_and", "bool_or", "max", "min"];
+    &["approx_count_distinct", "bit_and", "bit_or", "bool_and", "bool_or", "max", "min"];
 
 /// Whether DISTINCT values are told apart ahead of the aggregate, which then takes each once.
 pub fn takes_distinct(name: &str, signature: &Signature) -> bool {

@@ -98,7 +98,7 @@ mod tests {
         let keys = Keys::encode(&[], 1).expect("a key");
         let (mut slots, mut fresh) = (Vec::new(), Vec::new());
         table.intern(&keys, &mut slots, &mut fresh);
-        let at = StateAt { word: 0, multiset: 0 };
+        let at = StateAt { word: 0, multiset: 0, values: 0 };
         let values: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
         let arguments = [values];
         let (slots, arguments) = (slots.as_slice(), arguments.as_slice());

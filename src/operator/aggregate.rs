@@ -21,7 +21,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, make_comparator,
+};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{SortOptions, and, concat, interleave, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -153,11 +155,12 @@ impl AggregateSpec {
     }
 
     fn places(&self) -> Vec<StateAt> {
-        let mut at = StateAt { word: OWN_WORDS, multiset: 0 };
+        let mut at = StateAt { word: OWN_WORDS, multiset: 0, values: self.stages.len() };
         let step = |aggregate: &Arc<dyn Aggregate>| {
             let here = at;
             at.word += aggregate.words();
             at.multiset += aggregate.multisets();
+            at.values += aggregate.value_sets().len();
             here
         };
         self.aggregates.iter().map(step).collect()
@@ -258,6 +261,7 @@ impl OperatorSpec for AggregateSpec {
                         let data_type = self.input.field(stage.argument).data_type();
                         stage.values(data_type.clone(), !self.append_only)
                     })
+                    .chain(self.aggregates.iter().flat_map(|a| a.value_sets()))
                     .collect(),
             }),
         }]
@@ -444,7 +448,7 @@ impl AggregateOperator {
         for column in self.spec.keys.len()..self.spec.schema.fields().len() {
             let a = take(&old.columns[column], &left, None)?;
             let b = take(&new.columns[column], &right, None)?;
-            equal = and(&equal, &not_distinct(&a, &b)?)?;
+            equal = and(&equal, &equal_values(&a, &b)?)?;
         }
         Ok(equal.values().iter().collect())
     }
@@ -523,6 +527,15 @@ impl AggregateOperator {
         out.emit(DeltaBatch::new(rows, Int64Array::from(weights)));
         Ok(())
     }
+}
+
+/// Which rows of two columns are equal; NULL equals NULL.
+fn equal_values(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanArray> {
+    if !a.data_type().is_nested() {
+        return Ok(not_distinct(a, b)?);
+    }
+    let compare = make_comparator(a, b, SortOptions::default())?;
+    Ok((0..a.len()).map(|row| Some(compare(row, row).is_eq())).collect())
 }
 
 impl Operator for AggregateOperator {

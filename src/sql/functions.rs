@@ -13,8 +13,8 @@ use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, arith_udf, avg_udaf, date_part_udf, date_trunc_udf, functions, rounding_udfs,
-    stand_in, string_agg_udaf, sum_udaf, to_char_udf, with_signed_result,
+    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, date_trunc_udf,
+    functions, rounding_udfs, stand_in, string_agg_udaf, sum_udaf, to_char_udf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -135,7 +135,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
 
 fn aggregate() -> HashMap<String, Arc<AggregateUDF>> {
     let mut known = HashMap::new();
-    let ours = [sum_udaf(), avg_udaf(), string_agg_udaf()];
+    let ours = [sum_udaf(), avg_udaf(), string_agg_udaf(), approx_count_distinct_udaf()];
     for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             known.insert(name, Arc::clone(&f));

@@ -151,9 +151,21 @@ impl GroupTable {
         time: impl Fn(usize) -> i64,
         (slots, fresh): (&mut Vec<u32>, &mut Vec<u32>),
     ) {
+        // Rows of one group often come together, and of few groups always.
+        let mut last: Option<(usize, u32)> = None;
         for row in rows {
-            let slot = self.intern_one(keys.key(row), keys.hash(row), || time(row));
-            slots.push(self.touch(slot, fresh));
+            let same = |other: usize| {
+                keys.hash(row) == keys.hash(other) && keys.key(row) == keys.key(other)
+            };
+            let slot = match last {
+                Some((other, slot)) if same(other) => slot,
+                _ => {
+                    let slot = self.intern_one(keys.key(row), keys.hash(row), || time(row));
+                    self.touch(slot, fresh)
+                }
+            };
+            last = Some((row, slot));
+            slots.push(slot);
         }
     }
 
@@ -300,6 +312,11 @@ impl GroupTable {
     /// A set of distinct values, to be changed.
     pub fn values_mut(&mut self, index: usize) -> &mut ValueSet {
         &mut self.values[index]
+    }
+
+    /// The state words and a set of distinct values, to be changed together.
+    pub fn slab_and_values(&mut self, index: usize) -> (&mut Slab, &mut ValueSet) {
+        (&mut self.slab, &mut self.values[index])
     }
 
     /// Groups held.

@@ -186,6 +186,18 @@ impl ValueSet {
         }
     }
 
+    /// Whether a group has a value of at most 8 bytes, in any variant.
+    pub fn contains(&self, slot: u32, value: u64) -> bool {
+        let mut at = self.home(mix(slot, [value, 0]));
+        loop {
+            let line = self.line(at);
+            if line[0] == 0 || line[0] & SLOT == u64::from(slot) + 1 && line[1] == value {
+                return line[0] != 0;
+            }
+            at = (at + 1) & (self.capacity() - 1);
+        }
+    }
+
     #[inline]
     fn add_words(
         &mut self,
