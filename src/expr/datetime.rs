@@ -239,6 +239,11 @@ fn naive(us: i64) -> Result<NaiveDateTime> {
         .ok_or_else(|| Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range"))
 }
 
+/// `to_char` of one moment, in microseconds since 1970.
+pub(super) fn format_timestamp(us: i64, pattern: &str) -> Result<String> {
+    format(naive(us)?, pattern)
+}
+
 fn to_char(values: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
     let ts = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
     let ts = ts.as_primitive::<TimestampMicrosecondType>();
@@ -334,6 +339,10 @@ fn write_pattern(t: NaiveDateTime, pattern: &str, fill: bool, out: &mut String) 
         "HH12" | "HH" => number(hour12, 2, out),
         "MI" => number(i64::from(t.minute()), 2, out),
         "SS" => number(i64::from(t.second()), 2, out),
+        "WW" => number(i64::from(t.ordinal0() / 7 + 1), 2, out),
+        "W" => number(i64::from(t.day0() / 7 + 1), 1, out),
+        "J" => number(i64::from(t.num_days_from_ce()) + 1_721_425, 1, out),
+        "CC" => number((year + 99).div_euclid(100), 2, out),
         "SSSS" => number(i64::from(t.num_seconds_from_midnight()), 1, out),
         "MS" => number(us / 1_000, 3, out),
         "US" => number(us, 6, out),

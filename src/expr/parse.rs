@@ -43,7 +43,7 @@ pub(crate) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<
         DataType::Binary => {
             let mut out = BinaryBuilder::new();
             for text in texts {
-                out.append_option(text.map(bytea).transpose()?);
+                out.append_option(text.map(parse_bytea).transpose()?);
             }
             Ok(Arc::new(out.finish()))
         }
@@ -260,7 +260,8 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
     numeric::rescale(if negative { -value } else { value }, scale, precision, scale)
 }
 
-fn bytea(text: &str) -> Result<Vec<u8>> {
+/// The bytes of a bytea literal.
+pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
     let error = |m: &str| Error::user(sqlstate::INVALID_TEXT_REPRESENTATION, m.to_string());
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
@@ -323,6 +324,10 @@ fn interval(text: &str) -> Result<IntervalMonthDayNano> {
             span.us += sign * clock(word).ok_or_else(error)?;
             continue;
         }
+        if let Some((years, months)) = years_and_months(word) {
+            span.months += sign * (years * 12.0 + months);
+            continue;
+        }
         let digits = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
         let (number, unit) = word.split_at(digits);
         let number: f64 = number.parse().map_err(|_| error())?;
@@ -330,7 +335,10 @@ fn interval(text: &str) -> Result<IntervalMonthDayNano> {
             "" => words.next_if(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())),
             unit => Some(unit),
         };
-        span.add(sign * number, unit.unwrap_or("second")).ok_or_else(error)?;
+        // A number in front of a time of day is one of days.
+        let days = unit.is_none() && words.peek().is_some_and(|w| w.contains(':'));
+        let unit = if days { "day" } else { unit.unwrap_or("second") };
+        span.add(sign * number, unit).ok_or_else(error)?;
     }
     span.value().ok_or_else(|| {
         Error::user(
@@ -338,6 +346,18 @@ fn interval(text: &str) -> Result<IntervalMonthDayNano> {
             format!("interval field value out of range: \"{text}\""),
         )
     })
+}
+
+/// `1-2` is a year and two months.
+fn years_and_months(word: &str) -> Option<(f64, f64)> {
+    let (negative, word) = match word.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, word.strip_prefix('+').unwrap_or(word)),
+    };
+    let (years, months) = word.split_once('-')?;
+    let (years, months): (u32, u32) = (years.parse().ok()?, months.parse().ok()?);
+    let sign = if negative { -1.0 } else { 1.0 };
+    (months < 12).then_some((sign * f64::from(years), sign * f64::from(months)))
 }
 
 /// Sums of the fields of an interval. Fractions go down: of a month to days, of a day to time.

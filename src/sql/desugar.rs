@@ -206,6 +206,19 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             args.extend(escape_char.map(Expr::Value));
             negated_if(negated, call("similar_to", args))
         }
+        Expr::UnaryOp { op, expr } => prefix_operator(op, expr),
+        Expr::Cast { expr, data_type, .. } if limited(&data_type).is_some() => {
+            limited_cast(*expr, data_type)
+        }
+        Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
+            precise_cast(*expr, data_type)
+        }
+        Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
+            precise_cast(Expr::Value(typed.value), typed.data_type)
+        }
+        Expr::TypedString(typed) if limited(&typed.data_type).is_some() => {
+            limited_cast(Expr::Value(typed.value), typed.data_type)
+        }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::CompoundFieldAccess { root, access_chain } => {
             let chain = access_chain.into_iter().map(closed).collect();
@@ -216,6 +229,17 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::Function(f) if f.over.is_none() && set_of(&f.name).is_some() => set_in_select(f)?,
         other => other,
     })
+}
+
+/// Operators in front of their operand that are functions.
+fn prefix_operator(op: UnaryOperator, expr: Box<Expr>) -> Expr {
+    match op {
+        UnaryOperator::PGSquareRoot => call("|/", vec![*expr]),
+        UnaryOperator::PGCubeRoot => call("||/", vec![*expr]),
+        UnaryOperator::PGAbs => call("abs", vec![*expr]),
+        UnaryOperator::BitwiseNot => call("~", vec![*expr]),
+        op => Expr::UnaryOp { op, expr },
+    }
 }
 
 /// PostgreSQL's name of the operator in front of ANY or ALL of an array.
@@ -253,6 +277,57 @@ fn like_quantified(any: bool, pattern: &Expr) -> Option<(&'static str, Expr)> {
 
 fn is_named(name: &ObjectName, wanted: &str) -> bool {
     name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| fold(ident) == wanted)
+}
+
+/// The length of `varchar(n)` and `char(n)`, and whether blanks at the end mean nothing.
+fn limited(data_type: &ast::DataType) -> Option<(u64, bool)> {
+    use ast::DataType as Sql;
+    let of = |length: &Option<ast::CharacterLength>| match length {
+        Some(ast::CharacterLength::IntegerLength { length, .. }) => Some(*length),
+        _ => None,
+    };
+    match data_type {
+        Sql::Varchar(n) | Sql::CharacterVarying(n) | Sql::CharVarying(n) => Some((of(n)?, false)),
+        Sql::Char(n) | Sql::Character(n) => Some((of(n).unwrap_or(1), true)),
+        _ => None,
+    }
+}
+
+/// A cast to such a type cuts off what is too long.
+fn limited_cast(expr: Expr, data_type: ast::DataType) -> Expr {
+    let Some((length, blanks)) = limited(&data_type) else { return expr };
+    let text = Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: ast::DataType::Text,
+        array: false,
+        format: None,
+    };
+    let name = if blanks { "pg_bpchar" } else { "pg_varchar" };
+    call(name, vec![text, Expr::value(Value::Number(length.to_string(), false))])
+}
+
+/// The digits of seconds of `timestamp(p)` and `time(p)`, where they are fewer than are kept.
+fn precision(data_type: &ast::DataType) -> Option<(u64, ast::DataType)> {
+    match data_type {
+        ast::DataType::Timestamp(Some(p @ 0..=5), zone) => {
+            Some((*p, ast::DataType::Timestamp(None, *zone)))
+        }
+        ast::DataType::Time(Some(p @ 0..=5), zone) => Some((*p, ast::DataType::Time(None, *zone))),
+        _ => None,
+    }
+}
+
+fn precise_cast(expr: Expr, data_type: ast::DataType) -> Expr {
+    let Some((digits, full)) = precision(&data_type) else { return expr };
+    let cast = Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: full,
+        array: false,
+        format: None,
+    };
+    call("pg_precision", vec![cast, Expr::value(Value::Number(digits.to_string(), false))])
 }
 
 /// A slice whose ends are both there.

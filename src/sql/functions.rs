@@ -13,8 +13,8 @@ use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, date_trunc_udf,
-    functions, rounding_udfs, stand_in, string_agg_udaf, sum_udaf, to_char_udf, with_signed_result,
+    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions,
+    rounding_udfs, stand_in, string_agg_udaf, sum_udaf, to_char_udf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -44,7 +44,7 @@ const SCALAR: &[&str] = &[
     "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with",
     "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
     // Dates and times.
-    "current_date", "current_timestamp", "date_bin", "date_trunc", "make_date", "now",
+    "current_date", "current_timestamp", "now",
     // Arrays and rows.
     "row", "struct",
 ];
@@ -122,9 +122,6 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
         }
     }
     known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
-    if let Some(f) = known.remove("date_trunc") {
-        known.insert("date_trunc".to_string(), date_trunc_udf(f));
-    }
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("to_char".to_string(), to_char_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));

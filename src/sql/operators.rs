@@ -23,6 +23,8 @@ pub(super) fn function_of(op: &BinaryOperator) -> Option<&'static str> {
         BinaryOperator::QuestionPipe => "?|",
         BinaryOperator::QuestionAnd => "?&",
         BinaryOperator::PGOverlap => "&&",
+        BinaryOperator::PGStartsWith => "^@",
+        BinaryOperator::PGExp => "power",
         _ => return None,
     })
 }

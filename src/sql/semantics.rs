@@ -147,11 +147,6 @@ impl ExprPlanner for Operators {
                 let call = call(name, vec![plain_literal(raw.left)?, plain_literal(raw.right)?]);
                 return call.map(PlannerResult::Planned);
             }
-            BinaryOperator::PGExp => {
-                let power = datafusion::functions::math::power();
-                let call = power.call(vec![plain_literal(raw.left)?, plain_literal(raw.right)?]);
-                return Ok(PlannerResult::Planned(call));
-            }
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
@@ -165,6 +160,11 @@ impl ExprPlanner for Operators {
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
         subscript(raw, schema)
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        let args = args.into_iter().map(plain_literal).collect::<DfResult<Vec<_>>>()?;
+        call("substring", args).map(PlannerResult::Planned)
     }
 
     fn plan_array_literal(
@@ -363,6 +363,7 @@ impl Rewriter<'_> {
         Ok(match (&l, &r) {
             (DataType::LargeUtf8, t) if l == r || is_unknown(right, t) => Some("jsonb_concat"),
             (t, DataType::LargeUtf8) if is_unknown(left, t) => Some("jsonb_concat"),
+            (DataType::Binary, DataType::Binary) => Some("bytea_concat"),
             (DataType::List(_), DataType::List(_)) => Some("array_cat"),
             (DataType::List(_), t) if is_unknown(right, t) => Some("array_cat"),
             (t, DataType::List(_)) if is_unknown(left, t) => Some("array_cat"),
@@ -424,6 +425,12 @@ impl Rewriter<'_> {
         let (left, right) = self.unknowns(left, right)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
         check_comparable(op, &l, &r)?;
+        let interval = |t: &DataType| matches!(t, DataType::Interval(_));
+        if interval(&l) && interval(&r) {
+            // By their length: a month is 30 days.
+            let length = |e| call("pg_interval_order", vec![e]);
+            return Ok((length(left)?, length(right)?));
+        }
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         // numeric beside a float compares as floats; DataFusion would make the float a decimal.
         Ok(match (&l, &r) {
@@ -474,21 +481,12 @@ impl Rewriter<'_> {
             return self.own_call(Expr::ScalarFunction(f));
         }
         match f.func.name() {
-            "concat" | "concat_ws" => {
-                f.args =
-                    f.args.into_iter().map(|a| self.concatenated(a)).collect::<DfResult<_>>()?;
-            }
             name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
                 if let Some(real) = behind_stand_in(&f.func) {
                     f.func = Arc::clone(real);
                 }
-            }
-            // Powers of integers are no integers: 2 to the -1.
-            "power" => {
-                let float = |e| self.cast(e, &DataType::Float64);
-                f.args = f.args.into_iter().map(float).collect::<DfResult<_>>()?;
             }
             _ => f.args = self.arguments(&f)?,
         }

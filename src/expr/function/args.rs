@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano,
+    DataType, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano,
     IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use datafusion::common::Result as DfResult;
@@ -33,7 +33,6 @@ pub(super) struct Args<'a> {
     nulls: Option<NullBuffer>,
 }
 
-#[allow(dead_code, reason = "families to come read and make these")]
 impl<'a> Args<'a> {
     pub(super) fn new(
         values: &[ColumnarValue],
@@ -130,6 +129,10 @@ impl<'a> Args<'a> {
         array.as_primitive::<T>().value(row)
     }
 
+    pub(super) fn smallint(&self, i: usize, row: usize) -> i16 {
+        self.primitive::<Int16Type>(i, row)
+    }
+
     pub(super) fn int(&self, i: usize, row: usize) -> i32 {
         self.primitive::<Int32Type>(i, row)
     }
@@ -149,10 +152,6 @@ impl<'a> Args<'a> {
             _ => 0,
         };
         (self.primitive::<Decimal128Type>(i, row), scale)
-    }
-
-    pub(super) fn date(&self, i: usize, row: usize) -> i32 {
-        self.primitive::<Date32Type>(i, row)
     }
 
     /// Microseconds of a timestamp or time.

@@ -7,12 +7,19 @@
 
 mod args;
 mod array;
+mod bytes;
+mod date_format;
+mod dates;
 mod gather;
 mod json;
 mod json_build;
+mod math;
+mod number_format;
 mod quantified;
+mod regexp;
 mod series;
 mod signature;
+mod text;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -48,10 +55,17 @@ type Def = (&'static str, Nulls, Run);
 
 const FAMILIES: &[&[Def]] = &[
     array::FUNCTIONS,
+    bytes::FUNCTIONS,
+    date_format::FUNCTIONS,
+    dates::FUNCTIONS,
     json::FUNCTIONS,
     json_build::FUNCTIONS,
+    math::FUNCTIONS,
+    number_format::FUNCTIONS,
     quantified::FUNCTIONS,
+    regexp::FUNCTIONS,
     series::FUNCTIONS,
+    text::FUNCTIONS,
 ];
 
 static FUNCTIONS: LazyLock<HashMap<&'static str, Arc<ScalarUDF>>> = LazyLock::new(|| {

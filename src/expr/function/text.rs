@@ -1,0 +1,345 @@
+//! Text: cut, padded, quoted, put together.
+
+use std::borrow::Cow;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::Int32Type;
+
+use super::args::Args;
+use super::{Def, Nulls};
+use crate::delta::text::display_value;
+use crate::error::{Error, Result, sqlstate};
+
+pub(super) const FUNCTIONS: &[Def] = &[
+    ("length(text) -> int", Nulls::Strict, characters),
+    ("char_length(text) -> int", Nulls::Strict, characters),
+    ("character_length(text) -> int", Nulls::Strict, characters),
+    ("substring(text, int) -> text", Nulls::Strict, substring),
+    ("substring(text, int, int) -> text", Nulls::Strict, substring),
+    ("substr(text, int) -> text", Nulls::Strict, substring),
+    ("substr(text, int, int) -> text", Nulls::Strict, substring),
+    ("split_part(text, text, int) -> text", Nulls::Strict, split_part),
+    ("^@(text, text) -> boolean", Nulls::Strict, |a| {
+        a.booleans(|row| Ok(Some(a.text(0, row).starts_with(a.text(1, row)))))
+    }),
+    ("quote_literal(any) -> text", Nulls::Strict, quote_literal),
+    ("quote_nullable(any) -> text", Nulls::Seen, quote_literal),
+    ("format(text) -> text", Nulls::Seen, format),
+    ("format(text, any...) -> text", Nulls::Seen, format),
+    ("concat(any...) -> text", Nulls::Seen, concat),
+    ("concat_ws(text, any...) -> text", Nulls::Seen, concat_ws),
+    ("num_nulls(any...) -> int", Nulls::Seen, |a| count(a, true)),
+    ("num_nonnulls(any...) -> int", Nulls::Seen, |a| count(a, false)),
+    ("chr(int) -> text", Nulls::Strict, chr),
+    ("to_hex(int) -> text", Nulls::Strict, |a| {
+        a.texts(|row, out| {
+            out.push_str(&format!("{:x}", a.int(0, row)));
+            Ok(true)
+        })
+    }),
+    ("to_hex(bigint) -> text", Nulls::Strict, |a| {
+        a.texts(|row, out| {
+            out.push_str(&format!("{:x}", a.bigint(0, row)));
+            Ok(true)
+        })
+    }),
+    ("pg_varchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, false)),
+    ("pg_bpchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, true)),
+];
+
+fn characters(a: &Args<'_>) -> Result<ArrayRef> {
+    a.values::<Int32Type>(|row| Ok(Some(a.text(0, row).chars().count() as i32)))
+}
+
+/// Where characters from `from` (counted from 1), `count` of them, lie among `length`.
+pub(super) fn window(
+    from: i32,
+    count: Option<i32>,
+    length: usize,
+) -> Result<std::ops::Range<usize>> {
+    let first = i64::from(from) - 1;
+    let end = match count {
+        Some(count) if count < 0 => {
+            return Err(Error::user("22011", "negative substring length not allowed"));
+        }
+        Some(count) => first + i64::from(count),
+        None => i64::MAX,
+    };
+    let within = |n: i64| usize::try_from(n).unwrap_or(0).min(length);
+    let (first, end) = (within(first), within(end));
+    Ok(first..end.max(first))
+}
+
+/// The characters of a text in a range.
+fn part(text: &str, range: std::ops::Range<usize>) -> &str {
+    if text.is_ascii() {
+        return &text[range];
+    }
+    let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(i, _)| i);
+    &text[at(range.start)..at(range.end)]
+}
+
+fn length_of(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
+fn substring(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let text = a.text(0, row);
+        let count = (a.len() > 2).then(|| a.int(2, row));
+        out.push_str(part(text, window(a.int(1, row), count, length_of(text))?));
+        Ok(true)
+    })
+}
+
+fn split_part(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let (text, separator, n) = (a.text(0, row), a.text(1, row), a.int(2, row));
+        if n == 0 {
+            return Err(Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                "field position must not be zero",
+            ));
+        }
+        let nth = n.unsigned_abs() as usize - 1;
+        let found = match (separator.is_empty(), n > 0) {
+            (true, _) => (nth == 0).then_some(text),
+            (false, true) => text.split(separator).nth(nth),
+            (false, false) => text.rsplit(separator).nth(nth),
+        };
+        out.push_str(found.unwrap_or_default());
+        Ok(true)
+    })
+}
+
+/// A value as text, booleans as `t` and `f`, as output functions have it.
+fn shown(a: &Args<'_>, i: usize, row: usize) -> Option<String> {
+    let (array, row) = a.at(i, row);
+    display_value(array, row)
+}
+
+fn literal(text: &str, out: &mut String) {
+    if text.contains('\\') {
+        out.push('E');
+    }
+    out.push('\'');
+    for c in text.chars() {
+        if matches!(c, '\'' | '\\') {
+            out.push(c);
+        }
+        out.push(c);
+    }
+    out.push('\'');
+}
+
+fn quote_literal(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        match shown(a, 0, row) {
+            Some(text) => literal(&text, out),
+            None => out.push_str("NULL"),
+        }
+        Ok(true)
+    })
+}
+
+/// An identifier, in quotes unless it needs none.
+fn identifier(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+    let reserved = sqlparser::keywords::RESERVED_FOR_IDENTIFIER
+        .iter()
+        .chain(sqlparser::keywords::RESERVED_FOR_COLUMN_ALIAS)
+        .any(|k| format!("{k:?}").eq_ignore_ascii_case(text));
+    let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    match starts && text.chars().all(plain) && !reserved {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("\"{}\"", text.replace('"', "\"\""))),
+    }
+}
+
+/// One `%` of a format: `%[position$][-][width]type`.
+struct Directive {
+    position: Option<usize>,
+    left: bool,
+    width: Option<Width>,
+    kind: char,
+}
+
+enum Width {
+    Fixed(i32),
+    /// `*`: an argument says.
+    Argument(Option<usize>),
+}
+
+fn format_error(message: impl Into<String>) -> Error {
+    Error::user(sqlstate::INVALID_PARAMETER_VALUE, message)
+}
+
+fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<i32> {
+    let mut found = None;
+    while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
+        chars.next();
+        found = Some(found.unwrap_or(0i32).saturating_mul(10).saturating_add(digit as i32));
+    }
+    found
+}
+
+fn directive(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Directive> {
+    let mut out = Directive { position: None, left: false, width: None, kind: ' ' };
+    let mut first = number(chars);
+    if let (Some(n), Some('$')) = (first, chars.peek()) {
+        chars.next();
+        if n == 0 {
+            return Err(format_error(
+                "format specifies argument 0, but arguments are numbered from 1",
+            ));
+        }
+        out.position = usize::try_from(n).ok();
+        first = None;
+    }
+    if first.is_none() {
+        while chars.peek() == Some(&'-') {
+            chars.next();
+            out.left = true;
+        }
+        if chars.peek() == Some(&'*') {
+            chars.next();
+            let position = number(chars);
+            if position.is_some() && chars.next() != Some('$') {
+                return Err(format_error("width argument position must be ended by \"$\""));
+            }
+            out.width = Some(Width::Argument(position.and_then(|n| usize::try_from(n).ok())));
+        } else {
+            first = number(chars);
+        }
+    }
+    if let Some(n) = first {
+        out.width = Some(Width::Fixed(n));
+    }
+    out.kind = chars.next().ok_or_else(|| {
+        format_error("unterminated format() type specifier")
+            .with_hint("For a single \"%\" use \"%%\".")
+    })?;
+    if !matches!(out.kind, 's' | 'I' | 'L') {
+        return Err(format_error(format!("unrecognized format() type specifier \"{}\"", out.kind))
+            .with_hint("For a single \"%\" use \"%%\"."));
+    }
+    Ok(out)
+}
+
+fn format(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        if a.is_null(0, row) {
+            return Ok(false);
+        }
+        let mut chars = a.text(0, row).chars().peekable();
+        let mut next = 1;
+        while let Some(c) = chars.next() {
+            if c != '%' {
+                out.push(c);
+                continue;
+            }
+            if chars.peek() == Some(&'%') {
+                chars.next();
+                out.push('%');
+                continue;
+            }
+            let directive = directive(&mut chars)?;
+            write_directive(a, row, &directive, &mut next, out)?;
+        }
+        Ok(true)
+    })
+}
+
+fn write_directive(
+    a: &Args<'_>,
+    row: usize,
+    directive: &Directive,
+    next: &mut usize,
+    out: &mut String,
+) -> Result<()> {
+    let mut take = |position: Option<usize>| {
+        let i = position.unwrap_or(*next);
+        *next = i + 1;
+        if i < a.len() { Ok(i) } else { Err(format_error("too few arguments for format()")) }
+    };
+    let (mut width, mut left) = (0, directive.left);
+    match directive.width {
+        None => {}
+        Some(Width::Fixed(n)) => width = n.unsigned_abs() as usize,
+        Some(Width::Argument(position)) => {
+            let n: i32 = shown(a, take(position)?, row).unwrap_or_default().parse().unwrap_or(0);
+            left |= n < 0;
+            width = n.unsigned_abs() as usize;
+        }
+    }
+    let value = shown(a, take(directive.position)?, row);
+    let mut text = String::new();
+    match (directive.kind, value) {
+        ('s', value) => text.push_str(&value.unwrap_or_default()),
+        ('L', None) => text.push_str("NULL"),
+        ('L', Some(value)) => literal(&value, &mut text),
+        (_, Some(value)) => text.push_str(&identifier(&value)),
+        (_, None) => {
+            return Err(Error::user(
+                "22004",
+                "null values cannot be formatted as an SQL identifier",
+            ));
+        }
+    }
+    let padding = " ".repeat(width.saturating_sub(text.chars().count()));
+    match left {
+        true => out.extend([text, padding]),
+        false => out.extend([padding, text]),
+    }
+    Ok(())
+}
+
+fn concat(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        out.extend((0..a.len()).filter_map(|i| shown(a, i, row)));
+        Ok(true)
+    })
+}
+
+fn concat_ws(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        if a.is_null(0, row) {
+            return Ok(false);
+        }
+        let values: Vec<String> = (1..a.len()).filter_map(|i| shown(a, i, row)).collect();
+        out.push_str(&values.join(a.text(0, row)));
+        Ok(true)
+    })
+}
+
+fn count(a: &Args<'_>, nulls: bool) -> Result<ArrayRef> {
+    a.values::<Int32Type>(|row| {
+        Ok(Some((0..a.len()).filter(|i| a.is_null(*i, row) == nulls).count() as i32))
+    })
+}
+
+fn chr(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let n = a.int(0, row);
+        if n == 0 {
+            return Err(Error::user("54000", "null character not permitted"));
+        }
+        let c = u32::try_from(n).ok().and_then(char::from_u32).ok_or_else(|| {
+            Error::user("54000", format!("requested character not valid for encoding: {n}"))
+        })?;
+        out.push(c);
+        Ok(true)
+    })
+}
+
+/// A cast to `varchar(n)` or `char(n)`: what is too long is cut off, and `char` has no blanks at
+/// its end, which mean nothing there.
+fn cut_cast(a: &Args<'_>, blanks: bool) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let text = a.text(0, row);
+        let length = usize::try_from(a.int(1, row)).unwrap_or(0).min(length_of(text));
+        let text = part(text, 0..length);
+        out.push_str(if blanks { text.trim_end_matches(' ') } else { text });
+        Ok(true)
+    })
+}
