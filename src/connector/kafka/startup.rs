@@ -24,7 +24,7 @@ pub(super) enum Startup {
     Offsets(Positions),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Earliest,
     Latest,
@@ -42,12 +42,20 @@ impl Startup {
             ("timestamp", Mode::Timestamp),
             ("offsets", Mode::Offsets),
         ];
-        let mode = options.one_of("scan.startup.mode", &modes)?.unwrap_or(Mode::Earliest);
+        let mode = options.one_of("scan.startup.mode", &modes)?;
         let millis = match options.integer(MILLIS)? {
             Some(millis) => Some(millis),
             None => options.integer("timestamp_millis")?,
         };
         let offsets = options.string(OFFSETS);
+        let mode = match (mode, millis, offsets) {
+            (None, None, None) => Mode::Earliest,
+            (None, Some(_), None) => Mode::Timestamp,
+            (None, None, Some(_)) => Mode::Offsets,
+            (Some(mode @ Mode::Timestamp), _, None) | (Some(mode @ Mode::Offsets), None, _) => mode,
+            (Some(mode), None, None) => mode,
+            _ => return Err(contradiction()),
+        };
         match mode {
             Mode::Earliest => Ok(Startup::Earliest),
             Mode::Latest => Ok(Startup::Latest),
@@ -96,6 +104,16 @@ impl Startup {
             }
         }
     }
+}
+
+fn contradiction() -> Error {
+    Error::user(
+        sqlstate::INVALID_PARAMETER_VALUE,
+        "the options scan.startup.* say more than one place to begin at",
+    )
+    .with_hint(
+        "Give one of scan.startup.mode, scan.startup.timestamp.millis, scan.startup.offsets.",
+    )
 }
 
 /// The first offsets of some partitions.

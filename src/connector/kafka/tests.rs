@@ -336,6 +336,21 @@ fn a_sink_without_a_broker_fails_at_flush_and_works_again_later() {
     assert_eq!(topic(&broker, "out").len(), 1);
 }
 
+#[test]
+fn one_place_to_begin_at() {
+    let broker = broker("t", 1);
+    let accepted = |options: &[(&str, &str)]| source::create(&spec(&broker, "t", options)).is_ok();
+    assert!(accepted(&[("scan.startup.timestamp.millis", "0")]));
+    assert!(accepted(&[
+        ("scan.startup.mode", "timestamp"),
+        ("scan.startup.timestamp.millis", "0")
+    ]));
+    assert!(accepted(&[("scan.startup.offsets", "0:1")]));
+    assert!(!accepted(&[("scan.startup.mode", "latest"), ("scan.startup.timestamp.millis", "0")]));
+    assert!(!accepted(&[("scan.startup.mode", "earliest"), ("scan.startup.offsets", "0:1")]));
+    assert!(!accepted(&[("scan.startup.mode", "timestamp")]));
+}
+
 /// The client is built with TLS, and with SASL by name and password; secrets stay out of errors.
 #[test]
 #[cfg(feature = "ssl")]
