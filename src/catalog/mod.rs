@@ -182,6 +182,17 @@ impl Catalog {
         Some(relation)
     }
 
+    /// Gives a relation another name (42P07 when it is taken) and the definition with that name.
+    pub fn rename(&mut self, id: RelationId, name: &str, definition: &str) -> Result<()> {
+        self.check_name_is_free(name)?;
+        let Some(relation) = self.by_id.get_mut(&id) else { return Ok(()) };
+        self.by_name.remove(&relation.name);
+        self.by_name.insert(name.to_owned(), id);
+        let (name, definition) = (name.to_owned(), definition.to_owned());
+        *relation = Arc::new(Relation { name, definition, ..relation.as_ref().clone() });
+        Ok(())
+    }
+
     /// Looks a relation up by its folded name.
     pub fn find(&self, name: &str) -> Option<&Arc<Relation>> {
         self.by_id.get(self.by_name.get(name)?)

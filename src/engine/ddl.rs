@@ -203,6 +203,10 @@ impl Session {
         let tag = if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
         self.refuse_in_transaction(tag)?;
         let core = self.engine.core.clone();
+        let old = core.shared.catalog().find(&create.name).cloned();
+        if let Some(old) = old.filter(|_| create.or_replace) {
+            return self.replace_view(create, text, &old).await;
+        }
         let one_at_a_time = core.ddl.lock().await;
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done(tag));

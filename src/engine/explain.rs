@@ -13,6 +13,11 @@ use crate::sql::{self, Purpose};
 
 impl Session {
     pub(super) async fn explain_lines(&self, request: &Explain) -> Result<Vec<String>> {
+        match &request.target {
+            ExplainTarget::Analyze(name) => return self.analyze_lines(name).await,
+            ExplainTarget::State(name) => return self.state_of_view(name).await,
+            _ => {}
+        }
         let shared = &self.engine.core.shared;
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
@@ -21,7 +26,9 @@ impl Session {
                 (lower_bound(&bound, *on_close, shared)?, Some(bound.plan))
             }
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
-            ExplainTarget::View(name) => {
+            ExplainTarget::View(name)
+            | ExplainTarget::Analyze(name)
+            | ExplainTarget::State(name) => {
                 let relation = pin.catalog.get(name)?;
                 let plan = pin.relations.get(&relation.id).and_then(|r| r.plan.clone());
                 let plan: PlanNode = plan.ok_or_else(|| {

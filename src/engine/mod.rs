@@ -12,17 +12,20 @@
 //!
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
+mod analyze;
 mod conflict;
 mod copy;
 mod create_as;
 mod ddl;
 mod dml;
 mod explain;
+mod named;
 mod oracle;
 pub mod outcome;
 mod prepared;
 mod provider;
 mod query;
+mod replace;
 mod session;
 mod show;
 mod status;

@@ -32,11 +32,17 @@ pub enum Verdict {
 impl Session {
     /// Compares every materialized view with its query at the published epoch.
     pub async fn check_views(&mut self) -> Result<Vec<(String, Verdict)>> {
+        self.check_some(&[]).await
+    }
+
+    /// The same for views by name; without names, for all.
+    pub(super) async fn check_some(&self, names: &[String]) -> Result<Vec<(String, Verdict)>> {
         let pin = Arc::new(self.engine.core.shared.pin());
         let views: Vec<Arc<Relation>> = pin
             .catalog
             .relations()
             .filter(|r| r.kind == RelationKind::MaterializedView)
+            .filter(|r| names.is_empty() || names.contains(&r.name))
             .cloned()
             .collect();
         let mut verdicts = Vec::new();

@@ -34,7 +34,7 @@ impl Session {
         self.prepare_parsed(statement, declared)
     }
 
-    fn prepare_parsed(
+    pub(super) fn prepare_parsed(
         &self,
         statement: ParsedStatement,
         declared: &[Option<DataType>],

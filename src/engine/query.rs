@@ -58,7 +58,16 @@ impl Session {
             // Told apart from a thread that has died on the way.
             drop(batches.send(Ok(None)).await);
         });
-        let stream = futures::stream::unfold(Some(receiver), next_batch);
+        let limit = self.timeout_ms().map(std::time::Duration::from_millis);
+        let deadline = limit.and_then(|l| tokio::time::Instant::now().checked_add(l));
+        let stream = futures::stream::unfold(Some(receiver), move |receiver| async move {
+            match deadline {
+                None => next_batch(receiver).await,
+                Some(deadline) => tokio::time::timeout_at(deadline, next_batch(receiver))
+                    .await
+                    .unwrap_or_else(|_| Some((Err(timed_out()), None))),
+            }
+        });
         let notices = self.take_notices();
         Ok(Outcome::Rows(Rows { schema, notices, stream: Box::pin(stream) }))
     }
@@ -189,6 +198,12 @@ impl Session {
         let schema = relation.schema.clone();
         Ok(Outcome::Subscription(Subscription { schema, progress, first, events }))
     }
+}
+
+/// `statement_timeout` has passed.
+pub(super) fn timed_out() -> Error {
+    let message = "canceling statement due to statement timeout";
+    Error::user(sqlstate::QUERY_CANCELED, message)
 }
 
 type Batches = tokio::sync::mpsc::Receiver<Result<Option<RecordBatch>>>;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Engine;
-use super::outcome::{Notice, Outcome, TransactionStatus};
+use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
+use super::query::timed_out;
 use super::transaction::Transaction;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
@@ -20,6 +21,8 @@ pub struct Session {
     /// What it says about itself; made anew when a setting changes.
     facts: Arc<SessionFacts>,
     pub(super) notices: Vec<Notice>,
+    /// Statements of PREPARE by name.
+    pub(super) named: BTreeMap<String, Prepared>,
 }
 
 impl Session {
@@ -31,6 +34,7 @@ impl Session {
             failed: false,
             facts: Arc::default(),
             notices: Vec::new(),
+            named: BTreeMap::new(),
         };
         session.note_settings();
         session
@@ -71,7 +75,14 @@ impl Session {
     /// Runs one statement. An error inside a transaction block makes the block fail.
     pub async fn run(&mut self, statement: &ParsedStatement) -> Result<Outcome> {
         self.check_not_failed(&statement.statement)?;
-        let result = self.dispatch(statement).await;
+        let result = match self.timeout_ms() {
+            None => self.dispatch(statement).await,
+            Some(ms) => {
+                let limit = std::time::Duration::from_millis(ms);
+                let ran = tokio::time::timeout(limit, self.dispatch(statement)).await;
+                ran.unwrap_or_else(|_| Err(timed_out()))
+            }
+        };
         let result = result.map_err(|e| in_whole_text(e, statement.offset));
         if result.is_err() {
             self.set_failed();
@@ -111,6 +122,16 @@ impl Session {
             Statement::Rollback => self.rollback(),
             Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
+            Statement::Rename(rename) => self.rename_relation(rename).await,
+            Statement::Check(names) => self.check(names).await,
+            Statement::Prepare(prepare) => self.prepare_named(prepare),
+            Statement::Execute(execute) => self.execute_named(execute).await,
+            Statement::Deallocate(name) => self.deallocate(name.as_deref()),
+            Statement::ResetAll => Ok(self.reset_all("RESET")),
+            Statement::DiscardAll => {
+                self.named.clear();
+                Ok(self.reset_all("DISCARD ALL"))
+            }
             Statement::Savepoint(savepoint) => self.savepoint(savepoint),
             Statement::Query(query) => self.query(query).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
@@ -161,6 +182,27 @@ impl Session {
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {
         Outcome::Done { tag: tag.to_owned(), notices: self.take_notices() }
+    }
+
+    /// `statement_timeout` in milliseconds, when there is one.
+    pub(super) fn timeout_ms(&self) -> Option<u64> {
+        let text = self.variables.get("statement_timeout")?.trim();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = text[..digits].parse().ok()?;
+        let unit = match text[digits..].trim() {
+            "" | "ms" => 1,
+            "s" => 1000,
+            "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        number.checked_mul(unit).filter(|ms| *ms > 0)
+    }
+
+    fn reset_all(&mut self, tag: &str) -> Outcome {
+        self.variables.clear();
+        self.note_settings();
+        self.done(tag)
     }
 
     fn set(&mut self, name: &str, value: Option<&str>) -> Result<Outcome> {

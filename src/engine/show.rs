@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::analyze::check_fields;
 use super::outcome::{Outcome, Rows};
 use super::session::{SETTINGS, Session};
 use super::status::state_word;
@@ -100,6 +101,10 @@ impl Session {
             }
             Statement::Explain(_) => vec!["query plan"],
             Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
+            Statement::Check(_) => return Ok(Some(check_fields())),
+            Statement::Execute(execute) => {
+                return Ok(self.named.get(&execute.name).and_then(|p| p.fields.clone()));
+            }
             _ => return Ok(None),
         };
         let field = |name: &&str| {

@@ -13,6 +13,7 @@
 //! Inside an epoch a node is flushed when the marks of all senders of its exchanges are in; marks
 //! carry watermarks.
 
+mod activity;
 mod arrivals;
 mod build;
 mod clock;
@@ -31,6 +32,7 @@ mod team;
 mod waits;
 mod worker;
 
+pub use activity::NodeActivity;
 pub use clock::{Clock, ClockMove};
 pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
 pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::graph::{NodeId, NodeSpec};
-use super::worker::{Message, NodeBlobs, Report, Step, TableSize, Worker};
+use super::worker::{Counters, Message, NodeBlobs, Report, Step, TableSize, Worker};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::time::Watermark;
@@ -109,6 +109,11 @@ impl Team {
     /// What windows are kept for, by worker.
     pub fn waits(&mut self) -> Vec<Vec<(NodeId, Vec<i64>, Watermark)>> {
         self.all(|_| Box::new(|w| w.waits()))
+    }
+
+    /// What every node has done, by worker.
+    pub fn counters(&mut self) -> Vec<Vec<(NodeId, Counters)>> {
+        self.all(|_| Box::new(|w| w.counters()))
     }
 
     /// All state tables as bytes, by worker.

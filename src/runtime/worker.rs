@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -73,6 +74,17 @@ pub struct TableSize {
     pub bytes: usize,
 }
 
+/// What a node has done on one worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Changes that it was given.
+    pub rows_in: u64,
+    /// Changes that it has made.
+    pub rows_out: u64,
+    /// The time that it has run.
+    pub busy: Duration,
+}
+
 /// The bytes of one node's tables, in order of their declaration.
 pub type NodeBlobs = BTreeMap<NodeId, Vec<Arc<Vec<u8>>>>;
 
@@ -108,6 +120,7 @@ struct Node {
     marks: usize,
     tapped: bool,
     failed: bool,
+    counted: Counters,
     merges: BTreeMap<(usize, usize), WatermarkMerge>,
     /// Watermarks put out since the last mark.
     watermarks: BTreeMap<usize, Watermark>,
@@ -189,6 +202,7 @@ impl Worker {
                 marks: 0,
                 tapped: false,
                 failed: false,
+                counted: Counters::default(),
                 merges: BTreeMap::new(),
                 watermarks: BTreeMap::new(),
                 latest: BTreeMap::new(),
@@ -370,6 +384,9 @@ impl Worker {
             self.state.make_resident(&request);
         }
         let below = self.stack.len();
+        if let Ok(node) = self.node(id) {
+            node.counted.rows_in += delta.len() as u64;
+        }
         let mut progress =
             self.call(id, |operator, cx, out| operator.process(cx, port, delta, out));
         // A piece at a time goes down the edges before the next one is made.
@@ -389,6 +406,7 @@ impl Worker {
         let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
         let mut out = Output::default();
         let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        let began = Instant::now();
         // The node is not used again after a panic, so a broken operator is never looked at.
         let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));
         let progress = match result {
@@ -402,6 +420,8 @@ impl Worker {
                 return None;
             }
         };
+        node.counted.busy += began.elapsed();
+        node.counted.rows_out += out.rows.iter().map(|d| d.len() as u64).sum::<u64>();
         for (column, w) in out.watermarks {
             node.watermarks.insert(column, w);
         }
@@ -575,6 +595,11 @@ impl Worker {
                 TableSize { node, name, rows: table.rows(), bytes: table.bytes() }
             })
             .collect()
+    }
+
+    /// What every node has done since it was made.
+    pub fn counters(&self) -> Vec<(NodeId, Counters)> {
+        self.nodes.iter().flatten().map(|node| (node.spec.id, node.counted)).collect()
     }
 
     /// All state tables as bytes.

@@ -52,10 +52,12 @@ pub use context::RelationSource;
 pub(crate) use context::nullable as all_nullable;
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
-    bind_insert, bind_update, check_default, conform, copy_target, default_values, write_rules,
+    bind_insert, bind_update, check_default, conform, copy_target, default_values,
+    evaluate_arguments, write_rules,
 };
 pub use functions::function_names;
 pub use grouping::{GroupingSets, grouping_sets};
+pub(crate) use parser::with_name;
 pub use parser::{is_complete, parse, pieces};
 pub use prepared::{BoundStatement, Prepared, prepare};
 pub use secrets::mask_secrets;

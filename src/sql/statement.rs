@@ -51,6 +51,16 @@ pub enum Statement {
     Rollback,
     /// COPY.
     Copy(Copy),
+    /// ALTER .. RENAME TO.
+    Rename(Rename),
+    /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
+    Check(Vec<String>),
+    /// PREPARE.
+    Prepare(Prepare),
+    /// EXECUTE.
+    Execute(Execute),
+    /// DEALLOCATE; `None` for ALL.
+    Deallocate(Option<String>),
     /// SAVEPOINT, RELEASE and ROLLBACK TO of a transaction block.
     Savepoint(Savepoint),
     /// SELECT, VALUES, TABLE, WITH .. SELECT.
@@ -72,10 +82,47 @@ pub enum Statement {
     },
     /// SET CLOCK, ADVANCE CLOCK.
     Clock(Box<ClockStatement>),
+    /// RESET ALL.
+    ResetAll,
+    /// DISCARD ALL: settings and prepared statements.
+    DiscardAll,
     /// FLUSH: waits until bounded sources have been read and sinks have delivered.
     Flush,
-    /// RESET name, DISCARD ALL, DEALLOCATE and other statements without effect here: the tag.
+    /// DISCARD, COMMENT and other statements without effect here: the tag.
     NoOp(&'static str),
+}
+
+/// ALTER .. RENAME TO.
+#[derive(Debug, Clone)]
+pub struct Rename {
+    /// The kind that was written, as in [`Drop`].
+    pub noun: &'static str,
+    /// The folded name.
+    pub name: String,
+    /// The new one.
+    pub to: String,
+    /// IF EXISTS.
+    pub if_exists: bool,
+}
+
+/// PREPARE name AS.
+#[derive(Debug, Clone)]
+pub struct Prepare {
+    /// The folded name.
+    pub name: String,
+    /// Declared types of parameters.
+    pub types: Vec<DataType>,
+    /// The statement.
+    pub statement: Box<ParsedStatement>,
+}
+
+/// EXECUTE name.
+#[derive(Debug, Clone)]
+pub struct Execute {
+    /// The folded name.
+    pub name: String,
+    /// The values of parameters.
+    pub arguments: Vec<ast::Expr>,
 }
 
 /// COPY .. FROM STDIN | TO STDOUT.
@@ -205,6 +252,8 @@ pub struct CreateTableAs {
 pub struct CreateView {
     /// The folded name.
     pub name: String,
+    /// OR REPLACE.
+    pub or_replace: bool,
     /// MATERIALIZED.
     pub materialized: bool,
     /// IF NOT EXISTS.
@@ -311,4 +360,8 @@ pub enum ExplainTarget {
     View(String),
     /// EXPLAIN WAIT: what the open windows of a materialized view wait for.
     Wait(String),
+    /// ANALYZE: what the operators of an existing materialized view have done.
+    Analyze(String),
+    /// STATE: what it keeps.
+    State(String),
 }

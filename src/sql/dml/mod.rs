@@ -33,6 +33,7 @@ pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
 pub(super) use rows::returning;
 pub use rules::{check_default, check_rows, default_values, write_rules};
+pub use values::evaluate_arguments;
 pub(super) use values::{Cell, evaluate_rows, missing, parameter_index, placeholders, replace};
 
 /// The name of the number of a row of the table that a statement changes.

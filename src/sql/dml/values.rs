@@ -233,6 +233,24 @@ pub(in crate::sql) fn evaluate_rows(
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
+/// The arguments of EXECUTE as values of the parameters' types.
+pub fn evaluate_arguments(
+    arguments: &[ast::Expr],
+    types: &[DataType],
+    settings: &Settings,
+) -> Result<Vec<ScalarValue>> {
+    let catalog = crate::catalog::Catalog::default();
+    let context = Context::new(&catalog, crate::sql::binder::Purpose::AdHoc, settings);
+    let value = |(expr, to): (&ast::Expr, &DataType)| {
+        let planned = plan_expr(expr, &DFSchema::empty(), &context, &[])?;
+        let from = constant::type_of(&planned, &DFSchema::empty())?;
+        let cast = crate::expr::cast_expr(planned, &from, to, Coercion::Explicit)?;
+        let coerced = constant::coerce(cast, &DFSchema::empty(), Some(settings.now))?;
+        constant::evaluate(&coerced)
+    };
+    arguments.iter().zip(types).map(value).collect()
+}
+
 /// The expression that all rows have in a column, as they have where a DEFAULT is taken.
 fn same_expression(rows: &[Vec<Cell>], column: usize) -> Option<&Expr> {
     let Cell::Expr(first) = &rows.first()?[column] else { return None };

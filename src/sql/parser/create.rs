@@ -16,11 +16,13 @@ use crate::sql::statement::{
 impl StreamParser<'_> {
     pub(super) fn create(&mut self) -> Result<Statement> {
         self.p.advance_token();
-        if self.accept_words(&["or", "replace"]) {
-            return Err(Error::unsupported("CREATE OR REPLACE is not supported yet")
+        let or_replace = self.accept_words(&["or", "replace"]);
+        let kind = self.peek_word(0).unwrap_or_default();
+        if or_replace && kind != "view" && kind != "materialized" {
+            let kind = kind.to_uppercase();
+            return Err(Error::unsupported(format!("CREATE OR REPLACE {kind} is not supported"))
                 .with_hint("DROP the object first."));
         }
-        let kind = self.peek_word(0).unwrap_or_default();
         match kind.as_str() {
             "table" => {
                 self.p.advance_token();
@@ -32,12 +34,12 @@ impl StreamParser<'_> {
             }
             "view" => {
                 self.p.advance_token();
-                self.create_view(false)
+                self.create_view(false, or_replace)
             }
             "materialized" => {
                 self.p.advance_token();
                 self.expect_keyword(Keyword::VIEW)?;
-                self.create_view(true)
+                self.create_view(true, or_replace)
             }
             "sink" => {
                 self.p.advance_token();
@@ -162,7 +164,7 @@ impl StreamParser<'_> {
         }
     }
 
-    fn create_view(&mut self, materialized: bool) -> Result<Statement> {
+    fn create_view(&mut self, materialized: bool, or_replace: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
         let columns = match self.p.peek_token_ref().token {
@@ -178,6 +180,7 @@ impl StreamParser<'_> {
         }
         Ok(Statement::CreateView(CreateView {
             name,
+            or_replace,
             materialized,
             if_not_exists,
             columns,

@@ -4,6 +4,7 @@
 //! [`StreamParser`], which looks at the first words, reads our own statements itself and leaves
 //! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
 
+mod alter;
 mod columns;
 mod copy;
 mod create;
@@ -109,10 +110,16 @@ impl<'a> StreamParser<'a> {
             "reset" => self.reset(),
             "advance" => self.advance_clock(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
+            "alter" => self.alter(),
+            "check" => self.check_views(),
+            "comment" => self.comment(),
             "copy" => self.copy(),
+            "prepare" => self.prepare(),
+            "execute" => self.execute(),
+            "deallocate" => self.deallocate(),
             "truncate" => self.truncate(),
             "savepoint" | "release" => self.savepoint(),
-            "discard" | "deallocate" | "flush" => self.without_effect(),
+            "discard" | "flush" => self.without_effect(),
             _ => self.foreign_statement(),
         }
     }
@@ -121,8 +128,8 @@ impl<'a> StreamParser<'a> {
     fn foreign_statement(&mut self) -> Result<Statement> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
-        let refused = ["ALTER", "GRANT", "REVOKE", "PREPARE", "EXECUTE"];
-        let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "COMMENT", "VACUUM"];
+        let refused = ["GRANT", "REVOKE"];
+        let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "VACUUM"];
         let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
             return Err(Error::unsupported(format!("{first} is not supported yet")));
@@ -198,17 +205,10 @@ impl<'a> StreamParser<'a> {
         if self.p.peek_token_ref().token == Token::LParen && self.peek_word(1).is_some() {
             let options = self.explain_options()?;
             verbose = options.contains(&"verbose".to_string());
+        } else if let Some(target) = self.explain_running()? {
+            return Ok(Statement::Explain(Box::new(Explain { verbose, target })));
         } else {
-            loop {
-                match self.peek_word(0).as_deref() {
-                    Some("analyze") => {
-                        return Err(Error::unsupported("EXPLAIN ANALYZE is not supported yet"));
-                    }
-                    Some("verbose") => verbose = true,
-                    _ => break,
-                }
-                self.p.advance_token();
-            }
+            verbose = self.accept_word("verbose");
         }
         let wait = self.peek_word(0).as_deref() == Some("wait") && self.peek_word(1).is_some();
         let target = match wait && self.accept_word("wait") {
@@ -216,6 +216,27 @@ impl<'a> StreamParser<'a> {
             false => self.explain_target()?,
         };
         Ok(Statement::Explain(Box::new(Explain { verbose, target })))
+    }
+
+    /// ANALYZE and STATE are of a view that runs.
+    fn explain_running(&mut self) -> Result<Option<ExplainTarget>> {
+        let analyze = match (self.peek_word(0).as_deref(), self.peek_word(1)) {
+            (Some("analyze"), _) => true,
+            // A view may have this name.
+            (Some("state"), Some(_)) => false,
+            _ => return Ok(None),
+        };
+        self.p.advance_token();
+        self.accept_word("verbose");
+        let query = ["select", "with", "values", "insert", "update", "delete", "create"];
+        if self.peek_word(0).is_none_or(|w| query.contains(&w.as_str())) {
+            let what = if analyze { "ANALYZE" } else { "STATE" };
+            return Err(Error::unsupported(format!("EXPLAIN {what} of a query is not supported"))
+                .with_hint("It is of a materialized view that runs: EXPLAIN ANALYZE v."));
+        }
+        let _kind = self.accept_words(&["materialized", "view"]);
+        let name = self.name()?;
+        Ok(Some(if analyze { ExplainTarget::Analyze(name) } else { ExplainTarget::State(name) }))
     }
 
     /// `(VERBOSE, ..)`; an opening parenthesis before SELECT belongs to the query.
@@ -382,6 +403,8 @@ impl<'a> StreamParser<'a> {
         result.map_err(|e| self.positions.parser_error(&e, self.tokens, self.p.peek_token_ref()))
     }
 }
+
+pub(crate) use alter::with_name;
 
 /// Folds an identifier as PostgreSQL does: quoted ones are kept.
 pub(crate) fn fold(ident: &ast::Ident) -> String {

@@ -151,7 +151,7 @@ impl StreamParser<'_> {
             false => self.setting_name()?,
         };
         match name.as_str() {
-            "all" => Ok(Statement::NoOp("RESET")),
+            "all" => Ok(Statement::ResetAll),
             _ => Ok(Statement::Set { name, value: None }),
         }
     }
@@ -210,22 +210,20 @@ impl StreamParser<'_> {
         }
     }
 
-    /// DISCARD, DEALLOCATE and FLUSH: accepted, nothing to do.
+    /// DISCARD and FLUSH.
     pub(super) fn without_effect(&mut self) -> Result<Statement> {
         let word = self.peek_word(0).unwrap_or_default();
         self.p.advance_token();
         match word.as_str() {
             "discard" => {
                 let kinds = ["all", "plans", "sequences", "temp", "temporary"];
+                if self.accept_word("all") {
+                    return Ok(Statement::DiscardAll);
+                }
                 match kinds.iter().any(|kind| self.accept_word(kind)) {
-                    true => Ok(Statement::NoOp("DISCARD ALL")),
+                    true => Ok(Statement::NoOp("DISCARD")),
                     false => Err(self.unexpected()),
                 }
-            }
-            "deallocate" => {
-                self.accept_word("prepare");
-                self.identifier()?;
-                Ok(Statement::NoOp("DEALLOCATE"))
             }
             _ => Ok(Statement::Flush),
         }

@@ -1,0 +1,133 @@
+//! CREATE OR REPLACE and ALTER .. RENAME TO: names that move from one object to another.
+//!
+//! A view is replaced by building the new one beside the old one; when it is complete both names
+//! change in one step, so that a reader finds the old answer or the new one, and never none.
+
+use std::sync::Arc;
+
+use super::outcome::{Notice, Outcome};
+use super::session::Session;
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{CreateView, Drop, Rename};
+use crate::sql::with_name;
+
+impl Session {
+    /// Replaces a view of the same kind that nothing depends on.
+    pub(super) async fn replace_view(
+        &mut self,
+        create: &CreateView,
+        text: &str,
+        old: &Relation,
+    ) -> Result<Outcome> {
+        let kind = match create.materialized {
+            true => RelationKind::MaterializedView,
+            false => RelationKind::View,
+        };
+        if old.kind != kind {
+            return Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a {}", old.name, kind.noun()),
+            ));
+        }
+        check_independent(&self.engine.core.shared.catalog(), old, "replace")?;
+        let beside = format!("{}$replacement", create.name);
+        let new = CreateView { name: beside.clone(), or_replace: false, ..create.clone() };
+        let outcome = Box::pin(self.create_view(&new, text)).await?;
+        let core = self.engine.core.clone();
+        let catalog = core.shared.catalog();
+        let made = catalog.get(&beside)?.clone();
+        if made.depends_on.contains(&old.id) {
+            let names = vec![beside];
+            let gone = Drop { noun: kind.noun(), names, if_exists: true, cascade: true };
+            self.drop_relations(&gone).await?;
+            return Err(Error::user(
+                "42P17",
+                format!("infinite recursion: \"{}\" would read itself", old.name),
+            ));
+        }
+        let mut result = Ok(());
+        let (from, to) = (old.id, made.id);
+        let name = old.name.clone();
+        core.shared.change(|catalog, _| {
+            result = rename(catalog, from, &format!("{name}$replaced"))
+                .and_then(|()| rename(catalog, to, &name));
+        });
+        result?;
+        let mut gone: Vec<RelationId> =
+            core.shared.catalog().dependants(from).iter().map(|r| r.id).collect();
+        gone.push(from);
+        core.coordinator.call(move |c| c.drop_relations(&gone)).await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn rename_relation(&mut self, request: &Rename) -> Result<Outcome> {
+        let tag = format!("ALTER {}", request.noun.to_uppercase());
+        let core = self.engine.core.clone();
+        let _one_at_a_time = core.ddl.lock().await;
+        let catalog = core.shared.catalog();
+        let Some(relation) = catalog.find(&request.name) else {
+            if request.if_exists {
+                let text = format!("relation \"{}\" does not exist, skipping", request.name);
+                self.notices.push(Notice::new(text));
+                return Ok(self.done(&tag));
+            }
+            return Err(catalog
+                .get(&request.name)
+                .err()
+                .unwrap_or_else(|| Error::internal("a relation is there and is not")));
+        };
+        // As in PostgreSQL, ALTER TABLE takes whatever has columns.
+        if relation.kind.noun() != request.noun && request.noun != "table" {
+            return Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a {}", request.name, request.noun),
+            ));
+        }
+        if relation.kind == RelationKind::System {
+            return Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("cannot rename \"{}\": it belongs to another relation", relation.name),
+            ));
+        }
+        catalog.check_name_is_free(&request.to)?;
+        check_independent(&catalog, relation, "rename")?;
+        let (id, mut result) = (relation.id, Ok(()));
+        core.shared.change(|catalog, _| result = rename(catalog, id, &request.to));
+        result?;
+        Ok(self.done(&tag))
+    }
+}
+
+/// Gives a relation and what belongs to it another name.
+fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<()> {
+    let Some(old) = catalog.by_id(id).cloned() else { return Ok(()) };
+    let own = catalog.dependants(id).into_iter().filter(|r| r.kind == RelationKind::System);
+    for system in own.collect::<Vec<_>>() {
+        if let Some(suffix) = system.name.strip_prefix(old.name.as_str()) {
+            catalog.rename(system.id, &format!("{to}{suffix}"), &system.definition)?;
+        }
+    }
+    catalog.rename(id, to, &with_name(&old.definition, to))
+}
+
+/// Others keep the name in their texts, so that it can't change under them.
+fn check_independent(catalog: &Catalog, relation: &Relation, verb: &str) -> Result<()> {
+    let others: Vec<Arc<Relation>> = catalog
+        .dependants(relation.id)
+        .into_iter()
+        .filter(|r| r.kind != RelationKind::System)
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} {}", relation.kind.noun(), relation.name);
+    let detail: Vec<String> =
+        others.iter().map(|r| format!("{} {} depends on {what}", r.kind.noun(), r.name)).collect();
+    Err(Error::user(
+        sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
+        format!("cannot {verb} {what} because other objects depend on it"),
+    )
+    .with_detail(detail.join("\n"))
+    .with_hint("Drop the dependent objects first, and create them again afterwards."))
+}

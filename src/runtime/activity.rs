@@ -1,0 +1,53 @@
+//! What the operators of a relation have done: the numbers of EXPLAIN ANALYZE.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::coordinator::Coordinator;
+use super::graph::{NodeId, NodeKind};
+use super::worker::TableSize;
+use crate::catalog::RelationId;
+
+/// One node of a relation over all workers.
+#[derive(Debug, Clone)]
+pub struct NodeActivity {
+    /// The operator and what it computes.
+    pub title: String,
+    /// Changes that it was given.
+    pub rows_in: u64,
+    /// Changes that it has made.
+    pub rows_out: u64,
+    /// The time that it has run, on all workers together.
+    pub busy: Duration,
+    /// Its state tables: name, rows, bytes.
+    pub tables: Vec<(&'static str, usize, usize)>,
+}
+
+impl Coordinator {
+    /// The nodes of a relation from its inputs to its output.
+    pub fn activity(&mut self, relation: RelationId) -> Vec<NodeActivity> {
+        let mut nodes: BTreeMap<NodeId, NodeActivity> = BTreeMap::new();
+        for spec in self.graph.specs().filter(|spec| spec.relation == relation) {
+            let NodeKind::Operator(operator) = &spec.kind else { continue };
+            let title = format!("{} {}", operator.name(), operator.describe());
+            let title = title.trim_end().to_owned();
+            let (rows_in, rows_out, busy, tables) = (0, 0, Duration::ZERO, Vec::new());
+            nodes.insert(spec.id, NodeActivity { title, rows_in, rows_out, busy, tables });
+        }
+        for (id, counted) in self.team.counters().into_iter().flatten() {
+            if let Some(node) = nodes.get_mut(&id) {
+                node.rows_in += counted.rows_in;
+                node.rows_out += counted.rows_out;
+                node.busy += counted.busy;
+            }
+        }
+        for TableSize { node, name, rows, bytes } in self.team.sizes().into_iter().flatten() {
+            let Some(node) = nodes.get_mut(&node) else { continue };
+            match node.tables.iter_mut().find(|t| t.0 == name) {
+                Some(table) => (table.1, table.2) = (table.1 + rows, table.2 + bytes),
+                None => node.tables.push((name, rows, bytes)),
+            }
+        }
+        nodes.into_values().collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! ALTER .. RENAME TO, COMMENT ON, CHECK, PREPARE, EXECUTE and DEALLOCATE.
+
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::{StreamParser, is_word};
+use crate::error::{Error, Result};
+use crate::sql::dialect::DIALECT;
+use crate::sql::statement::{Execute, ParsedStatement, Prepare, Rename, Statement};
+use crate::sql::types::sql_type;
+
+impl StreamParser<'_> {
+    pub(super) fn alter(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        let kind = self.peek_word(0).unwrap_or_default().to_uppercase();
+        let noun = self
+            .kind_of_relation()
+            .ok_or_else(|| Error::unsupported(format!("ALTER {kind} is not supported yet")))?;
+        let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let name = self.name()?;
+        if !self.accept_words(&["rename", "to"]) {
+            return Err(Error::unsupported(format!(
+                "this form of ALTER {} is not supported yet",
+                noun.to_uppercase()
+            ))
+            .with_hint("ALTER .. RENAME TO new_name is."));
+        }
+        let to = self.name()?;
+        Ok(Statement::Rename(Rename { noun, name, to, if_exists }))
+    }
+
+    fn kind_of_relation(&mut self) -> Option<&'static str> {
+        if self.accept_words(&["materialized", "view"]) {
+            return Some("materialized view");
+        }
+        ["table", "view", "source", "sink"].into_iter().find(|kind| self.accept_word(kind))
+    }
+
+    /// COMMENT ON .. IS ..: read, and not kept.
+    pub(super) fn comment(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.expect_word("on")?;
+        while !self.accept_word("is") {
+            if self.p.next_token().token == Token::EOF {
+                return Err(self.unexpected());
+            }
+        }
+        let _text = self.option_value()?;
+        Ok(Statement::NoOp("COMMENT"))
+    }
+
+    /// CHECK MATERIALIZED VIEW v, .. | CHECK MATERIALIZED VIEWS.
+    pub(super) fn check_views(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.expect_word("materialized")?;
+        if self.accept_word("views") {
+            return Ok(Statement::Check(Vec::new()));
+        }
+        self.expect_word("view")?;
+        let mut names = vec![self.name()?];
+        while self.p.consume_token(&Token::Comma) {
+            names.push(self.name()?);
+        }
+        Ok(Statement::Check(names))
+    }
+
+    /// PREPARE name [(types)] AS statement.
+    pub(super) fn prepare(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        let name = self.identifier()?;
+        let mut types = Vec::new();
+        if self.p.consume_token(&Token::LParen) {
+            loop {
+                let data_type = self.p.parse_data_type();
+                types.push(sql_type(&self.sql(data_type)?)?);
+                if !self.p.consume_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.expect(&Token::RParen)?;
+        }
+        self.expect_keyword(Keyword::AS)?;
+        let (begin, rest) = (self.p.peek_token_ref().span.start, self.rest());
+        let end = rest.last().map_or(begin, |t| t.span.end);
+        let text = self.positions.slice(begin, end).to_owned();
+        let offset = self.positions.chars_before(begin);
+        let statement = self.statement()?;
+        match statement {
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_) => {
+                let statement = Box::new(ParsedStatement { statement, text, offset });
+                Ok(Statement::Prepare(Prepare { name, types, statement }))
+            }
+            _ => Err(Error::unsupported("PREPARE of this statement is not supported")
+                .with_hint("PREPARE takes a query, INSERT, UPDATE or DELETE.")),
+        }
+    }
+
+    /// EXECUTE name [(arguments)].
+    pub(super) fn execute(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        let name = self.identifier()?;
+        let mut arguments = Vec::new();
+        if self.p.consume_token(&Token::LParen) && !self.p.consume_token(&Token::RParen) {
+            loop {
+                let expr = self.p.parse_expr();
+                arguments.push(self.sql(expr)?);
+                if !self.p.consume_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.expect(&Token::RParen)?;
+        }
+        Ok(Statement::Execute(Execute { name, arguments }))
+    }
+
+    /// DEALLOCATE [PREPARE] { name | ALL }.
+    pub(super) fn deallocate(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.accept_word("prepare");
+        match self.accept_word("all") {
+            true => Ok(Statement::Deallocate(None)),
+            false => Ok(Statement::Deallocate(Some(self.identifier()?))),
+        }
+    }
+}
+
+/// The text of a CREATE with another name in it.
+pub(crate) fn with_name(definition: &str, name: &str) -> String {
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let Ok(mut tokens) = Tokenizer::new(&DIALECT, definition).tokenize() else {
+        return definition.to_owned();
+    };
+    let before = ["create", "or", "replace", "table", "source", "materialized", "view", "sink"];
+    let more = ["if", "not", "exists", "public"];
+    let name = tokens.iter().position(|t| match t {
+        Token::Word(w) => !before.iter().chain(&more).any(|word| is_word(w, word)),
+        _ => false,
+    });
+    if let Some(at) = name {
+        tokens[at] = Token::make_word(name_of(&quoted), Some('"'));
+    }
+    tokens.iter().map(ToString::to_string).collect()
+}
+
+fn name_of(quoted: &str) -> &str {
+    quoted.trim_start_matches('"').trim_end_matches('"')
+}
