@@ -1,4 +1,4 @@
-//! Question: how many events of the Nexmark stream does a CPU-second carry through q0-q4?
+//! Question: how many events of the Nexmark stream does a CPU-second carry through each query?
 //!
 //! Data: the project's generator, 2 M events of the whole stream (persons, auctions and bids
 //! 1:3:46, in order, watermark 4 seconds behind), as one NDJSON file per table and as Arrow batches
@@ -113,41 +113,183 @@ const QUERIES: &[Query] = &[
         dbsp: Some([1.56, 1.17]),
     },
     Query {
+        name: "q5",
+        sql: "SELECT a.auction, a.num FROM (
+                SELECT auction, count(*) AS num, window_start AS starttime, window_end AS endtime
+                FROM TABLE(HOP(TABLE bid, DESCRIPTOR(datetime), INTERVAL '2' SECOND,
+                  INTERVAL '10' SECOND))
+                GROUP BY auction, window_start, window_end) a
+              JOIN (SELECT max(c.num) AS maxn, c.starttime, c.endtime FROM (
+                  SELECT count(*) AS num, window_start AS starttime, window_end AS endtime
+                  FROM TABLE(HOP(TABLE bid, DESCRIPTOR(datetime), INTERVAL '2' SECOND,
+                  INTERVAL '10' SECOND))
+                  GROUP BY auction, window_start, window_end) c
+                GROUP BY c.starttime, c.endtime) m
+              ON a.starttime = m.starttime AND a.endtime = m.endtime AND a.num >= m.maxn",
+        rows: [119, 550],
+        grows: false,
+        flink: [0.26, 0.51],
+        dbsp: Some([1.46, 1.24]),
+    },
+    Query {
+        name: "q7",
+        sql: "SELECT b.auction, b.price, b.bidder, b.datetime, b.extra FROM bid b
+              JOIN (SELECT max(price) AS maxprice, window_end AS datetime
+                FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(datetime),
+                  INTERVAL '10' SECOND))
+                GROUP BY window_start, window_end) b1
+              ON b.price = b1.maxprice
+              WHERE b.datetime BETWEEN b1.datetime - INTERVAL '10' SECOND AND b1.datetime",
+        rows: [21, 102],
+        grows: false,
+        flink: [0.145, 0.28],
+        dbsp: Some([0.6, 0.49]),
+    },
+    Query {
+        name: "q8",
+        sql: "SELECT p.id, p.name, p.starttime FROM (
+                SELECT id, name, window_start AS starttime, window_end AS endtime
+                FROM TABLE(TUMBLE(TABLE person, DESCRIPTOR(datetime),
+                  INTERVAL '10' SECOND))
+                GROUP BY id, name, window_start, window_end) p
+              JOIN (SELECT seller, window_start AS starttime, window_end AS endtime
+                FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(datetime),
+                  INTERVAL '10' SECOND))
+                GROUP BY seller, window_start, window_end) a
+              ON p.id = a.seller AND p.starttime = a.starttime AND p.endtime = a.endtime",
+        rows: [16_839, 84_050],
+        grows: false,
+        flink: [0.65, 1.65],
+        dbsp: Some([2.39, 2.06]),
+    },
+    Query {
         name: "q9",
         sql: "SELECT id, itemname, description, initialbid, reserve, datetime, expires, seller,
                 category, extra, auction, bidder, price, bid_datetime, bid_extra FROM (
                 SELECT a.*, b.auction, b.bidder, b.price, b.datetime AS bid_datetime,
-                  b.extra AS bid_extra, row_number() OVER (
-                    PARTITION BY a.id ORDER BY b.price DESC, b.datetime ASC) AS rownum
+                  b.extra AS bid_extra, row_number() OVER (PARTITION BY a.id
+                    ORDER BY b.price DESC, b.datetime ASC) AS rownum
                 FROM auction a, bid b
-                WHERE a.id = b.auction AND b.datetime BETWEEN a.datetime AND a.expires) x
+                WHERE a.id = b.auction AND b.datetime BETWEEN a.datetime AND a.expires)
               WHERE rownum <= 1",
         rows: [111_934, 559_261],
         grows: false,
         flink: [0.091, 0.18],
-        dbsp: Some([0.42, 0.40]),
+        dbsp: Some([0.42, 0.4]),
+    },
+    Query {
+        name: "q11",
+        sql: "SELECT bidder, count(*) AS bid_count, window_start AS starttime,
+                window_end AS endtime
+              FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(datetime),
+                INTERVAL '10' SECOND))
+              GROUP BY bidder, window_start, window_end",
+        rows: [39_928, 199_914],
+        grows: false,
+        flink: [0.28, 0.53],
+        dbsp: None,
+    },
+    Query {
+        name: "q15",
+        sql: "SELECT to_char(datetime, 'YYYY-MM-DD') AS day, count(*) AS total_bids,
+                count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+                count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+                count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+                count(DISTINCT bidder) AS total_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price >= 10000 AND price < 1000000)
+                  AS rank2_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price >= 1000000) AS rank3_bidders,
+                count(DISTINCT auction) AS total_auctions,
+                count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions,
+                count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000)
+                  AS rank2_auctions,
+                count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+              FROM bid GROUP BY to_char(datetime, 'YYYY-MM-DD')",
+        rows: [1, 1],
+        grows: false,
+        flink: [0.255, 0.5],
+        dbsp: Some([1.04, 0.67]),
+    },
+    Query {
+        name: "q16",
+        sql: "SELECT channel, to_char(datetime, 'YYYY-MM-DD') AS day,
+                max(to_char(datetime, 'HH24:MI')) AS minute, count(*) AS total_bids,
+                count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+                count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+                count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+                count(DISTINCT bidder) AS total_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price >= 10000 AND price < 1000000)
+                  AS rank2_bidders,
+                count(DISTINCT bidder) FILTER (WHERE price >= 1000000) AS rank3_bidders,
+                count(DISTINCT auction) AS total_auctions,
+                count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions,
+                count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000)
+                  AS rank2_auctions,
+                count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+              FROM bid GROUP BY channel, to_char(datetime, 'YYYY-MM-DD')",
+        rows: [10_004, 10_004],
+        grows: false,
+        flink: [0.14, 0.28],
+        dbsp: Some([0.043, 0.05]),
+    },
+    Query {
+        name: "q17",
+        sql: "SELECT auction, to_char(datetime, 'YYYY-MM-DD') AS day, count(*) AS total_bids,
+                count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+                count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+                count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+                min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price,
+                sum(price) AS sum_price
+              FROM bid GROUP BY auction, to_char(datetime, 'YYYY-MM-DD')",
+        rows: [119_958, 599_735],
+        grows: false,
+        flink: [0.29, 0.54],
+        dbsp: Some([0.72, 0.58]),
     },
     Query {
         name: "q18",
         sql: "SELECT auction, bidder, price, channel, url, datetime, extra FROM (
-                SELECT *, row_number() OVER (
-                  PARTITION BY bidder, auction ORDER BY datetime DESC) AS rank_number FROM bid) x
+                SELECT *, row_number() OVER (PARTITION BY bidder, auction ORDER BY datetime DESC)
+                  AS rank_number FROM bid)
               WHERE rank_number <= 1",
         rows: [586_180, 2_936_807],
         grows: false,
-        flink: [0.30, 0.58],
+        flink: [0.3, 0.58],
         dbsp: Some([0.85, 0.71]),
     },
     Query {
         name: "q19",
         sql: "SELECT * FROM (
-                SELECT *, row_number() OVER (
-                  PARTITION BY auction ORDER BY price DESC) AS rank_number FROM bid) x
+                SELECT *, row_number() OVER (PARTITION BY auction ORDER BY price DESC)
+                  AS rank_number FROM bid)
               WHERE rank_number <= 10",
         rows: [883_005, 4_415_020],
         grows: false,
         flink: [0.22, 0.44],
         dbsp: Some([0.63, 0.56]),
+    },
+    Query {
+        name: "q20",
+        sql: "SELECT auction, bidder, price, channel, url, b.datetime AS bid_datetime,
+                b.extra AS bid_extra, itemname, description, initialbid, reserve, a.datetime,
+                expires, seller, category, a.extra
+              FROM bid AS b INNER JOIN auction AS a ON b.auction = a.id
+              WHERE a.category = 10",
+        rows: [359_443, 1_859_628],
+        grows: true,
+        flink: [0.18, 0.35],
+        dbsp: Some([0.78, 0.81]),
+    },
+    Query {
+        name: "q22",
+        sql: "SELECT auction, bidder, price, channel, split_part(url, '/', 4) AS dir1,
+                split_part(url, '/', 5) AS dir2, split_part(url, '/', 6) AS dir3 FROM bid",
+        rows: [1_840_000, 9_200_000],
+        grows: true,
+        flink: [0.36, 0.66],
+        dbsp: None,
     },
 ];
 
@@ -169,7 +311,7 @@ enum Feed {
 
 #[derive(Parser)]
 struct Args {
-    /// Queries: q0 to q4, q9, q18, q19.
+    /// Queries: q0-q5, q7-q9, q11, q15-q20, q22.
     #[arg(long, value_delimiter = ',', default_value = "q0,q1,q2,q3,q4")]
     query: Vec<String>,
     /// Events of the whole stream, a multiple of 50.

@@ -445,7 +445,7 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
         let state = state.ok_or_else(|| Error::internal("a relation of the plan is gone"))?;
         Ok(RelationInfo { properties: state.properties.clone(), times: state.times.clone() })
     };
-    let plan = lower(&bound.plan, &Lowering { relation: &relation })?;
+    let plan = lower(&bound.plan, &Lowering::new(&bound.plan, &relation)?)?;
     match on_close {
         true => emit_on_close(plan, bound.fields.fields().len()),
         false => Ok(plan),

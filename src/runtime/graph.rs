@@ -42,7 +42,7 @@ pub enum NodeKind {
 }
 
 /// An edge into a node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The node that feeds it.
     pub from: NodeId,
@@ -91,6 +91,8 @@ pub struct Built {
     pub fallible: Vec<NodeId>,
     /// Nodes that can find late rows.
     pub late: Vec<NodeId>,
+    /// Nodes by the address of their spec: one that stands in the plan twice is made once.
+    made: BTreeMap<usize, NodeId>,
 }
 
 /// Numbers nodes and remembers which node makes a relation's rows.
@@ -131,6 +133,7 @@ impl GraphBuilder {
             imports: vec![],
             fallible: vec![],
             late: vec![],
+            made: BTreeMap::new(),
         };
         built.output = self.plan_node(relation, plan, arrivals, &mut built)?;
         Ok(built)
@@ -145,6 +148,9 @@ impl GraphBuilder {
     ) -> Result<NodeId> {
         let node = match &plan.kind {
             PlanKind::Scan { relation: scanned, name, columns } => {
+                if let Some(id) = self.import_of(built, *scanned, columns) {
+                    return Ok(id);
+                }
                 let from = *self.outputs.get(scanned).ok_or_else(|| {
                     Error::internal(format!("relation \"{name}\" has no running node"))
                 })?;
@@ -166,7 +172,14 @@ impl GraphBuilder {
                     let exchange = input.exchange.clone();
                     inputs.push(Edge { from, port, exchange, outlet: Outlet::Rows });
                 }
+                let address = Arc::as_ptr(spec).cast::<()>() as usize;
+                if let Some(id) = built.made.get(&address).copied()
+                    && self.specs.get(&id).is_some_and(|made| made.inputs == inputs)
+                {
+                    return Ok(id);
+                }
                 let node = self.node(relation, NodeKind::Operator(spec.clone()), inputs);
+                built.made.insert(address, node.id);
                 if spec.can_fail() {
                     built.fallible.push(node.id);
                 }
@@ -179,6 +192,16 @@ impl GraphBuilder {
         let id = node.id;
         built.nodes.push(node);
         Ok(id)
+    }
+
+    /// The import of these columns that the plan has already.
+    fn import_of(&self, built: &Built, scanned: RelationId, columns: &[usize]) -> Option<NodeId> {
+        let is = |id: &NodeId| match self.specs.get(id).map(|s| &s.kind) {
+            Some(NodeKind::Import { columns: have, .. }) => have == columns,
+            _ => false,
+        };
+        let imports = built.imports.iter().filter(|(_, relation)| *relation == scanned);
+        imports.map(|(id, _)| *id).find(is)
     }
 
     /// Says which node makes a relation's rows, and where they are stored.

@@ -12,29 +12,66 @@ mod unnest;
 mod values;
 mod window;
 
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
 
 use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
 use super::time::projected;
-use crate::catalog::RelationId;
+use crate::catalog::{Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::expr::{self, as_tumble};
 use crate::operator::{MapSpec, MapStep};
 use crate::sql::RelationSource;
 use crate::time::Carry;
 
-/// What lowering needs from its surroundings.
+/// What lowering needs from its surroundings, and what it has done.
 pub struct Lowering<'a> {
     /// What is known of scanned relations.
-    pub relation: &'a dyn Fn(RelationId) -> Result<RelationInfo>,
+    relation: &'a dyn Fn(RelationId) -> Result<RelationInfo>,
+    /// The columns that the scans of a relation want together.
+    columns: HashMap<RelationId, BTreeSet<usize>>,
+    /// Plans that have been lowered. Where one stands again its nodes are the same, down to the
+    /// address of their specs, so that the dataflow has them once.
+    done: RefCell<HashMap<LogicalPlan, PlanNode>>,
+}
+
+impl<'a> Lowering<'a> {
+    /// The lowering of a plan.
+    pub fn new(
+        plan: &LogicalPlan,
+        relation: &'a dyn Fn(RelationId) -> Result<RelationInfo>,
+    ) -> Result<Self> {
+        let mut columns: HashMap<RelationId, BTreeSet<usize>> = HashMap::new();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some((relation, wanted)) = scanned(scan)
+            {
+                columns.entry(relation.id).or_default().extend(wanted);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map_err(expr::from_datafusion)?;
+        Ok(Self { relation, columns, done: RefCell::default() })
+    }
 }
 
 /// Lowers an optimised plan.
 pub fn lower(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    if let Some(node) = cx.done.borrow().get(plan) {
+        return Ok(node.clone());
+    }
+    let node = lower_node(plan, cx)?;
+    cx.done.borrow_mut().insert(plan.clone(), node.clone());
+    Ok(node)
+}
+
+fn lower_node(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
     if let Some(node) = window::lower_top_n(plan, cx)? {
         return Ok(node);
     }
@@ -87,26 +124,39 @@ fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
+/// The relation behind a scan, and the columns that are wanted of it.
+fn scanned(scan: &TableScan) -> Option<(&Relation, Vec<usize>)> {
+    let source = scan.source.as_ref() as &dyn std::any::Any;
+    let relation = &source.downcast_ref::<RelationSource>()?.relation;
+    let all = || (0..relation.schema.fields().len()).collect();
+    Some((relation, scan.projection.clone().unwrap_or_else(all)))
+}
+
+/// One scan serves all that the plan reads of a relation: a source is replayed once.
 fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
-    let source = (scan.source.as_ref() as &dyn std::any::Any)
-        .downcast_ref::<RelationSource>()
+    let (relation, wanted) = scanned(scan)
         .ok_or_else(|| Error::internal("a plan scans something that is no relation"))?;
     if !scan.filters.is_empty() || scan.fetch.is_some() {
         return Err(Error::internal("a filter or limit was pushed into a scan"));
     }
-    let relation = &source.relation;
-    let all = || (0..relation.schema.fields().len()).collect();
-    let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
+    let together = cx.columns.get(&relation.id).filter(|all| all.len() > wanted.len());
+    let columns = together.map_or_else(|| wanted.clone(), |all| all.iter().copied().collect());
     let sources: Vec<Option<usize>> = columns.iter().copied().map(Some).collect();
     let info = (cx.relation)(relation.id)?;
     let same: Vec<_> = columns.iter().map(|c| Some((*c, Carry::Same))).collect();
-    Ok(PlanNode {
-        kind: PlanKind::Scan { relation: relation.id, name: relation.name.clone(), columns },
+    let fields = columns.iter().map(|c| relation.schema.field(*c).clone().with_nullable(true));
+    let node = PlanNode {
+        schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
         inputs: Vec::new(),
-        schema: arrow_schema(&scan.projected_schema),
         properties: project(&info.properties, &sources),
         times: projected(&info.times, &same),
-    })
+        kind: PlanKind::Scan { relation: relation.id, name: relation.name.clone(), columns },
+    };
+    let output = arrow_schema(&scan.projected_schema);
+    let PlanKind::Scan { columns, .. } = &node.kind else { return Ok(node) };
+    let places = wanted.iter().filter_map(|w| columns.iter().position(|c| c == w));
+    let places: Vec<usize> = places.collect();
+    select_columns(node, &places, output)
 }
 
 /// Puts a step behind a node, fused into it when it is a map already.
