@@ -25,11 +25,37 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
 ];
 
+/// Neighbours often lie in one day, minute or second, and then have the same text: it is made once.
 fn to_char(a: &Args<'_>) -> Result<ArrayRef> {
+    let (mut template, mut unit_us) = (None, 1);
+    let (mut unit, mut last) = (None, String::new());
     a.texts(|row, out| {
-        out.push_str(&format_timestamp(a.micros(0, row), a.text(1, row))?);
+        let (us, text) = (a.micros(0, row), a.text(1, row));
+        if template != Some(text) {
+            (template, unit_us, unit) = (Some(text), resolution_us(text), None);
+        }
+        let this = us.div_euclid(unit_us);
+        if unit != Some(this) {
+            last = format_timestamp(us, text)?;
+            unit = Some(this);
+        }
+        out.push_str(&last);
         Ok(true)
     })
+}
+
+/// A span of time within which a template gives one text.
+fn resolution_us(template: &str) -> i64 {
+    let template = template.to_ascii_uppercase();
+    let has = |word: &&str| template.contains(*word);
+    let spans: [(&[&str], i64); 4] = [
+        (&["US", "MS", "FF"], 1),
+        (&["SS"], SECOND_US),
+        (&["MI"], 60 * SECOND_US),
+        (&["HH", "AM", "PM", "A.M", "P.M"], 3_600 * SECOND_US),
+    ];
+    let finest = spans.iter().find(|(words, _)| words.iter().any(has));
+    finest.map_or(DAY_US, |(_, span)| *span)
 }
 
 const MONTHS: [&str; 12] =
