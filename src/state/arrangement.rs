@@ -23,11 +23,13 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType}
 
 use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
+use super::expiry::Expiry;
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys, key_group};
 use crate::error::Result;
+use crate::time::event_times;
 
 const NONE: u32 = u32::MAX;
 
@@ -114,6 +116,8 @@ pub struct Arrangement {
     counts: Option<Counts>,
     /// Append-only: slots below this are of sealed epochs.
     sealed_slots: u32,
+    /// The time column and when rows go, where they do.
+    expiry: Option<(usize, Expiry)>,
     residency: Residency,
 }
 
@@ -148,8 +152,11 @@ impl Counts {
 }
 
 impl Arrangement {
-    pub(super) fn new(spec: ArrangementSpec) -> Self {
-        let retractable = (!spec.append_only).then(|| Retractable {
+    /// With `closes`, rows go when a watermark passes that column of theirs; such rows are kept as
+    /// if they could be retracted.
+    pub(super) fn new(spec: ArrangementSpec, closes: Option<usize>) -> Self {
+        let append_only = spec.append_only && closes.is_none();
+        let retractable = (!append_only).then(|| Retractable {
             rows: SlotIndex::new(),
             row_hash: Vec::new(),
             key_hash: Vec::new(),
@@ -165,6 +172,7 @@ impl Arrangement {
             next: Vec::new(),
             retractable,
             sealed_slots: 0,
+            expiry: closes.map(|column| (column, Expiry::default())),
             residency: Residency::default(),
         }
     }
@@ -264,6 +272,11 @@ impl Arrangement {
             state.weights[slot as usize] = (0, 0);
             self.touch(slot, weight);
             self.link(slot, key_hash, &key_columns, fast, *row as usize);
+            if let Some((column, expiry)) = &mut self.expiry
+                && let Some(time) = event_times(delta.rows().column(*column))
+            {
+                expiry.set(slot, time(*row as usize));
+            }
             if let Some(fresh) = fresh {
                 fresh.push((*row, slot));
             }
@@ -319,7 +332,21 @@ impl Arrangement {
         }
     }
 
+    /// Frees the rows with times below a watermark, between two epochs.
+    pub fn expire(&mut self, watermark: i64) {
+        let Some((_, expiry)) = &mut self.expiry else { return };
+        for slot in expiry.take_below(watermark) {
+            if let Some(state) = &mut self.retractable {
+                state.weights[slot as usize] = (0, 0);
+            }
+            self.unlink(slot);
+        }
+    }
+
     fn unlink(&mut self, slot: u32) {
+        if let Some((_, expiry)) = &mut self.expiry {
+            expiry.clear(slot);
+        }
         let state = self.retractable.as_mut().expect("rows can be retracted");
         let (prev, next) = (state.prev[slot as usize], self.next[slot as usize]);
         let hash = state.key_hash[slot as usize];
@@ -633,7 +660,8 @@ mod tests {
 
     fn table(append_only: bool) -> Arrangement {
         let schema = rows(&[], &[]).schema();
-        Arrangement::new(ArrangementSpec { schema, key: vec![0], append_only, counted: false })
+        let spec = ArrangementSpec { schema, key: vec![0], append_only, counted: false };
+        Arrangement::new(spec, None)
     }
 
     #[test]

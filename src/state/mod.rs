@@ -103,8 +103,12 @@ pub enum Table {
 impl Table {
     fn new(spec: &TableSpec) -> Self {
         match &spec.kind {
-            TableKind::Arrangement(spec) => {
-                Self::Arrangement(Box::new(Arrangement::new(spec.clone())))
+            TableKind::Arrangement(arrangement) => {
+                let closes = match spec.bound {
+                    Bound::Closes(column) => Some(column),
+                    _ => None,
+                };
+                Self::Arrangement(Box::new(Arrangement::new(arrangement.clone(), closes)))
             }
             TableKind::Groups(groups) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));

@@ -3,6 +3,7 @@
 //! A key with many matches on both sides makes an output much larger than its input; it is handed
 //! out in pieces of [`OUTPUT_ROWS`] through `resume`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array, new_null_array};
@@ -16,7 +17,7 @@ use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
 use crate::error::{Error, Result};
 use crate::operator::{Context, Operator, Output, Progress};
 use crate::state::{Cursor, KeyRequest, Probe, Probing, StateStore, TableId, When};
-use crate::time::Watermark;
+use crate::time::{Watermark, WatermarkMerge};
 
 /// Rows of one piece of output.
 pub(super) const OUTPUT_ROWS: usize = BATCH_ROWS * 2;
@@ -45,6 +46,10 @@ pub(super) struct Join {
     pending: Option<Pending>,
     /// What this epoch has brought, by side.
     pub(super) owed: [Owed; 2],
+    /// Watermarks of pairs of keys, over both sides.
+    marks: BTreeMap<usize, WatermarkMerge>,
+    /// The watermark of the pair that closes.
+    closed: i64,
 }
 
 /// A delta whose matches are being looked for.
@@ -61,7 +66,9 @@ pub(super) struct Pending {
 
 impl Join {
     pub(super) fn new(spec: JoinSpec, tables: Tables) -> Self {
-        Self { spec, tables, pending: None, owed: [Owed::default(), Owed::default()] }
+        let owed = [Owed::default(), Owed::default()];
+        let marks = BTreeMap::new();
+        Self { spec, tables, pending: None, owed, marks, closed: i64::MIN }
     }
 
     fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
@@ -218,9 +225,25 @@ impl Operator for Join {
         self.step(cx.state, out)
     }
 
-    /// Nothing: a row kept on one side can come out again with any later row of the other, so
-    /// neither side's watermark holds for the output.
-    fn on_watermark(&mut self, _port: usize, _column: usize, _w: Watermark, _out: &mut Output) {}
+    /// A row kept on one side can come out again with any later row of the other, so neither side's
+    /// watermark holds for the output; but that of a pair of keys of an inner join, which are equal,
+    /// is the lesser of both.
+    fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output) {
+        let [left, right] = &self.spec.inputs;
+        let key = if port == 0 { &left.key } else { &right.key };
+        if self.spec.kind != JoinKind::Inner {
+            return;
+        }
+        for pair in (0..key.len()).filter(|pair| key[*pair] == column) {
+            let merge = self.marks.entry(pair).or_insert_with(|| WatermarkMerge::new(2));
+            let Some(w) = merge.advance(port, w) else { continue };
+            if self.spec.closes == Some(pair) {
+                self.closed = w.us();
+            }
+            let offset = left.schema.fields().len();
+            out.watermarks.extend([(left.key[pair], w), (offset + right.key[pair], w)]);
+        }
+    }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
         let kind = self.spec.kind;
@@ -233,7 +256,9 @@ impl Operator for Join {
         for side in SIDES {
             self.release_keys(cx.state, side);
             if let Some(table) = self.tables.rows[side.index()] {
-                cx.state.arrangement(table).seal();
+                let table = cx.state.arrangement(table);
+                table.seal();
+                table.expire(self.closed);
             }
         }
         Ok(())

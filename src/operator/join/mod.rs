@@ -84,6 +84,7 @@ pub struct JoinSpec {
     nulls: NullKeys,
     condition: Option<JoinCondition>,
     schema: SchemaRef,
+    closes: Option<usize>,
 }
 
 impl JoinSpec {
@@ -111,7 +112,15 @@ impl JoinSpec {
         if kind.has_mark() {
             all.push(Field::new("mark", DataType::Boolean, false));
         }
-        Self { kind, inputs, nulls, condition, schema: Arc::new(Schema::new(all)) }
+        let schema = Arc::new(Schema::new(all));
+        Self { kind, inputs, nulls, condition, schema, closes: None }
+    }
+
+    /// Says which pair of keys of an inner join is the time of a window that closes on both sides:
+    /// no row of a window below both watermarks will come.
+    #[must_use]
+    pub fn closing(self, pair: Option<usize>) -> Self {
+        Self { closes: pair.filter(|_| self.kind == JoinKind::Inner), ..self }
     }
 
     /// The constants of an input.
@@ -144,7 +153,10 @@ impl JoinSpec {
         TableSpec {
             name: ["left", "right"][side.index()],
             version: 1,
-            bound: Bound::Unbounded("rows of its side"),
+            bound: match self.closes {
+                Some(pair) => Bound::Closes(input.key[pair]),
+                None => Bound::Unbounded("rows of its side"),
+            },
             kind: TableKind::Arrangement(ArrangementSpec {
                 schema: input.schema.clone(),
                 key: input.key.clone(),

@@ -10,6 +10,7 @@ use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
 
 use super::super::node::{Partitioning, PlanNode, Properties};
+use super::super::time::{TimeColumn, without_late};
 use super::values::constant;
 use super::{
     Lowering, add_filter, add_projection, arrow_schema, lower, not_in_view, select_columns,
@@ -17,6 +18,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::expr::{Predicate, from_datafusion};
 use crate::operator::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
+use crate::time::TimeRole;
 
 pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     if node.null_aware {
@@ -69,6 +71,7 @@ fn join_operator(
     condition: Option<JoinCondition>,
     node: &Join,
 ) -> Result<PlanNode> {
+    let (sides, closes) = closing_pair(kind, sides);
     let inputs = [0, 1].map(|i| JoinInput {
         schema: sides[i].node.schema.clone(),
         key: sides[i].key.clone(),
@@ -84,17 +87,52 @@ fn join_operator(
         NullEquality::NullEqualsNothing => NullKeys::MatchNothing,
         NullEquality::NullEqualsNull => NullKeys::Match,
     };
-    let spec = JoinSpec::new(kind, inputs, nulls, condition);
+    let times = pair_times(kind, &sides);
+    let spec = JoinSpec::new(kind, inputs, nulls, condition).closing(closes);
     let properties = properties(kind, &sides);
     let wanted = wanted(kind, &sides);
     let [left, right] = sides;
     let inputs = vec![left.node.by(&left.key), right.node.by(&right.key)];
-    let joined = PlanNode::operator(Arc::new(spec), inputs, properties);
+    let joined = PlanNode { times, ..PlanNode::operator(Arc::new(spec), inputs, properties) };
     let schema = arrow_schema(&node.schema);
     match wanted.len() == joined.schema.fields().len() {
         true => Ok(PlanNode { schema, ..joined }),
         false => select_columns(joined, &wanted, schema),
     }
+}
+
+/// The pairs of keys whose columns carry a watermark on both sides; none unless the join is inner.
+fn time_pairs(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<(usize, TimeRole)> {
+    let [left, right] = sides;
+    let role = |side: &JoinSide, pair: usize| {
+        let times = side.node.times.iter();
+        times.filter(|t| t.column == side.key[pair]).map(|t| t.role).next()
+    };
+    let both = |pair: usize| Some((pair, role(left, pair)?.min(role(right, pair)?)));
+    let pairs = 0..left.key.len();
+    pairs.filter(|_| kind == JoinKind::Inner).filter_map(both).collect()
+}
+
+/// Both sides without the rows that are late for it, and the pair of keys that closes.
+fn closing_pair(kind: JoinKind, sides: [JoinSide; 2]) -> ([JoinSide; 2], Option<usize>) {
+    let best = time_pairs(kind, &sides).into_iter().max_by_key(|(_, role)| *role);
+    let Some((pair, _)) = best else { return (sides, None) };
+    let sides = sides.map(|side| {
+        let node = without_late(side.node, side.key[pair]);
+        JoinSide { node, ..side }
+    });
+    (sides, Some(pair))
+}
+
+/// The columns of the operator's output that carry a watermark.
+fn pair_times(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<TimeColumn> {
+    let [left, right] = sides;
+    let offset = left.node.schema.fields().len();
+    let columns = |(pair, role): (usize, TimeRole)| {
+        let places = [left.key[pair], offset + right.key[pair]];
+        places.map(|column| TimeColumn { column, role, arrival: None })
+    };
+    time_pairs(kind, sides).into_iter().flat_map(columns).collect()
 }
 
 /// The positions of the plan's columns in the operator's output.
