@@ -226,7 +226,7 @@ impl Operator for Join {
     }
 
     /// A row kept on one side can come out again with any later row of the other, so neither side's
-    /// watermark holds for the output; but that of a pair of keys of an inner join, which are equal,
+    /// watermark holds for the output; but that of a pair of keys of an inner join, equal in rows,
     /// is the lesser of both.
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output) {
         let [left, right] = &self.spec.inputs;
