@@ -49,9 +49,9 @@ fn every_statement_is_read() {
         ("SET a = DEFAULT", "Set"),
         ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "NoOp"),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", "NoOp"),
-        ("RESET ALL", "NoOp"),
+        ("RESET ALL", "ResetAll"),
         ("RESET a", "Set"),
-        ("DISCARD ALL", "NoOp"),
+        ("DISCARD ALL", "DiscardAll"),
         ("DEALLOCATE PREPARE p", "NoOp"),
         ("FLUSH", "Flush"),
     ] {
