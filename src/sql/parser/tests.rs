@@ -52,7 +52,7 @@ fn every_statement_is_read() {
         ("RESET ALL", "ResetAll"),
         ("RESET a", "Set"),
         ("DISCARD ALL", "DiscardAll"),
-        ("DEALLOCATE PREPARE p", "NoOp"),
+        ("DEALLOCATE PREPARE p", "Deallocate"),
         ("FLUSH", "Flush"),
     ] {
         assert_eq!(text_of(&one(text)).as_deref(), Some(kind), "{text}");
