@@ -25,6 +25,7 @@ use super::set_ops::rewrite_set_operations;
 use super::statement::{CreateView, Statement};
 use super::system::{self, SessionFacts};
 use super::ties::expand_distinct_on;
+use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
@@ -164,6 +165,7 @@ pub(super) fn plan_raw(
         query.order_by = None;
     }
     rewrite_set_operations(&mut query);
+    expand_using(&mut query, context)?;
     name_columns(&mut query);
     plain_offsets(&mut query);
     desugar_query(&mut query)?;

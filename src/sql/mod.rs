@@ -42,6 +42,7 @@ mod system;
 mod tests;
 mod ties;
 mod types;
+mod using;
 mod validate;
 mod watermark;
 mod window_ties;

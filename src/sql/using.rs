@@ -1,0 +1,319 @@
+//! JOIN USING and NATURAL JOIN where a side may be missing: PostgreSQL has one column for both, the
+//! right side's of a right join and the one that is there of a full join. DataFusion takes the left
+//! side's. So such a join gets its condition written out, and the merged column's name and `*` what
+//! they stand for, in the syntax tree. The columns of both sides are found by planning them alone.
+//!
+//! Other joins are left to DataFusion.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, Select, SelectItem,
+    SetExpr, TableFactor, VisitMut, VisitorMut, With,
+};
+use sqlparser::parser::Parser;
+
+use super::binder::{planner, planner_context};
+use super::context::Context;
+use super::dialect::DIALECT;
+use super::errors::plan_error;
+use super::parser::fold;
+use crate::error::{Error, Result, sqlstate};
+
+/// Writes out the joins of a query that have merged columns which either side may lack.
+pub(super) fn expand_using(query: &mut ast::Query, context: &Context<'_>) -> Result<()> {
+    let mut expand = Expand { context, with: Vec::new(), merged: None };
+    match query.visit(&mut expand) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+struct Expand<'a> {
+    context: &'a Context<'a>,
+    /// WITH clauses around, the outermost first.
+    with: Vec<Option<With>>,
+    /// Merged columns of the SELECT that was left last.
+    merged: Option<BTreeMap<String, Expr>>,
+}
+
+impl VisitorMut for Expand<'_> {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        self.with.push(query.with.clone());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        self.with.pop();
+        let merged = self.merged.take();
+        if let (Some(merged), SetExpr::Select(select)) = (merged, query.body.as_ref())
+            && let Some(order) = &mut query.order_by
+        {
+            let mut shown = merged;
+            shown.retain(|name, _| !is_shown(select, name));
+            place(order, &shown);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        self.merged = None;
+        if !select.from.iter().any(|t| t.joins.iter().any(|j| may_lack_left(&j.join_operator))) {
+            return ControlFlow::Continue(());
+        }
+        match self.select(select) {
+            Ok(merged) => {
+                self.merged = Some(merged);
+                ControlFlow::Continue(())
+            }
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+}
+
+/// A column that `*` stands for.
+#[derive(Clone)]
+struct Visible {
+    name: String,
+    expr: Expr,
+    merged: bool,
+}
+
+impl Expand<'_> {
+    fn select(&self, select: &mut Select) -> Result<BTreeMap<String, Expr>> {
+        let mut scope: Vec<Visible> = Vec::new();
+        for table in &mut select.from {
+            let mut left = self.columns(&table.relation)?;
+            for join in &mut table.joins {
+                let right = self.columns(&join.relation)?;
+                left = self.join(left, right, &mut join.join_operator)?;
+            }
+            scope.extend(left);
+        }
+        let merged = merged(&scope);
+        for item in std::mem::take(&mut select.projection) {
+            match item {
+                SelectItem::Wildcard(_) => select.projection.extend(scope.iter().map(|v| {
+                    let alias = Ident::with_quote('"', v.name.clone());
+                    SelectItem::ExprWithAlias { expr: v.expr.clone(), alias }
+                })),
+                SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
+                    select.projection.push(match merged.get(&fold(&name)) {
+                        Some(expr) => SelectItem::ExprWithAlias { expr: expr.clone(), alias: name },
+                        None => SelectItem::UnnamedExpr(Expr::Identifier(name)),
+                    });
+                }
+                mut other => {
+                    place(&mut other, &merged);
+                    select.projection.push(other);
+                }
+            }
+        }
+        place(&mut select.selection, &merged);
+        place(&mut select.having, &merged);
+        place(&mut select.qualify, &merged);
+        place(&mut select.named_window, &merged);
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            place(exprs, &merged);
+        }
+        if let Some(Distinct::On(exprs)) = &mut select.distinct {
+            place(exprs, &merged);
+        }
+        Ok(merged)
+    }
+
+    /// The columns of an item of FROM.
+    fn columns(&self, factor: &TableFactor) -> Result<Vec<Visible>> {
+        let parsed = Parser::new(&DIALECT).try_with_sql("SELECT * FROM x");
+        let parsed = parsed.and_then(|mut p| p.parse_query());
+        let mut query = *parsed.map_err(|e| Error::internal(e.to_string()))?;
+        if let SetExpr::Select(select) = query.body.as_mut()
+            && let Some(from) = select.from.first_mut()
+        {
+            from.relation = factor.clone();
+        }
+        let mut all: Option<With> = None;
+        for with in self.with.iter().flatten() {
+            match &mut all {
+                Some(all) => all.cte_tables.extend(with.cte_tables.iter().cloned()),
+                None => all = Some(with.clone()),
+            }
+        }
+        query.with = all;
+        let plan = planner(self.context)
+            .sql_statement_to_plan_with_context(
+                ast::Statement::Query(Box::new(query)),
+                &mut planner_context(&[]),
+            )
+            .map_err(plan_error)?;
+        let quoted = |name: &str| Ident::with_quote('"', name);
+        let column = |(qualifier, field): (Option<&datafusion::common::TableReference>, _)| {
+            let field: &arrow::datatypes::FieldRef = field;
+            let name = field.name().clone();
+            let expr = match qualifier {
+                Some(q) => Expr::CompoundIdentifier(vec![quoted(q.table()), quoted(&name)]),
+                None => Expr::Identifier(quoted(&name)),
+            };
+            Visible { name, expr, merged: false }
+        };
+        Ok(plan.schema().iter().map(column).collect())
+    }
+
+    /// What is visible of a join; its condition is written out.
+    fn join(
+        &self,
+        left: Vec<Visible>,
+        right: Vec<Visible>,
+        operator: &mut JoinOperator,
+    ) -> Result<Vec<Visible>> {
+        let kind = Kind::of(operator);
+        let Some(constraint) = constraint(operator) else {
+            return Ok(left.into_iter().chain(right).collect());
+        };
+        let names: Vec<String> = match &*constraint {
+            JoinConstraint::Using(names) => {
+                let last = |n: &ast::ObjectName| n.0.last().and_then(|p| p.as_ident()).map(fold);
+                names.iter().filter_map(last).collect()
+            }
+            JoinConstraint::Natural => {
+                let common = left.iter().map(|l| l.name.clone());
+                common.filter(|name| right.iter().any(|r| r.name == *name)).collect()
+            }
+            JoinConstraint::On(_) | JoinConstraint::None => {
+                if let JoinConstraint::On(condition) = constraint {
+                    place(condition, &merged(&left));
+                }
+                return Ok(left.into_iter().chain(right).collect());
+            }
+        };
+        let (mut scope, mut equal) = (Vec::new(), Vec::new());
+        for name in &names {
+            let (l, r) = (find(&left, name, "left")?, find(&right, name, "right")?);
+            equal.push(format!("{l} = {r}"));
+            let expr = match kind {
+                Kind::Left => l.clone(),
+                Kind::Right => r.clone(),
+                Kind::Full => parse_expr(&format!("coalesce({l}, {r})"))?,
+            };
+            scope.push(Visible { name: name.clone(), expr, merged: true });
+        }
+        let condition = if equal.is_empty() { "true".into() } else { equal.join(" AND ") };
+        *constraint = JoinConstraint::On(parse_expr(&condition)?);
+        let rest = left.into_iter().chain(right).filter(|v| !names.contains(&v.name));
+        scope.extend(rest);
+        Ok(scope)
+    }
+}
+
+/// Which side's column is the merged one.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Left,
+    Right,
+    Full,
+}
+
+impl Kind {
+    fn of(operator: &JoinOperator) -> Self {
+        match operator {
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => Self::Right,
+            JoinOperator::FullOuter(_) => Self::Full,
+            _ => Self::Left,
+        }
+    }
+}
+
+fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(c)
+        | JoinOperator::Inner(c)
+        | JoinOperator::Left(c)
+        | JoinOperator::LeftOuter(c)
+        | JoinOperator::Right(c)
+        | JoinOperator::RightOuter(c)
+        | JoinOperator::FullOuter(c) => Some(c),
+        _ => None,
+    }
+}
+
+/// Whether the merged columns of a join are not those of its left side.
+fn may_lack_left(operator: &JoinOperator) -> bool {
+    match operator {
+        JoinOperator::Right(c) | JoinOperator::RightOuter(c) | JoinOperator::FullOuter(c) => {
+            matches!(c, JoinConstraint::Using(_) | JoinConstraint::Natural)
+        }
+        _ => false,
+    }
+}
+
+fn find<'a>(side: &'a [Visible], name: &str, which: &str) -> Result<&'a Expr> {
+    let mut found = side.iter().filter(|v| v.name == name);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(&one.expr),
+        (None, _) => Err(Error::user(
+            sqlstate::UNDEFINED_COLUMN,
+            format!("column \"{name}\" specified in USING clause does not exist in {which} table"),
+        )),
+        _ => Err(Error::user(
+            sqlstate::AMBIGUOUS_COLUMN,
+            format!("common column name \"{name}\" appears more than once in {which} table"),
+        )),
+    }
+}
+
+/// The merged columns by name, where the name means nothing else too.
+fn merged(scope: &[Visible]) -> BTreeMap<String, Expr> {
+    let alone = |v: &&Visible| scope.iter().filter(|o| o.name == v.name).count() == 1;
+    let found = scope.iter().filter(|v| v.merged).filter(alone);
+    found.map(|v| (v.name.clone(), v.expr.clone())).collect()
+}
+
+fn is_shown(select: &Select, name: &str) -> bool {
+    select.projection.iter().any(|item| match item {
+        SelectItem::ExprWithAlias { alias, .. } => fold(alias) == name,
+        _ => false,
+    })
+}
+
+fn parse_expr(text: &str) -> Result<Expr> {
+    let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
+    parsed.map_err(|e| Error::internal(e.to_string()))
+}
+
+/// Puts expressions in the places of names; a nested query has names of its own.
+fn place(node: &mut impl VisitMut, names: &BTreeMap<String, Expr>) {
+    // The visitor never breaks off.
+    let _done: ControlFlow<()> = node.visit(&mut Place { names, depth: 0 });
+}
+
+struct Place<'a> {
+    names: &'a BTreeMap<String, Expr>,
+    depth: usize,
+}
+
+impl VisitorMut for Place<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.depth == 0
+            && let Expr::Identifier(name) = expr
+            && let Some(meant) = self.names.get(&fold(name))
+        {
+            *expr = meant.clone();
+        }
+        ControlFlow::Continue(())
+    }
+}
