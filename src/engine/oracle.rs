@@ -57,6 +57,10 @@ impl Session {
             return Ok(Verdict::Unknown(reason));
         }
         let bound = self.bind_definition(view, pin)?;
+        if sql::reads_versions(&bound.plan) {
+            let reason = "its rows met a table as it was when they arrived";
+            return Ok(Verdict::Unknown(reason.into()));
+        }
         let batches = self.collect(&bound, pin).await?;
         let schema = snapshot(pin, view.id)?.table.spec().schema.clone();
         let mut all = snapshot(pin, view.id)?.deltas().collect::<Result<Vec<_>>>()?;

@@ -66,4 +66,4 @@ pub use set_ops::{SetOperation, as_set_operation};
 pub use system::SessionFacts;
 pub use types::sql_type;
 pub use watermark::{bind_interval, bind_watermark, interval, timestamp};
-pub use windows::{ExplodeWindows, SessionWindows};
+pub use windows::{ExplodeWindows, SessionWindows, reads_versions, versioned};

@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator, LimitClause,
-    Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor, Visit, Visitor,
+    Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor, TableVersion, Visit, Visitor,
 };
 
 use super::binder::Purpose;
@@ -80,6 +80,10 @@ impl Visitor for Checker {
             }
             _ => None,
         }));
+        if let TableFactor::Table { version: Some(TableVersion::ForSystemTimeAsOf(e)), .. } = factor
+        {
+            self.table_arguments.push(std::ptr::from_ref(e));
+        }
         flow(self.factor(factor))
     }
 
@@ -197,10 +201,6 @@ impl Checker {
 
     fn factor(&self, factor: &TableFactor) -> Result<()> {
         match factor {
-            TableFactor::Table { version: Some(_), .. } => Err(Error::unsupported(
-                "FOR SYSTEM_TIME AS OF (a temporal join) is not supported yet",
-            )
-            .with_hint("An ordinary join keeps its answer up to date with both sides.")),
             TableFactor::Table {
                 sample, partitions, json_path, index_hints, with_hints, ..
             } if sample.is_some()

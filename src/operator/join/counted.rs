@@ -75,6 +75,25 @@ impl Join {
         Ok(passed)
     }
 
+    /// Those of some pairs that pass the condition.
+    pub(super) fn passing(
+        &self,
+        state: &mut StateStore,
+        from: &Pending,
+        probe: Probe,
+        out: &mut Output,
+    ) -> Result<Probe> {
+        let Some(condition) = &self.spec.condition else { return Ok(probe) };
+        let mask = self.mask(state, condition, from, &probe, out)?;
+        let mut passed = Probe::default();
+        for i in mask.values().set_indices() {
+            passed.rows.push(probe.rows[i]);
+            passed.slots.push(probe.slots[i]);
+            passed.weights.extend(probe.weights.get(i));
+        }
+        Ok(passed)
+    }
+
     fn mask(
         &self,
         state: &mut StateStore,

@@ -64,6 +64,12 @@ pub(super) struct Pending {
     pub(super) matching: Matching,
 }
 
+impl Pending {
+    pub(super) fn probing(&self) -> Probing<'_> {
+        Probing { keys: &self.keys, columns: &self.key_columns, selection: &self.selection }
+    }
+}
+
 impl Join {
     pub(super) fn new(spec: JoinSpec, tables: Tables) -> Self {
         let owed = [Owed::default(), Owed::default()];
@@ -71,7 +77,7 @@ impl Join {
         Self { spec, tables, pending: None, owed, marks, closed: i64::MIN }
     }
 
-    fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
+    pub(super) fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
         let key_columns: Vec<ArrayRef> =
             self.spec.input(side).key.iter().map(|c| delta.rows().column(*c).clone()).collect();
         let keys = Keys::encode(&key_columns, delta.len())?;
@@ -134,12 +140,7 @@ impl Join {
         let when = if self.spec.counts() { When::Any } else { When::After };
         let other = state.arrangement(self.tables.rows(pending.side.other())?);
         let mut probe = Probe::default();
-        let probing = Probing {
-            keys: &pending.keys,
-            columns: &pending.key_columns,
-            selection: &pending.selection,
-        };
-        pending.next = other.probe(probing, when, pending.next, OUTPUT_ROWS, &mut probe);
+        pending.next = other.probe(pending.probing(), when, pending.next, OUTPUT_ROWS, &mut probe);
         if self.spec.condition.is_some() {
             probe = self.check_pairs(state, &mut pending, probe, out)?;
         }
@@ -154,7 +155,12 @@ impl Join {
         Ok(Progress::More)
     }
 
-    fn combine(&self, state: &mut StateStore, from: &Pending, probe: Probe) -> Result<DeltaBatch> {
+    pub(super) fn combine(
+        &self,
+        state: &mut StateStore,
+        from: &Pending,
+        probe: Probe,
+    ) -> Result<DeltaBatch> {
         let weights = if from.delta.is_insert_only() && probe.weights.is_empty() {
             None
         } else {

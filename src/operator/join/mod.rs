@@ -28,6 +28,7 @@ mod counted;
 mod existence;
 mod kernel;
 mod kind;
+mod temporal;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use kind::{JoinKind, Side};
+pub use temporal::TemporalJoinSpec;
 
 use self::kernel::{Join, Tables};
 use super::{Operator, OperatorSpec, Placement};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
 
@@ -17,7 +18,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::expr::{Predicate, from_datafusion};
-use crate::operator::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side};
+use crate::operator::{
+    JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, OperatorSpec, Side, TemporalJoinSpec,
+};
+use crate::sql::versioned;
 use crate::time::TimeRole;
 
 pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
@@ -28,7 +32,9 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     let kind = kind_of(node.join_type);
     let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = node.on.iter().cloned().unzip();
     let left = join_side(&node.left, &left_keys, cx)?;
-    let mut right = join_side(&node.right, &right_keys, cx)?;
+    let temporal = without_version(&node.right)?;
+    let right_plan = temporal.as_ref().unwrap_or(&node.right);
+    let mut right = join_side(right_plan, &right_keys, cx)?;
     let mut filter = node.filter.as_ref();
     if let Some(Expr::Literal(value, _)) = filter {
         if *value == ScalarValue::Boolean(Some(true)) {
@@ -42,7 +48,8 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     let behind = filter.filter(|_| kind == JoinKind::Inner && !node.on.is_empty());
     let inside = filter.filter(|_| behind.is_none());
     let condition = inside.map(|f| condition(f, node)).transpose()?;
-    let joined = join_operator(kind, [left, right], condition, node)?;
+    let is_temporal = temporal.is_some();
+    let joined = join_operator((kind, is_temporal), [left, right], condition, node)?;
     match behind {
         Some(filter) => add_filter(joined, filter, &node.schema),
         None => Ok(joined),
@@ -66,12 +73,12 @@ fn kind_of(join: JoinType) -> JoinKind {
 
 /// The operator, and behind it a projection to the columns of the plan's node.
 fn join_operator(
-    kind: JoinKind,
+    (kind, temporal): (JoinKind, bool),
     sides: [JoinSide; 2],
     condition: Option<JoinCondition>,
     node: &Join,
 ) -> Result<PlanNode> {
-    let (sides, closes) = closing_pair(kind, sides);
+    let (sides, closes) = if temporal { (sides, None) } else { closing_pair(kind, sides) };
     let inputs = [0, 1].map(|i| JoinInput {
         schema: sides[i].node.schema.clone(),
         key: sides[i].key.clone(),
@@ -87,13 +94,24 @@ fn join_operator(
         NullEquality::NullEqualsNothing => NullKeys::MatchNothing,
         NullEquality::NullEqualsNull => NullKeys::Match,
     };
-    let times = pair_times(kind, &sides);
+    let times = match temporal {
+        true => sides[0].node.times.clone(),
+        false => pair_times(kind, &sides),
+    };
     let spec = JoinSpec::new(kind, inputs, nulls, condition).closing(closes);
-    let properties = properties(kind, &sides);
+    let mut properties = properties(kind, &sides);
     let wanted = wanted(kind, &sides);
     let [left, right] = sides;
     let inputs = vec![left.node.by(&left.key), right.node.by(&right.key)];
-    let joined = PlanNode { times, ..PlanNode::operator(Arc::new(spec), inputs, properties) };
+    let spec: Arc<dyn OperatorSpec> = match temporal {
+        false => Arc::new(spec),
+        true => {
+            // The right side may have had several rows of one key, one after the other.
+            properties = Properties { append_only: true, key: None, ..properties };
+            Arc::new(temporal_spec(kind, spec)?)
+        }
+    };
+    let joined = PlanNode { times, ..PlanNode::operator(spec, inputs, properties) };
     let schema = arrow_schema(&node.schema);
     match wanted.len() == joined.schema.fields().len() {
         true => Ok(PlanNode { schema, ..joined }),
@@ -133,6 +151,35 @@ fn pair_times(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<TimeColumn> {
         places.map(|column| TimeColumn { column, role, arrival: None })
     };
     time_pairs(kind, sides).into_iter().flat_map(columns).collect()
+}
+
+fn temporal_spec(kind: JoinKind, spec: JoinSpec) -> Result<TemporalJoinSpec> {
+    if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
+        return Err(not_in_view("FOR SYSTEM_TIME AS OF in another join than an inner or left one"));
+    }
+    if !spec.input(Side::Left).append_only {
+        return Err(not_in_view("FOR SYSTEM_TIME AS OF beside rows that can be retracted")
+            .with_detail("A row that is retracted must find what it met when it came."));
+    }
+    TemporalJoinSpec::new(spec)
+}
+
+/// The right side of a temporal join, as the table that it is.
+fn without_version(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let mut found = false;
+    let plain = |node: LogicalPlan| match versioned(&node) {
+        Some(version) => {
+            found = true;
+            Ok(Transformed::yes(version.input.clone()))
+        }
+        // What is joined below is not of one version.
+        None if node.inputs().len() > 1 => {
+            Ok(Transformed::new(node, false, TreeNodeRecursion::Jump))
+        }
+        None => Ok(Transformed::no(node)),
+    };
+    let plan = plan.clone().transform_down(plain).map_err(from_datafusion)?.data;
+    Ok(found.then_some(plan))
 }
 
 /// The positions of the plan's columns in the operator's output.

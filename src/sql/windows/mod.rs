@@ -13,6 +13,7 @@ mod arguments;
 mod explode;
 mod session;
 mod tumble;
+mod versioned;
 
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::{
@@ -27,6 +28,7 @@ use sqlparser::ast::{
 use arguments::Arguments;
 pub use explode::ExplodeWindows;
 pub use session::SessionWindows;
+pub use versioned::{reads_versions, versioned};
 
 use super::parser::fold;
 use super::set_ops;
@@ -51,6 +53,9 @@ impl RelationPlanner for StreamRelations {
                     return Ok(RelationPlanning::Planned(Box::new(planned)));
                 }
                 windowed(&function, args.args, alias, context)
+            }
+            TableFactor::Table { version: Some(_), args: None, .. } => {
+                versioned::plan_versioned(relation, context)
             }
             TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {
                 let function = folded(&f.name);
@@ -132,6 +137,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
         return Some(node.executable());
     }
     let node = extension.node.as_ref().as_any();
+    if let Some(node) = node.downcast_ref::<versioned::Versioned>() {
+        return Some(Ok(node.input.clone()));
+    }
     let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
     explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
@@ -142,4 +150,5 @@ pub(super) fn is_ours(extension: &Extension) -> bool {
     set_ops::as_set_operation(extension).is_some()
         || node.is::<ExplodeWindows>()
         || node.is::<SessionWindows>()
+        || node.is::<versioned::Versioned>()
 }

@@ -1,0 +1,115 @@
+//! `t FOR SYSTEM_TIME AS OF PROCTIME()`: the table as it is when a row of the other side of the
+//! join arrives. Ad hoc, that is the table as it is.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchemaRef, Result as DfResult, plan_err};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use sqlparser::ast::{self, TableFactor, TableVersion};
+
+use crate::error::{Error, Result};
+use crate::expr::to_datafusion;
+use crate::sql::parser::fold;
+
+/// A table in its version of the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Versioned {
+    /// The table.
+    pub input: LogicalPlan,
+}
+
+/// Plans a table factor with a version.
+pub(super) fn plan_versioned(
+    mut factor: TableFactor,
+    context: &mut dyn RelationPlannerContext,
+) -> DfResult<RelationPlanning> {
+    let mut named = None;
+    if let TableFactor::Table { version, alias, .. } = &mut factor {
+        if let Some(version) = version.take() {
+            check(&version).map_err(to_datafusion)?;
+        }
+        named = alias.take();
+    }
+    let node = Arc::new(Versioned { input: context.plan(factor)? });
+    let plan = LogicalPlan::Extension(Extension { node });
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, named))))
+}
+
+fn check(version: &TableVersion) -> Result<()> {
+    if let TableVersion::ForSystemTimeAsOf(ast::Expr::Function(f)) = version
+        && let Some(name) = f.name.0.last().and_then(|p| p.as_ident())
+        && fold(name) == "proctime"
+    {
+        return Ok(());
+    }
+    Err(Error::unsupported("a table as of another time than PROCTIME() is not supported")
+        .with_hint("Write FOR SYSTEM_TIME AS OF PROCTIME()."))
+}
+
+/// Whether a plan reads a table in its version of the moment.
+pub fn reads_versions(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        found |= versioned(node).is_some();
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "nothing in the visit fails");
+    found
+}
+
+/// The node, if it is one.
+pub fn versioned(plan: &LogicalPlan) -> Option<&Versioned> {
+    match plan {
+        LogicalPlan::Extension(e) => e.node.as_ref().as_any().downcast_ref(),
+        _ => None,
+    }
+}
+
+impl PartialOrd for Versioned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for Versioned {
+    fn name(&self) -> &str {
+        "FOR SYSTEM_TIME AS OF PROCTIME()"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Versioned")
+    }
+
+    fn with_exprs_and_inputs(
+        &self,
+        _exprs: Vec<Expr>,
+        mut inputs: Vec<LogicalPlan>,
+    ) -> DfResult<Self> {
+        match inputs.pop() {
+            Some(input) => Ok(Self { input }),
+            None => plan_err!("a version has an input"),
+        }
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![output_columns.to_vec()])
+    }
+}
