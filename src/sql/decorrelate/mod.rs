@@ -30,7 +30,7 @@ use datafusion::logical_expr::expr::{Alias, BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator, SubqueryAlias,
+    Distinct, Expr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator, SubqueryAlias,
     binary_expr, lit,
 };
 
@@ -104,6 +104,7 @@ impl Decorrelator {
                 self.filter(filter.predicate, Arc::unwrap_or_clone(filter.input))
             }
             LogicalPlan::Projection(_)
+            | LogicalPlan::Distinct(Distinct::On(_))
             | LogicalPlan::Aggregate(_)
             | LogicalPlan::Sort(_)
             | LogicalPlan::Window(_) => self.node(plan),
@@ -124,7 +125,11 @@ impl Decorrelator {
             let name = names.save(&expr);
             replaced.push(name.restore(self.expr(expr, &mut input, Wanted::Value)?));
         }
-        if let LogicalPlan::Sort(_) | LogicalPlan::Projection(_) = plan {
+        let keeps_names = matches!(
+            plan,
+            LogicalPlan::Sort(_) | LogicalPlan::Projection(_) | LogicalPlan::Distinct(_)
+        );
+        if keeps_names {
             let schema = Arc::clone(plan.schema());
             let is_sort = matches!(plan, LogicalPlan::Sort(_));
             let plan = plan.with_new_exprs(replaced, vec![input])?;

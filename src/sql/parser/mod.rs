@@ -16,6 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod time;
+mod versions;
 
 use sqlparser::ast::{self, ObjectNamePart};
 use sqlparser::keywords::Keyword;
@@ -26,6 +27,7 @@ use super::dialect::DIALECT;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use position::Positions;
+use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
 const RECURSION_LIMIT: usize = 128;
@@ -153,7 +155,8 @@ impl<'a> StreamParser<'a> {
     fn query(&mut self) -> Result<Box<ast::Query>> {
         self.refuse_emit()?;
         let query = self.p.parse_query();
-        let query = self.sql(query)?;
+        let mut query = self.sql(query)?;
+        nest_versions(&mut query);
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
                 Err(Error::unsupported("WITH before INSERT, UPDATE or DELETE is not supported yet"))
