@@ -48,7 +48,7 @@ fn check(version: &TableVersion) -> Result<()> {
     {
         return Ok(());
     }
-    Err(Error::unsupported("a table as of another time than PROCTIME() is not supported")
+    Err(Error::unsupported("FOR SYSTEM_TIME AS OF another time than PROCTIME() is not supported")
         .with_hint("Write FOR SYSTEM_TIME AS OF PROCTIME()."))
 }
 
