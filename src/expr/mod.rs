@@ -13,6 +13,7 @@ mod datetime;
 mod errors;
 mod eval;
 mod function;
+mod hyperloglog;
 mod mean;
 mod numeric;
 mod ordered;
@@ -43,6 +44,7 @@ pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion}
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub(crate) use function::{argument_types, call, functions};
+pub use hyperloglog::batch_approx_count_distinct_udaf;
 pub use mean::mean_expr;
 pub use ordered::{RowOrder, ordered_call};
 pub(crate) use parse::parse_bytea;

@@ -6,7 +6,8 @@
 //! HyperLogLog sketches", 2017), which needs the histogram of registers alone and, like
 //! HyperLogLog++, has no bias for few values. Both halves take the same registers, so that a view
 //! equals its query; the incremental half can take rows out again because it counts the rows of
-//! each register and rank (see `aggregate/approx.rs`), which is why no library's sketch will do.
+//! each register and rank (see `aggregate/approx.rs`), which no library's sketch does. A read that
+//! takes every row once uses one: see [`super::hyperloglog`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
