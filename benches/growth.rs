@@ -102,7 +102,7 @@ async fn measure(rows: u64, args: &Args, table: &mut [Vec<f64>]) -> Result<()> {
     for from in (0..rows).step_by(LOAD_ROWS as usize) {
         let to = rows.min(from + LOAD_ROWS) - 1;
         let load = format!(
-            "INSERT INTO t SELECT i, i / {ROWS_PER_GROUP}, (i * 7919) % 1000003
+            "INSERT INTO t SELECT i, i / {ROWS_PER_GROUP}, (i::bigint * 7919) % 1000003
              FROM generate_series({from}, {to}) AS s (i)"
         );
         session.execute(&load).await?;
@@ -135,8 +135,8 @@ async fn statements(session: &mut Session, rows: u64, runs: u64) -> Result<f64> 
     // Two to warm up.
     for run in 0..runs + 2 {
         let change = format!(
-            "INSERT INTO t SELECT k, k / {ROWS_PER_GROUP}, (k * 31 + {run} * 17) % 1000003
-             FROM (SELECT (i * {stride} + {run} * 13) % {rows} AS k
+            "INSERT INTO t SELECT k, k / {ROWS_PER_GROUP}, (k::bigint * 31 + {run} * 17) % 1000003
+             FROM (SELECT (i::bigint * {stride} + {run} * 13) % {rows} AS k
                    FROM generate_series(0, {}) AS s (i)) AS keys",
             CHANGES - 1
         );
