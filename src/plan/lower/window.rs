@@ -26,6 +26,19 @@ use crate::state::{OrderBy, Ranking, Top, check_storable};
 
 /// Lowers LIMIT and OFFSET.
 pub(super) fn lower_limit(limit: &Limit, cx: &Lowering<'_>) -> Result<PlanNode> {
+    // A select list between LIMIT and its order counts nothing: it goes on top.
+    if let LogicalPlan::Projection(list) = limit.input.as_ref()
+        && is_ordered(&list.input)
+    {
+        let below = Limit { input: Arc::clone(&list.input), ..limit.clone() };
+        let rows = lower_limit(&below, cx)?;
+        return add_projection(rows, &list.expr, list.input.schema(), arrow_schema(&list.schema));
+    }
+    if let LogicalPlan::SubqueryAlias(alias) = limit.input.as_ref()
+        && is_ordered(&alias.input)
+    {
+        return lower_limit(&Limit { input: Arc::clone(&alias.input), ..limit.clone() }, cx);
+    }
     let (skip, fetch) = limit_constants(limit)?;
     let top = Top { ranking: Ranking::RowNumber, skip, limit: fetch };
     // The binder has put an order below; what has none is counted in the order of whole rows.
@@ -35,6 +48,16 @@ pub(super) fn lower_limit(limit: &Limit, cx: &Lowering<'_>) -> Result<PlanNode> 
     };
     let output = arrow_schema(limit.input.schema());
     top_n(input, (&[], order), (top, Number::Absent), output, cx)
+}
+
+/// Whether the order of a plan's rows is that of a Sort below select lists.
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(list) => is_ordered(&list.input),
+        LogicalPlan::SubqueryAlias(alias) => is_ordered(&alias.input),
+        _ => false,
+    }
 }
 
 fn limit_constants(limit: &Limit) -> Result<(u64, Option<u64>)> {
