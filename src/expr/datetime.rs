@@ -1,11 +1,10 @@
-//! `extract`, `date_part` and `to_char` with PostgreSQL's fields, patterns and result types:
-//! `extract` is numeric, `date_part` double precision, and both keep fractions of a second.
+//! `extract` and `date_part` with PostgreSQL's fields and result types (`extract` is numeric,
+//! `date_part` double precision, both with fractions of a second), and `to_char` of one moment.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, StringArray};
-use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
@@ -32,12 +31,6 @@ pub fn date_part_udf() -> Arc<ScalarUDF> {
     Arc::clone(&UDF)
 }
 
-/// `to_char(value, pattern)` of dates and timestamps.
-pub fn to_char_udf() -> Arc<ScalarUDF> {
-    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| udf(Kind::ToChar));
-    Arc::clone(&UDF)
-}
-
 fn udf(kind: Kind) -> Arc<ScalarUDF> {
     let signature = Signature::user_defined(Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(DateFunction { kind, signature }))
@@ -47,7 +40,6 @@ fn udf(kind: Kind) -> Arc<ScalarUDF> {
 enum Kind {
     Extract,
     DatePart,
-    ToChar,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -61,7 +53,6 @@ impl ScalarUDFImpl for DateFunction {
         match self.kind {
             Kind::Extract => "extract",
             Kind::DatePart => "date_part",
-            Kind::ToChar => "to_char",
         }
     }
 
@@ -70,23 +61,16 @@ impl ScalarUDFImpl for DateFunction {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
-        let (text, value) = match (self.kind, types) {
-            (Kind::ToChar, [value, text]) | (Kind::Extract | Kind::DatePart, [text, value]) => {
-                (text, value)
-            }
-            _ => return plan_err!("{} takes two arguments", self.name()),
+        let [text, value] = types else {
+            return plan_err!("{} takes two arguments", self.name());
         };
         let value = match value {
             DataType::Timestamp(_, zone) => {
                 DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
             }
             DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::Time64(_) if self.kind != Kind::ToChar => {
-                DataType::Time64(TimeUnit::Microsecond)
-            }
-            DataType::Interval(_) if self.kind != Kind::ToChar => {
-                DataType::Interval(IntervalUnit::MonthDayNano)
-            }
+            DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+            DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
             DataType::Null => DataType::Timestamp(TimeUnit::Microsecond, None),
             other => {
                 let arguments = format!("{}, {}", pg_type_name(text), pg_type_name(other));
@@ -96,33 +80,26 @@ impl ScalarUDFImpl for DateFunction {
                 )));
             }
         };
-        Ok(match self.kind {
-            Kind::ToChar => vec![value, DataType::Utf8],
-            _ => vec![DataType::Utf8, value],
-        })
+        Ok(vec![DataType::Utf8, value])
     }
 
     fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
         Ok(match self.kind {
             Kind::Extract => DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE),
             Kind::DatePart => DataType::Float64,
-            Kind::ToChar => DataType::Utf8,
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        let [a, b] = args.args.as_slice() else { return plan_err!("two arguments are needed") };
-        let (text, value) = if self.kind == Kind::ToChar { (b, a) } else { (a, b) };
+        let [text, value] = args.args.as_slice() else {
+            return plan_err!("two arguments are needed");
+        };
         let text = text.to_array(rows)?;
         let value = value.to_array(rows)?;
         let text = text.as_string::<i32>();
-        let out = match self.kind {
-            Kind::ToChar => to_char(&value, text),
-            kind => parts(&value, text, kind),
-        };
-        let out = out.map_err(to_datafusion)?;
+        let out = parts(&value, text, self.kind).map_err(to_datafusion)?;
         match scalar {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)),
             false => Ok(ColumnarValue::Array(out)),
@@ -242,18 +219,6 @@ fn naive(us: i64) -> Result<NaiveDateTime> {
 /// `to_char` of one moment, in microseconds since 1970.
 pub(super) fn format_timestamp(us: i64, pattern: &str) -> Result<String> {
     format(naive(us)?, pattern)
-}
-
-fn to_char(values: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
-    let ts = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-    let ts = ts.as_primitive::<TimestampMicrosecondType>();
-    let out = (0..ts.len())
-        .map(|row| match ts.is_null(row) || patterns.is_null(row) {
-            true => Ok(None),
-            false => format(naive(ts.value(row))?, patterns.value(row)).map(Some),
-        })
-        .collect::<Result<StringArray>>()?;
-    Ok(Arc::new(out))
 }
 
 /// The template patterns, longer ones before their prefixes.

@@ -38,7 +38,7 @@ pub(crate) use arith::{arith_op, typing as arith_typing};
 pub use batch_aggregate::BatchAggregate;
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
-pub use datetime::{date_part_udf, extract_udf, to_char_udf};
+pub use datetime::{date_part_udf, extract_udf};
 pub use errors::from_datafusion;
 pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion};
 pub(crate) use eval::guard_condition;

@@ -14,7 +14,7 @@ use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
     ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions,
-    rounding_udfs, stand_in, string_agg_udaf, sum_udaf, to_char_udf, with_signed_result,
+    rounding_udfs, stand_in, string_agg_udaf, sum_udaf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -123,7 +123,6 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     }
     known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
     known.insert("date_part".to_string(), date_part_udf());
-    known.insert("to_char".to_string(), to_char_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
     known.extend([with_ties_udf()]);
