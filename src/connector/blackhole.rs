@@ -32,6 +32,10 @@ impl Sink for Blackhole {
         Ok(())
     }
 
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }

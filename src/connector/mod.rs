@@ -172,11 +172,16 @@ pub struct Rejected {
 /// Where a view's changes go. Lives on a thread of its own and may block.
 ///
 /// Contract: (1) `write` is given whole epochs in ascending order, consolidated, retractions before
-/// inserts of one key; (2) after `flush` returns, everything written is with the receiver;
-/// (3) an external error is retried by the caller with the same epoch: delivery is at least once.
+/// inserts of one key unless `is_ordered` says no; (2) after `flush` returns, everything written is
+/// with the receiver; (3) an external error is retried by the caller with the same epoch: delivery
+/// is at least once.
 pub trait Sink: Send {
     /// Takes the changes of one epoch.
     fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()>;
+    /// Whether the order of changes inside of an epoch matters, and that they come at once.
+    fn is_ordered(&self) -> bool {
+        true
+    }
     /// Waits until everything written has arrived.
     fn flush(&mut self) -> Result<()>;
 }

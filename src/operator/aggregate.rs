@@ -235,6 +235,10 @@ impl OperatorSpec for AggregateSpec {
         true
     }
 
+    fn net_columns(&self, _inputs: &[Option<Vec<usize>>]) -> Option<Vec<usize>> {
+        Some((0..self.schema.fields().len()).collect())
+    }
+
     fn tables(&self) -> Vec<TableSpec> {
         let words: usize = self.aggregates.iter().map(|a| a.words()).sum();
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());

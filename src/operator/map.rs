@@ -119,6 +119,22 @@ impl OperatorSpec for MapSpec {
         true
     }
 
+    fn net_columns(&self, inputs: &[Option<Vec<usize>>]) -> Option<Vec<usize>> {
+        let mut columns = inputs.first()?.clone()?;
+        for step in &self.steps {
+            columns = match step {
+                MapStep::Filter(_) => columns,
+                MapStep::Project { projection, .. } => {
+                    let sources = projection.source_columns();
+                    let place = |c: &usize| sources.iter().position(|s| *s == Some(*c));
+                    columns.iter().map(place).collect::<Option<_>>()?
+                }
+                MapStep::Explode(_) | MapStep::Unnest(_) => return None,
+            };
+        }
+        Some(columns)
+    }
+
     fn tables(&self) -> Vec<TableSpec> {
         Vec::new()
     }

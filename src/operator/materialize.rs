@@ -26,6 +26,8 @@ use crate::time::Watermark;
 pub enum Conflict {
     /// There is none: the input says what it retracts.
     Exact,
+    /// The same, and each epoch of the input is consolidated.
+    Consolidated,
     /// It takes its place (connector tables with a primary key).
     Overwrite,
 }
@@ -50,7 +52,7 @@ impl OperatorSpec for MaterializeSpec {
 
     fn describe(&self) -> String {
         match self.conflict {
-            Conflict::Exact => self.relation.clone(),
+            Conflict::Exact | Conflict::Consolidated => self.relation.clone(),
             Conflict::Overwrite => format!("{}, overwriting by key", self.relation),
         }
     }
@@ -60,7 +62,7 @@ impl OperatorSpec for MaterializeSpec {
     }
 
     fn append_only(&self) -> bool {
-        self.append_only && self.conflict == Conflict::Exact
+        self.append_only && self.conflict != Conflict::Overwrite
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -159,6 +161,7 @@ impl Operator for Materialize {
         let Some(all) = concat(&std::mem::take(&mut self.epoch))? else { return Ok(()) };
         let changes = match self.spec.conflict {
             Conflict::Exact => Some(consolidate(&all, Order::Input)?),
+            Conflict::Consolidated => Some(all),
             Conflict::Overwrite => self.resolve(&all)?,
         };
         if let Some(changes) = changes.filter(|c| !c.is_empty()) {

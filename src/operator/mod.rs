@@ -168,6 +168,12 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     fn finds_late(&self) -> bool {
         false
     }
+    /// The columns that tell the rows of an epoch's output apart, when no two of them are equal in
+    /// all of these and a change of one key is in one batch: that output is consolidated. `inputs`
+    /// are those of the input ports.
+    fn net_columns(&self, _inputs: &[Option<Vec<usize>>]) -> Option<Vec<usize>> {
+        None
+    }
     /// The tables that it needs, in the order of the handles given to `build`.
     fn tables(&self) -> Vec<TableSpec>;
     /// The kernel for one worker.

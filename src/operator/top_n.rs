@@ -110,6 +110,15 @@ impl OperatorSpec for TopNSpec {
         false
     }
 
+    fn net_columns(&self, _inputs: &[Option<Vec<usize>>]) -> Option<Vec<usize>> {
+        // A number is NULL where nobody reads it, and does not tell rows apart.
+        let rows = match self.number {
+            Number::Column => &self.schema,
+            Number::Absent | Number::Unread => &self.input,
+        };
+        Some((0..rows.fields().len()).collect())
+    }
+
     fn tables(&self) -> Vec<TableSpec> {
         let kept = self.append_only && self.top.limit.is_some();
         let bound = match (kept, self.partition.is_empty()) {

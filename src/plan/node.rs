@@ -116,6 +116,21 @@ impl PlanNode {
         PlanInput { node: self, exchange }
     }
 
+    /// Whether what it emits in an epoch is consolidated, a key's changes in one batch.
+    pub fn is_consolidated(&self) -> bool {
+        self.net_columns().is_some()
+    }
+
+    fn net_columns(&self) -> Option<Vec<usize>> {
+        let PlanKind::Operator(spec) = &self.kind else { return None };
+        let inputs = self.inputs.iter().map(|input| match input.exchange {
+            // It may part the changes of a key.
+            Some(_) => None,
+            None => input.node.net_columns(),
+        });
+        spec.net_columns(&inputs.collect::<Vec<_>>())
+    }
+
     /// The relations that the plan scans, in order, each once.
     pub fn relations(&self) -> Vec<RelationId> {
         let mut found = Vec::new();

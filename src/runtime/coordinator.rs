@@ -512,7 +512,7 @@ impl Coordinator {
     ) {
         for (node, sink) in self.sinks.values() {
             let Some(deltas) = taps.get(node) else { continue };
-            match sink_changes(deltas) {
+            match sink_changes(deltas, sink.as_they_come) {
                 Ok(changes) if changes.is_empty() => {}
                 Ok(changes) => sink.write(SinkFeed { epoch, changes }),
                 Err(error) => tracing::error!(%error, "changes for a sink were lost"),
@@ -578,8 +578,8 @@ impl Coordinator {
 }
 
 /// An epoch's changes as a sink takes them: inserts as they are, anything else consolidated.
-fn sink_changes(deltas: &[DeltaBatch]) -> Result<Vec<DeltaBatch>> {
-    if deltas.iter().all(DeltaBatch::is_insert_only) {
+fn sink_changes(deltas: &[DeltaBatch], as_they_come: bool) -> Result<Vec<DeltaBatch>> {
+    if as_they_come || deltas.iter().all(DeltaBatch::is_insert_only) {
         return Ok(deltas.to_vec());
     }
     let Some(all) = concat(deltas)? else { return Ok(Vec::new()) };

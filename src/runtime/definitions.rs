@@ -326,7 +326,11 @@ impl Coordinator {
             keyed_placement: !append_only,
             arrivals: plan.has_arrivals(),
         };
-        let (node, table) = self.materialize(&relation, edge, spec, (Conflict::Exact, append_only));
+        let conflict = match plan.is_consolidated() && !spec.arrivals {
+            true => Conflict::Consolidated,
+            false => Conflict::Exact,
+        };
+        let (node, table) = self.materialize(&relation, edge, spec, (conflict, append_only));
         nodes.push(node);
         let error_nodes = self.error_nodes(&errors, &built.fallible);
         nodes.extend(error_nodes.0);
@@ -495,7 +499,8 @@ impl Coordinator {
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let id = relation.id;
         let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
-        let task = SinkTask::start(id, sink)?;
+        let consolidated = matches!(&from, SinkSource::Plan(plan) if plan.is_consolidated());
+        let task = SinkTask::start(id, sink, consolidated)?;
         match from {
             SinkSource::Relation(input) => {
                 self.check_runs(input)?;

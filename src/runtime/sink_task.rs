@@ -50,13 +50,17 @@ pub struct SinkTask {
     orders: Sender<Order>,
     waiting: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    /// Its changes go through in the batches that they come in: they are consolidated, and it does
+    /// not ask for an order.
+    pub as_they_come: bool,
     /// Where it stands.
     pub state: Arc<Mutex<SinkState>>,
 }
 
 impl SinkTask {
-    /// Starts the thread.
-    pub fn start(relation: RelationId, sink: Box<dyn Sink>) -> Result<Self> {
+    /// Starts the thread; `consolidated` tells that changes come without duplicates.
+    pub fn start(relation: RelationId, sink: Box<dyn Sink>, consolidated: bool) -> Result<Self> {
+        let as_they_come = consolidated && !sink.is_ordered();
         let (orders, receiver) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -70,7 +74,7 @@ impl SinkTask {
             state: state.clone(),
         };
         std::thread::Builder::new().name(format!("sink-{relation}")).spawn(move || thread.run())?;
-        Ok(Self { orders, waiting, stop, state })
+        Ok(Self { orders, waiting, stop, as_they_come, state })
     }
 
     /// Queues all rows of a table as of a pinned epoch; they are read when it is their turn.

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::format::{DecodeError, find};
+use memchr::memchr;
+
+use crate::format::DecodeError;
 
 const QUOTE: u8 = b'"';
 
@@ -53,7 +55,7 @@ impl<'a> Fields<'a> {
         let mut from = 0;
         loop {
             let tail = text.get(from..).unwrap_or_default();
-            let length = find(tail, QUOTE).ok_or(Malformed::Unterminated)?;
+            let length = memchr(QUOTE, tail).ok_or(Malformed::Unterminated)?;
             let (part, after) = (&tail[..length], &tail[length + 1..]);
             match &mut value {
                 Cow::Borrowed(_) => value = Cow::Borrowed(part),
@@ -105,7 +107,7 @@ enum Place {
 
 /// The end of the first record, where its line end is: the first that is not inside of quotes.
 pub(in crate::format) fn end_of_record(bytes: &[u8], delimiter: u8) -> Option<usize> {
-    let first = find(bytes, b'\n')?;
+    let first = memchr(b'\n', bytes)?;
     if !bytes.get(..first).unwrap_or_default().contains(&QUOTE) {
         return Some(first);
     }
