@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+/// Values that a query may look up by an index; for more of them the relation is scanned, which
+/// then costs about the same.
+pub const POINT_READ_KEYS_MAX: usize = 10_000;
+
 /// Rows in a batch handed from a source to the workers. Vectorised kernels reach their speed above
 /// a few hundred rows; much larger batches leave the second-level cache.
 pub const BATCH_ROWS: usize = 8_192;

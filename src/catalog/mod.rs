@@ -50,9 +50,20 @@ pub enum RelationKind {
     Sink,
     /// A relation that belongs to another one, as `$errors`.
     System,
+    /// Finds the rows of a relation by the values of some columns. It depends on that relation and
+    /// goes with it.
+    Index {
+        /// No two rows have the same values.
+        unique: bool,
+    },
 }
 
 impl RelationKind {
+    /// Whether such an object belongs to another one, and goes with it.
+    pub fn is_part(self) -> bool {
+        matches!(self, Self::System | Self::Index { .. })
+    }
+
     /// As PostgreSQL names the kind in messages.
     pub fn noun(self) -> &'static str {
         match self {
@@ -62,6 +73,7 @@ impl RelationKind {
             Self::MaterializedView => "materialized view",
             Self::Sink => "sink",
             Self::System => "system relation",
+            Self::Index { .. } => "index",
         }
     }
 }
@@ -124,7 +136,7 @@ pub struct Relation {
     /// Its columns. A sink's are those of the relation that it delivers.
     pub schema: SchemaRef,
     /// Columns of the primary key; empty without one. A materialized view's stream key may be
-    /// wider or hidden and is not shown here.
+    /// wider or hidden and is not shown here. An index's are the columns of its relation.
     pub key: Vec<usize>,
     /// The event-time column and its delay.
     pub watermark: Option<WatermarkDef>,
@@ -213,6 +225,19 @@ impl Catalog {
     /// All relations in order of creation.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.by_id.values()
+    }
+
+    /// The indexes of a relation, in order of creation.
+    pub fn indexes(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        let index = |r: &&Arc<Relation>| matches!(r.kind, RelationKind::Index { .. });
+        self.by_id.values().filter(index).filter(move |r| r.depends_on.contains(&id))
+    }
+
+    /// Gives an object another definition.
+    pub fn redefine(&mut self, id: RelationId, definition: String) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            *relation = Arc::new(Relation { definition, ..relation.as_ref().clone() });
+        }
     }
 
     /// The relations that read `id` directly, in order of creation.

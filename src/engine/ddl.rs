@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tokio::sync::oneshot;
 
+use super::index::forget_indexes;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
 use crate::catalog::{
@@ -23,7 +24,7 @@ use crate::sql::{self, Bound, Purpose};
 use crate::state::ResultTable;
 
 impl Session {
-    fn refuse_in_transaction(&self, what: &str) -> Result<()> {
+    pub(super) fn refuse_in_transaction(&self, what: &str) -> Result<()> {
         if self.transaction.is_some() {
             return Err(Error::user(
                 sqlstate::ACTIVE_SQL_TRANSACTION,
@@ -44,7 +45,7 @@ impl Session {
     }
 
     /// New ids come from the catalog itself, so that none is used twice.
-    fn allocate(&self) -> RelationId {
+    pub(super) fn allocate(&self) -> RelationId {
         let mut id = RelationId(0);
         self.engine.core.shared.change(|catalog, _| id = catalog.allocate());
         id
@@ -380,7 +381,7 @@ impl Session {
             for dependant in catalog.dependants(id) {
                 if doomed.insert(dependant.id) {
                     todo.push(dependant.id);
-                    if dependant.kind != RelationKind::System {
+                    if !dependant.kind.is_part() {
                         cascaded.push(dependant);
                     }
                 }
@@ -395,6 +396,7 @@ impl Session {
         }
         // What depends on others is younger than they are.
         let ids: Vec<RelationId> = doomed.into_iter().rev().collect();
+        forget_indexes(&core.shared, &ids);
         core.coordinator.call(move |c| c.drop_relations(&ids)).await?;
         Ok(self.done(&tag))
     }
@@ -589,7 +591,9 @@ fn check_kind(relation: &Relation, noun: &str) -> Result<()> {
     if kind == noun {
         return Ok(());
     }
-    Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {noun}", relation.name))
+    let article = if noun == "index" { "an" } else { "a" };
+    let message = format!("\"{}\" is not {article} {noun}", relation.name);
+    Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, message)
         .with_hint(format!("Use DROP {} to remove a {kind}.", kind.to_uppercase())))
 }
 

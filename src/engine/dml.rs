@@ -131,7 +131,7 @@ impl Session {
             return one_batch(query, &self.collect(query, pin).await?);
         }
         let numbered = (RelationId::TARGET, self.numbered(relation, pin)?);
-        let stream = self.execute_over(query, pin, Some(&numbered)).await?;
+        let stream = self.execute_over(query, pin, &[numbered]).await?;
         let batches: Vec<_> = stream.map_err(from_datafusion).try_collect().await?;
         let rows = one_batch(query, &batches)?;
         let numbers = rows.column(0).as_primitive::<Int64Type>();
@@ -177,7 +177,7 @@ impl Session {
         pin: &Arc<Pin>,
         rows: RecordBatch,
     ) -> Result<Vec<RecordBatch>> {
-        let stream = self.execute_over(query, pin, Some(&(RelationId::ROWS, rows))).await?;
+        let stream = self.execute_over(query, pin, &[(RelationId::ROWS, rows)]).await?;
         stream.map_err(from_datafusion).try_collect().await
     }
 

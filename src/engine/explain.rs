@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ddl::lower_bound;
+use super::point_read::PointRead;
 use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
@@ -44,7 +45,8 @@ impl Session {
                 (plan, None)
             }
         };
-        let mut lines = explain(&plan);
+        let mut lines = self.explain_point_reads(&request.target)?;
+        lines.extend(explain(&plan));
         if request.verbose
             && let Some(logical) = logical
         {
@@ -56,6 +58,22 @@ impl Session {
         if let ExplainTarget::View(name) = &request.target {
             let id = pin.catalog.get(name)?.id;
             lines.extend(self.state_lines(id).await?);
+        }
+        Ok(lines)
+    }
+
+    /// What the query looks up by an index when it is run at once, ahead of the plan that a view of
+    /// it would have.
+    fn explain_point_reads(&self, target: &ExplainTarget) -> Result<Vec<String>> {
+        let ExplainTarget::Query(query, false) = target else { return Ok(Vec::new()) };
+        let pin = self.read_point();
+        let bound = sql::bind_query(query, &pin.catalog, Purpose::AdHoc, &self.settings());
+        // What only a view can read is not looked up.
+        let Ok(bound) = bound else { return Ok(Vec::new()) };
+        let reads = self.point_reads(&bound.plan, &pin)?;
+        let mut lines: Vec<String> = reads.iter().flat_map(PointRead::explain).collect();
+        if !lines.is_empty() {
+            lines.push("As a materialized view:".into());
         }
         Ok(lines)
     }

@@ -1,26 +1,23 @@
-//! Reading: ad-hoc queries at one epoch, lookups by key, and subscriptions.
+//! Reading: ad-hoc queries at one epoch, and subscriptions.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use datafusion::common::ScalarValue;
+use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, TableScan};
 use futures::StreamExt;
 use sqlparser::ast;
 
 use super::dml::snapshot;
 use super::outcome::{Notice, Outcome, Rows, Subscription, SubscriptionEvent};
-use super::provider::{expand, rows_provider};
+use super::provider::rows_provider;
 use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
-use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::delta::{Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::from_datafusion;
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Subscribe;
-use crate::sql::{self, Bound, Purpose, RelationSource, batch};
+use crate::sql::{self, Bound, Purpose, batch};
 
 /// Batches of a query that may wait for its reader.
 const QUERY_QUEUE_BATCHES: usize = 4;
@@ -124,55 +121,21 @@ impl Session {
         pin: &Arc<Pin>,
     ) -> Result<SendableRecordBatchStream> {
         let found = self.look_up(&bound.plan, pin)?;
-        self.execute_over(bound, pin, found.as_ref()).await
+        self.execute_over(bound, pin, &found).await
     }
 
-    /// Starts a plan for which the rows of one relation are at hand.
+    /// Starts a plan for which the rows of some relations are at hand.
     pub(super) async fn execute_over(
         &self,
         bound: &Bound,
         pin: &Arc<Pin>,
-        at_hand: Option<&(RelationId, RecordBatch)>,
+        at_hand: &[(RelationId, RecordBatch)],
     ) -> Result<SendableRecordBatchStream> {
-        let provide = |id: RelationId| match at_hand {
-            Some((relation, rows)) if *relation == id => {
-                rows_provider(rows.schema(), vec![rows.clone()])
-            }
-            _ => self.provider(pin, id),
+        let provide = |id: RelationId| match at_hand.iter().find(|(relation, _)| *relation == id) {
+            Some((_, rows)) => rows_provider(rows.schema(), vec![rows.clone()]),
+            None => self.provider(pin, id),
         };
         batch::execute(&bound.plan, &provide, &self.settings()).await
-    }
-
-    /// Where a plan asks one relation for one key, the rows with that key, found without a scan.
-    fn look_up(
-        &self,
-        plan: &LogicalPlan,
-        pin: &Arc<Pin>,
-    ) -> Result<Option<(RelationId, RecordBatch)>> {
-        let mut scans = 0;
-        let mut found = None;
-        visit(plan, &mut |node| match node {
-            LogicalPlan::TableScan(_) => scans += 1,
-            LogicalPlan::Filter(filter) => {
-                if let LogicalPlan::TableScan(scan) = filter.input.as_ref() {
-                    found = Some((filter.clone(), scan.clone()));
-                }
-            }
-            _ => {}
-        });
-        let (Some((filter, scan)), 1) = (found, scans) else { return Ok(None) };
-        let Some(source) = scan.source.downcast_ref::<RelationSource>() else { return Ok(None) };
-        let id = source.relation.id;
-        if !self.own_writes(id).is_empty() || pin.catalog.by_id(id).is_none() {
-            return Ok(None);
-        }
-        let snapshot = snapshot(pin, id)?;
-        let Some(key) = key_values(&filter, &scan, &snapshot.table.spec().key)? else {
-            return Ok(None);
-        };
-        let (rows, weights) = snapshot.table.lookup(&key, snapshot.epoch)?;
-        let delta = DeltaBatch::new(rows, weights.into());
-        Ok(Some((id, expand(&delta)?)))
     }
 
     pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
@@ -216,53 +179,5 @@ async fn next_batch(receiver: Option<Batches>) -> Option<(Result<RecordBatch>, O
         Some(Ok(None)) => None,
         Some(Err(error)) => Some((Err(error), None)),
         None => Some((Err(Error::internal("the query ended with a panic")), None)),
-    }
-}
-
-fn visit(plan: &LogicalPlan, each: &mut impl FnMut(&LogicalPlan)) {
-    each(plan);
-    plan.inputs().iter().for_each(|input| visit(input, each));
-}
-
-/// The values that a filter demands of all key columns; `None` when it does not.
-fn key_values(filter: &Filter, scan: &TableScan, key: &[usize]) -> Result<Option<Vec<ArrayRef>>> {
-    if key.is_empty() {
-        return Ok(None);
-    }
-    let mut values: Vec<Option<ScalarValue>> = vec![None; key.len()];
-    demands(&filter.predicate, &mut |column, value| {
-        let schema = &scan.source.schema();
-        let at = key.iter().position(|c| schema.field(*c).name() == column);
-        if let Some(at) = at {
-            values[at] = Some(value.clone());
-        }
-    });
-    let schema = scan.source.schema();
-    let mut arrays = Vec::with_capacity(key.len());
-    for (value, column) in values.into_iter().zip(key) {
-        let Some(value) = value.filter(|v| !v.is_null()) else { return Ok(None) };
-        let array = value.to_array().map_err(from_datafusion)?;
-        // Another type would compare in ways that key bytes do not.
-        if array.data_type() != schema.field(*column).data_type() {
-            return Ok(None);
-        }
-        arrays.push(cast(&array, schema.field(*column).data_type())?);
-    }
-    Ok(Some(arrays))
-}
-
-/// Calls `each` for every `column = literal` that a predicate is a conjunction of.
-fn demands(predicate: &Expr, each: &mut impl FnMut(&str, &ScalarValue)) {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = predicate else { return };
-    match (op, left.as_ref(), right.as_ref()) {
-        (Operator::And, left, right) => {
-            demands(left, each);
-            demands(right, each);
-        }
-        (Operator::Eq, Expr::Column(column), Expr::Literal(value, _))
-        | (Operator::Eq, Expr::Literal(value, _), Expr::Column(column)) => {
-            each(&column.name, value);
-        }
-        _ => {}
     }
 }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use super::index::indexes_of;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{CreateView, Drop, Rename};
 use crate::sql::with_name;
@@ -57,7 +58,11 @@ impl Session {
         let mut gone: Vec<RelationId> =
             core.shared.catalog().dependants(from).iter().map(|r| r.id).collect();
         gone.push(from);
+        let indexes = indexes_of(&core.shared.catalog(), old);
         core.coordinator.call(move |c| c.drop_relations(&gone)).await?;
+        if create.materialized {
+            self.carry_indexes(indexes, &made).await?;
+        }
         Ok(outcome)
     }
 
@@ -79,9 +84,10 @@ impl Session {
         };
         // As in PostgreSQL, ALTER TABLE takes whatever has columns.
         if relation.kind.noun() != request.noun && request.noun != "table" {
+            let article = if request.noun == "index" { "an" } else { "a" };
             return Err(Error::user(
                 sqlstate::WRONG_OBJECT_TYPE,
-                format!("\"{}\" is not a {}", request.name, request.noun),
+                format!("\"{}\" is not {article} {}", request.name, request.noun),
             ));
         }
         if relation.kind == RelationKind::System {
@@ -108,16 +114,23 @@ fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<()> {
             catalog.rename(system.id, &format!("{to}{suffix}"), &system.definition)?;
         }
     }
-    catalog.rename(id, to, &with_name(&old.definition, to))
+    catalog.rename(id, to, &with_name(&old.definition, to))?;
+    // The text of an index has its own name and that of its relation.
+    let renamed = catalog.by_id(id).cloned().into_iter();
+    let own = renamed.filter(|r| matches!(r.kind, RelationKind::Index { .. }));
+    for index in own.chain(catalog.indexes(id).cloned().collect::<Vec<_>>()) {
+        let of = index.depends_on.first().and_then(|of| catalog.by_id(*of)).cloned();
+        if let Some(of) = of {
+            catalog.redefine(index.id, system::index_text(&of, &index));
+        }
+    }
+    Ok(())
 }
 
 /// Others keep the name in their texts, so that it can't change under them.
 fn check_independent(catalog: &Catalog, relation: &Relation, verb: &str) -> Result<()> {
-    let others: Vec<Arc<Relation>> = catalog
-        .dependants(relation.id)
-        .into_iter()
-        .filter(|r| r.kind != RelationKind::System)
-        .collect();
+    let others: Vec<Arc<Relation>> =
+        catalog.dependants(relation.id).into_iter().filter(|r| !r.kind.is_part()).collect();
     if others.is_empty() {
         return Ok(());
     }

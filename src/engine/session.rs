@@ -112,6 +112,7 @@ impl Session {
             Statement::CreateTableAs(create) => self.create_table_as(create).await,
             Statement::CreateView(create) => self.create_view(create, &parsed.text).await,
             Statement::CreateSink(create) => self.create_sink(create, &parsed.text).await,
+            Statement::CreateIndex(create) => self.create_index(create).await,
             Statement::Drop(drop) => self.drop_relations(drop).await,
             Statement::Insert(insert) => self.insert(insert).await,
             Statement::Update(update) => self.update(update).await,

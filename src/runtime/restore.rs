@@ -56,6 +56,7 @@ impl Coordinator {
             let blobs = (0..old.shards()).map(|i| old.read(i).snapshot(self.epoch).map(Arc::new));
             let blobs = blobs.collect::<Result<Vec<_>>>()?;
             let table = ResultTable::new(old.spec().clone(), workers);
+            table.copy_indexes(old);
             for shard in 0..workers {
                 let owned = (shard * KEY_GROUPS).div_ceil(workers)
                     ..((shard + 1) * KEY_GROUPS).div_ceil(workers);

@@ -165,6 +165,11 @@ impl<'a> Context<'a> {
                 format!("\"{name}\" is a sink and can not be read"),
             )
             .with_hint("Read the relation that it delivers.")),
+            RelationKind::Index { .. } => Err(Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("cannot open relation \"{name}\""),
+            )
+            .with_detail("This operation is not supported for indexes.")),
             RelationKind::View => self.expand(relation),
             RelationKind::Source if !self.defines => Err(Error::user(
                 sqlstate::WRONG_OBJECT_TYPE,

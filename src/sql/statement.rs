@@ -33,6 +33,8 @@ pub enum Statement {
     CreateView(CreateView),
     /// CREATE SINK.
     CreateSink(CreateSink),
+    /// CREATE INDEX.
+    CreateIndex(CreateIndex),
     /// DROP TABLE | SOURCE | VIEW | MATERIALIZED VIEW | SINK.
     Drop(Drop),
     /// INSERT INTO.
@@ -283,6 +285,21 @@ pub struct CreateSink {
     pub format: Option<FormatSpec>,
 }
 
+/// CREATE INDEX.
+#[derive(Debug, Clone)]
+pub struct CreateIndex {
+    /// The folded name; one is made up when there is none.
+    pub name: Option<String>,
+    /// The folded name of the relation.
+    pub relation: String,
+    /// Folded names of columns.
+    pub columns: Vec<String>,
+    /// UNIQUE.
+    pub unique: bool,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+}
+
 /// What a sink delivers.
 #[derive(Debug, Clone)]
 pub enum SinkInput {
@@ -296,7 +313,7 @@ pub enum SinkInput {
 #[derive(Debug, Clone)]
 pub struct Drop {
     /// The kind that was written, as in messages: "table", "source", "view", "materialized view",
-    /// "sink".
+    /// "sink", "index".
     pub noun: &'static str,
     /// The folded names.
     pub names: Vec<String>,

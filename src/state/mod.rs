@@ -26,6 +26,7 @@ mod order_prefix;
 mod pages;
 mod ranked;
 mod result;
+mod secondary;
 mod slot_index;
 mod sorted;
 mod timeline;

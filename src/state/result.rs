@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::blob::{BlobReader, BlobWriter};
 use super::column::PageColumn;
 use super::pages::Pages;
+use super::secondary::Secondary;
 use super::slot_index::SlotIndex;
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group, worker_of};
@@ -25,6 +26,9 @@ use crate::error::{Error, Result};
 use crate::time::Epoch;
 
 const NONE: u32 = u32::MAX;
+
+/// Slots that are added to a new index under one lock.
+const INDEX_SLICE: usize = 16 * BATCH_ROWS;
 
 /// The layout of a result table.
 #[derive(Debug, Clone)]
@@ -93,24 +97,71 @@ impl ResultTable {
         self.shards[shard].write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rows with a given key at an epoch. `key` has one array of one row per key column.
-    pub fn lookup(&self, key: &[ArrayRef], epoch: Epoch) -> Result<(RecordBatch, Vec<Weight>)> {
-        let keys = Keys::encode(key, 1)?;
-        let shards = if self.spec.keyed_placement {
-            let shard = worker_of(keys.hash(0), self.shards.len());
-            shard..shard + 1
-        } else {
-            0..self.shards.len()
-        };
+    /// The rows with one of some values of the key, or of the columns of a secondary index, visible
+    /// at an epoch. `values` has an array per column. `None` when there is no such index.
+    pub fn find(
+        &self,
+        columns: &[usize],
+        values: &[ArrayRef],
+        epoch: Epoch,
+    ) -> Result<Option<DeltaBatch>> {
+        let keys = Keys::encode(values, values.first().map_or(0, |v| v.len()))?;
+        let by_key = self.spec.key == columns;
         let mut batches = Vec::new();
         let mut weights = Vec::new();
-        for shard in shards {
-            let shard = self.read(shard);
-            let slots = shard.visible_with_key(key, 0, keys.hash(0), epoch);
+        for worker in 0..self.shards.len() {
+            let placed = by_key && self.spec.keyed_placement;
+            let here = |row: &usize| !placed || worker_of(keys.hash(*row), self.shards()) == worker;
+            let shard = self.read(worker);
+            let index = shard.secondary.iter().find(|s| s.columns() == columns && s.is_whole());
+            let mut slots = Vec::new();
+            for row in (0..keys.len()).filter(here) {
+                match index {
+                    _ if by_key => slots.extend(shard.chain(values, row, keys.hash(row))),
+                    Some(index) => {
+                        slots.extend(index.find(&shard.pages, values, row, keys.hash(row)));
+                    }
+                    None => return Ok(None),
+                }
+            }
+            slots.retain(|s| shard.visible(*s as usize, epoch));
+            // Values may be asked for twice.
+            slots.sort_unstable();
+            slots.dedup();
             weights.extend(slots.iter().map(|s| shard.weights[*s as usize]));
             batches.push(shard.pages.gather_batch(&slots)?);
         }
-        Ok((arrow::compute::concat_batches(&self.spec.schema, &batches)?, weights))
+        let rows = arrow::compute::concat_batches(&self.spec.schema, &batches)?;
+        Ok(Some(DeltaBatch::new(rows, weights.into())))
+    }
+
+    /// Keeps an index by the values of some columns, unless there is one. Blocks; the table may
+    /// change meanwhile.
+    pub fn add_index(&self, columns: &[usize]) -> Result<()> {
+        for shard in &self.shards {
+            let write = || shard.write().unwrap_or_else(PoisonError::into_inner);
+            if write().begin_index(columns) {
+                while write().fill_index(columns, INDEX_SLICE)? {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets an index.
+    pub fn drop_index(&self, columns: &[usize]) {
+        for shard in 0..self.shards() {
+            self.write(shard).secondary.retain(|s| s.columns() != columns);
+        }
+    }
+
+    /// Keeps the indexes that another table has. This one is empty.
+    pub fn copy_indexes(&self, of: &Self) {
+        let wanted: Vec<Vec<usize>> =
+            of.read(0).secondary.iter().map(|s| s.columns().to_vec()).collect();
+        for shard in 0..self.shards() {
+            let new = wanted.iter().cloned().map(Secondary::whole).collect();
+            self.write(shard).secondary = new;
+        }
     }
 
     /// The rows visible at an epoch that have one of some keys; `key` has an array per key column.
@@ -194,6 +245,8 @@ pub struct ResultShard {
     weights: Vec<Weight>,
     /// Empty unless they are kept.
     arrivals: Vec<i64>,
+    /// Indexes by other columns than the key.
+    secondary: Vec<Secondary>,
     ended: VecDeque<(Epoch, u32)>,
     /// The weight of all rows that have not ended.
     live: Weight,
@@ -223,6 +276,7 @@ impl ResultShard {
             end: Vec::new(),
             weights: Vec::new(),
             arrivals: Vec::new(),
+            secondary: Vec::new(),
             ended: VecDeque::new(),
             live: 0,
         }
@@ -269,7 +323,35 @@ impl ResultShard {
                 self.arrivals[*slot as usize] = arrival;
             }
         }
-        Ok(())
+        self.index_slots(&slots)
+    }
+
+    fn index_slots(&mut self, slots: &[u32]) -> Result<()> {
+        self.secondary.iter_mut().try_for_each(|s| s.add(&self.pages, slots))
+    }
+
+    /// Begins an index by some columns; false when there is one.
+    pub(super) fn begin_index(&mut self, columns: &[usize]) -> bool {
+        let new = self.secondary.iter().all(|s| s.columns() != columns);
+        if new {
+            self.secondary.push(Secondary::unfilled(columns.to_vec()));
+        }
+        new
+    }
+
+    /// Adds the next slots to an index that was begun; true when there are more.
+    pub(super) fn fill_index(&mut self, columns: &[usize], limit: usize) -> Result<bool> {
+        let found = self.secondary.iter_mut().find(|s| s.columns() == columns && !s.is_whole());
+        let Some(index) = found else { return Ok(false) };
+        let to = index.covered().saturating_add(limit).min(self.pages.slots());
+        // Freed slots are of no epoch.
+        let stored: Vec<u32> = (index.covered()..to)
+            .filter(|s| self.begin[*s] != Epoch::MAX)
+            .map(|s| s as u32)
+            .collect();
+        let rest = Some(to).filter(|to| *to < self.pages.slots());
+        index.fill(&self.pages, &stored, rest)?;
+        Ok(rest.is_some())
     }
 
     /// Adds the weight of an equal live row instead of storing it twice. Rows of one batch that are
@@ -308,7 +390,7 @@ impl ResultShard {
         if self.spec.arrivals {
             self.arrivals[slots[0] as usize] = self.arrivals[slot as usize];
         }
-        true
+        self.index_slots(&slots).is_ok()
     }
 
     fn retract(
@@ -466,6 +548,7 @@ impl ResultShard {
             (NONE, next) => self.index.replace(hash, slot, next),
             (prev, next) => self.next[prev as usize] = next,
         }
+        self.secondary.iter_mut().for_each(|s| s.remove(slot));
         // Invisible at every epoch until the slot is used again.
         self.begin[slot as usize] = Epoch::MAX;
         self.end[slot as usize] = Epoch::ZERO;
@@ -478,6 +561,7 @@ impl ResultShard {
             + self.index.bytes()
             + self.next.capacity() * 40
             + self.arrivals.capacity() * 8
+            + self.secondary.iter().map(Secondary::bytes).sum::<usize>()
     }
 
     /// Writes the rows visible at an epoch: weight, arrival where it is kept, and row, by the key
@@ -509,7 +593,8 @@ impl ResultShard {
         owned: std::ops::Range<usize>,
         epoch: Epoch,
     ) -> Result<()> {
-        *self = Self::new(&self.spec);
+        let indexes = self.secondary.iter().map(|s| Secondary::whole(s.columns().to_vec()));
+        *self = Self { secondary: indexes.collect(), ..Self::new(&self.spec) };
         let types: Vec<DataType> =
             self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
         for blob in blobs {

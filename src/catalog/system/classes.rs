@@ -93,6 +93,7 @@ fn kind(relation: &Relation) -> &'static str {
         RelationKind::Source | RelationKind::Sink => "f",
         RelationKind::View | RelationKind::System => "v",
         RelationKind::MaterializedView => "m",
+        RelationKind::Index { .. } => "i",
     }
 }
 
@@ -152,11 +153,15 @@ fn pg_class(facts: &Facts<'_>) -> Rows {
     }
     for r in visible(facts.catalog) {
         let (columns, checks) = (r.schema.fields().len(), r.rules.checks.len());
-        let sizes = (columns, checks, !r.key.is_empty());
+        let sizes = (columns, checks, has_index(facts.catalog, r));
         rows.push(class(oid(r.id), &r.name, PUBLIC, kind(r), sizes));
         if !r.key.is_empty() {
             let (number, name) = (oid(r.id) + KEY_INDEX, format!("{}_pkey", r.name));
             rows.push(class(number, &name, PUBLIC, "i", (r.key.len(), 0, false)));
+        }
+        for index in facts.catalog.indexes(r.id) {
+            let sizes = (index.key.len(), 0, false);
+            rows.push(class(oid(index.id), &index.name, PUBLIC, "i", sizes));
         }
     }
     rows
@@ -171,6 +176,13 @@ fn pg_attribute(facts: &Facts<'_>) -> Rows {
         attributes(r, oid(r.id), &mut rows);
         for (i, column) in r.key.iter().enumerate() {
             rows.push(attribute(r, oid(r.id) + KEY_INDEX, *column, i));
+        }
+        for index in facts.catalog.indexes(r.id) {
+            attributes(
+                &Relation { key: Vec::new(), ..index.as_ref().clone() },
+                oid(index.id),
+                &mut rows,
+            );
         }
     }
     rows
@@ -234,27 +246,26 @@ fn numbers(columns: &[usize]) -> Vec<i64> {
 }
 
 fn pg_index(facts: &Facts<'_>) -> Rows {
-    let keyed = visible(facts.catalog).filter(|r| !r.key.is_empty());
-    let row = |r: &Arc<Relation>| {
-        let n = r.key.len();
+    let row = |(number, of, key, (unique, primary)): (i64, i64, &[usize], (bool, bool))| {
+        let n = key.len();
         let zeros = vec![0_i64; n];
         cells![
-            oid(r.id) + KEY_INDEX,
-            oid(r.id),
+            number,
+            of,
             n as i64,
             n as i64,
-            true,
+            unique,
+            false,
+            primary,
             false,
             true,
             false,
             true,
             false,
             true,
-            false,
-            true,
             true,
             false,
-            numbers(&r.key),
+            numbers(key),
             zeros.clone(),
             zeros.clone(),
             zeros,
@@ -262,7 +273,18 @@ fn pg_index(facts: &Facts<'_>) -> Rows {
             Cell::Null,
         ]
     };
-    keyed.map(row).collect()
+    let mut rows = Vec::new();
+    for r in visible(facts.catalog) {
+        let number = oid(r.id);
+        if !r.key.is_empty() {
+            rows.push(row((number + KEY_INDEX, number, &r.key, (true, true))));
+        }
+        for index in facts.catalog.indexes(r.id) {
+            let unique = index.kind == RelationKind::Index { unique: true };
+            rows.push(row((oid(index.id), number, &index.key, (unique, false))));
+        }
+    }
+    rows
 }
 
 fn pg_constraint(facts: &Facts<'_>) -> Rows {
@@ -334,9 +356,39 @@ pub(crate) fn key_of_index(catalog: &Catalog, number: i64) -> Option<&Arc<Relati
     relation(catalog, number.checked_sub(KEY_INDEX)?).filter(|r| !r.key.is_empty())
 }
 
-fn key_columns(relation: &Relation) -> String {
+/// The index that was created with a number, and its relation.
+pub(crate) fn index_with_number(
+    catalog: &Catalog,
+    number: i64,
+) -> Option<(&Arc<Relation>, &Arc<Relation>)> {
+    let index = relation(catalog, number)?;
+    let made = matches!(index.kind, RelationKind::Index { .. });
+    let of = index.depends_on.first().filter(|_| made)?;
+    Some((catalog.by_id(*of)?, index))
+}
+
+fn has_index(catalog: &Catalog, relation: &Relation) -> bool {
+    !relation.key.is_empty() || catalog.indexes(relation.id).next().is_some()
+}
+
+fn names_of(relation: &Relation, columns: &[usize]) -> String {
     let name = |c: &usize| quoted(relation.schema.field(*c).name());
-    relation.key.iter().map(name).collect::<Vec<_>>().join(", ")
+    columns.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn key_columns(relation: &Relation) -> String {
+    names_of(relation, &relation.key)
+}
+
+/// The CREATE INDEX that would make an index again.
+pub(crate) fn index_text(of: &Relation, index: &Relation) -> String {
+    format!(
+        "CREATE {}INDEX {} ON public.{} USING hash ({})",
+        if index.kind == (RelationKind::Index { unique: true }) { "UNIQUE " } else { "" },
+        quoted(&index.name),
+        quoted(&of.name),
+        names_of(of, &index.key)
+    )
 }
 
 /// `PRIMARY KEY (a, b)`.
@@ -362,7 +414,8 @@ pub(crate) fn key_index_text(relation: &Relation) -> String {
 fn pg_tables(facts: &Facts<'_>) -> Rows {
     let tables = visible(facts.catalog).filter(|r| matches!(r.kind, RelationKind::Table { .. }));
     let row = |r: &Arc<Relation>| {
-        cells!["public", r.name.as_str(), OWNER, Cell::Null, !r.key.is_empty(), false, false, false]
+        let index = has_index(facts.catalog, r);
+        cells!["public", r.name.as_str(), OWNER, Cell::Null, index, false, false, false]
     };
     tables.map(row).collect()
 }
@@ -376,16 +429,24 @@ fn pg_views(facts: &Facts<'_>) -> Rows {
 fn pg_matviews(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::MaterializedView);
     let row = |r: &Arc<Relation>| {
-        cells!["public", r.name.as_str(), OWNER, Cell::Null, false, true, r.query.clone()]
+        let index = has_index(facts.catalog, r);
+        cells!["public", r.name.as_str(), OWNER, Cell::Null, index, true, r.query.clone()]
     };
     views.map(row).collect()
 }
 
 fn pg_indexes(facts: &Facts<'_>) -> Rows {
-    let keyed = visible(facts.catalog).filter(|r| !r.key.is_empty());
-    let row = |r: &Arc<Relation>| {
-        let index = format!("{}_pkey", r.name);
-        cells!["public", r.name.as_str(), index, Cell::Null, key_index_text(r)]
+    let row = |r: &Relation, name: &str, text: String| {
+        cells!["public", r.name.as_str(), name, Cell::Null, text]
     };
-    keyed.map(row).collect()
+    let mut rows = Vec::new();
+    for r in visible(facts.catalog) {
+        if !r.key.is_empty() {
+            rows.push(row(r, &format!("{}_pkey", r.name), key_index_text(r)));
+        }
+        for index in facts.catalog.indexes(r.id) {
+            rows.push(row(r, &index.name, index_text(r, index)));
+        }
+    }
+    rows
 }

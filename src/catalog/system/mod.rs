@@ -24,7 +24,8 @@ use super::{Catalog, Relation, RelationId, RelationKind, WriteRules};
 use crate::error::Result;
 
 pub(crate) use classes::{
-    check_constraint_text, constraint_owner, key_constraint_text, key_index_text, key_of_index,
+    check_constraint_text, constraint_owner, index_text, index_with_number, key_constraint_text,
+    key_index_text, key_of_index,
 };
 pub(crate) use typenames::{format_type, type_by_name};
 
@@ -290,7 +291,7 @@ pub(crate) fn system_oid(known: &Known) -> i64 {
 
 /// The relations that clients see: not those that belong to others.
 pub(crate) fn visible(catalog: &Catalog) -> impl Iterator<Item = &Arc<Relation>> {
-    let seen = |r: &&Arc<Relation>| !matches!(r.kind, RelationKind::System | RelationKind::Sink);
+    let seen = |r: &&Arc<Relation>| r.kind != RelationKind::Sink && !r.kind.is_part();
     catalog.relations().filter(seen)
 }
 

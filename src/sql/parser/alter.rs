@@ -33,7 +33,7 @@ impl StreamParser<'_> {
         if self.accept_words(&["materialized", "view"]) {
             return Some("materialized view");
         }
-        ["table", "view", "source", "sink"].into_iter().find(|kind| self.accept_word(kind))
+        ["table", "view", "source", "sink", "index"].into_iter().find(|kind| self.accept_word(kind))
     }
 
     /// COMMENT ON .. IS ..: read, and not kept.

@@ -45,11 +45,21 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 self.create_sink()
             }
-            "temporary" | "temp" | "unlogged" | "index" | "unique" | "function" | "schema"
-            | "database" | "type" | "role" | "user" | "sequence" | "extension" | "trigger"
-            | "recursive" | "connection" | "secret" | "aggregate" | "domain" => Err(
-                Error::unsupported(format!("CREATE {} is not supported yet", kind.to_uppercase())),
-            ),
+            "index" => {
+                self.p.advance_token();
+                self.create_index(false)
+            }
+            "unique" => {
+                self.p.advance_token();
+                self.expect_keyword(Keyword::INDEX)?;
+                self.create_index(true)
+            }
+            "temporary" | "temp" | "unlogged" | "function" | "schema" | "database" | "type"
+            | "role" | "user" | "sequence" | "extension" | "trigger" | "recursive"
+            | "connection" | "secret" | "aggregate" | "domain" => Err(Error::unsupported(format!(
+                "CREATE {} is not supported yet",
+                kind.to_uppercase()
+            ))),
             _ => Err(self.unexpected()),
         }
     }
@@ -226,6 +236,7 @@ impl StreamParser<'_> {
             "source" => "source",
             "view" => "view",
             "sink" => "sink",
+            "index" => "index",
             "materialized" => {
                 self.p.advance_token();
                 match self.p.peek_keyword(Keyword::VIEW) {
@@ -233,8 +244,8 @@ impl StreamParser<'_> {
                     false => return Err(self.unexpected()),
                 }
             }
-            "index" | "schema" | "database" | "function" | "type" | "role" | "user"
-            | "sequence" | "extension" | "connection" | "secret" => {
+            "schema" | "database" | "function" | "type" | "role" | "user" | "sequence"
+            | "extension" | "connection" | "secret" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()
@@ -243,6 +254,9 @@ impl StreamParser<'_> {
             _ => return Err(self.unexpected()),
         };
         self.p.advance_token();
+        if noun == "index" {
+            self.accept_word("concurrently");
+        }
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         let mut names = vec![self.name()?];
         while self.p.consume_token(&Token::Comma) {

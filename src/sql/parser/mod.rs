@@ -9,6 +9,7 @@ mod columns;
 mod copy;
 mod create;
 mod include;
+mod index;
 mod options;
 pub mod pieces;
 mod position;

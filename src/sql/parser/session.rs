@@ -84,7 +84,9 @@ impl StreamParser<'_> {
 
     fn kind_of_object(&mut self) -> Result<()> {
         if self.accept_words(&["materialized", "view"])
-            || ["table", "source", "view", "sink"].iter().any(|kind| self.accept_word(kind))
+            || ["table", "source", "view", "sink", "index"]
+                .iter()
+                .any(|kind| self.accept_word(kind))
         {
             return Ok(());
         }

@@ -311,12 +311,18 @@ fn constraint_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
 
 /// The whole definition, or the column with a number.
 fn index_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
-    let owner = number(args, 0).and_then(|n| catalog::key_of_index(&facts.catalog, n));
-    let Some(owner) = owner else { return Ok(Cell::Null) };
+    let Some(index) = number(args, 0) else { return Ok(Cell::Null) };
+    let key = catalog::key_of_index(&facts.catalog, index);
+    let made = catalog::index_with_number(&facts.catalog, index);
+    let (owner, columns, text) = match (key, made) {
+        (Some(owner), _) => (owner, &owner.key, catalog::key_index_text(owner)),
+        (None, Some((owner, index))) => (owner, &index.key, catalog::index_text(owner, index)),
+        (None, None) => return Ok(Cell::Null),
+    };
     match number(args, 1).filter(|n| *n > 0) {
-        None => Ok(catalog::key_index_text(owner).into()),
+        None => Ok(text.into()),
         Some(n) => {
-            let column = usize::try_from(n - 1).ok().and_then(|i| owner.key.get(i));
+            let column = usize::try_from(n - 1).ok().and_then(|i| columns.get(i));
             Ok(column.map(|c| catalog::quoted(owner.schema.field(*c).name())).into())
         }
     }
