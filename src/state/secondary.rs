@@ -134,6 +134,9 @@ mod tests {
     use crate::state::{ResultSpec, ResultTable};
     use crate::time::Epoch;
 
+    /// A row: `id`, `k`.
+    type Row = (i64, Option<i64>);
+
     /// Would find a slot that is used again for another value, a row that was stored while the
     /// index was filled, and a row that an older epoch still sees.
     #[test]
@@ -148,7 +151,7 @@ mod tests {
         };
         let table = ResultTable::new(spec, 1);
         let mut random = SmallRng::seed_from_u64(11);
-        let mut live: Vec<(i64, Option<i64>)> = Vec::new();
+        let mut live: Vec<Row> = Vec::new();
         let mut history = Vec::new();
         for epoch in 1..200_u64 {
             let mut changes = Vec::new();
@@ -187,7 +190,7 @@ mod tests {
         }
     }
 
-    fn check(table: &ResultTable, history: &[(Epoch, Vec<(i64, Option<i64>)>)]) {
+    fn check(table: &ResultTable, history: &[(Epoch, Vec<Row>)]) {
         for (epoch, rows) in history {
             for wanted in 1..7_i64 {
                 let value: ArrayRef = Arc::new(Int64Array::from(vec![wanted, wanted]));
