@@ -10,7 +10,8 @@
 //! * `# broker real: reason`: it runs only where a real Kafka is there (scripts/test);
 //! * `# modes plain`: only these modes (Kafka files, whose messages would be consumed again).
 //!
-//! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, or `WAIT query = value`.
+//! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, `WAIT query = value`, or
+//! `STATE view`: EXPLAIN STATE, only the rows of each table.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -161,6 +162,9 @@ impl Connection {
         if let Some(condition) = text.strip_prefix("WAIT ") {
             return self.wait(condition).await;
         }
+        if let Some(view) = text.strip_prefix("STATE ") {
+            return self.state(view).await;
+        }
         let mut last = DBOutput::StatementComplete(0);
         for outcome in self.session.execute(text).await? {
             last = output(outcome).await?;
@@ -186,6 +190,18 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The rows of a view's state tables; how many bytes they are depends on the mode.
+    async fn state(&mut self, view: &str) -> Result<Answer> {
+        let mut tables = Vec::new();
+        for outcome in self.session.execute(&format!("EXPLAIN STATE {view}")).await? {
+            let DBOutput::Rows { rows, .. } = output(outcome).await? else { continue };
+            let lines = rows.into_iter().flatten().filter(|line| line.starts_with("  "));
+            let count = |line: String| line.split(" rows,").next().map(|l| l.trim().to_owned());
+            tables.extend(lines.filter_map(count).map(|line| vec![line]));
+        }
+        Ok(rows(tables))
     }
 
     /// `query = value`: asks until the one value is there, for at most 30 seconds.

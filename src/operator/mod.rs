@@ -40,7 +40,9 @@ pub use contract::Checked;
 pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use expand::{ExpandSpec, GroupingSet};
-pub use join::{JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, TemporalJoinSpec};
+pub use join::{
+    Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, TemporalJoinSpec, Within,
+};
 pub use late::{LATE_COLUMNS, LateSpec, late_schema};
 pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};

@@ -97,10 +97,16 @@ impl<'a> Harness<'a> {
         }
     }
 
+    /// A watermark; the first one that follows for a column of the output.
     pub(super) fn watermark(&mut self, port: usize, column: usize, us: i64) -> Option<i64> {
+        self.watermarks(port, column, us).first().map(|(_, us)| *us)
+    }
+
+    /// A watermark; those that follow for columns of the output.
+    pub(super) fn watermarks(&mut self, port: usize, column: usize, us: i64) -> Vec<(usize, i64)> {
         self.out.watermarks.clear();
         self.operator.on_watermark(port, column, Watermark::at_us(us), &mut self.out);
-        self.out.watermarks.first().map(|(_, w)| w.us())
+        self.out.watermarks.iter().map(|(column, w)| (*column, w.us())).collect()
     }
 
     /// Ends the epoch; its output, consolidated.

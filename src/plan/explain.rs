@@ -28,6 +28,7 @@ fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
                 Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),
                 Bound::Constant => "bounded: constant".to_owned(),
                 Bound::Closes(_) => "bounded: freed when its window closes".to_owned(),
+                Bound::Behind { rule, .. } => format!("bounded: freed {rule}"),
             };
             lines.push(format!("{indent}    state {}: {bound}", table.name));
         }

@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType}
 
 use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
-use super::expiry::Expiry;
+use super::expiry::{Expiry, NEVER};
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
 use crate::config::BATCH_ROWS;
@@ -118,6 +118,8 @@ pub struct Arrangement {
     sealed_slots: u32,
     /// The time column and when rows go, where they do.
     expiry: Option<(usize, Expiry)>,
+    /// The time of a row that has none.
+    null_time: i64,
     residency: Residency,
 }
 
@@ -152,9 +154,9 @@ impl Counts {
 }
 
 impl Arrangement {
-    /// With `closes`, rows go when a watermark passes that column of theirs; such rows are kept as
-    /// if they could be retracted.
-    pub(super) fn new(spec: ArrangementSpec, closes: Option<usize>) -> Self {
+    /// With `closes`, rows go when a watermark passes that column of theirs, those with a NULL
+    /// there at the time given with it; such rows are kept as if they could be retracted.
+    pub(super) fn new(spec: ArrangementSpec, closes: Option<(usize, i64)>) -> Self {
         let append_only = spec.append_only && closes.is_none();
         let retractable = (!append_only).then(|| Retractable {
             rows: SlotIndex::new(),
@@ -172,7 +174,8 @@ impl Arrangement {
             next: Vec::new(),
             retractable,
             sealed_slots: 0,
-            expiry: closes.map(|column| (column, Expiry::default())),
+            expiry: closes.map(|(column, _)| (column, Expiry::default())),
+            null_time: closes.map_or(NEVER, |(_, time)| time),
             residency: Residency::default(),
         }
     }
@@ -275,7 +278,8 @@ impl Arrangement {
             if let Some((column, expiry)) = &mut self.expiry
                 && let Some(time) = event_times(delta.rows().column(*column))
             {
-                expiry.set(slot, time(*row as usize));
+                let time = time(*row as usize);
+                expiry.set(slot, if time == NEVER { self.null_time } else { time });
             }
             if let Some(fresh) = fresh {
                 fresh.push((*row, slot));
@@ -333,7 +337,7 @@ impl Arrangement {
     }
 
     /// Frees the rows with times below a watermark, between two epochs.
-    pub fn expire(&mut self, watermark: i64) {
+    fn expire(&mut self, watermark: i64) {
         let Some((_, expiry)) = &mut self.expiry else { return };
         for slot in expiry.take_below(watermark) {
             if let Some(state) = &mut self.retractable {
@@ -398,6 +402,17 @@ impl Arrangement {
 
     /// Ends the epoch: what is now becomes what was before.
     pub fn seal(&mut self) {
+        self.seal_above(i64::MIN);
+    }
+
+    /// Ends the epoch and frees the rows with times below a watermark.
+    pub fn seal_and_expire(&mut self, watermark: i64) {
+        self.seal_above(watermark);
+        self.expire(watermark);
+    }
+
+    /// What is below the watermark may be a retraction of a row that has been freed.
+    fn seal_above(&mut self, watermark: i64) {
         self.sealed_slots = self.pages.slots() as u32;
         if let Some(counts) = &mut self.counts {
             for slot in std::mem::take(&mut counts.touched) {
@@ -413,7 +428,11 @@ impl Arrangement {
         let mut gone = Vec::new();
         for slot in touched {
             let weights = &mut state.weights[slot as usize];
-            debug_assert!(weights.1 >= 0, "the weight of a row is not negative at an epoch's end");
+            debug_assert!(
+                weights.1 >= 0
+                    || self.expiry.as_ref().is_some_and(|(_, e)| e.time(slot) < watermark),
+                "the weight of a row is not negative at an epoch's end"
+            );
             weights.0 = weights.1;
             if weights.1 == 0 {
                 gone.push(slot);

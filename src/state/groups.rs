@@ -129,18 +129,18 @@ impl GroupTable {
         self.intern_all(keys, 0..keys.len(), time, (slots, fresh));
     }
 
-    /// As `intern`, for some of the rows.
+    /// As `intern_timed`, for some of the rows.
     pub fn intern_rows(
         &mut self,
         keys: &Keys,
         rows: &[u32],
-        slots: &mut Vec<u32>,
-        fresh: &mut Vec<u32>,
+        time: impl Fn(usize) -> i64,
+        (slots, fresh): (&mut Vec<u32>, &mut Vec<u32>),
     ) {
         slots.clear();
         slots.reserve(rows.len());
         let rows = rows.iter().map(|row| *row as usize);
-        self.intern_all(keys, rows, |_| NEVER, (slots, fresh));
+        self.intern_all(keys, rows, time, (slots, fresh));
     }
 
     #[inline]

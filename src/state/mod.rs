@@ -52,7 +52,7 @@ use crate::error::Result;
 pub struct TableId(pub u32);
 
 /// What makes the state of a table stop growing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     /// It never does without retractions: the text says with what it grows.
     Unbounded(&'static str),
@@ -61,6 +61,13 @@ pub enum Bound {
     /// What belongs to a closed window goes: the position of the time column, among the keys of a
     /// group table or the columns of an arrangement.
     Closes(usize),
+    /// A row goes when a watermark is past what it can match.
+    Behind {
+        /// The column of its time.
+        column: usize,
+        /// The rule in words, `when ..`.
+        rule: String,
+    },
 }
 
 /// What an operator declares about one of its tables.
@@ -106,7 +113,9 @@ impl Table {
         match &spec.kind {
             TableKind::Arrangement(arrangement) => {
                 let closes = match spec.bound {
-                    Bound::Closes(column) => Some(column),
+                    Bound::Closes(column) => Some((column, expiry::NEVER)),
+                    // What has no time matches nothing.
+                    Bound::Behind { column, .. } => Some((column, i64::MIN)),
                     _ => None,
                 };
                 Self::Arrangement(Box::new(Arrangement::new(arrangement.clone(), closes)))

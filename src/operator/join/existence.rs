@@ -9,12 +9,13 @@
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 
 use super::kernel::{Join, OUTPUT_ROWS, Pending};
-use super::{JoinKind, Side};
+use super::{Closes, JoinKind, Side};
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys};
 use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::state::{Cursor, GroupTable, Probe, Probing, StateStore, TableId, When};
+use crate::time::event_times;
 
 /// Words of a key: its weight now, and before the epoch that touches it.
 const NOW: usize = 0;
@@ -68,7 +69,12 @@ impl Join {
     /// notes its weight.
     fn touch(&mut self, table: &mut GroupTable, side: Side, from: &Pending) -> Vec<u32> {
         let (mut slots, mut fresh) = (Vec::new(), Vec::new());
-        table.intern_rows(&from.keys, &from.selection, &mut slots, &mut fresh);
+        let times = match self.spec.closes {
+            Closes::Pair(pair) => event_times(&from.key_columns[pair]),
+            _ => None,
+        };
+        let time = |row: usize| times.as_ref().map_or(i64::MAX, |time| time(row));
+        table.intern_rows(&from.keys, &from.selection, time, (&mut slots, &mut fresh));
         for slot in &fresh {
             let words = table.slab_mut().words_mut(*slot);
             words[BEFORE] = words[NOW];
@@ -180,5 +186,6 @@ impl Join {
             debug_assert!(weight >= 0, "the weight of a key is not negative at an epoch's end");
             table.release(slot, weight != 0);
         }
+        table.expire(self.marks.keys_closed);
     }
 }

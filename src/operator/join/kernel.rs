@@ -3,7 +3,6 @@
 //! A key with many matches on both sides makes an output much larger than its input; it is handed
 //! out in pieces of [`OUTPUT_ROWS`] through `resume`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array, new_null_array};
@@ -11,13 +10,14 @@ use arrow::compute::take;
 
 use super::counted::Matching;
 use super::existence::Owed;
+use super::expiry::Marks;
 use super::{JoinKind, JoinSpec, NullKeys, Side};
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
 use crate::error::{Error, Result};
 use crate::operator::{Context, Operator, Output, Progress};
 use crate::state::{Cursor, KeyRequest, Probe, Probing, StateStore, TableId, When};
-use crate::time::{Watermark, WatermarkMerge};
+use crate::time::Watermark;
 
 /// Rows of one piece of output.
 pub(super) const OUTPUT_ROWS: usize = BATCH_ROWS * 2;
@@ -46,10 +46,7 @@ pub(super) struct Join {
     pending: Option<Pending>,
     /// What this epoch has brought, by side.
     pub(super) owed: [Owed; 2],
-    /// Watermarks of pairs of keys, over both sides.
-    marks: BTreeMap<usize, WatermarkMerge>,
-    /// The watermark of the pair that closes.
-    closed: i64,
+    pub(super) marks: Marks,
 }
 
 /// A delta whose matches are being looked for.
@@ -57,7 +54,7 @@ pub(super) struct Pending {
     pub(super) side: Side,
     pub(super) delta: DeltaBatch,
     pub(super) keys: Keys,
-    key_columns: Vec<ArrayRef>,
+    pub(super) key_columns: Vec<ArrayRef>,
     /// Rows that can match.
     pub(super) selection: Vec<u32>,
     next: Cursor,
@@ -73,8 +70,7 @@ impl Pending {
 impl Join {
     pub(super) fn new(spec: JoinSpec, tables: Tables) -> Self {
         let owed = [Owed::default(), Owed::default()];
-        let marks = BTreeMap::new();
-        Self { spec, tables, pending: None, owed, marks, closed: i64::MIN }
+        Self { spec, tables, pending: None, owed, marks: Marks::new() }
     }
 
     pub(super) fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
@@ -231,24 +227,8 @@ impl Operator for Join {
         self.step(cx.state, out)
     }
 
-    /// A row kept on one side can come out again with any later row of the other, so neither side's
-    /// watermark holds for the output; but that of a pair of keys of an inner join, equal in rows,
-    /// is the lesser of both.
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output) {
-        let [left, right] = &self.spec.inputs;
-        let key = if port == 0 { &left.key } else { &right.key };
-        if self.spec.kind != JoinKind::Inner {
-            return;
-        }
-        for pair in (0..key.len()).filter(|pair| key[*pair] == column) {
-            let merge = self.marks.entry(pair).or_insert_with(|| WatermarkMerge::new(2));
-            let Some(w) = merge.advance(port, w) else { continue };
-            if self.spec.closes == Some(pair) {
-                self.closed = w.us();
-            }
-            let offset = left.schema.fields().len();
-            out.watermarks.extend([(left.key[pair], w), (offset + right.key[pair], w)]);
-        }
+        self.marks.advance(&self.spec, (Side::of(port), column), w, &mut out.watermarks);
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
@@ -262,9 +242,7 @@ impl Operator for Join {
         for side in SIDES {
             self.release_keys(cx.state, side);
             if let Some(table) = self.tables.rows[side.index()] {
-                let table = cx.state.arrangement(table);
-                table.seal();
-                table.expire(self.closed);
+                cx.state.arrangement(table).seal_and_expire(self.marks.closed(side));
             }
         }
         Ok(())

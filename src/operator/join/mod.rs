@@ -16,8 +16,8 @@
 //! each change reads all rows of the other side: a nested loop.
 //!
 //! Both inputs are partitioned by the key. State: at most one arrangement and one table of keys per
-//! side, which grow with that side. An inner or semi join of append-only inputs is append-only. No
-//! watermark passes: a row that was kept comes out again with every later match.
+//! side, which grow with that side, or as far as watermarks let rows go (see `expiry`). An inner or
+//! semi join of append-only inputs is append-only.
 //!
 //! A condition that fails for a pair makes an error row of the pair, which then does not match.
 //!
@@ -26,6 +26,7 @@
 
 mod counted;
 mod existence;
+mod expiry;
 mod kernel;
 mod kind;
 mod temporal;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub use expiry::{Closes, Within};
 pub use kind::{JoinKind, Side};
 pub use temporal::TemporalJoinSpec;
 
@@ -86,7 +88,7 @@ pub struct JoinSpec {
     nulls: NullKeys,
     condition: Option<JoinCondition>,
     schema: SchemaRef,
-    closes: Option<usize>,
+    closes: Closes,
 }
 
 impl JoinSpec {
@@ -115,14 +117,27 @@ impl JoinSpec {
             all.push(Field::new("mark", DataType::Boolean, false));
         }
         let schema = Arc::new(Schema::new(all));
-        Self { kind, inputs, nulls, condition, schema, closes: None }
+        Self { kind, inputs, nulls, condition, schema, closes: Closes::Never }
     }
 
-    /// Says which pair of keys of an inner join is the time of a window that closes on both sides:
-    /// no row of a window below both watermarks will come.
+    /// Says what lets rows go. Where matches are found by the key alone, an interval does not.
     #[must_use]
-    pub fn closing(self, pair: Option<usize>) -> Self {
-        Self { closes: pair.filter(|_| self.kind == JoinKind::Inner), ..self }
+    pub fn closing(self, closes: Closes) -> Self {
+        let by_key = self.kind != JoinKind::Inner && self.condition.is_none();
+        let closes = match closes {
+            Closes::Within(_) if by_key => Closes::Never,
+            closes => closes,
+        };
+        Self { closes, ..self }
+    }
+
+    /// The place of a side's column in the output, if it is there.
+    fn output(&self, side: Side, column: usize) -> Option<usize> {
+        match (self.kind.has_pairs(), side) {
+            (true, Side::Right) => Some(self.inputs[0].schema.fields().len() + column),
+            (true, Side::Left) => Some(column),
+            (false, side) => self.kind.preserves(side).then_some(column),
+        }
     }
 
     /// The constants of an input.
@@ -155,10 +170,7 @@ impl JoinSpec {
         TableSpec {
             name: ["left", "right"][side.index()],
             version: 1,
-            bound: match self.closes {
-                Some(pair) => Bound::Closes(input.key[pair]),
-                None => Bound::Unbounded("rows of its side"),
-            },
+            bound: self.bound(side),
             kind: TableKind::Arrangement(ArrangementSpec {
                 schema: input.schema.clone(),
                 key: input.key.clone(),
@@ -168,11 +180,29 @@ impl JoinSpec {
         }
     }
 
+    fn bound(&self, side: Side) -> Bound {
+        let unbounded = Bound::Unbounded("rows of its side");
+        match self.closes {
+            Closes::Never => unbounded,
+            Closes::Pair(pair) => Bound::Closes(self.input(side).key[pair]),
+            Closes::Within(within) => {
+                let name =
+                    |side: Side| self.input(side).schema.field(within.columns[side.index()]).name();
+                let names = [name(Side::Left).as_str(), name(Side::Right)];
+                let column = within.columns[side.index()];
+                within.text(side, names).map_or(unbounded, |rule| Bound::Behind { column, rule })
+            }
+        }
+    }
+
     fn key_weights(&self, side: Side) -> TableSpec {
         TableSpec {
             name: ["left keys", "right keys"][side.index()],
             version: 1,
-            bound: Bound::Unbounded("distinct keys of its side"),
+            bound: match self.closes {
+                Closes::Pair(pair) => Bound::Closes(pair),
+                _ => Bound::Unbounded("distinct keys of its side"),
+            },
             kind: TableKind::Groups(GroupSpec {
                 state_words: existence::WORDS,
                 multisets: 0,

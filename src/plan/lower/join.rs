@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan}
 
 use super::super::node::{Partitioning, PlanNode, Properties};
 use super::super::time::{TimeColumn, without_late};
+use super::interval::intervals;
 use super::values::constant;
 use super::{
     Lowering, add_filter, add_projection, arrow_schema, lower, not_in_view, select_columns,
@@ -19,7 +20,8 @@ use super::{
 use crate::error::{Error, Result};
 use crate::expr::{Predicate, from_datafusion};
 use crate::operator::{
-    JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, OperatorSpec, Side, TemporalJoinSpec,
+    Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, OperatorSpec, Side,
+    TemporalJoinSpec, Within,
 };
 use crate::sql::versioned;
 use crate::time::TimeRole;
@@ -78,7 +80,11 @@ fn join_operator(
     condition: Option<JoinCondition>,
     node: &Join,
 ) -> Result<PlanNode> {
-    let (sides, closes) = if temporal { (sides, None) } else { closing_pair(kind, sides) };
+    let (sides, closes) = if temporal {
+        (sides, Closes::Never)
+    } else {
+        closing(kind, sides, node, condition.is_some())
+    };
     let inputs = [0, 1].map(|i| JoinInput {
         schema: sides[i].node.schema.clone(),
         key: sides[i].key.clone(),
@@ -96,7 +102,7 @@ fn join_operator(
     };
     let times = match temporal {
         true => sides[0].node.times.clone(),
-        false => pair_times(kind, &sides),
+        false => closing_times(kind, &sides, closes),
     };
     let spec = JoinSpec::new(kind, inputs, nulls, condition).closing(closes);
     let mut properties = properties(kind, &sides);
@@ -119,38 +125,82 @@ fn join_operator(
     }
 }
 
-/// The pairs of keys whose columns carry a watermark on both sides; none unless the join is inner.
-fn time_pairs(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<(usize, TimeRole)> {
+/// The pairs of keys whose columns carry a watermark on both sides.
+fn time_pairs(sides: &[JoinSide; 2]) -> Vec<(usize, TimeRole)> {
     let [left, right] = sides;
-    let role = |side: &JoinSide, pair: usize| {
-        let times = side.node.times.iter();
-        times.filter(|t| t.column == side.key[pair]).map(|t| t.role).next()
-    };
+    let role = |side: &JoinSide, pair: usize| side.time(side.key[pair]).map(|t| t.role);
     let both = |pair: usize| Some((pair, role(left, pair)?.min(role(right, pair)?)));
-    let pairs = 0..left.key.len();
-    pairs.filter(|_| kind == JoinKind::Inner).filter_map(both).collect()
+    (0..left.key.len()).filter_map(both).collect()
 }
 
-/// Both sides without the rows that are late for it, and the pair of keys that closes.
-fn closing_pair(kind: JoinKind, sides: [JoinSide; 2]) -> ([JoinSide; 2], Option<usize>) {
-    let best = time_pairs(kind, &sides).into_iter().max_by_key(|(_, role)| *role);
-    let Some((pair, _)) = best else { return (sides, None) };
-    let sides = sides.map(|side| {
-        let node = without_late(side.node, side.key[pair]);
-        JoinSide { node, ..side }
+/// Both sides without the rows that are late for the join, and what lets rows go.
+fn closing(
+    kind: JoinKind,
+    sides: [JoinSide; 2],
+    node: &Join,
+    conditional: bool,
+) -> ([JoinSide; 2], Closes) {
+    if let Some((pair, _)) = time_pairs(&sides).into_iter().max_by_key(|(_, role)| *role) {
+        let sides = sides.map(|side| {
+            let column = side.key[pair];
+            side.without_late(column)
+        });
+        return (sides, Closes::Pair(pair));
+    }
+    // Without a condition beside, matches are a matter of the key alone.
+    let by_row = kind == JoinKind::Inner || conditional;
+    match within(&sides, node).filter(|_| by_row) {
+        Some(within) => {
+            let [left, right] = sides;
+            // What frees rows of a side is the watermark of the other one.
+            let judged = |side: JoinSide, i: usize| match within.offsets[1 - i] {
+                Some(_) => side.without_late(within.columns[i]),
+                None => side,
+            };
+            ([judged(left, 0), judged(right, 1)], Closes::Within(within))
+        }
+        None => (sides, Closes::Never),
+    }
+}
+
+/// The interval between times of both sides that lets the most rows go.
+fn within(sides: &[JoinSide; 2], node: &Join) -> Option<Within> {
+    let [left, right] = sides;
+    let rules = intervals(node).into_iter().map(|((l, r), span)| Within {
+        columns: [l, r],
+        offsets: [
+            span.high.and_then(i64::checked_neg).filter(|_| right.time(r).is_some()),
+            span.low.filter(|_| left.time(l).is_some()),
+        ],
     });
-    (sides, Some(pair))
+    let freed = |rule: &Within| rule.offsets.iter().flatten().count();
+    let best = rules.rev().max_by_key(freed)?;
+    (freed(&best) > 0).then_some(best)
 }
 
 /// The columns of the operator's output that carry a watermark.
-fn pair_times(kind: JoinKind, sides: &[JoinSide; 2]) -> Vec<TimeColumn> {
-    let [left, right] = sides;
-    let offset = left.node.schema.fields().len();
-    let columns = |(pair, role): (usize, TimeRole)| {
-        let places = [left.key[pair], offset + right.key[pair]];
-        places.map(|column| TimeColumn { column, role, arrival: None })
+fn closing_times(kind: JoinKind, sides: &[JoinSide; 2], closes: Closes) -> Vec<TimeColumn> {
+    let offset = if kind.has_pairs() { sides[0].node.schema.fields().len() } else { 0 };
+    let there = |i: usize, column: usize| {
+        let side = [Side::Left, Side::Right][i];
+        let place = if i == 0 { column } else { offset + column };
+        (kind.has_pairs() || kind.preserves(side)).then_some(place)
     };
-    time_pairs(kind, sides).into_iter().flat_map(columns).collect()
+    let column = |i: usize, column: usize, role: TimeRole| {
+        Some(TimeColumn { column: there(i, column)?, role, arrival: None })
+    };
+    let pairs = time_pairs(sides);
+    let pairs = pairs.iter().flat_map(|(pair, role)| {
+        [0, 1].into_iter().filter_map(move |i| column(i, sides[i].key[*pair], *role))
+    });
+    let mut times: Vec<TimeColumn> = pairs.collect();
+    if let Closes::Within(within) = closes
+        && within.offsets.iter().all(Option::is_some)
+    {
+        let role = |i: usize| sides[i].time(within.columns[i]).map(|t| t.role);
+        times.extend((0..2).filter_map(|i| column(i, within.columns[i], role(i)?)));
+    }
+    times
 }
 
 fn temporal_spec(kind: JoinKind, spec: JoinSpec) -> Result<TemporalJoinSpec> {
@@ -259,6 +309,16 @@ struct JoinSide {
     key: Vec<usize>,
     /// Columns without those computed for keys.
     width: usize,
+}
+
+impl JoinSide {
+    fn time(&self, column: usize) -> Option<&TimeColumn> {
+        self.node.times.iter().find(|t| t.column == column)
+    }
+
+    fn without_late(self, column: usize) -> Self {
+        Self { node: without_late(self.node, column), ..self }
+    }
 }
 
 /// An input of a join with its keys as columns; keys that are expressions are computed behind the

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod explode;
+mod interval;
 mod join;
 mod panes;
 mod session;
