@@ -165,7 +165,7 @@ pub(super) fn plan_raw(
         query.order_by = None;
     }
     rewrite_set_operations(&mut query);
-    expand_using(&mut query, context)?;
+    expand_using(&mut query, context, parameters)?;
     name_columns(&mut query);
     plain_offsets(&mut query);
     desugar_query(&mut query)?;

@@ -1,7 +1,7 @@
-//! Constructs with a syntax of their own, put back to calls of functions ahead of planning:
-//! quantified comparisons with arrays, comparisons of rows, AT TIME ZONE, SIMILAR TO, LIKE with
-//! ESCAPE, slices with open ends, and set-returning functions, which are UNNEST of a function that
-//! gives a list.
+//! Constructs with a syntax of their own, put back to calls of functions ahead of planning: arrays
+//! of elements, quantified comparisons with arrays, comparisons of rows, AT TIME ZONE, SIMILAR TO,
+//! LIKE with ESCAPE, slices with open ends, and set-returning functions, which are UNNEST of a
+//! function that gives a list.
 //!
 //! Runs behind the naming of columns, so that names are those of what was written.
 
@@ -140,6 +140,29 @@ impl VisitorMut for AliasToColumn {
     }
 }
 
+/// An integer of the text is an `integer` where it fits: a function over an array is found by that.
+fn plain_integer(expr: Expr) -> Expr {
+    let fits = match &expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => is_integer(expr),
+        expr => is_integer(expr),
+    };
+    if !fits {
+        return expr;
+    }
+    Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: ast::DataType::Integer(None),
+        array: false,
+        format: None,
+    }
+}
+
+fn is_integer(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value)
+        if matches!(&value.value, Value::Number(n, _) if n.parse::<i32>().is_ok()))
+}
+
 fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
     Expr::Function(Function {
@@ -167,6 +190,10 @@ fn negated_if(negated: bool, expr: Expr) -> Expr {
 
 fn rewrite(expr: Expr) -> Result<Expr> {
     Ok(match expr {
+        // DataFusion plans the elements out of sight of queries around and of parameters.
+        Expr::Array(array) => {
+            call("make_array", array.elem.into_iter().map(plain_integer).collect())
+        }
         Expr::AnyOp { left, compare_op, right, is_some } => match quantified(&compare_op, &right) {
             Some(op) => call(&format!("{op} any"), vec![*left, *right]),
             None => Expr::AnyOp { left, compare_op, right, is_some },

@@ -167,15 +167,6 @@ impl ExprPlanner for Operators {
         call("substring", args).map(PlannerResult::Planned)
     }
 
-    fn plan_array_literal(
-        &self,
-        exprs: Vec<Expr>,
-        _schema: &DFSchema,
-    ) -> DfResult<PlannerResult<Vec<Expr>>> {
-        let exprs = exprs.into_iter().map(plain_literal).collect::<DfResult<Vec<_>>>()?;
-        call("make_array", exprs).map(PlannerResult::Planned)
-    }
-
     fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(extract_udf().call(args)))
     }

@@ -1,29 +1,33 @@
-//! JOIN USING and NATURAL JOIN where a side may be missing: PostgreSQL has one column for both, the
-//! right side's of a right join and the one that is there of a full join. DataFusion takes the left
-//! side's. So such a join gets its condition written out, and the merged column's name and `*` what
-//! they stand for, in the syntax tree. The columns of both sides are found by planning them alone.
+//! JOIN USING and NATURAL JOIN: PostgreSQL has one column for both sides, the left side's, the
+//! right side's of a right join and the one that is there of a full join.
 //!
-//! Other joins are left to DataFusion.
+//! DataFusion takes the left side's of them all, and finds it ambiguous behind three tables or in
+//! WHERE. So such a join gets its condition written out, and the merged column's name and `*` what
+//! they stand for, in the syntax tree. The columns of a side are found by planning it alone.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use sqlparser::ast::{
     self, Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, Select, SelectItem,
-    SetExpr, TableFactor, VisitMut, VisitorMut, With,
+    SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, With,
 };
 use sqlparser::parser::Parser;
 
-use super::binder::{planner, planner_context};
+use super::binder::plan_raw;
 use super::context::Context;
 use super::dialect::DIALECT;
-use super::errors::plan_error;
 use super::parser::fold;
 use crate::error::{Error, Result, sqlstate};
 
-/// Writes out the joins of a query that have merged columns which either side may lack.
-pub(super) fn expand_using(query: &mut ast::Query, context: &Context<'_>) -> Result<()> {
-    let mut expand = Expand { context, with: Vec::new(), merged: None };
+/// Writes out the joins of a query that have merged columns.
+pub(super) fn expand_using(
+    query: &mut ast::Query,
+    context: &Context<'_>,
+    parameters: &[Option<DataType>],
+) -> Result<()> {
+    let mut expand = Expand { context, parameters, with: Vec::new(), merged: None };
     match query.visit(&mut expand) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
@@ -32,6 +36,7 @@ pub(super) fn expand_using(query: &mut ast::Query, context: &Context<'_>) -> Res
 
 struct Expand<'a> {
     context: &'a Context<'a>,
+    parameters: &'a [Option<DataType>],
     /// WITH clauses around, the outermost first.
     with: Vec<Option<With>>,
     /// Merged columns of the SELECT that was left last.
@@ -61,7 +66,7 @@ impl VisitorMut for Expand<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         self.merged = None;
-        if !select.from.iter().any(|t| t.joins.iter().any(|j| may_lack_left(&j.join_operator))) {
+        if !select.from.iter().any(merges) {
             return ControlFlow::Continue(());
         }
         match self.select(select) {
@@ -84,14 +89,10 @@ struct Visible {
 
 impl Expand<'_> {
     fn select(&self, select: &mut Select) -> Result<BTreeMap<String, Expr>> {
-        let mut scope: Vec<Visible> = Vec::new();
+        let (mut scope, mut before) = (Vec::new(), Vec::new());
         for table in &mut select.from {
-            let mut left = self.columns(&table.relation)?;
-            for join in &mut table.joins {
-                let right = self.columns(&join.relation)?;
-                left = self.join(left, right, &mut join.join_operator)?;
-            }
-            scope.extend(left);
+            place(&mut table.relation, &merged(&scope));
+            scope.extend(self.table(table, &mut before)?);
         }
         let merged = merged(&scope);
         for item in std::mem::take(&mut select.projection) {
@@ -125,15 +126,50 @@ impl Expand<'_> {
         Ok(merged)
     }
 
-    /// The columns of an item of FROM.
-    fn columns(&self, factor: &TableFactor) -> Result<Vec<Visible>> {
+    /// What is visible of tables and joins, the conditions of which are written out; `before` are
+    /// the tables to the left of them.
+    fn table(
+        &self,
+        table: &mut TableWithJoins,
+        before: &mut Vec<TableFactor>,
+    ) -> Result<Vec<Visible>> {
+        let mut left = self.factor(&mut table.relation, before)?;
+        for join in &mut table.joins {
+            let right = self.factor(&mut join.relation, before)?;
+            left = self.join(left, right, &mut join.join_operator)?;
+        }
+        Ok(left)
+    }
+
+    fn factor(
+        &self,
+        factor: &mut TableFactor,
+        before: &mut Vec<TableFactor>,
+    ) -> Result<Vec<Visible>> {
+        if let TableFactor::NestedJoin { table_with_joins, alias: None } = factor {
+            return self.table(table_with_joins, before);
+        }
+        let visible = match self.columns(std::slice::from_ref(factor)) {
+            // It may use columns of those before it.
+            Err(_) if !before.is_empty() => {
+                let known = self.columns(before)?.len();
+                before.push(factor.clone());
+                return Ok(self.columns(before)?.split_off(known));
+            }
+            alone => alone?,
+        };
+        before.push(factor.clone());
+        Ok(visible)
+    }
+
+    /// The columns of items of FROM.
+    fn columns(&self, factors: &[TableFactor]) -> Result<Vec<Visible>> {
         let parsed = Parser::new(&DIALECT).try_with_sql("SELECT * FROM x");
         let parsed = parsed.and_then(|mut p| p.parse_query());
         let mut query = *parsed.map_err(|e| Error::internal(e.to_string()))?;
-        if let SetExpr::Select(select) = query.body.as_mut()
-            && let Some(from) = select.from.first_mut()
-        {
-            from.relation = factor.clone();
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            let table = |f: &TableFactor| TableWithJoins { relation: f.clone(), joins: Vec::new() };
+            select.from = factors.iter().map(table).collect();
         }
         let mut all: Option<With> = None;
         for with in self.with.iter().flatten() {
@@ -143,12 +179,7 @@ impl Expand<'_> {
             }
         }
         query.with = all;
-        let plan = planner(self.context)
-            .sql_statement_to_plan_with_context(
-                ast::Statement::Query(Box::new(query)),
-                &mut planner_context(&[]),
-            )
-            .map_err(plan_error)?;
+        let plan = plan_raw(&query, self.context, self.parameters)?;
         let quoted = |name: &str| Ident::with_quote('"', name);
         let column = |(qualifier, field): (Option<&datafusion::common::TableReference>, _)| {
             let field: &arrow::datatypes::FieldRef = field;
@@ -239,14 +270,20 @@ fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     }
 }
 
-/// Whether the merged columns of a join are not those of its left side.
-fn may_lack_left(operator: &JoinOperator) -> bool {
-    match operator {
-        JoinOperator::Right(c) | JoinOperator::RightOuter(c) | JoinOperator::FullOuter(c) => {
-            matches!(c, JoinConstraint::Using(_) | JoinConstraint::Natural)
-        }
+/// Whether some join has merged columns.
+fn merges(table: &TableWithJoins) -> bool {
+    let nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => merges(table_with_joins),
         _ => false,
-    }
+    };
+    let mut joins = table.joins.iter();
+    nested(&table.relation)
+        || joins.any(|join| {
+            let constraint = constraint(&mut join.join_operator.clone()).cloned();
+            let merges =
+                matches!(constraint, Some(JoinConstraint::Using(_) | JoinConstraint::Natural));
+            merges || nested(&join.relation)
+        })
 }
 
 fn find<'a>(side: &'a [Visible], name: &str, which: &str) -> Result<&'a Expr> {
