@@ -73,6 +73,8 @@ pub mod sqlstate {
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
     pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const DUPLICATE_CURSOR: &str = "42P03";
+    pub const INVALID_CURSOR_NAME: &str = "34000";
     pub const INVALID_SQL_STATEMENT_NAME: &str = "26000";
     pub const INSUFFICIENT_RESOURCES: &str = "53000";
     pub const OUT_OF_MEMORY: &str = "53200";

@@ -40,8 +40,13 @@ impl Session {
         declared: &[Option<DataType>],
     ) -> Result<Prepared> {
         let catalog = self.engine.core.shared.catalog();
+        // A cursor's parameters are those of its query.
+        let declared_query = match &statement.statement {
+            Statement::Declare(declare) => declare.statement.as_ref(),
+            other => other,
+        };
         let bindable = matches!(
-            statement.statement,
+            declared_query,
             Statement::Query(_)
                 | Statement::Insert(_)
                 | Statement::Update(_)
@@ -56,11 +61,12 @@ impl Session {
                 bound: None,
             });
         }
-        let bound = sql::prepare(&statement.statement, declared, &catalog, &self.settings())?;
+        let bound = sql::prepare(declared_query, declared, &catalog, &self.settings())?;
+        let opens = matches!(&statement.statement, Statement::Declare(_));
         Ok(Prepared {
-            statement: Some(statement),
             parameters: bound.parameters().to_vec(),
-            fields: bound.fields().cloned(),
+            fields: bound.fields().filter(|_| !opens).cloned(),
+            statement: Some(statement),
             bound: Some((bound, catalog)),
         })
     }
@@ -89,9 +95,10 @@ impl Session {
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
         let Some((bound, catalog)) = &prepared.bound else { return self.run(statement).await };
+        let parsed = &statement.statement;
         let settings = self.settings();
         let now = self.engine.core.shared.catalog();
-        let statement = if Arc::ptr_eq(&now, catalog) {
+        let bound = if Arc::ptr_eq(&now, catalog) {
             bound.bind(&parameters, &settings)?
         } else {
             let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
@@ -106,7 +113,10 @@ impl Session {
                 }
             }
         };
-        self.run_bound(statement).await
+        match parsed {
+            Statement::Declare(declare) => self.declare_bound(declare, bound).await,
+            _ => self.run_bound(bound).await,
+        }
     }
 
     /// Runs a bound statement.

@@ -24,13 +24,33 @@ const QUERY_QUEUE_BATCHES: usize = 4;
 
 impl Session {
     pub(super) async fn query(&mut self, query: &ast::Query) -> Result<Outcome> {
-        let catalog = self.engine.core.shared.catalog();
-        let bound = sql::bind_query(query, &catalog, Purpose::AdHoc, &self.settings())?;
+        let bound = self.bind_ad_hoc(query)?;
         self.read(bound).await
     }
 
-    /// Runs a bound query at one epoch.
+    pub(super) fn bind_ad_hoc(&self, query: &ast::Query) -> Result<Bound> {
+        let catalog = self.engine.core.shared.catalog();
+        sql::bind_query(query, &catalog, Purpose::AdHoc, &self.settings())
+    }
+
+    /// Runs a bound query at one epoch, within `statement_timeout`.
     pub(super) async fn read(&mut self, bound: Bound) -> Result<Outcome> {
+        let limit = self.timeout_ms().map(std::time::Duration::from_millis);
+        let deadline = limit.and_then(|l| tokio::time::Instant::now().checked_add(l));
+        self.read_until(bound, deadline).await
+    }
+
+    /// The same for a cursor, whose rows may be read much later.
+    pub(super) async fn read_without_limit(&mut self, bound: Bound) -> Result<Outcome> {
+        self.read_until(bound, None).await
+    }
+
+    async fn read_until(
+        &mut self,
+        bound: Bound,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Outcome> {
+        self.show_own_writes(&bound).await?;
         let pin = self.read_point();
         self.note_quarantined(&bound, &pin);
         self.note_diverted(&bound, &pin);
@@ -55,8 +75,6 @@ impl Session {
             // Told apart from a thread that has died on the way.
             drop(batches.send(Ok(None)).await);
         });
-        let limit = self.timeout_ms().map(std::time::Duration::from_millis);
-        let deadline = limit.and_then(|l| tokio::time::Instant::now().checked_add(l));
         let stream = futures::stream::unfold(Some(receiver), move |receiver| async move {
             match deadline {
                 None => next_batch(receiver).await,

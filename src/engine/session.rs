@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Engine;
+use super::cursor::Cursor;
 use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::query::timed_out;
 use super::transaction::Transaction;
@@ -23,6 +24,8 @@ pub struct Session {
     pub(super) notices: Vec<Notice>,
     /// Statements of PREPARE by name.
     pub(super) named: BTreeMap<String, Prepared>,
+    /// Open cursors by name.
+    pub(super) cursors: BTreeMap<String, Cursor>,
 }
 
 impl Session {
@@ -35,6 +38,7 @@ impl Session {
             facts: Arc::default(),
             notices: Vec::new(),
             named: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         };
         session.note_settings();
         session
@@ -63,12 +67,18 @@ impl Session {
         sql::parse(text)
     }
 
-    /// Runs all statements of a text, one after another; the first error ends it.
+    /// Runs all statements of a text, one after another. The first error ends it; what statements
+    /// since the last definition have written has then not happened.
     pub async fn execute(&mut self, text: &str) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
-        for statement in self.parse(text)? {
-            outcomes.push(self.run(&statement).await?);
+        let statements = self.parse(text)?;
+        for statement in &statements {
+            if statements.len() > 1 {
+                self.enter_text(&statement.statement).await?;
+            }
+            outcomes.push(self.run(statement).await?);
         }
+        self.end_text().await?;
         Ok(outcomes)
     }
 
@@ -131,8 +141,12 @@ impl Session {
             Statement::ResetAll => Ok(self.reset_all("RESET")),
             Statement::DiscardAll => {
                 self.named.clear();
+                self.cursors.clear();
                 Ok(self.reset_all("DISCARD ALL"))
             }
+            Statement::Declare(declare) => self.declare(declare).await,
+            Statement::Fetch(fetch) => self.fetch(fetch).await,
+            Statement::Close(name) => self.close(name.as_deref()),
             Statement::Savepoint(savepoint) => self.savepoint(savepoint),
             Statement::Query(query) => self.query(query).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
@@ -157,6 +171,10 @@ impl Session {
 
     /// Makes an open transaction block fail, after an error outside of a statement.
     pub fn set_failed(&mut self) {
+        if self.transaction.as_ref().is_some_and(|t| t.implicit) {
+            self.end_transaction();
+            self.close_cursors(false);
+        }
         self.failed = self.transaction.is_some() || self.failed;
     }
 

@@ -102,6 +102,9 @@ impl Session {
             Statement::Explain(_) => vec!["query plan"],
             Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
             Statement::Check(_) => return Ok(Some(check_fields())),
+            Statement::Fetch(fetch) if !fetch.moves => {
+                return self.cursor_fields(&fetch.name).map(Some);
+            }
             Statement::Execute(execute) => {
                 return Ok(self.named.get(&execute.name).and_then(|p| p.fields.clone()));
             }

@@ -29,6 +29,8 @@ pub(crate) struct Transaction {
     pub(super) read: BTreeSet<RelationId>,
     /// When it began: what `now()` is in it.
     pub(super) began: DateTime<Utc>,
+    /// Begun by a text of several statements, and not by BEGIN.
+    pub(super) implicit: bool,
     /// Its savepoints, the oldest first.
     savepoints: Vec<Mark>,
 }
@@ -41,8 +43,19 @@ struct Mark {
     read: BTreeSet<RelationId>,
 }
 
+impl Transaction {
+    /// How many savepoints it has.
+    pub(super) fn depth(&self) -> usize {
+        self.savepoints.len()
+    }
+}
+
 impl Session {
     pub(super) fn begin(&mut self) -> Result<Outcome> {
+        if let Some(transaction) = self.transaction.as_mut().filter(|t| t.implicit) {
+            transaction.implicit = false;
+            return Ok(self.done("BEGIN"));
+        }
         if self.transaction.is_some() {
             self.notices.push(Notice {
                 severity: "WARNING",
@@ -52,20 +65,26 @@ impl Session {
             });
             return Ok(self.done("BEGIN"));
         }
+        self.begin_transaction(false);
+        Ok(self.done("BEGIN"))
+    }
+
+    pub(super) fn begin_transaction(&mut self, implicit: bool) {
         self.transaction = Some(Transaction {
             pin: Arc::new(self.engine.core.shared.pin()),
             writes: BTreeMap::new(),
             read: BTreeSet::new(),
             began: self.engine.core.shared.clock.now(),
+            implicit,
             savepoints: Vec::new(),
         });
-        Ok(self.done("BEGIN"))
     }
 
     pub(super) fn rollback(&mut self) -> Result<Outcome> {
-        if self.end_transaction().0.is_none() {
+        if self.end_transaction().0.is_none_or(|t| t.implicit) {
             self.warn_no_transaction();
         }
+        self.close_cursors(false);
         Ok(self.done("ROLLBACK"))
     }
 
@@ -79,16 +98,29 @@ impl Session {
     }
 
     pub(super) async fn commit(&mut self) -> Result<Outcome> {
-        let (transaction, failed) = self.end_transaction();
-        let Some(transaction) = transaction else {
+        if self.transaction.as_ref().is_none_or(|t| t.implicit) {
             self.warn_no_transaction();
-            return Ok(self.done("COMMIT"));
-        };
-        if failed {
-            return Ok(self.done("ROLLBACK"));
         }
-        self.commit_writes(transaction).await?;
-        Ok(self.done("COMMIT"))
+        let tag = if self.failed { "ROLLBACK" } else { "COMMIT" };
+        self.commit_transaction().await?;
+        Ok(self.done(tag))
+    }
+
+    /// Ends the transaction, if there is one; its writes become visible unless it has failed.
+    pub(super) async fn commit_transaction(&mut self) -> Result<()> {
+        let held = match self.failed {
+            true => Ok(()),
+            false => self.hold_cursors().await,
+        };
+        let result = match (self.end_transaction(), held) {
+            ((_, true) | (None, _), _) => Ok(false),
+            (_, Err(error)) => Err(error),
+            ((Some(transaction), false), Ok(())) => {
+                self.commit_writes(transaction).await.map(|()| true)
+            }
+        };
+        self.close_cursors(matches!(result, Ok(true)));
+        result.map(drop)
     }
 
     pub(super) fn savepoint(&mut self, savepoint: &Savepoint) -> Result<Outcome> {
@@ -98,7 +130,7 @@ impl Session {
             Savepoint::RollbackTo(name) => ("ROLLBACK", name),
         };
         let verb = if tag == "ROLLBACK" { "ROLLBACK TO SAVEPOINT" } else { tag };
-        let Some(transaction) = &mut self.transaction else {
+        let Some(transaction) = self.transaction.as_mut().filter(|t| !t.implicit) else {
             let verb = if tag == "RELEASE" { "RELEASE SAVEPOINT" } else { verb };
             return Err(Error::user(
                 sqlstate::NO_ACTIVE_SQL_TRANSACTION,
@@ -115,7 +147,10 @@ impl Session {
             (_, None) => {
                 return Err(Error::user("3B001", format!("savepoint \"{name}\" does not exist")));
             }
-            (Savepoint::Release(_), Some(at)) => transaction.savepoints.truncate(at),
+            (Savepoint::Release(_), Some(at)) => {
+                transaction.savepoints.truncate(at);
+                self.release_cursors(at);
+            }
             (Savepoint::RollbackTo(_), Some(at)) => {
                 transaction.savepoints.truncate(at + 1);
                 let mark = &transaction.savepoints[at];
@@ -124,6 +159,7 @@ impl Session {
                 }
                 transaction.read.clone_from(&mark.read);
                 self.failed = false;
+                self.close_cursors_behind(at);
             }
         }
         Ok(self.done(tag))

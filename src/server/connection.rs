@@ -20,11 +20,11 @@ use super::copy::{self, Copy};
 use super::encode::{RowEncoder, row_description};
 use super::errors::{error_message, fatal_message, notice_message};
 use super::extended::Portal;
-use super::rows::RowSource;
 use super::startup::Reported;
 use super::wire::Wire;
 use crate::engine::Session;
 use crate::engine::outcome::{Notice, Outcome, Prepared, TransactionStatus};
+use crate::engine::row_source::RowSource;
 use crate::error::Error;
 use crate::sql::statement::{ParsedStatement, Statement};
 
@@ -186,6 +186,9 @@ impl Connection {
         }
         for parsed in &statements {
             self.interrupts.arm();
+            if statements.len() > 1 {
+                self.session.enter_text(&parsed.statement).await?;
+            }
             match &parsed.statement {
                 Statement::Copy(copy) if copy.from => self.copy_in(parsed).await?,
                 Statement::Copy(copy) => {
@@ -198,6 +201,7 @@ impl Connection {
                 }
             }
         }
+        self.session.end_text().await?;
         self.put_ready();
         Ok(self.wire.flush().await?)
     }
@@ -309,6 +313,7 @@ pub(crate) fn row_tag(statement: &Statement, rows: usize) -> String {
         Statement::Explain(_) => "EXPLAIN".to_string(),
         Statement::Subscribe(_) => format!("SUBSCRIBE {rows}"),
         // RETURNING gives a row for each that is changed.
+        Statement::Fetch(_) => format!("FETCH {rows}"),
         Statement::Insert(_) => format!("INSERT 0 {rows}"),
         Statement::Update(_) => format!("UPDATE {rows}"),
         Statement::Delete(_) => format!("DELETE {rows}"),

@@ -11,8 +11,8 @@ use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::connection::{Connection, Stop, flush, watched};
-use super::rows::RowSource;
 use crate::delta::text::write_value;
+use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::CopyForm;
 use crate::sql::statement::{self, CopySubject, ParsedStatement};

@@ -12,8 +12,6 @@ use crate::error::{Error, sqlstate};
 pub(crate) mod code {
     pub(crate) const INVALID_BINARY_REPRESENTATION: &str = "22P03";
     pub(crate) const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
-    pub(crate) const INVALID_CURSOR_NAME: &str = "34000";
-    pub(crate) const DUPLICATE_CURSOR: &str = "42P03";
     pub(crate) const DUPLICATE_PREPARED_STATEMENT: &str = "42P05";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
 }

@@ -22,9 +22,9 @@ use super::copy;
 use super::encode::{Format, RowEncoder, row_description};
 use super::errors::code;
 use super::params;
-use super::rows::RowSource;
 use crate::catalog::types::{declared_type, type_oid};
 use crate::engine::outcome::{Prepared, TransactionStatus};
+use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ParsedStatement, Statement};
 
@@ -111,7 +111,7 @@ impl Connection {
         let portal_name = bind.portal_name.clone().unwrap_or_default();
         if !portal_name.is_empty() && self.portals.contains_key(&portal_name) {
             let message = format!("cursor \"{portal_name}\" already exists");
-            return Err(Error::user(code::DUPLICATE_CURSOR, message).into());
+            return Err(Error::user(sqlstate::DUPLICATE_CURSOR, message).into());
         }
         self.check_room()?;
         let name = bind.statement_name.as_deref().unwrap_or_default();
@@ -149,8 +149,14 @@ impl Connection {
                 self.put_description(result_fields(&statement), &[])?;
             }
             TARGET_TYPE_BYTE_PORTAL => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                let (fields, formats) = (result_fields(&portal.statement), portal.formats.clone());
+                let (fields, formats) = match self.portals.get(name) {
+                    Some(portal) => (result_fields(&portal.statement), portal.formats.clone()),
+                    // In PostgreSQL a cursor is a portal, and drivers ask for its columns so.
+                    None => {
+                        let fields = self.session.cursor_fields(name);
+                        (Some(fields.map_err(|_| no_portal(name))?), Vec::new())
+                    }
+                };
                 self.put_description(fields, &formats)?;
             }
             other => return Err(wrong_target(other).into()),
@@ -294,7 +300,7 @@ fn bind_parameters(name: &str, statement: &Prepared, bind: &Bind) -> Result<Vec<
 }
 
 fn no_portal(name: &str) -> Error {
-    Error::user(code::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+    Error::user(sqlstate::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
 }
 
 fn wrong_target(target: u8) -> Error {

@@ -21,7 +21,6 @@ mod errors;
 mod extended;
 mod numeric;
 mod params;
-pub(crate) mod rows;
 mod shape;
 mod startup;
 #[cfg(test)]

@@ -31,9 +31,9 @@ pub use self::table::Style;
 use self::report::{Verbosity, error_report, notice_report};
 use self::table::Printer;
 use crate::engine::outcome::{Notice, Outcome, TransactionStatus};
+use crate::engine::row_source::RowSource;
 use crate::engine::{Engine, Session};
 use crate::error::Error;
-use crate::server::rows::RowSource;
 use crate::sql::statement::{ParsedStatement, Statement};
 
 /// How a shell prints.

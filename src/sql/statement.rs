@@ -63,6 +63,12 @@ pub enum Statement {
     Execute(Execute),
     /// DEALLOCATE; `None` for ALL.
     Deallocate(Option<String>),
+    /// DECLARE .. CURSOR.
+    Declare(Declare),
+    /// FETCH and MOVE.
+    Fetch(Fetch),
+    /// CLOSE; `None` for ALL.
+    Close(Option<String>),
     /// SAVEPOINT, RELEASE and ROLLBACK TO of a transaction block.
     Savepoint(Savepoint),
     /// SELECT, VALUES, TABLE, WITH .. SELECT.
@@ -125,6 +131,65 @@ pub struct Execute {
     pub name: String,
     /// The values of parameters.
     pub arguments: Vec<ast::Expr>,
+}
+
+/// DECLARE .. CURSOR FOR.
+#[derive(Debug, Clone)]
+pub struct Declare {
+    /// The folded name.
+    pub name: String,
+    /// SCROLL or NO SCROLL.
+    pub scroll: Option<bool>,
+    /// WITH HOLD.
+    pub hold: bool,
+    /// A query or SUBSCRIBE.
+    pub statement: Box<Statement>,
+}
+
+/// FETCH and MOVE.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// The folded name of the cursor.
+    pub name: String,
+    /// Which rows.
+    pub direction: Direction,
+    /// MOVE: the rows are not wanted.
+    pub moves: bool,
+    /// How long to wait for changes of SUBSCRIBE, as text.
+    pub timeout: Option<String>,
+}
+
+/// Which rows a FETCH is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The next ones.
+    Forward(Count),
+    /// The ones before, in reverse.
+    Backward(Count),
+    /// The row with a number, from 1 or from the end.
+    Absolute(i64),
+    /// The row at a distance.
+    Relative(i64),
+}
+
+impl Direction {
+    /// The other way.
+    pub fn turned(self) -> Self {
+        match self {
+            Self::Forward(count) => Self::Backward(count),
+            Self::Backward(count) => Self::Forward(count),
+            other => other,
+        }
+    }
+}
+
+/// How many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Rows(u64),
+    /// ALL.
+    All,
 }
 
 /// COPY .. FROM STDIN | TO STDOUT.

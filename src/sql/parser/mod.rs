@@ -8,6 +8,7 @@ mod alter;
 mod columns;
 mod copy;
 mod create;
+mod cursor;
 mod include;
 mod index;
 mod options;
@@ -117,6 +118,9 @@ impl<'a> StreamParser<'a> {
             "check" => self.check_views(),
             "comment" => self.comment(),
             "copy" => self.copy(),
+            "declare" => self.declare(),
+            "fetch" | "move" => self.fetch(),
+            "close" => self.close(),
             "prepare" => self.prepare(),
             "execute" => self.execute(),
             "deallocate" => self.deallocate(),
@@ -132,7 +136,7 @@ impl<'a> StreamParser<'a> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
         let refused = ["GRANT", "REVOKE"];
-        let refused_too = ["DECLARE", "FETCH", "CLOSE", "MERGE", "CALL", "VACUUM"];
+        let refused_too = ["MERGE", "CALL", "VACUUM"];
         let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
             return Err(Error::unsupported(format!("{first} is not supported yet")));

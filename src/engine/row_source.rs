@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::outcome::{Rows, Subscription, SubscriptionEvent};
 use crate::delta::DeltaBatch;
-use crate::engine::outcome::{Rows, Subscription, SubscriptionEvent};
 use crate::error::Result;
 use crate::time::Epoch;
 
