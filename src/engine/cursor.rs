@@ -137,7 +137,7 @@ impl Forward {
     }
 }
 
-/// The rows that a FETCH of a cursor with all rows at hand gives, by their numbers from 0, and where
+/// The rows that a FETCH gives of a cursor with all rows at hand, by their numbers from 0, and where
 /// it is then: 0 is before the first row.
 fn scroll(direction: Direction, position: usize, rows: usize) -> (Vec<usize>, usize) {
     let end = rows + 1;
