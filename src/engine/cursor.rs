@@ -137,8 +137,8 @@ impl Forward {
     }
 }
 
-/// The rows that a FETCH gives of a cursor with all rows at hand, by their numbers from 0, and where
-/// it is then: 0 is before the first row.
+/// The rows that a FETCH gives of a cursor with all rows at hand, by their numbers from 0, and
+/// where it is then: 0 is before the first row.
 fn scroll(direction: Direction, position: usize, rows: usize) -> (Vec<usize>, usize) {
     let end = rows + 1;
     let clipped = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(end);
