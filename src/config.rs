@@ -48,6 +48,11 @@ pub const PAGE_ROWS: usize = 4_096;
 /// mistaken for a size would fill the memory.
 pub const WINDOWS_PER_ROW_MAX: usize = 10_000;
 
+/// How far the clock moves on at most before views that follow it are looked at, in microseconds.
+/// A row of a moving filter comes or goes no later than this after its time; nothing is due in most
+/// of these epochs, which cost some microseconds then.
+pub const CLOCK_TICK_US: i64 = 500_000;
+
 /// Random cuts of inputs, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchCuts {

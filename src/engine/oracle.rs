@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Float64Type};
+use chrono::DateTime;
+use futures::TryStreamExt;
 
 use super::dml::snapshot;
 use super::session::Session;
@@ -13,9 +15,10 @@ use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result};
+use crate::expr::from_datafusion;
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Statement;
-use crate::sql::{self, Bound, Purpose};
+use crate::sql::{self, Bound, Purpose, Settings};
 use crate::time::{Watermark, event_times};
 
 /// What a comparison found.
@@ -61,7 +64,7 @@ impl Session {
             let reason = "its rows met a table as it was when they arrived";
             return Ok(Verdict::Unknown(reason.into()));
         }
-        let batches = self.collect(&bound, pin).await?;
+        let batches = self.recompute(&bound, pin).await?;
         let schema = snapshot(pin, view.id)?.table.spec().schema.clone();
         let mut all = snapshot(pin, view.id)?.deltas().collect::<Result<Vec<_>>>()?;
         let closed = closed_by(pin, view.id);
@@ -81,6 +84,16 @@ impl Session {
             return Ok(Verdict::Equal);
         }
         Ok(Verdict::Different(print(&difference)))
+    }
+
+    /// The rows of a view's plan at a pinned epoch, with `now()` as its operators had it.
+    async fn recompute(&self, bound: &Bound, pin: &Arc<Pin>) -> Result<Vec<RecordBatch>> {
+        let settings = self.settings();
+        let now = DateTime::from_timestamp_micros(pin.now_us).unwrap_or(settings.now);
+        let settings = Settings { now, ..settings };
+        let provide = |id: RelationId| self.provider(pin, id);
+        let stream = sql::batch::execute(&bound.plan, &provide, &settings).await?;
+        stream.map_err(from_datafusion).try_collect().await
     }
 
     fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {

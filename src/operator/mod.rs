@@ -19,6 +19,7 @@ mod late;
 mod late_windows;
 mod map;
 mod materialize;
+mod moving_filter;
 mod on_close;
 mod session;
 mod set_op;
@@ -47,6 +48,7 @@ pub use late::{LATE_COLUMNS, LateSpec, late_schema};
 pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
+pub use moving_filter::{MovingFilterSpec, TimeOrder};
 pub use on_close::OnCloseSpec;
 pub use session::SessionSpec;
 pub use set_op::{SetOpSpec, SetRule};
@@ -89,6 +91,9 @@ pub struct Context<'a> {
     pub state: &'a mut StateStore,
     /// The epoch that runs.
     pub epoch: Epoch,
+    /// The clock of the epoch, in microseconds: the same for all operators, and never earlier than
+    /// that of the epoch before.
+    pub now_us: i64,
 }
 
 /// The worker that an operator is built for.
@@ -175,6 +180,10 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     /// are those of the input ports.
     fn net_columns(&self, _inputs: &[Option<Vec<usize>>]) -> Option<Vec<usize>> {
         None
+    }
+    /// Whether its output can change when nothing but the clock does.
+    fn follows_clock(&self) -> bool {
+        false
     }
     /// The tables that it needs, in the order of the handles given to `build`.
     fn tables(&self) -> Vec<TableSpec>;

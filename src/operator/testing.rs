@@ -68,6 +68,7 @@ pub(super) struct Harness<'a> {
     state: StateStore,
     tables: Vec<TableId>,
     epoch: Epoch,
+    now_us: i64,
     out: Output,
     batches: usize,
 }
@@ -79,7 +80,7 @@ impl<'a> Harness<'a> {
         let inner = spec.build(&tables, ONE).expect("builds");
         let operator = Box::new(Checked::new(inner, spec));
         let out = Output::default();
-        Self { spec, operator, state, tables, epoch: Epoch(1), out, batches: 0 }
+        Self { spec, operator, state, tables, epoch: Epoch(1), now_us: 0, out, batches: 0 }
     }
 
     pub(super) fn input(&mut self, port: usize, schema: &SchemaRef, text: &str) {
@@ -90,7 +91,7 @@ impl<'a> Harness<'a> {
         let mut request = KeyRequest::default();
         self.operator.keys(port, &delta, &mut request).expect("keys");
         self.state.make_resident(&request);
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
         let mut progress = self.operator.process(&mut cx, port, delta, &mut self.out);
         while progress.expect("processes") == Progress::More {
             progress = self.operator.resume(&mut cx, &mut self.out);
@@ -109,9 +110,14 @@ impl<'a> Harness<'a> {
         self.out.watermarks.iter().map(|(column, w)| (*column, w.us())).collect()
     }
 
+    /// Sets the clock of the epoch.
+    pub(super) fn clock(&mut self, us: i64) {
+        self.now_us = us;
+    }
+
     /// Ends the epoch; its output, consolidated.
     pub(super) fn flush(&mut self) -> String {
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
         self.operator.flush(&mut cx, &mut self.out).expect("flushes");
         self.state.evict_all();
         self.epoch = self.epoch.next();

@@ -2,7 +2,7 @@
 //!
 //! Tests and sessions can take it in hand (`SET CLOCK MANUAL`, `ADVANCE CLOCK ..`); then it stands
 //! still between two statements. Operators never see it: what depends on time reaches them as
-//! watermarks and inputs of an epoch.
+//! watermarks and inputs of an epoch, and as the epoch's own time, one for all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::coordinator::Coordinator;
 use super::shared::lock;
+use crate::config::CLOCK_TICK_US;
 use crate::error::{Error, Result, sqlstate};
 
 /// Not in hand.
@@ -56,7 +57,8 @@ impl Clock {
         DateTime::from_timestamp_micros(self.now_us()).unwrap_or_else(Utc::now)
     }
 
-    fn change(&self, change: ClockMove) -> Result<()> {
+    /// Moves it, but not to a time before `floor`.
+    fn change(&self, change: ClockMove, floor: i64) -> Result<()> {
         let manual = self.manual.load(Ordering::Relaxed);
         let fresh = self.fresh.swap(false, Ordering::Relaxed);
         let to = match change {
@@ -80,16 +82,37 @@ impl Clock {
             return Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, "the clock can't go back")
                 .with_hint("SET CLOCK MANUAL AT TIMESTAMP '..'; begins again at any time."));
         }
+        let time = if to == SYSTEM { Utc::now().timestamp_micros() } else { to };
+        if time < floor {
+            self.fresh.store(fresh, Ordering::Relaxed);
+            return Err(Error::user(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the clock can't go back while there are materialized views that follow it",
+            )
+            .with_detail("What has left them by the clock is forgotten.")
+            .with_hint("Drop them first, and create them again."));
+        }
         self.manual.store(to, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether it stands still between statements.
+    fn is_manual(&self) -> bool {
+        self.manual.load(Ordering::Relaxed) != SYSTEM
     }
 }
 
 impl Coordinator {
     /// Moves the clock, and with it what depends on it.
     pub fn move_clock(&mut self, change: ClockMove) -> Result<()> {
-        self.shared.clock.change(change)?;
+        let followed = !self.graph.clocked().is_empty();
+        let floor = if followed { self.now_us } else { i64::MIN };
+        self.shared.clock.change(change, floor)?;
         let now = self.shared.clock.now_us();
+        if !followed {
+            // Nobody remembers what time it was.
+            self.now_us = i64::MIN;
+        }
         if matches!(change, ClockMove::System | ClockMove::Manual(_)) {
             self.inputs.values_mut().for_each(|route| route.start_again(now));
         }
@@ -97,8 +120,29 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Lets splits that have been silent for too long go, and the watermarks that they held.
+    /// Sets the clock of the epoch that begins, and wakes the nodes that follow it: all of an epoch
+    /// is of one time, which never goes back.
+    pub(super) fn tell_time(&mut self) {
+        let now = self.shared.clock.now_us().max(self.now_us);
+        if now > self.now_us {
+            self.now_us = now;
+            self.wake.extend(self.graph.clocked());
+        }
+    }
+
+    /// Wakes the nodes that follow the clock when it has moved on far enough: at once where it is
+    /// moved by hand.
+    fn tick(&mut self) {
+        let passed = self.shared.clock.now_us().saturating_sub(self.now_us);
+        if passed >= CLOCK_TICK_US || (passed > 0 && self.shared.clock.is_manual()) {
+            self.wake.extend(self.graph.clocked());
+        }
+    }
+
+    /// Lets splits that have been silent for too long go, and the watermarks that they held; wakes
+    /// what follows the clock.
     pub(super) fn check_clock(&mut self) {
+        self.tick();
         let now = self.shared.clock.now_us();
         let full = self.sinks_full();
         for (id, route) in self.inputs.iter_mut().filter(|(_, r)| r.can_idle()) {
@@ -116,9 +160,9 @@ impl Coordinator {
         }
     }
 
-    /// Whether some input has to be looked at when its time has come.
+    /// Whether something has to be looked at when its time has come.
     pub(super) fn watches_clock(&self) -> bool {
-        self.inputs.values().any(|route| route.can_idle())
+        !self.graph.clocked().is_empty() || self.inputs.values().any(|route| route.can_idle())
     }
 }
 
@@ -129,13 +173,15 @@ mod tests {
     #[test]
     fn a_clock_in_hand_stands_still_and_never_goes_back() {
         let clock = Clock::default();
-        assert!(clock.change(ClockMove::By(1)).is_err());
-        clock.change(ClockMove::Manual(None)).expect("in hand");
-        clock.change(ClockMove::To(100)).expect("the first time is free");
-        clock.change(ClockMove::By(5)).expect("forward");
+        assert!(clock.change(ClockMove::By(1), 0).is_err());
+        clock.change(ClockMove::Manual(None), 0).expect("in hand");
+        clock.change(ClockMove::To(100), 0).expect("the first time is free");
+        clock.change(ClockMove::By(5), 0).expect("forward");
         assert_eq!(clock.now_us(), 105);
-        assert!(clock.change(ClockMove::To(104)).is_err());
-        clock.change(ClockMove::System).expect("let go");
+        assert!(clock.change(ClockMove::To(104), 0).is_err());
+        assert!(clock.change(ClockMove::Manual(Some(50)), 51).is_err());
+        assert_eq!(clock.now_us(), 105);
+        clock.change(ClockMove::System, 0).expect("let go");
         assert!(clock.now_us() > 1_000_000_000_000_000);
     }
 }

@@ -111,6 +111,8 @@ pub struct Coordinator {
     pub(super) team: Team,
     pub(super) graph: GraphBuilder,
     pub(super) epoch: Epoch,
+    /// The clock of the last epoch, in microseconds.
+    pub(super) now_us: i64,
     pub(super) events: Sender<Event>,
     inbox: Receiver<Event>,
     pub(super) inputs: BTreeMap<RelationId, InputRoute>,
@@ -148,6 +150,7 @@ impl Coordinator {
             team,
             graph: GraphBuilder::default(),
             epoch: Epoch::ZERO,
+            now_us: i64::MIN,
             events,
             inbox,
             inputs: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Coordinator {
     fn run_epoch(&mut self) {
         let began = Instant::now();
         let epoch = self.epoch.next();
+        self.tell_time();
         let mut inputs = vec![Vec::new(); self.team.workers()];
         let commits = std::mem::take(&mut self.commits);
         let commits = self.take_commits(commits, &mut inputs);
@@ -269,6 +273,7 @@ impl Coordinator {
         let watermarks = std::mem::take(&mut self.watermarks);
         let steps = inputs.into_iter().map(|inputs| Step {
             epoch,
+            now_us: self.now_us,
             inputs,
             watermarks: watermarks.clone(),
             slices: slices.clone(),
@@ -453,7 +458,7 @@ impl Coordinator {
             self.quarantine(node, &error, epoch);
         }
         self.note_progress(epoch, &relations, active, &watermarks);
-        let oldest = self.shared.publish(epoch);
+        let oldest = self.shared.publish(epoch, self.now_us);
         // A view becomes readable with the epoch that completes it, not before.
         self.finish_builds();
         self.fail_builds();

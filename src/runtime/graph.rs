@@ -104,6 +104,8 @@ pub struct GraphBuilder {
     edges: BTreeMap<NodeId, BTreeSet<NodeId>>,
     owners: BTreeMap<NodeId, RelationId>,
     specs: BTreeMap<NodeId, NodeSpec>,
+    /// Nodes whose output follows the clock.
+    clocked: BTreeSet<NodeId>,
 }
 
 impl GraphBuilder {
@@ -119,6 +121,9 @@ impl GraphBuilder {
             self.edges.entry(edge.from).or_default().insert(id);
         }
         self.owners.insert(id, relation);
+        if matches!(&kind, NodeKind::Operator(spec) if spec.follows_clock()) {
+            self.clocked.insert(id);
+        }
         let spec = NodeSpec { id, kind, inputs, relation };
         self.specs.insert(id, spec.clone());
         spec
@@ -227,9 +232,15 @@ impl GraphBuilder {
             self.owners.remove(node);
             self.specs.remove(node);
             self.edges.remove(node);
+            self.clocked.remove(node);
         }
         self.edges.values_mut().for_each(|to| to.retain(|n| !gone.contains(n)));
         gone
+    }
+
+    /// The nodes whose output follows the clock.
+    pub fn clocked(&self) -> &BTreeSet<NodeId> {
+        &self.clocked
     }
 
     /// Every node, ascending.

@@ -120,6 +120,7 @@ impl RelationState {
 #[derive(Debug)]
 struct Versions {
     published: Epoch,
+    now_us: i64,
     catalog: Arc<Catalog>,
     relations: Arc<BTreeMap<RelationId, Arc<RelationState>>>,
     pins: BTreeMap<Epoch, usize>,
@@ -144,6 +145,8 @@ pub struct Shared {
 pub struct Pin {
     /// The epoch.
     pub epoch: Epoch,
+    /// Its clock, in microseconds: what `now()` is in the views of this epoch.
+    pub now_us: i64,
     /// The definitions at that epoch.
     pub catalog: Arc<Catalog>,
     /// The relations at that epoch.
@@ -169,6 +172,7 @@ impl Shared {
         Arc::new(Self {
             versions: Mutex::new(Versions {
                 published: Epoch::ZERO,
+                now_us: 0,
                 catalog: Arc::default(),
                 relations: Arc::default(),
                 pins: BTreeMap::new(),
@@ -187,6 +191,7 @@ impl Shared {
         *versions.pins.entry(epoch).or_default() += 1;
         Pin {
             epoch,
+            now_us: versions.now_us,
             catalog: versions.catalog.clone(),
             relations: versions.relations.clone(),
             shared: self.clone(),
@@ -208,10 +213,10 @@ impl Shared {
         lock(&self.versions).relations.clone()
     }
 
-    /// Makes an epoch visible; returns the oldest epoch that anybody may still read.
-    pub fn publish(&self, epoch: Epoch) -> Epoch {
+    /// Makes an epoch and its clock visible; returns the oldest epoch that anybody may still read.
+    pub fn publish(&self, epoch: Epoch, now_us: i64) -> Epoch {
         let mut versions = lock(&self.versions);
-        versions.published = epoch;
+        (versions.published, versions.now_us) = (epoch, now_us);
         versions.pins.first_key_value().map_or(epoch, |(pinned, _)| *pinned)
     }
 

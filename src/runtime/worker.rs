@@ -36,6 +36,8 @@ pub enum Message {
 pub struct Step {
     /// The epoch.
     pub epoch: Epoch,
+    /// Its clock, in microseconds.
+    pub now_us: i64,
     /// Rows for input and import nodes.
     pub inputs: Vec<(NodeId, DeltaBatch)>,
     /// Watermarks of input nodes.
@@ -138,6 +140,7 @@ pub struct Worker {
     peers: Vec<Option<Sender<Message>>>,
     inbox: Receiver<Message>,
     epoch: Epoch,
+    now_us: i64,
     stack: Vec<(NodeId, usize, DeltaBatch)>,
     report: Report,
 }
@@ -159,6 +162,7 @@ impl Worker {
             peers,
             inbox,
             epoch: Epoch::ZERO,
+            now_us: 0,
             stack: Vec::new(),
             report: Report::default(),
         }
@@ -249,6 +253,7 @@ impl Worker {
     /// Runs one epoch.
     pub fn step(&mut self, step: Step) -> Report {
         self.epoch = step.epoch;
+        self.now_us = step.now_us;
         for (node, delta) in step.inputs {
             self.enter(node, delta);
             self.run();
@@ -405,7 +410,7 @@ impl Worker {
         let node = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut)?;
         let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
         let mut out = Output::default();
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch };
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
         let began = Instant::now();
         // The node is not used again after a panic, so a broken operator is never looked at.
         let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));

@@ -27,7 +27,7 @@ use super::validate::check_plan;
 use super::windows;
 use crate::catalog::RelationId;
 use crate::error::Result;
-use crate::expr::{from_datafusion, guard_condition, to_datafusion};
+use crate::expr::{at_time, from_datafusion, guard_condition, to_datafusion};
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
 pub type Provide<'a> = &'a (dyn Fn(RelationId) -> Result<Arc<dyn TableProvider>> + Sync);
@@ -52,6 +52,7 @@ pub async fn physical_plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     check_plan(plan, Purpose::AdHoc)?;
     let plan = bind_sources(plan.clone(), provide)?;
+    let plan = tell_time(plan, settings)?;
     DefaultPhysicalPlanner::default()
         .create_physical_plan(&plan, session(settings.target_partitions).as_ref())
         .await
@@ -108,6 +109,14 @@ pub(super) fn session(target_partitions: usize) -> Arc<SessionState> {
         Arc::new(builder.with_aggregate_functions(aggregates).build())
     };
     Arc::clone(sessions.entry(target_partitions).or_insert_with(make))
+}
+
+/// Puts the time in the place of `now()`, where the optimiser has left it: in plans of views.
+fn tell_time(plan: LogicalPlan, settings: &Settings) -> Result<LogicalPlan> {
+    let told = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| at_time(expr, settings.now))
+    });
+    told.map(|t| t.data).map_err(from_datafusion)
 }
 
 /// Puts providers in the places of relations, and guards filters whose later conditions may fail.

@@ -17,6 +17,7 @@ use super::errors::plan_error;
 use super::frames::plain_offsets;
 use super::lateral::unnest_laterals;
 use super::limit::{fetch_to_limit, order_matters};
+use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
@@ -124,6 +125,10 @@ pub(super) fn finish(
     let fields = output_fields(&plan);
     // A plain view keeps its query's text: its plan is only looked at.
     let plan = optimize(plan, context.purpose(), settings)?;
+    let plan = match context.purpose() {
+        Purpose::View => moving_filters(plan)?,
+        Purpose::AdHoc => plan,
+    };
     check_plan(&plan, context.purpose())?;
     Ok(Bound { plan, fields, depends_on: context.depends_on() })
 }

@@ -254,8 +254,22 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
         Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
         Expr::Function(f) if f.over.is_none() && set_of(&f.name).is_some() => set_in_select(f)?,
+        Expr::Function(f) => of_clock(&f).unwrap_or(Expr::Function(f)),
         other => other,
     })
+}
+
+/// `current_date` and `localtimestamp`, which are `now()` as another type.
+fn of_clock(f: &Function) -> Option<Expr> {
+    let data_type = match (&f.args, f.name.0.as_slice()) {
+        (FunctionArguments::None, [_]) if is_named(&f.name, "current_date") => ast::DataType::Date,
+        (FunctionArguments::None, [_]) if is_named(&f.name, "localtimestamp") => {
+            ast::DataType::Timestamp(None, ast::TimezoneInfo::None)
+        }
+        _ => return None,
+    };
+    let (kind, expr) = (ast::CastKind::Cast, Box::new(call("now", Vec::new())));
+    Some(Expr::Cast { kind, expr, data_type, array: false, format: None })
 }
 
 /// Operators in front of their operand that are functions.

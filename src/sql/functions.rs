@@ -13,7 +13,7 @@ use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions,
+    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions, now_udf,
     rounding_udfs, stand_in, string_agg_udaf, sum_udaf, with_signed_result,
 };
 
@@ -43,8 +43,6 @@ const SCALAR: &[&str] = &[
     "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
     "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with",
     "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
-    // Dates and times.
-    "current_date", "current_timestamp", "now",
     // Arrays and rows.
     "row", "struct",
 ];
@@ -53,12 +51,7 @@ const SCALAR: &[&str] = &[
 const UNIFYING: &[&str] = &["coalesce", "nullif", "greatest", "least"];
 
 /// PostgreSQL's names of functions that DataFusion has under others.
-const ALIASES: &[(&str, &str)] = &[
-    ("gen_random_uuid", "uuid"),
-    ("sign", "signum"),
-    ("statement_timestamp", "now"),
-    ("transaction_timestamp", "now"),
-];
+const ALIASES: &[(&str, &str)] = &[("gen_random_uuid", "uuid"), ("sign", "signum")];
 
 /// Aggregates under another name of PostgreSQL's.
 const AGGREGATE_ALIASES: &[(&str, &str)] =
@@ -99,7 +92,6 @@ pub fn function_names() -> Vec<String> {
 fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     let mut all = HashMap::new();
     for f in SessionStateDefaults::default_scalar_functions() {
-        // `now()` has the time zone of the options.
         let f = f.inner().with_updated_config(options).map_or(f, Arc::new);
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             all.insert(name, Arc::clone(&f));
@@ -122,6 +114,9 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
         }
     }
     known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
+    for name in ["current_timestamp", "now", "statement_timestamp", "transaction_timestamp"] {
+        known.insert(name.to_string(), now_udf());
+    }
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));

@@ -27,6 +27,7 @@ mod functions;
 mod grouping;
 mod lateral;
 mod limit;
+mod moving;
 mod names;
 mod operators;
 mod optimize;
@@ -58,6 +59,7 @@ pub use dml::{
 };
 pub use functions::function_names;
 pub use grouping::{GroupingSets, grouping_sets};
+pub use moving::MovingFilter;
 pub(crate) use parser::with_name;
 pub use parser::{is_complete, parse, pieces};
 pub use prepared::{BoundStatement, Prepared, prepare};

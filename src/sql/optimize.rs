@@ -19,6 +19,7 @@ use super::batch::session;
 use super::binder::{Purpose, Settings};
 use super::context::config;
 use super::errors::plan_error;
+use super::moving::plan_reads_clock;
 use super::ties::order_limits;
 use super::window_ties::order_windows;
 use crate::delta::text::UTC;
@@ -34,6 +35,9 @@ const NOT_FOR_VIEWS: &[&str] = &[
 
 /// Ad-hoc plans need DISTINCT rewritten to run; keys are not declared to the planner.
 const NOT_AD_HOC: &[&str] = &["eliminate_join"];
+
+/// It would put `now()` into a projection of its own, away from the condition that it is part of.
+const NOT_WITH_CLOCK: &[&str] = &["common_sub_expression_eliminate"];
 
 /// The optimiser's configuration with the functions that its rules make use of.
 struct WithFunctions {
@@ -88,8 +92,13 @@ pub(crate) fn optimize(
         Purpose::View => NOT_FOR_VIEWS,
         Purpose::AdHoc => NOT_AD_HOC,
     };
+    let clock = match purpose == Purpose::View && plan_reads_clock(&plan) {
+        true => NOT_WITH_CLOCK,
+        false => &[],
+    };
+    let skip = |name: &str| skipped.contains(&name) || clock.contains(&name);
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
-        Optimizer::new().rules.into_iter().filter(|r| !skipped.contains(&r.name())).collect();
+        Optimizer::new().rules.into_iter().filter(|r| !skip(r.name())).collect();
     let context = OptimizerContext::new_with_config_options(Arc::new(config().clone()));
     let context = match purpose {
         Purpose::View => context.without_query_execution_start_time(),

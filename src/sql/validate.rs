@@ -15,10 +15,11 @@ use sqlparser::ast::{
 use super::binder::Purpose;
 use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
+use super::moving::unsupported_now;
 use super::parser::fold;
 use super::windows::is_ours;
 use crate::error::{Error, Result};
-use crate::expr::from_datafusion;
+use crate::expr::{from_datafusion, is_now};
 
 /// Checks a query before it is planned.
 pub(crate) fn check_query(query: &Query) -> Result<()> {
@@ -329,6 +330,7 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
         }
         Expr::ScalarFunction(f) if view => match f.func.signature().volatility {
             Volatility::Immutable => Ok(()),
+            Volatility::Stable if is_now(expr) => Err(unsupported_now()),
             Volatility::Stable => Err(Error::unsupported(format!(
                 "{}() is not supported in a materialized view yet",
                 f.func.name()

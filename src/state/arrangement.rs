@@ -336,6 +336,15 @@ impl Arrangement {
         }
     }
 
+    /// The rows with times below a cut, oldest first, with their weights as of the last seal:
+    /// [`Self::seal_and_expire`] frees them.
+    pub fn passed(&self, cut: i64) -> Vec<(u32, Weight)> {
+        let Some((_, expiry)) = &self.expiry else { return Vec::new() };
+        let Some(state) = &self.retractable else { return Vec::new() };
+        let weights = |slot: u32| (slot, state.weights[slot as usize].0);
+        expiry.below(cut).map(weights).collect()
+    }
+
     /// Frees the rows with times below a watermark, between two epochs.
     fn expire(&mut self, watermark: i64) {
         let Some((_, expiry)) = &mut self.expiry else { return };

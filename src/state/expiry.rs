@@ -5,9 +5,13 @@
 //! beside the lists.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// The time of a slot that never expires.
 pub(crate) const NEVER: i64 = i64::MAX;
+
+/// Lists up to this length are kept clean.
+const SHORT_LIST: usize = 4;
 
 /// Slots by time.
 #[derive(Debug, Default)]
@@ -32,11 +36,19 @@ impl Expiry {
         self.times.get(slot as usize).copied().unwrap_or(NEVER)
     }
 
-    /// Forgets a slot.
+    /// Forgets a slot. Where a time has few slots it leaves their list at once: times that are not
+    /// ends of windows are many, and rows may come and go long before theirs has passed.
     pub(crate) fn clear(&mut self, slot: u32) {
-        if let Some(time) = self.times.get_mut(slot as usize) {
-            *time = NEVER;
+        let Some(time) = self.times.get_mut(slot as usize) else { return };
+        if let Entry::Occupied(mut listed) = self.order.entry(*time)
+            && listed.get().len() <= SHORT_LIST
+        {
+            listed.get_mut().retain(|s| *s != slot);
+            if listed.get().is_empty() {
+                listed.remove();
+            }
         }
+        *time = NEVER;
     }
 
     /// Takes the slots with times below a watermark, in order of time.
@@ -53,6 +65,17 @@ impl Expiry {
             }
         }
         taken
+    }
+
+    /// The slots with times below a watermark, in order of time, each once.
+    pub(crate) fn below(&self, watermark: i64) -> impl Iterator<Item = u32> {
+        self.order.range(..watermark).flat_map(move |(time, slots)| {
+            let mut slots = slots.clone();
+            slots.sort_unstable();
+            slots.dedup();
+            let time = *time;
+            slots.into_iter().filter(move |slot| self.times[*slot as usize] == time)
+        })
     }
 
     /// The times of slots, oldest first, each once.

@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
 
 use super::super::node::{PlanNode, Properties};
 use super::aggregate::lower_set_operation;
+use super::moving::lower_moving;
 use super::session::lower_session;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
@@ -21,6 +22,9 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
         return lower_set_operation(node, cx);
     }
     let any = node.node.as_ref().as_any();
+    if let Some(node) = any.downcast_ref() {
+        return lower_moving(node, cx);
+    }
     match (any.downcast_ref(), any.downcast_ref()) {
         (Some(node), _) => lower_explode(node, cx),
         (_, Some(node)) => lower_session(node, cx),

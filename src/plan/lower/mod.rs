@@ -7,6 +7,7 @@ mod aggregate;
 mod explode;
 mod interval;
 mod join;
+mod moving;
 mod panes;
 mod session;
 mod unnest;

@@ -30,6 +30,7 @@ pub use explode::ExplodeWindows;
 pub use session::SessionWindows;
 pub use versioned::{reads_versions, versioned};
 
+use super::moving::MovingFilter;
 use super::parser::fold;
 use super::set_ops;
 use crate::error::{Error, Result, sqlstate};
@@ -140,6 +141,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
     if let Some(node) = node.downcast_ref::<versioned::Versioned>() {
         return Some(Ok(node.input.clone()));
     }
+    if let Some(node) = node.downcast_ref::<MovingFilter>() {
+        return Some(node.executable());
+    }
     let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
     explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
@@ -151,4 +155,5 @@ pub(super) fn is_ours(extension: &Extension) -> bool {
         || node.is::<ExplodeWindows>()
         || node.is::<SessionWindows>()
         || node.is::<versioned::Versioned>()
+        || node.is::<MovingFilter>()
 }

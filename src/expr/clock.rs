@@ -1,0 +1,141 @@
+//! Times that follow from the clock: what `now()` stands for, and bounds that are computed from it.
+//!
+//! In the plan of a view `now()` is the clock of an epoch. Operators compute a [`ClockBound`] from
+//! it, the batch half puts the time in its place ([`at_time`]).
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use chrono::{DateTime, Utc};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, internal_err};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::errors::from_datafusion;
+use super::eval::compile;
+use crate::delta::text::UTC;
+use crate::error::{Error, Result};
+
+/// The column that stands for the clock in a compiled bound.
+const NOW: &str = "now()";
+
+/// `now()`: constant within a statement, and within an epoch.
+pub fn now_udf() -> Arc<ScalarUDF> {
+    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        let signature = Signature::nullary(Volatility::Stable);
+        Arc::new(ScalarUDF::new_from_impl(Now { signature }))
+    });
+    Arc::clone(&UDF)
+}
+
+fn now_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from(UTC)))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Now {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Now {
+    fn name(&self) -> &str {
+        "now"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(now_type())
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
+        Ok(match info.query_execution_start_time() {
+            Some(now) => ExprSimplifyResult::Simplified(literal(now)),
+            None => ExprSimplifyResult::Original(args),
+        })
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        // Rules that try a condition out on NULLs learn nothing from it.
+        internal_err!("now() is a constant before anything is computed")
+    }
+}
+
+fn literal(now: DateTime<Utc>) -> Expr {
+    let value = Some(now.timestamp_micros());
+    Expr::Literal(ScalarValue::TimestampMicrosecond(value, Some(Arc::from(UTC))), None)
+}
+
+/// Whether an expression is `now()`.
+pub fn is_now(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(f) if f.func.inner().is::<Now>())
+}
+
+/// Whether there is a `now()` in an expression.
+pub fn reads_clock(expr: &Expr) -> bool {
+    // The visit itself can't fail.
+    expr.exists(|e| Ok(is_now(e))).unwrap_or(true)
+}
+
+/// An expression with a time in the place of `now()`.
+pub fn at_time(expr: Expr, now: DateTime<Utc>) -> DfResult<Transformed<Expr>> {
+    expr.transform_up(|e| {
+        Ok(match is_now(&e) {
+            true => Transformed::yes(literal(now)),
+            false => Transformed::no(e),
+        })
+    })
+}
+
+/// A time computed from the clock.
+#[derive(Debug, Clone)]
+pub struct ClockBound {
+    expr: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    text: String,
+}
+
+impl ClockBound {
+    /// Compiles a timestamp that reads nothing but `now()`.
+    pub fn new(expr: &Expr) -> Result<Self> {
+        let schema = Arc::new(Schema::new(vec![Field::new(NOW, now_type(), true)]));
+        let input = DFSchema::try_from(schema.as_ref().clone()).map_err(from_datafusion)?;
+        let column = Expr::Column(Column::new_unqualified(NOW));
+        let computed = expr
+            .clone()
+            .transform_up(|e| {
+                Ok(match is_now(&e) {
+                    true => Transformed::yes(column.clone()),
+                    false => Transformed::no(e),
+                })
+            })
+            .map_err(from_datafusion)?;
+        Ok(Self { expr: compile(&computed.data, &input)?, schema, text: expr.to_string() })
+    }
+
+    /// The bound in microseconds when the clock stands at a time in microseconds.
+    pub fn at(&self, now_us: i64) -> Result<i64> {
+        let now = TimestampMicrosecondArray::from(vec![now_us]).with_timezone(UTC);
+        let now: ArrayRef = Arc::new(now);
+        let row = RecordBatch::try_new(self.schema.clone(), vec![now])?;
+        let value = self.expr.evaluate(&row).and_then(|v| v.into_array(1));
+        let value = value.map_err(from_datafusion)?;
+        let value = cast(&value, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        let value = value.as_primitive::<TimestampMicrosecondType>();
+        value.iter().next().flatten().ok_or_else(|| Error::internal("a bound of NULL"))
+    }
+}
+
+impl std::fmt::Display for ClockBound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
