@@ -17,9 +17,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::arith::arith_op;
 use super::errors::from_datafusion;
 use super::eval::compile;
-use crate::delta::text::UTC;
+use crate::delta::text::{UTC, display_value};
 use crate::error::{Error, Result};
 
 /// The column that stands for the clock in a compiled bound.
@@ -118,7 +119,7 @@ impl ClockBound {
                 })
             })
             .map_err(from_datafusion)?;
-        Ok(Self { expr: compile(&computed.data, &input)?, schema, text: expr.to_string() })
+        Ok(Self { expr: compile(&computed.data, &input)?, schema, text: text_of(expr) })
     }
 
     /// The bound in microseconds when the clock stands at a time in microseconds.
@@ -131,6 +132,26 @@ impl ClockBound {
         let value = cast(&value, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
         let value = value.as_primitive::<TimestampMicrosecondType>();
         value.iter().next().flatten().ok_or_else(|| Error::internal("a bound of NULL"))
+    }
+}
+
+/// A bound as a user would write it.
+fn text_of(expr: &Expr) -> String {
+    match expr {
+        Expr::Literal(value, _) => {
+            let text = value.to_array().ok().and_then(|array| display_value(&array, 0));
+            text.map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"))
+        }
+        Expr::Cast(cast) => text_of(&cast.expr),
+        Expr::ScalarFunction(f) => {
+            let args: Vec<String> = f.args.iter().map(text_of).collect();
+            match (arith_op(f), args.as_slice()) {
+                (Some(op), [left, right]) => format!("{left} {op} {right}"),
+                (None, [operand]) if f.func.name() == "pg_cast" => operand.clone(),
+                _ => format!("{}({})", f.func.name(), args.join(", ")),
+            }
+        }
+        other => other.to_string(),
     }
 }
 
