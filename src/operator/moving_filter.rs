@@ -1,4 +1,4 @@
-//! MovingFilter: a condition between a time column and the clock (`ts > now() - interval '1 hour'`).
+//! MovingFilter: a time column compared with the clock (`ts > now() - interval '1 hour'`).
 //!
 //! `out = the rows of in whose time is below a cut`, or those whose time is not; the cut follows
 //! from the clock of the epoch and never goes back. So a row changes sides once: where the rows

@@ -1,7 +1,7 @@
 //! Moving filters: conditions between a time of a row and `now()`, in WHERE of a view.
 //!
-//! `ts > now() - INTERVAL '1 hour'` becomes a [`MovingFilter`] node: operators keep it up to date as
-//! the clock moves on, and the batch half runs it as the filter that it is, at the time of its
+//! `ts > now() - INTERVAL '1 hour'` becomes a [`MovingFilter`] node: operators keep it up to date
+//! as the clock moves on, and the batch half runs it as the filter that it is, at the time of its
 //! epoch. It is taken out of the optimised plan, so it stands as far down as any other condition.
 //!
 //! Conditions of this form are made from comparisons (`< <= > >= =`) and BETWEEN with `now()` on
