@@ -59,7 +59,7 @@ pub use window::WindowSpec;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
 use crate::error::Result;
-use crate::state::{KeyRequest, StateStore, TableId, TableSpec};
+use crate::state::{Bound, KeyRequest, StateStore, TableId, TableSpec};
 use crate::time::{Epoch, Watermark};
 
 /// Where an operator puts what it makes. Three ports: rows, errors as data, and rows that came too
@@ -187,6 +187,14 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     }
     /// The tables that it needs, in the order of the handles given to `build`.
     fn tables(&self) -> Vec<TableSpec>;
+    /// The columns of input ports whose watermarks, the least of them, close the windows that a
+    /// table keeps.
+    fn closed_by(&self, table: &TableSpec) -> Vec<(usize, usize)> {
+        match table.bound {
+            Bound::Closes(column) => vec![(0, column)],
+            _ => Vec::new(),
+        }
+    }
     /// The kernel for one worker.
     fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>>;
 }

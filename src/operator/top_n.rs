@@ -7,8 +7,9 @@
 //! one by one, and peers come and go together where they are not.
 //!
 //! The input is partitioned by the partition columns (none: one worker). The output retracts.
-//! State: one ranked table; of an append-only input it keeps what is in the top, else all rows.
-//! Watermarks of partition columns pass through: no row behind them comes or changes any more.
+//! State: one ranked table; of an append-only input it keeps what is in the top, else all rows; the
+//! partitions of a window go when it closes. Watermarks of partition columns pass through: no row
+//! behind them comes or changes any more.
 //!
 //! Example, the greatest of each key: `+1 | a | 1`, then `+1 | a | 3` gives `-1 | a | 1`,
 //! `+1 | a | 3`.
@@ -50,6 +51,7 @@ pub struct TopNSpec {
     top: Top,
     number: Number,
     schema: SchemaRef,
+    closes: Option<usize>,
 }
 
 impl TopNSpec {
@@ -64,7 +66,14 @@ impl TopNSpec {
         schema: SchemaRef,
     ) -> Self {
         let (input, append_only) = input;
-        Self { input, append_only, partition, order, top, number, schema }
+        Self { input, append_only, partition, order, top, number, schema, closes: None }
+    }
+
+    /// Says which column of the partition is the time of a window that closes: no row of a closed
+    /// window will come.
+    #[must_use]
+    pub fn closing(self, column: Option<usize>) -> Self {
+        Self { closes: column, ..self }
     }
 }
 
@@ -122,6 +131,7 @@ impl OperatorSpec for TopNSpec {
     fn tables(&self) -> Vec<TableSpec> {
         let kept = self.append_only && self.top.limit.is_some();
         let bound = match (kept, self.partition.is_empty()) {
+            _ if self.closes.is_some() => self.closes.map_or(Bound::Constant, Bound::Closes),
             (true, true) if self.top.ranking == Ranking::RowNumber => Bound::Constant,
             (true, true) => Bound::Unbounded("ties of the last row"),
             (true, false) => Bound::Unbounded("distinct keys"),
@@ -142,13 +152,16 @@ impl OperatorSpec for TopNSpec {
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(TopN { spec: self.clone(), rows: tables[0], changes: Changes::default() }))
+        let (rows, changes) = (tables[0], Changes::default());
+        Ok(Box::new(TopN { spec: self.clone(), rows, closed: i64::MIN, changes }))
     }
 }
 
 struct TopN {
     spec: TopNSpec,
     rows: TableId,
+    /// The watermark of the time column.
+    closed: i64,
     // Buffers.
     changes: Changes,
 }
@@ -277,6 +290,9 @@ impl Operator for TopN {
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        if Some(column) == self.spec.closes {
+            self.closed = w.us();
+        }
         if self.spec.partition.contains(&column) {
             out.watermarks.push((column, w));
         }
@@ -304,6 +320,7 @@ impl Operator for TopN {
             self.emit(table, out)?;
         }
         table.seal();
+        table.expire(self.closed);
         Ok(())
     }
 }
@@ -431,6 +448,37 @@ mod tests {
         assert_eq!(op.flush(), "-2 | a | 1 | x\n+1 | a | 2 | y");
         op.input(0, &spec.input, "-1 | a | 1 | x\n+1 | a | 1 | x");
         assert_eq!(op.flush(), "");
+    }
+
+    #[test]
+    fn the_partitions_of_a_window_go_when_it_closes() {
+        let input = schema("e:timestamp, v:int");
+        let top = Top { ranking: Ranking::RowNumber, skip: 0, limit: Some(1) };
+        let order = vec![by(1, true)];
+        let rows = (input.clone(), false);
+        let spec = TopNSpec::new(rows, vec![0], order, top, Number::Absent, input);
+        let spec = spec.closing(Some(0));
+        let time = |us: i64| format!("1970-01-01T00:00:00.{us:06}");
+        let mut op = Harness::new(&spec);
+        let rows = format!("+1 | {0} | 1\n+1 | {0} | 2\n+1 | {1} | 3", time(10), time(20));
+        op.input(0, &spec.input, &format!("{rows}\n+1 | NULL | 4"));
+        assert_eq!(op.watermark(0, 0, 10), Some(10));
+        assert_eq!(op.flush().lines().count(), 3);
+        assert_eq!(op.state_rows(), 4);
+        op.restore();
+        // The epoch that changes a window can close it.
+        op.input(0, &spec.input, &format!("-1 | {} | 2", time(10)));
+        op.watermark(0, 0, 11);
+        assert_eq!(op.flush().lines().count(), 2);
+        assert_eq!(op.state_rows(), 2);
+        // What is freed is used again.
+        op.input(0, &spec.input, &format!("+1 | {} | 5\n+1 | {} | 6", time(30), time(20)));
+        op.watermark(0, 0, 21);
+        assert_eq!(op.flush().lines().count(), 3);
+        assert_eq!(op.state_rows(), 2);
+        op.watermark(0, 0, i64::MAX);
+        assert_eq!(op.flush(), "");
+        assert_eq!(op.state_rows(), 1);
     }
 
     #[test]

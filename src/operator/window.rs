@@ -6,7 +6,8 @@
 //! partition, order and whole row, so that the result depends neither on arrival nor on batches.
 //!
 //! The input is partitioned by the partition columns (none: one worker). The output retracts.
-//! State: one ranked table with all rows. Watermarks of partition columns pass through.
+//! State: one ranked table with all rows; the partitions of a window go when it closes. Watermarks
+//! of partition columns pass through.
 //!
 //! A partition for which a function fails (an overflow) has an error row in place of its rows until
 //! it changes.
@@ -49,6 +50,9 @@ pub struct WindowSpec {
     pub text: String,
     /// The rows of its output: columns of the input and results.
     pub schema: SchemaRef,
+    /// The column of the partition that is the time of a window that closes: no row of a closed
+    /// window will come.
+    pub closes: Option<usize>,
 }
 
 impl OperatorSpec for WindowSpec {
@@ -76,7 +80,7 @@ impl OperatorSpec for WindowSpec {
         vec![TableSpec {
             name: "rows",
             version: 1,
-            bound: Bound::Unbounded("rows of its input"),
+            bound: self.closes.map_or(Bound::Unbounded("rows of its input"), Bound::Closes),
             kind: TableKind::Ranked(RankedSpec {
                 schema: self.input.clone(),
                 partition: self.partition.clone(),
@@ -88,13 +92,15 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Window { spec: self.clone(), rows: tables[0] }))
+        Ok(Box::new(Window { spec: self.clone(), rows: tables[0], closed: i64::MIN }))
     }
 }
 
 struct Window {
     spec: WindowSpec,
     rows: TableId,
+    /// The watermark of the time column.
+    closed: i64,
 }
 
 /// Partitions whose rows are gathered together.
@@ -211,6 +217,9 @@ impl Operator for Window {
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        if Some(column) == self.spec.closes {
+            self.closed = w.us();
+        }
         if self.spec.partition.contains(&column) && column < self.spec.width {
             out.watermarks.push((column, w));
         }
@@ -233,6 +242,7 @@ impl Operator for Window {
             self.emit(table, piece, out)?;
         }
         table.seal();
+        table.expire(self.closed);
         Ok(())
     }
 }

@@ -76,6 +76,13 @@ pub(super) fn kept(times: &[TimeColumn], columns: &[usize]) -> Vec<TimeColumn> {
     columns.iter().enumerate().filter_map(find).collect()
 }
 
+/// Time columns behind an operator with state whose output begins with its input's columns, and
+/// that lets the watermarks of some of them pass.
+pub(super) fn passing(times: &[TimeColumn], passes: impl Fn(usize) -> bool) -> Vec<TimeColumn> {
+    let kept = times.iter().filter(|t| passes(t.column));
+    kept.map(|t| TimeColumn { arrival: None, ..t.clone() }).collect()
+}
+
 /// The one of some columns that closes what is kept by them: the end of a window rather than its
 /// start, and that rather than an instant.
 pub(super) fn closing_column(node: &PlanNode, columns: &[usize]) -> Option<usize> {
@@ -103,9 +110,23 @@ pub(super) fn without_late(input: PlanNode, column: usize) -> PlanNode {
         column,
         carries,
     };
-    let times = input.times.iter().map(|t| TimeColumn { arrival: None, ..t.clone() }).collect();
+    let by = &spec.carries;
+    let holds = |t: &&TimeColumn| {
+        t.column == column || t.arrival.as_ref().is_some_and(|of| holds_with(by, of))
+    };
+    let times = input.times.iter().filter(holds);
+    let times = times.map(|t| TimeColumn { arrival: None, ..t.clone() }).collect();
     let node = PlanNode::operator(Arc::new(spec), vec![input.here()], properties);
     PlanNode { times, ..node }
+}
+
+/// Whether the watermark of a column carried by `of` holds for rows that are not late by one
+/// carried by `by`: a row whose window is open can have an instant that is past.
+fn holds_with(by: &[Carry], of: &[Carry]) -> bool {
+    let pairs = by.iter().zip(of);
+    let last = by.len().saturating_sub(1);
+    let same = |(i, (b, o)): (usize, (&Carry, &Carry))| b == o || i == last && b.same_window(*o);
+    of.len() >= by.len() && pairs.enumerate().all(same)
 }
 
 /// EMIT ON WINDOW CLOSE: the same plan with the rows of a window held back until it closes. Its
@@ -133,7 +154,13 @@ pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
     };
     let key = input.properties.key.clone();
     let properties = Properties { append_only: true, key, partitioning };
-    let times = input.times.iter().map(|t| TimeColumn { arrival: None, ..t.clone() }).collect();
+    // Rows that were held back have older instants than their windows.
+    let of_window = |column: usize| {
+        let time = input.times.iter().find(|t| t.column == column);
+        time.is_some_and(|t| t.role != TimeRole::Instant)
+    };
+    let passes = |c: usize| c == column || of_window(column) && of_window(c);
+    let times = passing(&input.times, passes);
     let spec = OnCloseSpec { schema: input.schema.clone(), column };
     let input = if moves { input.by(&by) } else { input.here() };
     let node = PlanNode::operator(Arc::new(spec), vec![input], properties);

@@ -581,10 +581,20 @@ impl Worker {
         let nodes = self.nodes.iter().flatten();
         let tables = nodes.flat_map(|node| node.tables.iter().map(move |table| (node, *table)));
         let waits = tables.filter_map(|(node, table)| {
-            let Bound::Closes(column) = self.state.spec(table).bound else { return None };
-            let merge = node.merges.get(&(0, column));
-            let watermark = merge.map_or(Watermark::MIN, WatermarkMerge::merged);
-            Some((node.spec.id, self.state.table(table).open_times(), watermark))
+            let NodeKind::Operator(spec) = &node.spec.kind else { return None };
+            let table_spec = self.state.spec(table);
+            let merged = |by: (usize, usize)| {
+                node.merges.get(&by).map_or(Watermark::MIN, WatermarkMerge::merged)
+            };
+            match spec.closed_by(table_spec).into_iter().map(merged).min() {
+                Some(w) => Some((node.spec.id, self.state.table(table).open_times(), w)),
+                // It is freed, but not by window.
+                None => matches!(table_spec.bound, Bound::Behind { .. }).then_some((
+                    node.spec.id,
+                    Vec::new(),
+                    Watermark::MIN,
+                )),
+            }
         });
         waits.collect()
     }

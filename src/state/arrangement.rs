@@ -527,6 +527,11 @@ impl Arrangement {
         self.pages.rows()
     }
 
+    /// The times of rows, oldest first, each once.
+    pub fn open_times(&self) -> Vec<i64> {
+        self.expiry.iter().flat_map(|(_, expiry)| expiry.times()).collect()
+    }
+
     /// Bytes of pages and indexes.
     pub fn bytes(&self) -> usize {
         let state = self

@@ -59,7 +59,7 @@ pub enum Bound {
     /// It holds a fixed number of rows.
     Constant,
     /// What belongs to a closed window goes: the position of the time column, among the keys of a
-    /// group table or the columns of an arrangement.
+    /// group table or the columns of any other one.
     Closes(usize),
     /// A row goes when a watermark is past what it can match.
     Behind {
@@ -124,7 +124,13 @@ impl Table {
                 let closes = matches!(spec.bound, Bound::Closes(_));
                 Self::Groups(Box::new(GroupTable::new(groups.clone(), closes)))
             }
-            TableKind::Ranked(spec) => Self::Ranked(Box::new(Ranked::new(spec.clone()))),
+            TableKind::Ranked(ranked) => {
+                let closes = match spec.bound {
+                    Bound::Closes(column) => Some(column),
+                    _ => None,
+                };
+                Self::Ranked(Box::new(Ranked::new(ranked.clone(), closes)))
+            }
             TableKind::Timeline(timeline) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));
                 Self::Timeline(Box::new(Timeline::new(timeline, closes)))
@@ -145,8 +151,10 @@ impl Table {
     /// The times of what goes when a window closes, oldest first.
     pub fn open_times(&self) -> Vec<i64> {
         match self {
+            Self::Arrangement(t) => t.open_times(),
             Self::Groups(t) => t.open_times(),
-            _ => Vec::new(),
+            Self::Ranked(t) => t.open_times(),
+            Self::Timeline(_) => Vec::new(),
         }
     }
 

@@ -12,6 +12,9 @@
 //! The current epoch is kept apart as [`Ranked::before`]: the top of a partition as it was ahead of
 //! its first change that could move it. Slots of rows that went stay readable until
 //! [`Ranked::seal`].
+//!
+//! Where partitions belong to windows, every partition has a time and goes when a watermark passes
+//! it.
 
 use std::cmp::Ordering;
 
@@ -21,6 +24,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::Residency;
 use super::blob::{BlobReader, BlobWriter};
 use super::cell::{Cell, comparable};
+use super::expiry::{Expiry, NEVER};
 use super::order_prefix::{ABOVE_ALL, Prefix, order_prefixes};
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
@@ -28,6 +32,7 @@ use super::sorted::{Entry, Place, Sorted};
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group};
 use crate::error::Result;
+use crate::time::event_times;
 
 /// A column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +151,8 @@ pub struct Ranked {
     before: Vec<Member>,
     /// Slots of rows that went.
     dead: Vec<u32>,
+    /// The time column and when partitions go, where they do.
+    expiry: Option<(usize, Expiry)>,
     residency: Residency,
 }
 
@@ -181,7 +188,8 @@ impl Rows<'_> {
 }
 
 impl Ranked {
-    pub(super) fn new(spec: RankedSpec) -> Self {
+    /// With `closes`, partitions go when a watermark passes that column of theirs.
+    pub(super) fn new(spec: RankedSpec, closes: Option<usize>) -> Self {
         let rest = (0..spec.schema.fields().len())
             .filter(|c| !spec.order.iter().any(|by| by.column == *c))
             .map(|column| OrderBy { column, descending: false, nulls_first: false });
@@ -198,6 +206,7 @@ impl Ranked {
             touched: Vec::new(),
             before: Vec::new(),
             dead: Vec::new(),
+            expiry: closes.map(|column| (column, Expiry::default())),
             residency: Residency::default(),
             spec,
         }
@@ -208,9 +217,11 @@ impl Ranked {
         let columns = delta.rows().columns();
         let batch = &comparable(columns);
         let prefixes = order_prefixes(batch, &self.spec.order, delta.len());
+        let times = self.expiry.as_ref().and_then(|(column, _)| event_times(&columns[*column]));
         let mut pending = Vec::new();
         for (row, prefix) in prefixes.into_iter().enumerate() {
-            let partition = self.intern(keys.key(row), keys.hash(row));
+            let time = || times.as_ref().map_or(NEVER, |time| time(row));
+            let partition = self.intern(keys.key(row), keys.hash(row), time);
             let entry = Entry { prefix, weight: delta.weight(row), slot: PENDING | row as u32 };
             let added = match (self.spec.append_only, self.spec.top.ranking) {
                 (true, Ranking::RowNumber) => self.compete(partition, entry, batch),
@@ -352,7 +363,7 @@ impl Ranked {
         Ok(())
     }
 
-    fn intern(&mut self, key: &[u8], hash: u64) -> u32 {
+    fn intern(&mut self, key: &[u8], hash: u64, time: impl FnOnce() -> i64) -> u32 {
         self.residency.check(hash);
         let mut inline = [0; INLINE_KEY_BYTES];
         if self.inline {
@@ -392,7 +403,38 @@ impl Ranked {
             self.long_keys[partition as usize] = key.into();
         }
         self.index.insert(hash, partition);
+        if let Some((_, expiry)) = &mut self.expiry {
+            expiry.set(partition, time());
+        }
         partition
+    }
+
+    /// Gives the place of a partition without rows back.
+    fn free_partition(&mut self, partition: u32) {
+        self.index.remove(self.partitions[partition as usize].hash, partition);
+        self.free.push(partition);
+        if !self.inline {
+            self.long_keys[partition as usize] = Box::default();
+        }
+        if let Some((_, expiry)) = &mut self.expiry {
+            expiry.clear(partition);
+        }
+    }
+
+    /// Frees the partitions with times below a watermark, between two epochs.
+    pub fn expire(&mut self, watermark: i64) {
+        let Some((_, expiry)) = &mut self.expiry else { return };
+        for partition in expiry.take_below(watermark) {
+            let entries = &mut self.partitions[partition as usize].entries;
+            let entries = std::mem::replace(entries, Sorted::Empty);
+            entries.iter().for_each(|e| self.pages.free(e.slot));
+            self.free_partition(partition);
+        }
+    }
+
+    /// The times of partitions, oldest first.
+    pub fn open_times(&self) -> Vec<i64> {
+        self.expiry.iter().flat_map(|(_, expiry)| expiry.times()).collect()
     }
 
     /// Keeps the top of a partition as it is ahead of its first change.
@@ -499,11 +541,7 @@ impl Ranked {
                 "the weight of a row is not negative at an epoch's end"
             );
             if home.entries.is_empty() {
-                self.index.remove(home.hash, partition);
-                self.free.push(partition);
-                if !self.inline {
-                    self.long_keys[partition as usize] = Box::default();
-                }
+                self.free_partition(partition);
             }
         }
     }
@@ -516,6 +554,7 @@ impl Ranked {
     /// Bytes of pages, lists and index.
     pub fn bytes(&self) -> usize {
         let lists: usize = self.partitions.iter().map(|p| p.entries.bytes()).sum();
+        let lists = lists + self.expiry.as_ref().map_or(0, |(_, expiry)| expiry.bytes());
         let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
         let partitions = self.partitions.capacity() * size_of::<Partition>();
         self.pages.bytes() + self.index.bytes() + partitions + lists + keys

@@ -73,6 +73,15 @@ impl Carry {
         Some((end.checked_sub(size)?, end))
     }
 
+    /// Whether both name the same window by one of its edges.
+    pub fn same_window(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Tumble(_, a), Self::Tumble(_, b)) => a == b,
+            (Self::Windows(_, a), Self::Windows(_, b)) => a == b,
+            _ => false,
+        }
+    }
+
     /// What the computed column stands for.
     pub fn role(self) -> TimeRole {
         match self {

@@ -265,6 +265,13 @@ impl OperatorSpec for JoinSpec {
         kept.chain(weighed).collect()
     }
 
+    fn closed_by(&self, _table: &TableSpec) -> Vec<(usize, usize)> {
+        match self.closes {
+            Closes::Pair(pair) => self.inputs.iter().map(|i| i.key[pair]).enumerate().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
         let mut tables = tables.iter().copied();
         let sides = [Side::Left, Side::Right];

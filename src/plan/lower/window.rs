@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::node::{Partitioning, PlanNode, Properties};
+use super::super::time::{closing, passing};
 use super::{Lowering, add_filter, add_projection, arrow_schema, lower, select_columns};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::WindowCalls;
@@ -110,6 +111,8 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
     let width = window.input.schema().fields().len();
     let Ranks { node, partition, order } =
         ranks(&window.input, (&by.partition_by, &by.order_by), cx)?;
+    let (node, closes) = closing(node, &partition);
+    let times = passing(&node.times, |c| c < width && partition.contains(&c));
     let schema = arrow_schema(&window.schema);
     let results = Arc::new(Schema::new(schema.fields()[width..].to_vec()));
     let calls = WindowCalls::new(&window.window_expr, &window.schema, results)?;
@@ -131,8 +134,10 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
         calls,
         text: text.join(", "),
         schema,
+        closes: closes.map(|place| partition[place]),
     };
-    Ok(PlanNode::operator(Arc::new(spec), vec![node.by(&partition)], properties))
+    let node = PlanNode::operator(Arc::new(spec), vec![node.by(&partition)], properties);
+    Ok(PlanNode { times, ..node })
 }
 
 /// The one call of a window that only counts rows.
@@ -319,6 +324,9 @@ fn top_n(
 ) -> Result<PlanNode> {
     let width = input.schema().fields().len();
     let Ranks { node, partition, order } = ranks(input, by, cx)?;
+    let (node, closes) = closing(node, &partition);
+    let times = passing(&node.times, |c| partition.contains(&c));
+    let closes = closes.map(|place| partition[place]);
     let all = node.schema.fields().len();
     let append_only = node.properties.append_only;
     let one = top.ranking == Ranking::RowNumber && top.limit == Some(1);
@@ -335,8 +343,9 @@ fn top_n(
         _ => with_number(&node.schema, output.field(width).name()),
     };
     let rows = (node.schema.clone(), append_only);
-    let spec = TopNSpec::new(rows, partition.clone(), order, top, number, schema);
+    let spec = TopNSpec::new(rows, partition.clone(), order, top, number, schema).closing(closes);
     let ranked = PlanNode::operator(Arc::new(spec), vec![node.by(&partition)], properties);
+    let ranked = PlanNode { times, ..ranked };
     let numbers = (number != Number::Absent).then_some(all);
     let wanted: Vec<usize> = (0..width).chain(numbers).collect();
     match all == width {
