@@ -242,8 +242,9 @@ fn format(t: NaiveDateTime, pattern: &str) -> Result<String> {
         }
         let upper = rest.to_ascii_uppercase();
         let found = PATTERNS.iter().find(|p| rest.starts_with(**p)).or_else(|| {
-            // Numbers have the same pattern in small letters.
-            PATTERNS.iter().find(|p| upper.starts_with(**p) && !p.starts_with(['M', 'D', 'A', 'P']))
+            // Numbers have the same pattern in small letters; words have their own.
+            let is_word = |p: &str| matches!(p, "MONTH" | "MON" | "DAY" | "DY" | "AM" | "PM");
+            PATTERNS.iter().find(|p| upper.starts_with(**p) && !is_word(p))
         });
         match found {
             Some(&"FM") => {
