@@ -62,18 +62,26 @@ impl Pages {
         for (seen, column) in self.null_seen.iter_mut().zip(columns) {
             *seen |= column.null_count() > 0;
         }
-        let mut rest = rows;
-        // Freed slots first: one page at a time is not worth sorting for, rows go one by one.
-        while let Some((row, tail)) = rest.split_first() {
-            let Some(slot) = self.free.pop() else { break };
-            let (page, offset) = (slot as usize / PAGE_ROWS, slot as usize % PAGE_ROWS);
+        // Freed slots first, page by page.
+        let again = rows.len().min(self.free.len());
+        let mut reused = self.free.split_off(self.free.len() - again);
+        reused.sort_unstable();
+        let (old, mut rest) = rows.split_at(again);
+        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(again);
+        let page_of = |slot: u32| slot as usize / PAGE_ROWS;
+        let mut taken = 0;
+        for run in reused.chunk_by(|a, b| page_of(*a) == page_of(*b)) {
+            let page = page_of(run[0]);
             let filled = (self.len - page * PAGE_ROWS).min(PAGE_ROWS);
+            let offsets = run.iter().map(|slot| *slot % PAGE_ROWS as u32);
+            pairs.clear();
+            pairs.extend(offsets.zip(old[taken..].iter().copied()));
+            taken += run.len();
             for (column, source) in self.pages[page].iter_mut().zip(columns) {
-                column.write(source, &[(offset as u32, *row)], filled);
+                column.write(source, &pairs, filled);
             }
-            slots.push(slot);
-            rest = tail;
         }
+        slots.append(&mut reused);
         while !rest.is_empty() {
             let offset = self.len % PAGE_ROWS;
             if offset == 0 {

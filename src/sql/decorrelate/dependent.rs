@@ -8,6 +8,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{
     Column, NullEquality, Result as DfResult, ScalarValue, not_impl_err, plan_err,
 };
+use datafusion::logical_expr::builder::unnest_with_options;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
@@ -109,6 +110,9 @@ impl<'a> Dependent<'a> {
     pub(super) fn plan(&mut self, plan: &LogicalPlan) -> DfResult<Computed> {
         if !self.depends(plan) {
             let (domain, columns) = self.domain()?;
+            if matches!(plan, LogicalPlan::EmptyRelation(one) if one.produce_one_row) {
+                return Ok((domain, columns));
+            }
             let joined = LogicalPlanBuilder::from(domain).cross_join(plan.clone())?.build()?;
             return Ok((joined, columns));
         }
@@ -135,6 +139,12 @@ impl<'a> Dependent<'a> {
             LogicalPlan::Limit(node) => self.limit(node),
             LogicalPlan::Join(node) => self.join(node),
             LogicalPlan::Union(node) => self.union(node),
+            LogicalPlan::Subquery(node) => self.plan(&node.subquery),
+            LogicalPlan::Unnest(node) => {
+                let (input, columns) = self.plan(&node.input)?;
+                let lists = node.exec_columns.clone();
+                Ok((unnest_with_options(input, lists, node.options.clone())?, columns))
+            }
             LogicalPlan::Window(node) => {
                 let (input, columns) = self.plan(&node.input)?;
                 let exprs = node.window_expr.iter().map(|e| {
