@@ -62,6 +62,20 @@ pub struct BatchCuts {
     pub rows_max: usize,
 }
 
+/// Levels of an expression or of set operations: what the stacks below have room for, several times
+/// over, with unoptimised code too.
+pub const EXPRESSION_DEPTH_MAX: usize = 1_000;
+
+/// Statements with a longer text are run on a thread with a large stack. A thread costs 30 us, the
+/// planning of such a text much more.
+pub const LONG_STATEMENT_BYTES: usize = 300;
+
+/// The stack of that thread. Only what is used takes memory.
+pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
+
+/// The stacks of the threads that evaluate expressions: workers and ad-hoc queries.
+pub const EVALUATION_STACK_BYTES: usize = 64 << 20;
+
 /// What a program that opens an engine may choose.
 #[derive(Debug, Clone)]
 pub struct Config {

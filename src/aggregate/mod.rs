@@ -11,6 +11,7 @@ mod boolean;
 mod count;
 mod distinct;
 mod extreme;
+mod moments;
 mod recompute;
 mod single_value;
 mod sum;
@@ -175,21 +176,38 @@ pub const AGGREGATES: &[Function] = &[
     Function { name: "avg", create: sum::avg },
     Function { name: "bool_and", create: boolean::and },
     Function { name: "bool_or", create: boolean::or },
+    Function { name: "corr", create: |s| moments::create("corr", s) },
     Function { name: "count", create: count::create },
+    Function { name: "covar_pop", create: |s| moments::create("covar_pop", s) },
+    Function { name: "covar_samp", create: |s| moments::create("covar_samp", s) },
     Function { name: "max", create: extreme::max },
     Function { name: "min", create: extreme::min },
+    Function { name: "regr_avgx", create: |s| moments::create("regr_avgx", s) },
+    Function { name: "regr_avgy", create: |s| moments::create("regr_avgy", s) },
+    Function { name: "regr_count", create: |s| moments::create("regr_count", s) },
+    Function { name: "regr_intercept", create: |s| moments::create("regr_intercept", s) },
+    Function { name: "regr_r2", create: |s| moments::create("regr_r2", s) },
+    Function { name: "regr_slope", create: |s| moments::create("regr_slope", s) },
+    Function { name: "regr_sxx", create: |s| moments::create("regr_sxx", s) },
+    Function { name: "regr_sxy", create: |s| moments::create("regr_sxy", s) },
+    Function { name: "regr_syy", create: |s| moments::create("regr_syy", s) },
     Function { name: "single_value", create: single_value::create },
+    Function { name: "stddev", create: |s| moments::create("stddev", s) },
+    Function { name: "stddev_pop", create: |s| moments::create("stddev_pop", s) },
     Function { name: "sum", create: sum::sum },
+    Function { name: "var", create: |s| moments::create("var", s) },
+    Function { name: "var_pop", create: |s| moments::create("var_pop", s) },
 ];
 
 /// Aggregates of the batch half whose value depends on the rows and ORDER BY alone: they can be
 /// computed anew.
 #[rustfmt::skip]
 pub const RECOMPUTED: &[&str] = &[
-    "array_agg", "bit_and", "bit_or", "bit_xor", "corr", "covar_pop", "covar_samp",
-    "first_value", "last_value", "max", "median", "min", "percentile_cont", "regr_avgx",
-    "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy",
-    "regr_syy", "stddev", "stddev_pop", "string_agg", "var", "var_pop",
+    "array_agg", "bit_and", "bit_or", "bit_xor", "corr", "covar_pop", "covar_samp", "first_value",
+    "jsonb_agg", "jsonb_object_agg", "last_value", "max", "median", "min", "mode",
+    "percentile_cont", "percentile_disc", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept",
+    "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "stddev", "stddev_pop",
+    "string_agg", "var", "var_pop",
 ];
 
 /// Aggregates that are the same over distinct values.

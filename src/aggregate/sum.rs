@@ -4,20 +4,23 @@
 //! the bigint (2^64 rows); what does not fit the result type is an error of the group, which goes
 //! when the group changes. Floats: a double-double sum (Dekker; Knuth's two-sum) of the finite
 //! values, and counts of NaN and of both infinities, so that a retracted infinity leaves no trace;
-//! the sum of no value is exactly zero again.
+//! the sum of no value is exactly zero again. Intervals: sums of their parts.
 
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, Decimal128Builder, Float32Builder, Float64Builder, Int64Builder,
+    IntervalMonthDayNanoArray,
 };
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType,
 };
 
 use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
 use crate::delta::Weight;
 use crate::error::{Error, Result, sqlstate};
+use crate::expr::{INTERVAL_WORDS, IntervalTotal};
 use crate::state::GroupTable;
 
 pub(super) fn sum(signature: &Signature) -> Result<Box<dyn Aggregate>> {
@@ -42,6 +45,7 @@ fn create(signature: &Signature, name: &str, divide: bool) -> Result<Box<dyn Agg
         (DataType::Float32 | DataType::Float64, DataType::Float32 | DataType::Float64) => {
             Box::new(Float { result, divide })
         }
+        (DataType::Interval(_), _) => Box::new(Intervals { divide }),
         _ => return Err(unsupported(name, &argument)),
     })
 }
@@ -245,6 +249,44 @@ impl Aggregate for Float {
             Arc::new(builder.finish())
         };
         Ok(Emitted::all(values))
+    }
+}
+
+/// Words: those of [`IntervalTotal`].
+#[derive(Debug)]
+struct Intervals {
+    divide: bool,
+}
+
+impl Aggregate for Intervals {
+    fn words(&self) -> usize {
+        INTERVAL_WORDS
+    }
+
+    fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
+        let values = rows.value()?.as_primitive::<IntervalMonthDayNanoType>();
+        let slab = table.slab_mut();
+        rows.for_each(|row, slot, weight| {
+            let words = &mut slab.words_mut(slot)[at.word..at.word + INTERVAL_WORDS];
+            let mut total = IntervalTotal::read(words);
+            total.add(values.value(row), weight);
+            total.write(words);
+        });
+        Ok(())
+    }
+
+    fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
+        let mut failed = Vec::new();
+        let value = |(position, slot): (usize, &u32)| {
+            let total = IntervalTotal::read(&table.slab().words(*slot)[at.word..]);
+            let value = if self.divide { total.mean() } else { total.sum() };
+            value.unwrap_or_else(|e| {
+                failed.push((position, e));
+                None
+            })
+        };
+        let values: IntervalMonthDayNanoArray = slots.iter().enumerate().map(value).collect();
+        Ok(Emitted { values: Arc::new(values), failed })
     }
 }
 

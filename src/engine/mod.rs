@@ -39,7 +39,7 @@ mod watermarks;
 
 use std::sync::{Arc, Mutex};
 
-use crate::config::Config;
+use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
 
@@ -78,6 +78,7 @@ impl Engine {
         let queries = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.query_threads.max(1))
             .thread_name("query")
+            .thread_stack_size(EVALUATION_STACK_BYTES)
             .build()?;
         let queries = Some(queries);
         Ok(Self { core: Arc::new(Core { shared, coordinator, thread, ddl, queries }) })

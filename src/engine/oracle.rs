@@ -50,7 +50,12 @@ impl Session {
             .collect();
         let mut verdicts = Vec::new();
         for view in views {
-            verdicts.push((view.name.clone(), self.check_view(&view, &pin).await?));
+            let long = view.query.as_deref().is_some_and(sql::is_long);
+            let verdict = match long {
+                true => sql::OnLargeStack::new(self.check_view(&view, &pin)).await?,
+                false => self.check_view(&view, &pin).await?,
+            };
+            verdicts.push((view.name.clone(), verdict));
         }
         Ok(verdicts)
     }

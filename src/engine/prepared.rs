@@ -31,7 +31,10 @@ impl Session {
                 bound: None,
             });
         };
-        self.prepare_parsed(statement, declared)
+        match sql::is_long(&statement.text) {
+            true => sql::on_large_stack(|| self.prepare_parsed(statement, declared))?,
+            false => self.prepare_parsed(statement, declared),
+        }
     }
 
     pub(super) fn prepare_parsed(
@@ -81,11 +84,23 @@ impl Session {
             return Ok(Outcome::Done { tag: String::new(), notices: Vec::new() });
         };
         self.check_not_failed(&statement.statement)?;
-        let result = self.run_prepared(prepared, statement, parameters).await;
+        let result = match sql::is_long(&statement.text) {
+            true => self.run_deep(prepared, statement, parameters).await,
+            false => self.run_prepared(prepared, statement, parameters).await,
+        };
         if result.is_err() {
             self.set_failed();
         }
         result
+    }
+
+    fn run_deep<'a>(
+        &'a mut self,
+        prepared: &'a Prepared,
+        statement: &'a ParsedStatement,
+        parameters: Vec<ScalarValue>,
+    ) -> sql::OnLargeStack<'a, Outcome> {
+        sql::OnLargeStack::new(self.run_prepared(prepared, statement, parameters))
     }
 
     async fn run_prepared(

@@ -117,6 +117,20 @@ impl Session {
     }
 
     async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
+        match sql::is_long(&parsed.text) {
+            true => self.dispatch_deep(parsed).await,
+            false => self.dispatch_here(parsed).await,
+        }
+    }
+
+    fn dispatch_deep<'a>(
+        &'a mut self,
+        parsed: &'a ParsedStatement,
+    ) -> sql::OnLargeStack<'a, Outcome> {
+        sql::OnLargeStack::new(self.dispatch_here(parsed))
+    }
+
+    async fn dispatch_here(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
         match &parsed.statement {
             Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
             Statement::CreateTableAs(create) => self.create_table_as(create).await,

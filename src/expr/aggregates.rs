@@ -8,6 +8,7 @@
 //! | numeric(p,s) | numeric(38,s) | numeric(38, s, at least 10 and at most 18) |
 //! | real | real | double precision |
 //! | double precision | double precision | double precision |
+//! | interval | interval | interval |
 //!
 //! Exact sums are kept in 128 bits; float sums as a finite sum and counts of NaN and infinities, so
 //! that what leaves a window frame leaves the sum.
@@ -19,6 +20,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit,
 };
 use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -28,6 +30,7 @@ use datafusion::logical_expr::{
 
 use super::arith::out_of_range;
 use super::errors::to_datafusion;
+use super::interval_total::{INTERVAL_WORDS, IntervalTotal};
 use super::numeric::{self, ArithmeticMean};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, sqlstate};
@@ -40,6 +43,7 @@ pub fn sum_result_type(argument: &DataType) -> Option<DataType> {
         DataType::Decimal128(_, s) => DataType::Decimal128(38, *s),
         DataType::Float32 => DataType::Float32,
         DataType::Float64 => DataType::Float64,
+        DataType::Interval(IntervalUnit::MonthDayNano) => argument.clone(),
         _ => return None,
     })
 }
@@ -50,6 +54,7 @@ pub fn avg_result_type(argument: &DataType) -> Option<DataType> {
         DataType::Int16 | DataType::Int32 | DataType::Int64 => DataType::Decimal128(38, 10),
         DataType::Decimal128(_, s) => DataType::Decimal128(38, (*s).clamp(10, numeric::SCALE_CAP)),
         DataType::Float32 | DataType::Float64 => DataType::Float64,
+        DataType::Interval(IntervalUnit::MonthDayNano) => argument.clone(),
         _ => return None,
     })
 }
@@ -130,7 +135,7 @@ impl AggregateUDFImpl for Total {
                     sqlstate::UNDEFINED_FUNCTION,
                     format!("function {}({}) does not exist", self.name(), pg_type_name(argument)),
                 )
-                .with_hint("Its argument must be a number."),
+                .with_hint("Its argument must be a number or an interval."),
             )),
         }
     }
@@ -145,11 +150,12 @@ impl AggregateUDFImpl for Total {
 
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let argument = args.expr_fields[0].data_type().clone();
-        let inner = match argument.is_floating() {
-            true => {
-                Box::new(FloatTotal::new(self.kind, args.return_type())) as Box<dyn Accumulator>
+        let inner: Box<dyn Accumulator> = match &argument {
+            DataType::Interval(_) => {
+                Box::new(Intervals { kind: self.kind, total: IntervalTotal::default() })
             }
-            false => Box::new(ExactTotal::new(self.kind, &argument, args.return_type())),
+            t if t.is_floating() => Box::new(FloatTotal::new(self.kind, args.return_type())),
+            t => Box::new(ExactTotal::new(self.kind, t, args.return_type())),
         };
         match args.is_distinct {
             true => Ok(Box::new(Distinct { seen: HashSet::new(), argument, inner })),
@@ -162,6 +168,10 @@ impl AggregateUDFImpl for Total {
         let field = |name: &str, t: DataType| Arc::new(Field::new(name, t, true));
         if args.is_distinct {
             return Ok(vec![field("values", DataType::new_list(argument.clone(), true))]);
+        }
+        if matches!(argument, DataType::Interval(_)) {
+            let words = ["count", "months", "days", "us"];
+            return Ok(words.into_iter().map(|name| field(name, DataType::Int64)).collect());
         }
         Ok(match argument.is_floating() {
             true => ["count", "nan", "plus", "minus"]
@@ -390,6 +400,63 @@ impl Accumulator for FloatTotal {
         self.plus += total(2);
         self.minus += total(3);
         self.sum += states[4].as_primitive::<Float64Type>().iter().flatten().sum::<f64>();
+        Ok(())
+    }
+}
+
+/// Sums of intervals.
+#[derive(Debug)]
+struct Intervals {
+    kind: Kind,
+    total: IntervalTotal,
+}
+
+impl Intervals {
+    fn add(&mut self, values: &ArrayRef, weight: i64) {
+        let values = values.as_primitive::<IntervalMonthDayNanoType>();
+        values.iter().flatten().for_each(|v| self.total.add(v, weight));
+    }
+}
+
+impl Accumulator for Intervals {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.add(&values[0], 1);
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.add(&values[0], -1);
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let value = match self.kind {
+            Kind::Sum => self.total.sum(),
+            Kind::Avg => self.total.mean(),
+        };
+        value.map(ScalarValue::IntervalMonthDayNano).map_err(to_datafusion)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        let mut words = [0; INTERVAL_WORDS];
+        self.total.write(&mut words);
+        Ok(words.into_iter().map(|word| ScalarValue::Int64(Some(word as i64))).collect())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        for row in 0..states[0].len() {
+            let part = |s: &ArrayRef| s.as_primitive::<Int64Type>().value(row) as u64;
+            let words: Vec<u64> = states.iter().map(part).collect();
+            self.total.merge(IntervalTotal::read(&words));
+        }
         Ok(())
     }
 }

@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Float64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Builder, Float64Array, IntervalMonthDayNanoArray,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int64Type, IntervalMonthDayNanoType,
+};
 use datafusion::common::{Result as DfResult, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -13,6 +17,7 @@ use datafusion::logical_expr::{
 
 use super::errors::to_datafusion;
 use super::numeric::ArithmeticMean;
+use super::temporal::divided;
 use crate::error::{Error, Result};
 
 /// The quotient of a sum and a count in the type of the average; NULL for no sum.
@@ -70,6 +75,15 @@ impl Mean {
                     out.append_option(mean.transpose()?);
                 }
                 Ok(Arc::new(out.finish()))
+            }
+            DataType::Interval(_) => {
+                let sums = sum.as_primitive::<IntervalMonthDayNanoType>().iter();
+                let mean = |(sum, count): (Option<_>, Option<i64>)| {
+                    let parts = sum.zip(count);
+                    parts.map(|(sum, count)| divided(sum, count as f64)).transpose()
+                };
+                let means = sums.zip(counts).map(mean);
+                Ok(Arc::new(means.collect::<Result<IntervalMonthDayNanoArray>>()?))
             }
             other => Err(Error::internal(format!("no average of type {other}"))),
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, IntervalMonthDayNanoArray, Time64MicrosecondArray,
+    Array, ArrayRef, AsArray, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    Time64MicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric as kernels;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result, sqlstate};
 
 const DAY_US: i64 = 86_400_000_000;
 const DAY_NS: i64 = DAY_US * 1_000;
+const DAY_SECONDS: f64 = 86_400.0;
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const TIME: DataType = DataType::Time64(TimeUnit::Microsecond);
@@ -187,35 +189,60 @@ fn scale(op: ArithOp, interval: &Value, factor: &Value) -> Result<ArrayRef> {
     rows(interval, factor, |l, r| {
         let (l, r) =
             (l.as_primitive::<IntervalMonthDayNanoType>(), r.as_primitive::<Float64Type>());
-        move |i, j| {
-            let factor = match op {
-                ArithOp::Div if r.value(j) == 0.0 => return Err(division_by_zero()),
-                ArithOp::Div => 1.0 / r.value(j),
-                _ => r.value(j),
-            };
-            scale_one(l.value(i), factor)
+        move |i, j| match op {
+            ArithOp::Div if r.value(j) == 0.0 => Err(division_by_zero()),
+            ArithOp::Div => divided(l.value(i), r.value(j)),
+            _ => scaled(l.value(i), |part| part * r.value(j)),
         }
     })
 }
 
-fn scale_one(v: IntervalMonthDayNano, factor: f64) -> Result<IntervalMonthDayNano> {
-    let months = f64::from(v.months) * factor;
-    let whole_months = months.trunc();
-    let days = f64::from(v.days) * factor + (months - whole_months) * 30.0;
-    // Digits below a nanosecond's share of a day are noise of the multiplication.
-    let days = (days * 1e9).round() / 1e9;
-    let whole_days = days.trunc();
-    let us = v.nanoseconds as f64 / 1_000.0 * factor + (days - whole_days) * DAY_US as f64;
-    let us = us.round();
-    let in_range = whole_months.abs() <= f64::from(i32::MAX)
+/// An interval divided by a number that is not zero.
+pub(super) fn divided(v: IntervalMonthDayNano, by: f64) -> Result<IntervalMonthDayNano> {
+    scaled(v, |part| part / by)
+}
+
+/// An interval times a factor.
+pub(super) fn interval_scaled(
+    v: IntervalMonthDayNano,
+    factor: f64,
+) -> Result<IntervalMonthDayNano> {
+    scaled(v, |part| part * factor)
+}
+
+/// Lengths of intervals, by which they compare: a month has 30 days.
+pub(super) fn interval_order(intervals: &IntervalMonthDayNanoArray) -> Int64Array {
+    intervals.iter().map(|v| v.map(interval_length)).collect()
+}
+
+/// The length of an interval in microseconds, where a month has 30 days.
+pub(super) fn interval_length(v: IntervalMonthDayNano) -> i64 {
+    let days = i64::from(v.months) * 30 + i64::from(v.days);
+    days.saturating_mul(DAY_US).saturating_add(v.nanoseconds / 1_000)
+}
+
+fn scaled(v: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
+    // Digits below a microsecond are noise of the operation.
+    let cleaned = |value: f64| (value * 1e6).round_ties_even() / 1e6;
+    let months = scale(f64::from(v.months));
+    let month_days = cleaned(months.fract() * 30.0);
+    let days = scale(f64::from(v.days));
+    let seconds = cleaned((days.fract() + month_days.fract()) * DAY_SECONDS);
+    let whole_days = days.trunc() + month_days.trunc() + (seconds / DAY_SECONDS).trunc();
+    let us = scale(v.nanoseconds as f64 / 1_000.0) + seconds % DAY_SECONDS * 1e6;
+    let us = us.round_ties_even();
+    let in_range = months.abs() <= f64::from(i32::MAX)
         && whole_days.abs() <= f64::from(i32::MAX)
         && us.abs() <= (i64::MAX / 1_000) as f64;
     match in_range {
-        true => {
-            Ok(IntervalMonthDayNano::new(whole_months as i32, whole_days as i32, us as i64 * 1_000))
-        }
-        false => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")),
+        true => Ok(IntervalMonthDayNano::new(months as i32, whole_days as i32, us as i64 * 1_000)),
+        false => Err(interval_out_of_range()),
     }
+}
+
+/// `interval out of range`.
+pub(super) fn interval_out_of_range() -> Error {
+    Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range")
 }
 
 /// `- interval`.
@@ -229,9 +256,7 @@ pub(crate) fn negate_interval(array: &ArrayRef) -> Result<ArrayRef> {
             Some(v) => {
                 match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg()) {
                     (Some(m), Some(d), Some(n)) => Ok(Some(IntervalMonthDayNano::new(m, d, n))),
-                    _ => {
-                        Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "interval out of range"))
-                    }
+                    _ => Err(interval_out_of_range()),
                 }
             }
         })

@@ -24,6 +24,7 @@ use super::worker::{Report, Step};
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
+    EVALUATION_STACK_BYTES,
 };
 use crate::connector::{Positions, Source};
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
@@ -171,6 +172,7 @@ impl Coordinator {
         };
         let thread = std::thread::Builder::new()
             .name("coordinator".into())
+            .stack_size(EVALUATION_STACK_BYTES)
             .spawn(move || coordinator.run())?;
         Ok((handle, thread))
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::graph::{NodeId, NodeSpec};
 use super::worker::{Counters, Message, NodeBlobs, Report, Step, TableSize, Worker};
-use crate::config::Config;
+use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::time::Watermark;
 
@@ -139,7 +139,8 @@ impl Team {
 
 fn spawn(index: usize, mut worker: Worker) -> Result<Sender<Task>> {
     let (tasks, inbox) = channel::<Task>();
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+    let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+    thread.stack_size(EVALUATION_STACK_BYTES).spawn(move || {
         while let Ok(task) = inbox.recv() {
             task(&mut worker);
         }

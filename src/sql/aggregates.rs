@@ -78,7 +78,8 @@ pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
 }
 
 /// Functions whose value depends on the order of rows.
-const ORDERED: &[&str] = &["array_agg", "first_value", "last_value", "string_agg"];
+const ORDERED: &[&str] =
+    &["array_agg", "first_value", "jsonb_agg", "jsonb_object_agg", "last_value", "string_agg"];
 
 /// Rewrites a call.
 pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {

@@ -81,7 +81,6 @@ impl Dialect for StreamDialect {
         supports_comment_on,
         supports_load_extension,
         supports_named_fn_args_with_colon_operator,
-        supports_named_fn_args_with_expr_name,
         supports_empty_projections,
         supports_nested_comments,
         supports_string_escape_constant,
@@ -98,6 +97,12 @@ impl Dialect for StreamDialect {
         supports_comma_separated_trim,
         supports_xml_expressions,
     );
+
+    /// `f(expression => ..)` is read by reading every argument twice, and its own arguments twice
+    /// again: a name is enough.
+    fn supports_named_fn_args_with_expr_name(&self) -> bool {
+        false
+    }
 
     fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
         true

@@ -13,8 +13,9 @@ use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions, now_udf,
-    rounding_udfs, stand_in, string_agg_udaf, sum_udaf, with_signed_result,
+    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions, json_udafs,
+    now_udf, ordered_set_udafs, rounding_udfs, stand_in, statistics_udafs, string_agg_udaf,
+    sum_udaf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -54,8 +55,7 @@ const UNIFYING: &[&str] = &["coalesce", "nullif", "greatest", "least"];
 const ALIASES: &[(&str, &str)] = &[("gen_random_uuid", "uuid"), ("sign", "signum")];
 
 /// Aggregates under another name of PostgreSQL's.
-const AGGREGATE_ALIASES: &[(&str, &str)] =
-    &[("every", "bool_and"), ("variance", "var"), ("var_samp", "var")];
+const AGGREGATE_ALIASES: &[(&str, &str)] = &[("every", "bool_and")];
 
 pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let options = super::optimize::options();
@@ -127,6 +127,8 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
 fn aggregate() -> HashMap<String, Arc<AggregateUDF>> {
     let mut known = HashMap::new();
     let ours = [sum_udaf(), avg_udaf(), string_agg_udaf(), approx_count_distinct_udaf()];
+    let ours = ours.into_iter().chain(statistics_udafs()).chain(ordered_set_udafs());
+    let ours = ours.chain(json_udafs());
     for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             known.insert(name, Arc::clone(&f));

@@ -10,8 +10,10 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use sqlparser::ast::{
-    self, Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, Select, SelectItem,
-    SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, With,
+    self, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
+    ObjectName, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    With,
 };
 use sqlparser::parser::Parser;
 
@@ -223,16 +225,26 @@ impl Expand<'_> {
         let (mut scope, mut equal) = (Vec::new(), Vec::new());
         for name in &names {
             let (l, r) = (find(&left, name, "left")?, find(&right, name, "right")?);
-            equal.push(format!("{l} = {r}"));
+            equal.push(Expr::BinaryOp {
+                left: Box::new(l.clone()),
+                op: BinaryOperator::Eq,
+                right: Box::new(r.clone()),
+            });
             let expr = match kind {
                 Kind::Left => l.clone(),
                 Kind::Right => r.clone(),
-                Kind::Full => parse_expr(&format!("coalesce({l}, {r})"))?,
+                Kind::Full => coalesced(l, r),
             };
             scope.push(Visible { name: name.clone(), expr, merged: true });
         }
-        let condition = if equal.is_empty() { "true".into() } else { equal.join(" AND ") };
-        *constraint = JoinConstraint::On(parse_expr(&condition)?);
+        let both = |left, right| Expr::BinaryOp {
+            left: Box::new(left),
+            op: BinaryOperator::And,
+            right: Box::new(right),
+        };
+        let condition = equal.into_iter().reduce(both);
+        let condition = condition.unwrap_or_else(|| Expr::value(ast::Value::Boolean(true)));
+        *constraint = JoinConstraint::On(condition);
         let rest = left.into_iter().chain(right).filter(|v| !names.contains(&v.name));
         scope.extend(rest);
         Ok(scope)
@@ -315,10 +327,35 @@ fn is_shown(select: &Select, name: &str) -> bool {
     })
 }
 
-fn parse_expr(text: &str) -> Result<Expr> {
-    let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
-    parsed.map_err(|e| Error::internal(e.to_string()))
+/// The first of both that is there; the merged column of a chain of joins is one call.
+fn coalesced(left: &Expr, right: &Expr) -> Expr {
+    let argument = |e: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(e.clone()));
+    if let Expr::Function(call) = left
+        && call.name.to_string() == COALESCE
+    {
+        let mut call = call.clone();
+        if let FunctionArguments::List(list) = &mut call.args {
+            list.args.push(argument(right));
+        }
+        return Expr::Function(call);
+    }
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(COALESCE)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(left), argument(right)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
+
+const COALESCE: &str = "coalesce";
 
 /// Puts expressions in the places of names; a nested query has names of its own.
 fn place(node: &mut impl VisitMut, names: &BTreeMap<String, Expr>) {

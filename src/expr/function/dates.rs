@@ -12,7 +12,7 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Tim
 use super::args::Args;
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::temporal::add_interval_us;
+use crate::expr::temporal::{add_interval_us, interval_length};
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -76,7 +76,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("pg_precision(timestamptz, int) -> timestamptz", Nulls::Strict, precision),
     ("pg_precision(time, int) -> time", Nulls::Strict, time_precision),
     ("pg_interval_order(interval) -> bigint", Nulls::Strict, |a| {
-        a.values::<Int64Type>(|row| Ok(Some(total_us(a.interval(0, row)))))
+        a.values::<Int64Type>(|row| Ok(Some(interval_length(a.interval(0, row)))))
     }),
 ];
 
@@ -91,12 +91,6 @@ fn moment(us: i64) -> Result<NaiveDateTime> {
 
 fn micros(t: NaiveDateTime) -> i64 {
     t.and_utc().timestamp_micros()
-}
-
-/// An interval's length where a month has 30 days, by which intervals compare.
-fn total_us(v: IntervalMonthDayNano) -> i64 {
-    let days = i64::from(v.months) * 30 + i64::from(v.days);
-    days.saturating_mul(DAY_US).saturating_add(v.nanoseconds / 1_000)
 }
 
 fn interval(months: i64, days: i64, us: i64) -> Result<IntervalMonthDayNano> {
@@ -400,7 +394,7 @@ fn bin(a: &Args<'_>) -> Result<ArrayRef> {
                 "timestamps cannot be binned into intervals containing months or years",
             ));
         }
-        let stride = total_us(stride);
+        let stride = interval_length(stride);
         if stride <= 0 {
             return Err(out_of_range("stride must be greater than zero"));
         }

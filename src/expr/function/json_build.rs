@@ -82,6 +82,15 @@ pub(crate) fn write_json(array: &ArrayRef, row: usize, out: &mut String) {
     }
 }
 
+/// A value of any type as a key; `None` for NULL.
+pub(crate) fn object_key(array: &ArrayRef, row: usize) -> Option<String> {
+    let key = display_value(array, row)?;
+    Some(match array.data_type() {
+        DataType::Boolean => if key == "t" { "true" } else { "false" }.to_string(),
+        _ => key,
+    })
+}
+
 fn to_jsonb(a: &Args<'_>) -> Result<ArrayRef> {
     a.texts(|row, out| {
         let (array, row) = a.at(0, row);
@@ -119,16 +128,12 @@ fn build_object(a: &Args<'_>) -> Result<ArrayRef> {
         let mut members = Vec::new();
         for i in (0..a.len()).step_by(2) {
             let (keys, at) = a.at(i, row);
-            let key = display_value(keys, at).ok_or_else(|| {
+            let key = object_key(keys, at).ok_or_else(|| {
                 Error::user(
                     sqlstate::INVALID_PARAMETER_VALUE,
                     format!("argument {}: key must not be null", i + 1),
                 )
             })?;
-            let key = match keys.data_type() {
-                DataType::Boolean => if key == "t" { "true" } else { "false" }.to_string(),
-                _ => key,
-            };
             let mut value = String::new();
             let (values, at) = a.at(i + 1, row);
             write_json(values, at, &mut value);

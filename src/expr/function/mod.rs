@@ -33,6 +33,7 @@ use datafusion::logical_expr::{
 };
 
 use self::args::Args;
+pub(crate) use self::json_build::{object_key, write_json};
 use self::signature::Overload;
 use super::errors::to_datafusion;
 use crate::delta::text::pg_type_name;

@@ -25,7 +25,9 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
+use super::depth::limit_depth;
 use super::dialect::DIALECT;
+use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use position::Positions;
@@ -33,6 +35,9 @@ use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
 const RECURSION_LIMIT: usize = 128;
+
+/// Statements with more tokens are read on a large stack.
+const SHORT_TOKENS: usize = 60;
 
 /// Reads all statements of a text.
 pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
@@ -48,9 +53,16 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         let Some(last) = part.iter().rposition(significant) else { continue };
         let part = &part[first..=last];
         let (begin, end) = (part[0].span.start, part[part.len() - 1].span.end);
-        let mut parser = StreamParser::new(part, &positions);
-        let statement = parser.statement()?;
-        parser.expect_end()?;
+        let read = || -> Result<Statement> {
+            let mut parser = StreamParser::new(part, &positions);
+            let statement = parser.statement()?;
+            parser.expect_end()?;
+            Ok(statement)
+        };
+        let statement = match part.len() > SHORT_TOKENS {
+            true => on_large_stack(read)??,
+            false => read()?,
+        };
         statements.push(ParsedStatement {
             statement,
             text: positions.slice(begin, end).to_string(),
@@ -148,7 +160,9 @@ impl<'a> StreamParser<'a> {
             return Ok(Statement::Query(self.query()?));
         }
         let statement = self.p.parse_statement();
-        match self.sql(statement)? {
+        let mut statement = self.sql(statement)?;
+        limit_depth(&mut statement)?;
+        match statement {
             ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
             ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
             ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
@@ -161,6 +175,7 @@ impl<'a> StreamParser<'a> {
         self.refuse_emit()?;
         let query = self.p.parse_query();
         let mut query = self.sql(query)?;
+        limit_depth(query.as_mut())?;
         nest_versions(&mut query);
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {

@@ -99,7 +99,10 @@ impl<'a> Positions<'a> {
     ) -> Error {
         let message = match e {
             ParserError::RecursionLimitExceeded => {
-                return Error::user("54001", "statement is nested too deeply");
+                return Error::user(
+                    sqlstate::STATEMENT_TOO_COMPLEX,
+                    "statement is nested too deeply",
+                );
             }
             ParserError::ParserError(m) | ParserError::TokenizerError(m) => m,
         };

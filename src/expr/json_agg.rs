@@ -1,0 +1,161 @@
+//! `jsonb_agg(value)` and `jsonb_object_agg(key, value)`; `json_agg` and `json_object_agg` are the
+//! same here. NULL values are `null`; a NULL key is an error; of equal keys the last one counts.
+//!
+//! The order of rows is the caller's: both halves give them sorted (see [`super::ordered`]).
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
+};
+
+use super::errors::to_datafusion;
+use super::function::{object_key, write_json};
+use crate::delta::jsonb;
+use crate::error::{Error, Result, sqlstate};
+
+/// Both.
+pub fn json_udafs() -> Vec<Arc<AggregateUDF>> {
+    static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
+        let make = |object| {
+            let alias = if object { "json_object_agg" } else { "json_agg" };
+            let signature = Signature::any(if object { 2 } else { 1 }, Volatility::Immutable);
+            let aliases = vec![alias.to_string()];
+            Arc::new(AggregateUDF::new_from_impl(JsonAgg { object, aliases, signature }))
+        };
+        [false, true].into_iter().map(make).collect()
+    });
+    ALL.clone()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct JsonAgg {
+    object: bool,
+    aliases: Vec<String>,
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for JsonAgg {
+    fn name(&self) -> &str {
+        if self.object { "jsonb_object_agg" } else { "jsonb_agg" }
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::LargeUtf8)
+    }
+
+    fn accumulator(&self, _args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        Ok(match self.object {
+            true => Box::new(Members::default()),
+            false => Box::new(Elements::default()),
+        })
+    }
+
+    fn state_fields(&self, _args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new("json", DataType::LargeUtf8, true))])
+    }
+}
+
+/// The elements so far, behind an opening bracket.
+#[derive(Debug, Default)]
+struct Elements(String);
+
+impl Elements {
+    fn next(&mut self) -> &mut String {
+        self.0.push_str(if self.0.is_empty() { "[" } else { ", " });
+        &mut self.0
+    }
+}
+
+impl Accumulator for Elements {
+    fn update_batch(&mut self, columns: &[ArrayRef]) -> DfResult<()> {
+        for row in 0..columns[0].len() {
+            write_json(&columns[0], row, self.next());
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let value = (!self.0.is_empty()).then(|| format!("{}]", self.0));
+        Ok(ScalarValue::LargeUtf8(value))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.0.capacity()
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        for part in states[0].as_string::<i64>().iter().flatten() {
+            for element in jsonb::elements(part) {
+                self.next().push_str(element);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys and values so far.
+#[derive(Debug, Default)]
+struct Members(Vec<(String, String)>);
+
+impl Members {
+    fn add(&mut self, columns: &[ArrayRef], row: usize) -> Result<()> {
+        let key = object_key(&columns[0], row).ok_or_else(|| {
+            Error::user(sqlstate::INVALID_PARAMETER_VALUE, "field name must not be null")
+        })?;
+        let mut value = String::new();
+        write_json(&columns[1], row, &mut value);
+        self.0.push((key, value));
+        Ok(())
+    }
+}
+
+impl Accumulator for Members {
+    fn update_batch(&mut self, columns: &[ArrayRef]) -> DfResult<()> {
+        let [keys, _] = columns else { return plan_err!("an object has keys and values") };
+        (0..keys.len()).try_for_each(|row| self.add(columns, row)).map_err(to_datafusion)
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        if self.0.is_empty() {
+            return Ok(ScalarValue::LargeUtf8(None));
+        }
+        let mut out = String::new();
+        let members = self.0.iter().map(|(k, v)| (Cow::Borrowed(&**k), Cow::Borrowed(&**v)));
+        jsonb::write_object(members.collect::<Vec<_>>(), &mut out);
+        Ok(ScalarValue::LargeUtf8(Some(out)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.0.iter().map(|(k, v)| k.capacity() + v.capacity()).sum::<usize>()
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        for part in states[0].as_string::<i64>().iter().flatten() {
+            let members = jsonb::members(part);
+            self.0.extend(members.map(|(k, v)| (jsonb::unquoted(k).into_owned(), v.to_string())));
+        }
+        Ok(())
+    }
+}
