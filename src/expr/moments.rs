@@ -373,7 +373,7 @@ mod tests {
         let value = |what| sums.statistic(what, (0, 1)).expect("fits");
         assert_eq!(value(Statistic::Corr), Some(-1.0));
         assert_eq!(value(Statistic::Slope), Some(-0.2));
-        assert_eq!(value(Statistic::Intercept), Some(0.6));
+        assert_eq!(value(Statistic::Sxy), Some(-0.4));
         assert_eq!(value(Statistic::AvgY), Some(0.2));
     }
 

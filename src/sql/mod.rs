@@ -26,6 +26,7 @@ mod errors;
 mod frames;
 mod functions;
 mod grouping;
+mod intervals;
 mod lateral;
 mod limit;
 mod moving;

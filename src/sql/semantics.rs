@@ -31,6 +31,10 @@ use super::comparable::{
     cannot_be_matched, check_comparable, is_comparison, is_text, is_text_literal, no_function,
     normal_type,
 };
+use super::intervals::{
+    aggregate_by_length, by_length, choice_by_length, in_by_length, rewrite_intervals,
+    window_by_length,
+};
 use super::operators::{function_of, subscript};
 use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
@@ -104,7 +108,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
             Ok(expr.rewrite(&mut rewriter)?.update_data(|e| name.restore(e)))
         })?
         .data;
-    match plan {
+    match rewrite_intervals(plan)? {
         LogicalPlan::Union(union) => rewrite_union(union),
         LogicalPlan::Extension(node) => mark_sides(node),
         LogicalPlan::Join(join) => {
@@ -216,10 +220,14 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 let subquery = self.subquery(subquery)?;
                 let item = subquery.subquery.schema().field(0).data_type().clone();
                 check_comparable(Operator::Eq, &self.type_of(&expr)?, &item)?;
-                Expr::InSubquery(InSubquery { expr, subquery, negated })
+                let item = InSubquery { expr, subquery, negated };
+                Expr::InSubquery(in_by_length(item, self.schema)?)
             }
             Expr::Case(case) => self.case(case)?,
-            Expr::AggregateFunction(call) => rewrite_call(call)?,
+            Expr::AggregateFunction(call) => rewrite_call(aggregate_by_length(call, self.schema)?)?,
+            Expr::WindowFunction(call) => {
+                Expr::WindowFunction(Box::new(window_by_length(*call, self.schema)?))
+            }
             Expr::SetComparison(mut s) => {
                 s.subquery = self.subquery(s.subquery)?;
                 Expr::SetComparison(s)
@@ -419,8 +427,7 @@ impl Rewriter<'_> {
         let interval = |t: &DataType| matches!(t, DataType::Interval(_));
         if interval(&l) && interval(&r) {
             // By their length: a month is 30 days.
-            let length = |e| call("pg_interval_order", vec![e]);
-            return Ok((length(left)?, length(right)?));
+            return Ok((by_length(left, self.schema)?, by_length(right, self.schema)?));
         }
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         // numeric beside a float compares as floats; DataFusion would make the float a decimal.
@@ -475,6 +482,9 @@ impl Rewriter<'_> {
             name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
+                if let Some(by_length) = choice_by_length(&f, self.schema)? {
+                    return Ok(by_length);
+                }
                 if let Some(real) = behind_stand_in(&f.func) {
                     f.func = Arc::clone(real);
                 }

@@ -6,8 +6,9 @@
 //! |---|---|
 //! | row_number, ntile, lag, lead; any frame in ROWS | whole row |
 //! | rank, dense_rank, percent_rank, cume_dist | as written: peers are equal |
-//! | aggregates over RANGE or GROUPS, or the whole partition | as written: peers stay together |
 //! | aggregates over RANGE, GROUPS or the whole partition | as written: peers stay together |
+//!
+//! `array_agg` and its like over the rows so far, in RANGE, is that over ROWS of the last peer.
 //!
 //! This runs behind the optimiser: columns that nobody reads are gone by then, and rows that differ
 //! only in those are interchangeable. Calls that now sort differently are taken apart into nodes of
@@ -57,6 +58,7 @@ fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<Logica
     let mut changed = false;
     let mut calls = Vec::with_capacity(window.window_expr.len());
     let mut results = Vec::with_capacity(window.window_expr.len());
+    let mut later = Vec::new();
     for expr in &window.window_expr {
         let name = expr.schema_name().to_string();
         let Expr::WindowFunction(call) = expr.clone().unalias_nested().data else {
@@ -73,6 +75,16 @@ fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<Logica
             results.push(nth.add_to(&mut calls, &name)?);
             continue;
         }
+        if let Some(mut all) = all_so_far(&call, &name) {
+            changed = true;
+            let rest: Vec<SortExpr> = whole(&call.params);
+            all.rows.params.order_by.extend(rest.iter().cloned());
+            all.last.params.order_by = rest;
+            calls.push(Expr::WindowFunction(Box::new(all.rows)).alias(all.column));
+            later.push(Expr::WindowFunction(Box::new(all.last)).alias(&name));
+            results.push(Expr::Column(Column::new_unqualified(name)));
+            continue;
+        }
         match break_ties((*call).clone(), &whole, purpose)? {
             Some(ordered) => {
                 changed = true;
@@ -82,7 +94,8 @@ fn order_window(window: Window, purpose: Purpose) -> DfResult<Transformed<Logica
         }
         results.push(Expr::Column(Column::new_unqualified(name)));
     }
-    let groups = by_order(calls);
+    let mut groups = by_order(calls);
+    groups.extend(by_order(later));
     if !changed && groups.len() == 1 {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
@@ -130,6 +143,39 @@ impl NthSoFar {
         calls.push(Expr::WindowFunction(Box::new(self.rows)).alias(rows));
         Ok(result.alias(name))
     }
+}
+
+/// An ordered aggregate over a frame in RANGE or GROUPS from the start of the partition to the
+/// current row's peers: it is that of the last peer, row by row in a total order.
+struct AllSoFar {
+    rows: WindowFunction,
+    last: WindowFunction,
+    column: String,
+}
+
+fn all_so_far(call: &WindowFunction, name: &str) -> Option<AllSoFar> {
+    let frame = &call.params.window_frame;
+    let from_start = matches!(&frame.start_bound, WindowFrameBound::Preceding(v) if v.is_null());
+    let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
+    let to_peers = frame.end_bound == WindowFrameBound::CurrentRow;
+    let in_rows = frame.units == WindowFrameUnits::Rows;
+    if !is_aggregate || !ORDERED.contains(&call.fun.name()) || !from_start || !to_peers || in_rows {
+        return None;
+    }
+    let last_value = Arc::clone(FUNCTIONS.window.get("last_value")?);
+    let column = format!("#all {name}");
+    let mut rows = call.clone();
+    rows.params.window_frame = rows_so_far();
+    let mut last = call.clone();
+    last.fun = WindowFunctionDefinition::WindowUDF(last_value);
+    last.params.args = vec![Expr::Column(Column::new_unqualified(&column))];
+    last.params.filter = None;
+    last.params.null_treatment = None;
+    last.params.distinct = false;
+    let keys = std::mem::take(&mut last.params.order_by);
+    last.params.partition_by.extend(keys.into_iter().map(|key| key.expr));
+    last.params.window_frame = all_rows();
+    Some(AllSoFar { rows, last, column })
 }
 
 /// Calls apart by PARTITION BY and ORDER BY, in the order of the first of each.

@@ -1,0 +1,204 @@
+//! Intervals that are equal and not the same: `1 mon`, `30 days` and `720:00:00`. They compare by
+//! their length, where a month has 30 days; so what groups, sorts, joins or tells apart intervals
+//! does so by that length. A group shows the least of its intervals: by months, days and time.
+//!
+//! Comparisons are rewritten where all others are; here is the rest. Not here: grouping sets,
+//! INTERSECT and EXCEPT, arrays of intervals, which tell equal intervals apart.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::{
+    AggregateFunction, InSubquery, NullTreatment, ScalarFunction, Sort, WindowFunction,
+};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection,
+    Subquery, WindowFrameBound, WindowFrameUnits, when,
+};
+
+use crate::error::Error;
+use crate::expr::{call, to_datafusion};
+
+fn is_interval(expr: &Expr, schema: &DFSchema) -> DfResult<bool> {
+    Ok(matches!(expr.get_type(schema)?, DataType::Interval(_)))
+}
+
+/// The length of an interval; other expressions as they are.
+pub(super) fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    match is_interval(&expr, schema)? {
+        true => call("pg_interval_order", vec![expr]),
+        false => Ok(expr),
+    }
+}
+
+fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
+    Ok(Sort { expr: by_length(sort.expr, schema)?, ..sort })
+}
+
+/// A node whose intervals are told apart by their length.
+pub(super) fn rewrite_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => group(aggregate),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let schema = input.schema();
+            if !schema.fields().iter().any(|f| matches!(f.data_type(), DataType::Interval(_))) {
+                return Ok(LogicalPlan::Distinct(Distinct::All(input)));
+            }
+            let columns = schema.columns().into_iter().map(Expr::Column).collect();
+            group(Aggregate::try_new(input, columns, Vec::new())?)
+        }
+        LogicalPlan::Sort(mut sort) => {
+            let schema = sort.input.schema();
+            let keys = sort.expr.into_iter().map(|key| sort_by_length(key, schema));
+            sort.expr = keys.collect::<DfResult<_>>()?;
+            Ok(LogicalPlan::Sort(sort))
+        }
+        LogicalPlan::Join(join) => {
+            let on = join.on.into_iter().map(|(l, r)| {
+                Ok((by_length(l, join.left.schema())?, by_length(r, join.right.schema())?))
+            });
+            let on = on.collect::<DfResult<_>>()?;
+            Ok(LogicalPlan::Join(Join { on, ..join }))
+        }
+        other => Ok(other),
+    }
+}
+
+/// GROUP BY the lengths; each group shows one of its intervals.
+fn group(aggregate: Aggregate) -> DfResult<LogicalPlan> {
+    let input = aggregate.input.schema();
+    let sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+    let intervals = match sets {
+        true => Vec::new(),
+        false => {
+            let found = aggregate.group_expr.iter().map(|e| is_interval(e, input));
+            found.collect::<DfResult<Vec<_>>>()?
+        }
+    };
+    if !intervals.contains(&true) {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let (mut keys, mut calls) = (Vec::new(), aggregate.aggr_expr.clone());
+    let mut columns: Vec<Expr> = Vec::new();
+    let fields = aggregate.schema.iter().map(|(q, f)| (q.cloned(), f.name().clone()));
+    for (i, (qualifier, name)) in fields.enumerate() {
+        if intervals.get(i) != Some(&true) {
+            keys.extend(aggregate.group_expr.get(i).cloned());
+            columns.push(Expr::Column(Column::new(qualifier, name)));
+            continue;
+        }
+        let key = &aggregate.group_expr[i];
+        let shown = format!("#interval {name}");
+        keys.push(by_length(key.clone(), input)?.alias(format!("#length {name}")));
+        calls.push(least(key.clone(), Vec::new()).alias(&shown));
+        columns.push(Expr::Column(Column::new_unqualified(shown)).alias_qualified(qualifier, name));
+    }
+    let grouped = LogicalPlan::Aggregate(Aggregate::try_new(aggregate.input, keys, calls)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(grouped))?))
+}
+
+/// The first of some intervals in an order, then by months, days and time.
+fn least(interval: Expr, order: Vec<Sort>) -> Expr {
+    let descending = order.first().is_some_and(|sort| !sort.asc);
+    let rest = Sort::new(interval.clone(), !descending, false);
+    let order = order.into_iter().chain([rest]).collect();
+    let nulls = Some(NullTreatment::IgnoreNulls);
+    let function = first_value_udaf();
+    let call = AggregateFunction::new_udf(function, vec![interval], false, None, order, nulls);
+    Expr::AggregateFunction(call)
+}
+
+/// An aggregate of intervals that compares them.
+pub(super) fn aggregate_by_length(
+    mut call: AggregateFunction,
+    schema: &DFSchema,
+) -> DfResult<AggregateFunction> {
+    let [argument] = call.params.args.as_slice() else { return Ok(call) };
+    let name = call.func.name();
+    let counts = name == "count" && call.params.distinct;
+    if !(counts || matches!(name, "min" | "max")) || !is_interval(argument, schema)? {
+        return Ok(call);
+    }
+    let length = by_length(argument.clone(), schema)?;
+    if counts {
+        call.params.args = vec![length];
+        return Ok(call);
+    }
+    let order = vec![Sort::new(length, name == "min", false)];
+    let Expr::AggregateFunction(mut first) = least(argument.clone(), order) else {
+        return Ok(call);
+    };
+    first.params.filter = call.params.filter;
+    Ok(first)
+}
+
+/// `greatest`, `least` and `nullif` of intervals.
+pub(super) fn choice_by_length(f: &ScalarFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    for arg in &f.args {
+        if !is_interval(arg, schema)? {
+            return Ok(None);
+        }
+    }
+    let fold = |name: &str| {
+        let mut rest = f.args.iter().cloned();
+        let first = rest.next().map(Ok);
+        let pair = |a: DfResult<Expr>, b| call(name, vec![a?, b]);
+        first.map(|first| rest.fold(first, pair)).transpose()
+    };
+    match (f.func.name(), f.args.as_slice()) {
+        ("greatest", _) => fold("pg_interval_greatest"),
+        ("least", _) => fold("pg_interval_least"),
+        ("nullif", [a, b]) => {
+            let equal = by_length(a.clone(), schema)?.eq(by_length(b.clone(), schema)?);
+            let different = equal.is_not_true();
+            Ok(Some(when(different, a.clone()).end()?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A window function whose partitions and order are of intervals.
+pub(super) fn window_by_length(
+    mut call: WindowFunction,
+    schema: &DFSchema,
+) -> DfResult<WindowFunction> {
+    let params = &mut call.params;
+    let frame = &params.window_frame;
+    let offset = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(v) | WindowFrameBound::Following(v) => !v.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    };
+    let offsets = frame.units == WindowFrameUnits::Range
+        && (offset(&frame.start_bound) || offset(&frame.end_bound));
+    let partition = std::mem::take(&mut params.partition_by).into_iter();
+    params.partition_by = partition.map(|e| by_length(e, schema)).collect::<DfResult<_>>()?;
+    let mut keys = params.order_by.iter();
+    if offsets && keys.any(|key| is_interval(&key.expr, schema).unwrap_or(false)) {
+        return Err(to_datafusion(
+            Error::unsupported("a RANGE frame with an offset over intervals is not supported")
+                .with_hint("Order by extract(epoch from ..)."),
+        ));
+    }
+    if !offsets {
+        let order = std::mem::take(&mut params.order_by).into_iter();
+        params.order_by = order.map(|key| sort_by_length(key, schema)).collect::<DfResult<_>>()?;
+    }
+    Ok(call)
+}
+
+/// `interval IN (SELECT interval ..)`.
+pub(super) fn in_by_length(item: InSubquery, schema: &DFSchema) -> DfResult<InSubquery> {
+    let InSubquery { expr, subquery, negated } = item;
+    let inner = subquery.subquery.schema();
+    let column = Expr::Column(Column::from(inner.qualified_field(0)));
+    if !is_interval(&expr, schema)? || !is_interval(&column, inner)? {
+        return Ok(InSubquery { expr, subquery, negated });
+    }
+    let length = by_length(column, inner)?;
+    let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery.subquery));
+    let plan = Arc::new(plan.project([length])?.build()?);
+    let subquery = Subquery { subquery: plan, ..subquery };
+    Ok(InSubquery { expr: Box::new(by_length(*expr, schema)?), subquery, negated })
+}
