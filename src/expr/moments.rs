@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(value(Statistic::Corr), Some(-1.0));
         assert_eq!(value(Statistic::Slope), Some(-0.2));
         assert_eq!(value(Statistic::Sxy), Some(-0.4));
-        assert_eq!(value(Statistic::AvgY), Some(0.2));
+        assert_eq!(value(Statistic::AvgX), Some(2.0));
     }
 
     #[test]

@@ -136,10 +136,16 @@ pub(super) fn aggregate_by_length(
 
 /// `greatest`, `least` and `nullif` of intervals.
 pub(super) fn choice_by_length(f: &ScalarFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let mut intervals = 0;
     for arg in &f.args {
-        if !is_interval(arg, schema)? {
-            return Ok(None);
+        match arg.get_type(schema)? {
+            DataType::Interval(_) => intervals += 1,
+            DataType::Null => {}
+            _ => return Ok(None),
         }
+    }
+    if intervals == 0 {
+        return Ok(None);
     }
     let fold = |name: &str| {
         let mut rest = f.args.iter().cloned();
