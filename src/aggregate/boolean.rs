@@ -45,6 +45,20 @@ impl Aggregate for Boolean {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let slab = table.slab_mut();
+        for word in at.word..at.word + 2 {
+            let count = slab.words(from)[word];
+            let word = &mut slab.words_mut(into)[word];
+            *word = word.wrapping_add(count);
+        }
+        Ok(())
+    }
+
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
         let value = |slot: &u32| {
             let words = &table.slab().words(*slot)[at.word..at.word + 2];

@@ -29,6 +29,18 @@ impl Aggregate for Count {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let slab = table.slab_mut();
+        let count = slab.words(from)[at.word];
+        let word = &mut slab.words_mut(into)[at.word];
+        *word = word.wrapping_add(count);
+        Ok(())
+    }
+
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
         let counts = slots.iter().map(|slot| table.slab().words(*slot)[at.word] as i64);
         Ok(Emitted::all(Arc::new(Int64Array::from_iter_values(counts))))

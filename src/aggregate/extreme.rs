@@ -89,6 +89,24 @@ impl Aggregate for InLine {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let value = |words: &[u64]| (u128::from(words[0]) | u128::from(words[1]) << 64) as i128;
+        let slab = table.slab_mut();
+        let other = &slab.words(from)[at.word..at.word + 3];
+        let (other, count) = (value(other), other[2]);
+        let words = &mut slab.words_mut(into)[at.word..at.word + 3];
+        if count != 0 && (words[2] == 0 || self.extreme.is_better(other, value(words))) {
+            words[0] = other as u64;
+            words[1] = (other as u128 >> 64) as u64;
+        }
+        words[2] = words[2].wrapping_add(count);
+        Ok(())
+    }
+
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
         let values = slots.iter().map(|slot| {
             let words = &table.slab().words(*slot)[at.word..at.word + 3];
@@ -155,6 +173,18 @@ impl Aggregate for InMultiset {
                     self.add(&mut sets[slot as usize], value, weight);
                 });
             }
+        }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        self.append_only
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let sets = table.multisets_mut(at.multiset);
+        if let Some(value) = self.extreme.of(&sets[from as usize]).cloned() {
+            self.add(&mut sets[into as usize], value, 1);
         }
         Ok(())
     }

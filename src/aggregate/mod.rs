@@ -156,6 +156,14 @@ pub trait Aggregate: Send + Sync + std::fmt::Debug {
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()>;
     /// The values of the given slots.
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted>;
+    /// Whether states can be merged.
+    fn merges(&self) -> bool {
+        false
+    }
+    /// Adds the state of one group to that of another, as if the rows of both had been added to it.
+    fn merge(&self, _table: &mut GroupTable, _at: StateAt, _from: u32, _into: u32) -> Result<()> {
+        Err(Error::internal("states of this aggregate are not merged"))
+    }
     /// What of its state grows, for EXPLAIN; `None` when nothing does.
     fn grows_with(&self) -> Option<&'static str> {
         None

@@ -138,6 +138,22 @@ impl Aggregate for Exact {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let slab = table.slab_mut();
+        let other = &slab.words(from)[at.word..at.word + 3];
+        let (other, count) = (sum_of(other), other[2]);
+        let words = &mut slab.words_mut(into)[at.word..at.word + 3];
+        let sum = sum_of(words).wrapping_add(other);
+        words[0] = sum as u64;
+        words[1] = (sum as u128 >> 64) as u64;
+        words[2] = words[2].wrapping_add(count);
+        Ok(())
+    }
+
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
         let mut failed = Vec::new();
         let mut values = Vec::with_capacity(slots.len());
@@ -200,6 +216,18 @@ fn add_float(words: &mut [u64], value: f64, weight: Weight) {
     }
 }
 
+/// Adds the state of a group to that of another.
+fn merge_floats(words: &mut [u64], other: &[u64; FLOAT_WORDS]) {
+    for (word, other) in words.iter_mut().zip(other).skip(2) {
+        *word = word.wrapping_add(*other);
+    }
+    let (sum, error) = two_sum(f64::from_bits(words[0]), f64::from_bits(other[0]));
+    let rest = f64::from_bits(words[1]) + f64::from_bits(other[1]);
+    let (high, low) = two_sum(sum, error + rest);
+    words[0] = high.to_bits();
+    words[1] = low.to_bits();
+}
+
 impl Float {
     fn value(&self, words: &[u64]) -> Option<f64> {
         let (count, nan) = (words[2] as i64, words[3] != 0);
@@ -234,6 +262,19 @@ impl Aggregate for Float {
                 add_float(&mut slab.words_mut(slot)[words.clone()], values.value(row), weight);
             });
         }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
+        let range = at.word..at.word + FLOAT_WORDS;
+        let slab = table.slab_mut();
+        let mut other = [0; FLOAT_WORDS];
+        other.copy_from_slice(&slab.words(from)[range.clone()]);
+        merge_floats(&mut slab.words_mut(into)[range], &other);
         Ok(())
     }
 

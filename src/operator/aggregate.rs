@@ -32,7 +32,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_
 use crate::aggregate::{
     Aggregate, DistinctStage, Rows, Signature, StateAt, create, takes_distinct,
 };
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, worker_of};
+use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, hash_key, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
 use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
@@ -150,6 +150,20 @@ impl AggregateSpec {
         Self { one_epoch: true, closes: None, ..self }
     }
 
+    /// Whether groups can be merged.
+    pub fn merges(&self) -> bool {
+        self.stages.is_empty() && self.aggregates.iter().all(|a| a.merges())
+    }
+
+    pub(super) fn describe_calls(&self) -> Vec<String> {
+        let name = |c: usize| self.input.field(c).name().clone();
+        self.calls.iter().map(|call| call.describe(name)).collect()
+    }
+
+    pub(super) fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
     fn key_types(&self) -> Vec<DataType> {
         self.keys.iter().map(|c| self.input.field(*c).data_type().clone()).collect()
     }
@@ -215,7 +229,7 @@ impl OperatorSpec for AggregateSpec {
 
     fn describe(&self) -> String {
         let name = |c: usize| self.input.field(c).name().clone();
-        let calls: Vec<String> = self.calls.iter().map(|call| call.describe(name)).collect();
+        let calls = self.describe_calls();
         if self.keys.is_empty() {
             return calls.join(", ");
         }
@@ -258,6 +272,7 @@ impl OperatorSpec for AggregateSpec {
                 state_words: OWN_WORDS + words,
                 multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
                 key_width: Keys::fixed_width(&self.key_types()),
+                suffix: 0,
                 values: self
                     .stages
                     .iter()
@@ -272,12 +287,18 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(AggregateOperator {
+        Ok(Box::new(self.operator(tables[0], place)?))
+    }
+}
+
+impl AggregateSpec {
+    pub(super) fn operator(&self, groups: TableId, place: Placement) -> Result<AggregateOperator> {
+        Ok(AggregateOperator {
             places: self.places(),
             key_types: self.key_types(),
             always: self.always(place)?,
             seeded: false,
-            groups: tables[0],
+            groups,
             spec: self.clone(),
             touched: Vec::new(),
             old_position: Vec::new(),
@@ -285,11 +306,11 @@ impl OperatorSpec for AggregateSpec {
             old_rows: 0,
             closed: i64::MIN,
             slots: Vec::new(),
-        }))
+        })
     }
 }
 
-struct AggregateOperator {
+pub(super) struct AggregateOperator {
     // Plan.
     spec: AggregateSpec,
     places: Vec<StateAt>,
@@ -394,6 +415,29 @@ impl AggregateOperator {
             aggregate.update(table, *at, rows)?;
         }
         Ok(())
+    }
+
+    /// Makes one group of two, by their keys: that of the second.
+    pub(super) fn merge(&mut self, cx: &mut Context<'_>, from: &[u8], into: &[u8]) -> Result<()> {
+        let table = cx.state.groups(self.groups);
+        let mut fresh = Vec::new();
+        let [from, into] = [from, into].map(|k| table.intern_key(k, hash_key(k), &mut fresh));
+        self.remember(table, &fresh)?;
+        let slab = table.slab_mut();
+        let rows = std::mem::take(&mut slab.words_mut(from)[ROWS]);
+        let word = &mut slab.words_mut(into)[ROWS];
+        *word = word.wrapping_add(rows);
+        for (aggregate, at) in self.spec.aggregates.iter().zip(&self.places) {
+            aggregate.merge(table, *at, from, into)?;
+        }
+        Ok(())
+    }
+
+    /// Frees a group between epochs; its row stays in the output.
+    pub(super) fn forget(&self, cx: &mut Context<'_>, key: &[u8]) {
+        let table = cx.state.groups(self.groups);
+        let slot = table.intern_key(key, hash_key(key), &mut Vec::new());
+        table.release(slot, false);
     }
 
     /// Makes the groups that are there over no rows.

@@ -22,6 +22,7 @@ mod materialize;
 mod moving_filter;
 mod on_close;
 mod session;
+mod session_aggregate;
 mod set_op;
 #[cfg(test)]
 mod testing;
@@ -51,6 +52,7 @@ pub use materialize::{Conflict, MaterializeSpec};
 pub use moving_filter::{MovingFilterSpec, TimeOrder};
 pub use on_close::OnCloseSpec;
 pub use session::SessionSpec;
+pub use session_aggregate::{SessionAggregateSpec, SessionColumn};
 pub use set_op::{SetOpSpec, SetRule};
 pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;

@@ -27,6 +27,8 @@ pub struct GroupSpec {
     pub multisets: usize,
     /// Bytes of every key when all have the same.
     pub key_width: Option<usize>,
+    /// Bytes at the end of every key that have no part in which worker owns it.
+    pub suffix: usize,
     /// Sets of distinct values beside the lines.
     pub values: Vec<ValueSpec>,
 }
@@ -356,7 +358,8 @@ impl GroupTable {
             for (values, places) in self.values.iter().zip(&places) {
                 values.write(&places[slot as usize], &mut entry);
             }
-            out.entry(key_group(hash_key(&key)), entry);
+            let placing = key.len().saturating_sub(self.spec.suffix);
+            out.entry(key_group(hash_key(&key[..placing])), entry);
         }
         Ok(())
     }

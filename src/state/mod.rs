@@ -8,8 +8,8 @@
 //! Kinds: [`Arrangement`] (multimap: key to rows, for joins), [`GroupTable`] (value: key to a line
 //! of aggregate states, with ordered multisets beside it), [`Ranked`] (ordered multimap: partition
 //! key to rows in an order, for top-N), [`Timeline`] (key to rows in order of time, for sessions),
-//! and [`ResultTable`] (multi-version rows that readers see). Every kind can be written to bytes by
-//! key group and restored from them.
+//! [`Sessions`] (key to sessions alone, for aggregates of them) and [`ResultTable`] (multi-version
+//! rows that readers see). Every kind can be written to bytes by key group and restored from them.
 //!
 //! Everything of a table is in memory today, so making keys resident is a no-op; with
 //! `check_residency` a table keeps the set of keys that were asked for and panics when an operator
@@ -27,6 +27,7 @@ mod pages;
 mod ranked;
 mod result;
 mod secondary;
+mod sessions;
 mod slot_index;
 mod sorted;
 mod timeline;
@@ -42,6 +43,7 @@ pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
 pub use result::{ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
@@ -92,6 +94,8 @@ pub enum TableKind {
     Groups(GroupSpec),
     /// Partition key to rows in an order.
     Ranked(RankedSpec),
+    /// Key to sessions.
+    Sessions(TimelineSpec),
     /// Key to rows in order of time.
     Timeline(TimelineSpec),
 }
@@ -104,6 +108,8 @@ pub enum Table {
     Groups(Box<GroupTable>),
     /// Partition key to rows in an order.
     Ranked(Box<Ranked>),
+    /// Key to sessions.
+    Sessions(Box<Sessions>),
     /// Key to rows in order of time.
     Timeline(Box<Timeline>),
 }
@@ -131,6 +137,10 @@ impl Table {
                 };
                 Self::Ranked(Box::new(Ranked::new(ranked.clone(), closes)))
             }
+            TableKind::Sessions(sessions) => {
+                let closes = matches!(spec.bound, Bound::Closes(_));
+                Self::Sessions(Box::new(Sessions::new(sessions, closes)))
+            }
             TableKind::Timeline(timeline) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));
                 Self::Timeline(Box::new(Timeline::new(timeline, closes)))
@@ -144,6 +154,7 @@ impl Table {
             Self::Arrangement(t) => t.rows(),
             Self::Groups(t) => t.groups(),
             Self::Ranked(t) => t.rows(),
+            Self::Sessions(t) => t.rows(),
             Self::Timeline(t) => t.rows(),
         }
     }
@@ -164,6 +175,7 @@ impl Table {
             Self::Arrangement(t) => t.bytes(),
             Self::Groups(t) => t.bytes(),
             Self::Ranked(t) => t.bytes(),
+            Self::Sessions(t) => t.bytes(),
             Self::Timeline(t) => t.bytes(),
         }
     }
@@ -173,6 +185,7 @@ impl Table {
             Self::Arrangement(t) => t.write(out),
             Self::Groups(t) => t.write(out),
             Self::Ranked(t) => t.write(out),
+            Self::Sessions(t) => t.write(out),
             Self::Timeline(t) => t.write(out),
         }
     }
@@ -182,6 +195,7 @@ impl Table {
             Self::Arrangement(t) => t.read(input),
             Self::Groups(t) => t.read(input),
             Self::Ranked(t) => t.read(input),
+            Self::Sessions(t) => t.read(input),
             Self::Timeline(t) => t.read(input),
         }
     }
@@ -191,6 +205,7 @@ impl Table {
             Self::Arrangement(t) => t.residency_mut(),
             Self::Groups(t) => t.residency_mut(),
             Self::Ranked(t) => t.residency_mut(),
+            Self::Sessions(t) => t.residency_mut(),
             Self::Timeline(t) => t.residency_mut(),
         }
     }
@@ -260,6 +275,14 @@ impl StateStore {
         match self.table_mut(id) {
             Table::Ranked(table) => table,
             _ => unreachable!("the handle was made for a ranked table"),
+        }
+    }
+
+    /// The sessions behind a handle.
+    pub fn sessions(&mut self, id: TableId) -> &mut Sessions {
+        match self.table_mut(id) {
+            Table::Sessions(table) => table,
+            _ => unreachable!("the handle was made for sessions"),
         }
     }
 

@@ -30,13 +30,8 @@ pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNo
     let sets = grouping_sets(node).map_err(crate::expr::from_datafusion)?;
     let exprs = sets.as_ref().map_or_else(|| node.group_expr.clone(), |sets| sets.keys.clone());
     let keys = exprs.len();
-    let mut columns = Columns { exprs, keys, input: node.input.schema() };
-    let calls = node.aggr_expr.iter().map(|call| aggregate_call(call, &mut columns));
-    let calls = calls.collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> =
-        node.schema.fields().iter().take(keys).map(|f| f.name().clone()).collect();
-    let schema = columns.schema(&names)?;
-    let input = add_projection(input, &columns.exprs, columns.input, schema.clone())?;
+    let (input, calls) = keyed(node, exprs, input)?;
+    let schema = input.schema.clone();
     let output = arrow_schema(&node.schema);
     if let Some(sets) = sets {
         return lower_sets(input, sets, calls, output);
@@ -49,6 +44,22 @@ pub(super) fn aggregate_over(node: &Aggregate, input: PlanNode) -> Result<PlanNo
     let (input, closes) = closing(input, &key_columns);
     let spec = AggregateSpec::new((schema, append_only), key_columns, calls, output)?;
     Ok(grouped(input, spec.closing(closes), keys))
+}
+
+/// The rows that an aggregate takes: its keys in front, then what its calls refer to.
+pub(super) fn keyed(
+    node: &Aggregate,
+    exprs: Vec<Expr>,
+    input: PlanNode,
+) -> Result<(PlanNode, Vec<AggregateCall>)> {
+    let keys = exprs.len();
+    let mut columns = Columns { exprs, keys, input: node.input.schema() };
+    let calls = node.aggr_expr.iter().map(|call| aggregate_call(call, &mut columns));
+    let calls = calls.collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> =
+        node.schema.fields().iter().take(keys).map(|f| f.name().clone()).collect();
+    let schema = columns.schema(&names)?;
+    Ok((add_projection(input, &columns.exprs, columns.input, schema)?, calls))
 }
 
 /// An aggregate over a node whose first columns are the keys.

@@ -8,6 +8,7 @@ mod explode;
 mod interval;
 mod join;
 mod moving;
+mod over;
 mod panes;
 mod session;
 mod unnest;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, Filter, LogicalPlan, Projection, TableScan,
+};
 
 use super::node::{PlanKind, PlanNode, RelationInfo, project, remap};
 use super::time::projected;
@@ -82,10 +85,7 @@ fn lower_node(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
         LogicalPlan::SubqueryAlias(alias) => lower(&alias.input, cx),
         LogicalPlan::Projection(node) => lower_projection(node, cx),
         LogicalPlan::Filter(node) => lower_filter(node, cx),
-        LogicalPlan::Aggregate(node) => match panes::lower_shared(node, cx)? {
-            Some(shared) => Ok(shared),
-            None => aggregate::lower_aggregate(node, cx),
-        },
+        LogicalPlan::Aggregate(node) => lower_aggregate(node, cx),
         LogicalPlan::Distinct(Distinct::All(input)) => aggregate::lower_distinct(input, cx),
         LogicalPlan::Join(node) => join::lower_join(node, cx),
         LogicalPlan::Union(node) => values::lower_union(node, cx),
@@ -102,6 +102,17 @@ fn lower_node(plan: &LogicalPlan, cx: &Lowering<'_>) -> Result<PlanNode> {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => lower(&sort.input, cx),
         other => Err(not_in_view(&node_name(other))),
     }
+}
+
+/// By panes or by sessions where that can be.
+fn lower_aggregate(node: &Aggregate, cx: &Lowering<'_>) -> Result<PlanNode> {
+    if let Some(shared) = panes::lower_shared(node, cx)? {
+        return Ok(shared);
+    }
+    if let Some(sessions) = session::lower_grouped(node, cx)? {
+        return Ok(sessions);
+    }
+    aggregate::lower_aggregate(node, cx)
 }
 
 /// Refuses what has no incremental form yet.

@@ -16,8 +16,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DfResult};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -28,6 +27,7 @@ use datafusion::logical_expr::{
 use super::super::node::{Partitioning, PlanKind, PlanNode, Properties};
 use super::super::time::{closing, kept};
 use super::aggregate::aggregate_over;
+use super::over::Over;
 use super::{Lowering, add_filter, add_projection, add_step, arrow_schema, lower};
 use crate::error::{Error, Result};
 use crate::expr::{WindowEdge, mean_expr, sum_udaf, tumble_expr};
@@ -55,38 +55,8 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn of(node: &'a Aggregate) -> Option<Self> {
-        let mut exprs = node.group_expr.clone();
-        let keys = exprs.len();
-        exprs.extend(node.aggr_expr.iter().cloned());
-        let mut input = node.input.as_ref();
-        let explode = loop {
-            // `exprs` are over the columns of `input`.
-            let below: (&LogicalPlan, Vec<Expr>) = match input {
-                LogicalPlan::Filter(filter) => {
-                    exprs.push(filter.predicate.clone());
-                    input = &filter.input;
-                    continue;
-                }
-                LogicalPlan::Projection(node) => (&node.input, node.expr.clone()),
-                LogicalPlan::SubqueryAlias(node) => {
-                    let columns = node.input.schema().columns();
-                    (&node.input, columns.into_iter().map(Expr::Column).collect())
-                }
-                LogicalPlan::Extension(e) => break e.node.as_ref().as_any().downcast_ref()?,
-                _ => return None,
-            };
-            for e in &mut exprs {
-                *e = substitute(e.clone(), input.schema(), &below.1).ok()?;
-            }
-            input = below.0;
-        };
-        let conditions = exprs.split_off(keys + node.aggr_expr.len());
-        let calls = exprs.split_off(keys).into_iter().map(|e| match e.unalias() {
-            Expr::AggregateFunction(call) => Some(call),
-            _ => None,
-        });
-        let calls = calls.collect::<Option<Vec<_>>>()?;
-        Some(Self { explode, keys: exprs, calls, conditions })
+        let Over { node: explode, keys, calls, conditions } = Over::of(node)?;
+        Some(Self { explode, keys, calls, conditions })
     }
 }
 
@@ -108,18 +78,6 @@ impl Found<'_> {
         self.explode.edges.contains(&WindowEdge::End)
             && self.keys.iter().filter_map(edge).any(moves)
     }
-}
-
-/// An expression with columns of `schema` replaced by what they are computed from.
-fn substitute(e: Expr, schema: &DFSchema, by: &[Expr]) -> DfResult<Expr> {
-    let replaced = e.transform_up(|e| match &e {
-        Expr::Column(column) => match schema.maybe_index_of_column(column) {
-            Some(i) => Ok(Transformed::yes(by[i].clone().unalias_nested().data)),
-            None => Ok(Transformed::no(e)),
-        },
-        _ => Ok(Transformed::no(e)),
-    });
-    replaced.map(|t| t.data)
 }
 
 /// What an expression over windows is computed from.
