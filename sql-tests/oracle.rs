@@ -24,7 +24,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use headwater::config::{BatchCuts, Config};
+use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config};
 use headwater::delta::text::display_value;
 use headwater::engine::{Engine, Outcome, Session, Subscription, SubscriptionEvent, Verdict};
 use headwater::error::{Error, ErrorKind};
@@ -1192,7 +1192,9 @@ fn config(mode: Mode, seed: u64) -> Config {
         Mode::Single => (3, Some(BatchCuts { seed, rows_max: 1 })),
         Mode::Restore => (1 + seed as usize % 3, None),
     };
-    Config { cuts, check_contracts: true, query_threads: 1, ..Config::with_workers(workers) }
+    let slice_rows = cuts.map_or(BACKFILL_SLICE_ROWS, |cuts| 2 + cuts.rows_max);
+    let base = Config::with_workers(workers);
+    Config { cuts, slice_rows, check_contracts: true, query_threads: 1, ..base }
 }
 
 #[derive(Debug, Clone, Copy, Default)]

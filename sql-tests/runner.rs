@@ -1,7 +1,7 @@
 //! The SQL suite: every `sql-tests/**/*.slt`, one named test per file and mode.
 //!
-//! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random), `single` (three
-//! workers, every row a batch of its own), `restore` (between two statements all state is written
+//! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random, new views fed a few
+//! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two statements all state is written
 //! to bytes and read back). In every mode each materialized view is compared with its query,
 //! recomputed in one shot, after each statement that can change data. A file may say in comments:
 //!
@@ -16,7 +16,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use headwater::config::{BatchCuts, Config};
+use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config};
 use headwater::delta::text::display_value;
 use headwater::engine::{Engine, Outcome, Session, Verdict};
 use headwater::error::{Error, Result};
@@ -105,7 +105,9 @@ fn run(
         "rescale" => (header.workers.map_or(1, |w| w.0), None),
         _ => (1, None),
     };
-    let config = Config { cuts, check_contracts: true, ..Config::with_workers(workers) };
+    let slice_rows = cuts.map_or(BACKFILL_SLICE_ROWS, |cuts| 3 + 2 * cuts.rows_max);
+    let base = Config::with_workers(workers);
+    let config = Config { cuts, slice_rows, check_contracts: true, ..base };
     let settings = Settings {
         oracle: header.oracle,
         restore: mode == "restore",

@@ -87,6 +87,8 @@ pub struct Config {
     pub query_threads: usize,
     /// Cuts every input into small pieces at random: a test of independence from batches.
     pub cuts: Option<BatchCuts>,
+    /// Rows of a worker's stored rows that a new view is fed between two epochs.
+    pub slice_rows: usize,
 }
 
 impl Default for Config {
@@ -97,6 +99,7 @@ impl Default for Config {
             check_contracts: cfg!(debug_assertions),
             query_threads: cores,
             cuts: None,
+            slice_rows: BACKFILL_SLICE_ROWS,
         }
     }
 }

@@ -46,7 +46,9 @@ fn open(seed: u64) -> Engine {
     let cuts =
         (!seed.is_multiple_of(4)).then_some(BatchCuts { seed, rows_max: 1 + seed as usize % 9 });
     let workers = 1 + seed as usize % 4;
-    let config = Config { cuts, check_contracts: true, ..Config::with_workers(workers) };
+    let slice_rows = 1 + seed as usize % 11;
+    let base = Config::with_workers(workers);
+    let config = Config { cuts, slice_rows, check_contracts: true, ..base };
     Engine::open(config).expect("an engine opens")
 }
 

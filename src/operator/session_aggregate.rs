@@ -95,14 +95,14 @@ impl OperatorSpec for SessionAggregateSpec {
             false => Bound::Unbounded("sessions"),
         };
         let kind = TableKind::Sessions(TimelineSpec { gap_us: self.gap_us });
-        let sessions = TableSpec { name: "sessions", version: 1, bound, kind };
+        let sessions = TableSpec { name: "sessions", version: 1, bound: bound.clone(), kind };
         let groups = self.inner.tables().into_iter().map(|mut table| {
             if let TableKind::Groups(groups) = &mut table.kind {
                 // A group is where its session is.
                 let mark = self.inner.input().field(self.keys).data_type().clone();
                 groups.suffix = Keys::fixed_width(&[mark]).unwrap_or(0);
             }
-            TableSpec { bound, ..table }
+            TableSpec { bound: bound.clone(), ..table }
         });
         [sessions].into_iter().chain(groups).collect()
     }

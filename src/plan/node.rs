@@ -34,6 +34,8 @@ pub enum PlanKind {
         name: String,
         /// The wanted columns, ascending or not.
         columns: Vec<usize>,
+        /// Whether what is stored of it comes ahead of all that is read without this.
+        first: bool,
     },
     /// An operator.
     Operator(Arc<dyn OperatorSpec>),
@@ -129,6 +131,17 @@ impl PlanNode {
             None => input.node.net_columns(),
         });
         spec.net_columns(&inputs.collect::<Vec<_>>())
+    }
+
+    /// The same plan, reading what is stored ahead of other scans: when a view is made, the rows
+    /// of other inputs find this one complete.
+    pub(super) fn read_first(mut self) -> Self {
+        if let PlanKind::Scan { first, .. } = &mut self.kind {
+            *first = true;
+        }
+        let inputs = self.inputs.into_iter();
+        self.inputs = inputs.map(|i| PlanInput { node: i.node.read_first(), ..i }).collect();
+        self
     }
 
     /// The relations that the plan scans, in order, each once.

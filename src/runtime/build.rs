@@ -3,7 +3,8 @@
 //! A new view pins its inputs at one epoch; its imports hold back the deltas of later epochs while
 //! slices of the pinned rows are fed between two epochs (for a source without stored rows: while a
 //! reader of its own replays the source up to the positions of that epoch). When everything has
-//! been fed, one epoch lets go what was held back, and with it the view is published.
+//! been fed, one epoch lets go what was held back, and with it the view is published. The right side
+//! of a temporal join is fed first: the rows of the left find it complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +13,17 @@ use tokio::sync::oneshot;
 use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::shared::{Pin, RelationStatus, lock};
-use super::source_task::{FeedKind, SourceFeed, SourceTask};
+use super::source_task::{FeedKind, SourceFeed, SourceTask, SourceTaskSpec};
+use super::worker::Slice;
 use crate::catalog::RelationId;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
-use crate::time::Epoch;
 
 /// A view that is being built.
 pub struct Build {
     /// Everything that belongs to it: the view and its `$errors`.
     members: Vec<RelationId>,
-    imports: BTreeMap<NodeId, Feeding>,
+    imports: BTreeMap<NodeId, Import>,
     pin: Pin,
     /// The epoch that attaches it has been handed out.
     attaching: bool,
@@ -31,10 +32,19 @@ pub struct Build {
     failed: Option<Error>,
 }
 
+/// How an import gets its old rows.
+pub(super) struct Import {
+    pub(super) feed: Feeding,
+    /// Whether others wait until it has them.
+    pub(super) first: bool,
+}
+
 /// Where an import's old rows come from.
 pub(super) enum Feeding {
     /// From stored rows; the workers that still have some.
     Stored(BTreeSet<usize>),
+    /// From a replay of the source that is to begin.
+    Later(Box<SourceTaskSpec>),
     /// From a replay of the source.
     Replay(SourceTask),
     /// Nothing is missing.
@@ -44,24 +54,57 @@ pub(super) enum Feeding {
 impl Build {
     pub(super) fn new(
         members: Vec<RelationId>,
-        imports: BTreeMap<NodeId, Feeding>,
+        imports: BTreeMap<NodeId, Import>,
         pin: Pin,
         done: oneshot::Sender<Result<()>>,
     ) -> Self {
-        Self { members, imports, pin, attaching: false, done: Some(done), failed: None }
+        let mut build =
+            Self { members, imports, pin, attaching: false, done: Some(done), failed: None };
+        build.begin_replays();
+        build
     }
 
     fn is_fed(&self) -> bool {
-        self.imports.values().all(|f| matches!(f, Feeding::Complete))
+        self.imports.values().all(Import::is_fed)
+    }
+
+    /// The imports whose turn it is: those that others wait for, or all.
+    fn in_turn(&self) -> impl Fn(&Import) -> bool + use<> {
+        let waiting = self.imports.values().any(|i| i.first && !i.is_fed());
+        move |import| import.first || !waiting
+    }
+
+    /// The imports that can be fed from stored rows now.
+    fn stored(&self) -> impl Iterator<Item = NodeId> {
+        let in_turn = self.in_turn();
+        let ready = move |i: &Import| matches!(i.feed, Feeding::Stored(_)) && in_turn(i);
+        self.imports.iter().filter(move |(_, i)| ready(i)).map(|(node, _)| *node)
+    }
+
+    fn begin_replays(&mut self) {
+        let in_turn = self.in_turn();
+        for import in self.imports.values_mut().filter(|i| in_turn(i)) {
+            import.feed = match std::mem::replace(&mut import.feed, Feeding::Complete) {
+                Feeding::Later(spec) => match SourceTask::start(*spec) {
+                    Ok(task) => Feeding::Replay(task),
+                    Err(error) => {
+                        self.failed = Some(error);
+                        Feeding::Complete
+                    }
+                },
+                other => other,
+            };
+        }
     }
 
     /// Whether an epoch would bring it forward.
     pub(super) fn has_work(&self) -> bool {
-        self.is_fed() || self.imports.values().any(|f| matches!(f, Feeding::Stored(_)))
+        self.is_fed() || self.stored().next().is_some()
     }
 
     pub(super) fn replays(&self, task: u64) -> bool {
-        self.imports.values().any(|f| matches!(f, Feeding::Replay(t) if t.number == task))
+        let mine = |i: &Import| matches!(&i.feed, Feeding::Replay(t) if t.number == task);
+        self.imports.values().any(mine)
     }
 
     /// Takes a batch of a replay; returns the rows taken.
@@ -71,14 +114,17 @@ impl Build {
         inputs: &mut [Vec<(NodeId, DeltaBatch)>],
     ) -> usize {
         let task = feed.task;
-        for (node, feeding) in &mut self.imports {
-            let Feeding::Replay(replay) = feeding else { continue };
+        for (node, import) in &mut self.imports {
+            let Feeding::Replay(replay) = &mut import.feed else { continue };
             if replay.number != task {
                 continue;
             }
             replay.give_back();
             match feed.kind {
-                FeedKind::End => *feeding = Feeding::Complete,
+                FeedKind::End => {
+                    import.feed = Feeding::Complete;
+                    self.begin_replays();
+                }
                 FeedKind::Failed(error) => self.failed = Some(error),
                 FeedKind::Rows { rows, next, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first
@@ -99,14 +145,15 @@ impl Build {
     /// A worker has fed all stored rows of some imports.
     pub(super) fn fed(&mut self, worker: usize, nodes: &[NodeId]) {
         for node in nodes {
-            let Some(feeding) = self.imports.get_mut(node) else { continue };
-            if let Feeding::Stored(workers) = feeding {
+            let Some(import) = self.imports.get_mut(node) else { continue };
+            if let Feeding::Stored(workers) = &mut import.feed {
                 workers.remove(&worker);
                 if workers.is_empty() {
-                    *feeding = Feeding::Complete;
+                    import.feed = Feeding::Complete;
                 }
             }
         }
+        self.begin_replays();
     }
 
     /// Ends the build with an error when it is one of this relation; true when it was.
@@ -119,9 +166,16 @@ impl Build {
     }
 }
 
+impl Import {
+    fn is_fed(&self) -> bool {
+        matches!(self.feed, Feeding::Complete)
+    }
+}
+
 impl Coordinator {
     /// What the builds do in the next epoch: slices to feed, imports to attach.
-    pub(super) fn plan_builds(&mut self) -> (Vec<(NodeId, Epoch)>, Vec<NodeId>) {
+    pub(super) fn plan_builds(&mut self) -> (Vec<Slice>, Vec<NodeId>) {
+        let rows = self.slice_rows;
         let (mut slices, mut attach) = (Vec::new(), Vec::new());
         for build in &mut self.builds {
             for member in &build.members {
@@ -132,8 +186,8 @@ impl Coordinator {
                 attach.extend(build.imports.keys());
                 continue;
             }
-            let stored = build.imports.iter().filter(|(_, f)| matches!(f, Feeding::Stored(_)));
-            slices.extend(stored.map(|(node, _)| (*node, build.pin.epoch)));
+            let epoch = build.pin.epoch;
+            slices.extend(build.stored().map(|node| Slice { node, epoch, rows }));
         }
         (slices, attach)
     }

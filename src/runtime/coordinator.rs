@@ -20,7 +20,7 @@ use super::sink_task::{SinkFeed, SinkTask};
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
 use super::subscribers::Subscriber;
 use super::team::Team;
-use super::worker::{Report, Step};
+use super::worker::{Report, Slice, Step};
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
@@ -134,6 +134,8 @@ pub struct Coordinator {
     interactive: Option<Instant>,
     flushes: Vec<oneshot::Sender<()>>,
     cutter: Option<Cutter>,
+    /// Stored rows that a worker feeds to a new view between two epochs.
+    pub(super) slice_rows: usize,
     stopping: bool,
 }
 
@@ -168,6 +170,7 @@ impl Coordinator {
             interactive: None,
             flushes: Vec::new(),
             cutter: config.cuts.map(Cutter::new),
+            slice_rows: config.slice_rows.max(1),
             stopping: false,
         };
         let thread = std::thread::Builder::new()
@@ -420,12 +423,12 @@ impl Coordinator {
     fn active(
         &mut self,
         inputs: &[Vec<(NodeId, DeltaBatch)>],
-        slices: &[(NodeId, Epoch)],
+        slices: &[Slice],
         attach: &[NodeId],
     ) -> Arc<Vec<NodeId>> {
         let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
         from.extend(self.watermarks.iter().map(|(n, ..)| *n));
-        from.extend(slices.iter().map(|(n, _)| *n));
+        from.extend(slices.iter().map(|s| s.node));
         from.extend(attach);
         from.append(&mut self.wake);
         let failed: BTreeSet<RelationId> = self

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
-use super::build::{Build, Feeding};
+use super::build::{Build, Feeding, Import};
 use super::coordinator::{Coordinator, RunningSource};
-use super::graph::{Edge, NodeId, NodeKind, NodeSpec, Outlet, error_edge};
+use super::graph::{Edge, ImportSpec, NodeId, NodeKind, NodeSpec, Outlet, error_edge};
 use super::ingest::InputRoute;
 use super::rejects;
 use super::shared::{Pin, RelationState, RelationStatus};
@@ -305,7 +305,7 @@ impl Coordinator {
     fn install_view(
         &mut self,
         new: NewView,
-    ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)> {
+    ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)> {
         let NewView { relation, errors, late, plan, key } = new;
         // The one row of a global aggregate is its own key.
         let key = key.filter(|k| !k.is_empty());
@@ -417,21 +417,18 @@ impl Coordinator {
         }
     }
 
-    /// How each import of a new view gets its old rows; starts the readers that it needs.
-    fn feed_imports(
-        &mut self,
-        imports: &[(NodeId, RelationId)],
-    ) -> Result<BTreeMap<NodeId, Feeding>> {
+    /// How each import of a new view gets its old rows.
+    fn feed_imports(&mut self, imports: &[ImportSpec]) -> Result<BTreeMap<NodeId, Import>> {
         let mut feeding = BTreeMap::new();
         let relations = self.shared.relations();
-        for (node, id) in imports {
-            let stored = relations.get(id).is_some_and(|r| r.table.is_some());
-            let how = if stored {
+        for ImportSpec { node, relation, first } in imports {
+            let stored = relations.get(relation).is_some_and(|r| r.table.is_some());
+            let feed = if stored {
                 Feeding::Stored((0..self.team.workers()).collect())
             } else {
-                self.feed_from_source(*id)?
+                self.feed_from_source(*relation)?
             };
-            feeding.insert(*node, how);
+            feeding.insert(*node, Import { feed, first: *first });
         }
         Ok(feeding)
     }
@@ -463,7 +460,7 @@ impl Coordinator {
             state: Arc::default(),
             events: self.events.clone(),
         };
-        Ok(Feeding::Replay(SourceTask::start(spec)?))
+        Ok(Feeding::Later(Box::new(spec)))
     }
 
     /// The columns of a source that some plan reads.
@@ -494,7 +491,7 @@ impl Coordinator {
     fn try_create_sink(
         &mut self,
         new: NewSink,
-    ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Feeding>, Pin)>> {
+    ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)>> {
         let NewSink { relation, late, from, sink } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let id = relation.id;

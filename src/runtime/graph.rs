@@ -78,6 +78,17 @@ pub struct NodeSpec {
     pub relation: RelationId,
 }
 
+/// Where a plan reads a relation.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportSpec {
+    /// The node.
+    pub node: NodeId,
+    /// The relation.
+    pub relation: RelationId,
+    /// Whether what is stored of it is fed ahead of other imports.
+    pub first: bool,
+}
+
 /// A plan as nodes.
 #[derive(Debug)]
 pub struct Built {
@@ -85,8 +96,8 @@ pub struct Built {
     pub nodes: Vec<NodeSpec>,
     /// The node that makes the plan's rows.
     pub output: NodeId,
-    /// The plan's imports and the relations that they read.
-    pub imports: Vec<(NodeId, RelationId)>,
+    /// The plan's imports.
+    pub imports: Vec<ImportSpec>,
     /// Nodes that can make error rows.
     pub fallible: Vec<NodeId>,
     /// Nodes that can find late rows.
@@ -152,8 +163,8 @@ impl GraphBuilder {
         built: &mut Built,
     ) -> Result<NodeId> {
         let node = match &plan.kind {
-            PlanKind::Scan { relation: scanned, name, columns } => {
-                if let Some(id) = self.import_of(built, *scanned, columns) {
+            PlanKind::Scan { relation: scanned, name, columns, first } => {
+                if let Some(id) = self.import_of(built, (*scanned, *first), columns) {
                     return Ok(id);
                 }
                 let from = *self.outputs.get(scanned).ok_or_else(|| {
@@ -167,7 +178,8 @@ impl GraphBuilder {
                 };
                 let edge = Edge { from, port: 0, exchange: None, outlet: Outlet::Rows };
                 let node = self.node(relation, kind, vec![edge]);
-                built.imports.push((node.id, *scanned));
+                let import = ImportSpec { node: node.id, relation: *scanned, first: *first };
+                built.imports.push(import);
                 node
             }
             PlanKind::Operator(spec) => {
@@ -200,13 +212,18 @@ impl GraphBuilder {
     }
 
     /// The import of these columns that the plan has already.
-    fn import_of(&self, built: &Built, scanned: RelationId, columns: &[usize]) -> Option<NodeId> {
+    fn import_of(
+        &self,
+        built: &Built,
+        scanned: (RelationId, bool),
+        columns: &[usize],
+    ) -> Option<NodeId> {
         let is = |id: &NodeId| match self.specs.get(id).map(|s| &s.kind) {
             Some(NodeKind::Import { columns: have, .. }) => have == columns,
             _ => false,
         };
-        let imports = built.imports.iter().filter(|(_, relation)| *relation == scanned);
-        imports.map(|(id, _)| *id).find(is)
+        let imports = built.imports.iter().filter(|i| (i.relation, i.first) == scanned);
+        imports.map(|i| i.node).find(is)
     }
 
     /// Says which node makes a relation's rows, and where they are stored.

@@ -16,7 +16,6 @@ use arrow::datatypes::SchemaRef;
 
 use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
-use crate::config::BACKFILL_SLICE_ROWS;
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
@@ -31,6 +30,17 @@ pub enum Message {
     Mark(NodeId, usize, usize, Vec<(usize, Watermark)>),
 }
 
+/// A part of the stored rows of an import's relation.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    /// The import.
+    pub node: NodeId,
+    /// The epoch to read at.
+    pub epoch: Epoch,
+    /// How many rows at most.
+    pub rows: usize,
+}
+
 /// One epoch's work for one worker.
 #[derive(Default)]
 pub struct Step {
@@ -42,8 +52,8 @@ pub struct Step {
     pub inputs: Vec<(NodeId, DeltaBatch)>,
     /// Watermarks of input nodes.
     pub watermarks: Vec<(NodeId, usize, Watermark)>,
-    /// Imports that are to feed a slice of their stored rows, with the epoch to read at.
-    pub slices: Vec<(NodeId, Epoch)>,
+    /// Stored rows that imports are to feed.
+    pub slices: Vec<Slice>,
     /// Imports that let go what they held back.
     pub attach: Vec<NodeId>,
     /// The nodes that run, ascending.
@@ -258,8 +268,8 @@ impl Worker {
             self.enter(node, delta);
             self.run();
         }
-        for (node, epoch) in step.slices {
-            self.feed_slice(node, epoch);
+        for slice in step.slices {
+            self.feed_slice(slice);
         }
         for node in step.attach {
             self.attach(node);
@@ -288,7 +298,7 @@ impl Worker {
         }
     }
 
-    fn feed_slice(&mut self, id: NodeId, epoch: Epoch) {
+    fn feed_slice(&mut self, Slice { node: id, epoch, rows }: Slice) {
         let shard = self.index;
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
@@ -297,7 +307,7 @@ impl Worker {
             return;
         };
         let from = import.cursor;
-        let slice = table.read(shard).scan(epoch, from, BACKFILL_SLICE_ROWS);
+        let slice = table.read(shard).scan(epoch, from, rows);
         match slice {
             Ok(slice) => {
                 match slice.next {

@@ -37,6 +37,9 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     let temporal = without_version(&node.right)?;
     let right_plan = temporal.as_ref().unwrap_or(&node.right);
     let mut right = join_side(right_plan, &right_keys, cx)?;
+    if temporal.is_some() {
+        right.node = right.node.read_first();
+    }
     let mut filter = node.filter.as_ref();
     if let Some(Expr::Literal(value, _)) = filter {
         if *value == ScalarValue::Boolean(Some(true)) {

@@ -163,7 +163,12 @@ fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
         inputs: Vec::new(),
         properties: project(&info.properties, &sources),
         times: projected(&info.times, &same),
-        kind: PlanKind::Scan { relation: relation.id, name: relation.name.clone(), columns },
+        kind: PlanKind::Scan {
+            relation: relation.id,
+            name: relation.name.clone(),
+            columns,
+            first: false,
+        },
     };
     let output = arrow_schema(&scan.projected_schema);
     let PlanKind::Scan { columns, .. } = &node.kind else { return Ok(node) };
