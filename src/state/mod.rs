@@ -165,7 +165,7 @@ impl Table {
             Self::Arrangement(t) => t.open_times(),
             Self::Groups(t) => t.open_times(),
             Self::Ranked(t) => t.open_times(),
-            Self::Timeline(_) => Vec::new(),
+            Self::Sessions(_) | Self::Timeline(_) => Vec::new(),
         }
     }
 
