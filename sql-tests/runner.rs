@@ -1,9 +1,10 @@
 //! The SQL suite: every `sql-tests/**/*.slt`, one named test per file and mode.
 //!
 //! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random, new views fed a few
-//! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two statements all state is written
-//! to bytes and read back). In every mode each materialized view is compared with its query,
-//! recomputed in one shot, after each statement that can change data. A file may say in comments:
+//! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two
+//! statements all state is written to bytes and read back). In every mode each materialized view is
+//! compared with its query, recomputed in one shot, after each statement that can change data. A
+//! file may say in comments:
 //!
 //! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;

@@ -3,8 +3,8 @@
 //! A new view pins its inputs at one epoch; its imports hold back the deltas of later epochs while
 //! slices of the pinned rows are fed between two epochs (for a source without stored rows: while a
 //! reader of its own replays the source up to the positions of that epoch). When everything has
-//! been fed, one epoch lets go what was held back, and with it the view is published. The right side
-//! of a temporal join is fed first: the rows of the left find it complete.
+//! been fed, one epoch lets go what was held back, and with it the view is published. The right
+//! side of a temporal join is fed first: the rows of the left find it complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
