@@ -11,6 +11,8 @@
 //! * `# broker real: reason`: it runs only where a real Kafka is there (scripts/test);
 //! * `# modes plain`: only these modes (Kafka files, whose messages would be consumed again).
 //!
+//! An expected error may begin with its SQLSTATE: `statement error 42P01: relation "t"`.
+//!
 //! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, `WAIT query = value`, or
 //! `STATE view`: EXPLAIN STATE, only the rows of each table.
 
@@ -266,13 +268,25 @@ async fn output(outcome: Outcome) -> Result<Answer> {
     Ok(DBOutput::Rows { types: vec![DefaultColumnType::Any; width], rows: lines })
 }
 
+/// An error as files expect it: its SQLSTATE and its message.
+#[derive(Debug)]
+struct Coded(Error);
+
+impl std::fmt::Display for Coded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.0.sqlstate(), self.0)
+    }
+}
+
+impl std::error::Error for Coded {}
+
 #[async_trait::async_trait]
 impl AsyncDB for Connection {
-    type Error = Error;
+    type Error = Coded;
     type ColumnType = DefaultColumnType;
 
-    async fn run(&mut self, sql: &str) -> Result<Answer> {
-        self.answer(sql.trim().trim_end_matches(';')).await
+    async fn run(&mut self, sql: &str) -> std::result::Result<Answer, Coded> {
+        self.answer(sql.trim().trim_end_matches(';')).await.map_err(Coded)
     }
 
     async fn shutdown(&mut self) {}
@@ -285,7 +299,7 @@ impl AsyncDB for Connection {
         tokio::time::sleep(duration).await;
     }
 
-    fn error_sql_state(error: &Error) -> Option<String> {
-        Some(error.sqlstate().to_owned())
+    fn error_sql_state(error: &Coded) -> Option<String> {
+        Some(error.0.sqlstate().to_owned())
     }
 }

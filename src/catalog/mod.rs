@@ -4,6 +4,7 @@
 //! boundary. Objects refer to one another by id, never by name. Names are stored folded as
 //! PostgreSQL folds them (unquoted: lower case).
 
+mod nearest;
 pub(crate) mod system;
 pub(crate) mod types;
 
@@ -14,6 +15,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::connector::ConnectorSpec;
 use crate::error::{Error, Result, sqlstate};
+
+pub(crate) use nearest::nearest;
 
 /// The identity of a catalog object; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +104,24 @@ pub struct WriteRules {
     pub checks: Vec<Check>,
     /// What a new row with the key of an old one does, where the statement does not say.
     pub on_conflict: ConflictRule,
+    /// The lengths of columns, where they have one.
+    pub lengths: BTreeMap<usize, TextLimit>,
+}
+
+/// The length of a column of type `varchar(n)` or `char(n)`; its values are text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextLimit {
+    /// The greatest number of characters.
+    pub characters: u32,
+    /// Blanks at the end mean nothing: `char(n)`.
+    pub blanks: bool,
+}
+
+impl std::fmt::Display for TextLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = if self.blanks { "character" } else { "character varying" };
+        write!(f, "{name}({})", self.characters)
+    }
 }
 
 /// A CHECK constraint.
@@ -213,7 +234,14 @@ impl Catalog {
     /// Looks a relation up by name, or 42P01.
     pub fn get(&self, name: &str) -> Result<&Arc<Relation>> {
         self.find(name).ok_or_else(|| {
-            Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+            let message = format!("relation \"{name}\" does not exist");
+            let error = Error::user(sqlstate::UNDEFINED_TABLE, message);
+            match nearest(name, self.by_name.keys().map(String::as_str)) {
+                Some(near) => {
+                    error.with_hint(format!("Perhaps you meant the relation \"{near}\"."))
+                }
+                None => error,
+            }
         })
     }
 

@@ -3,6 +3,7 @@
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 
+use super::TextLimit;
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE, UTC};
 
 /// The type numbers in use, from PostgreSQL's catalog `pg_type`.
@@ -75,6 +76,11 @@ pub(crate) fn type_oid(data_type: &DataType) -> u32 {
         }
         _ => oid::TEXT,
     }
+}
+
+/// The number of the type of a column with a length.
+pub(crate) fn limited_oid(limit: &TextLimit) -> u32 {
+    if limit.blanks { oid::BPCHAR } else { oid::VARCHAR }
 }
 
 /// The `typlen` of a type number: bytes, or -1 for a type of variable length.

@@ -77,7 +77,7 @@ fn columns(create: &CreateTableAs, fields: &[FieldRef]) -> Result<Vec<ColumnDef>
             DataType::Null => DataType::Utf8,
             other => other.clone(),
         };
-        columns.push(ColumnDef { name, data_type, nullable: true, default: None });
+        columns.push(ColumnDef { name, data_type, nullable: true, default: None, length: None });
     }
     Ok(columns)
 }

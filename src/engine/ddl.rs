@@ -366,10 +366,12 @@ impl Session {
                     self.notices.push(Notice::new(text));
                     continue;
                 }
-                return Err(Error::user(
-                    sqlstate::UNDEFINED_TABLE,
-                    format!("{} \"{name}\" does not exist", drop.noun),
-                ));
+                let state = match drop.noun {
+                    "index" => sqlstate::UNDEFINED_OBJECT,
+                    _ => sqlstate::UNDEFINED_TABLE,
+                };
+                let message = format!("{} \"{name}\" does not exist", drop.noun);
+                return Err(Error::user(state, message));
             };
             check_kind(relation, drop.noun)?;
             doomed.insert(relation.id);

@@ -31,10 +31,12 @@ impl Session {
                 bound: None,
             });
         };
-        match sql::is_long(&statement.text) {
+        let (text, offset) = (statement.text.clone(), statement.offset);
+        let prepared = match sql::is_long(&text) {
             true => sql::on_large_stack(|| self.prepare_parsed(statement, declared))?,
             false => self.prepare_parsed(statement, declared),
-        }
+        };
+        prepared.map_err(|e| sql::locate(e, &text, offset))
     }
 
     pub(super) fn prepare_parsed(

@@ -93,7 +93,7 @@ impl Session {
                 ran.unwrap_or_else(|_| Err(timed_out()))
             }
         };
-        let result = result.map_err(|e| in_whole_text(e, statement.offset));
+        let result = result.map_err(|e| sql::locate(e, &statement.text, statement.offset));
         if result.is_err() {
             self.set_failed();
         }
@@ -338,12 +338,4 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
 
 fn default_setting(name: &str) -> Option<&'static str> {
     SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-}
-
-/// A position in a statement as one in the text that held it.
-fn in_whole_text(error: Error, offset: usize) -> Error {
-    match error.position() {
-        Some(position) => error.with_position(position + offset),
-        None => error,
-    }
 }

@@ -68,7 +68,7 @@ impl Session {
             Show::Setting(name) => {
                 let value = self.setting(name).ok_or_else(|| {
                     Error::user(
-                        sqlstate::UNDEFINED_PARAMETER,
+                        sqlstate::UNDEFINED_OBJECT,
                         format!("unrecognized configuration parameter \"{name}\""),
                     )
                 })?;

@@ -44,6 +44,18 @@ pub(super) fn cannot_be_matched(what: &str, a: &DataType, b: &DataType) -> Error
     )
 }
 
+/// 42804 for what must be boolean and is not.
+pub(super) fn check_boolean(what: &str, expr: &Expr, found: &DataType) -> DfResult<()> {
+    match found {
+        DataType::Boolean | DataType::Null => Ok(()),
+        DataType::Utf8 if is_text_literal(expr) => Ok(()),
+        _ => Err(to_datafusion(Error::user(
+            sqlstate::DATATYPE_MISMATCH,
+            format!("argument of {what} must be type boolean, not type {}", pg_type_name(found)),
+        ))),
+    }
+}
+
 /// 42883 for a comparison that PostgreSQL does not have.
 pub(super) fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfResult<()> {
     // Text stands for jsonb in its keys: equal where jsonb is equal, but not in its order.
@@ -69,6 +81,24 @@ pub(super) fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfRe
              explicit type casts.",
         ),
     ))
+}
+
+/// Whether values of two types can be results of one expression.
+pub(super) fn same_kind(a: &DataType, b: &DataType) -> bool {
+    let kind = |t: &DataType| match t {
+        t if is_text(t) => 0,
+        t if t.is_numeric() => 1,
+        DataType::Boolean => 2,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => 3,
+        DataType::Time32(_) | DataType::Time64(_) => 4,
+        DataType::Interval(_) | DataType::Duration(_) => 5,
+        DataType::LargeUtf8 => 6,
+        DataType::FixedSizeBinary(16) => 7,
+        DataType::List(_) | DataType::LargeList(_) => 8,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => 9,
+        _ => 10,
+    };
+    kind(a) == kind(b)
 }
 
 /// Whether PostgreSQL compares two types.

@@ -20,6 +20,7 @@ use sqlparser::ast;
 
 use super::binder::{Purpose, Settings, plan_view};
 use super::functions::FUNCTIONS;
+use super::missing::missing_function;
 use super::types::cast_type;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
@@ -246,7 +247,13 @@ impl ContextProvider for Context<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let known = FUNCTIONS.scalar.get(name).cloned();
-        known.or_else(|| super::system::function(name, self.catalog, &self.settings.session))
+        let known =
+            known.or_else(|| super::system::function(name, self.catalog, &self.settings.session));
+        // The planner has this one itself.
+        let other = name == "unnest";
+        let other =
+            other || FUNCTIONS.aggregate.contains_key(name) || FUNCTIONS.window.contains_key(name);
+        known.or_else(|| (!other).then(|| missing_function(name)))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -14,6 +14,7 @@ use sqlparser::ast::{
 };
 
 use super::parser::fold;
+use super::types::text_limit;
 use crate::error::{Error, Result};
 
 /// Rewrites a query.
@@ -234,8 +235,8 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             negated_if(negated, call("similar_to", args))
         }
         Expr::UnaryOp { op, expr } => prefix_operator(op, expr),
-        Expr::Cast { expr, data_type, .. } if limited(&data_type).is_some() => {
-            limited_cast(*expr, data_type)
+        Expr::Cast { expr, data_type, .. } if text_limit(&data_type)?.is_some() => {
+            limited_cast(*expr, &data_type)?
         }
         Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
             precise_cast(*expr, data_type)
@@ -243,8 +244,8 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
             precise_cast(Expr::Value(typed.value), typed.data_type)
         }
-        Expr::TypedString(typed) if limited(&typed.data_type).is_some() => {
-            limited_cast(Expr::Value(typed.value), typed.data_type)
+        Expr::TypedString(typed) if text_limit(&typed.data_type)?.is_some() => {
+            limited_cast(Expr::Value(typed.value), &typed.data_type)?
         }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::CompoundFieldAccess { root, access_chain } => {
@@ -320,23 +321,9 @@ fn is_named(name: &ObjectName, wanted: &str) -> bool {
     name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| fold(ident) == wanted)
 }
 
-/// The length of `varchar(n)` and `char(n)`, and whether blanks at the end mean nothing.
-fn limited(data_type: &ast::DataType) -> Option<(u64, bool)> {
-    use ast::DataType as Sql;
-    let of = |length: &Option<ast::CharacterLength>| match length {
-        Some(ast::CharacterLength::IntegerLength { length, .. }) => Some(*length),
-        _ => None,
-    };
-    match data_type {
-        Sql::Varchar(n) | Sql::CharacterVarying(n) | Sql::CharVarying(n) => Some((of(n)?, false)),
-        Sql::Char(n) | Sql::Character(n) => Some((of(n).unwrap_or(1), true)),
-        _ => None,
-    }
-}
-
-/// A cast to such a type cuts off what is too long.
-fn limited_cast(expr: Expr, data_type: ast::DataType) -> Expr {
-    let Some((length, blanks)) = limited(&data_type) else { return expr };
+/// A cast to `varchar(n)` or `char(n)` cuts off what is too long.
+fn limited_cast(expr: Expr, data_type: &ast::DataType) -> Result<Expr> {
+    let Some(limit) = text_limit(data_type)? else { return Ok(expr) };
     let text = Expr::Cast {
         kind: ast::CastKind::Cast,
         expr: Box::new(expr),
@@ -344,8 +331,9 @@ fn limited_cast(expr: Expr, data_type: ast::DataType) -> Expr {
         array: false,
         format: None,
     };
-    let name = if blanks { "pg_bpchar" } else { "pg_varchar" };
-    call(name, vec![text, Expr::value(Value::Number(length.to_string(), false))])
+    let name = if limit.blanks { "pg_bpchar" } else { "pg_varchar" };
+    let length = Value::Number(limit.characters.to_string(), false);
+    Ok(call(name, vec![text, Expr::value(length)]))
 }
 
 /// The digits of seconds of `timestamp(p)` and `time(p)`, where they are fewer than are kept.

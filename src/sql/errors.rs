@@ -4,13 +4,22 @@
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
+use super::messages::{prefix_operator, sql_type, translated};
 use super::names::unmarked;
+use crate::catalog::nearest;
 use crate::error::{Error, sqlstate};
 use crate::expr::{first_line, from_datafusion, lower_first, not_implemented};
+
+const NO_FUNCTION: &str = "No function matches the given name and argument types. You might need \
+                           to add explicit type casts.";
 
 /// Turns an error of planning, coercion or optimisation into ours.
 pub(crate) fn plan_error(error: DataFusionError) -> Error {
     let span = error.diagnostic().and_then(|d| d.span);
+    let operand = error.diagnostic().and_then(|d| prefix_operator(&d.message));
+    if let Some(error) = operand {
+        return error;
+    }
     let column = match error.find_root() {
         DataFusionError::SchemaError(e, _) => schema_error(e),
         DataFusionError::Plan(m) => message_error(m),
@@ -56,7 +65,8 @@ fn schema_error(e: &SchemaError) -> Error {
                 sqlstate::UNDEFINED_COLUMN,
                 format!("column {} does not exist", column_name(field)),
             );
-            match nearest(&field.name, valid_fields) {
+            let near = nearest(&field.name, valid_fields.iter().map(|f| f.name.as_str()));
+            match near.and_then(|near| valid_fields.iter().find(|f| f.name == near)) {
                 Some(near) => error.with_hint(format!(
                     "Perhaps you meant to reference the column \"{}\".",
                     near.flat_name()
@@ -65,8 +75,11 @@ fn schema_error(e: &SchemaError) -> Error {
             }
         }
         SchemaError::AmbiguousReference { field } => ambiguous(&field.name),
-        SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => Error::user(
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => Error::user(
+            "42712",
+            format!("table name \"{}\" specified more than once", qualifier.table()),
+        ),
+        SchemaError::DuplicateUnqualifiedField { name } => Error::user(
             sqlstate::DUPLICATE_COLUMN,
             format!("column \"{}\" specified more than once", unmarked(name)),
         ),
@@ -80,32 +93,8 @@ fn ambiguous(name: &str) -> Error {
     )
 }
 
-/// The column whose name differs in the fewest letters, if they are few.
-fn nearest<'a>(name: &str, fields: &'a [Column]) -> Option<&'a Column> {
-    fields
-        .iter()
-        .map(|f| (distance(name, &f.name), f))
-        .filter(|(d, _)| *d <= 2 && *d < name.len())
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, f)| f)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
-}
-
 /// Text between two marks.
-fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+pub(super) fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     text.split_once(begin)?.1.split_once(end).map(|(found, _)| found)
 }
 
@@ -113,8 +102,14 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
 fn function_error(m: &str) -> Option<Error> {
     if let Some(own) = between(m, "failed with: External error: ", ". No function matches") {
         // An error of our own functions that the coercion has made a text of.
+        if let Some(types) = between(own, "function make_array(", ")") {
+            let (first, rest) = types.split_once(", ").unwrap_or((types, ""));
+            let other = rest.split(", ").find(|t| *t != first).unwrap_or(first);
+            let message = format!("ARRAY types {first} and {other} cannot be matched");
+            return Some(Error::user(sqlstate::DATATYPE_MISMATCH, message));
+        }
         let error = Error::user(sqlstate::UNDEFINED_FUNCTION, own);
-        return Some(error.with_hint("You might need to add explicit type casts."));
+        return Some(error.with_hint(NO_FUNCTION));
     }
     if let Some(call) = between(m, "given name and argument types '", "'.") {
         return Some(
@@ -122,18 +117,13 @@ fn function_error(m: &str) -> Option<Error> {
                 sqlstate::UNDEFINED_FUNCTION,
                 format!("function {} does not exist", with_sql_types(call)),
             )
-            .with_hint("You might need to add explicit type casts."),
+            .with_hint(NO_FUNCTION),
         );
     }
     if let Some(name) = between(m, "Invalid function '", "'") {
         return Some(
-            Error::user(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("function {name} does not exist"),
-        )
-        .with_hint(
-            "No function matches the given name. Check the name, or add explicit type casts.",
-        ),
+            Error::user(sqlstate::UNDEFINED_FUNCTION, format!("function {name} does not exist"))
+                .with_hint(NO_FUNCTION),
         );
     }
     if m.contains("Failed to coerce arguments")
@@ -147,7 +137,7 @@ fn function_error(m: &str) -> Option<Error> {
                 sqlstate::UNDEFINED_FUNCTION,
                 format!("function {name} does not exist for these argument types"),
             )
-            .with_hint("You might need to add explicit type casts."),
+            .with_hint(NO_FUNCTION),
         );
     }
     None
@@ -155,7 +145,7 @@ fn function_error(m: &str) -> Option<Error> {
 
 /// An error that DataFusion has as a text only.
 fn message_error(m: &str) -> Error {
-    if let Some(error) = function_error(m) {
+    if let Some(error) = function_error(m).or_else(|| translated(m)) {
         return error;
     }
     let line = first_line(m);
@@ -193,7 +183,6 @@ fn message_error(m: &str) -> Error {
         || m.contains("no common type")
         || m.contains("incompatible types")
         || m.contains("must be boolean")
-        || m.contains("Cannot create filter with non-boolean predicate")
     {
         return Error::user(sqlstate::DATATYPE_MISMATCH, lower_first(&line));
     }
@@ -217,26 +206,6 @@ fn message_error(m: &str) -> Error {
 /// `upper(Int32)` with PostgreSQL's names of the types.
 fn with_sql_types(call: &str) -> String {
     let Some((name, types)) = call.split_once('(') else { return call.to_string() };
-    let types: Vec<_> = types
-        .trim_end_matches(')')
-        .split(", ")
-        .map(|t| match t.split('(').next().unwrap_or(t) {
-            "Boolean" => "boolean",
-            "Int16" => "smallint",
-            "Int32" => "integer",
-            "Int64" => "bigint",
-            "Float32" => "real",
-            "Float64" => "double precision",
-            "Decimal128" => "numeric",
-            "Utf8" | "Utf8View" => "text",
-            "Binary" => "bytea",
-            "Date32" => "date",
-            "Timestamp" if t.contains('"') => "timestamp with time zone",
-            "Timestamp" => "timestamp without time zone",
-            "Time64" => "time without time zone",
-            "Interval" => "interval",
-            _ => "unknown",
-        })
-        .collect();
+    let types: Vec<_> = types.trim_end_matches(')').split(", ").map(sql_type).collect();
     format!("{name}({})", types.join(", "))
 }

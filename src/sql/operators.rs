@@ -7,7 +7,9 @@ use datafusion::logical_expr::{ExprSchemable, GetFieldAccess, lit};
 use sqlparser::ast::BinaryOperator;
 
 use super::semantics::plain_literal;
-use crate::expr::call;
+use crate::delta::text::pg_type_name;
+use crate::error::{Error, sqlstate};
+use crate::expr::{call, to_datafusion};
 
 /// The function that an operator is.
 pub(super) fn function_of(op: &BinaryOperator) -> Option<&'static str> {
@@ -34,13 +36,23 @@ pub(super) fn subscript(
     raw: RawFieldAccessExpr,
     schema: &DFSchema,
 ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
-    let jsonb = raw.expr.get_type(schema).is_ok_and(|t| t == DataType::LargeUtf8);
+    let found = raw.expr.get_type(schema).ok();
+    let jsonb = found == Some(DataType::LargeUtf8);
     let planned = match raw.field_access {
         GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(key)) } if jsonb => {
             call("->", vec![raw.expr, lit(key)])?
         }
         GetFieldAccess::ListIndex { key } if jsonb => {
             call("->", vec![raw.expr, plain_literal(*key)?])?
+        }
+        GetFieldAccess::ListIndex { .. } | GetFieldAccess::ListRange { .. }
+            if found.as_ref().is_some_and(|t| !matches!(t, DataType::List(_) | DataType::Null)) =>
+        {
+            let found = found.as_ref().map(pg_type_name).unwrap_or_default();
+            return Err(to_datafusion(Error::user(
+                sqlstate::DATATYPE_MISMATCH,
+                format!("cannot subscript type {found} because it does not support subscripting"),
+            )));
         }
         GetFieldAccess::ListIndex { key } => {
             call("subscript", vec![raw.expr, plain_literal(*key)?])?

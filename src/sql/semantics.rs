@@ -28,13 +28,15 @@ use sqlparser::ast::BinaryOperator;
 
 use super::aggregates::rewrite_call;
 use super::comparable::{
-    cannot_be_matched, check_comparable, is_comparison, is_text, is_text_literal, no_function,
-    normal_type,
+    cannot_be_matched, check_boolean, check_comparable, is_comparison, is_text, is_text_literal,
+    no_function, normal_type, same_kind,
 };
+use super::constant;
 use super::intervals::{
     aggregate_by_length, by_length, choice_by_length, in_by_length, rewrite_intervals,
     window_by_length,
 };
+use super::missing::missing_error;
 use super::operators::{function_of, subscript};
 use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
@@ -205,6 +207,10 @@ impl TreeNodeRewriter for Rewriter<'_> {
             Expr::Literal(value, metadata) => Expr::Literal(literal(value)?, metadata),
             Expr::BinaryExpr(binary) => self.binary(binary)?,
             Expr::Negative(operand) => negate(*operand),
+            // `'x'::text` is a text, and no literal of a type that is still open.
+            Expr::Cast(cast) if is_text(cast.field.data_type()) && is_text_literal(&cast.expr) => {
+                Expr::Cast(cast)
+            }
             Expr::Cast(cast) => self.cast(*cast.expr, cast.field.data_type())?,
             Expr::Between(between) => self.between(between)?,
             Expr::InList(list) => self.in_list(list)?,
@@ -224,7 +230,12 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 Expr::InSubquery(in_by_length(item, self.schema)?)
             }
             Expr::Case(case) => self.case(case)?,
-            Expr::AggregateFunction(call) => rewrite_call(aggregate_by_length(call, self.schema)?)?,
+            Expr::AggregateFunction(call) => {
+                if let Some(filter) = &call.params.filter {
+                    check_boolean("FILTER", filter, &self.type_of(filter)?)?;
+                }
+                rewrite_call(aggregate_by_length(call, self.schema)?)?
+            }
             Expr::WindowFunction(call) => {
                 Expr::WindowFunction(Box::new(window_by_length(*call, self.schema)?))
             }
@@ -470,6 +481,9 @@ impl Rewriter<'_> {
     }
 
     fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {
+        if let Some(error) = missing_error(&f, &self.fields_of(&f.args)?) {
+            return Err(to_datafusion(error));
+        }
         if let Some(op) = arith_op(&f)
             && let (Some(right), Some(left)) = (f.args.pop(), f.args.pop())
         {
@@ -492,6 +506,16 @@ impl Rewriter<'_> {
             _ => f.args = self.arguments(&f)?,
         }
         self.normalised(Expr::ScalarFunction(f))
+    }
+
+    /// The types of arguments, `unknown` ones NULL.
+    fn fields_of(&self, args: &[Expr]) -> DfResult<Vec<Arc<Field>>> {
+        let field = |e: &Expr| {
+            let data_type = self.type_of(e)?;
+            let data_type = if is_unknown(e, &data_type) { DataType::Null } else { data_type };
+            Ok(Arc::new(Field::new("", data_type, true)))
+        };
+        args.iter().map(field).collect()
     }
 
     /// Arguments as the function takes them: an unknown literal takes the type that is wanted, and
@@ -533,7 +557,7 @@ impl Rewriter<'_> {
             if data_type == DataType::Null || is_text_literal(expr) {
                 continue;
             }
-            if known != DataType::Null && is_text(&known) != is_text(&data_type) {
+            if known != DataType::Null && !same_kind(&known, &data_type) {
                 return Err(to_datafusion(cannot_be_matched(what, &known, &data_type)));
             }
             known = data_type;
@@ -541,13 +565,26 @@ impl Rewriter<'_> {
         if known == DataType::Null || is_text(&known) {
             return Ok(exprs);
         }
-        let typed = |e| if is_text_literal(&e) { self.cast(e, &known) } else { Ok(e) };
+        let typed = |e| {
+            if !is_text_literal(&e) {
+                return Ok(e);
+            }
+            let cast = self.cast(e, &known)?;
+            // What is no such value is told even where it would not be computed.
+            constant::evaluate(&cast).map_err(to_datafusion)?;
+            Ok(cast)
+        };
         exprs.into_iter().map(typed).collect()
     }
 
     /// CASE: its results are of one type, its operand is comparable with what it is compared to.
     fn case(&self, case: Case) -> DfResult<Expr> {
         let Case { mut expr, when_then_expr, else_expr } = case;
+        if expr.is_none() {
+            for (when, _) in &when_then_expr {
+                check_boolean("CASE/WHEN", when, &self.type_of(when)?)?;
+            }
+        }
         let (mut whens, mut results): (Vec<_>, Vec<_>) =
             when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
         if let Some(operand) = &mut expr {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use sqlparser::ast;
 
-use crate::catalog::ConflictRule;
+use crate::catalog::{ConflictRule, TextLimit};
 use crate::connector::Included;
 use crate::format::{CopyForm, FormatSpec};
 
@@ -297,6 +297,8 @@ pub struct ColumnDef {
     pub nullable: bool,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
+    /// The length of `varchar(n)` and `char(n)`.
+    pub length: Option<TextLimit>,
 }
 
 /// CREATE TABLE .. AS.

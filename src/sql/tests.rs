@@ -424,7 +424,7 @@ const MISFITS: &[(&str, &str, &str)] = &[
     ("SELECT x FROM t", "42703", "column \"x\" does not exist"),
     ("SELECT t.x FROM t", "42703", "column t.x does not exist"),
     ("SELECT q.x FROM t", "42P01", "missing FROM-clause entry for table \"q\""),
-    ("SELECT nofunc(a) FROM t", "42883", "function nofunc does not exist"),
+    ("SELECT nofunc(a) FROM t", "42883", "function nofunc(integer) does not exist"),
     ("SELECT sum(s) FROM t", "42883", "function sum(text) does not exist"),
     ("SELECT id FROM t, u", "42702", "column reference \"id\" is ambiguous"),
     ("SELECT a, count(*) FROM t", "42803", "must appear in the GROUP BY clause"),

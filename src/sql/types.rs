@@ -1,13 +1,14 @@
 //! SQL type names to Arrow types: one table for column definitions, casts and parameters.
 //!
 //! `json` and `jsonb` are one type, the latter. `numeric` without a declaration is
-//! Decimal128(38,10), `varchar(n)` and `char(n)` are `text` (the length is not enforced), every
-//! timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
+//! Decimal128(38,10), `varchar(n)` and `char(n)` are `text` with a length that writing statements
+//! enforce, every timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
 //! kept in UTC.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
 
+use crate::catalog::TextLimit;
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE, UTC};
 use crate::error::{Error, Result, sqlstate};
 
@@ -88,6 +89,33 @@ pub(crate) fn cast_type(sql: &ast::DataType) -> Result<DataType> {
     }
 }
 
+/// The length of `varchar(n)` and `char(n)`.
+pub(crate) fn text_limit(sql: &ast::DataType) -> Result<Option<TextLimit>> {
+    use ast::DataType as Sql;
+    let of = |length: &Option<ast::CharacterLength>| match length {
+        Some(ast::CharacterLength::IntegerLength { length, .. }) => Some(*length),
+        _ => None,
+    };
+    let (length, blanks) = match sql {
+        Sql::Varchar(n) | Sql::CharacterVarying(n) | Sql::CharVarying(n) => (of(n), false),
+        Sql::Char(n) | Sql::Character(n) => (Some(of(n).unwrap_or(1)), true),
+        _ => (None, false),
+    };
+    let Some(length) = length else { return Ok(None) };
+    let wrong = |bound: &str| {
+        let name = if blanks { "char" } else { "varchar" };
+        Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("length for type {name} {bound}"),
+        ))
+    };
+    match u32::try_from(length) {
+        Ok(0) => wrong("must be at least 1"),
+        Ok(characters) if characters <= 10_485_760 => Ok(Some(TextLimit { characters, blanks })),
+        _ => wrong("cannot exceed 10485760"),
+    }
+}
+
 /// Refuses types that values may have inside a query but a column may not.
 pub(crate) fn check_column_type(data_type: &DataType) -> Result<()> {
     match data_type {
@@ -106,7 +134,62 @@ fn custom(name: &str, arguments: &[String]) -> Result<DataType> {
     }
 }
 
+/// Types of PostgreSQL's that the engine does not have; any other name is of none.
+const REFUSED: &[&str] = &[
+    "aclitem",
+    "bit",
+    "bit varying",
+    "varbit",
+    "box",
+    "char",
+    "cid",
+    "cidr",
+    "circle",
+    "citext",
+    "daterange",
+    "hstore",
+    "inet",
+    "int4range",
+    "int8range",
+    "json",
+    "jsonpath",
+    "line",
+    "lseg",
+    "ltree",
+    "macaddr",
+    "macaddr8",
+    "money",
+    "numrange",
+    "oid",
+    "path",
+    "pg_lsn",
+    "point",
+    "polygon",
+    "refcursor",
+    "regclass",
+    "regtype",
+    "serial",
+    "bigserial",
+    "smallserial",
+    "time",
+    "timetz",
+    "tsquery",
+    "tsrange",
+    "tstzrange",
+    "tsvector",
+    "vector",
+    "xid",
+    "xml",
+];
+
 fn unknown(name: &str) -> Error {
+    let word = name.to_lowercase();
+    let word = word.split('(').next().unwrap_or_default().trim();
+    let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && !REFUSED.contains(&word) {
+        let message = format!("type \"{word}\" does not exist");
+        return Error::user(sqlstate::UNDEFINED_OBJECT, message);
+    }
     Error::unsupported(format!("type \"{}\" is not supported", name.to_lowercase())).with_hint(
         "Types are boolean, smallint, integer, bigint, real, double precision, numeric, text, \
          bytea, date, time, timestamp, timestamp with time zone, interval, uuid, jsonb and arrays \

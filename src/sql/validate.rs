@@ -6,18 +6,23 @@
 use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameBound, WindowFrameUnits,
+};
 use sqlparser::ast::{
-    self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator, LimitClause,
-    Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor, TableVersion, Visit, Visitor,
+    self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
+    JoinOperator, LimitClause, Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor,
+    TableVersion, Visit, Visitor,
 };
 
 use super::binder::Purpose;
 use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
+use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::parser::fold;
 use super::windows::is_ours;
+use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
 use crate::expr::{from_datafusion, is_now};
 
@@ -182,11 +187,22 @@ impl Checker {
                 self.join(&join.join_operator)?;
             }
         }
-        Ok(())
+        check_select(select)
     }
 
     fn join(&self, operator: &JoinOperator) -> Result<()> {
         match operator {
+            // The planner would take it for a cross join.
+            JoinOperator::Join(JoinConstraint::None)
+            | JoinOperator::Inner(JoinConstraint::None)
+            | JoinOperator::Left(JoinConstraint::None)
+            | JoinOperator::LeftOuter(JoinConstraint::None)
+            | JoinOperator::Right(JoinConstraint::None)
+            | JoinOperator::RightOuter(JoinConstraint::None)
+            | JoinOperator::FullOuter(JoinConstraint::None) => {
+                Err(Error::user(crate::error::sqlstate::SYNTAX_ERROR, "a JOIN needs a condition")
+                    .with_hint("Add ON or USING, or write CROSS JOIN."))
+            }
             JoinOperator::Join(_)
             | JoinOperator::Inner(_)
             | JoinOperator::CrossJoin(_)
@@ -251,7 +267,7 @@ impl Checker {
         let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
         match name.as_str() {
             "proctime" => Err(Error::unsupported("proctime() is not supported yet")),
-            _ => Ok(()),
+            _ => check_function(f),
         }
     }
 }
@@ -267,7 +283,9 @@ fn by_name(quantifier: SetQuantifier) -> bool {
 pub(crate) fn check_plan(plan: &LogicalPlan, purpose: Purpose) -> Result<()> {
     let mut found = Ok(());
     plan.apply_with_subqueries(|node| {
-        found = no_statement(node).and_then(|()| check_exprs(node, purpose));
+        found = no_statement(node)
+            .and_then(|()| check_exprs(node, purpose))
+            .and_then(|()| check_ranges(node));
         Ok(match found {
             Ok(()) => TreeNodeRecursion::Continue,
             Err(_) => TreeNodeRecursion::Stop,
@@ -290,6 +308,32 @@ fn no_statement(node: &LogicalPlan) -> Result<()> {
         LogicalPlan::Extension(e) if !is_ours(e) => Err(refused("this construct")),
         _ => Ok(()),
     }
+}
+
+/// `RANGE 5 PRECEDING` is a distance, which values of the order must have.
+fn check_ranges(node: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Window(window) = node else { return Ok(()) };
+    for expr in &window.window_expr {
+        let Expr::WindowFunction(f) = expr.clone().unalias() else { continue };
+        let frame = &f.params.window_frame;
+        let bounds = [&frame.start_bound, &frame.end_bound];
+        let offset = bounds.iter().any(|bound| match bound {
+            WindowFrameBound::Preceding(v) | WindowFrameBound::Following(v) => !v.is_null(),
+            WindowFrameBound::CurrentRow => false,
+        });
+        let Some(order) = f.params.order_by.first() else { continue };
+        if frame.units != WindowFrameUnits::Range || !offset {
+            continue;
+        }
+        let found = order.expr.get_type(window.input.schema()).map_err(from_datafusion)?;
+        if !found.is_numeric() && !found.is_temporal() {
+            return Err(Error::unsupported(format!(
+                "RANGE with offset PRECEDING/FOLLOWING is not supported for column type {}",
+                pg_type_name(&found)
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_exprs(node: &LogicalPlan, purpose: Purpose) -> Result<()> {

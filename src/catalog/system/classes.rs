@@ -8,7 +8,7 @@ use super::{
     PG_CATALOG, PUBLIC, Rows, SystemTable, cells, oid, quoted, relation, system_oid, tables,
     visible,
 };
-use crate::catalog::types::{type_modifier, type_oid, type_size};
+use crate::catalog::types::{limited_oid, type_modifier, type_oid, type_size};
 use crate::catalog::{Catalog, Relation, RelationKind};
 
 pub(super) const TABLES: &[SystemTable] = &[
@@ -195,7 +195,12 @@ fn attributes(relation: &Relation, number: i64, rows: &mut Rows) {
 
 fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<Cell> {
     let field = relation.schema.field(column);
-    let data_type = type_oid(field.data_type());
+    let limit = relation.rules.lengths.get(&column);
+    let data_type = limit.map_or_else(|| type_oid(field.data_type()), limited_oid);
+    let modifier = match limit {
+        Some(limit) => i64::from(limit.characters) + 4,
+        None => i64::from(type_modifier(field.data_type())),
+    };
     let length = type_size(data_type);
     let array = matches!(field.data_type(), arrow::datatypes::DataType::List(_));
     let not_null = !field.is_nullable() || relation.key.contains(&column);
@@ -208,7 +213,7 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
         at as i64 + 1,
         i64::from(array),
         -1,
-        i64::from(type_modifier(field.data_type())),
+        modifier,
         length > 0 && length <= 8,
         "i",
         if length > 0 { "p" } else { "x" },
@@ -221,7 +226,7 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
         false,
         true,
         0,
-        if data_type == crate::catalog::types::oid::TEXT { 100 } else { 0 },
+        if data_type == crate::catalog::types::oid::TEXT || limit.is_some() { 100 } else { 0 },
         Cell::Null,
         Cell::Null,
         Cell::Null,

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::typenames::{format_type, type_name};
 use super::{Cell, Facts, OWNER, Rows, SystemTable, cells, visible};
-use crate::catalog::types::type_oid;
+use crate::catalog::types::{limited_oid, type_oid};
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};
 
@@ -147,7 +147,9 @@ fn precisions(data_type: &DataType) -> (Cell, Cell, Cell, Cell) {
 
 fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
     let field = relation.schema.field(at);
-    let oid = i64::from(type_oid(field.data_type()));
+    let limit = relation.rules.lengths.get(&at);
+    let oid = limit.map_or_else(|| type_oid(field.data_type()), limited_oid);
+    let oid = i64::from(oid);
     let nullable = field.is_nullable() && !relation.key.contains(&at);
     let sql = match field.data_type() {
         DataType::List(_) => "ARRAY".to_owned(),
@@ -165,8 +167,8 @@ fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
         relation.rules.defaults.get(&at).cloned(),
         if nullable { "YES" } else { "NO" },
         sql,
-        Cell::Null,
-        if oid == 25 { Cell::from(1_073_741_824) } else { Cell::Null },
+        limit.map(|l| i64::from(l.characters)),
+        if limit.is_some() || oid == 25 { Cell::from(1_073_741_824) } else { Cell::Null },
         precision,
         radix,
         scale,

@@ -9,6 +9,7 @@
 mod assign;
 mod change;
 mod insert;
+mod lengths;
 mod rows;
 mod rules;
 mod values;
@@ -31,6 +32,7 @@ pub(super) use assign::assign;
 pub(super) use change::{ChangeQuery, delete_query, update_query};
 pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
+use lengths::limit_lengths;
 pub(super) use rows::returning;
 pub use rules::{check_default, check_rows, default_values, write_rules};
 pub use values::evaluate_arguments;
@@ -142,7 +144,8 @@ pub fn bind_update(
     }
 }
 
-/// Gives rows the table's own schema and checks NOT NULL (23502) and CHECK (23514).
+/// Gives rows the table's own schema and checks NOT NULL (23502), lengths of text (22001) and
+/// CHECK (23514).
 pub fn conform(
     relation: &Relation,
     rows: &RecordBatch,
@@ -169,6 +172,7 @@ pub fn conform(
         }));
     }
     let rows = RecordBatch::try_new(Arc::clone(&relation.schema), rows.columns().to_vec())?;
+    let rows = limit_lengths(relation, &rows)?;
     check_rows(relation, &rows, settings)?;
     Ok(rows)
 }

@@ -26,12 +26,14 @@ use crate::sql::statement::CreateTable;
 pub fn write_rules(create: &CreateTable) -> WriteRules {
     let defaults = create.columns.iter().enumerate();
     let defaults = defaults.filter_map(|(i, c)| Some((i, c.default.as_ref()?.to_string())));
+    let lengths = create.columns.iter().enumerate();
     let checks = create.checks.iter();
     let checks = checks.map(|(name, e)| Check { name: name.clone(), condition: e.to_string() });
     WriteRules {
         defaults: defaults.collect(),
         checks: checks.collect(),
         on_conflict: create.on_conflict,
+        lengths: lengths.filter_map(|(i, c)| Some((i, c.length?))).collect(),
     }
 }
 
@@ -50,7 +52,8 @@ pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
             return Err(Error::unsupported("cannot use subquery in DEFAULT expression"));
         }
         let expr = default_column(relation, *column, &context)?;
-        constant::coerce(expr, &DFSchema::empty(), Some(settings.now))?;
+        let expr = constant::coerce(expr, &DFSchema::empty(), Some(settings.now))?;
+        constant::evaluate(&expr)?;
     }
     for check in &relation.rules.checks {
         condition(relation, check, settings)?;

@@ -9,7 +9,7 @@ use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{ColumnDef, WatermarkClause};
-use crate::sql::types::{check_column_type, sql_type};
+use crate::sql::types::{check_column_type, sql_type, text_limit};
 
 impl StreamParser<'_> {
     /// Columns, constraints and the watermark, in parentheses.
@@ -84,7 +84,8 @@ impl StreamParser<'_> {
                 format!("column \"{name}\" specified more than once"),
             ));
         }
-        let column = ColumnDef { name, data_type, nullable: true, default: None };
+        let column =
+            ColumnDef { name, data_type, nullable: true, default: None, length: text_limit(&sql)? };
         let at = body.columns.0.len();
         body.columns.0.push(column);
         loop {

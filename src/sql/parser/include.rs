@@ -31,7 +31,13 @@ impl StreamParser<'_> {
                 .with_hint("Name the column, as in INCLUDE offset AS message_offset."));
             }
             include.push(Included { column: columns.len(), what });
-            columns.push(ColumnDef { name, data_type, nullable: true, default: None });
+            columns.push(ColumnDef {
+                name,
+                data_type,
+                nullable: true,
+                default: None,
+                length: None,
+            });
         }
         Ok(include)
     }

@@ -11,6 +11,7 @@ mod create;
 mod cursor;
 mod include;
 mod index;
+mod locate;
 mod options;
 pub mod pieces;
 mod position;
@@ -428,6 +429,7 @@ impl<'a> StreamParser<'a> {
 }
 
 pub(crate) use alter::with_name;
+pub(crate) use locate::locate;
 
 /// Folds an identifier as PostgreSQL does: quoted ones are kept.
 pub(crate) fn fold(ident: &ast::Ident) -> String {

@@ -103,7 +103,7 @@ fn plan_window(
         "session" => session::plan(Arguments::of(&arguments::SESSION, args)?, context),
         _ => Err(Error::user(
             sqlstate::UNDEFINED_FUNCTION,
-            format!("table function {function} does not exist"),
+            format!("function {function} does not exist"),
         )
         .with_hint("Table functions are tumble, hop, cumulate, session and generate_series.")),
     }
