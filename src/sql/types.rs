@@ -2,8 +2,8 @@
 //!
 //! `json` and `jsonb` are one type, the latter. `numeric` without a declaration is
 //! Decimal128(38,10), `varchar(n)` and `char(n)` are `text` with a length that writing statements
-//! enforce, every timestamp has microseconds whatever its declared precision, and `timestamp with time zone` is
-//! kept in UTC.
+//! enforce, every timestamp has microseconds whatever its declared precision, and `timestamp with
+//! time zone` is kept in UTC.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
