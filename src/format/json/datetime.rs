@@ -146,6 +146,13 @@ impl Cursor<'_> {
 /// PostgreSQL a `timestamp` ignores the offset and a `timestamptz` (`zoned`) without one is in UTC.
 #[inline]
 pub(super) fn timestamp(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
+    match common(text) {
+        Some(us) => Ok(us),
+        None => any_form(text, zoned),
+    }
+}
+
+fn any_form(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
     let mut cursor = Cursor { rest: text.trim_ascii() };
     let days = cursor.date()?;
     let mut us = days.checked_mul(DAY_US).ok_or(Invalid::Range)?;
@@ -160,6 +167,41 @@ pub(super) fn timestamp(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
         }
     }
     Ok(us)
+}
+
+/// The same of the form that nearly all of them have: `YYYY-MM-DD HH:MM:SS` with three, six or no
+/// digits of a fraction and no offset. `None` leaves the text to the reader of all forms.
+#[inline]
+fn common(text: &[u8]) -> Option<i64> {
+    let (head, fraction) = text.split_first_chunk::<19>()?;
+    let separated = head[4] == b'-' && head[7] == b'-' && head[13] == b':' && head[16] == b':';
+    if !separated || !matches!(head[10], b' ' | b'T') {
+        return None;
+    }
+    let digit = |at: usize| head[at].wrapping_sub(b'0');
+    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
+    if digits.iter().fold(0, |most, at| digit(*at).max(most)) > 9 {
+        return None;
+    }
+    let two = |at: usize| i64::from(digit(at) * 10 + digit(at + 1));
+    let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
+    let (hour, minute, second) = (two(11), two(14), two(17));
+    let known = year > 0 && (1..=12).contains(&month) && day > 0;
+    if !known || day > days_of_month(year, month) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (unit, fraction) = match fraction {
+        [] => (0, fraction),
+        [b'.', rest @ ..] if rest.len() == 3 => (1_000, rest),
+        [b'.', rest @ ..] if rest.len() == 6 => (1, rest),
+        _ => return None,
+    };
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let fraction = fraction.iter().fold(0, |all, d| all * 10 + i64::from(d - b'0')) * unit;
+    let seconds = (hour * 60 + minute) * 60 + second;
+    Some(days_from_civil(year, month, day) * DAY_US + seconds * SECOND_US + fraction)
 }
 
 /// Microseconds of milliseconds since the Unix epoch.
@@ -329,6 +371,25 @@ mod tests {
         assert_eq!(timestamp(b"2024-01-01 24:00:00", false), Ok(noon + DAY_US / 2));
         assert_eq!(timestamp(b"2023-12-31 23:59:60", false), Ok(noon - DAY_US / 2));
         assert_eq!(timestamp(b"1969-12-31 23:59:59.999999", false), Ok(-1));
+    }
+
+    #[test]
+    fn the_common_form_is_read_as_all_forms_are() {
+        let mut taken = 0;
+        for text in ["2024-02-28 23:59:58.123", "1969-12-31T00:00:00", "9999-09-30 10:20:30.000001"]
+        {
+            for at in 0..text.len() {
+                for byte in *b"0123456789-: T.Z" {
+                    let mut changed = text.as_bytes().to_vec();
+                    changed[at] = byte;
+                    let Some(us) = common(&changed) else { continue };
+                    taken += 1;
+                    let shown = String::from_utf8_lossy(&changed);
+                    assert_eq!(any_form(&changed, true), Ok(us), "{shown}");
+                }
+            }
+        }
+        assert!(taken > 300, "{taken} were of the common form");
     }
 
     #[test]
