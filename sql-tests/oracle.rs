@@ -8,6 +8,11 @@
 //! counted); an internal error, a statement that hangs and a recomputation that fails are failures.
 //! A plan is the query of one view.
 //!
+//! Some tables have event time, a column `at` with a watermark: their rows come about in order,
+//! their changes are of rows that are not late, and now and then a row is. So windows close and
+//! interval joins forget while views are compared; a view with late rows is compared between modes
+//! alone.
+//!
 //! It does not test what the oracle shares with the engine: the meaning of expressions and of DML.
 //! Doubles are multiples of a quarter, whose sums are exact in any order. No literal is a negative
 //! zero, but `0 * -1` is one, and it must not become another zero in another mode either.
@@ -39,6 +44,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 const MINIMISE_TIME: Duration = Duration::from_secs(30);
 /// Failures after which no further script is begun.
 const FAILURES_MAX: usize = 4;
+/// Seconds that event time may be out of order; rows are never so late but by chance.
+const DELAY: i64 = 60;
 
 /// Says something past the test harness, which would keep it from whoever waits.
 fn say(text: &str) {
@@ -136,6 +143,8 @@ struct Generator {
     /// Numbers of aliases and views.
     named: usize,
     next_key: i64,
+    /// Seconds of event time.
+    now: i64,
     /// Whether values may be large and divisors zero, so that rows fail.
     wild: bool,
     /// How deep subqueries in expressions may be nested here.
@@ -156,6 +165,7 @@ impl Generator {
             reads: BTreeSet::new(),
             named: 0,
             next_key: 0,
+            now: 0,
             wild,
             subqueries: 0,
             script,
@@ -233,6 +243,12 @@ impl Generator {
             _ => {}
         }
         let tail = if append_only { " APPEND ONLY" } else { "" };
+        let mut columns = columns;
+        if self.chance(35) {
+            columns.push(Column { name: "at".into(), ty: Ty::Ts });
+            parts.insert(columns.len() - 1, "at timestamp".into());
+            parts.push(format!("WATERMARK FOR at AS at - INTERVAL '{DELAY} seconds'"));
+        }
         let name = format!("t{number}");
         self.script.exact.push(name.clone());
         self.script.statements.push(format!("CREATE TABLE {name} ({}){tail}", parts.join(", ")));
@@ -297,26 +313,37 @@ impl Generator {
             return self.insert(table);
         }
         let Relation { name, columns, key, .. } = self.tables[table].clone();
+        self.now += [0, 5, 40, 300][self.rng.random_range(0..4_usize)];
+        let open = match has_time(&columns) {
+            true if !self.chance(4) => {
+                format!(" AND (at >= {} OR at IS NULL)", instant(self.now - DELAY))
+            }
+            _ => String::new(),
+        };
         if chosen < 70 {
             let condition = self.condition(&columns, 2);
-            return format!("DELETE FROM {name} WHERE {condition}");
+            return format!("DELETE FROM {name} WHERE ({condition}){open}");
         }
         // Keys are changed now and then: mostly a refusal.
         let first = if self.chance(10) { 0 } else { key };
         let mut sets = BTreeMap::new();
         for _ in 0..self.rng.random_range(1..=2) {
             let column = &columns[self.rng.random_range(first..columns.len())];
-            sets.insert(column.name.clone(), self.expr(column.ty, &columns, 2));
+            let value = match column.name == "at" {
+                true => self.event_time(),
+                false => self.expr(column.ty, &columns, 2),
+            };
+            sets.insert(column.name.clone(), value);
         }
         let sets: Vec<String> = sets.iter().map(|(c, e)| format!("{c} = {e}")).collect();
         let condition = self.condition(&columns, 1);
-        format!("UPDATE {name} SET {} WHERE {condition}", sets.join(", "))
+        format!("UPDATE {name} SET {} WHERE ({condition}){open}", sets.join(", "))
     }
 
     /// An INSERT, each row in a line of its own: `minimise` takes lines away.
     fn insert(&mut self, table: usize) -> String {
         let Relation { name, columns, key, .. } = self.tables[table].clone();
-        if key == 0 && self.chance(8) {
+        if key == 0 && !has_time(&columns) && self.chance(8) {
             let from = self.tables[self.rng.random_range(0..self.tables.len())].clone();
             let values: Vec<String> =
                 columns.iter().map(|c| self.expr(c.ty, &from.columns, 1)).collect();
@@ -343,11 +370,19 @@ impl Generator {
                     (self.next_key % 40 - 2).to_string()
                 }
                 _ if i >= key && self.chance(15) => "NULL".into(),
+                _ if column.name == "at" => self.event_time(),
                 Ty::Avg => "NULL".into(),
                 ty => self.literal(ty),
             });
         }
         format!("({})", values.join(", "))
+    }
+
+    /// A time of the column `at`: not late, but by chance.
+    fn event_time(&mut self) -> String {
+        let behind = if self.chance(2) { 900 } else { self.rng.random_range(0..DELAY / 2) };
+        self.now += self.rng.random_range(0..8);
+        instant(self.now - behind)
     }
 
     // ----------------------------------------------------------------------------- expressions
@@ -1046,7 +1081,10 @@ impl Generator {
             return From { sql, columns, condition: None, window: None };
         }
         let relation = self.relation();
-        let time = self.column(Ty::Ts, &relation.columns);
+        let time = match has_time(&relation.columns) && self.chance(85) {
+            true => Some("at".to_owned()),
+            false => self.column(Ty::Ts, &relation.columns),
+        };
         if let Some(time) = time
             && self.chance(25)
         {
@@ -1107,6 +1145,9 @@ impl Generator {
             let keys = (self.as_int(&left.columns), self.as_int(&right.columns));
             equal.push(format!("{} = {}", keys.0, keys.1));
         }
+        if self.chance(25) {
+            equal.extend(self.interval(&left.columns, &right.columns));
+        }
         let columns: Vec<Column> = left.columns.into_iter().chain(right.columns).collect();
         let window = left.window.or(right.window);
         let mut condition = left.condition;
@@ -1162,6 +1203,33 @@ impl Generator {
         })
     }
 
+    /// Times of both sides near each other.
+    fn interval(&mut self, left: &[Column], right: &[Column]) -> Option<String> {
+        let l = self.event_column(left)?;
+        let r = self.event_column(right)?;
+        let span = ["0 seconds", "10 seconds", "1 minute", "-20 seconds", "1 hour", "1 month"];
+        let (a, b) = (self.one(&span), self.one(&span));
+        let (a, b) = (format!("INTERVAL '{a}'"), format!("INTERVAL '{b}'"));
+        Some(match self.rng.random_range(0..7) {
+            0 | 1 => format!("{l} BETWEEN {r} - {a} AND {r} + {b}"),
+            2 => format!("{l} >= {r} AND {l} < {r} + {b}"),
+            3 => format!("{l} - {r} <= {a} AND {r} - {b} < {l}"),
+            4 => format!("{r} <= {l} + {a}"),
+            5 => format!("{l} - {a} > {r}"),
+            _ => format!("{l} = {r} + {a}"),
+        })
+    }
+
+    /// A column of times, rather of event time.
+    fn event_column(&mut self, columns: &[Column]) -> Option<String> {
+        let event = |c: &&Column| c.name.ends_with(".at") || c.name.contains(".window_");
+        let all: Vec<&Column> = columns.iter().filter(event).collect();
+        match all.is_empty() || self.chance(10) {
+            true => self.column(Ty::Ts, columns),
+            false => Some(all[self.rng.random_range(0..all.len())].name.clone()),
+        }
+    }
+
     /// An integer that depends on a column of any type.
     fn as_int(&mut self, columns: &[Column]) -> String {
         let name = &columns[self.rng.random_range(0..columns.len())].name;
@@ -1170,6 +1238,16 @@ impl Generator {
 }
 
 // ---------------------------------------------------------------------------------------- runner
+
+/// Whether these are columns of a table with event time.
+fn has_time(columns: &[Column]) -> bool {
+    columns.iter().any(|c| c.name == "at")
+}
+
+/// A time by seconds of event time.
+fn instant(seconds: i64) -> String {
+    format!("(TIMESTAMP '2024-01-01 00:00:00' + INTERVAL '{seconds} seconds')")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {

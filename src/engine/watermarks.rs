@@ -1,7 +1,7 @@
 //! SHOW WATERMARKS, EXPLAIN WAIT and the statements of the clock: where event time stands, and what
 //! it waits for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::outcome::{Outcome, Rows};
@@ -9,6 +9,7 @@ use super::session::Session;
 use super::show::{Column, table};
 use crate::catalog::{Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
+use crate::plan::{waits, waits_of};
 use crate::runtime::{ClockMove, Pin, SplitView};
 use crate::sql;
 use crate::sql::statement::ClockStatement;
@@ -103,6 +104,7 @@ impl Session {
             return Ok(vec![format!("no window of \"{name}\" is open")]);
         }
         let mut lines = Vec::new();
+        let behind = behind(&pin, id);
         let count = open.len();
         for (end, watermark) in open.into_iter().take(WINDOWS_TOLD) {
             lines.push(format!(
@@ -110,7 +112,8 @@ impl Session {
                 Watermark::at_us(end)
             ));
             for input in inputs(&pin, id) {
-                lines.extend(self.waits_for(&input, end).await?);
+                let us = behind.get(&input.id).copied().unwrap_or(0);
+                lines.extend(self.waits_for(&input, end.saturating_add(us)).await?);
             }
         }
         if count > WINDOWS_TOLD {
@@ -159,6 +162,20 @@ fn lag(w: Watermark, greatest: Watermark) -> Option<String> {
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     let fraction = if rest == 0 { String::new() } else { format!(".{rest:06}") };
     Some(format!("{hours:02}:{minutes:02}:{:02}{fraction}", seconds % 60))
+}
+
+/// By how much the watermarks of relations have to be past a time for it to close in a view.
+fn behind(pin: &Pin, view: RelationId) -> BTreeMap<RelationId, i64> {
+    let plan = |id: RelationId| pin.relations.get(&id).and_then(|r| r.plan.as_ref());
+    let mut found = BTreeMap::new();
+    let mut todo: Vec<_> = plan(view).map(waits).into_iter().flatten().collect();
+    while let Some(((id, column), us)) = todo.pop() {
+        let most = found.entry(id).or_insert(us);
+        *most = us.max(*most);
+        let below = plan(id).map(|plan| waits_of(plan, column)).into_iter().flatten();
+        todo.extend(below.map(|(at, more)| (at, us.saturating_add(more))));
+    }
+    found
 }
 
 /// The relations with a watermark that a view gets rows from, through other views too.

@@ -98,6 +98,22 @@ pub struct MapSpec {
     pub text: String,
 }
 
+impl MapSpec {
+    /// The input column whose watermark a column of the output carries.
+    pub fn time_source(&self, column: usize) -> Option<usize> {
+        self.steps.iter().rev().try_fold(column, |column, step| match step {
+            MapStep::Filter(_) => Some(column),
+            MapStep::Project { watermarks, .. } => Some((*watermarks.get(column)?)?.0),
+            MapStep::Explode(step) if column >= step.keep => Some(step.time),
+            MapStep::Explode(_) => Some(column),
+            MapStep::Unnest(step) => (0..=column).find(|input| {
+                let carried = step.carry(&[(*input, Watermark::at_us(0))]);
+                carried.iter().any(|(output, _)| *output == column)
+            }),
+        })
+    }
+}
+
 impl OperatorSpec for MapSpec {
     fn name(&self) -> &'static str {
         "Map"

@@ -6,8 +6,8 @@
 //! NULL equals NULL.
 //!
 //! The input is partitioned by the row. The output retracts but for an INTERSECT over append-only
-//! input. State: one table that grows with distinct rows of both sides, two words each. A watermark
-//! passes through.
+//! input. State: one table that grows with distinct rows of both sides, two words each; the rows of
+//! a window go when it closes. A watermark passes through.
 //!
 //! Example, EXCEPT ALL: `+2 | a | left`, `+1 | a | right` gives `+1 | a`.
 
@@ -18,7 +18,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
 use crate::error::Result;
 use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec};
-use crate::time::Watermark;
+use crate::time::{Watermark, event_times};
 
 /// Which rows of two sides a set operation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +61,8 @@ pub struct SetOpSpec {
     pub rule: SetRule,
     /// Whether the input is append-only.
     pub append_only: bool,
+    /// The column that is the time of a window that closes: no row of a closed window will come.
+    pub closes: Option<usize>,
 }
 
 impl SetOpSpec {
@@ -90,7 +92,10 @@ impl OperatorSpec for SetOpSpec {
         vec![TableSpec {
             name: "rows",
             version: 1,
-            bound: Bound::Unbounded("distinct rows of both sides"),
+            bound: match self.closes {
+                Some(column) => Bound::Closes(column),
+                None => Bound::Unbounded("distinct rows of both sides"),
+            },
             kind: TableKind::Groups(GroupSpec {
                 state_words: 2,
                 key_width: Keys::fixed_width(&self.types()),
@@ -105,6 +110,7 @@ impl OperatorSpec for SetOpSpec {
             rows: tables[0],
             spec: self.clone(),
             touched: Vec::new(),
+            closed: i64::MIN,
             slots: Vec::new(),
         }))
     }
@@ -118,6 +124,8 @@ struct SetOp {
     // The current epoch.
     /// Rows that changed, in order of their first change, and how often each was there before.
     touched: Vec<(u32, i64)>,
+    /// The watermark of the time column.
+    closed: i64,
     // Buffers.
     slots: Vec<u32>,
 }
@@ -144,7 +152,10 @@ impl Operator for SetOp {
         let keys = self.encode(&delta)?;
         let table = cx.state.groups(self.rows);
         let mut fresh = Vec::new();
-        table.intern(&keys, &mut self.slots, &mut fresh);
+        match self.spec.closes.and_then(|c| event_times(delta.rows().column(c))) {
+            Some(times) => table.intern_timed(&keys, times, &mut self.slots, &mut fresh),
+            None => table.intern(&keys, &mut self.slots, &mut fresh),
+        }
         let slab = table.slab_mut();
         let rule = self.spec.rule;
         self.touched.extend(fresh.iter().map(|slot| (*slot, rule.copies(slab.words(*slot)))));
@@ -157,6 +168,9 @@ impl Operator for SetOp {
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
+        if Some(column) == self.spec.closes {
+            self.closed = w.us();
+        }
         if column < self.types.len() {
             out.watermarks.push((column, w));
         }
@@ -179,6 +193,7 @@ impl Operator for SetOp {
             let keep = table.slab().words(slot)[..2] != [0, 0];
             table.release(slot, keep);
         }
+        table.expire(self.closed);
         Ok(())
     }
 }
@@ -190,7 +205,7 @@ mod tests {
 
     fn output(except: bool, all: bool) -> Vec<String> {
         let rule = SetRule { except, all };
-        let spec = SetOpSpec { schema: schema("k:text"), rule, append_only: false };
+        let spec = SetOpSpec { schema: schema("k:text"), rule, append_only: false, closes: None };
         let mut op = Harness::new(&spec);
         let input = schema("k:text, left:bool");
         op.input(0, &input, "+3 | a | t\n+1 | a | f\n+1 | b | t\n+2 | NULL | f\n+1 | NULL | t");

@@ -8,8 +8,10 @@ mod explain;
 mod lower;
 mod node;
 mod time;
+mod waits;
 
 pub use explain::explain;
 pub use lower::{Lowering, lower, result_key};
 pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};
 pub use time::{TimeColumn, emit_on_close};
+pub use waits::{Waits, waits, waits_of};

@@ -123,10 +123,11 @@ pub struct Arrangement {
     residency: Residency,
 }
 
-/// What only retractable arrangements keep, by slot.
+/// What only arrangements keep whose rows can go, by slot.
 #[derive(Debug)]
 struct Retractable {
-    rows: SlotIndex,
+    /// By the hash of the whole row; `None` where rows go by a watermark alone.
+    rows: Option<SlotIndex>,
     row_hash: Vec<u64>,
     key_hash: Vec<u64>,
     prev: Vec<u32>,
@@ -155,11 +156,11 @@ impl Counts {
 
 impl Arrangement {
     /// With `closes`, rows go when a watermark passes that column of theirs, those with a NULL
-    /// there at the time given with it; such rows are kept as if they could be retracted.
-    pub(super) fn new(spec: ArrangementSpec, closes: Option<(usize, i64)>) -> Self {
-        let append_only = spec.append_only && closes.is_none();
-        let retractable = (!append_only).then(|| Retractable {
-            rows: SlotIndex::new(),
+    /// there at the time given with it.
+    pub(super) fn new(spec: ArrangementSpec, closes: Option<(usize, Expiry, i64)>) -> Self {
+        let stays = spec.append_only && closes.is_none();
+        let retractable = (!stays).then(|| Retractable {
+            rows: (!spec.append_only).then(SlotIndex::new),
             row_hash: Vec::new(),
             key_hash: Vec::new(),
             prev: Vec::new(),
@@ -174,8 +175,8 @@ impl Arrangement {
             next: Vec::new(),
             retractable,
             sealed_slots: 0,
-            expiry: closes.map(|(column, _)| (column, Expiry::default())),
-            null_time: closes.map_or(NEVER, |(_, time)| time),
+            null_time: closes.as_ref().map_or(NEVER, |(.., time)| *time),
+            expiry: closes.map(|(column, expiry, _)| (column, expiry)),
             residency: Residency::default(),
         }
     }
@@ -186,9 +187,9 @@ impl Arrangement {
         for row in selection {
             self.residency.check(keys.hash(*row as usize));
         }
-        match self.retractable.is_some() {
-            false => self.append(delta, keys, selection, &mut None),
-            true => self.change(delta, keys, selection, &mut None),
+        match self.spec.append_only {
+            true => self.append(delta, keys, selection, &mut None),
+            false => self.change(delta, keys, selection, &mut None),
         }
     }
 
@@ -204,9 +205,9 @@ impl Arrangement {
             self.residency.check(keys.hash(*row as usize));
         }
         let mut fresh = Some(Vec::new());
-        match self.retractable.is_some() {
-            false => self.append(delta, keys, selection, &mut fresh)?,
-            true => self.change(delta, keys, selection, &mut fresh)?,
+        match self.spec.append_only {
+            true => self.append(delta, keys, selection, &mut fresh)?,
+            false => self.change(delta, keys, selection, &mut fresh)?,
         }
         if let Some(counts) = &mut self.counts {
             counts.matches.resize(self.pages.slots(), (0, 0));
@@ -234,9 +235,19 @@ impl Arrangement {
         self.next.resize(self.pages.slots(), NONE);
         let key_columns = self.key_columns(delta.rows());
         let fast = plain_i64(&key_columns);
+        if let Some(state) = &mut self.retractable {
+            state.reserve(self.pages.slots());
+        }
+        let times = self.times(delta.rows());
         for (slot, row) in slots.iter().zip(rows) {
             let row = *row as usize;
+            if let Some(state) = &mut self.retractable {
+                state.key_hash[*slot as usize] = keys.hash(row);
+                state.weights[*slot as usize] = (0, 1);
+                state.touched.push(*slot);
+            }
             self.link(*slot, keys.hash(row), &key_columns, fast, row);
+            self.set_time(*slot, times.as_ref().map(|time| time(row)));
         }
         if let Some(fresh) = fresh {
             fresh.extend(rows.iter().copied().zip(slots));
@@ -255,6 +266,7 @@ impl Arrangement {
         let key_columns = self.key_columns(delta.rows());
         let fast = plain_i64(&key_columns);
         let mut slots = Vec::with_capacity(1);
+        let times = self.times(delta.rows());
         for row in selection {
             let weight = delta.weight(*row as usize);
             let hash = whole.hash(*row as usize);
@@ -269,23 +281,31 @@ impl Arrangement {
             let key_hash = keys.hash(*row as usize);
             let state = self.retractable.as_mut().expect("rows can be retracted");
             state.reserve(self.pages.slots());
-            state.rows.insert(hash, slot);
+            state.rows.as_mut().expect("rows can be found").insert(hash, slot);
             state.row_hash[slot as usize] = hash;
             state.key_hash[slot as usize] = key_hash;
             state.weights[slot as usize] = (0, 0);
             self.touch(slot, weight);
             self.link(slot, key_hash, &key_columns, fast, *row as usize);
-            if let Some((column, expiry)) = &mut self.expiry
-                && let Some(time) = event_times(delta.rows().column(*column))
-            {
-                let time = time(*row as usize);
-                expiry.set(slot, if time == NEVER { self.null_time } else { time });
-            }
+            self.set_time(slot, times.as_ref().map(|time| time(*row as usize)));
             if let Some(fresh) = fresh {
                 fresh.push((*row, slot));
             }
         }
         Ok(())
+    }
+
+    /// The times of rows, where they go by them.
+    fn times<'a>(&self, rows: &'a RecordBatch) -> Option<impl Fn(usize) -> i64 + use<'a>> {
+        let (column, _) = self.expiry.as_ref()?;
+        event_times(rows.column(*column))
+    }
+
+    /// Says when a row that got its slot just now goes.
+    fn set_time(&mut self, slot: u32, time: Option<i64>) {
+        if let (Some((_, expiry)), Some(time)) = (&mut self.expiry, time) {
+            expiry.set(slot, if time == NEVER { self.null_time } else { time });
+        }
     }
 
     fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
@@ -295,7 +315,7 @@ impl Arrangement {
     fn find_row(&self, columns: &[ArrayRef], row: usize, hash: u64) -> Option<u32> {
         let state = self.retractable.as_ref()?;
         let all: Vec<usize> = (0..columns.len()).collect();
-        state.rows.find(hash, |slot| {
+        state.rows.as_ref()?.find(hash, |slot| {
             state.row_hash[slot as usize] == hash && self.pages.equals(slot, &all, columns, row)
         })
     }
@@ -371,7 +391,9 @@ impl Arrangement {
             (NONE, next) => self.index.replace(hash, slot, next),
             (prev, next) => self.next[prev as usize] = next,
         }
-        state.rows.remove(state.row_hash[slot as usize], slot);
+        if let Some(rows) = &mut state.rows {
+            rows.remove(state.row_hash[slot as usize], slot);
+        }
         self.pages.free(slot);
     }
 
@@ -534,10 +556,11 @@ impl Arrangement {
 
     /// Bytes of pages and indexes.
     pub fn bytes(&self) -> usize {
-        let state = self
-            .retractable
-            .as_ref()
-            .map_or(0, |s| s.rows.bytes() + s.row_hash.capacity() * 16 + s.prev.capacity() * 20);
+        let state = self.retractable.as_ref().map_or(0, |s| {
+            let rows = s.rows.as_ref().map_or(0, SlotIndex::bytes);
+            rows + s.row_hash.capacity() * 16 + s.prev.capacity() * 20
+        });
+        let state = state + self.expiry.as_ref().map_or(0, |(_, expiry)| expiry.bytes());
         let counts = self.counts.as_ref().map_or(0, |c| c.matches.capacity() * 16);
         self.pages.bytes() + self.index.bytes() + self.next.capacity() * 4 + state + counts
     }

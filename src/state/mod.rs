@@ -47,6 +47,7 @@ pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
+use self::expiry::Expiry;
 use crate::error::Result;
 
 /// A handle of a table in a worker's store.
@@ -119,9 +120,9 @@ impl Table {
         match &spec.kind {
             TableKind::Arrangement(arrangement) => {
                 let closes = match spec.bound {
-                    Bound::Closes(column) => Some((column, expiry::NEVER)),
+                    Bound::Closes(column) => Some((column, Expiry::default(), expiry::NEVER)),
                     // What has no time matches nothing.
-                    Bound::Behind { column, .. } => Some((column, i64::MIN)),
+                    Bound::Behind { column, .. } => Some((column, Expiry::of_instants(), i64::MIN)),
                     _ => None,
                 };
                 Self::Arrangement(Box::new(Arrangement::new(arrangement.clone(), closes)))

@@ -52,6 +52,33 @@ impl Within {
     }
 }
 
+impl JoinSpec {
+    /// By side: the column whose watermark that of an output column waits for, and by how many
+    /// microseconds it has to be past it.
+    pub fn waits_of(&self, column: usize) -> [Option<(usize, i64)>; 2] {
+        let sides = [Side::Left, Side::Right];
+        match self.closes {
+            Closes::Never => [None; 2],
+            Closes::Pair(_) => {
+                let is = |pair: &usize| {
+                    let key = |side| self.output(side, self.input(side).key[*pair]);
+                    sides.into_iter().any(|side| key(side) == Some(column))
+                };
+                let pair = (0..self.inputs[0].key.len()).find(is);
+                sides.map(|side| Some((self.input(side).key[pair?], 0)))
+            }
+            Closes::Within(Within { columns, offsets }) => {
+                let is = |side: &Side| self.output(*side, columns[side.index()]) == Some(column);
+                let own = sides.into_iter().find(is);
+                sides.map(|side| {
+                    let kept = if own? == side { 0 } else { -offsets[own?.index()]? };
+                    Some((columns[side.index()], kept))
+                })
+            }
+        }
+    }
+}
+
 /// Microseconds as hours, minutes and seconds.
 fn clock_text(us: u64) -> String {
     let (seconds, rest) = (us / 1_000_000, us % 1_000_000);

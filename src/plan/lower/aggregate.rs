@@ -139,14 +139,18 @@ pub(super) fn lower_set_operation(node: &SetOperation, cx: &Lowering<'_>) -> Res
     let input = lower(&node.input, cx)?;
     let schema = arrow_schema(datafusion::logical_expr::UserDefinedLogicalNode::schema(node));
     let columns: Vec<usize> = (0..schema.fields().len()).collect();
-    let spec = SetOpSpec { schema, rule: node.rule, append_only: input.properties.append_only };
+    let (input, closes) = closing(input, &columns);
+    let times = kept(&input.times, &columns);
+    let append_only = input.properties.append_only;
+    let spec = SetOpSpec { schema, rule: node.rule, append_only, closes };
     let properties = Properties {
         append_only: spec.append_only(),
         key: (!node.rule.all).then(|| columns.clone()),
         partitioning: Partitioning::Hash(columns.clone()),
     };
     let input = input.by(&columns);
-    Ok(PlanNode::operator(Arc::new(spec), vec![input], properties))
+    let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
+    Ok(PlanNode { times, ..node })
 }
 
 /// Every row of a node once.

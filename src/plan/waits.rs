@@ -1,0 +1,74 @@
+//! What the windows of a view wait for: how far behind its inputs' watermarks the column is that
+//! closes them.
+//!
+//! Mostly it is not: a window `[0, 10)` closes when the input's watermark is 10. An interval join
+//! keeps rows for as long as the other side's watermark may need them, so behind it a time closes
+//! only when that one is past it by as much.
+
+use std::collections::BTreeMap;
+
+use super::node::{PlanInput, PlanKind, PlanNode};
+use super::time::TimeColumn;
+use crate::catalog::RelationId;
+use crate::operator::{JoinSpec, MapSpec};
+use crate::time::TimeRole;
+
+/// A column of a relation, with the microseconds by which its watermark has to be past a time.
+pub type Waits = BTreeMap<(RelationId, usize), i64>;
+
+/// What the first operator of a plan whose windows close waits for.
+pub fn waits(plan: &PlanNode) -> Waits {
+    let mut found = Waits::new();
+    closes(plan, &mut found);
+    found
+}
+
+/// What the watermark of a column of a plan waits for.
+pub fn waits_of(plan: &PlanNode, column: usize) -> Waits {
+    let mut found = Waits::new();
+    follow(plan, column, 0, &mut found);
+    found
+}
+
+fn closes(node: &PlanNode, found: &mut Waits) -> bool {
+    if let PlanKind::Operator(spec) = &node.kind {
+        let tables = spec.tables();
+        let by = tables.iter().map(|table| spec.closed_by(table)).find(|by| !by.is_empty());
+        if let Some(by) = by {
+            for (port, column) in by {
+                let Some(PlanInput { node, .. }) = node.inputs.get(port) else { continue };
+                // The watermark reaches the end of a window, but has to pass an instant.
+                let instant = |t: &TimeColumn| t.column == column && t.role == TimeRole::Instant;
+                follow(node, column, i64::from(node.times.iter().any(instant)), found);
+            }
+            return true;
+        }
+    }
+    node.inputs.iter().any(|PlanInput { node, .. }| closes(node, found))
+}
+
+fn follow(node: &PlanNode, column: usize, us: i64, found: &mut Waits) {
+    let spec = match &node.kind {
+        PlanKind::Scan { relation, columns, .. } => {
+            if let Some(column) = columns.get(column) {
+                let most = found.entry((*relation, *column)).or_insert(us);
+                *most = us.max(*most);
+            }
+            return;
+        }
+        PlanKind::Operator(spec) => spec.as_ref() as &dyn std::any::Any,
+    };
+    let mut columns = vec![Some((column, 0)); node.inputs.len()];
+    if let Some(join) = spec.downcast_ref::<JoinSpec>() {
+        columns = join.waits_of(column).to_vec();
+    } else if let Some(map) = spec.downcast_ref::<MapSpec>() {
+        columns = vec![map.time_source(column).map(|c| (c, 0))];
+    }
+    for (PlanInput { node, .. }, wanted) in node.inputs.iter().zip(columns) {
+        let Some((column, more)) = wanted else { continue };
+        // What an operator computes of times, as the ends of sessions, follows from the time.
+        let computed = column >= node.schema.fields().len();
+        let column = if computed { node.times.first().map(|t| t.column) } else { Some(column) };
+        column.into_iter().for_each(|c| follow(node, c, us.saturating_add(more), found));
+    }
+}
