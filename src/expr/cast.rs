@@ -24,6 +24,7 @@ use super::arith::out_of_range;
 use super::errors::to_datafusion;
 use super::numeric::{digits_of, rescale};
 use super::parse::{decimal, parse_column};
+use super::temporal::cast_time;
 use crate::delta::jsonb;
 use crate::delta::text::{pg_type_name, write_value};
 use crate::error::{Error, Result, sqlstate};
@@ -85,6 +86,8 @@ pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
             Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls)?))
         }
+        (DataType::Time64(_), DataType::Interval(_))
+        | (DataType::Interval(_), DataType::Time64(_)) => Ok(cast_time(array, to)),
         (DataType::LargeUtf8, t) if *t != DataType::Utf8 => from_jsonb(array.as_string(), to),
         (_, DataType::Utf8) => Ok(Arc::new(to_text(array))),
         (_, DataType::Int16) => to_integer::<Int16Type>(array, to),

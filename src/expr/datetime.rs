@@ -203,6 +203,10 @@ fn timestamp_part(us: i64, field: &str) -> Result<Option<i128>> {
         "dow" => whole(t.weekday().num_days_from_sunday()),
         "isodow" => whole(t.weekday().number_from_monday()),
         "doy" => whole(t.ordinal()),
+        "julian" => {
+            let (day, rest) = (us.div_euclid(86_400_000_000), us.rem_euclid(86_400_000_000));
+            (i128::from(day) + 2_440_588) * 1_000_000 + i128::from(rest) / 86_400
+        }
         "decade" => whole(year.div_euclid(10)),
         "century" => whole((year + 99).div_euclid(100)),
         "millennium" => whole((year + 999).div_euclid(1_000)),

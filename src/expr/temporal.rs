@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    Time64MicrosecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric as kernels;
@@ -52,6 +52,9 @@ pub(crate) fn typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<T
         (Add | Sub, Date32, Interval(_)) => make(TIMESTAMP, INTERVAL, TIMESTAMP),
         (Add, Interval(_), Date32) => make(INTERVAL, TIMESTAMP, TIMESTAMP),
         (Add | Sub, Time64(_), Interval(_)) => make(TIME, INTERVAL, TIME),
+        (Add, Interval(_), Time64(_)) => make(INTERVAL, TIME, TIME),
+        (Add, Date32, Time64(_)) => make(TIMESTAMP, TIME, TIMESTAMP),
+        (Add, Time64(_), Date32) => make(TIME, TIMESTAMP, TIMESTAMP),
         (Sub, Time64(_), Time64(_)) => make(TIME, TIME, INTERVAL),
         (Add | Sub, Interval(_), Interval(_)) => make(INTERVAL, INTERVAL, INTERVAL),
         (Mul | Div, Interval(_), t) if t.is_numeric() => {
@@ -93,6 +96,9 @@ pub(crate) fn evaluate(
         }
         (ArithOp::Sub, Date32, _) => dates(left, right, |l, r| l.checked_sub(r), result),
         (_, Time64(_), Interval(_)) => time_shift(op, left, right),
+        (ArithOp::Add, Interval(_), Time64(_)) => time_shift(op, right, left),
+        (ArithOp::Add, Timestamp(..), Time64(_)) => at_time(left, right),
+        (ArithOp::Add, Time64(_), Timestamp(..)) => at_time(right, left),
         (ArithOp::Sub, Time64(_), Time64(_)) => rows(left, right, |l, r| {
             let (l, r) = (times(l), times(r));
             move |i, j| Ok(IntervalMonthDayNano::new(0, 0, (l.value(i) - r.value(j)) * 1_000))
@@ -163,6 +169,40 @@ fn dates(
         })
         .collect::<Result<Int32Array>>()?;
     Ok(cast(&out, result)?)
+}
+
+/// `date + time`.
+fn at_time(day: &Value, time: &Value) -> Result<ArrayRef> {
+    let (days, times) = (timestamps(&day.array), times(&time.array));
+    let out = (0..rows_of(day, time))
+        .map(|i| {
+            let (i, j) = (if day.constant { 0 } else { i }, if time.constant { 0 } else { i });
+            match days.is_null(i) || times.is_null(j) {
+                true => Ok(None),
+                false => {
+                    let sum = days.value(i).checked_add(times.value(j));
+                    sum.map(Some).ok_or_else(field_overflow)
+                }
+            }
+        })
+        .collect::<Result<TimestampMicrosecondArray>>()?;
+    Ok(Arc::new(out))
+}
+
+/// Between a time of day and the interval since midnight.
+pub(super) fn cast_time(array: &ArrayRef, to: &DataType) -> ArrayRef {
+    match to {
+        DataType::Interval(_) => {
+            let of = |us: i64| IntervalMonthDayNano::new(0, 0, us * 1_000);
+            let values = times(array).iter().map(|us| us.map(of));
+            Arc::new(values.collect::<IntervalMonthDayNanoArray>())
+        }
+        _ => {
+            let of = |v: IntervalMonthDayNano| (v.nanoseconds / 1_000).rem_euclid(DAY_US);
+            let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
+            Arc::new(values.map(|v| v.map(of)).collect::<Time64MicrosecondArray>())
+        }
+    }
 }
 
 /// `time ± interval` goes round the clock; months and days do not move it.

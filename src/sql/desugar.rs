@@ -13,6 +13,7 @@ use sqlparser::ast::{
     TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::named::by_place;
 use super::parser::fold;
 use super::types::text_limit;
 use crate::error::{Error, Result};
@@ -255,7 +256,10 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
         Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
         Expr::Function(f) if f.over.is_none() && set_of(&f.name).is_some() => set_in_select(f)?,
-        Expr::Function(f) => of_clock(&f).unwrap_or(Expr::Function(f)),
+        Expr::Function(f) => match of_clock(&f) {
+            Some(clock) => clock,
+            None => Expr::Function(by_place(f)?),
+        },
         other => other,
     })
 }

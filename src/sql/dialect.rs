@@ -4,7 +4,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{Expr, ObjectNamePart};
+use sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -120,7 +120,7 @@ impl Dialect for StreamDialect {
         true
     }
 
-    /// Reads `IS [NOT] DISTINCT FROM` with the precedence of IS: the parser's own rule takes
+    /// Reads `[NOT] BETWEEN SYMMETRIC`, and `IS [NOT] DISTINCT FROM` with the precedence of IS: the parser's own rule takes
     /// everything behind it, `OR` and `AND` included, for its right side.
     fn parse_infix(
         &self,
@@ -132,7 +132,7 @@ impl Dialect for StreamDialect {
         let plain = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
         let negated = parser.parse_keywords(&not);
         if !negated && !parser.parse_keywords(&plain) {
-            return None;
+            return between_symmetric(parser, left, self.prec_value(Precedence::Between));
         }
         let left = Box::new(left.clone());
         Some(parser.parse_subexpr(self.prec_value(Precedence::Is)).map(|right| match negated {
@@ -151,6 +151,36 @@ impl Dialect for StreamDialect {
         }
         Some(table_argument(parser))
     }
+}
+
+fn between_symmetric(
+    parser: &mut Parser,
+    expr: &Expr,
+    precedence: u8,
+) -> Option<Result<Expr, ParserError>> {
+    let not = [Keyword::NOT, Keyword::BETWEEN, Keyword::SYMMETRIC];
+    let negated = parser.parse_keywords(&not);
+    if !negated && !parser.parse_keywords(&not[1..]) {
+        return None;
+    }
+    let mut ends = || {
+        let low = parser.parse_subexpr(precedence)?;
+        parser.expect_keyword_is(Keyword::AND)?;
+        Ok((low, parser.parse_subexpr(precedence)?))
+    };
+    let between = |low: &Expr, high: &Expr| Expr::Between {
+        expr: Box::new(expr.clone()),
+        negated,
+        low: Box::new(low.clone()),
+        high: Box::new(high.clone()),
+    };
+    // Either order of the ends will do.
+    let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+    Some(ends().map(|(low, high)| {
+        let (left, right) = (between(&low, &high), between(&high, &low));
+        let both = Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
+        Expr::Nested(Box::new(both))
+    }))
 }
 
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {

@@ -33,6 +33,7 @@ mod messages;
 mod missing;
 mod misuse;
 mod moving;
+mod named;
 mod names;
 mod operators;
 mod optimize;

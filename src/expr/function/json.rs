@@ -73,7 +73,11 @@ fn get(a: &Args<'_>, as_text: bool) -> Result<ArrayRef> {
         let json = a.text(0, row);
         let found = match by_key {
             true => jsonb::member(json, a.text(1, row)),
-            false => jsonb::element(json, i64::from(a.int(1, row))),
+            false => match (json.starts_with(['[', '{']), a.int(1, row)) {
+                // A scalar is an array of itself here.
+                (false, 0 | -1) => Some(json),
+                (_, index) => jsonb::element(json, i64::from(index)),
+            },
         };
         put(found, as_text, out)
     })

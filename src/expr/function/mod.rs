@@ -15,6 +15,7 @@ mod json;
 mod json_build;
 mod math;
 mod number_format;
+mod pattern;
 mod quantified;
 mod regexp;
 mod series;
@@ -127,7 +128,14 @@ impl Hash for PgFunction {
 
 impl PgFunction {
     fn resolve(&self, types: &[DataType]) -> Result<signature::Resolved<'_>> {
-        if let Some(found) = signature::resolve(&self.overloads, types) {
+        // Functions of the library give views.
+        let plain = |t: &DataType| match t {
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+            t => t.clone(),
+        };
+        let types: Vec<DataType> = types.iter().map(plain).collect();
+        if let Some(found) = signature::resolve(&self.overloads, &types) {
             return Ok(found);
         }
         let names: Vec<_> = types.iter().map(pg_type_name).collect();

@@ -14,32 +14,26 @@ use crate::delta::Keys;
 use crate::error::Result;
 
 pub(super) const FUNCTIONS: &[Def] = &[
-    ("= any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, false, |l, r| l == r)),
-    ("<> any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| {
-        compare(a, false, |l, r| l != r)
-    }),
-    ("< any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, false, |l, r| l < r)),
-    ("<= any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| {
-        compare(a, false, |l, r| l <= r)
-    }),
-    ("> any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, false, |l, r| l > r)),
-    (">= any(anyelement, anyarray) -> boolean", Nulls::Strict, |a| {
-        compare(a, false, |l, r| l >= r)
-    }),
-    ("= all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l == r)),
-    ("<> all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l != r)),
-    ("< all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l < r)),
-    ("<= all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l <= r)),
-    ("> all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l > r)),
-    (">= all(anyelement, anyarray) -> boolean", Nulls::Strict, |a| compare(a, true, |l, r| l >= r)),
-    ("~~ any(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, false, like)),
-    ("!~~ any(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, false, nlike)),
-    ("~~* any(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, false, ilike)),
-    ("!~~* any(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, false, nilike)),
-    ("~~ all(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, true, like)),
-    ("!~~ all(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, true, nlike)),
-    ("~~* all(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, true, ilike)),
-    ("!~~* all(text, text[]) -> boolean", Nulls::Strict, |a| matches(a, true, nilike)),
+    ("= any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l == r)),
+    ("<> any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l != r)),
+    ("< any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l < r)),
+    ("<= any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l <= r)),
+    ("> any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l > r)),
+    (">= any(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, false, |l, r| l >= r)),
+    ("= all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l == r)),
+    ("<> all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l != r)),
+    ("< all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l < r)),
+    ("<= all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l <= r)),
+    ("> all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l > r)),
+    (">= all(anyelement, anyarray) -> boolean", Nulls::Seen, |a| compare(a, true, |l, r| l >= r)),
+    ("~~ any(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, false, like)),
+    ("!~~ any(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, false, nlike)),
+    ("~~* any(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, false, ilike)),
+    ("!~~* any(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, false, nilike)),
+    ("~~ all(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, true, like)),
+    ("!~~ all(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, true, nlike)),
+    ("~~* all(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, true, ilike)),
+    ("!~~* all(text, text[]) -> boolean", Nulls::Seen, |a| matches(a, true, nilike)),
 ];
 
 /// Three-valued ANY (or, with `all`, ALL) over the results for the elements.
@@ -59,8 +53,13 @@ fn compare(a: &Args<'_>, all: bool, holds: fn(&[u8], &[u8]) -> bool) -> Result<A
     let lists = Elements::of(a, 1);
     let (keys, left) = (lists.keys()?, Keys::encode(&[Arc::clone(a.array(0))], a.array(0).len())?);
     a.booleans(|row| {
+        if a.is_null(1, row) {
+            return Ok(None);
+        }
+        // Nothing is sure of NULL but over no element.
+        let known = !a.is_null(0, row);
         let left = left.key(a.at(0, row).1);
-        let one = |i: usize| (!lists.is_null(i)).then(|| holds(left, keys.key(i)));
+        let one = |i: usize| (known && !lists.is_null(i)).then(|| holds(left, keys.key(i)));
         Ok(fold(lists.run(row).map(one), all))
     })
 }
@@ -73,7 +72,13 @@ type Kernel = fn(
 /// LIKE and its kin.
 fn matches(a: &Args<'_>, all: bool, kernel: Kernel) -> Result<ArrayRef> {
     a.booleans(|row| {
+        if a.is_null(1, row) {
+            return Ok(None);
+        }
         let patterns = a.list(1, row);
+        if a.is_null(0, row) {
+            return Ok(fold((0..patterns.len()).map(|_| None), all));
+        }
         let text = StringArray::from(vec![a.text(0, row); patterns.len()]);
         Ok(fold(kernel(&text, &patterns)?.iter(), all))
     })

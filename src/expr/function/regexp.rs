@@ -1,17 +1,16 @@
 //! Regular expressions: PostgreSQL's functions over the `regex` crate.
 //!
 //! The syntax is nearly that of PostgreSQL's advanced expressions: the escapes that differ are
-//! translated. Look-around and back references are refused. Where alternatives overlap, the first
-//! that matches is taken, not the longest (a documented deviation).
+//! translated. Look-around and back references are refused. How a match is found is told in
+//! [`super::pattern`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
 use arrow::datatypes::Int32Type;
-use regex::{Captures, Regex, RegexBuilder};
 
 use super::args::Args;
+use super::pattern::{Cache, Found, Pattern};
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
 
@@ -46,110 +45,6 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("ilike_escaped(text, text, text) -> boolean", Nulls::Strict, |a| like_escaped(a, true)),
 ];
 
-/// Compiled expressions of a batch: patterns are mostly one constant.
-#[derive(Default)]
-struct Cache {
-    compiled: HashMap<(String, String), Regex>,
-}
-
-impl Cache {
-    fn get(&mut self, pattern: &str, flags: &str) -> Result<&Regex> {
-        let key = (pattern.to_string(), flags.to_string());
-        if !self.compiled.contains_key(&key) {
-            let compiled = compile(pattern, flags)?;
-            self.compiled.insert(key.clone(), compiled);
-        }
-        self.compiled.get(&key).ok_or_else(|| Error::internal("compiled just before"))
-    }
-}
-
-fn invalid(detail: impl std::fmt::Display) -> Error {
-    Error::user("2201B", format!("invalid regular expression: {detail}"))
-}
-
-/// The flags that PostgreSQL knows; `g` is for the callers that take it.
-fn compile(pattern: &str, flags: &str) -> Result<Regex> {
-    let mut literal = false;
-    let translated;
-    let mut builder_flags = (false, false, true, false);
-    for flag in flags.chars() {
-        match flag {
-            'i' => builder_flags.0 = true,
-            'c' => builder_flags.0 = false,
-            'n' | 'm' => {
-                builder_flags.1 = true;
-                builder_flags.2 = false;
-            }
-            's' => {
-                builder_flags.1 = false;
-                builder_flags.2 = true;
-            }
-            'p' => builder_flags.2 = false,
-            'w' => builder_flags.1 = true,
-            'x' => builder_flags.3 = true,
-            'q' => literal = true,
-            'g' | 'e' | 't' => {}
-            other => {
-                return Err(Error::user(
-                    sqlstate::INVALID_PARAMETER_VALUE,
-                    format!("invalid regular expression option: \"{other}\""),
-                ));
-            }
-        }
-    }
-    let text = match literal {
-        true => regex::escape(pattern),
-        false => {
-            translated = translate(pattern)?;
-            translated
-        }
-    };
-    RegexBuilder::new(&text)
-        .case_insensitive(builder_flags.0)
-        .multi_line(builder_flags.1)
-        .dot_matches_new_line(builder_flags.2)
-        .ignore_whitespace(builder_flags.3)
-        .build()
-        .map_err(|e| invalid(e.to_string().lines().last().unwrap_or_default().trim()))
-}
-
-/// Escapes that are spelled otherwise there.
-fn translate(pattern: &str) -> Result<String> {
-    let mut out = String::with_capacity(pattern.len() + 8);
-    let mut chars = pattern.strip_prefix("***:").unwrap_or(pattern).chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, chars.peek()) {
-            ('\\', Some('m')) => out.push_str(r"\b{start}"),
-            ('\\', Some('M')) => out.push_str(r"\b{end}"),
-            ('\\', Some('y')) => out.push_str(r"\b"),
-            ('\\', Some('Y')) => out.push_str(r"\B"),
-            ('\\', Some('Z')) => out.push_str(r"\z"),
-            ('\\', Some('1'..='9')) => {
-                return Err(Error::unsupported(
-                    "back references in regular expressions are not supported",
-                ));
-            }
-            ('\\', Some(next)) => out.extend(['\\', *next]),
-            ('(', Some('?')) => {
-                let mut ahead = chars.clone().skip(1);
-                if matches!(ahead.next(), Some('=' | '!' | '<')) {
-                    return Err(Error::unsupported(
-                        "look-around in regular expressions is not supported",
-                    ));
-                }
-                out.push('(');
-                continue;
-            }
-            (c, _) => {
-                out.push(c);
-                continue;
-            }
-        }
-        chars.next();
-    }
-    Ok(out)
-}
-
 fn flags<'a>(a: &'a Args<'_>, i: usize, row: usize) -> &'a str {
     if a.len() > i { a.text(i, row) } else { "" }
 }
@@ -164,20 +59,18 @@ fn refuse_global(function: &str, flags: &str) -> Result<()> {
     }
 }
 
-/// The first group, or the whole match where there is none.
-fn first_group<'t>(found: &Captures<'t>) -> Option<&'t str> {
-    match found.len() {
-        1 => found.get(0),
-        _ => found.get(1),
-    }
-    .map(|m| m.as_str())
+/// The groups of a match, or the whole of it where there are none.
+fn groups<'t>(found: &'t Found, text: &'t str) -> impl Iterator<Item = Option<&'t str>> {
+    let from = usize::from(found.groups() > 1);
+    (from..found.groups()).map(|group| found.text(group, text))
 }
 
 fn substring(a: &Args<'_>) -> Result<ArrayRef> {
     let mut cache = Cache::default();
     a.texts(|row, out| {
-        let found = cache.get(a.text(1, row), "")?.captures(a.text(0, row));
-        let group = found.as_ref().and_then(first_group);
+        let text = a.text(0, row);
+        let found = cache.get(a.text(1, row), "")?.find_at(text, 0);
+        let group = found.as_ref().and_then(|found| groups(found, text).next().flatten());
         out.push_str(group.unwrap_or_default());
         Ok(group.is_some())
     })
@@ -191,11 +84,9 @@ fn match_once(a: &Args<'_>) -> Result<ArrayRef> {
         if !a.skips(row) {
             refuse_global("regexp_match", flags(a, 2, row))?;
             let regex = cache.get(a.text(1, row), flags(a, 2, row))?;
-            if let Some(found) = regex.captures(a.text(0, row)) {
-                let from = usize::from(found.len() > 1);
-                for group in found.iter().skip(from) {
-                    out.values().append_option(group.map(|m| m.as_str()));
-                }
+            let text = a.text(0, row);
+            if let Some(found) = regex.find_at(text, 0) {
+                groups(&found, text).for_each(|group| out.values().append_option(group));
                 valid = true;
             }
         }
@@ -213,7 +104,7 @@ fn like(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 /// Appends a replacement: `\1` to `\9` are groups, `\&` is the match.
-fn expand(found: &Captures<'_>, replacement: &str, out: &mut String) {
+fn expand(found: &Found, text: &str, replacement: &str, out: &mut String) {
     let mut chars = replacement.chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
@@ -221,10 +112,10 @@ fn expand(found: &Captures<'_>, replacement: &str, out: &mut String) {
             continue;
         }
         match chars.next() {
-            Some('&') => out.push_str(found.get(0).map_or("", |m| m.as_str())),
+            Some('&') => out.push_str(found.text(0, text).unwrap_or_default()),
             Some(d @ '0'..='9') => {
-                let group = found.get(d as usize - '0' as usize);
-                out.push_str(group.map_or("", |m| m.as_str()));
+                let group = found.text(d as usize - '0' as usize, text);
+                out.push_str(group.unwrap_or_default());
             }
             Some('\\') | None => out.push('\\'),
             Some(other) => out.extend(['\\', other]),
@@ -234,21 +125,20 @@ fn expand(found: &Captures<'_>, replacement: &str, out: &mut String) {
 
 /// Replaces the `nth` match behind byte `from` (0: all of them).
 fn replace_matches(
-    regex: &Regex,
+    regex: &Pattern,
     text: &str,
     replacement: &str,
     (from, nth): (usize, usize),
     out: &mut String,
 ) {
     let mut copied = 0;
-    for (i, found) in regex.captures_iter(&text[from..]).enumerate() {
-        let Some(whole) = found.get(0) else { continue };
+    for (i, found) in regex.all(text, from).enumerate() {
         if nth != 0 && i + 1 != nth {
             continue;
         }
-        out.push_str(&text[copied..from + whole.start()]);
-        expand(&found, replacement, out);
-        copied = from + whole.end();
+        out.push_str(&text[copied..found.start()]);
+        expand(&found, text, replacement, out);
+        copied = found.end();
         if nth != 0 {
             break;
         }
@@ -305,7 +195,7 @@ fn count(a: &Args<'_>) -> Result<ArrayRef> {
         let text = a.text(0, row);
         let from = if a.len() > 2 { start(text, a.int(2, row))? } else { 0 };
         let regex = cache.get(a.text(1, row), flags(a, 3, row))?;
-        Ok(Some(regex.find_iter(&text[from..]).count() as i32))
+        Ok(Some(regex.all(text, from).count() as i32))
     })
 }
 
@@ -315,8 +205,7 @@ fn nth_match(a: &Args<'_>, row: usize, cache: &mut Cache) -> Result<Option<(usiz
     let from = if a.len() > 2 { start(text, a.int(2, row))? } else { 0 };
     let nth = if a.len() > 3 { nth_of(a.int(3, row), 1)? } else { 1 };
     let regex = cache.get(a.text(1, row), flags(a, 4, row))?;
-    let found = regex.find_iter(&text[from..]).nth(nth - 1);
-    Ok(found.map(|m| (from + m.start(), from + m.end())))
+    Ok(regex.all(text, from).nth(nth - 1).map(|m| (m.start(), m.end())))
 }
 
 fn substr(a: &Args<'_>) -> Result<ArrayRef> {
@@ -344,15 +233,14 @@ fn split(a: &Args<'_>) -> Result<ArrayRef> {
         if !a.skips(row) {
             refuse_global("regexp_split_to_array", flags(a, 2, row))?;
             let text = a.text(0, row);
-            let mut begin = 0;
-            // An empty match neither at the begin nor at the end parts anything.
-            for found in cache.get(a.text(1, row), flags(a, 2, row))?.find_iter(text) {
-                let empty = found.start() == found.end();
-                if empty && (found.start() == begin || found.start() == text.len()) {
-                    continue;
+            let (mut begin, mut before) = (0, 0);
+            // An empty match at the begin, at the end or behind another one parts nothing.
+            for found in cache.get(a.text(1, row), flags(a, 2, row))?.all(text, 0) {
+                if found.start() < text.len() && found.end() > before {
+                    out.values().append_value(&text[begin..found.start()]);
+                    begin = found.end();
                 }
-                out.values().append_value(&text[begin..found.start()]);
-                begin = found.end();
+                before = found.end();
             }
             out.values().append_value(&text[begin..]);
         }
@@ -370,11 +258,10 @@ fn matches(a: &Args<'_>) -> Result<ArrayRef> {
             let flags = flags(a, 2, row);
             let most = if flags.contains('g') { usize::MAX } else { 1 };
             let regex = cache.get(a.text(1, row), flags)?;
-            for found in regex.captures_iter(a.text(0, row)).take(most) {
-                let from = usize::from(found.len() > 1);
-                for group in found.iter().skip(from) {
-                    out.values().values().append_option(group.map(|m| m.as_str()));
-                }
+            let text = a.text(0, row);
+            for found in regex.all(text, 0).take(most) {
+                let elements = out.values().values();
+                groups(&found, text).for_each(|group| elements.append_option(group));
                 out.values().append(true);
             }
         }

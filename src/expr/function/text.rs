@@ -19,6 +19,10 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("substr(text, int) -> text", Nulls::Strict, substring),
     ("substr(text, int, int) -> text", Nulls::Strict, substring),
     ("split_part(text, text, int) -> text", Nulls::Strict, split_part),
+    ("lpad(text, int) -> text", Nulls::Strict, |a| pad(a, true)),
+    ("lpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, true)),
+    ("rpad(text, int) -> text", Nulls::Strict, |a| pad(a, false)),
+    ("rpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, false)),
     ("^@(text, text) -> boolean", Nulls::Strict, |a| {
         a.booleans(|row| Ok(Some(a.text(0, row).starts_with(a.text(1, row)))))
     }),
@@ -46,6 +50,35 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("pg_varchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, false)),
     ("pg_bpchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, true)),
 ];
+
+/// To a number of characters: cut off on the right, or filled up on one side.
+fn pad(a: &Args<'_>, left: bool) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let text = a.text(0, row);
+        let fill = if a.len() > 2 { a.text(2, row) } else { " " };
+        let wanted = usize::try_from(a.int(1, row)).unwrap_or(0);
+        let length = length_of(text);
+        let missing = if fill.is_empty() { 0 } else { wanted.saturating_sub(length) };
+        if missing.saturating_mul(4) > PADDING_BYTES_MAX {
+            return Err(Error::user("54000", "requested length too large"));
+        }
+        let filling = fill.chars().cycle().take(missing);
+        match left {
+            true => {
+                out.extend(filling);
+                out.push_str(part(text, 0..length.min(wanted)));
+            }
+            false => {
+                out.push_str(part(text, 0..length.min(wanted)));
+                out.extend(filling);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// PostgreSQL's limit of a text.
+const PADDING_BYTES_MAX: usize = 1 << 30;
 
 fn characters(a: &Args<'_>) -> Result<ArrayRef> {
     a.values::<Int32Type>(|row| Ok(Some(a.text(0, row).chars().count() as i32)))
