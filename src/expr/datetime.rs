@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, StringArray};
 use arrow::datatypes::{
-    DataType, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
@@ -222,7 +222,8 @@ fn naive(us: i64) -> Result<NaiveDateTime> {
 
 /// `to_char` of one moment, in microseconds since 1970.
 pub(super) fn format_timestamp(us: i64, pattern: &str) -> Result<String> {
-    format(naive(us)?, pattern)
+    let t = naive(us)?;
+    format(pattern, |p, fill, out| write_pattern(t, p, fill, out))
 }
 
 /// The template patterns, longer ones before their prefixes.
@@ -232,7 +233,37 @@ const PATTERNS: &[&str] = &[
     "IYYY", "IW", "ID", "Q", "AM", "PM", "am", "pm", "FM", "WW", "W", "J", "CC",
 ];
 
-fn format(t: NaiveDateTime, pattern: &str) -> Result<String> {
+/// `to_char` of an interval; its parts have signs of their own.
+pub(super) fn format_interval(v: IntervalMonthDayNano, pattern: &str) -> Result<String> {
+    format(pattern, |p, fill, out| write_interval(v, p, fill, out))
+}
+
+fn write_interval(
+    v: IntervalMonthDayNano,
+    pattern: &str,
+    fill: bool,
+    out: &mut String,
+) -> Option<()> {
+    let us = v.nanoseconds / 1_000;
+    let hours = us / 3_600_000_000;
+    let (value, width) = match pattern {
+        "YYYY" => (i64::from(v.months / 12), 4),
+        "MM" => (i64::from(v.months % 12), 2),
+        "DD" => (i64::from(v.days), 2),
+        "HH24" => (hours, 2),
+        "HH12" | "HH" => (if hours % 12 == 0 { 12 } else { hours % 12 }, 2),
+        "MI" => (us / 60_000_000 % 60, 2),
+        "SS" => (us / 1_000_000 % 60, 2),
+        "MS" => (us / 1_000 % 1_000, 3),
+        "US" => (us % 1_000_000, 6),
+        "SSSS" => (us / 1_000_000, 1),
+        _ => return None,
+    };
+    let width = if fill { width + usize::from(value < 0) } else { 1 };
+    write!(out, "{value:0width$}").ok()
+}
+
+fn format(pattern: &str, write: impl Fn(&str, bool, &mut String) -> Option<()>) -> Result<String> {
     let mut out = String::new();
     let mut rest = pattern;
     // FM: no padding for the next pattern.
@@ -256,7 +287,7 @@ fn format(t: NaiveDateTime, pattern: &str) -> Result<String> {
                 rest = &rest[2..];
             }
             Some(p) => {
-                write_pattern(t, p, fill, &mut out).ok_or_else(|| unsupported(p))?;
+                write(p, fill, &mut out).ok_or_else(|| unsupported(p))?;
                 fill = true;
                 rest = &rest[p.len()..];
             }

@@ -61,7 +61,7 @@ pub use ordered_set::ordered_set_udafs;
 pub(crate) use parse::parse_bytea;
 pub use parse::parse_value;
 pub use ranking::with_signed_result;
-pub use rounding::rounding_udfs;
+pub use rounding::{rounding_to_any_digits, rounding_udfs};
 pub use session::session_edge;
 pub use single_value::{one_row, single_value_udaf};
 pub use sketch::{RANK_MAX, approx_count_distinct_udaf, estimate, register_of};

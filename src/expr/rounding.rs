@@ -31,9 +31,23 @@ pub fn rounding_udfs() -> Vec<(&'static str, Arc<ScalarUDF>)> {
     .into_iter()
     .map(|(name, rounding)| {
         let signature = Signature::user_defined(Volatility::Immutable);
-        (name, Arc::new(ScalarUDF::new_from_impl(Function { rounding, signature })))
+        let function = Function { rounding, any_digits: false, signature };
+        (name, Arc::new(ScalarUDF::new_from_impl(function)))
     })
     .collect()
+}
+
+/// `round` or `trunc` to a number of digits that is computed: its type does not hang on it, as the
+/// optimiser may find out that it is a constant.
+pub fn rounding_to_any_digits(name: &str) -> Option<Arc<ScalarUDF>> {
+    let rounding = match name {
+        "round" => Rounding::Round,
+        "trunc" => Rounding::Trunc,
+        _ => return None,
+    };
+    let signature = Signature::user_defined(Volatility::Immutable);
+    let function = Function { rounding, any_digits: true, signature };
+    Some(Arc::new(ScalarUDF::new_from_impl(function)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +61,7 @@ enum Rounding {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Function {
     rounding: Rounding,
+    any_digits: bool,
     signature: Signature,
 }
 
@@ -94,6 +109,7 @@ impl ScalarUDFImpl for Function {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let result = match (args.arg_fields[0].data_type(), args.arg_fields.len()) {
             (DataType::Decimal128(p, s), 1) => with_scale(*p, *s, 0),
+            (DataType::Decimal128(p, s), _) if self.any_digits => with_scale(*p, *s, *s),
             (DataType::Decimal128(p, s), _) => match args.scalar_arguments[1] {
                 Some(n) => match n.cast_to(&DataType::Int32)? {
                     ScalarValue::Int32(Some(n)) => {
@@ -101,7 +117,7 @@ impl ScalarUDFImpl for Function {
                     }
                     _ => DataType::Decimal128(*p, *s),
                 },
-                None => DataType::Decimal128(*p, *s),
+                None => with_scale(*p, *s, *s),
             },
             (other, _) => other.clone(),
         };

@@ -55,6 +55,8 @@ pub(crate) fn typing(op: ArithOp, left: &DataType, right: &DataType) -> Option<T
         (Add, Interval(_), Time64(_)) => make(INTERVAL, TIME, TIME),
         (Add, Date32, Time64(_)) => make(TIMESTAMP, TIME, TIMESTAMP),
         (Add, Time64(_), Date32) => make(TIME, TIMESTAMP, TIMESTAMP),
+        (Add, Timestamp(..), Time64(_)) => make(us(left), TIME, us(left)),
+        (Add, Time64(_), Timestamp(..)) => make(TIME, us(right), us(right)),
         (Sub, Time64(_), Time64(_)) => make(TIME, TIME, INTERVAL),
         (Add | Sub, Interval(_), Interval(_)) => make(INTERVAL, INTERVAL, INTERVAL),
         (Mul | Div, Interval(_), t) if t.is_numeric() => {
@@ -97,8 +99,8 @@ pub(crate) fn evaluate(
         (ArithOp::Sub, Date32, _) => dates(left, right, |l, r| l.checked_sub(r), result),
         (_, Time64(_), Interval(_)) => time_shift(op, left, right),
         (ArithOp::Add, Interval(_), Time64(_)) => time_shift(op, right, left),
-        (ArithOp::Add, Timestamp(..), Time64(_)) => at_time(left, right),
-        (ArithOp::Add, Time64(_), Timestamp(..)) => at_time(right, left),
+        (ArithOp::Add, Timestamp(..), Time64(_)) => at_time(left, right, result),
+        (ArithOp::Add, Time64(_), Timestamp(..)) => at_time(right, left, result),
         (ArithOp::Sub, Time64(_), Time64(_)) => rows(left, right, |l, r| {
             let (l, r) = (times(l), times(r));
             move |i, j| Ok(IntervalMonthDayNano::new(0, 0, (l.value(i) - r.value(j)) * 1_000))
@@ -171,8 +173,8 @@ fn dates(
     Ok(cast(&out, result)?)
 }
 
-/// `date + time`.
-fn at_time(day: &Value, time: &Value) -> Result<ArrayRef> {
+/// `date + time`, and a moment and a time of day.
+fn at_time(day: &Value, time: &Value, result: &DataType) -> Result<ArrayRef> {
     let (days, times) = (timestamps(&day.array), times(&time.array));
     let out = (0..rows_of(day, time))
         .map(|i| {
@@ -186,7 +188,7 @@ fn at_time(day: &Value, time: &Value) -> Result<ArrayRef> {
             }
         })
         .collect::<Result<TimestampMicrosecondArray>>()?;
-    Ok(Arc::new(out))
+    Ok(Arc::new(out.with_data_type(result.clone())))
 }
 
 /// Between a time of day and the interval since midnight.

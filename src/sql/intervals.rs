@@ -90,8 +90,8 @@ fn group(aggregate: Aggregate) -> DfResult<LogicalPlan> {
             continue;
         }
         let key = &aggregate.group_expr[i];
-        let shown = format!("#interval {name}");
-        keys.push(by_length(key.clone(), input)?.alias(format!("#length {name}")));
+        let shown = format!("#interval {i} {name}");
+        keys.push(by_length(key.clone(), input)?.alias(format!("#length {i} {name}")));
         calls.push(least(key.clone(), Vec::new()).alias(&shown));
         columns.push(Expr::Column(Column::new_unqualified(shown)).alias_qualified(qualifier, name));
     }

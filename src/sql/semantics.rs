@@ -43,7 +43,7 @@ use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, argument_types, arith, arith_op, arith_typing, behind_stand_in, call,
-    cast_expr, extract_udf, negate, to_datafusion,
+    cast_expr, extract_udf, negate, rounding_to_any_digits, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -503,7 +503,15 @@ impl Rewriter<'_> {
                     f.func = Arc::clone(real);
                 }
             }
-            _ => f.args = self.arguments(&f)?,
+            _ => {
+                f.args = self.arguments(&f)?;
+                if let [_, digits] = f.args.as_slice()
+                    && !matches!(digits, Expr::Literal(..))
+                    && let Some(rounding) = rounding_to_any_digits(f.func.name())
+                {
+                    f.func = rounding;
+                }
+            }
         }
         self.normalised(Expr::ScalarFunction(f))
     }

@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 use super::args::Args;
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::datetime::format_timestamp;
+use crate::expr::datetime::{format_interval, format_timestamp};
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -15,6 +15,12 @@ const DAY_US: i64 = 86_400 * SECOND_US;
 pub(super) const FUNCTIONS: &[Def] = &[
     ("to_char(timestamp, text) -> text", Nulls::Strict, to_char),
     ("to_char(timestamptz, text) -> text", Nulls::Strict, to_char),
+    ("to_char(interval, text) -> text", Nulls::Strict, |a| {
+        a.texts(|row, out| {
+            out.push_str(&format_interval(a.interval(0, row), a.text(1, row))?);
+            Ok(true)
+        })
+    }),
     ("to_date(text, text) -> date", Nulls::Strict, |a| {
         a.values::<Date32Type>(|row| {
             Ok(Some(parse(a.text(0, row), a.text(1, row))?.div_euclid(DAY_US) as i32))

@@ -57,15 +57,15 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("timezone(text, timestamptz) -> timestamp", Nulls::Strict, |a| shift(a, false)),
     ("timezone(interval, timestamp) -> timestamptz", Nulls::Strict, |a| shift_by(a, true)),
     ("timezone(interval, timestamptz) -> timestamp", Nulls::Strict, |a| shift_by(a, false)),
-    ("overlaps(timestamp, timestamp, timestamp, timestamp) -> boolean", Nulls::Strict, overlaps),
+    ("overlaps(timestamp, timestamp, timestamp, timestamp) -> boolean", Nulls::Seen, overlaps),
     (
         "overlaps(timestamptz, timestamptz, timestamptz, timestamptz) -> boolean",
-        Nulls::Strict,
+        Nulls::Seen,
         overlaps,
     ),
-    ("overlaps(timestamp, interval, timestamp, interval) -> boolean", Nulls::Strict, overlaps),
-    ("overlaps(timestamptz, interval, timestamptz, interval) -> boolean", Nulls::Strict, overlaps),
-    ("overlaps(time, time, time, time) -> boolean", Nulls::Strict, overlaps),
+    ("overlaps(timestamp, interval, timestamp, interval) -> boolean", Nulls::Seen, overlaps),
+    ("overlaps(timestamptz, interval, timestamptz, interval) -> boolean", Nulls::Seen, overlaps),
+    ("overlaps(time, time, time, time) -> boolean", Nulls::Seen, overlaps),
     ("date_bin(interval, timestamp, timestamp) -> timestamp", Nulls::Strict, bin),
     ("date_bin(interval, timestamptz, timestamptz) -> timestamptz", Nulls::Strict, bin),
     ("date_trunc(text, timestamp) -> timestamp", Nulls::Strict, truncate),
@@ -393,20 +393,35 @@ fn shift_by(a: &Args<'_>, to_utc: bool) -> Result<ArrayRef> {
 }
 
 /// Two spans, each from begin to end or from begin for a while.
+/// Spans whose end may be open: NULL where the answer hangs on what is not known.
 fn overlaps(a: &Args<'_>) -> Result<ArrayRef> {
-    let span = |first: usize, row: usize| -> Result<(i64, i64)> {
-        let begin = a.micros(first, row);
-        let end = match a.array(first + 1).data_type() {
-            arrow::datatypes::DataType::Interval(_) => {
-                add_interval_us(begin, a.interval(first + 1, row))?
+    type Span = Option<(i64, Option<i64>)>;
+    let span = |first: usize, row: usize| -> Result<Span> {
+        let begin = (!a.is_null(first, row)).then(|| a.micros(first, row));
+        let end = match (a.is_null(first + 1, row), a.array(first + 1).data_type()) {
+            (true, _) => None,
+            (false, arrow::datatypes::DataType::Interval(_)) => {
+                let length = a.interval(first + 1, row);
+                begin.map(|begin| add_interval_us(begin, length)).transpose()?
             }
-            _ => a.micros(first + 1, row),
+            _ => Some(a.micros(first + 1, row)),
         };
-        Ok((begin.min(end), begin.max(end)))
+        Ok(match (begin, end) {
+            (None, None) => None,
+            (Some(begin), Some(end)) => Some((begin.min(end), Some(begin.max(end)))),
+            (Some(one), None) | (None, Some(one)) => Some((one, None)),
+        })
     };
     a.booleans(|row| {
-        let ((b1, e1), (b2, e2)) = (span(0, row)?, span(2, row)?);
-        Ok(Some(b1 == b2 || if b1 < b2 { b2 < e1 } else { b1 < e2 }))
+        let (Some(one), Some(two)) = (span(0, row)?, span(2, row)?) else { return Ok(None) };
+        let (first, last) = if one.0 <= two.0 { (one, two) } else { (two, one) };
+        let known = first.1.zip(last.1).is_some();
+        Ok(match (first.0 == last.0, first.1) {
+            (true, _) => known.then_some(true),
+            (false, None) => None,
+            (false, Some(end)) if last.0 < end => Some(true),
+            (false, Some(_)) => known.then_some(false),
+        })
     })
 }
 

@@ -8,6 +8,7 @@ use super::args::Args;
 use super::gather::Elements;
 use super::{Def, Nulls};
 use crate::delta::Keys;
+use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::numeric::{division_by_zero, overflow, rescale};
 
@@ -63,7 +64,14 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("width_bucket(numeric, numeric, numeric, int) -> int", Nulls::Strict, width_bucket_numeric),
     ("width_bucket(anyelement, anyarray) -> int", Nulls::Strict, width_bucket_of_bounds),
     ("scale(numeric) -> int", Nulls::Strict, |a| {
-        a.values::<Int32Type>(|row| Ok(Some(i32::from(a.numeric(0, row).1))))
+        // One without a declared scale is shown without zeros at its end.
+        let undeclared =
+            *a.array(0).data_type() == DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE);
+        a.values::<Int32Type>(|row| {
+            let (value, scale) = a.numeric(0, row);
+            let scale = if undeclared { trimmed(value, scale).1 } else { scale };
+            Ok(Some(i32::from(scale)))
+        })
     }),
     ("min_scale(numeric) -> int", Nulls::Strict, |a| {
         a.values::<Int32Type>(|row| {
