@@ -259,7 +259,9 @@ fn write_interval(
         "SSSS" => (us / 1_000_000, 1),
         _ => return None,
     };
-    let width = if fill { width + usize::from(value < 0) } else { 1 };
+    // The sign has room of its own but for days and months, as in PostgreSQL.
+    let signed = value < 0 && !matches!(pattern, "DD" | "MM");
+    let width = if fill { width + usize::from(signed) } else { 1 };
     write!(out, "{value:0width$}").ok()
 }
 
