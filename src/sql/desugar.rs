@@ -255,11 +255,7 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         }
         Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
         Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
-        Expr::Function(f) if f.over.is_none() && set_of(&f.name).is_some() => set_in_select(f)?,
-        Expr::Function(f) => match of_clock(&f) {
-            Some(clock) => clock,
-            None => Expr::Function(by_place(f)?),
-        },
+        Expr::Function(f) => called(f)?,
         other => other,
     })
 }
@@ -275,6 +271,16 @@ fn of_clock(f: &Function) -> Option<Expr> {
     };
     let (kind, expr) = (ast::CastKind::Cast, Box::new(call("now", Vec::new())));
     Some(Expr::Cast { kind, expr, data_type, array: false, format: None })
+}
+
+fn called(f: Function) -> Result<Expr> {
+    if f.over.is_none() && set_of(&f.name).is_some() {
+        return set_in_select(f);
+    }
+    match of_clock(&f) {
+        Some(clock) => Ok(clock),
+        None => by_place(f).map(Expr::Function),
+    }
 }
 
 /// Operators in front of their operand that are functions.

@@ -120,8 +120,8 @@ impl Dialect for StreamDialect {
         true
     }
 
-    /// Reads `[NOT] BETWEEN SYMMETRIC`, and `IS [NOT] DISTINCT FROM` with the precedence of IS: the parser's own rule takes
-    /// everything behind it, `OR` and `AND` included, for its right side.
+    /// Reads `[NOT] BETWEEN SYMMETRIC`, and `IS [NOT] DISTINCT FROM` with the precedence of IS: the
+    /// parser's own rule takes everything behind it, `OR` and `AND` included, for its right side.
     fn parse_infix(
         &self,
         parser: &mut Parser,
