@@ -10,11 +10,12 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater::connector::kafka::{EmbeddedBroker, probe};
 use headwater::error::{Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
 /// One broker for the whole run, started when the first file asks for it.
@@ -107,12 +108,40 @@ impl Broker {
             .create()
             .map_err(|e| Error::internal(e.to_string()))?;
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        let created = futures::executor::block_on(admin.create_topics([&new], &options));
+        let created = futures::executor::block_on(admin.create_topics([&new], &patient()));
         match created.map_err(|e| Error::internal(e.to_string()))?.pop() {
             Some(Err((_, code))) => Err(Error::internal(format!("topic {topic}: {code}"))),
-            _ => Ok(()),
+            _ => wait_for_partitions(&admin, topic, partitions as usize),
         }
+    }
+}
+
+/// How long a busy broker may take for one command.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn patient() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+}
+
+/// A topic is usable when brokers say that every partition has a leader, which is after they have
+/// accepted it.
+fn wait_for_partitions(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    partitions: usize,
+) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let metadata = admin.inner().fetch_metadata(Some(topic), PATIENCE);
+        let led = metadata.as_ref().ok().and_then(|metadata| metadata.topics().first());
+        let led = led.map(|t| t.partitions().iter().filter(|p| p.leader() >= 0).count());
+        if led.is_some_and(|led| led >= partitions) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::internal(format!("topic {topic} has {led:?} usable partitions")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -123,11 +152,11 @@ impl Broker {
             .create()
             .map_err(|e| Error::internal(e.to_string()))?;
         let new = NewPartitions::new(topic, partitions);
-        let grown = admin.create_partitions([&new], &AdminOptions::new());
+        let grown = admin.create_partitions([&new], &patient());
         match futures::executor::block_on(grown).map_err(|e| Error::internal(e.to_string()))?.pop()
         {
             Some(Err((_, code))) => Err(Error::internal(format!("topic {topic}: {code}"))),
-            _ => Ok(()),
+            _ => wait_for_partitions(&admin, topic, partitions),
         }
     }
 }

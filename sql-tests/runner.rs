@@ -18,6 +18,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config};
 use headwater::delta::text::display_value;
@@ -29,6 +30,9 @@ use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 mod kafka;
 
 use kafka::Broker;
+
+/// How long `WAIT` waits.
+const WAIT_MAX: Duration = Duration::from_secs(180);
 
 const MODES: [&str; 4] = ["plain", "parallel", "single", "restore"];
 
@@ -209,11 +213,14 @@ impl Connection {
         Ok(rows(tables))
     }
 
-    /// `query = value`: asks until the one value is there, for at most 30 seconds.
+    /// `query = value`: asks until the one value is there, ever more seldom. The limit is for what
+    /// never comes: a busy machine and its broker may be slow.
     async fn wait(&mut self, condition: &str) -> Result<Answer> {
         let (query, wanted) = condition.rsplit_once(" = ").unwrap_or((condition, "1"));
         let mut seen = String::new();
-        for _ in 0..3000 {
+        let mut pause = Duration::from_millis(5);
+        let began = Instant::now();
+        while began.elapsed() < WAIT_MAX {
             for outcome in self.session.execute(query).await? {
                 if let DBOutput::Rows { rows, .. } = output(outcome).await? {
                     seen = rows.concat().join(" ");
@@ -225,7 +232,8 @@ impl Connection {
                 }
                 return Ok(DBOutput::StatementComplete(0));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
         }
         Err(Error::internal(format!("waited for {wanted} in vain; the last answer was {seen}")))
     }
@@ -295,7 +303,7 @@ impl AsyncDB for Connection {
         "headwater"
     }
 
-    async fn sleep(duration: std::time::Duration) {
+    async fn sleep(duration: Duration) {
         tokio::time::sleep(duration).await;
     }
 

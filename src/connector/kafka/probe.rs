@@ -13,8 +13,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Result, sqlstate};
 
-/// How long everything together may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long everything together may take, on a busy machine too.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A message of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

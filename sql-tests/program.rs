@@ -1,0 +1,112 @@
+//! The program itself, with a pipe on both sides: standard input as a table, standard output as a
+//! sink, scripts from a pipe, exit codes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// Runs the program with arguments and an input; it ends by itself.
+fn run(arguments: &[&str], input: &str) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_headwater"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // One thread writes while another reads: neither pipe fills up and holds the other.
+    let mut stdin = program.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || {
+        // A program that has ended early does not read on.
+        drop(stdin.write_all(input.as_bytes()));
+    });
+    let output = program.wait_with_output().expect("the program ends");
+    writer.join().expect("the writer does not panic");
+    output
+}
+
+fn answer(arguments: &[&str], input: &str) -> String {
+    let output = run(arguments, input);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_pipe_is_a_table() {
+    let script = "
+        CREATE TABLE sale (who text, amount int) WITH (connector = 'stdin') FORMAT PLAIN ENCODE CSV;
+        CREATE MATERIALIZED VIEW total AS SELECT who, sum(amount) AS amount FROM sale GROUP BY who;
+        SELECT * FROM total ORDER BY who;
+        SELECT count(*) AS bad FROM sale$errors";
+    let input = "who,amount\nann,3\nbob,4\nann,5\nbob,none\n";
+    let found = answer(&["-q", "--csv", "-c", script], input);
+    assert_eq!(found, "who,amount\nann,8\nbob,4\nbad\n1\n");
+}
+
+#[test]
+fn all_of_a_long_input_is_read_ahead_of_a_query() {
+    let script = "
+        CREATE TABLE n (v int) APPEND ONLY WITH (connector = 'stdin') FORMAT PLAIN ENCODE JSON;
+        SELECT count(*) AS n, sum(v) AS total FROM n";
+    let input: String = (1..=20_000).map(|v| format!("{{\"v\": {v}}}\n")).collect();
+    let found = answer(&["-q", "--csv", "-c", script], &input);
+    assert_eq!(found, "n,total\n20000,200010000\n");
+}
+
+#[test]
+fn a_pipe_through_a_view_ends_with_its_input() {
+    let script = "
+        CREATE TABLE sale (who text, amount int) WITH (connector = 'stdin')
+        FORMAT PLAIN ENCODE JSON;
+        CREATE SINK doubled AS SELECT who, amount * 2 AS amount FROM sale WHERE amount > 0
+        WITH (connector = 'stdout') FORMAT PLAIN ENCODE JSON (op_column = 'op')";
+    let input = "{\"who\":\"ann\",\"amount\":3}\n{\"who\":\"bob\",\"amount\":-4}\n";
+    let found = answer(&["-q", "-c", script], input);
+    assert_eq!(found, "{\"who\":\"ann\",\"amount\":6,\"op\":\"insert\"}\n");
+}
+
+#[test]
+fn the_changes_of_a_view_add_up() {
+    let script = "
+        CREATE TABLE sale (who int, amount int) WITH (connector = 'stdin') FORMAT PLAIN ENCODE JSON;
+        CREATE MATERIALIZED VIEW total AS SELECT who, sum(amount) AS amount FROM sale GROUP BY who;
+        CREATE SINK changes FROM total WITH (connector = 'stdout')
+        FORMAT PLAIN ENCODE JSON (op_column = 'op')";
+    let line = |i: i64| format!("{{\"who\":{},\"amount\":{i}}}\n", i % 7);
+    let input: String = (0..5_000).map(line).collect();
+    let found = answer(&["-q", "-c", script], &input);
+    let mut totals: BTreeMap<i64, i64> = BTreeMap::new();
+    for line in found.lines() {
+        let change: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let field = |name: &str| change[name].as_i64().expect("a number");
+        match change["op"].as_str() {
+            Some("insert" | "update_after") => {
+                assert_eq!(totals.insert(field("who"), field("amount")), None, "{line}");
+            }
+            Some("delete" | "update_before") => {
+                assert_eq!(totals.remove(&field("who")), Some(field("amount")), "{line}");
+            }
+            other => panic!("a change of no kind: {other:?}"),
+        }
+    }
+    let wanted = (0..7).map(|who| (who, (0..5_000).filter(|i| i % 7 == who).sum()));
+    assert_eq!(totals, wanted.collect());
+}
+
+#[test]
+fn a_script_comes_through_the_pipe() {
+    let found = answer(&["-q", "--csv"], "SELECT 1 AS one;\nSELECT 2 AS\ntwo;");
+    assert_eq!(found, "one\n1\ntwo\n2\n");
+}
+
+#[test]
+fn an_error_ends_the_script() {
+    let output = run(&["-q", "-c", "SELECT nothing; SELECT 1 AS one"], "");
+    assert!(!output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("column \"nothing\" does not exist"), "{errors}");
+}
