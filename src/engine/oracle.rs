@@ -66,7 +66,7 @@ impl Session {
         }
         let bound = self.bind_definition(view, pin)?;
         if sql::reads_versions(&bound.plan) {
-            let reason = "its rows met a table as it was when they arrived";
+            let reason = "its rows depend on when they arrived";
             return Ok(Verdict::Unknown(reason.into()));
         }
         let batches = self.recompute(&bound, pin).await?;

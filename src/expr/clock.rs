@@ -1,4 +1,4 @@
-//! Times that follow from the clock: what `now()` stands for, and bounds that are computed from it.
+//! Times that follow from the clock: `now()`, `proctime()`, and bounds computed from the former.
 //!
 //! In the plan of a view `now()` is the clock of an epoch. Operators compute a [`ClockBound`] from
 //! it, the batch half puts the time in its place ([`at_time`]).
@@ -78,6 +78,53 @@ fn literal(now: DateTime<Utc>) -> Expr {
 /// Whether an expression is `now()`.
 pub fn is_now(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(f) if f.func.inner().is::<Now>())
+}
+
+/// `proctime()`: the time at which a row arrives. No view computes it where it is written.
+pub fn proctime_udf() -> Arc<ScalarUDF> {
+    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        let signature = Signature::nullary(Volatility::Volatile);
+        Arc::new(ScalarUDF::new_from_impl(Proctime { signature }))
+    });
+    Arc::clone(&UDF)
+}
+
+/// The type of `proctime()`.
+pub fn proctime_type() -> DataType {
+    now_type()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Proctime {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Proctime {
+    fn name(&self) -> &str {
+        "proctime"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(proctime_type())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        internal_err!("proctime() is a column or now() before anything is computed")
+    }
+}
+
+/// Whether an expression is `proctime()`.
+pub fn is_proctime(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(f) if f.func.inner().is::<Proctime>())
+}
+
+/// Whether there is a `proctime()` in an expression.
+pub fn reads_proctime(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(is_proctime(e))).unwrap_or(true)
 }
 
 /// Whether there is a `now()` in an expression.

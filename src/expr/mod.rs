@@ -44,7 +44,10 @@ pub(crate) use arith::{arith_op, typing as arith_typing};
 pub use batch_aggregate::BatchAggregate;
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
-pub use clock::{ClockBound, at_time, is_now, now_udf, reads_clock};
+pub use clock::{
+    ClockBound, at_time, is_now, is_proctime, now_udf, proctime_type, proctime_udf, reads_clock,
+    reads_proctime,
+};
 pub use datetime::{date_part_udf, extract_udf};
 pub use errors::from_datafusion;
 pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion};

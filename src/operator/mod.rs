@@ -24,6 +24,7 @@ mod on_close;
 mod session;
 mod session_aggregate;
 mod set_op;
+mod stamp;
 #[cfg(test)]
 mod testing;
 mod top_n;
@@ -54,6 +55,7 @@ pub use on_close::OnCloseSpec;
 pub use session::SessionSpec;
 pub use session_aggregate::{SessionAggregateSpec, SessionColumn};
 pub use set_op::{SetOpSpec, SetRule};
+pub use stamp::StampSpec;
 pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;
 pub use unnest::Unnest;

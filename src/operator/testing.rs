@@ -147,6 +147,11 @@ impl<'a> Harness<'a> {
         self.operator = Box::new(Checked::new(inner, self.spec));
     }
 
+    /// The last watermark that the operator has put out.
+    pub(super) fn last_watermark(&self) -> Option<(usize, i64)> {
+        self.out.watermarks.last().map(|(column, w)| (*column, w.us()))
+    }
+
     /// Rows of all tables.
     pub(super) fn state_rows(&self) -> usize {
         self.tables.iter().map(|t| self.state.table(*t).rows()).sum()

@@ -15,12 +15,14 @@ use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
 use super::frames::plain_offsets;
+use super::group_windows::expand_group_windows;
 use super::lateral::unnest_laterals;
 use super::limit::{fetch_to_limit, order_matters};
 use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
 use super::parser::parse;
+use super::proctime::{at_once, stamp};
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::set_ops::rewrite_set_operations;
 use super::statement::{CreateView, Statement};
@@ -152,7 +154,8 @@ pub(super) fn plan_query(
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let plan = plan_raw(query, context, parameters)?;
-    decorrelate(normalise_output(rewrite_plan(plan)?)?, context.purpose())
+    let plan = stamp(rewrite_plan(plan)?, context.purpose())?;
+    decorrelate(normalise_output(plan)?, context.purpose())
 }
 
 pub(super) fn plan_raw(
@@ -172,6 +175,7 @@ pub(super) fn plan_raw(
     rewrite_set_operations(&mut query);
     expand_using(&mut query, context, parameters)?;
     name_columns(&mut query);
+    expand_group_windows(&mut query)?;
     plain_offsets(&mut query);
     desugar_query(&mut query)?;
     let plan = planner(context)
@@ -232,5 +236,5 @@ pub(super) fn plan_expr(
     let planned = planner(context)
         .sql_to_expr(expr, schema, &mut planner_context(parameters))
         .map_err(plan_error)?;
-    rewrite_expr(planned, schema)
+    at_once(rewrite_expr(planned, schema)?)
 }

@@ -13,6 +13,7 @@ use sqlparser::ast::{
     TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::flink;
 use super::named::by_place;
 use super::parser::fold;
 use super::types::text_limit;
@@ -279,7 +280,7 @@ fn called(f: Function) -> Result<Expr> {
     }
     match of_clock(&f) {
         Some(clock) => Ok(clock),
-        None => by_place(f).map(Expr::Function),
+        None => flink::expand(by_place(f)?),
     }
 }
 

@@ -20,11 +20,11 @@ use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
 use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
-use super::parser::fold;
+use super::proctime::unsupported_proctime;
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
-use crate::expr::{from_datafusion, is_now};
+use crate::expr::{from_datafusion, is_now, is_proctime};
 
 /// Checks a query before it is planned.
 pub(crate) fn check_query(query: &Query) -> Result<()> {
@@ -250,7 +250,7 @@ impl Checker {
 
     fn expr(&self, expr: &ast::Expr) -> Result<()> {
         match expr {
-            ast::Expr::Function(f) => self.function(f),
+            ast::Expr::Function(f) => check_function(f),
             ast::Expr::Collate { .. } => {
                 Err(refused("COLLATE").with_hint("Text compares by its bytes."))
             }
@@ -260,14 +260,6 @@ impl Checker {
             },
             ast::Expr::Prefixed { .. } => Err(refused("TABLE outside of a window function")),
             _ => Ok(()),
-        }
-    }
-
-    fn function(&self, f: &ast::Function) -> Result<()> {
-        let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-        match name.as_str() {
-            "proctime" => Err(Error::unsupported("proctime() is not supported yet")),
-            _ => check_function(f),
         }
     }
 }
@@ -375,6 +367,7 @@ fn check_plan_expr(expr: &Expr, purpose: Purpose) -> Result<()> {
         Expr::ScalarFunction(f) if view => match f.func.signature().volatility {
             Volatility::Immutable => Ok(()),
             Volatility::Stable if is_now(expr) => Err(unsupported_now()),
+            Volatility::Volatile if is_proctime(expr) => Err(unsupported_proctime()),
             Volatility::Stable => Err(Error::unsupported(format!(
                 "{}() is not supported in a materialized view yet",
                 f.func.name()

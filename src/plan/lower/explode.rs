@@ -9,6 +9,7 @@ use super::super::node::{PlanNode, Properties};
 use super::aggregate::lower_set_operation;
 use super::moving::lower_moving;
 use super::session::lower_session;
+use super::stamp::lower_stamped;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::WindowEdge;
@@ -24,6 +25,9 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
     let any = node.node.as_ref().as_any();
     if let Some(node) = any.downcast_ref() {
         return lower_moving(node, cx);
+    }
+    if let Some(node) = any.downcast_ref() {
+        return lower_stamped(node, cx);
     }
     match (any.downcast_ref(), any.downcast_ref()) {
         (Some(node), _) => lower_explode(node, cx),

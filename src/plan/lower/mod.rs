@@ -11,6 +11,7 @@ mod moving;
 mod over;
 mod panes;
 mod session;
+mod stamp;
 mod unnest;
 mod values;
 mod window;

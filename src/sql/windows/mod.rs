@@ -28,10 +28,12 @@ use sqlparser::ast::{
 use arguments::Arguments;
 pub use explode::ExplodeWindows;
 pub use session::SessionWindows;
+pub(super) use versioned::{as_of, not_as_of_proctime};
 pub use versioned::{reads_versions, versioned};
 
 use super::moving::MovingFilter;
 use super::parser::fold;
+use super::proctime::Stamped;
 use super::set_ops;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WindowEdge, to_datafusion};
@@ -144,6 +146,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
     if let Some(node) = node.downcast_ref::<MovingFilter>() {
         return Some(node.executable());
     }
+    if let Some(node) = node.downcast_ref::<Stamped>() {
+        return Some(node.executable());
+    }
     let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
     explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
@@ -156,4 +161,5 @@ pub(super) fn is_ours(extension: &Extension) -> bool {
         || node.is::<SessionWindows>()
         || node.is::<versioned::Versioned>()
         || node.is::<MovingFilter>()
+        || node.is::<Stamped>()
 }
