@@ -51,7 +51,7 @@ impl Expiry {
     /// ends of windows are many, and rows may come and go long before theirs has passed.
     pub(crate) fn clear(&mut self, slot: u32) {
         let Some(time) = self.times.get_mut(slot as usize) else { return };
-        if let Entry::Occupied(mut listed) = self.order.entry(*time)
+        if let Entry::Occupied(mut listed) = self.order.entry(*time >> self.bits)
             && listed.get().len() <= SHORT_LIST
         {
             listed.get_mut().retain(|s| *s != slot);
