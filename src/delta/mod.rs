@@ -7,6 +7,7 @@
 mod batch;
 mod consolidate;
 pub mod jsonb;
+pub mod jsonb_order;
 mod key;
 mod key_decode;
 pub mod text;

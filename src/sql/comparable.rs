@@ -58,16 +58,6 @@ pub(super) fn check_boolean(what: &str, expr: &Expr, found: &DataType) -> DfResu
 
 /// 42883 for a comparison that PostgreSQL does not have.
 pub(super) fn check_comparable(op: Operator, l: &DataType, r: &DataType) -> DfResult<()> {
-    // Text stands for jsonb in its keys: equal where jsonb is equal, but not in its order.
-    let ordered = !matches!(
-        op,
-        Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom
-    );
-    if *l == DataType::LargeUtf8 && *l == *r && ordered {
-        return Err(to_datafusion(Error::unsupported(
-            "the order of jsonb values is not supported",
-        )));
-    }
     if comparable(l, r) {
         return Ok(());
     }

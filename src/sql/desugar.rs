@@ -8,11 +8,12 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr,
+    self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript, TableAlias,
     TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::array_query::array_of;
 use super::flink;
 use super::named::by_place;
 use super::parser::fold;
@@ -197,6 +198,52 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::Array(array) => {
             call("make_array", array.elem.into_iter().map(plain_integer).collect())
         }
+        Expr::AnyOp { .. }
+        | Expr::AllOp { .. }
+        | Expr::Like { .. }
+        | Expr::ILike { .. }
+        | Expr::SimilarTo { .. } => matched(expr),
+        Expr::UnaryOp { op, expr } => prefix_operator(op, expr),
+        Expr::InSubquery { expr, .. } if fields(&expr).is_some() => {
+            return Err(Error::unsupported("a row IN (subquery) is not supported")
+                .with_hint("Write EXISTS with a condition for each column."));
+        }
+        Expr::Collate { expr, collation } if is_named(&collation, "C") => *expr,
+        Expr::Extract { field: DateTimeField::Custom(unit), syntax, expr } => {
+            let unit = Ident::new(unit.value.trim_matches('\''));
+            Expr::Extract { field: DateTimeField::Custom(unit), syntax, expr }
+        }
+        Expr::Cast { expr, data_type, .. } if text_limit(&data_type)?.is_some() => {
+            limited_cast(*expr, &data_type)?
+        }
+        Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
+            precise_cast(*expr, data_type)
+        }
+        Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
+            precise_cast(Expr::Value(typed.value), typed.data_type)
+        }
+        Expr::TypedString(typed) if text_limit(&typed.data_type)?.is_some() => {
+            limited_cast(Expr::Value(typed.value), &typed.data_type)?
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let chain = access_chain.into_iter().map(closed).collect();
+            Expr::CompoundFieldAccess { root, access_chain: chain }
+        }
+        Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
+        Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
+        Expr::Function(f) if is_named(&f.name, "array") => match &f.args {
+            FunctionArguments::Subquery(query) => array_of(query)?,
+            _ => Expr::Function(f),
+        },
+        Expr::Function(f) => called(f)?,
+        other => other,
+    })
+}
+
+/// Comparisons with the elements of an array, and with patterns.
+fn matched(expr: Expr) -> Expr {
+    match expr {
         Expr::AnyOp { left, compare_op, right, is_some } => match quantified(&compare_op, &right) {
             Some(op) => call(&format!("{op} any"), vec![*left, *right]),
             None => Expr::AnyOp { left, compare_op, right, is_some },
@@ -236,29 +283,8 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             args.extend(escape_char.map(Expr::Value));
             negated_if(negated, call("similar_to", args))
         }
-        Expr::UnaryOp { op, expr } => prefix_operator(op, expr),
-        Expr::Cast { expr, data_type, .. } if text_limit(&data_type)?.is_some() => {
-            limited_cast(*expr, &data_type)?
-        }
-        Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
-            precise_cast(*expr, data_type)
-        }
-        Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
-            precise_cast(Expr::Value(typed.value), typed.data_type)
-        }
-        Expr::TypedString(typed) if text_limit(&typed.data_type)?.is_some() => {
-            limited_cast(Expr::Value(typed.value), &typed.data_type)?
-        }
-        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
-        Expr::CompoundFieldAccess { root, access_chain } => {
-            let chain = access_chain.into_iter().map(closed).collect();
-            Expr::CompoundFieldAccess { root, access_chain: chain }
-        }
-        Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
-        Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
-        Expr::Function(f) => called(f)?,
         other => other,
-    })
+    }
 }
 
 /// `current_date` and `localtimestamp`, which are `now()` as another type.
@@ -291,7 +317,19 @@ fn prefix_operator(op: UnaryOperator, expr: Box<Expr>) -> Expr {
         UnaryOperator::PGCubeRoot => call("||/", vec![*expr]),
         UnaryOperator::PGAbs => call("abs", vec![*expr]),
         UnaryOperator::BitwiseNot => call("~", vec![*expr]),
+        UnaryOperator::Minus => negative(*expr),
         op => Expr::UnaryOp { op, expr },
+    }
+}
+
+/// A sign binds tighter than a power: `-2 ^ 2` is 4.
+fn negative(expr: Expr) -> Expr {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::PGExp, right } => {
+            let left = Box::new(negative(*left));
+            Expr::BinaryOp { left, op: BinaryOperator::PGExp, right }
+        }
+        expr => Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) },
     }
 }
 

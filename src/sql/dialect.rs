@@ -4,7 +4,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart};
+use sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart, TrimWhereField};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -60,7 +60,10 @@ impl Dialect for StreamDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        POSTGRES.get_next_precedence(parser)
+        match is_word(parser, 0, "isnull") {
+            true => Some(Ok(self.prec_value(Precedence::Is))),
+            false => POSTGRES.get_next_precedence(parser),
+        }
     }
 
     fn prec_value(&self, precedence: Precedence) -> u8 {
@@ -128,6 +131,15 @@ impl Dialect for StreamDialect {
         left: &Expr,
         _precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        if is_word(parser, 0, "isnull") {
+            parser.advance_token();
+            return Some(Ok(Expr::IsNull(Box::new(left.clone()))));
+        }
+        if parser.parse_keyword(Keyword::COLLATE) {
+            let collation = parser.parse_object_name(false);
+            let expr = Box::new(left.clone());
+            return Some(collation.map(|collation| Expr::Collate { expr, collation }));
+        }
         let not = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
         let plain = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
         let negated = parser.parse_keywords(&not);
@@ -144,6 +156,9 @@ impl Dialect for StreamDialect {
     /// Reads `TABLE name`, `TABLE name PARTITION BY key, ..` and `TABLE (query)` where an
     /// expression is expected. With keys the value is a tuple of the table and them.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Some(trim) = trim_from(parser) {
+            return Some(trim);
+        }
         if !parser.peek_keyword(Keyword::TABLE)
             || !matches!(parser.peek_nth_token_ref(1).token, Token::Word(_) | Token::LParen)
         {
@@ -181,6 +196,36 @@ fn between_symmetric(
         let both = Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
         Expr::Nested(Box::new(both))
     }))
+}
+
+/// Whether a word stands ahead.
+fn is_word(parser: &Parser, n: usize, word: &str) -> bool {
+    matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w)
+        if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
+/// `trim([BOTH | LEADING | TRAILING] FROM x)`, without what is taken away.
+fn trim_from(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    if !is_word(parser, 0, "trim") || parser.peek_nth_token_ref(1).token != Token::LParen {
+        return None;
+    }
+    let sides = [
+        ("both", TrimWhereField::Both),
+        ("leading", TrimWhereField::Leading),
+        ("trailing", TrimWhereField::Trailing),
+    ];
+    let side = sides.into_iter().find(|(word, _)| is_word(parser, 2, word)).map(|(_, side)| side);
+    let from = 2 + usize::from(side.is_some());
+    if !is_word(parser, from, "from") {
+        return None;
+    }
+    (0..=from).for_each(|_| parser.advance_token());
+    let trimmed = parser.parse_expr().and_then(|expr| {
+        parser.expect_token(&Token::RParen)?;
+        let (expr, trim_where) = (Box::new(expr), side);
+        Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+    });
+    Some(trimmed)
 }
 
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {

@@ -33,8 +33,13 @@ pub(super) fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     }
 }
 
+/// What an expression is sorted by: intervals by their length, jsonb by PostgreSQL's order.
 fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
-    Ok(Sort { expr: by_length(sort.expr, schema)?, ..sort })
+    let expr = match sort.expr.get_type(schema)? {
+        DataType::LargeUtf8 => call("pg_jsonb_order", vec![sort.expr])?,
+        _ => by_length(sort.expr, schema)?,
+    };
+    Ok(Sort { expr, ..sort })
 }
 
 /// A node whose intervals are told apart by their length.

@@ -12,6 +12,7 @@
 //! here writes: DML becomes a plan of the rows to insert, delete or replace.
 
 mod aggregates;
+mod array_query;
 pub mod batch;
 mod binder;
 mod comparable;

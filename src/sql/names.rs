@@ -92,10 +92,16 @@ impl VisitorMut for Namer {
 /// The text of `INTERVAL '1' MINUTE` or `INTERVAL '1 minute'`.
 fn interval_text(expr: &Expr) -> Option<String> {
     let Expr::Interval(interval) = expr else { return None };
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    if let (Some(_), ast::Value::SingleQuotedString(text)) = (&interval.last_field, &value.value)
+        && text.trim_start_matches('-').contains([':', '-'])
+    {
+        // `'1-2' YEAR TO MONTH`, `'1 02:03' DAY TO MINUTE`: the text says it all.
+        return Some(text.clone());
+    }
     let plain = interval.leading_precision.is_none()
         && interval.last_field.is_none()
         && interval.fractional_seconds_precision.is_none();
-    let Expr::Value(value) = interval.value.as_ref() else { return None };
     let text = match &value.value {
         ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) if plain => text,
         _ => return None,

@@ -17,7 +17,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
-    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::merge_schema;
@@ -173,6 +173,21 @@ impl ExprPlanner for Operators {
         call("substring", args).map(PlannerResult::Planned)
     }
 
+    /// The planner names a call without the casts in its arguments, and would take `sum(v)` and
+    /// `sum(v::int)` for one.
+    fn plan_aggregate(
+        &self,
+        mut raw: RawAggregateExpr,
+    ) -> DfResult<PlannerResult<RawAggregateExpr>> {
+        for arg in &mut raw.args {
+            if arg.exists(|e| Ok(matches!(e, Expr::Cast(_))))? {
+                let name = arg.to_string();
+                *arg = arg.clone().alias(name);
+            }
+        }
+        Ok(PlannerResult::Original(raw))
+    }
+
     fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(extract_udf().call(args)))
     }
@@ -230,7 +245,9 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 Expr::InSubquery(in_by_length(item, self.schema)?)
             }
             Expr::Case(case) => self.case(case)?,
-            Expr::AggregateFunction(call) => {
+            Expr::AggregateFunction(mut call) => {
+                let args = call.params.args.into_iter();
+                call.params.args = args.map(Expr::unalias).collect();
                 if let Some(filter) = &call.params.filter {
                     check_boolean("FILTER", filter, &self.type_of(filter)?)?;
                 }
@@ -439,6 +456,12 @@ impl Rewriter<'_> {
         if interval(&l) && interval(&r) {
             // By their length: a month is 30 days.
             return Ok((by_length(left, self.schema)?, by_length(right, self.schema)?));
+        }
+        // Text stands for jsonb in its keys: equal where jsonb is equal, but not in its order.
+        let ordered = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+        if ordered && l == DataType::LargeUtf8 && l == r {
+            let order = |e| call("pg_jsonb_order", vec![e]);
+            return Ok((order(left)?, order(right)?));
         }
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         // numeric beside a float compares as floats; DataFusion would make the float a decimal.

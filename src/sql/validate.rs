@@ -251,6 +251,8 @@ impl Checker {
     fn expr(&self, expr: &ast::Expr) -> Result<()> {
         match expr {
             ast::Expr::Function(f) => check_function(f),
+            ast::Expr::Collate { collation, .. } if collation.to_string() == "\"C\"" => Ok(()),
+            ast::Expr::Value(value) if is_bits(&value.value) => Err(refused("a bit string")),
             ast::Expr::Collate { .. } => {
                 Err(refused("COLLATE").with_hint("Text compares by its bytes."))
             }
@@ -262,6 +264,10 @@ impl Checker {
             _ => Ok(()),
         }
     }
+}
+
+fn is_bits(value: &ast::Value) -> bool {
+    matches!(value, ast::Value::SingleQuotedByteStringLiteral(_) | ast::Value::HexStringLiteral(_))
 }
 
 fn by_name(quantifier: SetQuantifier) -> bool {

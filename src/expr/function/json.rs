@@ -7,9 +7,21 @@ use std::sync::Arc;
 use super::args::Args;
 use super::{Def, Nulls};
 use crate::delta::jsonb;
+use crate::delta::jsonb_order::order_bytes;
 use crate::error::{Error, Result, sqlstate};
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 pub(super) const FUNCTIONS: &[Def] = &[
+    // As text in hexadecimal, because frames of windows take text and no bytea.
+    ("pg_jsonb_order(jsonb) -> text", Nulls::Strict, |a| {
+        a.texts(|row, out| {
+            for byte in order_bytes(a.text(0, row)) {
+                out.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX[usize::from(digit)])));
+            }
+            Ok(true)
+        })
+    }),
     ("->(jsonb, text) -> jsonb", Nulls::Strict, |a| get(a, false)),
     ("->(jsonb, int) -> jsonb", Nulls::Strict, |a| get(a, false)),
     ("->>(jsonb, text) -> text", Nulls::Strict, |a| get(a, true)),

@@ -157,6 +157,9 @@ impl<'a> StreamParser<'a> {
         if !known.contains(&first.as_str()) {
             return Err(self.unexpected());
         }
+        if first == "TABLE" {
+            return self.table_query();
+        }
         if first == "WITH" || !["INSERT", "UPDATE", "DELETE"].contains(&first.as_str()) {
             return Ok(Statement::Query(self.query()?));
         }
@@ -169,6 +172,19 @@ impl<'a> StreamParser<'a> {
             ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
             _ => Err(Error::unsupported(format!("{first} is not supported in this form"))),
         }
+    }
+
+    /// `TABLE t ..` is `SELECT * FROM t ..`.
+    fn table_query(&mut self) -> Result<Statement> {
+        let (first, rest) = self.rest().split_first().ok_or_else(|| self.unexpected())?;
+        let long = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+        let long = long.into_iter().map(|token| TokenWithSpan::new(token, first.span));
+        let tokens: Vec<TokenWithSpan> = long.chain(rest.iter().cloned()).collect();
+        let mut query = StreamParser::new(&tokens, self.positions);
+        let statement = Statement::Query(query.query()?);
+        query.expect_end()?;
+        while self.p.next_token().token != Token::EOF {}
+        Ok(statement)
     }
 
     /// A query up to the end of the tokens; `EMIT ..` behind it is refused.

@@ -95,7 +95,7 @@ impl Rewriter<'_> {
                     return subscripts(expr);
                 }
                 let FunctionArguments::Subquery(query) = &f.args else { return Ok(()) };
-                match last(&f.name).as_deref() == Some("array") {
+                match last(&f.name).as_deref() == Some("array") && of_system(query) {
                     true => as_list(query).map(|list| *expr = list),
                     false => Ok(()),
                 }
@@ -434,6 +434,12 @@ fn as_list(query: &ast::Query) -> Result<Expr> {
     select.projection = vec![SelectItem::UnnamedExpr(call("array_agg", item.clone())?)];
     query.order_by = None;
     Ok(Expr::Subquery(Box::new(query)))
+}
+
+/// Whether a query reads system tables alone; other arrays are made in both halves alike.
+fn of_system(query: &ast::Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    !select.from.is_empty() && select.from.iter().all(is_system)
 }
 
 fn is_system(from: &ast::TableWithJoins) -> bool {
