@@ -174,34 +174,51 @@ fn any_form(text: &[u8], zoned: bool) -> Result<i64, Invalid> {
 #[inline]
 fn common(text: &[u8]) -> Option<i64> {
     let (head, fraction) = text.split_first_chunk::<19>()?;
-    let separated = head[4] == b'-' && head[7] == b'-' && head[13] == b':' && head[16] == b':';
-    if !separated || !matches!(head[10], b' ' | b'T') {
+    let date = digits(head.first_chunk()?, *b"dddd-dd-")?;
+    let time = digits(head.last_chunk()?, *b"dd:dd:dd")?;
+    let [.., tens, ones, between, _, _, _, _, _, _, _, _] = head;
+    if !tens.is_ascii_digit() || !ones.is_ascii_digit() || !matches!(between, b' ' | b'T') {
         return None;
     }
-    let digit = |at: usize| head[at].wrapping_sub(b'0');
-    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
-    if digits.iter().fold(0, |most, at| digit(*at).max(most)) > 9 {
-        return None;
-    }
-    let two = |at: usize| i64::from(digit(at) * 10 + digit(at + 1));
-    let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
-    let (hour, minute, second) = (two(11), two(14), two(17));
+    let two = |at: [u8; 8], i: usize| i64::from(at[i] * 10 + at[i + 1]);
+    let (year, month) = (two(date, 0) * 100 + two(date, 2), two(date, 5));
+    let day = i64::from((tens - b'0') * 10 + (ones - b'0'));
+    let (hour, minute, second) = (two(time, 0), two(time, 3), two(time, 6));
     let known = year > 0 && (1..=12).contains(&month) && day > 0;
     if !known || day > days_of_month(year, month) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let (unit, fraction) = match fraction {
-        [] => (0, fraction),
-        [b'.', rest @ ..] if rest.len() == 3 => (1_000, rest),
-        [b'.', rest @ ..] if rest.len() == 6 => (1, rest),
+    let fraction = match fraction {
+        [] => 0,
+        [b'.', ms @ ..] if ms.len() == 3 => three(ms)? * 1_000,
+        [b'.', us @ ..] if us.len() == 6 => three(&us[..3])? * 1_000 + three(&us[3..])?,
         _ => return None,
     };
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let fraction = fraction.iter().fold(0, |all, d| all * 10 + i64::from(d - b'0')) * unit;
     let seconds = (hour * 60 + minute) * 60 + second;
     Some(days_from_civil(year, month, day) * DAY_US + seconds * SECOND_US + fraction)
+}
+
+/// The values of the digits where `form` has a `d`; elsewhere the text must be as the form. All
+/// eight bytes at once.
+#[inline]
+fn digits(text: &[u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
+    let (text, form) = (u64::from_le_bytes(*text), u64::from_le_bytes(form));
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // `d` alone of the letters of forms has this bit.
+    let places = (form >> 6 & ONES) * 0xff;
+    let values = text ^ (places & (ONES * u64::from(b'0')) | !places & form);
+    // More than 9 sets the top bit of the sum, or had it; a carry can only reject more.
+    let beyond = (values.wrapping_add(places & (ONES * 0x76)) | values) & (ONES * 0x80);
+    let as_the_form = values & !places == 0;
+    (beyond == 0 && as_the_form).then(|| values.to_le_bytes())
+}
+
+#[inline]
+fn three(text: &[u8]) -> Option<i64> {
+    let [a, b, c] = text else { return None };
+    let all = a.is_ascii_digit() && b.is_ascii_digit() && c.is_ascii_digit();
+    let value = |d: &u8| i64::from(d.wrapping_sub(b'0'));
+    all.then(|| value(a) * 100 + value(b) * 10 + value(c))
 }
 
 /// Microseconds of milliseconds since the Unix epoch.
