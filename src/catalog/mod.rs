@@ -236,7 +236,8 @@ impl Catalog {
         self.find(name).ok_or_else(|| {
             let message = format!("relation \"{name}\" does not exist");
             let error = Error::user(sqlstate::UNDEFINED_TABLE, message);
-            match nearest(name, self.by_name.keys().map(String::as_str)) {
+            let known = self.relations().filter(|r| !matches!(r.kind, RelationKind::Index { .. }));
+            match nearest(name, known.map(|r| r.name.as_str())) {
                 Some(near) => {
                     error.with_hint(format!("Perhaps you meant the relation \"{near}\"."))
                 }
