@@ -89,9 +89,8 @@ async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Mea
     let config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
     let engine = Engine::open(config)?;
     let mut session = engine.session();
-    for table in SCHEMA.split(';').filter(|t| tables.iter().any(|name| reads(t, name))) {
-        let lines = table.lines().filter(|l| !l.starts_with("--"));
-        let create: String = lines.collect::<Vec<_>>().join(" ");
+    let schema = SCHEMA.lines().filter(|l| !l.starts_with("--")).collect::<Vec<_>>().join(" ");
+    for create in schema.split(';').filter(|t| tables.iter().any(|name| reads(t, name))) {
         session.execute(&format!("{create} ON CONFLICT OVERWRITE")).await?;
     }
     if let Some(sql) = view {

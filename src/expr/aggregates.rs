@@ -10,10 +10,11 @@
 //! | double precision | double precision | double precision |
 //! | interval | interval | interval |
 //!
-//! Exact sums are kept in 128 bits; float sums as a finite sum and counts of NaN and infinities, so
-//! that what leaves a window frame leaves the sum.
+//! Exact sums are kept in 128 bits; float sums as a finite sum and counts of NaN and infinities.
+//! What leaves a window frame is taken out of an exact sum; a sum of floats is made anew, as in
+//! PostgreSQL: 1e20 + 1 - 1e20 is not 1.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -160,6 +161,16 @@ impl AggregateUDFImpl for Total {
         match args.is_distinct {
             true => Ok(Box::new(Distinct { seen: HashSet::new(), argument, inner })),
             false => Ok(inner),
+        }
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        match args.expr_fields[0].data_type().is_floating() && !args.is_distinct {
+            true => {
+                let (kind, result) = (self.kind, args.return_type().clone());
+                Ok(Box::new(FloatFrame { kind, result, values: VecDeque::new() }))
+            }
+            false => self.accumulator(args),
         }
     }
 
@@ -312,24 +323,17 @@ impl FloatTotal {
         Self { kind, result: result.clone(), count: 0, nan: 0, plus: 0, minus: 0, sum: 0.0 }
     }
 
-    fn add(&mut self, values: &ArrayRef, sign: i64) -> DfResult<()> {
-        let wide = cast(values, &DataType::Float64)?;
-        for v in wide.as_primitive::<Float64Type>().iter().flatten() {
-            self.count += sign;
-            if v.is_nan() {
-                self.nan += sign;
-            } else if v == f64::INFINITY {
-                self.plus += sign;
-            } else if v == f64::NEG_INFINITY {
-                self.minus += sign;
-            } else {
-                self.sum += v * sign as f64;
-            }
+    fn add(&mut self, v: f64) {
+        self.count += 1;
+        if v.is_nan() {
+            self.nan += 1;
+        } else if v == f64::INFINITY {
+            self.plus += 1;
+        } else if v == f64::NEG_INFINITY {
+            self.minus += 1;
+        } else {
+            self.sum += v;
         }
-        if self.count == 0 {
-            self.sum = 0.0;
-        }
-        Ok(())
     }
 
     fn total(&self) -> DfResult<f64> {
@@ -351,17 +355,16 @@ fn float_overflow() -> datafusion::error::DataFusionError {
     to_datafusion(Error::user(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"))
 }
 
+/// Calls a function for every float that is not NULL.
+fn each_float(values: &ArrayRef, f: impl FnMut(f64)) -> DfResult<()> {
+    let wide = cast(values, &DataType::Float64)?;
+    wide.as_primitive::<Float64Type>().iter().flatten().for_each(f);
+    Ok(())
+}
+
 impl Accumulator for FloatTotal {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        self.add(&values[0], 1)
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        self.add(&values[0], -1)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        true
+        each_float(&values[0], |v| self.add(v))
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
@@ -401,6 +404,48 @@ impl Accumulator for FloatTotal {
         self.minus += total(3);
         self.sum += states[4].as_primitive::<Float64Type>().iter().flatten().sum::<f64>();
         Ok(())
+    }
+}
+
+/// The floats of a frame, which come and go in their order.
+#[derive(Debug)]
+struct FloatFrame {
+    kind: Kind,
+    result: DataType,
+    values: VecDeque<f64>,
+}
+
+impl Accumulator for FloatFrame {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        each_float(&values[0], |v| self.values.push_back(v))
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        each_float(&values[0], |_| {
+            self.values.pop_front();
+        })
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let mut total = FloatTotal::new(self.kind, &self.result);
+        self.values.iter().for_each(|v| total.add(*v));
+        total.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.capacity() * size_of::<f64>()
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        plan_err!("a frame has no partial state")
+    }
+
+    fn merge_batch(&mut self, _states: &[ArrayRef]) -> DfResult<()> {
+        plan_err!("a frame has no partial state")
     }
 }
 
