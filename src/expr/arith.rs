@@ -270,13 +270,29 @@ fn binary(op: ArithOp, left: &Value, right: &Value, result: &DataType) -> Result
             run(kernel_of(op), left, right).map_err(|e| integer_error(e, result))
         }
         DataType::Float32 | DataType::Float64 if left.array.data_type() == result => {
-            float(op, left, right, result)
+            Ok(one_nan(float(op, left, right, result)?))
         }
         DataType::Decimal128(p, s) => {
             let (l, r) = (left.array.as_primitive(), right.array.as_primitive());
             Ok(Arc::new(numeric::evaluate(op, l, r, (*p, *s))?))
         }
         _ => temporal::evaluate(op, left, right, result),
+    }
+}
+
+/// Every NaN with the bits of the one that sorts last: comparisons go by bits, and arithmetic makes
+/// NaNs with a sign.
+fn one_nan(array: ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float32 => {
+            let one = |v: f32| if v.is_nan() { f32::NAN } else { v };
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        DataType::Float64 => {
+            let one = |v: f64| if v.is_nan() { f64::NAN } else { v };
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        _ => array,
     }
 }
 
@@ -416,7 +432,7 @@ impl ScalarUDFImpl for Negate {
         let array = operand(value)?.array;
         let out = match data_type {
             DataType::Interval(_) => temporal::negate_interval(&array),
-            _ => kernels::neg(&array).map_err(|e| integer_error(e, data_type)),
+            _ => kernels::neg(&array).map(one_nan).map_err(|e| integer_error(e, data_type)),
         }
         .map_err(to_datafusion)?;
         match value {
