@@ -230,7 +230,10 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             let chain = access_chain.into_iter().map(closed).collect();
             Expr::CompoundFieldAccess { root, access_chain: chain }
         }
-        Expr::BinaryOp { left, op, right } => rows_compared(*left, op, *right)?,
+        Expr::BinaryOp { left, op, right } => {
+            let (left, op, right) = constant_behind(*left, op, *right);
+            rows_compared(left, op, right)?
+        }
         Expr::InList { expr, list, negated } => row_in_list(*expr, list, negated)?,
         Expr::Function(f) if is_named(&f.name, "array") => match &f.args {
             FunctionArguments::Subquery(query) => array_of(query)?,
@@ -239,6 +242,34 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::Function(f) => called(f)?,
         other => other,
     })
+}
+
+/// `1 = x` as `x = 1`: of `a.x = b.x AND 1 = a.x` under an outer join DataFusion infers a condition
+/// that no row meets.
+fn constant_behind(left: Expr, op: BinaryOperator, right: Expr) -> (Expr, BinaryOperator, Expr) {
+    let mirrored = match op {
+        BinaryOperator::Eq => BinaryOperator::Eq,
+        BinaryOperator::NotEq => BinaryOperator::NotEq,
+        BinaryOperator::Lt => BinaryOperator::Gt,
+        BinaryOperator::LtEq => BinaryOperator::GtEq,
+        BinaryOperator::Gt => BinaryOperator::Lt,
+        BinaryOperator::GtEq => BinaryOperator::LtEq,
+        _ => return (left, op, right),
+    };
+    match is_constant(&left) && !is_constant(&right) {
+        true => (right, mirrored, left),
+        false => (left, op, right),
+    }
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) | Expr::TypedString(_) => true,
+        Expr::Cast { expr, .. } | Expr::UnaryOp { expr, .. } | Expr::Nested(expr) => {
+            is_constant(expr)
+        }
+        _ => false,
+    }
 }
 
 /// Comparisons with the elements of an array, and with patterns.
