@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 use super::grouping::{grouping_sets, run_grouping_sets};
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
 use crate::error::{Error, sqlstate};
-use crate::expr::{ordered_call, to_datafusion};
+use crate::expr::{float_extreme, ordered_call, to_datafusion};
 
 /// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
 /// become functions that sort, and what is distinct is told as keys are.
@@ -62,7 +62,14 @@ fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<E
         return ordered_call(&call, schema);
     }
     let [argument] = params.args.as_slice() else { return Ok(None) };
-    if !params.distinct || !argument.get_type(schema)?.is_floating() {
+    if !argument.get_type(schema)?.is_floating() {
+        return Ok(None);
+    }
+    if let Some(extreme) = float_extreme(call.func.name()) {
+        call.func = extreme;
+        return Ok(Some(Expr::AggregateFunction(call)));
+    }
+    if !params.distinct {
         return Ok(None);
     }
     // -0 and 0 are one value; their sum is 0.

@@ -27,6 +27,11 @@ pub(super) fn function_of(op: &BinaryOperator) -> Option<&'static str> {
         BinaryOperator::PGOverlap => "&&",
         BinaryOperator::PGStartsWith => "^@",
         BinaryOperator::PGExp => "power",
+        BinaryOperator::BitwiseAnd => "&",
+        BinaryOperator::BitwiseOr => "|",
+        BinaryOperator::PGBitwiseXor => "#",
+        BinaryOperator::PGBitwiseShiftLeft => "<<",
+        BinaryOperator::PGBitwiseShiftRight => ">>",
         _ => return None,
     })
 }

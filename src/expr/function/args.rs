@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder,
-    LargeStringBuilder, PrimitiveBuilder, StringBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder, LargeStringArray,
+    LargeStringBuilder, PrimitiveBuilder, StringArray, StringBuilder,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
@@ -22,6 +22,22 @@ use crate::error::Result;
 struct Argument {
     array: ArrayRef,
     constant: bool,
+}
+
+/// A column of text or jsonb, and whether it is one value for all rows.
+#[derive(Clone, Copy)]
+pub(super) enum Texts<'a> {
+    Small(&'a StringArray, bool),
+    Large(&'a LargeStringArray, bool),
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn get(self, row: usize) -> &'a str {
+        match self {
+            Self::Small(array, constant) => array.value(if constant { 0 } else { row }),
+            Self::Large(array, constant) => array.value(if constant { 0 } else { row }),
+        }
+    }
 }
 
 /// The arguments of a call.
@@ -111,6 +127,15 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// A text or jsonb argument for a loop over its rows: its type is looked at once.
+    pub(super) fn all_texts(&self, i: usize) -> Texts<'_> {
+        let Argument { array, constant } = &self.arguments[i];
+        match array.data_type() {
+            DataType::LargeUtf8 => Texts::Large(array.as_string(), *constant),
+            _ => Texts::Small(array.as_string(), *constant),
+        }
+    }
+
     pub(super) fn bytes(&self, i: usize, row: usize) -> &[u8] {
         let (array, row) = self.at(i, row);
         match array.data_type() {
@@ -193,6 +218,21 @@ impl<'a> Args<'a> {
             true => Arc::new(large.finish()),
             false => Arc::new(small.finish()),
         })
+    }
+
+    /// A column of text whose values are pieces of arguments.
+    pub(super) fn pieces<'t>(
+        &self,
+        mut f: impl FnMut(usize) -> Result<&'t str>,
+    ) -> Result<ArrayRef> {
+        let mut out = StringBuilder::with_capacity(self.rows, 0);
+        for row in 0..self.rows {
+            match self.skips(row) {
+                true => out.append_null(),
+                false => out.append_value(f(row)?),
+            }
+        }
+        Ok(Arc::new(out.finish()))
     }
 
     pub(super) fn booleans(

@@ -1,7 +1,7 @@
-//! Bytes, and bits of numbers.
+//! Bytes.
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{Int32Type, Int64Type};
 
 use super::args::Args;
 use super::text::window;
@@ -42,13 +42,6 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
     ("encode(bytea, text) -> text", Nulls::Strict, encode),
     ("decode(text, text) -> bytea", Nulls::Strict, decode),
-    ("~(smallint) -> smallint", Nulls::Strict, |a| {
-        a.values::<Int16Type>(|row| Ok(Some(!a.smallint(0, row))))
-    }),
-    ("~(int) -> int", Nulls::Strict, |a| a.values::<Int32Type>(|row| Ok(Some(!a.int(0, row))))),
-    ("~(bigint) -> bigint", Nulls::Strict, |a| {
-        a.values::<Int64Type>(|row| Ok(Some(!a.bigint(0, row))))
-    }),
 ];
 
 fn length(a: &Args<'_>) -> Result<ArrayRef> {

@@ -15,7 +15,7 @@ use crate::expr::numeric::{division_by_zero, overflow, rescale};
 pub(super) const FUNCTIONS: &[Def] = &[
     ("div(numeric, numeric) -> numeric", Nulls::Strict, div),
     ("sign(double) -> double", Nulls::Strict, |a| {
-        float(a, |v| Ok(if v == 0.0 || v.is_nan() { v } else { v.signum() }))
+        float(a, |v| Ok(if v == 0.0 || v.is_nan() { 0.0 } else { v.signum() }))
     }),
     ("sign(numeric) -> numeric", Nulls::Strict, sign),
     ("sqrt(double) -> double", Nulls::Strict, sqrt),

@@ -7,6 +7,7 @@
 
 mod args;
 mod array;
+mod bits;
 mod bytes;
 mod date_format;
 mod dates;
@@ -57,6 +58,7 @@ type Def = (&'static str, Nulls, Run);
 
 const FAMILIES: &[&[Def]] = &[
     array::FUNCTIONS,
+    bits::FUNCTIONS,
     bytes::FUNCTIONS,
     date_format::FUNCTIONS,
     dates::FUNCTIONS,
@@ -141,6 +143,7 @@ impl PgFunction {
         let names: Vec<_> = types.iter().map(pg_type_name).collect();
         let message = match (self.name.starts_with(|c: char| c.is_ascii_alphabetic()), &*names) {
             (false, [l, r]) => format!("operator does not exist: {l} {} {r}", self.name),
+            (false, [r]) => format!("operator does not exist: {} {r}", self.name),
             _ => format!("function {}({}) does not exist", self.name, names.join(", ")),
         };
         Err(Error::user(sqlstate::UNDEFINED_FUNCTION, message).with_hint(

@@ -117,32 +117,40 @@ fn length_of(text: &str) -> usize {
 }
 
 fn substring(a: &Args<'_>) -> Result<ArrayRef> {
-    a.texts(|row, out| {
-        let text = a.text(0, row);
+    let texts = a.all_texts(0);
+    a.pieces(|row| {
+        let text = texts.get(row);
         let count = (a.len() > 2).then(|| a.int(2, row));
-        out.push_str(part(text, window(a.int(1, row), count, length_of(text))?));
-        Ok(true)
+        Ok(part(text, window(a.int(1, row), count, length_of(text))?))
     })
 }
 
 fn split_part(a: &Args<'_>) -> Result<ArrayRef> {
-    a.texts(|row, out| {
-        let (text, separator, n) = (a.text(0, row), a.text(1, row), a.int(2, row));
+    let (texts, separators) = (a.all_texts(0), a.all_texts(1));
+    a.pieces(|row| {
+        let n = a.int(2, row);
         if n == 0 {
             return Err(Error::user(
                 sqlstate::INVALID_PARAMETER_VALUE,
                 "field position must not be zero",
             ));
         }
-        let nth = n.unsigned_abs() as usize - 1;
-        let found = match (separator.is_empty(), n > 0) {
-            (true, _) => (nth == 0).then_some(text),
-            (false, true) => text.split(separator).nth(nth),
-            (false, false) => text.rsplit(separator).nth(nth),
-        };
-        out.push_str(found.unwrap_or_default());
-        Ok(true)
+        Ok(nth_part(texts.get(row), separators.get(row), n).unwrap_or_default())
     })
+}
+
+/// A part of a text, counted from 1 at its beginning or from -1 at its end.
+fn nth_part<'t>(text: &'t str, separator: &str, n: i32) -> Option<&'t str> {
+    let nth = n.unsigned_abs() as usize - 1;
+    if let ([byte @ ..=0x7f], true) = (separator.as_bytes(), n > 0) {
+        // The search for a character is the cheaper one.
+        return text.split(char::from(*byte)).nth(nth);
+    }
+    match (separator.is_empty(), n > 0) {
+        (true, _) => (nth == 0).then_some(text),
+        (false, true) => text.split(separator).nth(nth),
+        (false, false) => text.rsplit(separator).nth(nth),
+    }
 }
 
 /// A value as text, booleans as `t` and `f`, as output functions have it.
