@@ -55,7 +55,7 @@ pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion}
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub use float_extreme::float_extreme;
-pub(crate) use function::{argument_types, call, functions};
+pub(crate) use function::{argument_types, call, common_type, functions};
 pub use hyperloglog::batch_approx_count_distinct_udaf;
 pub use interval_total::{INTERVAL_WORDS, IntervalTotal};
 pub use json_agg::json_udafs;

@@ -17,6 +17,7 @@ use super::array_query::array_of;
 use super::flink;
 use super::named::by_place;
 use super::parser::fold;
+use super::shifted::with_default;
 use super::types::text_limit;
 use crate::error::{Error, Result};
 
@@ -335,8 +336,8 @@ fn called(f: Function) -> Result<Expr> {
     if f.over.is_none() && set_of(&f.name).is_some() {
         return set_in_select(f);
     }
-    match of_clock(&f) {
-        Some(clock) => Ok(clock),
+    match of_clock(&f).or_else(|| with_default(&f)) {
+        Some(expr) => Ok(expr),
         None => flink::expand(by_place(f)?),
     }
 }

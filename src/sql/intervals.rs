@@ -3,7 +3,7 @@
 //! does so by that length. A group shows the least of its intervals: by months, days and time.
 //!
 //! Comparisons are rewritten where all others are; here is the rest. Not here: grouping sets,
-//! INTERSECT and EXCEPT, arrays of intervals, which tell equal intervals apart.
+//! INTERSECT and EXCEPT, which tell equal intervals apart.
 
 use std::sync::Arc;
 
@@ -14,22 +14,31 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, InSubquery, NullTreatment, ScalarFunction, Sort, WindowFunction,
 };
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection,
-    Subquery, WindowFrameBound, WindowFrameUnits, when,
+    Aggregate, Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, Subquery, WindowFrameBound, WindowFrameUnits, when,
 };
 
 use crate::error::Error;
 use crate::expr::{call, to_datafusion};
 
-fn is_interval(expr: &Expr, schema: &DFSchema) -> DfResult<bool> {
-    Ok(matches!(expr.get_type(schema)?, DataType::Interval(_)))
+/// Whether a type is of intervals, or of arrays of them.
+fn of_intervals(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) => of_intervals(element.data_type()),
+        other => matches!(other, DataType::Interval(_)),
+    }
 }
 
-/// The length of an interval; other expressions as they are.
-pub(super) fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-    match is_interval(&expr, schema)? {
-        true => call("pg_interval_order", vec![expr]),
-        false => Ok(expr),
+fn is_interval(expr: &Expr, schema: &DFSchema) -> DfResult<bool> {
+    Ok(of_intervals(&expr.get_type(schema)?))
+}
+
+/// The length of an interval, or the lengths of an array of them; other expressions as they are.
+fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    match expr.get_type(schema)? {
+        DataType::Interval(_) => call("pg_interval_order", vec![expr]),
+        array if of_intervals(&array) => call("pg_array_order", vec![expr]),
+        _ => Ok(expr),
     }
 }
 
@@ -37,6 +46,9 @@ pub(super) fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
     let expr = match sort.expr.get_type(schema)? {
         DataType::LargeUtf8 => call("pg_jsonb_order", vec![sort.expr])?,
+        DataType::List(element) if *element.data_type() == DataType::LargeUtf8 => {
+            call("pg_array_order", vec![sort.expr])?
+        }
         _ => by_length(sort.expr, schema)?,
     };
     Ok(Sort { expr, ..sort })
@@ -48,7 +60,7 @@ pub(super) fn rewrite_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         LogicalPlan::Aggregate(aggregate) => group(aggregate),
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let schema = input.schema();
-            if !schema.fields().iter().any(|f| matches!(f.data_type(), DataType::Interval(_))) {
+            if !schema.fields().iter().any(|f| of_intervals(f.data_type())) {
                 return Ok(LogicalPlan::Distinct(Distinct::All(input)));
             }
             let columns = schema.columns().into_iter().map(Expr::Column).collect();
@@ -139,19 +151,52 @@ pub(super) fn aggregate_by_length(
     Ok(first)
 }
 
-/// `greatest`, `least` and `nullif` of intervals.
-pub(super) fn choice_by_length(f: &ScalarFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
-    let mut intervals = 0;
+/// Whether values of a type stand in another order than DataFusion's: NULL is the greatest element.
+fn has_order(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::LargeUtf8 | DataType::List(_))
+}
+
+/// Whether values of a type can be equal without being the same to DataFusion: `1 mon` and
+/// `30 days`, `0` and `-0` in arrays.
+fn has_likes(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) => {
+            element.data_type().is_floating() || has_likes(element.data_type())
+        }
+        other => matches!(other, DataType::Interval(_)),
+    }
+}
+
+/// What two expressions of one type are compared by, where it is not their values.
+pub(super) fn comparable_by(
+    op: Operator,
+    data_type: &DataType,
+    left: &Expr,
+    right: &Expr,
+) -> DfResult<Option<(Expr, Expr)>> {
+    let ordered = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+    if !(has_likes(data_type) || ordered && has_order(data_type)) {
+        return Ok(None);
+    }
+    let order = |e: &Expr| match data_type {
+        DataType::Interval(_) => call("pg_interval_order", vec![e.clone()]),
+        DataType::LargeUtf8 => call("pg_jsonb_order", vec![e.clone()]),
+        _ => call("pg_array_order", vec![e.clone()]),
+    };
+    Ok(Some((order(left)?, order(right)?)))
+}
+
+/// `greatest`, `least` and `nullif` of types with an order of their own.
+pub(super) fn choice_by_order(f: &ScalarFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let mut found = None;
     for arg in &f.args {
         match arg.get_type(schema)? {
-            DataType::Interval(_) => intervals += 1,
             DataType::Null => {}
+            data_type if has_order(&data_type) => found = Some(data_type),
             _ => return Ok(None),
         }
     }
-    if intervals == 0 {
-        return Ok(None);
-    }
+    let Some(data_type) = found else { return Ok(None) };
     let fold = |name: &str| {
         let mut rest = f.args.iter().cloned();
         let first = rest.next().map(Ok);
@@ -159,12 +204,13 @@ pub(super) fn choice_by_length(f: &ScalarFunction, schema: &DFSchema) -> DfResul
         first.map(|first| rest.fold(first, pair)).transpose()
     };
     match (f.func.name(), f.args.as_slice()) {
-        ("greatest", _) => fold("pg_interval_greatest"),
-        ("least", _) => fold("pg_interval_least"),
+        ("greatest", _) => fold("pg_greatest"),
+        ("least", _) => fold("pg_least"),
         ("nullif", [a, b]) => {
-            let equal = by_length(a.clone(), schema)?.eq(by_length(b.clone(), schema)?);
-            let different = equal.is_not_true();
-            Ok(Some(when(different, a.clone()).end()?))
+            let Some((l, r)) = comparable_by(Operator::Eq, &data_type, a, b)? else {
+                return Ok(None);
+            };
+            Ok(Some(when(l.eq(r).is_not_true(), a.clone()).end()?))
         }
         _ => Ok(None),
     }

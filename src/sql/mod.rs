@@ -47,6 +47,7 @@ mod secrets;
 mod semantics;
 mod set_ops;
 mod set_types;
+mod shifted;
 mod stack;
 pub mod statement;
 mod system;

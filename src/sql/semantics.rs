@@ -33,7 +33,7 @@ use super::comparable::{
 };
 use super::constant;
 use super::intervals::{
-    aggregate_by_length, by_length, choice_by_length, in_by_length, rewrite_intervals,
+    aggregate_by_length, choice_by_order, comparable_by, in_by_length, rewrite_intervals,
     window_by_length,
 };
 use super::missing::missing_error;
@@ -43,7 +43,7 @@ use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, argument_types, arith, arith_op, arith_typing, behind_stand_in, call,
-    cast_expr, extract_udf, negate, rounding_to_any_digits, to_datafusion,
+    cast_expr, common_type, extract_udf, negate, rounding_to_any_digits, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -452,16 +452,12 @@ impl Rewriter<'_> {
         let (left, right) = self.unknowns(left, right)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
         check_comparable(op, &l, &r)?;
-        let interval = |t: &DataType| matches!(t, DataType::Interval(_));
-        if interval(&l) && interval(&r) {
-            // By their length: a month is 30 days.
-            return Ok((by_length(left, self.schema)?, by_length(right, self.schema)?));
-        }
-        // Text stands for jsonb in its keys: equal where jsonb is equal, but not in its order.
-        let ordered = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
-        if ordered && l == DataType::LargeUtf8 && l == r {
-            let order = |e| call("pg_jsonb_order", vec![e]);
-            return Ok((order(left)?, order(right)?));
+        let (left, right) = self.lists(left, right)?;
+        let l = self.type_of(&left)?;
+        if l == self.type_of(&right)?
+            && let Some(by) = comparable_by(op, &l, &left, &right)?
+        {
+            return Ok(by);
         }
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         // numeric beside a float compares as floats; DataFusion would make the float a decimal.
@@ -474,6 +470,21 @@ impl Rewriter<'_> {
             }
             _ => (left, right),
         })
+    }
+
+    /// Arrays of numbers of several types as arrays of one.
+    fn lists(&self, left: Expr, right: Expr) -> DfResult<(Expr, Expr)> {
+        let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
+        match (&l, &r) {
+            (DataType::List(a), DataType::List(b)) if a.data_type() != b.data_type() => {
+                let Some(element) = common_type(a.data_type(), b.data_type()) else {
+                    return Ok((left, right));
+                };
+                let list = DataType::new_list(element, true);
+                Ok((self.cast(left, &list)?, self.cast(right, &list)?))
+            }
+            _ => Ok((left, right)),
+        }
     }
 
     fn between(&self, between: Between) -> DfResult<Expr> {
@@ -519,8 +530,8 @@ impl Rewriter<'_> {
             name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
-                if let Some(by_length) = choice_by_length(&f, self.schema)? {
-                    return Ok(by_length);
+                if let Some(choice) = choice_by_order(&f, self.schema)? {
+                    return Ok(choice);
                 }
                 if let Some(real) = behind_stand_in(&f.func) {
                     f.func = Arc::clone(real);

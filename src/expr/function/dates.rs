@@ -75,34 +75,10 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("pg_precision(timestamp, int) -> timestamp", Nulls::Strict, precision),
     ("pg_precision(timestamptz, int) -> timestamptz", Nulls::Strict, precision),
     ("pg_precision(time, int) -> time", Nulls::Strict, time_precision),
-    ("pg_interval_least(interval, interval) -> interval", Nulls::Seen, |a| {
-        one_interval(a, |x, y| interval_length(y) < interval_length(x))
-    }),
-    ("pg_interval_greatest(interval, interval) -> interval", Nulls::Seen, |a| {
-        one_interval(a, |x, y| interval_length(y) > interval_length(x))
-    }),
     ("pg_interval_order(interval) -> bigint", Nulls::Strict, |a| {
         a.values::<Int64Type>(|row| Ok(Some(interval_length(a.interval(0, row)))))
     }),
 ];
-
-/// The second interval where it is better than the first, or alone.
-fn one_interval(
-    a: &Args<'_>,
-    better: fn(IntervalMonthDayNano, IntervalMonthDayNano) -> bool,
-) -> Result<ArrayRef> {
-    a.values::<IntervalMonthDayNanoType>(|row| {
-        Ok(match (a.is_null(0, row), a.is_null(1, row)) {
-            (true, true) => None,
-            (true, false) => Some(a.interval(1, row)),
-            (false, true) => Some(a.interval(0, row)),
-            (false, false) => {
-                let (x, y) = (a.interval(0, row), a.interval(1, row));
-                Some(if better(x, y) { y } else { x })
-            }
-        })
-    })
-}
 
 fn out_of_range(what: &str) -> Error {
     Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, what.to_string())

@@ -16,6 +16,7 @@ mod json;
 mod json_build;
 mod math;
 mod number_format;
+mod order;
 mod pattern;
 mod quantified;
 mod regexp;
@@ -37,6 +38,7 @@ use datafusion::logical_expr::{
 use self::args::Args;
 pub(crate) use self::json_build::{object_key, write_json};
 use self::signature::Overload;
+pub(crate) use self::signature::common as common_type;
 use super::errors::to_datafusion;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -66,6 +68,7 @@ const FAMILIES: &[&[Def]] = &[
     json_build::FUNCTIONS,
     math::FUNCTIONS,
     number_format::FUNCTIONS,
+    order::FUNCTIONS,
     quantified::FUNCTIONS,
     regexp::FUNCTIONS,
     series::FUNCTIONS,

@@ -199,7 +199,7 @@ fn element_type<'p>(
 }
 
 /// The one of two types that both can be.
-pub(super) fn common(a: &DataType, b: &DataType) -> Option<DataType> {
+pub(crate) fn common(a: &DataType, b: &DataType) -> Option<DataType> {
     if let (DataType::Decimal128(..), DataType::Decimal128(..)) = (a, b) {
         let ((ap, a_s), (bp, b_s)) = (digits_of(a)?, digits_of(b)?);
         let scale = a_s.max(b_s);
