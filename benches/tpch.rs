@@ -1,12 +1,12 @@
 //! Question: what do the 22 queries of TPC-H cost as materialized views: to load, to hold, and to
 //! change?
 //!
-//! Data: the `tpchgen` crate at a scale factor, inserted over the SQL front end in statements of
-//! 1,000 rows, so that "load" includes the reading of text; the line "no view" says how much of it
-//! that is. Tables overwrite by key. A change is a statement that overwrites 1,000 rows of the
+//! Data: the `tpchgen` crate at a scale factor, by `COPY` in pieces of 100,000 rows, so that "load"
+//! includes the reading of text; the lines of single tables say how much of it that is, and "view"
+//! is the rest. Tables overwrite by key. A change is a statement that overwrites 1,000 rows of the
 //! largest table that the query reads, spread over its key range (1,000 retractions and 1,000
-//! inserts): the median of several, less the same without a view. Each query runs in an engine of
-//! its own that holds the tables it reads; "MiB" is what the process has grown by, tables included.
+//! inserts): the median of several, less the same without a view. Each query runs in a process of
+//! its own that holds the tables it reads; "MiB" is that process at its end, tables included.
 //!
 //! `cargo bench --bench tpch -- --sf 1 --query q01,q03 --workers 1`
 
@@ -15,7 +15,9 @@
 #[path = "../sql-tests/tpch/mod.rs"]
 mod data;
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::process::Command;
 use std::time::Instant;
 
 use clap::Parser;
@@ -27,7 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const STATEMENT_ROWS: usize = 1_000;
+const PIECE_ROWS: usize = 100_000;
+const CHANGED_ROWS: usize = 1_000;
 /// Tables from large to small.
 const BY_SIZE: [&str; 8] =
     ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];
@@ -46,11 +49,16 @@ struct Args {
     /// Statements of changes.
     #[arg(long, default_value_t = 9)]
     runs: usize,
+    /// Measure this query or table alone and print its numbers.
+    #[arg(long, hide = true)]
+    one: Option<String>,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// What one process has measured.
+#[derive(Debug, Clone, Copy, Default)]
 struct Measured {
     load: f64,
     change: f64,
@@ -59,24 +67,58 @@ struct Measured {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if let Some(subject) = &args.one {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let query = QUERIES.iter().find(|(name, _)| name == subject).map(|(_, sql)| *sql);
+        let read = |t: &&str| query.map_or(*t == subject.as_str(), |sql| reads(sql, t));
+        let tables: Vec<&str> = TABLES.into_iter().filter(read).collect();
+        let found = runtime.block_on(measure(&args, &tables, query))?;
+        println!("{} {} {}", found.load, found.change, found.mib);
+        return Ok(());
+    }
     println!("TPC-H SF {}, {} worker(s)", args.sf, args.workers);
-    println!("query    load s   view s | ms per 1,000 changes |      MiB");
+    println!("            load s   view s | ms per 1,000 changes |      MiB");
     let wanted = |name: &str| args.query.is_empty() || args.query.iter().any(|q| q == name);
-    for (name, sql) in QUERIES.iter().filter(|(name, _)| wanted(name)) {
-        let tables: Vec<&str> = TABLES.into_iter().filter(|t| reads(sql, t)).collect();
-        let bare = runtime.block_on(measure(&args, &tables, None))?;
-        let with = runtime.block_on(measure(&args, &tables, Some(sql)))?;
+    let queries: Vec<_> = QUERIES.iter().filter(|(name, _)| wanted(name)).collect();
+    let mut bare = HashMap::new();
+    for table in TABLES.into_iter().filter(|t| queries.iter().any(|(_, sql)| reads(sql, t))) {
+        let found = apart(&args, table)?;
         println!(
-            "{name:6} {:8.2} {:8.2} | {:20.3} | {:8.0}",
-            with.load,
-            with.load - bare.load,
-            with.change - bare.change,
-            with.mib
+            "{table:9} {:8.2} {:8} | {:20.3} | {:8.0}",
+            found.load, "", found.change, found.mib
+        );
+        bare.insert(table, found);
+    }
+    for (name, sql) in queries {
+        let found = apart(&args, name)?;
+        let tables = || BY_SIZE.into_iter().filter(|t| reads(sql, t)).filter_map(|t| bare.get(t));
+        let load: f64 = tables().map(|b| b.load).sum();
+        let change = tables().next().map_or(0.0, |b| b.change);
+        println!(
+            "{name:9} {:8.2} {:8.2} | {:20.3} | {:8.0}",
+            found.load,
+            found.load - load,
+            found.change - change,
+            found.mib
         );
     }
     Ok(())
+}
+
+/// Measures a query, or a table without one, in a process of its own.
+fn apart(args: &Args, subject: &str) -> Result<Measured> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--one", subject, "--sf", &args.sf.to_string()]);
+    command.args(["--workers", &args.workers.to_string(), "--runs", &args.runs.to_string()]);
+    let output = command.output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let numbers =
+        text.split_whitespace().map(str::parse).collect::<std::result::Result<Vec<f64>, _>>();
+    match numbers?.as_slice() {
+        [load, change, mib] => Ok(Measured { load: *load, change: *change, mib: *mib }),
+        _ => Err(format!("{subject}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
 }
 
 /// Whether a query names a table.
@@ -85,7 +127,6 @@ fn reads(sql: &str, table: &str) -> bool {
 }
 
 async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Measured> {
-    let before = resident_mib()?;
     let config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
     let engine = Engine::open(config)?;
     let mut session = engine.session();
@@ -96,26 +137,39 @@ async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Mea
     if let Some(sql) = view {
         session.execute(&format!("CREATE MATERIALIZED VIEW v AS {sql}")).await?;
     }
-    let begun = Instant::now();
+    let mut load = 0.0;
     for table in tables {
-        let mut statements = Vec::new();
-        let mut some = Vec::with_capacity(STATEMENT_ROWS);
+        let mut pieces = vec![String::new()];
+        let mut rows = 0;
         data::rows(table, args.sf, |row| {
-            some.push(data::values(row));
-            if some.len() == STATEMENT_ROWS {
-                statements.push(std::mem::take(&mut some));
+            if rows % PIECE_ROWS == PIECE_ROWS - 1 {
+                pieces.push(String::new());
             }
+            if let Some(piece) = pieces.last_mut() {
+                piece.push_str(row);
+                piece.push('\n');
+            }
+            rows += 1;
         });
-        statements.push(some);
-        for rows in statements.iter().filter(|rows| !rows.is_empty()) {
-            insert(&mut session, table, rows).await?;
+        let begun = Instant::now();
+        for piece in &pieces {
+            copy(&mut session, table, piece).await?;
         }
+        load += begun.elapsed().as_secs_f64();
     }
-    let load = begun.elapsed().as_secs_f64();
     let change = changes(args, tables, &mut session).await?;
-    let mib = resident_mib()? - before;
+    let mib = resident_mib()?;
     engine.shutdown().await?;
     Ok(Measured { load, change, mib })
+}
+
+async fn copy(session: &mut Session, table: &str, rows: &str) -> Result<()> {
+    let parsed = session.parse(&format!("COPY {table} FROM STDIN WITH (DELIMITER '|')"))?;
+    let statement = parsed.first().ok_or("no statement")?;
+    let mut copy = session.begin_copy(&statement.statement)?;
+    copy.push(rows.as_bytes())?;
+    session.finish_copy(copy).await?;
+    Ok(())
 }
 
 async fn insert(session: &mut Session, table: &str, rows: &[String]) -> Result<()> {
@@ -128,7 +182,7 @@ async fn changes(args: &Args, tables: &[&str], session: &mut Session) -> Result<
     let Some(table) = BY_SIZE.into_iter().find(|t| tables.contains(t)) else { return Ok(0.0) };
     let mut count = 0;
     data::rows(table, args.sf, |_| count += 1);
-    let stride = (count / (STATEMENT_ROWS * args.runs)).max(1);
+    let stride = (count / (CHANGED_ROWS * args.runs)).max(1);
     let mut picked = Vec::new();
     let mut at = 0;
     data::rows(table, args.sf, |row| {
@@ -141,7 +195,7 @@ async fn changes(args: &Args, tables: &[&str], session: &mut Session) -> Result<
     for run in 0..args.runs {
         let rows: Vec<String> = picked.iter().skip(run).step_by(args.runs).cloned().collect();
         let begun = Instant::now();
-        insert(session, table, &rows[..rows.len().min(STATEMENT_ROWS)]).await?;
+        insert(session, table, &rows[..rows.len().min(CHANGED_ROWS)]).await?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
