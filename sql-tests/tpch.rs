@@ -88,7 +88,7 @@ fn change(random: &mut SmallRng) -> String {
 async fn load(session: &mut Session, scale_factor: f64) {
     let tables = TABLES.map(|table| {
         let mut rows = Vec::new();
-        data::rows(table, scale_factor, |row| rows.push(data::values(row)));
+        data::rows(table, scale_factor, |row| rows.push(values(row)));
         (table, rows)
     });
     for piece in 0..PIECES {
@@ -153,4 +153,10 @@ fn all_queries_follow_loads_and_changes() {
         .build()
         .expect("a runtime");
     runtime.block_on(tpch(variable("HEADWATER_TPCH_WORKERS", 2)));
+}
+
+/// A row as the text of a VALUES list's item.
+fn values(row: &str) -> String {
+    let quoted = row.split('|').map(|v| format!("'{}'", v.replace('\'', "''")));
+    format!("({})", quoted.collect::<Vec<_>>().join(", "))
 }

@@ -62,9 +62,3 @@ fn lines<T: Display>(rows: impl Iterator<Item = T>, each: &mut impl FnMut(&str))
         each(text.strip_suffix('|').unwrap_or(&text));
     }
 }
-
-/// A row as the text of a VALUES list's item.
-pub fn values(row: &str) -> String {
-    let quoted = row.split('|').map(|v| format!("'{}'", v.replace('\'', "''")));
-    format!("({})", quoted.collect::<Vec<_>>().join(", "))
-}

@@ -315,11 +315,9 @@ impl ScalarUDFImpl for Cast {
     }
 
     fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
-        match args.first() {
-            // As the plain cast names itself: after its operand, whatever the type.
-            Some(operand) => Ok(operand.schema_name().to_string()),
-            None => plan_err!("a cast has one operand"),
-        }
+        // With the type: a projection may hold an expression and casts of it.
+        let operand = args.first().map(|e| e.schema_name().to_string()).unwrap_or_default();
+        Ok(format!("CAST({operand} AS {})", crate::delta::text::pg_type_declared(&self.to)))
     }
 
     fn signature(&self) -> &Signature {

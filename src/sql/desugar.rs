@@ -16,6 +16,7 @@ use sqlparser::ast::{
 use super::array_query::array_of;
 use super::flink;
 use super::named::by_place;
+use super::numbers::long_number;
 use super::parser::fold;
 use super::shifted::with_default;
 use super::types::text_limit;
@@ -205,6 +206,10 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         | Expr::ILike { .. }
         | Expr::SimilarTo { .. } => matched(expr),
         Expr::UnaryOp { op, expr } => prefix_operator(op, expr),
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) => long_number(text).unwrap_or(Expr::Value(value)),
+            _ => Expr::Value(value),
+        },
         Expr::InSubquery { expr, .. } if fields(&expr).is_some() => {
             return Err(Error::unsupported("a row IN (subquery) is not supported")
                 .with_hint("Write EXISTS with a condition for each column."));

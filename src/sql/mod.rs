@@ -38,6 +38,7 @@ mod misuse;
 mod moving;
 mod named;
 mod names;
+mod numbers;
 mod operators;
 mod optimize;
 mod parser;

@@ -511,7 +511,29 @@ impl Rewriter<'_> {
             *expr = e;
             items.push(item);
         }
+        self.as_one_number(&mut expr, &mut items)?;
         Ok(Expr::InList(InList { expr, list: items, negated }))
+    }
+
+    /// Numbers of several types as numbers of one that has room for all of them.
+    fn as_one_number(&self, expr: &mut Expr, items: &mut [Expr]) -> DfResult<()> {
+        let mut common = self.type_of(expr)?;
+        for item in items.iter() {
+            let data_type = self.type_of(item)?;
+            if data_type != DataType::Null {
+                let Some(wider) = common_type(&common, &data_type) else { return Ok(()) };
+                common = wider;
+            }
+        }
+        if !common.is_numeric() {
+            return Ok(());
+        }
+        for number in std::iter::once(expr).chain(items) {
+            if ![common.clone(), DataType::Null].contains(&self.type_of(number)?) {
+                *number = self.cast(number.clone(), &common)?;
+            }
+        }
+        Ok(())
     }
 
     fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {

@@ -15,6 +15,10 @@ use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
 
 pub(super) const FUNCTIONS: &[Def] = &[
+    ("~(text, text) -> boolean", Nulls::Strict, |a| matched(a, "", true)),
+    ("!~(text, text) -> boolean", Nulls::Strict, |a| matched(a, "", false)),
+    ("~*(text, text) -> boolean", Nulls::Strict, |a| matched(a, "i", true)),
+    ("!~*(text, text) -> boolean", Nulls::Strict, |a| matched(a, "i", false)),
     ("substring(text, text) -> text", Nulls::Strict, substring),
     ("regexp_match(text, text) -> text[]", Nulls::Strict, match_once),
     ("regexp_match(text, text, text) -> text[]", Nulls::Strict, match_once),
@@ -44,6 +48,14 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("like_escaped(text, text, text) -> boolean", Nulls::Strict, |a| like_escaped(a, false)),
     ("ilike_escaped(text, text, text) -> boolean", Nulls::Strict, |a| like_escaped(a, true)),
 ];
+
+fn matched(a: &Args<'_>, flags: &str, wanted: bool) -> Result<ArrayRef> {
+    let mut cache = Cache::default();
+    let (texts, patterns) = (a.all_texts(0), a.all_texts(1));
+    a.booleans(|row| {
+        Ok(Some(cache.get(patterns.get(row), flags)?.is_match(texts.get(row)) == wanted))
+    })
+}
 
 fn flags<'a>(a: &'a Args<'_>, i: usize, row: usize) -> &'a str {
     if a.len() > i { a.text(i, row) } else { "" }

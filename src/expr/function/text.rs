@@ -26,6 +26,12 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("^@(text, text) -> boolean", Nulls::Strict, |a| {
         a.booleans(|row| Ok(Some(a.text(0, row).starts_with(a.text(1, row)))))
     }),
+    ("quote_ident(text) -> text", Nulls::Strict, |a| {
+        a.texts(|row, out| {
+            out.push_str(&identifier(a.text(0, row)));
+            Ok(true)
+        })
+    }),
     ("quote_literal(any) -> text", Nulls::Strict, quote_literal),
     ("quote_nullable(any) -> text", Nulls::Seen, quote_literal),
     ("format(text) -> text", Nulls::Seen, format),

@@ -96,7 +96,6 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_table_size", Number, |_, _| Ok(Cell::Number(0))),
     ("pg_tablespace_location", Text, |_, _| Ok("".into())),
     ("pg_total_relation_size", Number, |_, _| Ok(Cell::Number(0))),
-    ("quote_ident", Text, |_, a| Ok(text(a, 0).map(catalog::quoted).into())),
     ("regclass", Text, class_name),
     ("regclassin", Number, class_number),
     ("regnamespace", Text, |_, a| Ok(number(a, 0).map(schema_name).into())),
