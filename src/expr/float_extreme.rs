@@ -2,7 +2,8 @@
 //!
 //! DataFusion's accumulators per group compare with `<`, which no NaN passes: what a group holds
 //! beside a NaN then depends on the order of its rows. PostgreSQL sorts NaN above everything, as
-//! the accumulators for one group and those of window frames do; so those are taken for every group.
+//! the accumulators for one group and those of window frames do; so those are taken for every
+//! group.
 
 use std::sync::{Arc, LazyLock};
 

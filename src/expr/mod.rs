@@ -34,6 +34,7 @@ mod statistics;
 mod string_agg;
 mod temporal;
 mod tumble;
+mod typed;
 mod unknown;
 mod window;
 mod windows;
@@ -74,6 +75,7 @@ pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udaf
 pub use string_agg::string_agg_udaf;
 pub use temporal::interval_us;
 pub use tumble::{TUMBLE_END, TUMBLE_START, TUMBLE_TIME, as_tumble, tumble_expr, window_error};
+pub use typed::{operand_name, operand_of, operand_udf};
 pub use unknown::{behind_stand_in, stand_in};
 pub use window::WindowCalls;
 pub use windows::{Exploded, explode, window_list, window_time};

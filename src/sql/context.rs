@@ -24,7 +24,7 @@ use super::missing::missing_function;
 use super::types::cast_type;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{batch_approx_count_distinct_udaf, to_datafusion};
+use crate::expr::{batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
 
 /// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
 /// `batch` puts a provider in its place.
@@ -246,7 +246,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let known = FUNCTIONS.scalar.get(name).cloned();
+        let known = FUNCTIONS.scalar.get(name).cloned().or_else(|| operand_udf(name));
         let known =
             known.or_else(|| super::system::function(name, self.catalog, &self.settings.session));
         // The planner has this one itself.

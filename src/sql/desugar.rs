@@ -14,6 +14,7 @@ use sqlparser::ast::{
 };
 
 use super::array_query::array_of;
+use super::conditions::Conditions;
 use super::flink;
 use super::named::by_place;
 use super::numbers::long_number;
@@ -21,14 +22,17 @@ use super::parser::fold;
 use super::shifted::with_default;
 use super::types::text_limit;
 use crate::error::{Error, Result};
+use crate::expr::operand_name;
 
 /// Rewrites a query.
 pub(crate) fn desugar_query(query: &mut ast::Query) -> Result<()> {
+    let _done: ControlFlow<()> = query.visit(&mut Conditions);
     finish(query.visit(&mut Desugar))
 }
 
 /// Rewrites an expression that stands alone.
 pub(crate) fn desugar_expr(expr: &mut Expr) -> Result<()> {
+    let _done: ControlFlow<()> = expr.visit(&mut Conditions);
     finish(expr.visit(&mut Desugar))
 }
 
@@ -224,6 +228,10 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         }
         Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
             precise_cast(*expr, data_type)
+        }
+        Expr::Cast { kind, expr, data_type, array, format } if !is_constant(&expr) => {
+            let operand = call(&operand_name(&data_type.to_string()), vec![*expr]);
+            Expr::Cast { kind, expr: Box::new(operand), data_type, array, format }
         }
         Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
             precise_cast(Expr::Value(typed.value), typed.data_type)

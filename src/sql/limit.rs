@@ -31,6 +31,18 @@ pub(super) fn unsupported_fetch(query: &Query) -> Option<&'static str> {
     }
 }
 
+/// Counts of rows at most: sums of a few of them fit in 64 bits, and no query has as many rows.
+const ROWS_MAX: i64 = i64::MAX / 8;
+
+/// A count of the text that is larger becomes [`ROWS_MAX`].
+fn bounded(count: &mut Expr) {
+    if let Expr::Value(ValueWithSpan { value: Value::Number(n, _), .. }) = count
+        && n.parse::<i64>().is_ok_and(|n| n > ROWS_MAX)
+    {
+        *n = ROWS_MAX.to_string();
+    }
+}
+
 /// Writes every FETCH FIRST of a query and of those inside of it as LIMIT.
 pub(super) fn fetch_to_limit(query: &mut Query) {
     let _: ControlFlow<Infallible> = query.visit(&mut Fetches);
@@ -42,6 +54,9 @@ impl VisitorMut for Fetches {
     type Break = Infallible;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            limit.iter_mut().chain(offset.as_mut().map(|o| &mut o.value)).for_each(bounded);
+        }
         let Some(fetch) = query.fetch.take() else { return ControlFlow::Continue(()) };
         // Without a number it is one row.
         let one = Value::Number("1".into(), false);

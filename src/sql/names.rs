@@ -12,6 +12,7 @@ use sqlparser::ast::{self, Expr, Ident, Select, SelectItem, SetExpr, VisitMut, V
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
+use super::hidden::rename_hidden;
 use super::parser::fold;
 use crate::error::{Error, Result, sqlstate};
 
@@ -41,15 +42,20 @@ pub(crate) fn check_unique<'a>(names: impl Iterator<Item = &'a str>) -> Result<(
 /// Gives every SELECT list of a query its names, and brings shorthands into their long form.
 pub(crate) fn name_columns(query: &mut ast::Query) {
     // The visitor never breaks off.
-    let _done: ControlFlow<()> = query.visit(&mut Namer);
+    let _done: ControlFlow<()> = query.visit(&mut Namer { depth: 0, in_array: false });
 }
 
 /// The same for an expression that stands alone.
 pub(crate) fn name_in_expr(expr: &mut Expr) {
-    let _done: ControlFlow<()> = expr.visit(&mut Namer);
+    let _done: ControlFlow<()> = expr.visit(&mut Namer { depth: 1, in_array: false });
 }
 
-struct Namer;
+struct Namer {
+    /// Queries around the one that is visited.
+    depth: usize,
+    /// Whether the next query is that of `ARRAY (SELECT ..)`, whose order is read as it is written.
+    in_array: bool,
+}
 
 impl VisitorMut for Namer {
     type Break = ();
@@ -61,6 +67,9 @@ impl VisitorMut for Namer {
 
     /// Interval literals are read as casts from text, by one parser for both.
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(f) = expr {
+            self.in_array = matches!(f.args, ast::FunctionArguments::Subquery(_));
+        }
         if let Expr::Cast { expr: number, data_type, .. } = expr
             && let Expr::Value(v) = number.as_mut()
             && let ast::Value::Number(text, _) = &v.value
@@ -85,6 +94,15 @@ impl VisitorMut for Namer {
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
         expand_table(&mut query.body);
         order_by_names(query);
+        if !std::mem::take(&mut self.in_array) {
+            rename_hidden(query, self.depth == 0);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+        self.depth -= 1;
         ControlFlow::Continue(())
     }
 }

@@ -72,6 +72,8 @@ pub(crate) fn options() -> ConfigOptions {
     options.sql_parser.collect_spans = true;
     options.optimizer.filter_null_join_keys = true;
     options.optimizer.skip_failed_rules = false;
+    // It makes room for as many groups as LIMIT says, which may be 2^60.
+    options.optimizer.enable_topk_aggregation = false;
     options.execution.target_partitions = 1;
     options.execution.time_zone = Some(UTC.into());
     options

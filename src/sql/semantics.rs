@@ -43,7 +43,7 @@ use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, argument_types, arith, arith_op, arith_typing, behind_stand_in, call,
-    cast_expr, common_type, extract_udf, negate, rounding_to_any_digits, to_datafusion,
+    cast_expr, common_type, extract_udf, negate, operand_of, rounding_to_any_digits, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -537,6 +537,9 @@ impl Rewriter<'_> {
     }
 
     fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {
+        if let Some(operand) = operand_of(&f.func, &f.args) {
+            return Ok(operand);
+        }
         if let Some(error) = missing_error(&f, &self.fields_of(&f.args)?) {
             return Err(to_datafusion(error));
         }

@@ -1,0 +1,97 @@
+//! `SELECT -x AS x .. ORDER BY t.x`: PostgreSQL orders by the column of the table, DataFusion can't
+//! tell it from the column of the list. That one gets another name, and its own back around the
+//! query.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visit, Visitor,
+};
+use sqlparser::parser::Parser;
+
+use super::dialect::DIALECT;
+use super::names::MARK;
+use super::parser::fold;
+
+/// Renames the columns that ORDER BY does not mean; the outermost query may show marked names.
+pub(super) fn rename_hidden(query: &mut Query, outermost: bool) {
+    let wanted = columns_of_tables(query.order_by.as_ref());
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    if wanted.is_empty() || select.distinct.is_some() {
+        return;
+    }
+    let mut renamed = Vec::new();
+    for item in &mut select.projection {
+        let SelectItem::ExprWithAlias { expr, alias } = item else { continue };
+        let name = fold(alias);
+        let hides = |column: &Vec<Ident>| {
+            column.last().is_some_and(|last| fold(last) == name)
+                && !matches!(expr, Expr::CompoundIdentifier(c) if c == column)
+        };
+        if wanted.iter().any(hides) {
+            let marked = Ident::with_quote('"', format!("{name}{MARK}h"));
+            renamed.push((name, std::mem::replace(alias, marked.clone()), marked));
+        }
+    }
+    if renamed.is_empty() {
+        return;
+    }
+    if let Some(OrderBy { kind: OrderByKind::Expressions(orders), .. }) = &mut query.order_by {
+        for order in orders {
+            let Expr::Identifier(ident) = &order.expr else { continue };
+            if let Some((.., marked)) = renamed.iter().find(|(name, ..)| *name == fold(ident)) {
+                order.expr = Expr::Identifier(marked.clone());
+            }
+        }
+    }
+    if !outermost {
+        put_back(query, &renamed);
+    }
+}
+
+/// The columns that ORDER BY names with their tables.
+fn columns_of_tables(order_by: Option<&OrderBy>) -> Vec<Vec<Ident>> {
+    struct Columns(Vec<Vec<Ident>>);
+    impl Visitor for Columns {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::CompoundIdentifier(column) = expr {
+                self.0.push(column.clone());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut columns = Columns(Vec::new());
+    if let Some(OrderBy { kind: OrderByKind::Expressions(orders), .. }) = order_by {
+        // The visitor never breaks off.
+        let _done: ControlFlow<()> = orders.iter().try_for_each(|o| o.expr.visit(&mut columns));
+    }
+    columns.0
+}
+
+/// Wraps a query in one that gives its columns their names.
+fn put_back(query: &mut Query, renamed: &[(String, Ident, Ident)]) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let names = select.projection.iter().map(|item| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
+    });
+    let Some(names) = names.collect::<Option<Vec<_>>>() else { return };
+    let items = names.into_iter().map(|name| {
+        let old = renamed.iter().find(|(.., marked)| marked == name).map(|(_, old, _)| old);
+        format!("{name} AS {}", old.unwrap_or(name))
+    });
+    let items: Vec<String> = items.collect();
+    let text = format!("SELECT {} FROM (SELECT 1) AS \"{MARK}q\"", items.join(", "));
+    let parsed = Parser::new(&DIALECT).try_with_sql(&text).and_then(|mut p| p.parse_query());
+    let Ok(mut outer) = parsed else { return };
+    if let SetExpr::Select(select) = outer.body.as_mut()
+        && let Some(TableFactor::Derived { subquery, .. }) =
+            select.from.first_mut().map(|from| &mut from.relation)
+    {
+        std::mem::swap(subquery.as_mut(), query);
+        *query = *outer;
+    }
+}
