@@ -96,7 +96,7 @@ pub enum Statement {
     DiscardAll,
     /// FLUSH: waits until bounded sources have been read and sinks have delivered.
     Flush,
-    /// DISCARD, COMMENT and other statements without effect here: the tag.
+    /// DISCARD, COMMENT, ANALYZE and other statements without effect here: the tag.
     NoOp(&'static str),
 }
 

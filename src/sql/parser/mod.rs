@@ -139,7 +139,7 @@ impl<'a> StreamParser<'a> {
             "deallocate" => self.deallocate(),
             "truncate" => self.truncate(),
             "savepoint" | "release" => self.savepoint(),
-            "discard" | "flush" => self.without_effect(),
+            "discard" | "flush" | "unlisten" | "analyze" | "vacuum" => self.without_effect(),
             _ => self.foreign_statement(),
         }
     }
@@ -149,8 +149,8 @@ impl<'a> StreamParser<'a> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
         let refused = ["GRANT", "REVOKE"];
-        let refused_too = ["MERGE", "CALL", "VACUUM"];
-        let more = ["ANALYZE", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
+        let refused_too = ["MERGE", "CALL"];
+        let more = ["LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.iter().chain(&refused_too).chain(&more).any(|r| *r == first) {
             return Err(Error::unsupported(format!("{first} is not supported yet")));
         }

@@ -212,7 +212,8 @@ impl StreamParser<'_> {
         }
     }
 
-    /// DISCARD and FLUSH.
+    /// DISCARD and FLUSH; UNLISTEN, which pools of connections send, and ANALYZE and VACUUM, which
+    /// have nothing to do here.
     pub(super) fn without_effect(&mut self) -> Result<Statement> {
         let word = self.peek_word(0).unwrap_or_default();
         self.p.advance_token();
@@ -226,6 +227,16 @@ impl StreamParser<'_> {
                     true => Ok(Statement::NoOp("DISCARD")),
                     false => Err(self.unexpected()),
                 }
+            }
+            "unlisten" => {
+                if !self.p.consume_token(&Token::Mul) {
+                    self.identifier()?;
+                }
+                Ok(Statement::NoOp("UNLISTEN"))
+            }
+            "analyze" | "vacuum" => {
+                self.skip_rest();
+                Ok(Statement::NoOp(if word == "vacuum" { "VACUUM" } else { "ANALYZE" }))
             }
             _ => Ok(Statement::Flush),
         }

@@ -54,6 +54,10 @@ fn every_statement_is_read() {
         ("DISCARD ALL", "DiscardAll"),
         ("DEALLOCATE PREPARE p", "Deallocate"),
         ("FLUSH", "Flush"),
+        ("UNLISTEN *", "NoOp"),
+        ("UNLISTEN jobs", "NoOp"),
+        ("ANALYZE", "NoOp"),
+        ("VACUUM (FULL, ANALYZE) t", "NoOp"),
     ] {
         assert_eq!(text_of(&one(text)).as_deref(), Some(kind), "{text}");
     }
