@@ -1,4 +1,5 @@
-//! Literals that stand where a condition does: `WHERE 'true'`, `'off' IS FALSE`. They are booleans.
+//! What stands where a condition does: literals, which are booleans (`WHERE 'true'`, `'off' IS
+//! FALSE`), and rows IN a query.
 
 use std::ops::ControlFlow;
 
@@ -7,16 +8,22 @@ use sqlparser::ast::{
     VisitorMut,
 };
 
-/// Makes the literals among conditions booleans.
+use super::rows::{row_in_filter, row_in_value};
+
+/// Makes the literals among conditions booleans, and takes comparisons of rows with queries apart.
 pub(super) struct Conditions;
 
 impl VisitorMut for Conditions {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        select.selection.iter_mut().chain(&mut select.having).for_each(condition);
+        for filter in select.selection.iter_mut().chain(&mut select.having) {
+            rows_in_filter(filter);
+            condition(filter);
+        }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             if let Some(JoinConstraint::On(on)) = constraint(&mut join.join_operator) {
+                rows_in_filter(on);
                 condition(on);
             }
         }
@@ -36,6 +43,11 @@ impl VisitorMut for Conditions {
             | Expr::IsNotFalse(expr)
             | Expr::IsUnknown(expr)
             | Expr::IsNotUnknown(expr) => condition(expr),
+            Expr::InSubquery { expr: row, subquery, negated } => {
+                if let Some(value) = row_in_value(row, subquery, *negated) {
+                    *expr = value;
+                }
+            }
             Expr::Case { operand: None, conditions, .. } => {
                 conditions.iter_mut().for_each(|when| condition(&mut when.condition));
             }
@@ -55,6 +67,23 @@ fn constraint(join: &mut JoinOperator) -> Option<&mut JoinConstraint> {
         | JoinOperator::RightOuter(c)
         | JoinOperator::FullOuter(c) => Some(c),
         _ => None,
+    }
+}
+
+/// `(a, b) IN (SELECT ..)` among the parts of a filter.
+fn rows_in_filter(expr: &mut Expr) {
+    match expr {
+        Expr::Nested(inner) => rows_in_filter(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+            rows_in_filter(left);
+            rows_in_filter(right);
+        }
+        Expr::InSubquery { expr: row, subquery, negated } => {
+            if let Some(filter) = row_in_filter(row, subquery, *negated) {
+                *expr = filter;
+            }
+        }
+        _ => {}
     }
 }
 

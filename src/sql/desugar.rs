@@ -19,6 +19,7 @@ use super::flink;
 use super::named::by_place;
 use super::numbers::long_number;
 use super::parser::fold;
+use super::rows::{row_in_list, rows_compared};
 use super::shifted::with_default;
 use super::types::text_limit;
 use crate::error::{Error, Result};
@@ -173,7 +174,7 @@ fn is_integer(expr: &Expr) -> bool {
         if matches!(&value.value, Value::Number(n, _) if n.parse::<i32>().is_ok()))
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::with_quote('"', name)]),
@@ -191,7 +192,7 @@ fn call(name: &str, args: Vec<Expr>) -> Expr {
     })
 }
 
-fn negated_if(negated: bool, expr: Expr) -> Expr {
+pub(super) fn negated_if(negated: bool, expr: Expr) -> Expr {
     match negated {
         true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) },
         false => expr,
@@ -214,10 +215,6 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             Value::Number(text, _) => long_number(text).unwrap_or(Expr::Value(value)),
             _ => Expr::Value(value),
         },
-        Expr::InSubquery { expr, .. } if fields(&expr).is_some() => {
-            return Err(Error::unsupported("a row IN (subquery) is not supported")
-                .with_hint("Write EXISTS with a condition for each column."));
-        }
         Expr::Collate { expr, collation } if is_named(&collation, "C") => *expr,
         Expr::Extract { field: DateTimeField::Custom(unit), syntax, expr } => {
             let unit = Ident::new(unit.value.trim_matches('\''));
@@ -465,77 +462,6 @@ fn closed(access: AccessExpr) -> AccessExpr {
         upper_bound: Some(upper_bound.unwrap_or_else(|| number(i32::MAX))),
         stride,
     })
-}
-
-fn fields(expr: &Expr) -> Option<&[Expr]> {
-    match expr {
-        Expr::Tuple(fields) => Some(fields),
-        Expr::Nested(inner) => fields(inner),
-        _ => None,
-    }
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    let nested = |e| Expr::Nested(Box::new(e));
-    nested(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) })
-}
-
-/// `(a, b) < (c, d)` field by field.
-fn rows_compared(left: Expr, op: BinaryOperator, right: Expr) -> Result<Expr> {
-    let (Some(l), Some(r)) = (fields(&left), fields(&right)) else {
-        return Ok(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) });
-    };
-    if op == BinaryOperator::Overlaps
-        && let ([a, b], [c, d]) = (l, r)
-    {
-        return Ok(call("overlaps", vec![a.clone(), b.clone(), c.clone(), d.clone()]));
-    }
-    if l.len() != r.len() || l.is_empty() {
-        return Err(Error::user(
-            crate::error::sqlstate::SYNTAX_ERROR,
-            "unequal number of entries in row expressions",
-        ));
-    }
-    let pairs: Vec<(Expr, Expr)> = l.iter().cloned().zip(r.iter().cloned()).collect();
-    let all = |op: BinaryOperator, join: BinaryOperator| {
-        let each = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
-        each.reduce(|a, b| binary(a, join.clone(), b))
-    };
-    let compared = match op {
-        BinaryOperator::Eq => all(BinaryOperator::Eq, BinaryOperator::And),
-        BinaryOperator::NotEq => all(BinaryOperator::NotEq, BinaryOperator::Or),
-        BinaryOperator::Lt | BinaryOperator::LtEq | BinaryOperator::Gt | BinaryOperator::GtEq => {
-            let strict = match op {
-                BinaryOperator::Lt | BinaryOperator::LtEq => BinaryOperator::Lt,
-                _ => BinaryOperator::Gt,
-            };
-            let mut pairs = pairs.into_iter().rev();
-            let last = pairs.next().map(|(l, r)| binary(l, op.clone(), r));
-            pairs.fold(last, |rest, (l, r)| {
-                let before = binary(l.clone(), strict.clone(), r.clone());
-                let tie = binary(binary(l, BinaryOperator::Eq, r), BinaryOperator::And, rest?);
-                Some(binary(before, BinaryOperator::Or, tie))
-            })
-        }
-        _ => None,
-    };
-    compared.ok_or_else(|| Error::unsupported(format!("operator {op} of rows is not supported")))
-}
-
-/// `(a, b) IN ((1, 2), (3, 4))` as comparisons.
-fn row_in_list(expr: Expr, list: Vec<Expr>, negated: bool) -> Result<Expr> {
-    if fields(&expr).is_none() {
-        return Ok(Expr::InList { expr: Box::new(expr), list, negated });
-    }
-    let mut any = None;
-    for item in list {
-        let same = rows_compared(expr.clone(), BinaryOperator::Eq, item)?;
-        any = Some(match any {
-            None => same,
-            Some(before) => binary(before, BinaryOperator::Or, same),
-        });
-    }
-    any.map(|any| negated_if(negated, any)).ok_or_else(|| Error::internal("an IN list has an item"))
 }
 
 /// A set-returning function in a SELECT list: its rows multiply the row.

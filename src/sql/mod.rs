@@ -46,6 +46,7 @@ mod optimize;
 mod parser;
 mod prepared;
 mod proctime;
+mod rows;
 mod secrets;
 mod semantics;
 mod set_ops;
