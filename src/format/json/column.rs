@@ -17,7 +17,7 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 
 use super::datetime;
-use super::reading::{self, Kind, Reading, UNAVAILABLE};
+use super::reading::{self, Kind, Reading, UNAVAILABLE, Unit};
 use super::scalar::{self, Invalid};
 use super::scan::{Scanner, Token, unescape};
 use crate::delta::jsonb;
@@ -183,6 +183,8 @@ pub(in crate::format) struct Column {
     pub(in crate::format) exact: bool,
     /// What values mean that could mean several things.
     pub(in crate::format) reading: Reading,
+    /// What numbers of a timestamp column are.
+    pub(in crate::format) unit: Unit,
     values: Values,
     nulls: Vec<u32>,
 }
@@ -218,8 +220,8 @@ impl Column {
             }
         };
         let (name, nullable) = (field.name().clone(), field.is_nullable());
-        let reading = Reading::Plain;
-        Ok(Self { name, nullable, exact: false, reading, values, nulls: Vec::new() })
+        let (reading, unit) = (Reading::Plain, Unit::default());
+        Ok(Self { name, nullable, exact: false, reading, unit, values, nulls: Vec::new() })
     }
 
     /// The number of rows, the current one included once it has a value here.
@@ -284,6 +286,9 @@ impl Column {
                 Values::Int16(v) => push(v, int.try_into().map_err(|_| Invalid::Range)?),
                 // The nearest float, as when the text is read.
                 Values::Float64(v) => push(v, int as f64),
+                Values::Timestamp(v, _) if self.reading == Reading::Plain => {
+                    push(v, self.unit.timestamp(int)?)
+                }
                 Values::Timestamp(v, _) => push(v, self.reading.timestamp(int)?),
                 Values::Date(v) if self.reading != Reading::Plain => {
                     push(v, self.reading.date(int)?)
@@ -294,10 +299,11 @@ impl Column {
                 _ => self.push_text(text),
             },
             Token::Number(text) => match &mut self.values {
-                // Nanoseconds have more digits than [`Token::Int`].
-                Values::Timestamp(v, _) if self.reading != Reading::Plain => {
-                    push(v, self.reading.timestamp(scalar::integer(text)?)?)
+                Values::Timestamp(v, _) if self.reading == Reading::Plain => {
+                    push(v, self.unit.timestamp_of_number(text)?)
                 }
+                // Nanoseconds have more digits than [`Token::Int`].
+                Values::Timestamp(v, _) => push(v, self.reading.timestamp(scalar::integer(text)?)?),
                 _ => self.push_text(text),
             },
             Token::Null => {

@@ -5,14 +5,14 @@
 //! are skipped; a missing field and `null` are NULL; of a field given twice the last one counts.
 //! Numbers are read from their text, never through a float. Strings are accepted for every type in
 //! PostgreSQL's input syntax; a `text` column takes numbers, booleans, arrays and objects as their
-//! JSON text. An integer for a timestamp column is milliseconds since the Unix epoch.
+//! JSON text. A number for a timestamp column is milliseconds since the Unix epoch, or what
+//! `ENCODE JSON (timestamp.handling.mode = 'second')` says: `second`, `milli`, `micro`, `nano`.
 //!
 //! Writing ([`encode`]): columns in schema order, numbers as numbers (`numeric` exactly), NaN and
 //! infinities as strings, timestamps as `YYYY-MM-DD HH:MM:SS.ffffff`, `bytea` as `\x..`.
 //! What is written is read back as the same value.
 //!
-//! `ENCODE JSON (..)` has no options of its own; those of the word after FORMAT are in
-//! [`super::changes`] and [`super::outgoing`].
+//! The options of the word after FORMAT are in [`super::changes`] and [`super::outgoing`].
 
 pub(in crate::format) mod column;
 mod datetime;
@@ -29,8 +29,12 @@ pub(crate) use datetime::write_timestamp;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Decoder, Encoder, Format, FormatOptions, Framing, project, refuse_options_of};
+use self::reading::Unit;
+use super::{Decoder, Encoder, Format, FormatOptions, Framing, project, refuse_options_of, word};
 use crate::error::Result;
+
+/// The options of reading.
+const READ_OPTIONS: &[&str] = &["timestamp.handling.mode"];
 
 /// The entry of the registry.
 pub const FORMAT: Format = Format { name: "json", decoder, encoder, framing };
@@ -40,17 +44,16 @@ fn decoder(
     columns: &[usize],
     options: &FormatOptions,
 ) -> Result<Box<dyn Decoder>> {
-    refuse_options(options)?;
-    Ok(Box::new(decode::JsonDecoder::new(project(schema, columns)?)?))
+    refuse_options_of("JSON", options, READ_OPTIONS)?;
+    let unit = word(options, "timestamp.handling.mode", &Unit::NAMES)?.unwrap_or_default();
+    let mut decoder = decode::JsonDecoder::new(project(schema, columns)?)?;
+    decoder.columns_mut().iter_mut().for_each(|column| column.unit = unit);
+    Ok(Box::new(decoder))
 }
 
 fn encoder(schema: SchemaRef, options: &FormatOptions) -> Result<Box<dyn Encoder>> {
-    refuse_options(options)?;
+    refuse_options_of("JSON", options, &[])?;
     Ok(Box::new(encode::JsonEncoder::new(&schema)?))
-}
-
-fn refuse_options(options: &FormatOptions) -> Result<()> {
-    refuse_options_of("JSON", options, &[])
 }
 
 fn framing(_options: &FormatOptions) -> Result<Framing> {

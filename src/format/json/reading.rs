@@ -25,11 +25,56 @@ pub(in crate::format) enum Kind {
     Other,
 }
 
+/// What a number for a timestamp counts since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::format) enum Unit {
+    Seconds,
+    #[default]
+    Millis,
+    Micros,
+    Nanos,
+}
+
+impl Unit {
+    /// The units by the names that options have for them.
+    pub(in crate::format) const NAMES: [(&'static str, Self); 4] = [
+        ("second", Self::Seconds),
+        ("milli", Self::Millis),
+        ("micro", Self::Micros),
+        ("nano", Self::Nanos),
+    ];
+
+    /// The microseconds that an integer stands for.
+    #[inline]
+    pub(super) fn timestamp(self, int: i64) -> Result<i64, Invalid> {
+        match self {
+            Self::Millis => datetime::timestamp_of_millis(int),
+            Self::Micros => datetime::timestamp_of_micros(int),
+            Self::Nanos => datetime::timestamp_of_micros(int.div_euclid(1000)),
+            Self::Seconds => {
+                datetime::timestamp_of_micros(int.checked_mul(1_000_000).ok_or(Invalid::Range)?)
+            }
+        }
+    }
+
+    /// The microseconds that a number with a fraction or many digits stands for.
+    pub(super) fn timestamp_of_number(self, text: &[u8]) -> Result<i64, Invalid> {
+        let digits = match self {
+            Self::Seconds => 6,
+            Self::Millis => 3,
+            Self::Micros => 0,
+            Self::Nanos => return self.timestamp(scalar::integer(text)?),
+        };
+        let us = scalar::decimal(text, 38, digits)?;
+        datetime::timestamp_of_micros(i64::try_from(us).map_err(|_| Invalid::Range)?)
+    }
+}
+
 /// How a column reads values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::format) enum Reading {
-    /// An integer is milliseconds in a timestamp column and nothing in a date or time column;
-    /// numbers and bytes are their text.
+    /// An integer has the [`Unit`] of the column if that is of timestamps, and means nothing in a
+    /// date or time column; numbers and bytes are their text.
     Plain,
     /// An integer has a unit that nobody has said; numbers are their text.
     Unknown,
@@ -51,7 +96,7 @@ impl Reading {
     /// The microseconds since 1970 that an integer stands for.
     pub(super) fn timestamp(self, int: i64) -> Result<i64, Invalid> {
         match self {
-            Self::Plain | Self::Millis => datetime::timestamp_of_millis(int),
+            Self::Millis => datetime::timestamp_of_millis(int),
             Self::Micros => datetime::timestamp_of_micros(int),
             Self::Nanos => datetime::timestamp_of_micros(int.div_euclid(1000)),
             Self::Guess => match int.unsigned_abs() {
@@ -122,6 +167,18 @@ pub(super) fn variable_scale(text: &[u8], precision: u8, scale: i8) -> Result<i1
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_of_timestamps() {
+        let second = 1_700_000_000;
+        assert_eq!(Unit::Seconds.timestamp(second), Ok(second * 1_000_000));
+        assert_eq!(Unit::Nanos.timestamp(-1), Ok(-1));
+        assert_eq!(Unit::Seconds.timestamp(i64::MAX), Err(Invalid::Range));
+        assert_eq!(Unit::Seconds.timestamp_of_number(b"1.25"), Ok(1_250_000));
+        assert_eq!(Unit::Millis.timestamp_of_number(b"-1.5e3"), Ok(-1_500_000));
+        assert_eq!(Unit::Nanos.timestamp_of_number(b"1700000000000000001"), Ok(second * 1_000_000));
+        assert_eq!(Unit::Nanos.timestamp_of_number(b"1.5"), Err(Invalid::Syntax));
+    }
 
     #[test]
     fn units_of_integers() {

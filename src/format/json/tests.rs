@@ -128,7 +128,7 @@ fn bad_values_name_the_column_and_speak_as_postgres() {
         (
             r#"{"tz":9223372036854775807}"#,
             "tz",
-            "invalid input syntax for type timestamp with time zone: \"9223372036854775807\"",
+            "date/time field value out of range: \"9223372036854775807\"",
         ),
         (
             r#"{"ts":922337203685477580}"#,
