@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use super::types::{TIMESTAMP, timestamptz};
 use crate::delta::text::{UTC, pg_type_name};
-use crate::error::{Error, sqlstate};
+use crate::error::{Error, Result, sqlstate};
 use crate::expr::to_datafusion;
 
 pub(super) fn is_text_literal(expr: &Expr) -> bool {
@@ -35,6 +35,21 @@ pub(super) fn no_function(name: &str, arguments: &[Arc<Field>]) -> Error {
         "No function matches the given name and argument types. You might need to add explicit \
          type casts.",
     )
+}
+
+/// 42883 for a window function with more or fewer arguments than it has.
+pub(super) fn check_window_arity(name: &str, arguments: &[Arc<Field>]) -> Result<()> {
+    let allowed = match name {
+        "first_value" | "last_value" | "ntile" => 1..=1,
+        "nth_value" => 2..=2,
+        "lag" | "lead" => 1..=3,
+        "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" => 0..=0,
+        _ => return Ok(()),
+    };
+    match allowed.contains(&arguments.len()) {
+        true => Ok(()),
+        false => Err(no_function(name, arguments)),
+    }
 }
 
 pub(super) fn cannot_be_matched(what: &str, a: &DataType, b: &DataType) -> Error {

@@ -4,11 +4,11 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, JoinConstraint, JoinOperator, Select, UnaryOperator, Value,
-    VisitorMut,
+    self, BinaryOperator, Expr, JoinConstraint, Select, UnaryOperator, Value, VisitorMut,
 };
 
 use super::rows::{row_in_filter, row_in_value};
+use super::using::constraint;
 
 /// Makes the literals among conditions booleans, and takes comparisons of rows with queries apart.
 pub(super) struct Conditions;
@@ -54,19 +54,6 @@ impl VisitorMut for Conditions {
             _ => {}
         }
         ControlFlow::Continue(())
-    }
-}
-
-fn constraint(join: &mut JoinOperator) -> Option<&mut JoinConstraint> {
-    match join {
-        JoinOperator::Join(c)
-        | JoinOperator::Inner(c)
-        | JoinOperator::Left(c)
-        | JoinOperator::LeftOuter(c)
-        | JoinOperator::Right(c)
-        | JoinOperator::RightOuter(c)
-        | JoinOperator::FullOuter(c) => Some(c),
-        _ => None,
     }
 }
 

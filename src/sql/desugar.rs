@@ -531,7 +531,7 @@ fn factor_of(
         *only = alias.name.clone();
     }
     if ordinality {
-        exprs.push(call("ordinality", exprs.clone()));
+        exprs.push(call("pg_ordinality", exprs.clone()));
         names.push(Ident::new("ordinality"));
     }
     let mut alias = alias.unwrap_or_else(|| TableAlias {

@@ -15,11 +15,11 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator,
-    Projection, Subquery, WindowFrameBound, WindowFrameUnits, when,
+    Projection, Subquery, WindowFrameBound, WindowFrameUnits, lit, when,
 };
 
 use crate::error::Error;
-use crate::expr::{call, to_datafusion};
+use crate::expr::{Coercion, call, cast_expr, to_datafusion};
 
 /// Whether a type is of intervals, or of arrays of them.
 fn of_intervals(data_type: &DataType) -> bool {
@@ -216,6 +216,24 @@ pub(super) fn choice_by_order(f: &ScalarFunction, schema: &DFSchema) -> DfResult
     }
 }
 
+/// What rows of a window are sorted by: frames take no bytes and no times, their text has the order.
+fn sort_of_window(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
+    let expr = match sort.expr.get_type(schema)? {
+        DataType::Binary => call("encode", vec![sort.expr, lit("hex")])?,
+        from @ (DataType::FixedSizeBinary(_) | DataType::Time64(_)) => {
+            cast_expr(sort.expr, &from, &DataType::Utf8, Coercion::Explicit)
+                .map_err(to_datafusion)?
+        }
+        _ => return sort_by_length(sort, schema),
+    };
+    Ok(Sort { expr, ..sort })
+}
+
+/// Whether a RANGE frame can't have an offset over values of a type.
+fn has_no_offsets(data_type: &DataType) -> bool {
+    of_intervals(data_type) || matches!(data_type, DataType::Time64(_))
+}
+
 /// A window function whose partitions and order are of intervals.
 pub(super) fn window_by_length(
     mut call: WindowFunction,
@@ -232,15 +250,17 @@ pub(super) fn window_by_length(
     let partition = std::mem::take(&mut params.partition_by).into_iter();
     params.partition_by = partition.map(|e| by_length(e, schema)).collect::<DfResult<_>>()?;
     let mut keys = params.order_by.iter();
-    if offsets && keys.any(|key| is_interval(&key.expr, schema).unwrap_or(false)) {
+    if offsets && keys.any(|key| key.expr.get_type(schema).is_ok_and(|t| has_no_offsets(&t))) {
         return Err(to_datafusion(
-            Error::unsupported("a RANGE frame with an offset over intervals is not supported")
-                .with_hint("Order by extract(epoch from ..)."),
+            Error::unsupported(
+                "a RANGE frame with an offset over intervals or times is not supported",
+            )
+            .with_hint("Order by extract(epoch from ..)."),
         ));
     }
     if !offsets {
         let order = std::mem::take(&mut params.order_by).into_iter();
-        params.order_by = order.map(|key| sort_by_length(key, schema)).collect::<DfResult<_>>()?;
+        params.order_by = order.map(|key| sort_of_window(key, schema)).collect::<DfResult<_>>()?;
     }
     Ok(call)
 }

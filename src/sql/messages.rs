@@ -68,6 +68,16 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "SELECT DISTINCT ON expressions must match initial ORDER BY expressions",
     ),
     (
+        "to grouping function is not in grouping columns",
+        sqlstate::GROUPING_ERROR,
+        "arguments to GROUPING must be grouping expressions of the associated query level",
+    ),
+    (
+        "Percentile value must be between",
+        sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
+        "percentile value is not between 0 and 1",
+    ),
+    (
         "Inconsistent data length across values list",
         sqlstate::SYNTAX_ERROR,
         "VALUES lists must all be the same length",

@@ -28,8 +28,8 @@ use sqlparser::ast::BinaryOperator;
 
 use super::aggregates::rewrite_call;
 use super::comparable::{
-    cannot_be_matched, check_boolean, check_comparable, is_comparison, is_text, is_text_literal,
-    no_function, normal_type, same_kind,
+    cannot_be_matched, check_boolean, check_comparable, check_window_arity, is_comparison, is_text,
+    is_text_literal, no_function, normal_type, same_kind,
 };
 use super::constant;
 use super::intervals::{
@@ -254,6 +254,8 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 rewrite_call(aggregate_by_length(call, self.schema)?)?
             }
             Expr::WindowFunction(call) => {
+                let fields = self.fields_of(&call.params.args)?;
+                check_window_arity(call.fun.name(), &fields).map_err(to_datafusion)?;
                 Expr::WindowFunction(Box::new(window_by_length(*call, self.schema)?))
             }
             Expr::SetComparison(mut s) => {

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use super::args::Args;
 use super::gather::Elements;
 use super::{Def, Nulls};
+use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::numeric::rescale;
 use crate::expr::temporal::add_interval_us;
@@ -29,7 +30,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
         timestamps,
     ),
     ("generate_subscripts(anyarray, int) -> int[]", Nulls::Strict, subscripts),
-    ("ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
+    ("pg_ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
 ];
 
 /// Longer series are refused: they are made as a whole.
@@ -163,6 +164,13 @@ fn subscripts(a: &Args<'_>) -> Result<ArrayRef> {
 
 /// 1, 2, .. to the length of the longest list: WITH ORDINALITY.
 fn ordinality(a: &Args<'_>) -> Result<ArrayRef> {
+    for i in 0..a.len() {
+        let data_type = a.array(i).data_type();
+        if !matches!(data_type, DataType::List(_) | DataType::Null) {
+            let message = format!("{} is no array", pg_type_name(data_type));
+            return Err(Error::user(sqlstate::DATATYPE_MISMATCH, message));
+        }
+    }
     let mut out = ListBuilder::new(Int64Builder::new());
     for row in 0..a.rows() {
         let length = |i: usize| if a.is_null(i, row) { 0 } else { Elements::of(a, i).len(row) };
