@@ -216,7 +216,8 @@ pub(super) fn choice_by_order(f: &ScalarFunction, schema: &DFSchema) -> DfResult
     }
 }
 
-/// What rows of a window are sorted by: frames take no bytes and no times, their text has the order.
+/// What rows of a window are sorted by: frames take no bytes and no times; their text has the same
+/// order.
 fn sort_of_window(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
     let expr = match sort.expr.get_type(schema)? {
         DataType::Binary => call("encode", vec![sort.expr, lit("hex")])?,
