@@ -3,10 +3,12 @@
 //! finds. Groups are those of the first attempt that leads there, where PostgreSQL makes the first
 //! groups as long as can be (a documented deviation).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use regex::{Regex, RegexBuilder};
-use regex_automata::nfa::thompson::pikevm::PikeVM;
+use regex_automata::hybrid::dfa::{self, DFA};
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind};
 
@@ -46,7 +48,51 @@ impl Found {
 pub(super) struct Pattern {
     regex: Regex,
     /// Finds the longest match at a place, where it may be another one than the first.
-    longest: Option<PikeVM>,
+    longest: Option<Longest>,
+}
+
+/// Finds the longest match that begins at a place.
+struct Longest {
+    /// Tells where it ends, cheaply; `None` where the expression is none for it.
+    ends: Option<DFA>,
+    /// Finds it with its groups.
+    groups: PikeVM,
+    /// What the two work with.
+    memory: RefCell<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    ends: Option<dfa::Cache>,
+    groups: Option<pikevm::Cache>,
+}
+
+impl Longest {
+    fn new(text: &str, syntax: syntax::Config) -> Result<Self> {
+        let config = DFA::config().match_kind(MatchKind::All).unicode_word_boundary(true);
+        let ends = DFA::builder().syntax(syntax).configure(config).build(text).ok();
+        let config = PikeVM::config().match_kind(MatchKind::All);
+        let groups = PikeVM::builder().syntax(syntax).configure(config).build(text);
+        let memory = RefCell::default();
+        Ok(Self { ends, groups: groups.map_err(invalid)?, memory })
+    }
+
+    /// Where the longest match ends; `None` where that takes the slower way.
+    fn end(&self, input: &Input<'_>) -> Option<usize> {
+        let dfa = self.ends.as_ref()?;
+        let mut memory = self.memory.borrow_mut();
+        let cache = memory.ends.get_or_insert_with(|| dfa.create_cache());
+        Some(dfa.try_search_fwd(cache, input).ok()??.offset())
+    }
+
+    fn find(&self, input: Input<'_>) -> Found {
+        let mut memory = self.memory.borrow_mut();
+        let cache = memory.groups.get_or_insert_with(|| self.groups.create_cache());
+        let mut groups = self.groups.create_captures();
+        self.groups.captures(cache, input, &mut groups);
+        let place = |span: regex_automata::Span| (span.start, span.end);
+        Found(groups.iter().map(|group| group.map(place)).collect())
+    }
 }
 
 impl Pattern {
@@ -57,17 +103,17 @@ impl Pattern {
 
     /// The first match that begins at a place or behind.
     pub(super) fn find_at(&self, text: &str, from: usize) -> Option<Found> {
-        let Some(longest) = &self.longest else {
-            let found = self.regex.captures_at(text, from)?;
-            let place = |m: regex::Match<'_>| (m.start(), m.end());
-            return Some(Found(found.iter().map(|group| group.map(place)).collect()));
-        };
-        let start = self.regex.find_at(text, from)?.start();
-        let input = Input::new(text).span(start..text.len()).anchored(Anchored::Yes);
-        let mut groups = longest.create_captures();
-        longest.captures(&mut longest.create_cache(), input, &mut groups);
-        let place = |span: regex_automata::Span| (span.start, span.end);
-        Some(Found(groups.iter().map(|group| group.map(place)).collect()))
+        let first = self.regex.captures_at(text, from)?;
+        let place = |m: regex::Match<'_>| (m.start(), m.end());
+        let found = Found(first.iter().map(|group| group.map(place)).collect());
+        let Some(longest) = &self.longest else { return Some(found) };
+        let input = Input::new(text).span(found.start()..text.len()).anchored(Anchored::Yes);
+        // If the first attempt that leads anywhere leads to the end of the longest match, that is
+        // the one.
+        match longest.end(&input) == Some(found.end()) {
+            true => Some(found),
+            false => Some(longest.find(input)),
+        }
     }
 
     /// All matches that begin at a place or behind, one after another.
@@ -92,18 +138,31 @@ impl Pattern {
 /// Compiled expressions of a batch: patterns are mostly one constant.
 #[derive(Default)]
 pub(super) struct Cache {
-    compiled: HashMap<(String, String), Pattern>,
+    /// Numbers of compiled expressions by pattern and flags.
+    known: HashMap<(String, String), usize>,
+    compiled: Vec<(String, String, Pattern)>,
+    /// The one that was wanted last.
+    last: usize,
 }
 
 impl Cache {
     /// The expression of a pattern with flags.
     pub(super) fn get(&mut self, pattern: &str, flags: &str) -> Result<&Pattern> {
-        let key = (pattern.to_string(), flags.to_string());
-        if !self.compiled.contains_key(&key) {
-            let compiled = compile(pattern, flags)?;
-            self.compiled.insert(key.clone(), compiled);
+        let same = |(p, f, _): &(String, String, Pattern)| *p == pattern && *f == flags;
+        if !self.compiled.get(self.last).is_some_and(same) {
+            let key = (pattern.to_string(), flags.to_string());
+            self.last = match self.known.get(&key) {
+                Some(at) => *at,
+                None => {
+                    let compiled = compile(pattern, flags)?;
+                    self.compiled.push((key.0.clone(), key.1.clone(), compiled));
+                    self.known.insert(key, self.compiled.len() - 1);
+                    self.compiled.len() - 1
+                }
+            };
         }
-        self.compiled.get(&key).ok_or_else(|| Error::internal("compiled just before"))
+        let found = self.compiled.get(self.last).map(|(.., pattern)| pattern);
+        found.ok_or_else(|| Error::internal("compiled just before"))
     }
 }
 
@@ -150,8 +209,7 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
                 .multi_line(lines)
                 .dot_matches_new_line(dot)
                 .ignore_whitespace(blanks);
-            let config = PikeVM::config().match_kind(MatchKind::All);
-            Some(PikeVM::builder().syntax(syntax).configure(config).build(&text).map_err(invalid)?)
+            Some(Longest::new(&text, syntax)?)
         }
     };
     Ok(Pattern { regex, longest })
