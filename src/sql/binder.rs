@@ -16,6 +16,7 @@ use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
 use super::frames::plain_offsets;
 use super::group_windows::expand_group_windows;
+use super::hidden::mark_beside_star;
 use super::lateral::unnest_laterals;
 use super::limit::{fetch_to_limit, order_matters};
 use super::moving::moving_filters;
@@ -174,6 +175,25 @@ pub(super) fn plan_raw(
     }
     rewrite_set_operations(&mut query);
     expand_using(&mut query, context, parameters)?;
+    match plan_named(query.clone(), context, parameters) {
+        // `SELECT *, i::text`: the names of `*` are known to the planner alone.
+        Err(e) if is_repetition(&e) && mark_beside_star(&mut query) => {
+            plan_named(query, context, parameters).map_err(|_| e)
+        }
+        planned => planned,
+    }
+}
+
+fn is_repetition(error: &Error) -> bool {
+    [sqlstate::AMBIGUOUS_COLUMN, sqlstate::DUPLICATE_COLUMN].contains(&error.sqlstate())
+}
+
+/// Names the columns of a query, rewrites what DataFusion has no words for, and plans it.
+fn plan_named(
+    mut query: ast::Query,
+    context: &Context<'_>,
+    parameters: &[Option<DataType>],
+) -> Result<LogicalPlan> {
     name_columns(&mut query);
     expand_group_windows(&mut query)?;
     plain_offsets(&mut query);

@@ -5,12 +5,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visit, Visitor,
+    Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visit,
+    Visitor,
 };
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
-use super::names::MARK;
+use super::names::{MARK, name_of};
 use super::parser::fold;
 
 /// Renames the columns that ORDER BY does not mean; the outermost query may show marked names.
@@ -36,6 +37,43 @@ pub(super) fn rename_hidden(query: &mut Query, outermost: bool) {
     if renamed.is_empty() {
         return;
     }
+    order_by_new_names(query, &renamed);
+    if !outermost {
+        put_back(query, &renamed);
+    }
+}
+
+/// Marks the names that stand beside a `*` in the list of the outermost query, which may have
+/// columns of the same name; false where there is no `*`.
+pub(super) fn mark_beside_star(query: &mut Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let star = |item: &SelectItem| {
+        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    };
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(e, _) if e.is_empty());
+    if select.distinct.is_some() || grouped || !select.projection.iter().any(star) {
+        return false;
+    }
+    let mut renamed = Vec::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let (expr, old) = match item {
+            SelectItem::UnnamedExpr(expr) => (expr.clone(), Ident::with_quote('"', name_of(expr))),
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), alias.clone()),
+            _ => continue,
+        };
+        let name = fold(&old);
+        let alias = Ident::with_quote('"', format!("{name}{MARK}s{i}"));
+        renamed.push((name, old, alias.clone()));
+        *item = SelectItem::ExprWithAlias { expr, alias };
+    }
+    order_by_new_names(query, &renamed);
+    true
+}
+
+/// Columns that were renamed: the folded name, the name as it was written, the new one.
+type Renamed = (String, Ident, Ident);
+
+fn order_by_new_names(query: &mut Query, renamed: &[Renamed]) {
     if let Some(OrderBy { kind: OrderByKind::Expressions(orders), .. }) = &mut query.order_by {
         for order in orders {
             let Expr::Identifier(ident) = &order.expr else { continue };
@@ -43,9 +81,6 @@ pub(super) fn rename_hidden(query: &mut Query, outermost: bool) {
                 order.expr = Expr::Identifier(marked.clone());
             }
         }
-    }
-    if !outermost {
-        put_back(query, &renamed);
     }
 }
 
@@ -70,7 +105,7 @@ fn columns_of_tables(order_by: Option<&OrderBy>) -> Vec<Vec<Ident>> {
 }
 
 /// Wraps a query in one that gives its columns their names.
-fn put_back(query: &mut Query, renamed: &[(String, Ident, Ident)]) {
+fn put_back(query: &mut Query, renamed: &[Renamed]) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let names = select.projection.iter().map(|item| match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias),

@@ -82,12 +82,9 @@ pub(super) fn row_in_list(expr: Expr, list: Vec<Expr>, negated: bool) -> Result<
 
 /// `(a, b) IN (query)` where a condition stands, and NULL is as good as false.
 pub(super) fn row_in_filter(row: &Expr, query: &Query, negated: bool) -> Option<Expr> {
-    let fields = fields(row)?;
-    match negated {
-        false => exists(fields, query, "").map(|found| negated_if(false, found)),
-        // A row that might be the same is enough.
-        true => exists(fields, query, "IS NOT FALSE").map(|found| negated_if(true, found)),
-    }
+    // Under NOT a row that might be the same is enough.
+    let test = if negated { "IS NOT FALSE" } else { "" };
+    exists(fields(row)?, query, test).map(|found| negated_if(negated, found))
 }
 
 /// The same as a value, which may be NULL.
