@@ -197,7 +197,7 @@ fn by_order(calls: Vec<Expr>) -> Vec<Vec<Expr>> {
 /// One node for each group of calls, the first below, and a projection that puts the columns into
 /// their places when there are several.
 fn stack(window: &Window, groups: Vec<Vec<Expr>>, results: Vec<Expr>) -> DfResult<LogicalPlan> {
-    let one = groups.len() == 1;
+    let one = groups.len() == 1 && results.iter().all(|r| matches!(r, Expr::Column(_)));
     let mut plan = Arc::clone(&window.input);
     for calls in groups {
         plan = Arc::new(LogicalPlan::Window(Window::try_new(calls, plan)?));
