@@ -52,6 +52,7 @@ mod semantics;
 mod set_ops;
 mod set_types;
 mod shifted;
+mod signs;
 mod stack;
 pub mod statement;
 mod system;

@@ -455,15 +455,18 @@ impl Rewriter<'_> {
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
         check_comparable(op, &l, &r)?;
         let (left, right) = self.lists(left, right)?;
-        let l = self.type_of(&left)?;
-        if l == self.type_of(&right)?
+        let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
+        if l == r
             && let Some(by) = comparable_by(op, &l, &left, &right)?
         {
             return Ok(by);
         }
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
-        // numeric beside a float compares as floats; DataFusion would make the float a decimal.
+        // numeric beside a float compares as floats, a date beside a timestamp as one of those;
+        // DataFusion would make a decimal of the float, and nanoseconds of the timestamp.
         Ok(match (&l, &r) {
+            (DataType::Date32, DataType::Timestamp(..)) => (self.cast(left, &r)?, right),
+            (DataType::Timestamp(..), DataType::Date32) => (left, self.cast(right, &l)?),
             (l, r) if decimal(l) && r.is_floating() => {
                 (self.cast(left, &DataType::Float64)?, right)
             }

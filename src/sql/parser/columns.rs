@@ -8,6 +8,7 @@ use sqlparser::tokenizer::Token;
 use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
+use crate::sql::signs::separate_signs;
 use crate::sql::statement::{ColumnDef, WatermarkClause};
 use crate::sql::types::{check_column_type, sql_type, text_limit};
 
@@ -121,7 +122,8 @@ impl StreamParser<'_> {
     /// `DEFAULT expr`; what may follow, as NOT NULL, is no part of the expression.
     fn default(&mut self, column: &mut ColumnDef) -> Result<()> {
         let expr = self.p.parse_subexpr(DIALECT.prec_value(Precedence::Eq));
-        let expr = self.sql(expr)?;
+        let mut expr = self.sql(expr)?;
+        separate_signs(&mut expr);
         match column.default.replace(expr) {
             None => Ok(()),
             Some(_) => Err(Error::user(
@@ -140,7 +142,8 @@ impl StreamParser<'_> {
     ) -> Result<()> {
         self.expect(&Token::LParen)?;
         let expr = self.p.parse_expr();
-        let expr = self.sql(expr)?;
+        let mut expr = self.sql(expr)?;
+        separate_signs(&mut expr);
         self.expect(&Token::RParen)?;
         let column = column.map(|c| body.columns[c].name.clone());
         body.checks.push((name, column, expr));

@@ -28,6 +28,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use super::depth::limit_depth;
 use super::dialect::DIALECT;
+use super::signs::separate_signs;
 use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
@@ -166,6 +167,7 @@ impl<'a> StreamParser<'a> {
         let statement = self.p.parse_statement();
         let mut statement = self.sql(statement)?;
         limit_depth(&mut statement)?;
+        separate_signs(&mut statement);
         match statement {
             ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
             ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
@@ -193,6 +195,7 @@ impl<'a> StreamParser<'a> {
         let query = self.p.parse_query();
         let mut query = self.sql(query)?;
         limit_depth(query.as_mut())?;
+        separate_signs(query.as_mut());
         nest_versions(&mut query);
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
