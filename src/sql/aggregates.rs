@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, when};
 
 use super::grouping::{grouping_sets, run_grouping_sets};
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
@@ -115,6 +115,20 @@ pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
         }
     }
     Ok(Expr::AggregateFunction(call))
+}
+
+/// What a FILTER keeps out is not computed: `sum(x / y) FILTER (WHERE y <> 0)`.
+pub(super) fn guard_by_filter<'e>(
+    filter: Option<&Expr>,
+    computed: impl Iterator<Item = &'e mut Expr>,
+) -> DfResult<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    for expr in computed {
+        if !matches!(expr, Expr::Column(_) | Expr::Literal(..)) {
+            *expr = when(filter.clone(), expr.clone()).end()?;
+        }
+    }
+    Ok(())
 }
 
 fn check_distinct(call: &AggregateFunction) -> DfResult<()> {

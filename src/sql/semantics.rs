@@ -26,7 +26,7 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
-use super::aggregates::rewrite_call;
+use super::aggregates::{guard_by_filter, rewrite_call};
 use super::comparable::{
     cannot_be_matched, check_boolean, check_comparable, check_window_arity, is_comparison, is_text,
     is_text_literal, no_function, normal_type, same_kind,
@@ -251,9 +251,14 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 if let Some(filter) = &call.params.filter {
                     check_boolean("FILTER", filter, &self.type_of(filter)?)?;
                 }
+                let params = &mut call.params;
+                let sorts = params.order_by.iter_mut().map(|sort| &mut sort.expr);
+                guard_by_filter(params.filter.as_deref(), params.args.iter_mut().chain(sorts))?;
                 rewrite_call(aggregate_by_length(call, self.schema)?)?
             }
-            Expr::WindowFunction(call) => {
+            Expr::WindowFunction(mut call) => {
+                let params = &mut call.params;
+                guard_by_filter(params.filter.as_deref(), params.args.iter_mut())?;
                 let fields = self.fields_of(&call.params.args)?;
                 check_window_arity(call.fun.name(), &fields).map_err(to_datafusion)?;
                 Expr::WindowFunction(Box::new(window_by_length(*call, self.schema)?))
