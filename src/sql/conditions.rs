@@ -8,6 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::rows::{row_in_filter, row_in_value};
+use super::tree::cast;
 use super::using::constraint;
 
 /// Makes the literals among conditions booleans, and takes comparisons of rows with queries apart.
@@ -83,11 +84,5 @@ fn condition(expr: &mut Expr) {
         },
         _ => return,
     };
-    *expr = Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(inner),
-        data_type: ast::DataType::Boolean,
-        array: false,
-        format: None,
-    };
+    *expr = cast(inner, ast::DataType::Boolean);
 }

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+    FunctionArguments, Ident, ObjectName, Subscript, TableAlias, TableAliasColumnDef, TableFactor,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::array_query::array_of;
@@ -21,6 +21,7 @@ use super::numbers::long_number;
 use super::parser::fold;
 use super::rows::{row_in_list, rows_compared};
 use super::shifted::with_default;
+use super::tree::{call, cast};
 use super::types::text_limit;
 use crate::error::{Error, Result};
 use crate::expr::operand_name;
@@ -160,36 +161,12 @@ fn plain_integer(expr: Expr) -> Expr {
     if !fits {
         return expr;
     }
-    Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(expr),
-        data_type: ast::DataType::Integer(None),
-        array: false,
-        format: None,
-    }
+    cast(expr, ast::DataType::Integer(None))
 }
 
 fn is_integer(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value)
         if matches!(&value.value, Value::Number(n, _) if n.parse::<i32>().is_ok()))
-}
-
-pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.collect(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 pub(super) fn negated_if(negated: bool, expr: Expr) -> Expr {
@@ -338,8 +315,7 @@ fn of_clock(f: &Function) -> Option<Expr> {
         }
         _ => return None,
     };
-    let (kind, expr) = (ast::CastKind::Cast, Box::new(call("now", Vec::new())));
-    Some(Expr::Cast { kind, expr, data_type, array: false, format: None })
+    Some(cast(call("now", Vec::new()), data_type))
 }
 
 fn called(f: Function) -> Result<Expr> {
@@ -415,13 +391,7 @@ fn is_named(name: &ObjectName, wanted: &str) -> bool {
 /// A cast to `varchar(n)` or `char(n)` cuts off what is too long.
 fn limited_cast(expr: Expr, data_type: &ast::DataType) -> Result<Expr> {
     let Some(limit) = text_limit(data_type)? else { return Ok(expr) };
-    let text = Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(expr),
-        data_type: ast::DataType::Text,
-        array: false,
-        format: None,
-    };
+    let text = cast(expr, ast::DataType::Text);
     let name = if limit.blanks { "pg_bpchar" } else { "pg_varchar" };
     let length = Value::Number(limit.characters.to_string(), false);
     Ok(call(name, vec![text, Expr::value(length)]))
@@ -440,14 +410,8 @@ fn precision(data_type: &ast::DataType) -> Option<(u64, ast::DataType)> {
 
 fn precise_cast(expr: Expr, data_type: ast::DataType) -> Expr {
     let Some((digits, full)) = precision(&data_type) else { return expr };
-    let cast = Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(expr),
-        data_type: full,
-        array: false,
-        format: None,
-    };
-    call("pg_precision", vec![cast, Expr::value(Value::Number(digits.to_string(), false))])
+    let full = cast(expr, full);
+    call("pg_precision", vec![full, Expr::value(Value::Number(digits.to_string(), false))])
 }
 
 /// A slice whose ends are both there.

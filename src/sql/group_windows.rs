@@ -9,13 +9,14 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
-    VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query,
+    Select, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
 use super::parser::fold;
 use super::statement::Statement;
+use super::tree::call;
 use crate::error::{Error, Result};
 
 /// The name of a time that is computed.
@@ -180,24 +181,6 @@ fn inner(select: &Select, items: Vec<SelectItem>) -> Result<Query> {
 
 fn descriptor(time: Expr) -> Expr {
     call("descriptor", vec![time])
-}
-
-fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)));
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.collect(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 /// Puts columns in the places of `TUMBLE_START(..)` and its kin.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use datafusion::logical_expr as df;
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, LimitClause, ObjectName, Query, SetExpr, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    Distinct, Expr, LimitClause, Query, SetExpr, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
+
+use super::tree::call;
 
 /// The part of a FETCH clause that has no LIMIT, if it has one.
 pub(super) fn unsupported_fetch(query: &Query) -> Option<&'static str> {
@@ -80,21 +80,7 @@ const WITH_TIES: &str = "#with_ties";
 
 /// A number of rows WITH TIES, as the syntax tree has it.
 fn with_ties(count: Expr) -> Expr {
-    let args = FunctionArgumentList {
-        duplicate_treatment: None,
-        args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(count))],
-        clauses: Vec::new(),
-    };
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_quote('"', WITH_TIES)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(args),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
+    call(WITH_TIES, vec![count])
 }
 
 /// The number of rows of a LIMIT that stands for FETCH FIRST .. WITH TIES.

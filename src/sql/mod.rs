@@ -59,6 +59,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod ties;
+mod tree;
 mod types;
 mod using;
 mod validate;

@@ -14,6 +14,7 @@ use sqlparser::parser::Parser;
 use super::dialect::DIALECT;
 use super::hidden::rename_hidden;
 use super::parser::fold;
+use super::tree::cast;
 use crate::error::{Error, Result, sqlstate};
 
 /// Begins the mark of a repeated name.
@@ -79,13 +80,10 @@ impl VisitorMut for Namer {
             v.value = ast::Value::SingleQuotedString(text.clone());
         }
         if let Some(text) = interval_text(expr) {
-            *expr = Expr::Cast {
-                kind: ast::CastKind::Cast,
-                expr: Box::new(Expr::value(ast::Value::SingleQuotedString(text))),
-                data_type: ast::DataType::Interval { fields: None, precision: None },
-                array: false,
-                format: None,
-            };
+            *expr = cast(
+                Expr::value(ast::Value::SingleQuotedString(text)),
+                ast::DataType::Interval { fields: None, precision: None },
+            );
         }
         ControlFlow::Continue(())
     }

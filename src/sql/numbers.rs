@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use sqlparser::ast::{self, Expr, Value};
 
+use super::tree::cast;
 use crate::delta::text::NUMERIC_PRECISION;
 
 /// What stands for a numeric constant that is too long; `None` for the others.
@@ -43,13 +44,7 @@ fn add_one(digits: &str) -> Option<String> {
 }
 
 fn double(text: &str) -> Expr {
-    Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(Expr::value(Value::SingleQuotedString(text.to_string()))),
-        data_type: ast::DataType::DoublePrecision,
-        array: false,
-        format: None,
-    }
+    cast(Expr::value(Value::SingleQuotedString(text.to_string())), ast::DataType::DoublePrecision)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 use sqlparser::ast::{BinaryOperator, Expr, Query, SetExpr, TableFactor};
 use sqlparser::parser::Parser;
 
-use super::desugar::{call, negated_if};
+use super::desugar::negated_if;
 use super::dialect::DIALECT;
 use super::names::MARK;
+use super::tree::call;
 use crate::error::{Error, Result, sqlstate};
 
 fn fields(expr: &Expr) -> Option<&[Expr]> {
