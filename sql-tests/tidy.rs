@@ -17,6 +17,7 @@ use std::sync::LazyLock;
 const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("config", 0),
+    ("cancel", 1),
     ("delta", 1),
     ("time", 1),
     ("expr", 2),

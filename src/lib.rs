@@ -6,7 +6,7 @@
 //!
 //! The modules follow the life of a query; each imports only from those above it in this list:
 //!
-//! * [`error`], [`config`]: the one error type, every limit;
+//! * [`error`], [`config`], [`cancel`]: the one error type, every limit, the end of long work;
 //! * [`delta`], [`time`]: rows with weights, keys and hashes; epochs, watermarks, windows;
 //! * [`expr`], [`state`], [`format`]: expressions over deltas, tables of operators, bytes to rows;
 //! * [`aggregate`], [`connector`]: aggregates over weights; Kafka, files, generators;
@@ -19,6 +19,7 @@
 //! Start with [`Engine::open`], or read `operator/union.rs`, the smallest operator.
 
 pub mod aggregate;
+pub mod cancel;
 pub mod catalog;
 pub mod config;
 pub mod connector;

@@ -31,6 +31,7 @@ use super::system::{self, SessionFacts};
 use super::ties::expand_distinct_on;
 use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
+use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
 
@@ -52,12 +53,14 @@ pub struct Settings {
     pub target_partitions: usize,
     /// What the session says about itself.
     pub session: Arc<SessionFacts>,
+    /// The token of the statement: planning and operators of reads look at it.
+    pub cancel: Cancel,
 }
 
 impl Settings {
     /// The settings of a session that has set nothing, at a time.
     pub fn at(now: DateTime<Utc>) -> Self {
-        Self { now, target_partitions: 1, session: Arc::default() }
+        Self { now, target_partitions: 1, session: Arc::default(), cancel: Cancel::default() }
     }
 }
 

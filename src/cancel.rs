@@ -1,0 +1,143 @@
+//! Cancellation: how work that takes long learns that nobody wants its result any more.
+//!
+//! Every statement has a [`Cancel`]; clones of it go with the work, to whatever thread does it.
+//! Async code ends when its future is dropped and needs no token. Code that runs for long without
+//! awaiting (planning, operators of a read, a worker's step) calls [`Cancel::check`] between
+//! pieces that take well below 50 ms. A token that has been canceled stays so.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result, sqlstate};
+
+const RUNNING: u8 = 0;
+const CANCELED: u8 = 1;
+const TIMED_OUT: u8 = 2;
+
+/// The token of one statement.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    why: AtomicU8,
+    deadline: OnceLock<Instant>,
+}
+
+impl Cancel {
+    /// A token that times out by itself, when there is a limit.
+    pub fn with_timeout(limit: Option<Duration>) -> Self {
+        let cancel = Self::default();
+        if let Some(at) = limit.and_then(|limit| Instant::now().checked_add(limit)) {
+            // The token is new, so nobody has set it.
+            let _ = cancel.0.deadline.set(at);
+        }
+        cancel
+    }
+
+    /// When it times out.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline.get().copied()
+    }
+
+    /// Ends whatever works under this token.
+    pub fn cancel(&self) {
+        // The first reason is the one that counts.
+        let _ =
+            self.0.why.compare_exchange(RUNNING, CANCELED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether the work is to end. Costs a load, and a look at the clock where there is a limit.
+    pub fn is_canceled(&self) -> bool {
+        if self.0.why.load(Ordering::Relaxed) != RUNNING {
+            return true;
+        }
+        let passed = self.0.deadline.get().is_some_and(|at| Instant::now() >= *at);
+        if passed {
+            let (from, to) = (RUNNING, TIMED_OUT);
+            let _ = self.0.why.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        passed
+    }
+
+    /// 57014 when the work is to end.
+    pub fn check(&self) -> Result<()> {
+        match self.is_canceled() {
+            false => Ok(()),
+            true => Err(match self.0.why.load(Ordering::Relaxed) {
+                TIMED_OUT => timed_out(),
+                _ => canceled(),
+            }),
+        }
+    }
+
+    /// Cancels when the guard is dropped: for work on another thread whose result nobody will read
+    /// once the guard's owner is gone.
+    pub fn on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+}
+
+/// See [`Cancel::on_drop`].
+#[derive(Debug)]
+pub struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Where others find the token of the statement that a session runs at the moment.
+#[derive(Debug, Default)]
+pub struct CancelSlot(Mutex<Cancel>);
+
+impl CancelSlot {
+    /// Puts the token of a new statement in the place of the last one.
+    pub fn begin(&self, cancel: Cancel) {
+        // Held for one move; a token is whole at every moment.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+    }
+
+    /// The token of the statement that runs.
+    pub fn current(&self) -> Cancel {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A client asked for the end.
+pub fn canceled() -> Error {
+    Error::user(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+/// `statement_timeout` has passed.
+pub fn timed_out() -> Error {
+    Error::user(sqlstate::QUERY_CANCELED, "canceling statement due to statement timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_counts_and_stays() {
+        let cancel = Cancel::with_timeout(Some(Duration::ZERO));
+        assert_eq!(
+            cancel.check().map_err(|e| e.message().to_owned()),
+            Err(timed_out().message().into())
+        );
+        cancel.cancel();
+        assert_eq!(
+            cancel.check().map_err(|e| e.message().to_owned()),
+            Err(timed_out().message().into())
+        );
+        let other = Cancel::default();
+        assert!(other.check().is_ok());
+        drop(other.on_drop());
+        assert_eq!(
+            other.check().map_err(|e| e.message().to_owned()),
+            Err(canceled().message().into())
+        );
+    }
+}
