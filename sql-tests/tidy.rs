@@ -52,6 +52,20 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 /// The one file with `unsafe`, which states why it is sound.
 const UNSAFE: &[&str] = &["src/connector/kafka/consume.rs"];
 
+/// The one file with visitors of sqlparser's, whose derived walks are compiled anew for every type
+/// that is one, and the names by which a type becomes one.
+const VISITORS: &str = "src/sql/visit.rs";
+const VISITOR_NAMES: &[&str] = &[
+    "Visitor",
+    "VisitorMut",
+    "visit_expressions",
+    "visit_expressions_mut",
+    "visit_relations",
+    "visit_relations_mut",
+    "visit_statements",
+    "visit_statements_mut",
+];
+
 const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -324,6 +338,27 @@ fn unsafe_is_in_one_place() {
         failures.extend(lines.map(|(i, _)| format!("{}:{}", source.path, i + 1)));
     }
     assert_none(&failures, &format!("`unsafe` is for {UNSAFE:?}"));
+}
+
+#[test]
+fn syntax_trees_have_one_visitor() {
+    let mut failures = Vec::new();
+    for source in sources().iter().filter(|s| s.path != VISITORS) {
+        // Tests are compiled with the crate, so they are meant too.
+        for (i, code) in source.code.lines().enumerate() {
+            for name in VISITOR_NAMES.iter().filter(|n| mentions(code, n)) {
+                failures.push(format!("{}:{}: `{name}`", source.path, i + 1));
+            }
+        }
+    }
+    let ours = sources().iter().find(|s| s.path == VISITORS);
+    for kind in ["impl Visitor for", "impl VisitorMut for"] {
+        let count = ours.map_or(0, |s| s.code.matches(kind).count());
+        if count != 1 {
+            failures.push(format!("{VISITORS}: `{kind}` is there {count} times"));
+        }
+    }
+    assert_none(&failures, &format!("a walk over a syntax tree goes through {VISITORS}"));
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! `ARRAY (SELECT ..)`: the rows of a query with one column as an array, which is empty when there
 //! are none. It is `array_agg` in the order of the query; without one, of the values.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByExpr,
-    OrderByKind, Query, SelectItem, SetExpr, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, SelectItem,
+    SetExpr, Value,
 };
 
 use super::functions::FUNCTIONS;
 use super::parser::fold;
+use super::visit::any_expr;
 use crate::error::{Error, Result};
 
 /// The array of a query's rows.
@@ -64,17 +63,13 @@ fn refused() -> Error {
 }
 
 fn has_aggregate(expr: &Expr) -> bool {
-    let flow = ast::visit_expressions(expr, |e| match e {
+    any_expr(expr, &|e| match e {
         Expr::Function(f) => {
             let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-            match FUNCTIONS.aggregate.contains_key(&name) || f.over.is_some() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+            FUNCTIONS.aggregate.contains_key(&name) || f.over.is_some()
         }
-        _ => ControlFlow::Continue(()),
-    });
-    flow.is_break()
+        _ => false,
+    })
 }
 
 fn call(name: &str, args: Vec<Expr>, clauses: Vec<FunctionArgumentClause>) -> Expr {

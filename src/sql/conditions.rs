@@ -1,23 +1,19 @@
 //! What stands where a condition does: literals, which are booleans (`WHERE 'true'`, `'off' IS
 //! FALSE`), and rows IN a query.
 
-use std::ops::ControlFlow;
-
-use sqlparser::ast::{
-    self, BinaryOperator, Expr, JoinConstraint, Select, UnaryOperator, Value, VisitorMut,
-};
+use sqlparser::ast::{self, BinaryOperator, Expr, JoinConstraint, Select, UnaryOperator, Value};
 
 use super::rows::{row_in_filter, row_in_value};
 use super::tree::cast;
 use super::using::constraint;
+use super::visit::Rewrite;
+use crate::error::Result;
 
 /// Makes the literals among conditions booleans, and takes comparisons of rows with queries apart.
 pub(super) struct Conditions;
 
-impl VisitorMut for Conditions {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+impl Rewrite for Conditions {
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
         for filter in select.selection.iter_mut().chain(&mut select.having) {
             rows_in_filter(filter);
             condition(filter);
@@ -28,10 +24,10 @@ impl VisitorMut for Conditions {
                 condition(on);
             }
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
                 condition(left);
@@ -54,7 +50,7 @@ impl VisitorMut for Conditions {
             }
             _ => {}
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

@@ -4,12 +4,9 @@
 //! Nesting is limited by the parser; here it is chains that it reads in a loop: `a + a + ..`,
 //! `x::int::int`, `SELECT .. UNION ALL SELECT ..`.
 
-use std::ops::ControlFlow;
+use sqlparser::ast::{BinaryOperator, Expr, Query, SetExpr, Value, Visit, VisitMut};
 
-use sqlparser::ast::{
-    BinaryOperator, Expr, Query, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut,
-};
-
+use super::visit::{Inspect, Rewrite, Stop, walk, walk_mut};
 use crate::config::EXPRESSION_DEPTH_MAX;
 use crate::error::{Error, Result, sqlstate};
 
@@ -18,11 +15,9 @@ const CHAIN_MIN: usize = 8;
 
 /// Flattens a statement that was read, or refuses it.
 pub(super) fn limit_depth<T: Visit + VisitMut>(node: &mut T) -> Result<()> {
-    let _: ControlFlow<()> = VisitMut::visit(node, &mut Balance);
-    match Visit::visit(node, &mut Depth { depth: 0 }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(too_deep()),
-    }
+    walk_mut(node, &mut Balance)?;
+    walk(node, &mut Depth { depth: 0 })?;
+    Ok(())
 }
 
 fn too_deep() -> Error {
@@ -38,54 +33,50 @@ struct Depth {
 }
 
 impl Depth {
-    fn deeper(&mut self) -> ControlFlow<()> {
+    fn deeper(&mut self) -> Result<(), Stop> {
         self.depth += 1;
         match self.depth > EXPRESSION_DEPTH_MAX {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+            true => Err(Stop::Failed(too_deep())),
+            false => Ok(()),
         }
     }
 
-    fn back(&mut self) -> ControlFlow<()> {
+    fn back(&mut self) -> Result<(), Stop> {
         self.depth -= 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 
-impl Visitor for Depth {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+impl Inspect for Depth {
+    fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
         let (mut body, mut operations) = (query.body.as_ref(), 0);
         while let SetExpr::SetOperation { left, .. } = body {
             operations += 1;
             body = left;
         }
         match operations > EXPRESSION_DEPTH_MAX {
-            true => ControlFlow::Break(()),
+            true => Err(Stop::Failed(too_deep())),
             false => self.deeper(),
         }
     }
 
-    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+    fn post_query(&mut self, _query: &Query) -> Result<(), Stop> {
         self.back()
     }
 
-    fn pre_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<()> {
+    fn pre_expr(&mut self, _expr: &Expr) -> Result<(), Stop> {
         self.deeper()
     }
 
-    fn post_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<()> {
+    fn post_expr(&mut self, _expr: &Expr) -> Result<(), Stop> {
         self.back()
     }
 }
 
 struct Balance;
 
-impl VisitorMut for Balance {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+impl Rewrite for Balance {
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if let Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } = expr {
             let op = op.clone();
             if links(expr, &op) >= CHAIN_MIN {
@@ -94,7 +85,7 @@ impl VisitorMut for Balance {
                 *expr = balanced(parts, &op);
             }
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

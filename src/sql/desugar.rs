@@ -5,12 +5,10 @@
 //!
 //! Runs behind the naming of columns, so that names are those of what was written.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, Ident, ObjectName, Subscript, TableAlias, TableAliasColumnDef, TableFactor,
-    UnaryOperator, Value, VisitMut, VisitorMut,
+    UnaryOperator, Value,
 };
 
 use super::array_query::array_of;
@@ -23,26 +21,20 @@ use super::rows::{row_in_list, rows_compared};
 use super::shifted::with_default;
 use super::tree::{call, cast};
 use super::types::text_limit;
+use super::visit::{Rewrite, walk_exprs_mut, walk_mut};
 use crate::error::{Error, Result};
 use crate::expr::operand_name;
 
 /// Rewrites a query.
 pub(crate) fn desugar_query(query: &mut ast::Query) -> Result<()> {
-    let _done: ControlFlow<()> = query.visit(&mut Conditions);
-    finish(query.visit(&mut Desugar))
+    walk_mut(query, &mut Conditions)?;
+    walk_mut(query, &mut Desugar)
 }
 
 /// Rewrites an expression that stands alone.
 pub(crate) fn desugar_expr(expr: &mut Expr) -> Result<()> {
-    let _done: ControlFlow<()> = expr.visit(&mut Conditions);
-    finish(expr.visit(&mut Desugar))
-}
-
-fn finish(flow: ControlFlow<Error>) -> Result<()> {
-    match flow {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
+    walk_mut(expr, &mut Conditions)?;
+    walk_mut(expr, &mut Desugar)
 }
 
 type Set = (&'static str, &'static [&'static str], &'static [&'static str]);
@@ -79,48 +71,48 @@ fn set_of(name: &ObjectName) -> Option<&'static Set> {
 
 struct Desugar;
 
-impl VisitorMut for Desugar {
-    type Break = Error;
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+impl Rewrite for Desugar {
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
         let taken = std::mem::replace(expr, Expr::value(Value::Null));
-        match rewrite(taken) {
-            Ok(rewritten) => {
-                *expr = rewritten;
-                ControlFlow::Continue(())
-            }
-            Err(e) => ControlFlow::Break(e),
-        }
+        *expr = rewrite(taken)?;
+        Ok(())
     }
 
-    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+    fn post_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
         let taken = std::mem::replace(
             factor,
             TableFactor::TableFunction { expr: Expr::value(Value::Null), alias: None },
         );
         *factor = unnested(taken);
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// `SELECT e FROM jsonb_array_elements(..) AS e`: the alias of a set of one column is a name
     /// of that column too.
-    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+    fn pre_select(&mut self, select: &mut ast::Select) -> Result<()> {
         let factors = select.from.iter().flat_map(|from| {
             std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
         });
         let names: Vec<Ident> = factors.filter_map(alias_of_named_set).collect();
         if names.is_empty() {
-            return ControlFlow::Continue(());
+            return Ok(());
         }
-        let mut renamer = AliasToColumn { names };
-        let _done: ControlFlow<()> = select.projection.visit(&mut renamer);
-        let _done: ControlFlow<()> = select.selection.visit(&mut renamer);
-        let _done: ControlFlow<()> = select.group_by.visit(&mut renamer);
-        let _done: ControlFlow<()> = select.having.visit(&mut renamer);
+        let mut renamed = |expr: &mut Expr| {
+            if let Expr::Identifier(ident) = expr
+                && let Some(name) = names.iter().find(|name| fold(name) == fold(ident))
+            {
+                *expr = Expr::CompoundIdentifier(vec![name.clone(), Ident::new("value")]);
+            }
+            Ok(())
+        };
+        walk_exprs_mut(&mut select.projection, &mut renamed)?;
+        walk_exprs_mut(&mut select.selection, &mut renamed)?;
+        walk_exprs_mut(&mut select.group_by, &mut renamed)?;
+        walk_exprs_mut(&mut select.having, &mut renamed)?;
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-            let _done: ControlFlow<()> = join.visit(&mut renamer);
+            walk_exprs_mut(join, &mut renamed)?;
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 
@@ -133,23 +125,6 @@ fn alias_of_named_set(factor: &TableFactor) -> Option<Ident> {
     };
     let one = matches!(set_of(name)?.2, ["value"]);
     (one && alias.columns.is_empty()).then(|| alias.name.clone())
-}
-
-struct AliasToColumn {
-    names: Vec<Ident>,
-}
-
-impl VisitorMut for AliasToColumn {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(ident) = expr
-            && let Some(name) = self.names.iter().find(|name| fold(name) == fold(ident))
-        {
-            *expr = Expr::CompoundIdentifier(vec![name.clone(), Ident::new("value")]);
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 /// An integer of the text is an `integer` where it fits: a function over an array is found by that.

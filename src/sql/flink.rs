@@ -1,15 +1,12 @@
 //! Functions of Flink that PostgreSQL has under no name, put as expressions of PostgreSQL's ahead
 //! of planning. A name that PostgreSQL has keeps its meaning.
 
-use std::ops::ControlFlow;
-
-use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value, VisitMut, VisitorMut,
-};
+use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value};
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::parser::fold;
+use super::visit::walk_exprs_mut;
 use crate::error::{Error, Result, sqlstate};
 
 /// Functions with the expression that each stands for; `$1` is the first argument.
@@ -136,25 +133,17 @@ fn unit_of(expr: &Expr) -> Result<&'static (&'static str, &'static str, Length)>
 fn template(text: &str, args: &[Expr]) -> Result<Expr> {
     let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
     let mut expr = parsed.map_err(|e| Error::internal(format!("{text}: {e}")))?;
-    let _done: ControlFlow<()> = expr.visit(&mut Arguments(args));
-    Ok(Expr::Nested(Box::new(expr)))
-}
-
-struct Arguments<'a>(&'a [Expr]);
-
-impl VisitorMut for Arguments<'_> {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    walk_exprs_mut(&mut expr, &mut |expr| {
         if let Expr::Value(v) = expr
             && let Value::Placeholder(name) = &v.value
             && let Some(place) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok())
-            && let Some(arg) = self.0.get(place.wrapping_sub(1))
+            && let Some(arg) = args.get(place.wrapping_sub(1))
         {
             *expr = Expr::Nested(Box::new(arg.clone()));
         }
-        ControlFlow::Continue(())
-    }
+        Ok(())
+    })?;
+    Ok(Expr::Nested(Box::new(expr)))
 }
 
 /// What `to_char` has for runs of a letter in a pattern of Java's.

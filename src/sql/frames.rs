@@ -2,40 +2,38 @@
 //! from the syntax tree, where it wants an interval as it was written and not the cast from text
 //! that intervals have become everywhere else.
 
-use std::convert::Infallible;
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Interval, NamedWindowExpr, Query, Select, VisitMut, VisitorMut,
-    WindowFrame, WindowFrameBound, WindowType,
+    CastKind, DataType, Expr, Interval, NamedWindowExpr, Query, Select, WindowFrame,
+    WindowFrameBound, WindowType,
 };
+
+use super::visit::{Rewrite, walk_mut};
+use crate::error::Result;
 
 /// Writes the offsets of all frames of a query as the planner reads them.
 pub(super) fn plain_offsets(query: &mut Query) {
-    let _: ControlFlow<Infallible> = query.visit(&mut Frames);
+    let _done = walk_mut(query, &mut Frames);
 }
 
 struct Frames;
 
-impl VisitorMut for Frames {
-    type Break = Infallible;
-
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+impl Rewrite for Frames {
+    fn post_select(&mut self, select: &mut Select) -> Result<()> {
         for window in &mut select.named_window {
             if let NamedWindowExpr::WindowSpec(spec) = &mut window.1 {
                 frame(spec.window_frame.as_mut());
             }
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if let Expr::Function(f) = expr
             && let Some(WindowType::WindowSpec(spec)) = &mut f.over
         {
             frame(spec.window_frame.as_mut());
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

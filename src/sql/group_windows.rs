@@ -6,17 +6,15 @@
 //! window_start FROM TABLE(TUMBLE((SELECT * FROM t WHERE c), DESCRIPTOR(ts), s)) t GROUP BY k,
 //! window_start, window_end`. The condition goes inside, since sessions are of the rows that pass.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    Select, SelectItem, SetExpr, TableAlias, TableFactor, WildcardAdditionalOptions,
 };
 
 use super::parser::fold;
 use super::statement::Statement;
 use super::tree::call;
+use super::visit::{Rewrite, walk_mut};
 use crate::error::{Error, Result};
 
 /// The name of a time that is computed.
@@ -24,22 +22,14 @@ const TIME: &str = "#time";
 
 /// Rewrites the selects of a query.
 pub(super) fn expand_group_windows(query: &mut Query) -> Result<()> {
-    match query.visit(&mut Expander) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
+    walk_mut(query, &mut Expander)
 }
 
 struct Expander;
 
-impl VisitorMut for Expander {
-    type Break = Error;
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        match expand(select) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => ControlFlow::Break(e),
-        }
+impl Rewrite for Expander {
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+        expand(select)
     }
 }
 
@@ -90,12 +80,9 @@ fn expand(select: &mut Select) -> Result<()> {
             .with_hint("Put the join into a subquery: FROM (SELECT .. FROM a JOIN b ..) t."));
         }
     };
-    let mut edges = Edges { window: &window, time: false, failed: None };
-    let _done: ControlFlow<()> = select.projection.visit(&mut edges);
-    let _done: ControlFlow<()> = select.having.visit(&mut edges);
-    if let Some(error) = edges.failed {
-        return Err(error);
-    }
+    let mut edges = Edges { window: &window, time: false };
+    walk_mut(&mut select.projection, &mut edges)?;
+    walk_mut(&mut select.having, &mut edges)?;
     let with_time = edges.time;
     let factor = windowed(select, &window, &keys, alias)?;
     if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
@@ -188,37 +175,31 @@ struct Edges<'a> {
     window: &'a Window,
     /// Whether `window_time` is among them.
     time: bool,
-    failed: Option<Error>,
 }
 
-impl VisitorMut for Edges<'_> {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Function(f) = &*expr else { return ControlFlow::Continue(()) };
+impl Rewrite for Edges<'_> {
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        let Expr::Function(f) = &*expr else { return Ok(()) };
         let name = match f.name.0.as_slice() {
             [part] => part.as_ident().map(fold).unwrap_or_default(),
-            _ => return ControlFlow::Continue(()),
+            _ => return Ok(()),
         };
         let edge = match name.strip_prefix(&self.window.name) {
             Some("_start") => "window_start",
             Some("_end") => "window_end",
             Some("_rowtime" | "_proctime") => "window_time",
-            _ => return ControlFlow::Continue(()),
+            _ => return Ok(()),
         };
         let text = |args: &[Expr]| -> Vec<String> {
             args.iter().map(|e| unqualified(e).unwrap_or_else(|| e.clone()).to_string()).collect()
         };
         if arguments(f).map(|args| text(&args)) != Some(text(&self.window.args)) {
             let what = name.to_uppercase();
-            self.failed = Some(
-                Error::unsupported(format!("{what} of another window is not supported"))
-                    .with_hint("Write the same arguments as in GROUP BY."),
-            );
-            return ControlFlow::Break(());
+            return Err(Error::unsupported(format!("{what} of another window is not supported"))
+                .with_hint("Write the same arguments as in GROUP BY."));
         }
         self.time |= edge == "window_time";
         *expr = column(edge);
-        ControlFlow::Continue(())
+        Ok(())
     }
 }

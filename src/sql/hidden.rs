@@ -2,17 +2,15 @@
 //! tell it from the column of the list. That one gets another name, and its own back around the
 //! query.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
-    Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visit,
-    Visitor,
+    Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor,
 };
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::names::{MARK, name_of};
 use super::parser::fold;
+use super::visit::{Inspect, Stop, walk};
 
 /// Renames the columns that ORDER BY does not mean; the outermost query may show marked names.
 pub(super) fn rename_hidden(query: &mut Query, outermost: bool) {
@@ -87,19 +85,18 @@ fn order_by_new_names(query: &mut Query, renamed: &[Renamed]) {
 /// The columns that ORDER BY names with their tables.
 fn columns_of_tables(order_by: Option<&OrderBy>) -> Vec<Vec<Ident>> {
     struct Columns(Vec<Vec<Ident>>);
-    impl Visitor for Columns {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+    impl Inspect for Columns {
+        fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
             if let Expr::CompoundIdentifier(column) = expr {
                 self.0.push(column.clone());
             }
-            ControlFlow::Continue(())
+            Ok(())
         }
     }
     let mut columns = Columns(Vec::new());
     if let Some(OrderBy { kind: OrderByKind::Expressions(orders), .. }) = order_by {
-        // The visitor never breaks off.
-        let _done: ControlFlow<()> = orders.iter().try_for_each(|o| o.expr.visit(&mut columns));
+        // It never fails.
+        let _done = walk(orders, &mut columns);
     }
     columns.0
 }

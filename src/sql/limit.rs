@@ -2,17 +2,15 @@
 //! planner has no place for WITH TIES, so its number travels as the argument of a function that
 //! `ties` looks for.
 
-use std::convert::Infallible;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::logical_expr as df;
-use sqlparser::ast::{
-    Distinct, Expr, LimitClause, Query, SetExpr, Value, ValueWithSpan, VisitMut, VisitorMut,
-};
+use sqlparser::ast::{Distinct, Expr, LimitClause, Query, SetExpr, Value, ValueWithSpan};
 use sqlparser::tokenizer::Span;
 
 use super::tree::call;
+use super::visit::{Rewrite, walk_mut};
+use crate::error::Result;
 
 /// The part of a FETCH clause that has no LIMIT, if it has one.
 pub(super) fn unsupported_fetch(query: &Query) -> Option<&'static str> {
@@ -45,19 +43,17 @@ fn bounded(count: &mut Expr) {
 
 /// Writes every FETCH FIRST of a query and of those inside of it as LIMIT.
 pub(super) fn fetch_to_limit(query: &mut Query) {
-    let _: ControlFlow<Infallible> = query.visit(&mut Fetches);
+    let _done = walk_mut(query, &mut Fetches);
 }
 
 struct Fetches;
 
-impl VisitorMut for Fetches {
-    type Break = Infallible;
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+impl Rewrite for Fetches {
+    fn pre_query(&mut self, query: &mut Query) -> Result<()> {
         if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
             limit.iter_mut().chain(offset.as_mut().map(|o| &mut o.value)).for_each(bounded);
         }
-        let Some(fetch) = query.fetch.take() else { return ControlFlow::Continue(()) };
+        let Some(fetch) = query.fetch.take() else { return Ok(()) };
         // Without a number it is one row.
         let one = Value::Number("1".into(), false);
         let one = Expr::Value(ValueWithSpan { value: one, span: Span::empty() });
@@ -72,7 +68,7 @@ impl VisitorMut for Fetches {
         };
         let limit_by = Vec::new();
         query.limit_clause = Some(LimitClause::LimitOffset { limit, offset, limit_by });
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

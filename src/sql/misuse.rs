@@ -2,16 +2,15 @@
 //! reports in words of its own: window functions without OVER and in WHERE, OVER behind other
 //! functions, frames that end before they begin.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    GroupByExpr, JoinConstraint, JoinOperator, NamedWindowExpr, Query, Select, UnaryOperator,
-    Visit, Visitor, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowType,
+    GroupByExpr, JoinConstraint, JoinOperator, NamedWindowExpr, Select, UnaryOperator, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowType,
 };
 
 use super::functions::FUNCTIONS;
 use super::parser::fold;
+use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
 
 const WINDOWING_ERROR: &str = "42P20";
@@ -87,30 +86,7 @@ fn condition(join: &JoinOperator) -> Option<&Expr> {
 
 /// Whether an expression calls a window function, outside of subqueries in it.
 fn has_window(expr: &Expr) -> bool {
-    struct Finder {
-        depth: usize,
-    }
-    impl Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(f) if f.over.is_some() && self.depth == 0 => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    expr.visit(&mut Finder { depth: 0 }).is_break()
+    any_outer_expr(expr, &|e| matches!(e, Expr::Function(f) if f.over.is_some()))
 }
 
 /// The order of bounds: an offset before, the row itself, an offset behind.

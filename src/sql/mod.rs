@@ -63,6 +63,7 @@ mod tree;
 mod types;
 mod using;
 mod validate;
+mod visit;
 mod watermark;
 mod window_ties;
 mod windows;

@@ -6,15 +6,15 @@
 //! for the user, or reported where names must be unique.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, Ident, Select, SelectItem, SetExpr, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, Ident, Select, SelectItem, SetExpr};
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::hidden::rename_hidden;
 use super::parser::fold;
 use super::tree::cast;
+use super::visit::{Rewrite, walk_mut};
 use crate::error::{Error, Result, sqlstate};
 
 /// Begins the mark of a repeated name.
@@ -42,13 +42,13 @@ pub(crate) fn check_unique<'a>(names: impl Iterator<Item = &'a str>) -> Result<(
 
 /// Gives every SELECT list of a query its names, and brings shorthands into their long form.
 pub(crate) fn name_columns(query: &mut ast::Query) {
-    // The visitor never breaks off.
-    let _done: ControlFlow<()> = query.visit(&mut Namer { depth: 0, in_array: false });
+    // It never fails.
+    let _done = walk_mut(query, &mut Namer { depth: 0, in_array: false });
 }
 
 /// The same for an expression that stands alone.
 pub(crate) fn name_in_expr(expr: &mut Expr) {
-    let _done: ControlFlow<()> = expr.visit(&mut Namer { depth: 1, in_array: false });
+    let _done = walk_mut(expr, &mut Namer { depth: 1, in_array: false });
 }
 
 struct Namer {
@@ -58,16 +58,14 @@ struct Namer {
     in_array: bool,
 }
 
-impl VisitorMut for Namer {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+impl Rewrite for Namer {
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
         name_list(select);
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// Interval literals are read as casts from text, by one parser for both.
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if let Expr::Function(f) = expr {
             self.in_array = matches!(f.args, ast::FunctionArguments::Subquery(_));
         }
@@ -85,23 +83,23 @@ impl VisitorMut for Namer {
                 ast::DataType::Interval { fields: None, precision: None },
             );
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// `TABLE x` is short for `SELECT * FROM x`.
-    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+    fn pre_query(&mut self, query: &mut ast::Query) -> Result<()> {
         expand_table(&mut query.body);
         order_by_names(query);
         if !std::mem::take(&mut self.in_array) {
             rename_hidden(query, self.depth == 0);
         }
         self.depth += 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+    fn post_query(&mut self, _query: &mut ast::Query) -> Result<()> {
         self.depth -= 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

@@ -10,7 +10,6 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{Column, plan_err};
@@ -23,14 +22,14 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, Union, UserDefinedLogicalNodeCore, lit, when,
 };
 use sqlparser::ast::{
-    self, FunctionArg, FunctionArgExpr, SetExpr, SetOperator, SetQuantifier, TableFactor, VisitMut,
-    VisitorMut,
+    self, FunctionArg, FunctionArgExpr, SetExpr, SetOperator, SetQuantifier, TableFactor,
 };
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::errors::plan_error;
 use super::names::{MARK, unmarked};
+use super::visit::{Rewrite, walk_mut};
 use crate::error::{Error, Result};
 use crate::operator::SetRule;
 
@@ -53,18 +52,16 @@ pub struct SetOperation {
 
 /// Brings the set operations of a query into the form of a table function.
 pub(super) fn rewrite_set_operations(query: &mut ast::Query) {
-    // The visitor never breaks off.
-    let _done: ControlFlow<()> = query.visit(&mut Rewriter);
+    // It never fails.
+    let _done = walk_mut(query, &mut Rewriter);
 }
 
 struct Rewriter;
 
-impl VisitorMut for Rewriter {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+impl Rewrite for Rewriter {
+    fn pre_query(&mut self, query: &mut ast::Query) -> Result<()> {
         rewrite_body(&mut query.body);
-        ControlFlow::Continue(())
+        Ok(())
     }
 }
 

@@ -6,14 +6,12 @@
 //! they stand for, in the syntax tree. The columns of a side are found by planning it alone.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use sqlparser::ast::{
     self, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
-    ObjectName, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    With,
+    ObjectName, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, With,
 };
 use sqlparser::parser::Parser;
 
@@ -21,6 +19,7 @@ use super::binder::plan_raw;
 use super::context::Context;
 use super::dialect::DIALECT;
 use super::parser::fold;
+use super::visit::{Rewrite, walk_mut};
 use crate::error::{Error, Result, sqlstate};
 
 /// Writes out the joins of a query that have merged columns.
@@ -30,10 +29,7 @@ pub(super) fn expand_using(
     parameters: &[Option<DataType>],
 ) -> Result<()> {
     let mut expand = Expand { context, parameters, with: Vec::new(), merged: None };
-    match query.visit(&mut expand) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
+    walk_mut(query, &mut expand)
 }
 
 struct Expand<'a> {
@@ -45,15 +41,13 @@ struct Expand<'a> {
     merged: Option<BTreeMap<String, Expr>>,
 }
 
-impl VisitorMut for Expand<'_> {
-    type Break = Error;
-
-    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+impl Rewrite for Expand<'_> {
+    fn pre_query(&mut self, query: &mut ast::Query) -> Result<()> {
         self.with.push(query.with.clone());
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+    fn post_query(&mut self, query: &mut ast::Query) -> Result<()> {
         self.with.pop();
         let merged = self.merged.take();
         if let (Some(merged), SetExpr::Select(select)) = (merged, query.body.as_ref())
@@ -63,21 +57,16 @@ impl VisitorMut for Expand<'_> {
             shown.retain(|name, _| !is_shown(select, name));
             place(order, &shown);
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+    fn post_select(&mut self, select: &mut Select) -> Result<()> {
         self.merged = None;
         if !select.from.iter().any(merges) {
-            return ControlFlow::Continue(());
+            return Ok(());
         }
-        match self.select(select) {
-            Ok(merged) => {
-                self.merged = Some(merged);
-                ControlFlow::Continue(())
-            }
-            Err(e) => ControlFlow::Break(e),
-        }
+        self.merged = Some(self.select(select)?);
+        Ok(())
     }
 }
 
@@ -360,8 +349,8 @@ const COALESCE: &str = "coalesce";
 
 /// Puts expressions in the places of names; a nested query has names of its own.
 fn place(node: &mut impl VisitMut, names: &BTreeMap<String, Expr>) {
-    // The visitor never breaks off.
-    let _done: ControlFlow<()> = node.visit(&mut Place { names, depth: 0 });
+    // It never fails.
+    let _done = walk_mut(node, &mut Place { names, depth: 0 });
 }
 
 struct Place<'a> {
@@ -369,26 +358,24 @@ struct Place<'a> {
     depth: usize,
 }
 
-impl VisitorMut for Place<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+impl Rewrite for Place<'_> {
+    fn pre_query(&mut self, _query: &mut ast::Query) -> Result<()> {
         self.depth += 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+    fn post_query(&mut self, _query: &mut ast::Query) -> Result<()> {
         self.depth -= 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if self.depth == 0
             && let Expr::Identifier(name) = expr
             && let Some(meant) = self.names.get(&fold(name))
         {
             *expr = meant.clone();
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 }

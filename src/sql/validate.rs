@@ -3,8 +3,6 @@
 //! optimised plan. Which nodes a view can have is decided by its lowering. What is not on the list
 //! is 0A000 with its name.
 
-use std::ops::ControlFlow;
-
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameBound, WindowFrameUnits,
@@ -12,7 +10,7 @@ use datafusion::logical_expr::{
 use sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
     JoinOperator, LimitClause, Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor,
-    TableVersion, Visit, Visitor,
+    TableVersion,
 };
 
 use super::binder::Purpose;
@@ -21,6 +19,7 @@ use super::limit::unsupported_fetch;
 use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::proctime::unsupported_proctime;
+use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
@@ -28,19 +27,14 @@ use crate::expr::{from_datafusion, is_now, is_proctime};
 
 /// Checks a query before it is planned.
 pub(crate) fn check_query(query: &Query) -> Result<()> {
-    match query.visit(&mut Checker { table_arguments: Vec::new() }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
+    walk(query, &mut Checker { table_arguments: Vec::new() })?;
+    Ok(())
 }
 
 /// Checks an expression of DML or DDL before it is planned.
 pub(crate) fn check_expr(expr: &ast::Expr) -> Result<()> {
-    let mut checker = Checker { table_arguments: Vec::new() };
-    match expr.visit(&mut checker) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
+    walk(expr, &mut Checker { table_arguments: Vec::new() })?;
+    Ok(())
 }
 
 fn not_in_view(what: &str) -> Error {
@@ -58,18 +52,16 @@ struct Checker {
     table_arguments: Vec<*const ast::Expr>,
 }
 
-impl Visitor for Checker {
-    type Break = Error;
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
-        flow(self.query(query))
+impl Inspect for Checker {
+    fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
+        Ok(self.query(query)?)
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
-        flow(self.select(select))
+    fn pre_select(&mut self, select: &Select) -> Result<(), Stop> {
+        Ok(self.select(select)?)
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+    fn pre_table_factor(&mut self, factor: &TableFactor) -> Result<(), Stop> {
         let args = match factor {
             TableFactor::Table { args: Some(args), .. } => args.args.as_slice(),
             TableFactor::TableFunction { expr: ast::Expr::Function(f), .. } => match &f.args {
@@ -90,21 +82,14 @@ impl Visitor for Checker {
         {
             self.table_arguments.push(std::ptr::from_ref(e));
         }
-        flow(self.factor(factor))
+        Ok(self.factor(factor)?)
     }
 
-    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+    fn pre_expr(&mut self, expr: &ast::Expr) -> Result<(), Stop> {
         match self.table_arguments.contains(&std::ptr::from_ref(expr)) {
-            true => ControlFlow::Continue(()),
-            false => flow(self.expr(expr)),
+            true => Ok(()),
+            false => Ok(self.expr(expr)?),
         }
-    }
-}
-
-fn flow(result: Result<()>) -> ControlFlow<Error> {
-    match result {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(e) => ControlFlow::Break(e),
     }
 }
 

@@ -22,9 +22,10 @@ use crate::sql::binder::plan_raw;
 use crate::sql::context::Context;
 use crate::sql::functions::FUNCTIONS;
 use crate::sql::parser::{fold, relation_name};
+use crate::sql::visit::any_expr;
 
 use super::rows::RowField;
-use super::rules::{default_expr, mentions, parse_expr};
+use super::rules::{default_expr, parse_expr};
 
 /// A change of rows that are there, as a query.
 pub(in crate::sql) struct ChangeQuery {
@@ -185,7 +186,7 @@ fn has_aggregate(item: &SelectItem) -> bool {
     let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
         return false;
     };
-    mentions(expr, |e| match e {
+    any_expr(expr, &|e| match e {
         ast::Expr::Function(f) => {
             FUNCTIONS.aggregate.contains_key(&f.name.to_string().to_lowercase())
         }

@@ -1,13 +1,12 @@
 //! DEFAULT and CHECK of a table's columns: kept as text, bound where rows are written.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
-use sqlparser::ast::{self, visit_expressions};
+use sqlparser::ast;
 use sqlparser::parser::Parser;
 
 use super::assign::default_column;
@@ -21,6 +20,7 @@ use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::CreateTable;
+use crate::sql::visit::any_expr;
 
 /// The rules that a CREATE TABLE writes down.
 pub fn write_rules(create: &CreateTable) -> WriteRules {
@@ -43,7 +43,7 @@ pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
     let context = Context::new(&catalog, Purpose::AdHoc, settings);
     for column in relation.rules.defaults.keys() {
         let expr = default_expr(relation, *column)?;
-        if mentions(&expr, |e| {
+        if any_expr(&expr, &|e| {
             matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_))
         }) {
             return Err(Error::unsupported("cannot use column reference in DEFAULT expression"));
@@ -153,13 +153,5 @@ fn condition(relation: &Relation, check: &Check, settings: &Settings) -> Result<
 
 pub(super) fn has_subquery(expr: &ast::Expr) -> bool {
     use ast::Expr as E;
-    mentions(expr, |e| matches!(e, E::Subquery(_) | E::Exists { .. } | E::InSubquery { .. }))
-}
-
-pub(super) fn mentions(expr: &ast::Expr, wanted: impl Fn(&ast::Expr) -> bool) -> bool {
-    let flow = visit_expressions(expr, |e| match wanted(e) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    });
-    flow.is_break()
+    any_expr(expr, &|e| matches!(e, E::Subquery(_) | E::Exists { .. } | E::InSubquery { .. }))
 }

@@ -3,32 +3,30 @@
 //! A view's query is kept as the text of its syntax tree. The tree prints an alias in front of the
 //! version, where it is not read; so the table goes into a subquery that has the alias.
 
-use std::ops::ControlFlow;
-
-use sqlparser::ast::{self, SetExpr, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{self, SetExpr, TableFactor};
 use sqlparser::parser::Parser;
 
+use crate::error::Result;
 use crate::sql::dialect::DIALECT;
+use crate::sql::visit::{Rewrite, walk_mut};
 
 /// Puts tables that have a version and an alias into subqueries.
 pub(super) fn nest_versions(query: &mut ast::Query) {
-    // The visitor never breaks off.
-    let _done: ControlFlow<()> = query.visit(&mut Nest);
+    // It never fails.
+    let _done = walk_mut(query, &mut Nest);
 }
 
 struct Nest;
 
-impl VisitorMut for Nest {
-    type Break = ();
-
-    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+impl Rewrite for Nest {
+    fn post_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
         let TableFactor::Table { version: Some(_), alias, .. } = factor else {
-            return ControlFlow::Continue(());
+            return Ok(());
         };
-        let Some(alias) = alias.take() else { return ControlFlow::Continue(()) };
+        let Some(alias) = alias.take() else { return Ok(()) };
         let parsed = Parser::new(&DIALECT).try_with_sql("SELECT * FROM x");
         let Ok(mut subquery) = parsed.and_then(|mut p| p.parse_query()) else {
-            return ControlFlow::Continue(());
+            return Ok(());
         };
         if let SetExpr::Select(select) = subquery.body.as_mut()
             && let Some(from) = select.from.first_mut()
@@ -37,6 +35,6 @@ impl VisitorMut for Nest {
         }
         let alias = Some(alias);
         *factor = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
-        ControlFlow::Continue(())
+        Ok(())
     }
 }

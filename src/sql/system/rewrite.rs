@@ -5,11 +5,9 @@
 //! system table that never has rows is what it would give: clients ask for policies, triggers and
 //! publications in ways that are no pleasure to plan.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     self, ArrayElemTypeDef, BinaryOperator, DataType, Expr, FunctionArguments, ObjectName,
-    ObjectNamePart, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+    ObjectNamePart, SelectItem, SetExpr, TableFactor, Value,
 };
 use sqlparser::parser::Parser;
 
@@ -19,70 +17,58 @@ use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
 use crate::sql::functions::FUNCTIONS;
 use crate::sql::parser::fold;
+use crate::sql::visit::{Rewrite, any_expr, any_outer_expr, walk_exprs_mut, walk_mut};
 
 /// Rewrites a query in place.
 pub(in crate::sql) fn rewrite(query: &mut ast::Query, catalog: &Catalog) -> Result<()> {
-    match query.visit(&mut Rewriter { catalog }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
-    }
+    walk_mut(query, &mut Rewriter { catalog })
 }
 
 struct Rewriter<'a> {
     catalog: &'a Catalog,
 }
 
-impl VisitorMut for Rewriter<'_> {
-    type Break = Error;
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+impl Rewrite for Rewriter<'_> {
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if let Some(value) = of_nothing(expr) {
             *expr = value;
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// EXISTS among the columns becomes a count, which can stand there.
-    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+    fn pre_select(&mut self, select: &mut ast::Select) -> Result<()> {
         if !select.from.is_empty() && select.from.iter().all(is_system) {
             // All rows of a system table are of one place.
-            ast::visit_expressions_mut(select, |e| {
+            walk_exprs_mut(select, &mut |e| {
                 if matches!(&*e, Expr::CompoundIdentifier(parts)
                     if parts.last().is_some_and(|p| fold(p) == "tableoid"))
                 {
                     *e = Expr::value(Value::Number("0".into(), false));
                 }
-                ControlFlow::<Error>::Continue(())
+                Ok(())
             })?;
         }
-        if reads_nothing(select)
-            && !select.projection.iter().any(is_aggregate)
-            && let Err(error) = without_rows(select)
-        {
-            return ControlFlow::Break(error);
+        if reads_nothing(select) && !select.projection.iter().any(is_aggregate) {
+            without_rows(select)?;
         }
         for item in &mut select.projection {
             let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item
             else {
                 continue;
             };
-            ast::visit_expressions_mut(expr, |e| match counted(e) {
-                Ok(Some(count)) => {
+            walk_exprs_mut(expr, &mut |e| {
+                if let Some(count) = counted(e)? {
                     *e = count;
-                    ControlFlow::Continue(())
                 }
-                Ok(None) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(error),
+                Ok(())
             })?;
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        match self.expr(expr) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        }
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        self.expr(expr)
     }
 }
 
@@ -450,19 +436,12 @@ fn is_system(from: &ast::TableWithJoins) -> bool {
 /// Whether ARRAY (query) lists options or privileges, of which there are none.
 fn lists_nothing(query: &ast::Query) -> bool {
     let none = ["acl", "options", "config"];
-    let flow = ast::visit_expressions(query, |e| match e {
-        Expr::CompoundIdentifier(parts) => match parts.last() {
-            Some(column) if none.iter().any(|n| column.value.ends_with(n)) => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        },
-        Expr::Identifier(column) if none.iter().any(|n| column.value.ends_with(n)) => {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
-    });
-    flow.is_break()
+    let is_one = |column: &ast::Ident| none.iter().any(|n| column.value.ends_with(n));
+    any_expr(query, &|e| match e {
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(is_one),
+        Expr::Identifier(column) => is_one(column),
+        _ => false,
+    })
 }
 
 /// Whether a query reads a system table that never has rows, in a way that gives none.
@@ -483,11 +462,10 @@ fn without_rows(select: &mut ast::Select) -> Result<()> {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
             continue;
         };
-        let computed = ast::visit_expressions(expr, |e| match e {
-            Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. } => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
+        let computed = any_expr(expr, &|e| {
+            matches!(e, Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. })
         });
-        if computed.is_break() {
+        if computed {
             *expr = parse("CAST(NULL AS text)")?;
         }
     }
@@ -522,29 +500,10 @@ fn known(factor: &TableFactor) -> Option<&'static system::Known> {
 
 /// Whether an item aggregates; subqueries inside it are worlds of their own.
 fn is_aggregate(item: &SelectItem) -> bool {
-    struct Search(usize);
-    impl ast::Visitor for Search {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
+    any_outer_expr(item, &|e| match e {
+        Expr::Function(f) => {
+            last(&f.name).is_some_and(|name| FUNCTIONS.aggregate.contains_key(&name))
         }
-
-        fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
-            self.0 -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(f) if self.0 == 0 => match last(&f.name) {
-                    Some(name) if FUNCTIONS.aggregate.contains_key(&name) => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                },
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    ast::Visit::visit(item, &mut Search(0)).is_break()
+        _ => false,
+    })
 }
