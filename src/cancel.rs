@@ -23,6 +23,8 @@ pub struct Cancel(Arc<State>);
 struct State {
     why: AtomicU8,
     deadline: OnceLock<Instant>,
+    /// What ends with the parent, and can end alone.
+    parent: Option<Cancel>,
 }
 
 impl Cancel {
@@ -36,16 +38,20 @@ impl Cancel {
         cancel
     }
 
+    /// A token for a part of the work: it ends with the whole, or by itself.
+    pub fn child(&self) -> Self {
+        Self(Arc::new(State { parent: Some(self.clone()), ..State::default() }))
+    }
+
     /// When it times out.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline.get().copied()
+        let own = self.0.deadline.get().copied();
+        own.or_else(|| self.0.parent.as_ref()?.deadline())
     }
 
     /// Ends whatever works under this token.
     pub fn cancel(&self) {
-        // The first reason is the one that counts.
-        let _ =
-            self.0.why.compare_exchange(RUNNING, CANCELED, Ordering::Relaxed, Ordering::Relaxed);
+        self.end(CANCELED);
     }
 
     /// Whether the work is to end. Costs a load, and a look at the clock where there is a limit.
@@ -55,20 +61,29 @@ impl Cancel {
         }
         let passed = self.0.deadline.get().is_some_and(|at| Instant::now() >= *at);
         if passed {
-            let (from, to) = (RUNNING, TIMED_OUT);
-            let _ = self.0.why.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+            self.end(TIMED_OUT);
         }
-        passed
+        passed || self.0.parent.as_ref().is_some_and(Self::is_canceled)
+    }
+
+    fn end(&self, why: u8) {
+        // The first reason is the one that counts.
+        let _ = self.0.why.compare_exchange(RUNNING, why, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn error(&self) -> Error {
+        match (self.0.why.load(Ordering::Relaxed), &self.0.parent) {
+            (TIMED_OUT, _) => timed_out(),
+            (RUNNING, Some(parent)) => parent.error(),
+            _ => canceled(),
+        }
     }
 
     /// 57014 when the work is to end.
     pub fn check(&self) -> Result<()> {
         match self.is_canceled() {
             false => Ok(()),
-            true => Err(match self.0.why.load(Ordering::Relaxed) {
-                TIMED_OUT => timed_out(),
-                _ => canceled(),
-            }),
+            true => Err(self.error()),
         }
     }
 
@@ -122,22 +137,18 @@ mod tests {
 
     #[test]
     fn the_first_reason_counts_and_stays() {
+        let why = |c: &Cancel| c.check().err().map(|e| e.message().to_owned());
+        let timeout = Some(timed_out().message().to_owned());
         let cancel = Cancel::with_timeout(Some(Duration::ZERO));
-        assert_eq!(
-            cancel.check().map_err(|e| e.message().to_owned()),
-            Err(timed_out().message().into())
-        );
+        assert_eq!(why(&cancel), timeout);
         cancel.cancel();
-        assert_eq!(
-            cancel.check().map_err(|e| e.message().to_owned()),
-            Err(timed_out().message().into())
-        );
+        assert_eq!(why(&cancel), timeout);
+        assert_eq!(why(&cancel.child()), timeout);
         let other = Cancel::default();
-        assert!(other.check().is_ok());
+        let part = other.child();
+        drop(part.child().on_drop());
+        assert_eq!((why(&other), why(&part)), (None, None));
         drop(other.on_drop());
-        assert_eq!(
-            other.check().map_err(|e| e.message().to_owned()),
-            Err(canceled().message().into())
-        );
+        assert_eq!(why(&part), Some(canceled().message().to_owned()));
     }
 }

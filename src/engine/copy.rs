@@ -112,7 +112,9 @@ impl Session {
         let relation = copy.relation;
         let rows = InsertRows::Values(rows);
         let insert = BoundInsert { relation, rows, conflict, returning: None };
-        match self.run_insert(insert).await? {
+        let cancel = self.begin_statement();
+        let point = self.commit_point.clone();
+        match point.within(cancel.deadline(), self.run_insert(insert)).await? {
             Outcome::Done { tag, notices } => {
                 let tag = tag.replace("INSERT 0", "COPY");
                 Ok(Outcome::Done { tag, notices })

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::catalog::ConflictRule;
 use crate::delta::text::pg_type_declared;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::{ColumnDef, CreateTable, CreateTableAs, Drop};
+use crate::sql::statement::{ColumnDef, CreateTable, CreateTableAs};
 use crate::sql::{self, BoundConflict, BoundInsert, InsertRows, Purpose};
 
 impl Session {
@@ -37,21 +37,21 @@ impl Session {
             return Ok(self.done("CREATE TABLE AS"));
         }
         let relation = self.engine.core.shared.catalog().get(&create.name)?.clone();
+        // Without its rows there is no table either.
+        let mut guard = self.drop_unless_built([Some(relation.as_ref())]);
+        self.commit_point.reset();
         let rows = InsertRows::Query(bound);
         let (conflict, returning) = (BoundConflict::Refuse, None);
         let inserted = self.run_insert(BoundInsert { relation, rows, conflict, returning }).await;
-        match inserted {
-            Ok(Outcome::Done { tag, notices }) => {
+        guard.armed = inserted.is_err();
+        drop(guard);
+        self.commit_point.settle().await;
+        match inserted? {
+            Outcome::Done { tag, notices } => {
                 let tag = tag.replace("INSERT 0", "SELECT");
                 Ok(Outcome::Done { tag, notices })
             }
-            Ok(_) => Err(Error::internal("an INSERT without RETURNING has no rows")),
-            Err(error) => {
-                let names = vec![create.name.clone()];
-                let gone = Drop { noun: "table", names, if_exists: true, cascade: true };
-                self.drop_relations(&gone).await?;
-                Err(error)
-            }
+            _ => Err(Error::internal("an INSERT without RETURNING has no rows")),
         }
     }
 }

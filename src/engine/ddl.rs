@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tokio::sync::oneshot;
 
+use super::commit_point::CommitPoint;
 use super::index::forget_indexes;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
@@ -18,7 +19,9 @@ use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
-use crate::runtime::{NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema};
+use crate::runtime::{
+    CoordinatorHandle, NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema,
+};
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
 use crate::state::ResultTable;
@@ -79,6 +82,7 @@ impl Session {
             false => Some(self.open_source(create, &mut relation).await?),
         };
         let new = NewTable { relation, source };
+        self.commit_point.pass();
         core.coordinator.call(move |c| c.create_table(new)).await??;
         Ok(self.done(tag))
     }
@@ -247,22 +251,33 @@ impl Session {
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
         let late = plan.finds_late().then(|| self.late_relation(&relation));
+        let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
         let new = NewView { relation, errors, late, plan, key };
         let (done, built) = oneshot::channel();
         core.coordinator.call(move |c| c.create_view(new, done)).await?;
         drop(one_at_a_time);
         if !background {
-            self.wait_built(&create.name, built).await?;
+            wait_built(built).await?;
         }
+        guard.armed = false;
         Ok(self.done(tag))
     }
 
-    /// Waits for a view; a failed or cancelled build leaves nothing behind.
-    async fn wait_built(&self, name: &str, built: oneshot::Receiver<Result<()>>) -> Result<()> {
-        let mut guard = DropUnlessBuilt { session: self, name, armed: true };
-        let result = built.await.unwrap_or_else(|_| Err(Error::internal("the build was lost")));
-        guard.armed = result.is_err();
-        result
+    /// What removes relations unless they have been built: a failed or given-up CREATE leaves
+    /// nothing behind.
+    pub(super) fn drop_unless_built<const N: usize>(
+        &self,
+        relations: [Option<&Relation>; N],
+    ) -> DropUnlessBuilt {
+        // What depends on others is younger than they are.
+        let mut ids: Vec<RelationId> = relations.into_iter().flatten().map(|r| r.id).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        DropUnlessBuilt {
+            coordinator: self.engine.core.coordinator.clone(),
+            commit_point: self.commit_point.clone(),
+            ids,
+            armed: true,
+        }
     }
 
     pub(super) async fn create_sink(&mut self, create: &CreateSink, text: &str) -> Result<Outcome> {
@@ -314,11 +329,13 @@ impl Session {
             SinkSource::Plan(plan) if plan.finds_late() => Some(self.late_relation(&relation)),
             _ => None,
         };
+        let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
         let new = NewSink { relation, late, from: input.from, sink };
         let (done, built) = oneshot::channel();
         core.coordinator.call(move |c| c.create_sink(new, done)).await?;
         drop(one_at_a_time);
-        self.wait_built(&create.name, built).await?;
+        wait_built(built).await?;
+        guard.armed = false;
         Ok(self.done("CREATE SINK"))
     }
 
@@ -399,6 +416,7 @@ impl Session {
         // What depends on others is younger than they are.
         let ids: Vec<RelationId> = doomed.into_iter().rev().collect();
         forget_indexes(&core.shared, &ids);
+        self.commit_point.pass();
         core.coordinator.call(move |c| c.drop_relations(&ids)).await?;
         Ok(self.done(&tag))
     }
@@ -419,25 +437,41 @@ struct ResolvedInput {
     from: SinkSource,
 }
 
-/// Removes a view whose CREATE ends without it: failed, or given up by its client.
-struct DropUnlessBuilt<'a> {
-    session: &'a Session,
-    name: &'a str,
-    armed: bool,
+/// Waits until a view is complete.
+async fn wait_built(built: oneshot::Receiver<Result<()>>) -> Result<()> {
+    built.await.unwrap_or_else(|_| Err(Error::internal("the build was lost")))
 }
 
-impl std::ops::Drop for DropUnlessBuilt<'_> {
+/// Removes relations whose CREATE ends without them: failed, or given up by its client. It knows
+/// them by their ids, since somebody else may have taken the name.
+pub(super) struct DropUnlessBuilt {
+    coordinator: CoordinatorHandle,
+    commit_point: CommitPoint,
+    ids: Vec<RelationId>,
+    pub(super) armed: bool,
+}
+
+impl std::ops::Drop for DropUnlessBuilt {
     fn drop(&mut self) {
         if !self.armed {
             return;
         }
-        let core = self.session.engine.core.clone();
-        let catalog = core.shared.catalog();
-        let Some(relation) = catalog.find(self.name) else { return };
-        let mut ids: Vec<RelationId> =
-            catalog.dependants(relation.id).iter().map(|r| r.id).collect();
-        ids.push(relation.id);
-        core.coordinator.send(move |c| c.drop_relations(&ids));
+        let ids = std::mem::take(&mut self.ids);
+        let (done, removed) = oneshot::channel();
+        self.coordinator.send(move |c| {
+            // Somebody may have built upon a view while it was on its way.
+            let catalog = c.catalog();
+            let mut doomed: BTreeSet<RelationId> = ids.iter().copied().collect();
+            let mut todo = ids;
+            while let Some(id) = todo.pop() {
+                let others = catalog.dependants(id).into_iter().map(|r| r.id);
+                todo.extend(others.filter(|id| doomed.insert(*id)));
+            }
+            c.drop_relations(&doomed.into_iter().rev().collect::<Vec<_>>());
+            // Whoever waits for it may have gone too.
+            let _ = done.send(());
+        });
+        self.commit_point.removes(removed);
     }
 }
 

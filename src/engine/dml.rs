@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
-use futures::TryStreamExt;
 use hashbrown::{HashMap, HashSet};
 use sqlparser::ast;
 
@@ -21,15 +20,11 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::from_datafusion;
-use crate::runtime::{Pin, RelationState, RelationStatus};
+use crate::runtime::{Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::{
     Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, bind_delete, bind_insert,
     bind_update, conform,
 };
-
-/// The ticket of a table, while a statement holds it.
-type Ticket = Option<tokio::sync::OwnedMutexGuard<()>>;
 
 impl Session {
     pub(super) async fn insert(&mut self, insert: &ast::Insert) -> Result<Outcome> {
@@ -107,14 +102,37 @@ impl Session {
     pub(super) async fn truncate(&mut self, names: &[String]) -> Result<Outcome> {
         let catalog = self.engine.core.shared.catalog();
         let tables = names.iter().map(|name| truncate_target(&catalog, name));
-        for relation in tables.collect::<Result<Vec<_>>>()? {
-            let ticket = self.ticket(relation.id, true).await;
-            let pin = self.read_point();
+        let mut tables = tables.collect::<Result<Vec<_>>>()?;
+        // In order of their ids, so that two statements never wait for each other.
+        tables.sort_by_key(|relation| relation.id);
+        tables.dedup_by_key(|relation| relation.id);
+        let mut tickets = Vec::new();
+        for relation in &tables {
+            tickets.extend(self.ticket(relation.id, true).await);
+        }
+        let pin = self.read_point();
+        let mut writes = Vec::new();
+        for relation in &tables {
             let mut rows = snapshot(&pin, relation.id)?.deltas().collect::<Result<Vec<_>>>()?;
             rows.extend_from_slice(self.own_writes(relation.id));
-            let rows = concat(&rows)?.unwrap_or_else(|| empty(&relation));
+            let rows = concat(&rows)?.unwrap_or_else(|| empty(relation));
             let rows = consolidate(&rows, Order::Input)?;
-            self.write(&relation, rows.negate(), (pin, ticket), true).await?;
+            if !rows.is_empty() {
+                writes.push((relation.id, rows.negate()));
+            }
+        }
+        match &mut self.transaction {
+            Some(transaction) => {
+                for (id, delta) in writes {
+                    transaction.writes.entry(id).or_default().push(delta);
+                    transaction.read.insert(id);
+                }
+            }
+            None if writes.is_empty() => {}
+            None => {
+                drop(pin);
+                self.hand_over(writes, tickets).await?;
+            }
         }
         Ok(self.done("TRUNCATE TABLE"))
     }
@@ -131,8 +149,8 @@ impl Session {
             return one_batch(query, &self.collect(query, pin).await?);
         }
         let numbered = (RelationId::TARGET, self.numbered(relation, pin)?);
-        let stream = self.execute_over(query, pin, &[numbered]).await?;
-        let batches: Vec<_> = stream.map_err(from_datafusion).try_collect().await?;
+        let cancel = self.cancel.current().child();
+        let batches = self.execute_over(query, pin, &[numbered], cancel).await?.collect().await?;
         let rows = one_batch(query, &batches)?;
         let numbers = rows.column(0).as_primitive::<Int64Type>();
         let mut seen = HashSet::new();
@@ -177,8 +195,9 @@ impl Session {
         pin: &Arc<Pin>,
         rows: RecordBatch,
     ) -> Result<Vec<RecordBatch>> {
-        let stream = self.execute_over(query, pin, &[(RelationId::ROWS, rows)]).await?;
-        stream.map_err(from_datafusion).try_collect().await
+        let cancel = self.cancel.current().child();
+        let at_hand = [(RelationId::ROWS, rows)];
+        self.execute_over(query, pin, &at_hand, cancel).await?.collect().await
     }
 
     fn changed(&mut self, tag: &str, returned: Option<Rows>) -> Outcome {
@@ -189,7 +208,7 @@ impl Session {
     }
 
     /// Takes a table's write ticket, unless a transaction block takes it at its COMMIT.
-    pub(super) async fn ticket(&self, table: RelationId, needed: bool) -> Ticket {
+    pub(super) async fn ticket(&self, table: RelationId, needed: bool) -> Option<WriteTicket> {
         if !needed || self.transaction.is_some() {
             return None;
         }
@@ -209,7 +228,7 @@ impl Session {
         &mut self,
         relation: &Arc<Relation>,
         delta: DeltaBatch,
-        held: (Arc<Pin>, Ticket),
+        held: (Arc<Pin>, Option<WriteTicket>),
         reads: bool,
     ) -> Result<()> {
         let (pin, ticket) = held;
@@ -230,11 +249,20 @@ impl Session {
             None => {
                 drop(pin);
                 let writes = vec![(relation.id, delta)];
-                self.engine.core.coordinator.commit(writes).await?;
+                self.hand_over(writes, ticket.into_iter().collect()).await?;
             }
         }
-        drop(ticket);
         Ok(())
+    }
+
+    /// Hands writes to the sequencer and waits until they are visible: the commit point.
+    pub(super) async fn hand_over(
+        &self,
+        writes: Vec<(RelationId, DeltaBatch)>,
+        tickets: Vec<WriteTicket>,
+    ) -> Result<()> {
+        self.commit_point.pass();
+        self.engine.core.coordinator.commit(writes, tickets).await.map(drop)
     }
 
     pub(super) fn own_writes(&self, id: RelationId) -> &[DeltaBatch] {
@@ -244,8 +272,8 @@ impl Session {
 
     /// Runs a plan to its end.
     pub(super) async fn collect(&self, bound: &Bound, pin: &Arc<Pin>) -> Result<Vec<RecordBatch>> {
-        let stream = self.execute_plan(bound, pin).await?;
-        stream.map_err(from_datafusion).try_collect().await
+        let cancel = self.cancel.current().child();
+        self.execute_plan(bound, pin, cancel).await?.collect().await
     }
 
     /// A relation's rows at a pinned epoch, with the transaction's own writes over them.

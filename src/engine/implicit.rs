@@ -61,6 +61,7 @@ impl Session {
 
     /// To be called behind the last of several statements of one text: commits what they did.
     pub async fn end_text(&mut self) -> Result<()> {
+        self.commit_point.reset();
         match self.transaction.as_ref().is_some_and(|t| t.implicit) {
             true => self.commit_transaction().await,
             false => Ok(()),
@@ -79,6 +80,8 @@ impl Session {
             .any(|id| catalog.by_id(*id).is_some_and(|r| r.kind == RelationKind::MaterializedView));
         if reads_view && !transaction.writes.is_empty() {
             self.commit_transaction().await?;
+            // The query itself can be given up.
+            self.commit_point.reset();
             self.begin_transaction(true);
         }
         Ok(())

@@ -13,6 +13,7 @@
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
 mod analyze;
+mod commit_point;
 mod conflict;
 mod copy;
 mod create_as;
@@ -31,6 +32,7 @@ mod provider;
 mod query;
 mod replace;
 pub(crate) mod row_source;
+mod running;
 mod session;
 mod show;
 mod status;
@@ -43,6 +45,7 @@ use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
 
+pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
 pub use oracle::Verdict;
 pub use outcome::{

@@ -7,15 +7,14 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Float64Type};
 use chrono::DateTime;
-use futures::TryStreamExt;
 
 use super::dml::snapshot;
+use super::running::Running;
 use super::session::Session;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result};
-use crate::expr::from_datafusion;
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Statement;
 use crate::sql::{self, Bound, Purpose, Settings};
@@ -95,10 +94,11 @@ impl Session {
     async fn recompute(&self, bound: &Bound, pin: &Arc<Pin>) -> Result<Vec<RecordBatch>> {
         let settings = self.settings();
         let now = DateTime::from_timestamp_micros(pin.now_us).unwrap_or(settings.now);
-        let settings = Settings { now, ..settings };
+        let cancel = self.cancel.current().child();
+        let settings = Settings { now, cancel: cancel.clone(), ..settings };
         let provide = |id: RelationId| self.provider(pin, id);
         let stream = sql::batch::execute(&bound.plan, &provide, &settings).await?;
-        stream.map_err(from_datafusion).try_collect().await
+        Running::start(&self.engine.core, stream, cancel, pin.clone())?.collect().await
     }
 
     fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {

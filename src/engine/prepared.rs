@@ -16,6 +16,7 @@ impl Session {
     /// Parses and binds one statement for repeated execution; `declared` are the types of its
     /// parameters as far as the client says.
     pub async fn prepare(&mut self, text: &str, declared: &[Option<DataType>]) -> Result<Prepared> {
+        drop(self.begin_statement());
         let mut statements = self.parse(text)?;
         if statements.len() > 1 {
             return Err(Error::user(
@@ -86,10 +87,15 @@ impl Session {
             return Ok(Outcome::Done { tag: String::new(), notices: Vec::new() });
         };
         self.check_not_failed(&statement.statement)?;
-        let result = match sql::is_long(&statement.text) {
-            true => self.run_deep(prepared, statement, parameters).await,
-            false => self.run_prepared(prepared, statement, parameters).await,
+        let cancel = self.begin_statement();
+        let point = self.commit_point.clone();
+        let run = async {
+            match sql::is_long(&statement.text) {
+                true => self.run_deep(prepared, statement, parameters).await,
+                false => self.run_prepared(prepared, statement, parameters).await,
+            }
         };
+        let result = point.within(cancel.deadline(), run).await;
         if result.is_err() {
             self.set_failed();
         }
@@ -111,7 +117,10 @@ impl Session {
         statement: &ParsedStatement,
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
-        let Some((bound, catalog)) = &prepared.bound else { return self.run(statement).await };
+        let Some((bound, catalog)) = &prepared.bound else {
+            let ran = self.dispatch(statement).await;
+            return ran.map_err(|e| sql::locate(e, &statement.text, statement.offset));
+        };
         let parsed = &statement.statement;
         let settings = self.settings();
         let now = self.engine.core.shared.catalog();

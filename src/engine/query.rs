@@ -3,24 +3,20 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
 use sqlparser::ast;
 
 use super::dml::snapshot;
 use super::outcome::{Notice, Outcome, Rows, Subscription, SubscriptionEvent};
 use super::provider::rows_provider;
+use super::running::Running;
 use super::session::Session;
+use crate::cancel::{Cancel, timed_out};
 use crate::catalog::{RelationId, RelationKind};
 use crate::delta::{Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::from_datafusion;
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Subscribe;
-use crate::sql::{self, Bound, Purpose, batch};
-
-/// Batches of a query that may wait for its reader.
-const QUERY_QUEUE_BATCHES: usize = 4;
+use crate::sql::{self, Bound, Purpose, Settings, batch};
 
 impl Session {
     pub(super) async fn query(&mut self, query: &ast::Query) -> Result<Outcome> {
@@ -35,52 +31,41 @@ impl Session {
 
     /// Runs a bound query at one epoch, within `statement_timeout`.
     pub(super) async fn read(&mut self, bound: Bound) -> Result<Outcome> {
-        let limit = self.timeout_ms().map(std::time::Duration::from_millis);
-        let deadline = limit.and_then(|l| tokio::time::Instant::now().checked_add(l));
-        self.read_until(bound, deadline).await
+        let cancel = self.cancel.current().child();
+        self.read_under(bound, cancel).await
     }
 
     /// The same for a cursor, whose rows may be read much later.
     pub(super) async fn read_without_limit(&mut self, bound: Bound) -> Result<Outcome> {
-        self.read_until(bound, None).await
+        self.read_under(bound, Cancel::default()).await
     }
 
-    async fn read_until(
-        &mut self,
-        bound: Bound,
-        deadline: Option<tokio::time::Instant>,
-    ) -> Result<Outcome> {
+    async fn read_under(&mut self, bound: Bound, cancel: Cancel) -> Result<Outcome> {
         self.show_own_writes(&bound).await?;
         let pin = self.read_point();
         self.note_quarantined(&bound, &pin);
         self.note_diverted(&bound, &pin);
         let schema = bound.fields.clone();
-        let mut stream = self.execute_plan(&bound, &pin).await?;
-        let (batches, receiver) = tokio::sync::mpsc::channel(QUERY_QUEUE_BATCHES);
-        let rename = schema.clone();
-        let queries = self.engine.core.queries.as_ref();
-        let queries = queries.ok_or_else(|| Error::internal("the engine has no query threads"))?;
-        queries.spawn(async move {
-            // The pin lives as long as somebody reads; nobody listening ends the query.
-            let _pin = pin;
-            while let Some(batch) = stream.next().await {
-                let batch = batch
-                    .map_err(from_datafusion)
-                    .and_then(|b| Ok(RecordBatch::try_new(rename.clone(), b.columns().to_vec())?));
-                let failed = batch.is_err();
-                if batches.send(batch.map(Some)).await.is_err() || failed {
-                    return;
+        let deadline = cancel.deadline();
+        let running = self.execute_plan(&bound, &pin, cancel).await?;
+        let names = schema.clone();
+        let stream = futures::stream::unfold(Some(running), move |running| {
+            let names = names.clone();
+            async move {
+                let mut running = running?;
+                let next = match deadline {
+                    None => running.next().await,
+                    Some(at) => tokio::time::timeout_at(at.into(), running.next())
+                        .await
+                        .unwrap_or_else(|_| Some(Err(timed_out()))),
+                };
+                match next? {
+                    Err(error) => Some((Err(error), None)),
+                    Ok(batch) => {
+                        let named = RecordBatch::try_new(names, batch.columns().to_vec());
+                        Some((named.map_err(Error::from), Some(running)))
+                    }
                 }
-            }
-            // Told apart from a thread that has died on the way.
-            drop(batches.send(Ok(None)).await);
-        });
-        let stream = futures::stream::unfold(Some(receiver), move |receiver| async move {
-            match deadline {
-                None => next_batch(receiver).await,
-                Some(deadline) => tokio::time::timeout_at(deadline, next_batch(receiver))
-                    .await
-                    .unwrap_or_else(|_| Some((Err(timed_out()), None))),
             }
         });
         let notices = self.take_notices();
@@ -137,9 +122,10 @@ impl Session {
         &self,
         bound: &Bound,
         pin: &Arc<Pin>,
-    ) -> Result<SendableRecordBatchStream> {
+        cancel: Cancel,
+    ) -> Result<Running> {
         let found = self.look_up(&bound.plan, pin)?;
-        self.execute_over(bound, pin, &found).await
+        self.execute_over(bound, pin, &found, cancel).await
     }
 
     /// Starts a plan for which the rows of some relations are at hand.
@@ -148,12 +134,15 @@ impl Session {
         bound: &Bound,
         pin: &Arc<Pin>,
         at_hand: &[(RelationId, RecordBatch)],
-    ) -> Result<SendableRecordBatchStream> {
+        cancel: Cancel,
+    ) -> Result<Running> {
         let provide = |id: RelationId| match at_hand.iter().find(|(relation, _)| *relation == id) {
             Some((_, rows)) => rows_provider(rows.schema(), vec![rows.clone()]),
             None => self.provider(pin, id),
         };
-        batch::execute(&bound.plan, &provide, &self.settings()).await
+        let settings = Settings { cancel: cancel.clone(), ..self.settings() };
+        let stream = batch::execute(&bound.plan, &provide, &settings).await?;
+        Running::start(&self.engine.core, stream, cancel, pin.clone())
     }
 
     pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
@@ -178,24 +167,5 @@ impl Session {
         }
         let schema = relation.schema.clone();
         Ok(Outcome::Subscription(Subscription { schema, progress, first, events }))
-    }
-}
-
-/// `statement_timeout` has passed.
-pub(super) fn timed_out() -> Error {
-    let message = "canceling statement due to statement timeout";
-    Error::user(sqlstate::QUERY_CANCELED, message)
-}
-
-type Batches = tokio::sync::mpsc::Receiver<Result<Option<RecordBatch>>>;
-
-/// The next batch of a query; an error when its thread has ended without saying so.
-async fn next_batch(receiver: Option<Batches>) -> Option<(Result<RecordBatch>, Option<Batches>)> {
-    let mut receiver = receiver?;
-    match receiver.recv().await {
-        Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
-        Some(Ok(None)) => None,
-        Some(Err(error)) => Some((Err(error), None)),
-        None => Some((Err(Error::internal("the query ended with a panic")), None)),
     }
 }

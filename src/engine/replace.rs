@@ -48,6 +48,7 @@ impl Session {
             ));
         }
         let mut result = Ok(());
+        self.commit_point.pass();
         let (from, to) = (old.id, made.id);
         let name = old.name.clone();
         core.shared.change(|catalog, _| {

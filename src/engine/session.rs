@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
+use super::commit_point::CommitPoint;
 use super::cursor::Cursor;
 use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
-use super::query::timed_out;
 use super::transaction::Transaction;
+use crate::cancel::{Cancel, CancelSlot};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
 use crate::sql::{self, SessionFacts, Settings};
@@ -26,6 +28,10 @@ pub struct Session {
     pub(super) named: BTreeMap<String, Prepared>,
     /// Open cursors by name.
     pub(super) cursors: BTreeMap<String, Cursor>,
+    /// Whether the statement that runs can still be undone.
+    pub(super) commit_point: CommitPoint,
+    /// The token of the statement that runs.
+    pub(super) cancel: Arc<CancelSlot>,
 }
 
 impl Session {
@@ -39,6 +45,8 @@ impl Session {
             notices: Vec::new(),
             named: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            commit_point: CommitPoint::default(),
+            cancel: Arc::default(),
         };
         session.note_settings();
         session
@@ -83,21 +91,37 @@ impl Session {
     }
 
     /// Runs one statement. An error inside a transaction block makes the block fail.
+    ///
+    /// Dropping the future undoes the statement, unless its change is with the sequencer already:
+    /// then it happens all the same.
     pub async fn run(&mut self, statement: &ParsedStatement) -> Result<Outcome> {
         self.check_not_failed(&statement.statement)?;
-        let result = match self.timeout_ms() {
-            None => self.dispatch(statement).await,
-            Some(ms) => {
-                let limit = std::time::Duration::from_millis(ms);
-                let ran = tokio::time::timeout(limit, self.dispatch(statement)).await;
-                ran.unwrap_or_else(|_| Err(timed_out()))
-            }
-        };
+        let cancel = self.begin_statement();
+        let point = self.commit_point.clone();
+        let result = point.within(cancel.deadline(), self.dispatch(statement)).await;
         let result = result.map_err(|e| sql::locate(e, &statement.text, statement.offset));
         if result.is_err() {
             self.set_failed();
         }
         result
+    }
+
+    /// A statement begins: it has a token of its own, and `statement_timeout` counts from here.
+    pub(super) fn begin_statement(&self) -> Cancel {
+        let cancel = Cancel::with_timeout(self.timeout_ms().map(Duration::from_millis));
+        self.cancel.begin(cancel.clone());
+        self.commit_point.reset();
+        cancel
+    }
+
+    /// Where the token of the running statement is found, to cancel it from elsewhere.
+    pub(crate) fn cancel_slot(&self) -> Arc<CancelSlot> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Whether the running statement can still be given up.
+    pub(crate) fn commit_point(&self) -> CommitPoint {
+        self.commit_point.clone()
     }
 
     pub(super) fn check_not_failed(&self, statement: &Statement) -> Result<()> {
@@ -116,7 +140,7 @@ impl Session {
         Ok(())
     }
 
-    async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
+    pub(super) async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
         match sql::is_long(&parsed.text) {
             true => self.dispatch_deep(parsed).await,
             false => self.dispatch_here(parsed).await,
@@ -210,7 +234,8 @@ impl Session {
     pub(super) fn settings(&self) -> Settings {
         let now = self.transaction.as_ref().map(|t| t.began);
         let now = now.unwrap_or_else(|| self.engine.core.shared.clock.now());
-        Settings { session: Arc::clone(&self.facts), ..Settings::at(now) }
+        let session = Arc::clone(&self.facts);
+        Settings { session, cancel: self.cancel.current(), ..Settings::at(now) }
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {

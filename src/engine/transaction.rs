@@ -189,7 +189,7 @@ impl Session {
             check_unchanged(*id, change, &transaction.pin, &now)?;
         }
         drop(now);
-        self.engine.core.coordinator.commit(writes).await.map(drop)
+        self.hand_over(writes, tickets).await
     }
 }
 

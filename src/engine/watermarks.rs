@@ -36,9 +36,10 @@ impl Session {
             ClockStatement::To(expr) => (ClockMove::To(sql::timestamp(expr)?), "ADVANCE CLOCK"),
         };
         let coordinator = &self.engine.core.coordinator;
+        self.commit_point.pass();
         coordinator.call(move |c| c.move_clock(change)).await??;
         // What depends on the clock has moved when the next epoch is there.
-        coordinator.commit(Vec::new()).await?;
+        coordinator.commit(Vec::new(), Vec::new()).await?;
         Ok(self.done(tag))
     }
 

@@ -15,7 +15,7 @@ use super::build::Build;
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
 use super::rejects::Rejects;
-use super::shared::{Pin, RelationState, RelationStatus, Shared, lock};
+use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
 use super::sink_task::{SinkFeed, SinkTask};
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
 use super::subscribers::Subscriber;
@@ -37,6 +37,9 @@ pub struct Commit {
     pub writes: Vec<(RelationId, DeltaBatch)>,
     /// Told the epoch once it is published.
     pub done: oneshot::Sender<Result<Epoch>>,
+    /// The write tickets of tables that it was made from. They belong to the write, not to who
+    /// waits for it: they are given back when it is published or refused.
+    pub tickets: Vec<WriteTicket>,
 }
 
 /// What comes to the coordinator.
@@ -62,10 +65,16 @@ fn stopped() -> Error {
 }
 
 impl CoordinatorHandle {
-    /// Commits writes and waits until they are visible.
-    pub async fn commit(&self, writes: Vec<(RelationId, DeltaBatch)>) -> Result<Epoch> {
+    /// Commits writes and waits until they are visible. They are with the coordinator when the
+    /// future has been polled once, and happen whether or not it is polled again.
+    pub async fn commit(
+        &self,
+        writes: Vec<(RelationId, DeltaBatch)>,
+        tickets: Vec<WriteTicket>,
+    ) -> Result<Epoch> {
         let (done, published) = oneshot::channel();
-        self.events.send(Event::Commit(Commit { writes, done })).map_err(|_| stopped())?;
+        let commit = Commit { writes, done, tickets };
+        self.events.send(Event::Commit(commit)).map_err(|_| stopped())?;
         published.await.map_err(|_| stopped())?
     }
 
@@ -579,6 +588,11 @@ impl Coordinator {
         } else if rows >= self.budget && took < target / 2 {
             self.budget = (self.budget * 2).min(EPOCH_ROWS_MAX);
         }
+    }
+
+    /// The definitions as they are between two epochs.
+    pub fn catalog(&self) -> Arc<crate::catalog::Catalog> {
+        self.shared.catalog()
     }
 
     /// A pin of the last published epoch.

@@ -39,7 +39,7 @@ pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
 pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
 pub use ingest::{InputRoute, SplitView};
 pub use rejects::schema as rejects_schema;
-pub use shared::{Pin, RelationState, RelationStatus, Shared};
+pub use shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket};
 pub use sink_task::{SinkFeed, SinkState, SinkTask};
 pub use source_task::{SourceFeed, SourceState, SourceTask};
 pub use subscribers::{Subscriber, SubscriberEvent, SubscriberEvents};

@@ -20,6 +20,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The write ticket of a table, while a write holds it.
+pub type WriteTicket = tokio::sync::OwnedMutexGuard<()>;
+
 /// Where a relation stands.
 #[derive(Debug, Clone)]
 pub enum RelationStatus {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::cancel::{CancelSlot, canceled};
 use crate::error::{Error, sqlstate};
 
 /// The connections that can be asked to cancel, by process number.
@@ -25,18 +26,24 @@ pub(crate) struct Registry {
 struct Target {
     secret: i32,
     requests: watch::Sender<u64>,
+    /// The token of its statement, for work that is not waiting for anything.
+    running: Arc<CancelSlot>,
 }
 
 impl Registry {
     /// Gives a new connection its process number and secret.
-    pub(crate) fn register(self: &Arc<Self>, shutdown: watch::Receiver<bool>) -> Interrupts {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        shutdown: watch::Receiver<bool>,
+        running: Arc<CancelSlot>,
+    ) -> Interrupts {
         let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         // The keys of `RandomState` come from the operating system and the hash is keyed SipHash,
         // so that a secret cannot be guessed from another one.
         let hash = RandomState::new().hash_one(pid);
         let secret = i32::from_be_bytes((hash as u32).to_be_bytes());
         let (requests, receiver) = watch::channel(0);
-        self.targets().insert(pid, Target { secret, requests });
+        self.targets().insert(pid, Target { secret, requests, running });
         Interrupts { pid, secret, requests: receiver, shutdown, registry: Arc::clone(self) }
     }
 
@@ -44,6 +51,7 @@ impl Registry {
     pub(crate) fn cancel(&self, pid: i32, secret: i32) {
         if let Some(target) = self.targets().get(&pid).filter(|t| t.secret == secret) {
             target.requests.send_modify(|n| *n = n.wrapping_add(1));
+            target.running.current().cancel();
         }
     }
 
@@ -75,9 +83,7 @@ impl Interrupt {
     /// The error that the client is told.
     pub(crate) fn error(self) -> Error {
         match self {
-            Self::Canceled => {
-                Error::user(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
-            }
+            Self::Canceled => canceled(),
             Self::Shutdown => Error::user(
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
@@ -146,13 +152,16 @@ mod tests {
     fn only_the_right_secret_cancels_and_only_what_runs() {
         let registry = Arc::new(Registry::default());
         let (_stop, stopped) = watch::channel(false);
-        let mut interrupts = registry.register(stopped);
+        let running = Arc::new(CancelSlot::default());
+        let mut interrupts = registry.register(stopped, Arc::clone(&running));
         let (pid, secret) = interrupts.key();
         interrupts.arm();
         registry.cancel(pid, secret.wrapping_add(1));
         assert_eq!(interrupts.check(), Ok(()));
+        assert!(!running.current().is_canceled());
         registry.cancel(pid, secret);
         assert_eq!(interrupts.check(), Err(Interrupt::Canceled));
+        assert!(running.current().is_canceled());
         interrupts.arm();
         assert_eq!(interrupts.check(), Ok(()), "an old request does not reach the next statement");
         drop(interrupts);

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -22,9 +23,9 @@ use super::errors::{error_message, fatal_message, notice_message};
 use super::extended::Portal;
 use super::startup::Reported;
 use super::wire::Wire;
-use crate::engine::Session;
 use crate::engine::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use crate::engine::row_source::RowSource;
+use crate::engine::{CommitPoint, Session};
 use crate::error::Error;
 use crate::sql::statement::{ParsedStatement, Statement};
 
@@ -32,6 +33,7 @@ use crate::sql::statement::{ParsedStatement, Statement};
 pub(crate) struct Connection {
     pub(crate) wire: Wire,
     pub(crate) session: Session,
+    pub(crate) point: CommitPoint,
     pub(crate) interrupts: Interrupts,
     pub(crate) reported: Reported,
     pub(crate) statements: HashMap<String, PreparedStatement>,
@@ -80,18 +82,36 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-/// Runs `work` unless the client leaves, cancels, or the server ends first.
+/// Runs `work` unless the client leaves, cancels, or the server ends first. Behind its commit point
+/// a statement can't be canceled: the client waits for what happened.
 pub(crate) async fn watched<T>(
     wire: &mut Wire,
     interrupts: &mut Interrupts,
+    point: &CommitPoint,
     work: impl Future<Output = T>,
 ) -> Result<T, Stop> {
-    tokio::select! {
-        biased;
-        interrupt = interrupts.interrupted() => Err(interrupt.into()),
-        done = work => Ok(done),
-        () = wire.gone() => Err(Stop::Gone),
+    let stop = {
+        let mut work = pin!(work);
+        let stop = tokio::select! {
+            biased;
+            interrupt = interrupts.interrupted() => interrupt.into(),
+            done = work.as_mut() => return Ok(done),
+            () = wire.gone() => Stop::Gone,
+        };
+        if point.is_passed() && matches!(stop, Stop::Error(_)) {
+            return tokio::select! {
+                biased;
+                done = work => Ok(done),
+                () = interrupts.shutdown() => Err(Interrupt::Shutdown.into()),
+                () = wire.gone() => Err(Stop::Gone),
+            };
+        }
+        stop
+    };
+    if matches!(stop, Stop::Error(_)) {
+        point.settle().await;
     }
+    Err(stop)
 }
 
 /// Writes the output unless canceled. A client that does not read keeps us waiting here, while the
@@ -187,7 +207,8 @@ impl Connection {
         for parsed in &statements {
             self.interrupts.arm();
             if statements.len() > 1 {
-                self.session.enter_text(&parsed.statement).await?;
+                let enter = self.session.enter_text(&parsed.statement);
+                watched(&mut self.wire, &mut self.interrupts, &self.point, enter).await??;
             }
             match &parsed.statement {
                 Statement::Copy(copy) if copy.from => self.copy_in(parsed).await?,
@@ -196,12 +217,14 @@ impl Connection {
                 }
                 _ => {
                     let run = self.session.run(parsed);
-                    let outcome = watched(&mut self.wire, &mut self.interrupts, run).await??;
+                    let outcome =
+                        watched(&mut self.wire, &mut self.interrupts, &self.point, run).await??;
                     self.deliver(outcome, parsed).await?;
                 }
             }
         }
-        self.session.end_text().await?;
+        let end = self.session.end_text();
+        watched(&mut self.wire, &mut self.interrupts, &self.point, end).await??;
         self.put_ready();
         Ok(self.wire.flush().await?)
     }
@@ -210,7 +233,7 @@ impl Connection {
         for parsed in self.session.parse(&copy.inner).map_err(|e| copy.place(e))? {
             self.interrupts.arm();
             let run = self.session.run(&parsed);
-            let ran = watched(&mut self.wire, &mut self.interrupts, run).await?;
+            let ran = watched(&mut self.wire, &mut self.interrupts, &self.point, run).await?;
             if let Some(mut source) = self.begin_result(ran.map_err(|e| copy.place(e))?) {
                 let sent = self.copy_out(copy, &mut source).await?;
                 self.finish_statement(format!("COPY {sent}"));
@@ -269,7 +292,7 @@ impl Connection {
                 if source.is_endless() {
                     flush(&mut self.wire, &mut self.interrupts).await?;
                 }
-                watched(&mut self.wire, &mut self.interrupts, source.next()).await?
+                watched(&mut self.wire, &mut self.interrupts, &self.point, source.next()).await?
             }
         };
         Ok(next.transpose()?)

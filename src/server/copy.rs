@@ -167,8 +167,9 @@ impl Connection {
         loop {
             let message = tokio::select! {
                 biased;
-                message = self.wire.next() => message.map_err(Stop::Fatal)?.ok_or(Stop::Gone)?,
+                // First, or a client that sends without a pause could not be stopped.
                 interrupt = self.interrupts.interrupted() => return Err(interrupt.into()),
+                message = self.wire.next() => message.map_err(Stop::Fatal)?.ok_or(Stop::Gone)?,
             };
             match message {
                 PgWireFrontendMessage::CopyData(data) => copy.push(&data.data)?,
@@ -188,7 +189,7 @@ impl Connection {
             }
         }
         let finish = self.session.finish_copy(copy);
-        let outcome = watched(&mut self.wire, &mut self.interrupts, finish).await??;
+        let outcome = watched(&mut self.wire, &mut self.interrupts, &self.point, finish).await??;
         // There are no rows to send.
         self.begin_result(outcome);
         Ok(())

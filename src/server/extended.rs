@@ -73,7 +73,7 @@ impl Connection {
         let text = copy.as_ref().map_or(&parse.query, |c| &c.inner);
         self.interrupts.arm();
         let prepare = self.session.prepare(text, &declared);
-        let prepared = watched(&mut self.wire, &mut self.interrupts, prepare).await?;
+        let prepared = watched(&mut self.wire, &mut self.interrupts, &self.point, prepare).await?;
         let placed = |e| copy.as_ref().map_or_else(|| Error::clone(&e), |c| c.place(e.clone()));
         let prepared = Arc::new(prepared.map_err(placed)?);
         let copy = copy.map(Arc::new);
@@ -218,7 +218,7 @@ impl Connection {
     async fn start(&mut self, portal: &mut Portal) -> Result<Progress, Stop> {
         let parameters = std::mem::take(&mut portal.parameters);
         let run = self.session.execute_prepared(&portal.statement.prepared, parameters);
-        let outcome = watched(&mut self.wire, &mut self.interrupts, run).await??;
+        let outcome = watched(&mut self.wire, &mut self.interrupts, &self.point, run).await??;
         let Some(source) = self.begin_result(outcome) else {
             return Ok(Progress::Done);
         };

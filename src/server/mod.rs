@@ -123,8 +123,8 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
             .with_detail(format!("The limit is {CONNECTIONS_MAX} connections."));
         return refuse(&mut wire, &error).await;
     };
-    let interrupts = shared.registry.register(shared.shutdown.clone());
     let mut session = shared.engine.session();
+    let interrupts = shared.registry.register(shared.shutdown.clone(), session.cancel_slot());
     let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key()).await;
     let reported = match greeted {
         Ok(reported) => reported,
@@ -132,6 +132,7 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
     };
     let mut connection = Connection {
         wire,
+        point: session.commit_point(),
         session,
         interrupts,
         reported,

@@ -145,8 +145,10 @@ impl Shell {
         if self.waits && idle && matches!(parsed.statement, Statement::Query(_)) {
             self.engine.wait_for_bounded_sources().await?;
         }
+        let point = self.session.commit_point();
         let run = self.session.run(parsed);
-        let outcome = unless(interrupt.as_mut(), run).await??;
+        let ran = point.race(interrupt.as_mut(), run).await;
+        let outcome = ran.map_err(|()| Stop::Canceled)??;
         let mut source = match outcome {
             Outcome::Done { tag, notices } => {
                 show_notices(&notices);

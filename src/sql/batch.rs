@@ -24,6 +24,7 @@ use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
 use super::context::{RelationSource, config, nullable};
 use super::validate::check_plan;
+use super::watch::watch;
 use super::windows;
 use crate::catalog::RelationId;
 use crate::error::Result;
@@ -41,6 +42,7 @@ pub async fn execute(
 ) -> Result<SendableRecordBatchStream> {
     let state = session(settings.target_partitions);
     let physical = physical_plan(plan, provide, settings).await?;
+    let physical = watch(physical, &settings.cancel).map_err(from_datafusion)?;
     execute_stream(physical, state.task_ctx()).map_err(from_datafusion)
 }
 

@@ -64,6 +64,7 @@ mod types;
 mod using;
 mod validate;
 mod visit;
+mod watch;
 mod watermark;
 mod window_ties;
 mod windows;
