@@ -27,6 +27,7 @@ pub(crate) mod oid {
     pub(crate) const TIMESTAMPTZ: u32 = 1184;
     pub(crate) const INTERVAL: u32 = 1186;
     pub(crate) const NUMERIC: u32 = 1700;
+    pub(crate) const RECORD: u32 = 2249;
     pub(crate) const UUID: u32 = 2950;
     pub(crate) const JSONB: u32 = 3802;
 }
@@ -47,6 +48,7 @@ const ARRAYS: &[(u32, u32)] = &[
     (oid::TIMESTAMPTZ, 1185),
     (oid::INTERVAL, 1187),
     (oid::NUMERIC, 1231),
+    (oid::RECORD, 2287),
     (oid::UUID, 2951),
     (oid::JSONB, 3807),
 ];
@@ -70,6 +72,7 @@ pub(crate) fn type_oid(data_type: &DataType) -> u32 {
         DataType::Timestamp(_, Some(_)) => oid::TIMESTAMPTZ,
         DataType::Interval(_) => oid::INTERVAL,
         DataType::Dictionary(_, values) => type_oid(values),
+        DataType::Struct(_) => oid::RECORD,
         DataType::List(field) => {
             let element = type_oid(field.data_type());
             ARRAYS.iter().find(|(e, _)| *e == element).map_or(oid::TEXT, |(_, array)| *array)

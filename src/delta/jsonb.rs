@@ -111,7 +111,7 @@ pub fn element(json: &str, index: i64) -> Option<&str> {
 pub fn step<'a>(json: &'a str, step: &str) -> Option<&'a str> {
     match json.as_bytes().first() {
         Some(b'{') => member(json, step),
-        Some(b'[') => element(json, step.trim().parse().ok()?),
+        Some(b'[') => element(json, step.trim_start().parse::<i32>().ok()?.into()),
         _ => None,
     }
 }

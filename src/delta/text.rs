@@ -9,7 +9,7 @@
 
 use std::fmt::{self, Write};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, Decimal128Type, DurationMicrosecondType, Float32Type,
     Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType,
@@ -70,6 +70,7 @@ fn write(array: &dyn Array, row: usize, out: &mut String) -> fmt::Result {
         DataType::BinaryView => write_bytea(array.as_binary_view().value(row), out),
         DataType::FixedSizeBinary(16) => write_uuid(array.as_fixed_size_binary().value(row), out),
         DataType::List(_) => write_list(&array.as_list::<i32>().value(row), out),
+        DataType::Struct(_) => write_record(array.as_struct(), row, out),
         DataType::Dictionary(_, values) => match arrow::compute::cast(&array.slice(row, 1), values)
         {
             Ok(value) => write(&value, 0, out),
@@ -326,11 +327,39 @@ fn write_list(values: &ArrayRef, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
+/// Appends a row as `(a,"b c",)`: NULL is nothing, quotes and backslashes in quotes are doubled.
+fn write_record(rows: &StructArray, row: usize, out: &mut String) -> fmt::Result {
+    out.push('(');
+    for (i, column) in rows.columns().iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        let Some(text) = display_value(column, row) else { continue };
+        let special = |c: char| {
+            c.is_ascii_whitespace() || c == '\u{b}' || matches!(c, '(' | ')' | ',' | '"' | '\\')
+        };
+        if !text.is_empty() && !text.contains(special) {
+            out.push_str(&text);
+            continue;
+        }
+        out.push('"');
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                out.push(c);
+            }
+            out.push(c);
+        }
+        out.push('"');
+    }
+    out.push(')');
+    Ok(())
+}
+
 fn needs_quotes(text: &str) -> bool {
     text.is_empty()
         || text.eq_ignore_ascii_case("null")
         || text.contains(|c: char| {
-            c.is_ascii_whitespace() || matches!(c, '{' | '}' | ',' | '"' | '\\')
+            c.is_ascii_whitespace() || c == '\u{b}' || matches!(c, '{' | '}' | ',' | '"' | '\\')
         })
 }
 
@@ -401,6 +430,7 @@ fn array_type_name(element: &DataType) -> &'static str {
         "timestamp without time zone" => "timestamp without time zone[]",
         "timestamp with time zone" => "timestamp with time zone[]",
         "interval" => "interval[]",
+        "record" => "record[]",
         nested if nested.ends_with("[]") => nested,
         _ => "anyarray",
     }

@@ -480,7 +480,11 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
     let relations = shared.relations();
     let relation = |id: RelationId| {
         let state = relations.get(&id);
-        let state = state.ok_or_else(|| Error::internal("a relation of the plan is gone"))?;
+        let state = state.ok_or_else(|| {
+            let name = sql::relation_name(&bound.plan, id).unwrap_or_default();
+            let message = format!("relation \"{name}\" does not exist");
+            Error::user(sqlstate::UNDEFINED_TABLE, message)
+        })?;
         Ok(RelationInfo { properties: state.properties.clone(), times: state.times.clone() })
     };
     let plan = lower(&bound.plan, &Lowering::new(&bound.plan, &relation)?)?;

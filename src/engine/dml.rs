@@ -364,7 +364,10 @@ pub(super) fn state_of<'a>(pin: &'a Pin, id: RelationId, name: &str) -> Result<&
 
 /// The readable rows of a relation at a pinned epoch.
 pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
-    let relation = pin.catalog.by_id(id).ok_or_else(|| Error::internal("a relation is gone"))?;
+    // Bound before the epoch that is read, and dropped since, or made after a transaction's epoch.
+    let relation = pin.catalog.by_id(id).ok_or_else(|| {
+        Error::user(sqlstate::UNDEFINED_TABLE, "a relation of the query does not exist")
+    })?;
     let name = &relation.name;
     let state = state_of(pin, id, name)?;
     let Some(table) = state.table.clone() else {
@@ -386,10 +389,7 @@ pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
             )
             .with_hint("SHOW MATERIALIZED VIEWS; shows when it is ready."));
         }
-        RelationStatus::Quarantined(..) => {
-            let RelationStatus::Quarantined(epoch, _) = state.status() else { unreachable!() };
-            epoch.min(pin.epoch)
-        }
+        RelationStatus::Quarantined(epoch, _) => epoch.min(pin.epoch),
     };
     Ok(Snapshot { table, epoch, pin: pin.clone() })
 }

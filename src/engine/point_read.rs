@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
-use super::dml::snapshot;
+use super::dml::{snapshot, state_of};
 use super::provider::expand;
 use super::session::Session;
 use crate::catalog::{Catalog, Relation, RelationId};
@@ -131,6 +131,8 @@ fn point_read(
     predicate: &Expr,
     pin: &Arc<Pin>,
 ) -> Result<Option<PointRead>> {
+    // The name of a relation that is not there is the one that was bound.
+    state_of(pin, relation.id, &relation.name)?;
     let snapshot = snapshot(pin, relation.id)?;
     let schema = &snapshot.table.spec().schema;
     let mut demanded = Demands::new();

@@ -18,8 +18,19 @@ use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Subscribe;
 use crate::sql::{self, Bound, Purpose, Settings, batch};
 
+/// How often a query is bound whose relations are dropped and made again meanwhile.
+const BINDINGS_MAX: usize = 5;
+
 impl Session {
     pub(super) async fn query(&mut self, query: &ast::Query) -> Result<Outcome> {
+        for _ in 1..BINDINGS_MAX {
+            let bound = self.bind_ad_hoc(query)?;
+            match self.read(bound).await {
+                // A relation was dropped between the look at its definition and that at its rows.
+                Err(e) if e.sqlstate() == sqlstate::UNDEFINED_TABLE => {}
+                done => return done,
+            }
+        }
         let bound = self.bind_ad_hoc(query)?;
         self.read(bound).await
     }

@@ -16,6 +16,7 @@ use datafusion::common::ScalarValue;
 
 use super::errors::from_datafusion;
 use super::numeric;
+use super::parse_datetime::{Fault, moment, time_us};
 use crate::delta::jsonb;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -119,12 +120,12 @@ fn uuid(text: &str) -> Result<[u8; 16]> {
 fn parse_temporal(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
     match data_type {
         DataType::Date32 => primitive::<Date32Type>(texts, |t| {
-            let parsed = timestamp(t, data_type)?;
-            i32::try_from(parsed.local_us.div_euclid(DAY_US)).map_err(|_| out_of_range(t))
+            let read = moment(t).and_then(|m| m.day.ok_or(Fault::Syntax));
+            let day = read.map_err(|fault| datetime_error(fault, t, data_type))?;
+            i32::try_from(day).map_err(|_| out_of_range(t))
         }),
         DataType::Time64(TimeUnit::Microsecond) => primitive::<Time64MicrosecondType>(texts, |t| {
-            let mut scan = Scan::new(t);
-            scan.time().filter(|_| scan.is_done()).ok_or_else(|| invalid_datetime(t, data_type))
+            time_us(t).map_err(|fault| datetime_error(fault, t, data_type))
         }),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let zoned = zone.is_some();
@@ -440,152 +441,22 @@ fn clock(text: &str) -> Option<f64> {
 
 /// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
 fn timestamp_us(text: &str, zoned: bool, data_type: &DataType) -> Result<i64> {
-    let parsed = timestamp(text, data_type)?;
-    match zoned {
-        false => Ok(parsed.local_us),
-        true => parsed
-            .local_us
-            .checked_sub(parsed.offset_s.unwrap_or(0) * SECOND_US)
-            .ok_or_else(|| out_of_range(text)),
-    }
+    let read = moment(text).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
+    read.map_err(|fault| datetime_error(fault, text, data_type))
 }
 
-struct Timestamp {
-    local_us: i64,
-    offset_s: Option<i64>,
-}
-
-/// `2024-01-31[ T]12:34:56.789[Z|+02:00]`, or the day alone.
-fn timestamp(text: &str, data_type: &DataType) -> Result<Timestamp> {
-    let mut scan = Scan::new(text);
-    let day = scan.day(text)?.ok_or_else(|| invalid_datetime(text, data_type))?;
-    let mut us = 0;
-    let mut offset_s = None;
-    if !scan.is_done() {
-        if !scan.accept(b'T') && !scan.accept(b't') {
-            scan.spaces();
+fn datetime_error(fault: Fault, text: &str, data_type: &DataType) -> Error {
+    match fault {
+        Fault::Syntax => invalid_datetime(text, data_type),
+        Fault::Range => out_of_range(text),
+        Fault::Order => out_of_range(text)
+            .with_hint("Dates are month, day, year, or year, month, day with four digits of year."),
+        Fault::Special => {
+            let kind = pg_type_name(data_type);
+            Error::unsupported(format!("{kind} value \"{}\" is not supported", text.trim()))
+                .with_hint("SELECT now(), current_date; give the time of the statement.")
         }
-        us = scan.time().ok_or_else(|| invalid_datetime(text, data_type))?;
-        offset_s = scan.zone();
-    }
-    if !scan.is_done() {
-        return Err(invalid_datetime(text, data_type));
-    }
-    let local_us = day
-        .checked_mul(DAY_US)
-        .and_then(|d| d.checked_add(us))
-        .ok_or_else(|| out_of_range(text))?;
-    Ok(Timestamp { local_us, offset_s })
-}
-
-/// Reads numbers and marks from the front of a text.
-struct Scan<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Scan<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { rest: text.trim().as_bytes() }
-    }
-
-    fn is_done(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn accept(&mut self, byte: u8) -> bool {
-        let found = self.rest.first() == Some(&byte);
-        if found {
-            self.rest = &self.rest[1..];
-        }
-        found
-    }
-
-    fn spaces(&mut self) {
-        while self.accept(b' ') {}
-    }
-
-    /// Up to `most` digits, at least one, and how many they are.
-    fn digits(&mut self, most: usize) -> Option<(i64, usize)> {
-        let count = self.rest.iter().take(most).take_while(|b| b.is_ascii_digit()).count();
-        if count == 0 {
-            return None;
-        }
-        let value = self.rest[..count].iter().fold(0, |v, b| v * 10 + i64::from(b - b'0'));
-        self.rest = &self.rest[count..];
-        Some((value, count))
-    }
-
-    fn number(&mut self, most: usize) -> Option<i64> {
-        self.digits(most).map(|(v, _)| v)
-    }
-
-    /// A day since 1970; an error for a month or day that does not exist.
-    fn day(&mut self, text: &str) -> Result<Option<i64>> {
-        let Some(year) = self.number(6) else { return Ok(None) };
-        if !self.accept(b'-') {
-            return Ok(None);
-        }
-        let Some(month) = self.number(2) else { return Ok(None) };
-        if !self.accept(b'-') {
-            return Ok(None);
-        }
-        let Some(day) = self.number(2) else { return Ok(None) };
-        let date = chrono::NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32);
-        match date.filter(|_| year > 0) {
-            Some(date) => {
-                let epoch = chrono::NaiveDate::default();
-                Ok(Some(date.signed_duration_since(epoch).num_days()))
-            }
-            None => Err(out_of_range(text)),
-        }
-    }
-
-    /// Microseconds since midnight.
-    fn time(&mut self) -> Option<i64> {
-        let hours = self.number(2)?;
-        if !self.accept(b':') {
-            return None;
-        }
-        let minutes = self.number(2)?;
-        let mut us = 0;
-        if self.accept(b':') {
-            us = self.number(2).filter(|s| *s <= 60)? * SECOND_US;
-            if self.accept(b'.') {
-                let (fraction, count) = self.digits(6)?;
-                us += fraction * 10i64.pow(6 - count as u32);
-                // The seventh digit decides the rounding.
-                if self.rest.first().is_some_and(|b| (b'5'..=b'9').contains(b)) {
-                    us += 1;
-                }
-                let more = self.rest.iter().take_while(|b| b.is_ascii_digit()).count();
-                self.rest = &self.rest[more..];
-            }
-        }
-        let total = (hours * 60 + minutes) * 60 * SECOND_US + us;
-        (minutes < 60 && total <= DAY_US).then_some(total)
-    }
-
-    /// Seconds east of UTC: `Z`, `UTC`, `GMT`, `+hh`, `+hhmm`, `+hh:mm`.
-    fn zone(&mut self) -> Option<i64> {
-        self.spaces();
-        for name in [&b"UTC"[..], b"utc", b"GMT", b"gmt", b"Z", b"z"] {
-            if let Some(rest) = self.rest.strip_prefix(name) {
-                self.rest = rest;
-                return Some(0);
-            }
-        }
-        let sign = match self.rest.first()? {
-            b'+' => 1,
-            b'-' => -1,
-            _ => return None,
-        };
-        self.rest = &self.rest[1..];
-        let hours = self.number(2)?;
-        let minutes = match self.accept(b':') || !self.is_done() {
-            true => self.number(2)?,
-            false => 0,
-        };
-        Some(sign * (hours * 3_600 + minutes * 60))
+        Fault::Other(error) => error,
     }
 }
 

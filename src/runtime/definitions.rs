@@ -18,7 +18,7 @@ use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::connector::{Positions, Sink, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema, late_schema};
 use crate::plan::{Partitioning, PlanKind, PlanNode, Properties, TimeColumn};
 use crate::state::{ResultSpec, ResultTable};
@@ -413,7 +413,10 @@ impl Coordinator {
         match self.shared.relations().get(&id).map(|r| r.status()) {
             Some(RelationStatus::Quarantined(_, error)) => Err(error),
             Some(_) => Ok(()),
-            None => Err(Error::internal("a relation of the plan is gone")),
+            None => Err(Error::user(
+                sqlstate::UNDEFINED_TABLE,
+                "a relation that the definition reads does not exist any more",
+            )),
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, FixedSizeBinaryArray,
     Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    LargeStringArray, ListArray, RecordBatch, StringArray, Time64MicrosecondArray,
+    LargeStringArray, ListArray, RecordBatch, StringArray, StructArray, Time64MicrosecondArray,
     TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
@@ -108,6 +108,7 @@ enum Values {
     Jsonb(LargeStringArray),
     Uuid(FixedSizeBinaryArray),
     List(ListArray),
+    Record(StructArray),
     /// A type without a PostgreSQL counterpart: sent as text, which is also its binary form.
     Printed,
 }
@@ -169,6 +170,7 @@ impl Column {
             DataType::LargeUtf8 => Values::Jsonb(array.as_string().clone()),
             DataType::FixedSizeBinary(16) => Values::Uuid(array.as_fixed_size_binary().clone()),
             DataType::List(_) => Values::List(array.as_list().clone()),
+            DataType::Struct(_) => Values::Record(array.as_struct().clone()),
             _ => Values::Printed,
         };
         Ok(Self { values, nulls: array.logical_nulls(), array, format })
@@ -226,6 +228,7 @@ impl Column {
             }
             Values::Uuid(a) => out.put_slice(a.value(row)),
             Values::List(a) => put_array(&a.value(row), out, scratch),
+            Values::Record(a) => put_record(a, row, out, scratch),
             Values::Printed => out.put_slice(self.print(row, scratch).as_bytes()),
         }
     }
@@ -257,6 +260,18 @@ fn put_array(elements: &ArrayRef, out: &mut BytesMut, scratch: &mut String) {
     match Column::new(elements, Format::Binary) {
         Ok(column) => (0..elements.len()).for_each(|i| column.put_cell(i, out, scratch)),
         Err(_) => (0..elements.len()).for_each(|_| out.put_i32(-1)),
+    }
+}
+
+/// Appends the binary form of a row: how many fields, and of each its type, length and bytes.
+fn put_record(rows: &StructArray, row: usize, out: &mut BytesMut, scratch: &mut String) {
+    out.put_i32(i32::try_from(rows.num_columns()).unwrap_or(i32::MAX));
+    for field in rows.columns() {
+        out.put_u32(type_oid(field.data_type()));
+        match Column::new(field, Format::Binary) {
+            Ok(column) => column.put_cell(row, out, scratch),
+            Err(_) => out.put_i32(-1),
+        }
     }
 }
 
@@ -325,6 +340,32 @@ mod tests {
 
     fn binary(array: impl Array + 'static) -> Vec<u8> {
         cell(Arc::new(array), Format::Binary).expect("not NULL")
+    }
+
+    #[test]
+    fn rows_are_records() {
+        let fields: Vec<(Arc<Field>, ArrayRef)> = vec![
+            (
+                Arc::new(Field::new("c0", DataType::Int32, true)),
+                Arc::new(Int32Array::from(vec![7])),
+            ),
+            (
+                Arc::new(Field::new("c1", DataType::Utf8, true)),
+                Arc::new(StringArray::from(vec!["a \"b"])),
+            ),
+            (
+                Arc::new(Field::new("c2", DataType::Boolean, true)),
+                Arc::new(BooleanArray::from(vec![None])),
+            ),
+        ];
+        let rows = StructArray::from(fields);
+        assert_eq!(text(rows.clone()), "(7,\"a \"\"b\",)");
+        let mut expected = vec![0, 0, 0, 3];
+        expected.extend([0, 0, 0, 23, 0, 0, 0, 4, 0, 0, 0, 7]);
+        expected.extend([0, 0, 0, 25, 0, 0, 0, 4]);
+        expected.extend(b"a \"b");
+        expected.extend([0, 0, 0, 16, 255, 255, 255, 255]);
+        assert_eq!(binary(rows), expected);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::validate::check_plan;
 use super::watch::watch;
 use super::windows;
 use crate::catalog::RelationId;
-use crate::error::Result;
+use crate::error::{Error, Result, sqlstate};
 use crate::expr::{at_time, from_datafusion, guard_condition, to_datafusion};
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
@@ -121,12 +121,21 @@ fn tell_time(plan: LogicalPlan, settings: &Settings) -> Result<LogicalPlan> {
     told.map(|t| t.data).map_err(from_datafusion)
 }
 
+/// What is there no more, or not yet, at the epoch that is read.
+pub(crate) fn undefined_table(name: &str) -> Error {
+    Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+}
+
 /// Puts providers in the places of relations, and guards filters whose later conditions may fail.
 fn bind_sources(plan: LogicalPlan, provide: Provide<'_>) -> Result<LogicalPlan> {
     let bound = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<RelationSource>() {
             Some(source) => {
-                let provider = provide(source.relation.id).map_err(to_datafusion)?;
+                let name = &source.relation.name;
+                let provider = provide(source.relation.id).map_err(|e| match e.sqlstate() {
+                    sqlstate::UNDEFINED_TABLE => to_datafusion(undefined_table(name)),
+                    _ => to_datafusion(e),
+                })?;
                 let source = provider_as_source(provider);
                 Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
             }

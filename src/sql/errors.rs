@@ -200,7 +200,8 @@ fn message_error(m: &str) -> Error {
             "each UNION query must have the same number of columns",
         );
     }
-    Error::user(sqlstate::SYNTAX_ERROR, lower_first(&line))
+    // What nobody has thought of is a fault of ours, and no syntax error of the user's.
+    Error::internal(lower_first(&line))
 }
 
 /// `upper(Int32)` with PostgreSQL's names of the types.

@@ -68,10 +68,11 @@ mod watch;
 mod watermark;
 mod window_ties;
 mod windows;
+mod zones;
 
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view};
-pub use context::RelationSource;
 pub(crate) use context::nullable as all_nullable;
+pub use context::{RelationSource, relation_name};
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
     bind_insert, bind_update, check_default, conform, copy_target, default_values,

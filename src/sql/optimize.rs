@@ -22,6 +22,7 @@ use super::errors::plan_error;
 use super::moving::plan_reads_clock;
 use super::ties::order_limits;
 use super::window_ties::order_windows;
+use super::zones::apart;
 use crate::delta::text::UTC;
 use crate::error::Result;
 
@@ -101,7 +102,7 @@ pub(crate) fn optimize(
     };
     let skip = |name: &str| skipped.contains(&name) || clock.contains(&name);
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
-        Optimizer::new().rules.into_iter().filter(|r| !skip(r.name())).collect();
+        Optimizer::new().rules.into_iter().filter(|r| !skip(r.name())).map(apart).collect();
     let context = OptimizerContext::new_with_config_options(Arc::new(config().clone()));
     let context = match purpose {
         Purpose::View => context.without_query_execution_start_time(),

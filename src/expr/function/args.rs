@@ -8,8 +8,9 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
+    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
+    TimestampMicrosecondType,
 };
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::ColumnarValue;
@@ -164,6 +165,10 @@ impl<'a> Args<'a> {
 
     pub(super) fn bigint(&self, i: usize, row: usize) -> i64 {
         self.primitive::<Int64Type>(i, row)
+    }
+
+    pub(super) fn real(&self, i: usize, row: usize) -> f32 {
+        self.primitive::<Float32Type>(i, row)
     }
 
     pub(super) fn double(&self, i: usize, row: usize) -> f64 {

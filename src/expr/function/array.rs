@@ -1,9 +1,8 @@
 //! Arrays: made, taken apart, searched, changed.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int32Builder, ListBuilder, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Builder, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type};
 
 use super::args::Args;
@@ -11,7 +10,7 @@ use super::gather::{Elements, Gather};
 use super::{Def, Nulls};
 use crate::delta::Keys;
 use crate::delta::text::display_value;
-use crate::error::{Error, Result, sqlstate};
+use crate::error::{Error, Result};
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("make_array(anyelement...) -> anyarray", Nulls::Seen, make_array),
@@ -42,6 +41,9 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("<@(anyarray, anyarray) -> boolean", Nulls::Strict, |a| contains(a, 1, 0)),
     ("&&(anyarray, anyarray) -> boolean", Nulls::Strict, overlaps),
 ];
+
+/// The most elements that an array of PostgreSQL has.
+const LENGTH_MAX: usize = 134_217_727;
 
 /// The element type of the result.
 fn element(list: &DataType) -> DataType {
@@ -140,12 +142,15 @@ fn dimensions_of(a: &Args<'_>, row: usize) -> Vec<usize> {
     found
 }
 
+/// The length of a dimension of the array that is argument 0; dimensions are counted from 1.
+pub(super) fn length_of(a: &Args<'_>, row: usize, dimension: i32) -> Option<i32> {
+    let wanted = usize::try_from(dimension).ok()?.checked_sub(1)?;
+    dimensions_of(a, row).get(wanted).map(|length| *length as i32)
+}
+
 fn dimension(a: &Args<'_>, lower: bool) -> Result<ArrayRef> {
     a.values::<Int32Type>(|row| {
-        let found = dimensions_of(a, row);
-        let wanted = usize::try_from(a.int(1, row)).ok().filter(|d| *d > 0);
-        let length = wanted.and_then(|d| found.get(d - 1).copied());
-        Ok(length.map(|n| if lower { 1 } else { n as i32 }))
+        Ok(length_of(a, row, a.int(1, row)).map(|length| if lower { 1 } else { length }))
     })
 }
 
@@ -359,17 +364,19 @@ fn fill(a: &Args<'_>) -> Result<ArrayRef> {
             return Err(Error::user("22004", "dimension array or low bound array cannot be null"));
         }
         let lengths = a.list(1, row);
-        if lengths.len() > 1 {
-            return Err(Error::unsupported("array_fill of more than one dimension"));
+        let lengths = lengths.as_primitive::<Int32Type>();
+        if lengths.null_count() > 0 {
+            return Err(Error::user("22004", "dimension values cannot be null"));
         }
-        let mut text = String::new();
-        let _ = write!(text, "{}", display_value(&lengths, 0).unwrap_or_default());
-        let count: usize = match lengths.len() {
-            0 => 0,
-            _ => text.parse().map_err(|_| {
-                Error::user(sqlstate::INVALID_PARAMETER_VALUE, "dimension values cannot be null")
-            })?,
+        let count = match lengths.values().as_ref() {
+            [] => Some(0),
+            [length] => usize::try_from(*length).ok().filter(|n| *n <= LENGTH_MAX),
+            _ => return Err(Error::unsupported("array_fill of more than one dimension")),
         };
+        let count = count.ok_or_else(|| {
+            let message = format!("array size exceeds the maximum allowed ({LENGTH_MAX})");
+            Error::user("54000", message)
+        })?;
         (0..count).for_each(|_| out.push(source, a.at(0, row).1));
         out.end(true);
     }

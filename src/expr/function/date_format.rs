@@ -5,9 +5,10 @@ use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use chrono::NaiveDate;
 
 use super::args::Args;
+use super::memo::Memo;
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::datetime::{format_interval, format_timestamp};
+use crate::expr::date_template::DateTemplate;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -16,52 +17,51 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("to_char(timestamp, text) -> text", Nulls::Strict, to_char),
     ("to_char(timestamptz, text) -> text", Nulls::Strict, to_char),
     ("to_char(interval, text) -> text", Nulls::Strict, |a| {
+        let mut templates = Memo::default();
         a.texts(|row, out| {
-            out.push_str(&format_interval(a.interval(0, row), a.text(1, row))?);
-            Ok(true)
+            let template = templates.get(a.text(1, row), DateTemplate::new)?;
+            template.write_interval(a.interval(0, row), out).map(|()| true)
         })
     }),
     ("to_date(text, text) -> date", Nulls::Strict, |a| {
+        let mut templates = Memo::default();
         a.values::<Date32Type>(|row| {
-            Ok(Some(parse(a.text(0, row), a.text(1, row))?.div_euclid(DAY_US) as i32))
+            let steps = templates.get(a.text(1, row), steps)?;
+            Ok(Some(parse(a.text(0, row), steps)?.div_euclid(DAY_US) as i32))
         })
     }),
     ("to_timestamp(text, text) -> timestamptz", Nulls::Strict, |a| {
-        a.values::<TimestampMicrosecondType>(|row| parse(a.text(0, row), a.text(1, row)).map(Some))
+        let mut templates = Memo::default();
+        a.values::<TimestampMicrosecondType>(|row| {
+            let steps = templates.get(a.text(1, row), steps)?;
+            parse(a.text(0, row), steps).map(Some)
+        })
     }),
 ];
 
 /// Neighbours often lie in one day, minute or second, and then have the same text: it is made once.
 fn to_char(a: &Args<'_>) -> Result<ArrayRef> {
-    let (mut template, mut unit_us) = (None, 1);
-    let (mut unit, mut last) = (None, String::new());
+    let mut templates = Memo::default();
+    let (mut unit, mut last, mut of) = (None, String::new(), None);
     a.texts(|row, out| {
         let (us, text) = (a.micros(0, row), a.text(1, row));
-        if template != Some(text) {
-            (template, unit_us, unit) = (Some(text), resolution_us(text), None);
+        let (template, unit_us) = templates.get(text, |text| {
+            let template = DateTemplate::new(text)?;
+            let unit_us = template.resolution_us();
+            Ok((template, unit_us))
+        })?;
+        if *unit_us == 1 {
+            return template.write_moment(us, out).map(|()| true);
         }
-        let this = us.div_euclid(unit_us);
-        if unit != Some(this) {
-            last = format_timestamp(us, text)?;
-            unit = Some(this);
+        let this = us.div_euclid(*unit_us);
+        if unit != Some(this) || of != Some(text) {
+            last.clear();
+            template.write_moment(us, &mut last)?;
+            (unit, of) = (Some(this), Some(text));
         }
         out.push_str(&last);
         Ok(true)
     })
-}
-
-/// A span of time within which a template gives one text.
-fn resolution_us(template: &str) -> i64 {
-    let template = template.to_ascii_uppercase();
-    let has = |word: &&str| template.contains(*word);
-    let spans: [(&[&str], i64); 4] = [
-        (&["US", "MS", "FF"], 1),
-        (&["SS"], SECOND_US),
-        (&["MI"], 60 * SECOND_US),
-        (&["HH", "AM", "PM", "A.M", "P.M"], 3_600 * SECOND_US),
-    ];
-    let finest = spans.iter().find(|(words, _)| words.iter().any(has));
-    finest.map_or(DAY_US, |(_, span)| *span)
 }
 
 const MONTHS: [&str; 12] =
@@ -117,8 +117,43 @@ struct Fields {
     afternoon: Option<bool>,
 }
 
+/// A step through a text.
+enum Step {
+    /// A character that is no pattern.
+    Mark(char),
+    /// A field, and the most digits that it takes; none for words.
+    Field(&'static str, usize),
+}
+
+/// Reads a template.
+fn steps(template: &str) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut rest = template;
+    while let Some(c) = rest.chars().next() {
+        let begins = |field: &str| {
+            let head = rest.as_bytes().get(..field.len());
+            head.is_some_and(|head| head.eq_ignore_ascii_case(field.as_bytes()))
+        };
+        let Some((field, digits)) = FIELDS.iter().find(|(field, _)| begins(field)) else {
+            if c.is_ascii_alphabetic() && c != 'T' {
+                return Err(Error::unsupported(format!(
+                    "template pattern \"{c}\" is not supported here"
+                )));
+            }
+            rest = &rest[c.len_utf8()..];
+            steps.push(Step::Mark(c));
+            continue;
+        };
+        rest = &rest[field.len()..];
+        // Digits that no other digits follow in the template may be more or fewer.
+        let free = !rest.starts_with(|c: char| c.is_ascii_alphabetic()) && field.starts_with('Y');
+        steps.push(Step::Field(field, if free { 9 } else { *digits }));
+    }
+    Ok(steps)
+}
+
 /// Microseconds since 1970 of a text by a template.
-fn parse(text: &str, template: &str) -> Result<i64> {
+fn parse(text: &str, steps: &[Step]) -> Result<i64> {
     let mut fields = Fields {
         year: 1,
         month: 1,
@@ -128,38 +163,23 @@ fn parse(text: &str, template: &str) -> Result<i64> {
         hour: 0,
         afternoon: None,
     };
-    let (mut rest, mut template) = (text.trim_start(), template);
-    while let Some(c) = template.chars().next() {
-        let upper = template.to_ascii_uppercase();
-        let Some((field, digits)) = FIELDS.iter().find(|(f, _)| upper.starts_with(f)) else {
-            if c.is_ascii_alphabetic() && c != 'T' {
-                return Err(Error::unsupported(format!(
-                    "template pattern \"{c}\" is not supported here"
-                )));
-            }
-            template = &template[c.len_utf8()..];
+    let mut rest = text.trim_start();
+    for step in steps {
+        match step {
             // Any one mark stands for any other; blanks may be missing.
-            rest =
-                match rest.chars().next() {
-                    Some(found)
-                        if found == c || !found.is_alphanumeric() && !c.is_alphanumeric() =>
-                    {
-                        if c == ' ' { rest.trim_start() } else { &rest[found.len_utf8()..] }
-                    }
-                    _ => rest,
-                };
-            continue;
-        };
-        template = &template[field.len()..];
-        rest = rest.trim_start();
-        match digits {
-            0 => word(field, &mut rest, text, &mut fields)?,
-            most => {
-                // Digits that no other digits follow in the template may be more or fewer.
-                let free = !template.starts_with(|c: char| c.is_ascii_alphabetic())
-                    && field.starts_with('Y');
-                let most = if free { 9 } else { *most };
-                let value = number(&mut rest, most).ok_or_else(|| invalid(text, field))?;
+            Step::Mark(c) => match rest.chars().next() {
+                Some(found) if found == *c || !found.is_alphanumeric() && !c.is_alphanumeric() => {
+                    rest = if *c == ' ' { rest.trim_start() } else { &rest[found.len_utf8()..] };
+                }
+                _ => {}
+            },
+            Step::Field(field, 0) => {
+                rest = rest.trim_start();
+                word(field, &mut rest, text, &mut fields)?;
+            }
+            Step::Field(field, most) => {
+                rest = rest.trim_start();
+                let value = number(&mut rest, *most).ok_or_else(|| invalid(text, field))?;
                 set(field, value, &mut fields);
             }
         }
@@ -188,17 +208,14 @@ fn set(field: &str, digits: &str, fields: &mut Fields) {
     };
     match field {
         "YYYY" | "YYY" | "YY" | "Y" => {
-            // Two digits are of the years from 1970 on.
-            fields.year = match digits.len() {
-                1 | 2 if field != "YYYY" => {
-                    if value < 70 {
-                        2000 + value
-                    } else {
-                        1900 + value
-                    }
-                }
-                _ => value,
-            }
+            // What is short of four digits is of the years nearest to 2020.
+            fields.year = value
+                + match value {
+                    _ if field == "YYYY" || digits.len() > 3 => 0,
+                    0..70 | 100..520 => 2_000,
+                    70..100 => 1_900,
+                    _ => 1_000,
+                };
         }
         "MM" => fields.month = value as u32,
         "DD" => fields.day = value as u32,

@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
 
 use super::args::Args;
+use super::memo::Memo;
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::temporal::{add_interval_us, interval_length};
@@ -87,6 +88,11 @@ fn out_of_range(what: &str) -> Error {
 fn moment(us: i64) -> Result<NaiveDateTime> {
     let found = DateTime::from_timestamp_micros(us).map(|t| t.naive_utc());
     found.ok_or_else(|| out_of_range("timestamp out of range"))
+}
+
+/// A moment some time later, within the range of timestamps.
+fn moved(us: i64, by: i64) -> Result<i64> {
+    us.checked_add(by).ok_or_else(|| out_of_range("timestamp out of range"))
 }
 
 fn micros(t: NaiveDateTime) -> i64 {
@@ -255,7 +261,8 @@ fn to_timestamp(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 /// A time zone by name, abbreviation or offset.
-pub(super) enum Zone {
+#[derive(Debug)]
+pub(crate) enum Zone {
     Named(chrono_tz::Tz),
     /// Seconds east of UTC.
     Fixed(i64),
@@ -282,7 +289,7 @@ const ABBREVIATIONS: &[(&str, i64)] = &[
 ];
 
 impl Zone {
-    pub(super) fn of(name: &str) -> Result<Self> {
+    pub(crate) fn of(name: &str) -> Result<Self> {
         let upper = name.trim().to_ascii_uppercase();
         if let Some((_, hours)) = ABBREVIATIONS.iter().find(|(known, _)| *known == upper) {
             return Ok(Self::Fixed(hours * 3_600));
@@ -302,9 +309,9 @@ impl Zone {
     }
 
     /// The moment that a wall clock shows; of two, the one in standard time.
-    pub(super) fn to_utc(&self, local: i64) -> Result<i64> {
+    pub(crate) fn to_utc(&self, local: i64) -> Result<i64> {
         let tz = match self {
-            Self::Fixed(offset) => return Ok(local - offset * SECOND_US),
+            Self::Fixed(offset) => return moved(local, -offset * SECOND_US),
             Self::Named(tz) => tz,
         };
         let wall = moment(local)?;
@@ -315,13 +322,13 @@ impl Zone {
         // The hour that is skipped in spring: as if the clock had not been put forward yet.
         let before = tz.from_local_datetime(&(wall - chrono::Duration::hours(3))).latest();
         let offset = before.map_or(0, |b| b.offset().fix().local_minus_utc());
-        Ok(local - i64::from(offset) * SECOND_US)
+        moved(local, -i64::from(offset) * SECOND_US)
     }
 
     /// What a wall clock shows at a moment.
-    pub(super) fn to_local(&self, us: i64) -> Result<i64> {
+    pub(crate) fn to_local(&self, us: i64) -> Result<i64> {
         match self {
-            Self::Fixed(offset) => Ok(us + offset * SECOND_US),
+            Self::Fixed(offset) => moved(us, offset * SECOND_US),
             Self::Named(tz) => Ok(micros(tz.from_utc_datetime(&moment(us)?).naive_local())),
         }
     }
@@ -335,18 +342,16 @@ fn posix_offset(text: &str) -> Option<i64> {
         _ => return None,
     };
     let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
-    Some(sign * (hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60))
+    let number = |text: &str, limit: u32| text.parse::<u32>().ok().filter(|n| *n < limit);
+    // A week of hours is PostgreSQL's limit.
+    Some(sign * i64::from(number(hours, 168)? * 3_600 + number(minutes, 60)? * 60))
 }
 
 /// `AT TIME ZONE`.
 fn shift(a: &Args<'_>, to_utc: bool) -> Result<ArrayRef> {
-    let mut cache: Option<(String, Zone)> = None;
+    let mut zones = Memo::default();
     a.values::<TimestampMicrosecondType>(|row| {
-        let name = a.text(0, row);
-        if cache.as_ref().is_none_or(|(known, _)| known != name) {
-            cache = Some((name.to_string(), Zone::of(name)?));
-        }
-        let Some((_, zone)) = &cache else { return Ok(None) };
+        let zone = zones.get(a.text(0, row), Zone::of)?;
         match to_utc {
             true => zone.to_utc(a.micros(1, row)).map(Some),
             false => zone.to_local(a.micros(1, row)).map(Some),
@@ -364,7 +369,7 @@ fn shift_by(a: &Args<'_>, to_utc: bool) -> Result<ArrayRef> {
             ));
         }
         let us = offset.nanoseconds / 1_000;
-        Ok(Some(if to_utc { a.micros(1, row) - us } else { a.micros(1, row) + us }))
+        moved(a.micros(1, row), if to_utc { -us } else { us }).map(Some)
     })
 }
 
@@ -416,7 +421,9 @@ fn bin(a: &Args<'_>) -> Result<ArrayRef> {
         let (at, origin) = (a.micros(1, row), a.micros(2, row));
         let distance =
             at.checked_sub(origin).ok_or_else(|| out_of_range("interval out of range"))?;
-        Ok(Some(origin + distance.div_euclid(stride) * stride))
+        let whole = distance.div_euclid(stride).checked_mul(stride);
+        let whole = whole.ok_or_else(|| out_of_range("timestamp out of range"))?;
+        moved(origin, whole).map(Some)
     })
 }
 
@@ -483,11 +490,18 @@ fn truncate(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 fn truncate_in_zone(a: &Args<'_>) -> Result<ArrayRef> {
+    let mut zones = Memo::default();
     a.values::<TimestampMicrosecondType>(|row| {
-        let zone = Zone::of(a.text(2, row))?;
-        let local = zone.to_local(a.micros(1, row))?;
-        let cut = truncated(a.text(0, row), local, "timestamp with time zone")?;
-        zone.to_utc(cut).map(Some)
+        let (unit, us) = (a.text(0, row), a.micros(1, row));
+        let zone = zones.get(a.text(2, row), Zone::of)?;
+        let local = zone.to_local(us)?;
+        let cut = truncated(unit, local, "timestamp with time zone")?;
+        // Within a day the clock keeps its offset: of two hours with one name it is the same one.
+        let length = fixed_unit(&unit.to_ascii_lowercase());
+        match length.is_some_and(|length| length < DAY_US) {
+            true => moved(us, cut - local).map(Some),
+            false => zone.to_utc(cut).map(Some),
+        }
     })
 }
 
@@ -516,16 +530,16 @@ fn truncate_interval(a: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
-fn rounded(us: i64, digits: i32) -> i64 {
+fn rounded(us: i64, digits: i32) -> Result<i64> {
     let unit = 10_i64.pow(6 - digits.clamp(0, 6) as u32);
-    (us + unit / 2).div_euclid(unit) * unit
+    Ok(moved(us, unit / 2)?.div_euclid(unit) * unit)
 }
 
 /// A cast to `timestamp(p)`.
 fn precision(a: &Args<'_>) -> Result<ArrayRef> {
-    a.values::<TimestampMicrosecondType>(|row| Ok(Some(rounded(a.micros(0, row), a.int(1, row)))))
+    a.values::<TimestampMicrosecondType>(|row| rounded(a.micros(0, row), a.int(1, row)).map(Some))
 }
 
 fn time_precision(a: &Args<'_>) -> Result<ArrayRef> {
-    a.values::<Time64MicrosecondType>(|row| Ok(Some(rounded(a.micros(0, row), a.int(1, row)))))
+    a.values::<Time64MicrosecondType>(|row| rounded(a.micros(0, row), a.int(1, row)).map(Some))
 }

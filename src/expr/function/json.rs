@@ -26,6 +26,8 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("->(jsonb, int) -> jsonb", Nulls::Strict, |a| get(a, false)),
     ("->>(jsonb, text) -> text", Nulls::Strict, |a| get(a, true)),
     ("->>(jsonb, int) -> text", Nulls::Strict, |a| get(a, true)),
+    ("jsonb_subscript(jsonb, text) -> jsonb", Nulls::Strict, subscript),
+    ("jsonb_subscript(jsonb, int) -> jsonb", Nulls::Strict, subscript),
     ("#>(jsonb, text[]) -> jsonb", Nulls::Strict, |a| path_list(a, false)),
     ("#>>(jsonb, text[]) -> text", Nulls::Strict, |a| path_list(a, true)),
     ("jsonb_extract_path(jsonb, text...) -> jsonb", Nulls::Strict, |a| path(a, false)),
@@ -78,7 +80,20 @@ fn put(found: Option<&str>, as_text: bool, out: &mut String) -> Result<bool> {
     Ok(true)
 }
 
-/// `->` and `->>`, and a subscript.
+/// `j['key']` and `j[1]`: a step of a path, so nothing for scalars, and a number may be a key.
+fn subscript(a: &Args<'_>) -> Result<ArrayRef> {
+    let by_key = a.array(1).data_type() == &DataType::Utf8;
+    a.texts(|row, out| {
+        let json = a.text(0, row);
+        let found = match by_key {
+            true => jsonb::step(json, a.text(1, row)),
+            false => jsonb::step(json, &a.int(1, row).to_string()),
+        };
+        put(found, false, out)
+    })
+}
+
+/// `->` and `->>`.
 fn get(a: &Args<'_>, as_text: bool) -> Result<ArrayRef> {
     let by_key = a.array(1).data_type() == &DataType::Utf8;
     a.texts(|row, out| {

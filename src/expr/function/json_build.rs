@@ -64,6 +64,18 @@ pub(crate) fn write_json(array: &ArrayRef, row: usize, out: &mut String) {
             }
             out.push(']');
         }
+        DataType::Struct(fields) => {
+            let mut object = String::from("{");
+            for (i, (field, column)) in fields.iter().zip(array.as_struct().columns()).enumerate() {
+                object.push_str(if i > 0 { ", " } else { "" });
+                jsonb::write_string(field.name(), &mut object);
+                object.push_str(": ");
+                write_json(column, row, &mut object);
+            }
+            object.push('}');
+            // Of two fields with one name the last counts.
+            out.push_str(&jsonb::canonical(&object).unwrap_or(object));
+        }
         DataType::Timestamp(_, zone) => {
             // ISO 8601: a T between date and time, minutes in the zone.
             let text = display_value(array, row).unwrap_or_default().replacen(' ', "T", 1);

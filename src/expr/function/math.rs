@@ -2,7 +2,9 @@
 //! precision, a documented deviation.
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+};
 
 use super::args::Args;
 use super::gather::Elements;
@@ -10,9 +12,26 @@ use super::{Def, Nulls};
 use crate::delta::Keys;
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};
 use crate::error::{Error, Result, sqlstate};
+use crate::expr::arith::out_of_range;
 use crate::expr::numeric::{division_by_zero, overflow, rescale};
 
 pub(super) const FUNCTIONS: &[Def] = &[
+    ("abs(double) -> double", Nulls::Strict, |a| float(a, |v| Ok(v.abs()))),
+    ("abs(real) -> real", Nulls::Strict, |a| {
+        a.values::<Float32Type>(|row| Ok(Some(a.real(0, row).abs())))
+    }),
+    ("abs(numeric) -> $1", Nulls::Strict, |a| {
+        a.values::<Decimal128Type>(|row| Ok(Some(a.numeric(0, row).0.abs())))
+    }),
+    ("abs(smallint) -> smallint", Nulls::Strict, |a| {
+        a.values::<Int16Type>(|row| whole(a.smallint(0, row).checked_abs(), a))
+    }),
+    ("abs(int) -> int", Nulls::Strict, |a| {
+        a.values::<Int32Type>(|row| whole(a.int(0, row).checked_abs(), a))
+    }),
+    ("abs(bigint) -> bigint", Nulls::Strict, |a| {
+        a.values::<Int64Type>(|row| whole(a.bigint(0, row).checked_abs(), a))
+    }),
     ("div(numeric, numeric) -> numeric", Nulls::Strict, div),
     ("sign(double) -> double", Nulls::Strict, |a| {
         float(a, |v| Ok(if v == 0.0 || v.is_nan() { 0.0 } else { v.signum() }))
@@ -81,6 +100,11 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
     ("trim_scale(numeric) -> numeric", Nulls::Strict, |a| numerics(a, |row| Ok(a.numeric(0, row)))),
 ];
+
+/// An integer of the result's type, or 22003.
+fn whole<N>(value: Option<N>, a: &Args<'_>) -> Result<Option<N>> {
+    value.map(Some).ok_or_else(|| out_of_range(a.result()))
+}
 
 fn float(a: &Args<'_>, f: impl Fn(f64) -> Result<f64>) -> Result<ArrayRef> {
     a.values::<Float64Type>(|row| f(a.double(0, row)).map(Some))
@@ -245,12 +269,13 @@ fn bucket_error(message: &str) -> Error {
 }
 
 /// The bucket of `share`, the way from the low bound to the high one that a value has gone.
-fn bucket(share: f64, count: i32) -> i32 {
-    match share {
-        s if s < 0.0 => 0,
-        s if s >= 1.0 => count.saturating_add(1),
-        s => (s * f64::from(count)).floor() as i32 + 1,
-    }
+fn bucket(share: f64, count: i32) -> Result<Option<i32>> {
+    let below = match share {
+        s if s < 0.0 => return Ok(Some(0)),
+        s if s >= 1.0 => count,
+        s => (s * f64::from(count)).floor() as i32,
+    };
+    small(i128::from(below) + 1)
 }
 
 fn width_bucket(a: &Args<'_>) -> Result<ArrayRef> {
@@ -266,7 +291,7 @@ fn width_bucket(a: &Args<'_>) -> Result<ArrayRef> {
         if low == high {
             return Err(bucket_error("lower bound cannot equal upper bound"));
         }
-        Ok(Some(bucket((v - low) / (high - low), count)))
+        bucket((v - low) / (high - low), count)
     })
 }
 
@@ -289,10 +314,10 @@ fn width_bucket_numeric(a: &Args<'_>) -> Result<ArrayRef> {
             return Ok(Some(0));
         }
         if gone >= whole {
-            return Ok(Some(count.saturating_add(1)));
+            return small(i128::from(count) + 1);
         }
         let scaled = gone.checked_mul(i128::from(count)).ok_or_else(overflow)?;
-        Ok(Some((scaled / whole) as i32 + 1))
+        small(scaled / whole + 1)
     })
 }
 

@@ -15,6 +15,7 @@ mod gather;
 mod json;
 mod json_build;
 mod math;
+mod memo;
 mod number_format;
 mod order;
 mod pattern;
@@ -36,6 +37,7 @@ use datafusion::logical_expr::{
 };
 
 use self::args::Args;
+pub(super) use self::dates::Zone;
 pub(crate) use self::json_build::{object_key, write_json};
 use self::signature::Overload;
 pub(crate) use self::signature::common as common_type;

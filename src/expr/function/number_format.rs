@@ -4,6 +4,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Decimal128Type};
 
 use super::args::Args;
+use super::memo::Memo;
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::numeric::{overflow, rescale};
@@ -12,32 +13,38 @@ use crate::expr::parse::decimal;
 pub(super) const FUNCTIONS: &[Def] = &[
     ("to_char(numeric, text) -> text", Nulls::Strict, of_numeric),
     ("to_char(int, text) -> text", Nulls::Strict, |a| {
-        a.texts(|row, out| write_number(i128::from(a.int(0, row)), 0, a.text(1, row), out))
+        numbers(a, |row| Ok((i128::from(a.int(0, row)), 0)))
     }),
     ("to_char(bigint, text) -> text", Nulls::Strict, |a| {
-        a.texts(|row, out| write_number(i128::from(a.bigint(0, row)), 0, a.text(1, row), out))
+        numbers(a, |row| Ok((i128::from(a.bigint(0, row)), 0)))
     }),
     ("to_char(double, text) -> text", Nulls::Strict, of_double),
     ("to_number(text, text) -> numeric", Nulls::Strict, to_number),
 ];
 
-fn of_numeric(a: &Args<'_>) -> Result<ArrayRef> {
+/// Values and their scales by the templates of argument 1.
+fn numbers(a: &Args<'_>, value: impl Fn(usize) -> Result<(i128, i8)>) -> Result<ArrayRef> {
+    let mut templates = Memo::default();
     a.texts(|row, out| {
-        let (value, scale) = a.numeric(0, row);
-        write_number(value, scale, a.text(1, row), out)
+        let template = templates.get(a.text(1, row), |text| Ok(template(text)))?;
+        let (value, scale) = value(row)?;
+        write_number(value, scale, template, out)
     })
 }
 
+fn of_numeric(a: &Args<'_>) -> Result<ArrayRef> {
+    numbers(a, |row| Ok(a.numeric(0, row)))
+}
+
 fn of_double(a: &Args<'_>) -> Result<ArrayRef> {
-    a.texts(|row, out| {
+    numbers(a, |row| {
         let value = a.double(0, row);
         // 15 digits are what a double is sure of.
         let text = format!("{value:.14e}");
-        let (value, scale) = match decimal(&text, 38, 15) {
-            Ok(value) => (value, 15),
-            Err(_) => (decimal(&text, 38, 4)?, 4),
-        };
-        write_number(value, scale, a.text(1, row), out)
+        match decimal(&text, 38, 15) {
+            Ok(value) => Ok((value, 15)),
+            Err(_) => Ok((decimal(&text, 38, 4)?, 4)),
+        }
     })
 }
 
@@ -121,8 +128,7 @@ fn template(pattern: &str) -> Template {
     out
 }
 
-fn write_number(value: i128, scale: i8, pattern: &str, out: &mut String) -> Result<bool> {
-    let template = template(pattern);
+fn write_number(value: i128, scale: i8, template: &Template, out: &mut String) -> Result<bool> {
     if template.roman {
         let whole = rescale(value, scale, 38, 0)?;
         let text = roman(whole);
@@ -139,14 +145,14 @@ fn write_number(value: i128, scale: i8, pattern: &str, out: &mut String) -> Resu
     let behind =
         |at: Option<usize>| at.map_or(0, |at| template.tokens[at..].iter().filter(digit).count());
     let (places, factor) = (behind(point), behind(shift));
+    let digits = i8::try_from(places).map_err(|_| overflow())?;
     let scaled = 10i128.checked_pow(factor as u32).and_then(|f| value.checked_mul(f));
-    let value = rescale(scaled.ok_or_else(overflow)?, scale, 38, places as i8)?;
+    let value = rescale(scaled.ok_or_else(overflow)?, scale, 38, digits)?;
     let all = template.tokens.iter().filter(digit).count();
     let text = format!("{:0>width$}", value.unsigned_abs(), width = places + 1);
     let (whole, fraction) = text.split_at(text.len() - places);
     let whole = if whole == "0" && (places > 0 || all == 0) { "" } else { whole };
-    Layout { template: &template, negative: value < 0, whole, fraction, slots: all - places }
-        .write(out);
+    Layout { template, negative: value < 0, whole, fraction, slots: all - places }.write(out);
     Ok(true)
 }
 

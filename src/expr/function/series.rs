@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
 
 use super::args::Args;
+use super::array::length_of;
 use super::gather::Elements;
 use super::{Def, Nulls};
 use crate::delta::text::pg_type_name;
@@ -30,6 +31,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
         timestamps,
     ),
     ("generate_subscripts(anyarray, int) -> int[]", Nulls::Strict, subscripts),
+    ("generate_subscripts(anyarray, int, boolean) -> int[]", Nulls::Strict, subscripts),
     ("pg_ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
 ];
 
@@ -50,11 +52,12 @@ fn count(start: i128, end: i128, step: i128) -> Result<u64> {
     if step == 0 {
         return Err(zero_step());
     }
-    let distance = if step > 0 { end - start } else { start - end };
-    if distance < 0 {
+    if if step > 0 { end < start } else { start < end } {
         return Ok(0);
     }
-    let steps = u64::try_from(distance / step.abs()).unwrap_or(u64::MAX);
+    // From one end of the numerics to the other is more than a signed number holds.
+    let steps = end.abs_diff(start) / step.unsigned_abs();
+    let steps = u64::try_from(steps).unwrap_or(u64::MAX);
     if steps < LENGTH_MAX { Ok(steps + 1) } else { Err(too_long()) }
 }
 
@@ -107,8 +110,10 @@ fn numerics(a: &Args<'_>) -> Result<ArrayRef> {
             };
             let step = if a.len() > 2 { at(2)? } else { rescale(1, 0, p, s)? };
             let (start, end) = (at(0)?, at(1)?);
+            let mut value = start;
             for i in 0..count(start, end, step)? {
-                out.values().append_value(start + i128::from(i) * step);
+                value += if i > 0 { step } else { 0 };
+                out.values().append_value(value);
             }
         }
         out.append(!a.skips(row));
@@ -151,11 +156,14 @@ fn direction(step: IntervalMonthDayNano) -> Result<i128> {
 }
 
 fn subscripts(a: &Args<'_>) -> Result<ArrayRef> {
-    let lists = Elements::of(a, 0);
     let mut out = ListBuilder::new(Int32Builder::new());
     for row in 0..a.rows() {
-        if !a.skips(row) && a.int(1, row) == 1 {
-            (0..lists.len(row)).for_each(|i| out.values().append_value(i as i32 + 1));
+        if !a.skips(row)
+            && let Some(length) = length_of(a, row, a.int(1, row))
+        {
+            let reverse = a.len() > 2 && a.boolean(2, row);
+            let subscript = |i: i32| if reverse { length - i } else { i + 1 };
+            (0..length).for_each(|i| out.values().append_value(subscript(i)));
         }
         out.append(!a.skips(row));
     }

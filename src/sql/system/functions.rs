@@ -103,8 +103,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("session_user", Text, |f, _| Ok(f.session.user.as_str().into())),
     ("set_config", Text, |_, a| Ok(a.get(1).cloned().unwrap_or(Cell::Null))),
     ("shobj_description", Text, |_, _| Ok(Cell::Null)),
-    ("subscripts", Numbers, |_, a| Ok(subscripts(a, 1))),
-    ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a, 0))),
+    ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a))),
     ("to_regclass", Number, to_class),
     ("to_regtype", Number, |_, a| Ok(text(a, 0).and_then(catalog::type_by_name).into())),
     ("txid_current", Number, |_, _| Ok(Cell::Number(0))),
@@ -225,10 +224,10 @@ fn cell(column: &ArrayRef, row: usize) -> Cell {
     }
 }
 
-/// The subscripts of an array; those of PostgreSQL's vectors begin at 0.
-fn subscripts(args: &[Cell], first: i64) -> Cell {
+/// The subscripts of a vector, which begin at 0.
+fn subscripts(args: &[Cell]) -> Cell {
     match args.first() {
-        Some(Cell::Numbers(values)) => Cell::Numbers((first..).take(values.len()).collect()),
+        Some(Cell::Numbers(values)) => Cell::Numbers((0..).take(values.len()).collect()),
         _ => Cell::Null,
     }
 }

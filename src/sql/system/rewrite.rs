@@ -386,7 +386,10 @@ fn with_backslash(pattern: &mut Expr, escape: &mut Option<ast::ValueWithSpan>) -
     Ok(())
 }
 
-/// `generate_subscripts(list, 1)` as `unnest` of a list.
+/// Columns of `pg_index` whose subscripts begin at 0.
+const VECTORS: [&str; 4] = ["indkey", "indcollation", "indclass", "indoption"];
+
+/// `generate_subscripts(vector, 1)` as `unnest` of a list; arrays have a function of their own.
 fn subscripts(expr: &mut Expr) -> Result<()> {
     let Expr::Function(f) = &*expr else { return Ok(()) };
     let FunctionArguments::List(list) = &f.args else { return Ok(()) };
@@ -394,13 +397,14 @@ fn subscripts(expr: &mut Expr) -> Result<()> {
     else {
         return Ok(());
     };
-    let vector = match array {
-        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|p| p.value.starts_with("ind")),
-        Expr::Identifier(name) => name.value.starts_with("ind"),
-        _ => false,
+    let name = match array {
+        Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+        Expr::Identifier(name) => Some(fold(name)),
+        _ => None,
     };
-    let function = if vector { "subscripts_of_vector" } else { "subscripts" };
-    *expr = call("unnest", call(function, array.clone())?)?;
+    if name.is_some_and(|name| VECTORS.contains(&name.as_str())) {
+        *expr = call("unnest", call("subscripts_of_vector", array.clone())?)?;
+    }
     Ok(())
 }
 
