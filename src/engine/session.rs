@@ -19,6 +19,8 @@ use crate::sql::{self, SessionFacts, Settings};
 pub struct Session {
     pub(super) engine: Engine,
     pub(super) variables: BTreeMap<String, String>,
+    /// Whether its plans are optimised.
+    optimize: bool,
     pub(super) transaction: Option<Transaction>,
     pub(super) failed: bool,
     /// What it says about itself; made anew when a setting changes.
@@ -39,6 +41,7 @@ impl Session {
         let mut session = Self {
             engine,
             variables: BTreeMap::new(),
+            optimize: true,
             transaction: None,
             failed: false,
             facts: Arc::default(),
@@ -57,6 +60,12 @@ impl Session {
         let (user, database) = (user.to_owned(), database.to_owned());
         self.facts = Arc::new(SessionFacts { user, database, pid, settings: Vec::new() });
         self.note_settings();
+    }
+
+    /// Whether the plans of reads and of recomputed views are optimised. They are, at first;
+    /// without it they have the same rows, from a plan that no rule of the optimiser has seen.
+    pub fn set_optimize(&mut self, optimize: bool) {
+        self.optimize = optimize;
     }
 
     fn note_settings(&mut self) {
@@ -235,7 +244,8 @@ impl Session {
         let now = self.transaction.as_ref().map(|t| t.began);
         let now = now.unwrap_or_else(|| self.engine.core.shared.clock.now());
         let session = Arc::clone(&self.facts);
-        Settings { session, cancel: self.cancel.current(), ..Settings::at(now) }
+        let (cancel, optimize) = (self.cancel.current(), self.optimize);
+        Settings { session, cancel, optimize, ..Settings::at(now) }
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {

@@ -14,7 +14,6 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Distinct, Filter, LogicalPlan, TableScan};
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -23,6 +22,7 @@ use futures::TryStreamExt;
 use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
 use super::context::{RelationSource, config, nullable};
+use super::rules;
 use super::validate::check_plan;
 use super::watch::watch;
 use super::windows;
@@ -40,7 +40,7 @@ pub async fn execute(
     provide: Provide<'_>,
     settings: &Settings,
 ) -> Result<SendableRecordBatchStream> {
-    let state = session(settings.target_partitions);
+    let state = session(settings.target_partitions, settings.optimize);
     let physical = physical_plan(plan, provide, settings).await?;
     let physical = watch(physical, &settings.cancel).map_err(from_datafusion)?;
     execute_stream(physical, state.task_ctx()).map_err(from_datafusion)
@@ -56,7 +56,10 @@ pub async fn physical_plan(
     let plan = bind_sources(plan.clone(), provide)?;
     let plan = tell_time(plan, settings)?;
     DefaultPhysicalPlanner::default()
-        .create_physical_plan(&plan, session(settings.target_partitions).as_ref())
+        .create_physical_plan(
+            &plan,
+            session(settings.target_partitions, settings.optimize).as_ref(),
+        )
         .await
         .map_err(from_datafusion)
 }
@@ -74,12 +77,6 @@ pub fn execute_collect(
     })
 }
 
-/// Physical rules that give wrong answers (DataFusion 55.2, found by the property test). The first
-/// answers some aggregates of a node from statistics and loses the columns of the others; our scans
-/// have no statistics to gain from. The second takes a column for another one of an outer join
-/// whose keys are expressions; the logical rules have pushed filters down already.
-const WRONG_RULES: &[&str] = &["aggregate_statistics", "FilterPushdown", "FilterPushdown(Post)"];
-
 /// Rows in memory as a relation.
 pub fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
     let schema = nullable(schema);
@@ -90,10 +87,11 @@ pub fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn T
     Ok(Arc::new(MemTable::try_new(schema, vec![batches]).map_err(from_datafusion)?))
 }
 
-/// One session state per number of partitions: they are alike for everybody and dear to make.
-pub(super) fn session(target_partitions: usize) -> Arc<SessionState> {
-    static SESSIONS: LazyLock<Mutex<HashMap<usize, Arc<SessionState>>>> =
-        LazyLock::new(Mutex::default);
+/// One session state per number of partitions, with all rules or with what plans can't do without:
+/// they are alike for everybody and dear to make.
+pub(super) fn session(target_partitions: usize, optimize: bool) -> Arc<SessionState> {
+    type Sessions = HashMap<(usize, bool), Arc<SessionState>>;
+    static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
     // A map whose entries are whole at every moment: poisoning says nothing about it.
     let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let make = || {
@@ -104,13 +102,11 @@ pub(super) fn session(target_partitions: usize) -> Arc<SessionState> {
         let session = SessionConfig::from(options);
         // The optimiser looks up `first_value` for DISTINCT ON.
         let aggregates = SessionStateDefaults::default_aggregate_functions();
-        let rules = PhysicalOptimizer::new().rules.into_iter();
-        let rules = rules.filter(|rule| !WRONG_RULES.contains(&rule.name())).collect();
         let builder = SessionStateBuilder::new().with_config(session);
-        let builder = builder.with_physical_optimizer_rules(rules);
+        let builder = builder.with_physical_optimizer_rules(rules::physical(optimize));
         Arc::new(builder.with_aggregate_functions(aggregates).build())
     };
-    Arc::clone(sessions.entry(target_partitions).or_insert_with(make))
+    Arc::clone(sessions.entry((target_partitions, optimize)).or_insert_with(make))
 }
 
 /// Puts the time in the place of `now()`, where the optimiser has left it: in plans of views.

@@ -51,6 +51,8 @@ pub struct Settings {
     pub now: DateTime<Utc>,
     /// Partitions of the batch half.
     pub target_partitions: usize,
+    /// Whether plans are optimised. One that is not gives the same rows, and takes longer.
+    pub optimize: bool,
     /// What the session says about itself.
     pub session: Arc<SessionFacts>,
     /// The token of the statement: planning and operators of reads look at it.
@@ -60,7 +62,8 @@ pub struct Settings {
 impl Settings {
     /// The settings of a session that has set nothing, at a time.
     pub fn at(now: DateTime<Utc>) -> Self {
-        Self { now, target_partitions: 1, session: Arc::default(), cancel: Cancel::default() }
+        let (session, cancel) = (Arc::default(), Cancel::default());
+        Self { now, target_partitions: 1, optimize: true, session, cancel }
     }
 }
 

@@ -47,6 +47,7 @@ mod parser;
 mod prepared;
 mod proctime;
 mod rows;
+mod rules;
 mod secrets;
 mod semantics;
 mod set_ops;
@@ -68,7 +69,6 @@ mod watch;
 mod watermark;
 mod window_ties;
 mod windows;
-mod zones;
 
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view};
 pub(crate) use context::nullable as all_nullable;

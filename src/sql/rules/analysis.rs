@@ -1,0 +1,37 @@
+//! The rules of the analyzer, which resolves a plan and coerces its types.
+
+use datafusion::optimizer::Analyzer;
+
+/// All rules of DataFusion's analyzer, which run in its order, and why they are sound for us.
+const RULES: &[(&str, &str)] = &[
+    (
+        "resolve_grouping_function",
+        "grouping() is computed from the set's number, which is made of the columns in its order",
+    ),
+    (
+        "type_coercion",
+        "types are coerced as PostgreSQL does ahead of it; it adds casts between integers, decimals \
+         and doubles where a node asks for them, and gives the inputs of a union one type by place",
+    ),
+];
+
+/// The analyzer.
+pub(in crate::sql) fn analyzer() -> Analyzer {
+    let mut analyzer = Analyzer::new();
+    analyzer.rules.retain(|rule| RULES.iter().any(|(name, _)| *name == rule.name()));
+    analyzer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_datafusion_is_on_the_list() {
+        let theirs = Analyzer::new();
+        let theirs: Vec<&str> = theirs.rules.iter().map(|rule| rule.name()).collect();
+        let listed: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(theirs, listed);
+        assert!(Analyzer::new().function_rewrites().is_empty());
+    }
+}

@@ -1,0 +1,151 @@
+//! Forgets what DataFusion believes about the order and the constants of rows, where it is wrong.
+//!
+//! Its physical plans know which columns are constant or ordered, and leave out sorts by them, for
+//! ORDER BY, window functions and groups that are read in order. An outer join keeps the constants
+//! of the side that it fills with NULL; a union and grouping sets build on such properties. Behind
+//! them everything is sorted as if nothing were known.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::JoinType;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions, SendableRecordBatchStream,
+};
+
+/// Puts a node without properties above those whose properties are not to be trusted.
+#[derive(Debug)]
+pub(super) struct ForgetProperties {
+    /// Above all nodes.
+    pub(super) everywhere: bool,
+}
+
+impl PhysicalOptimizerRule for ForgetProperties {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let forgotten =
+            plan.transform_up(|node| match self.everywhere || misleads(node.as_ref()) {
+                true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
+                false => Ok(Transformed::no(node)),
+            });
+        forgotten.data()
+    }
+
+    fn name(&self) -> &str {
+        "forget_properties"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn misleads(node: &dyn ExecutionPlan) -> bool {
+    let fills = |kind: &JoinType| matches!(kind, JoinType::Left | JoinType::Right | JoinType::Full);
+    if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+        return fills(join.join_type());
+    }
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+        return fills(join.join_type());
+    }
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+        return aggregate.group_expr().groups().len() > 1;
+    }
+    node.is::<UnionExec>()
+}
+
+/// The rows of its input, about whose order nothing is known.
+#[derive(Debug)]
+struct Unordered {
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl Unordered {
+    fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let nothing = EquivalenceProperties::new(input.schema());
+        let properties =
+            PlanProperties::clone(input.properties()).with_eq_properties(nothing).into();
+        Self { input, properties }
+    }
+}
+
+impl DisplayAs for Unordered {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unordered")
+    }
+}
+
+impl ExecutionPlan for Unordered {
+    fn name(&self) -> &str {
+        "Unordered"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(input))),
+            _ => internal_err!("a node without properties has one input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let mode = datafusion::physical_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(mode))
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> DfResult<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}
