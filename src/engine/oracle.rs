@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Pin, RelationStatus};
 use crate::sql::statement::Statement;
 use crate::sql::{self, Bound, Purpose, Settings};
@@ -37,6 +37,18 @@ impl Session {
         self.check_some(&[]).await
     }
 
+    /// The same for one view.
+    pub async fn check_view(&mut self, name: &str) -> Result<Verdict> {
+        let verdicts = self.check_some(&[name.to_owned()]).await?;
+        let [(_, verdict)] = verdicts.as_slice() else {
+            return Err(Error::user(
+                sqlstate::UNDEFINED_TABLE,
+                format!("materialized view \"{name}\" does not exist"),
+            ));
+        };
+        Ok(verdict.clone())
+    }
+
     /// The same for views by name; without names, for all.
     pub(super) async fn check_some(&self, names: &[String]) -> Result<Vec<(String, Verdict)>> {
         let pin = Arc::new(self.engine.core.shared.pin());
@@ -51,15 +63,15 @@ impl Session {
         for view in views {
             let long = view.query.as_deref().is_some_and(sql::is_long);
             let verdict = match long {
-                true => sql::OnLargeStack::new(self.check_view(&view, &pin)).await?,
-                false => self.check_view(&view, &pin).await?,
+                true => sql::OnLargeStack::new(self.check_relation(&view, &pin)).await?,
+                false => self.check_relation(&view, &pin).await?,
             };
             verdicts.push((view.name.clone(), verdict));
         }
         Ok(verdicts)
     }
 
-    async fn check_view(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Verdict> {
+    async fn check_relation(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Verdict> {
         if let Some(reason) = self.cannot_check(view, pin)? {
             return Ok(Verdict::Unknown(reason));
         }

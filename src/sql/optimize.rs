@@ -77,6 +77,7 @@ pub(crate) fn optimize(
 ) -> Result<LogicalPlan> {
     let plan = order_limits(plan, purpose)?;
     if !settings.optimize {
+        let plan = rules::written_out(plan).map_err(plan_error)?;
         return order_windows(plan, purpose);
     }
     let without = match purpose == Purpose::View && plan_reads_clock(&plan) {

@@ -10,8 +10,8 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "type_coercion",
-        "types are coerced as PostgreSQL does ahead of it; it adds casts between integers, decimals \
-         and doubles where a node asks for them, and gives the inputs of a union one type by place",
+        "types are coerced as PostgreSQL does ahead of it; it adds casts between numbers where a \
+         node asks for them, and gives the inputs of a union one type by place",
     ),
 ];
 

@@ -3,8 +3,9 @@
 //! Inner joins of inner joins are taken apart into inputs and conditions, together with the filter
 //! above them, and joined anew: each time the first input that has a key with what is joined
 //! already, else the first one. DataFusion's rule gives all joins the NULL of the uppermost, and
-//! loses a key for which the new order has no place (`a JOIN b JOIN c ON a.x + b.y = c.z WHERE a.k =
-//! c.k`). Here a condition that is no key of any join stays in a filter above them.
+//! loses a key for which the new order has no place, as in
+//! `a JOIN b JOIN c ON a.x + b.y = c.z WHERE a.k = c.k`. Here a condition that is no key of any
+//! join stays in a filter above them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

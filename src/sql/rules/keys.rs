@@ -3,8 +3,8 @@
 //! A join of DataFusion's says once for all of its keys whether NULL equals NULL. Its own rule adds
 //! keys of `=` to a join that has keys of IS NOT DISTINCT FROM, whose NULLs then match. Here keys
 //! of both kinds may stand in one join: NULL equals NULL, and the condition asks of the keys of `=`
-//! that they are not NULL. That is right for every kind of join, and [`super::push_down`] moves what
-//! it can of it below the join.
+//! that they are not NULL. That is right for every kind of join, and [`super::push_down`] moves
+//! what it can of it below the join.
 
 use std::sync::Arc;
 

@@ -30,10 +30,10 @@ const RULES: &[(&str, Use<Rule>)] = &[
     (
         "simplify_expressions",
         Sound(
-            "constants are folded by what evaluates them in a row; identities keep NULL (`c = c` is \
-             `c IS NOT NULL OR NULL`) but in filters, where it counts as false; what a nullable \
-             column can't have is concluded from schemas alone, whose relations are nullable \
-             throughout. now() is a constant in ad-hoc plans, and kept in those of views",
+            "constants are folded by what evaluates them in a row; identities keep NULL (`c = c` \
+             is NULL for NULL), but in filters, where it counts as false; that a column is not \
+             NULL is concluded from schemas, all of whose relations may be. now() is a constant in \
+             ad-hoc plans, and kept in those of views",
         ),
     ),
     (
@@ -87,8 +87,8 @@ const RULES: &[(&str, Use<Rule>)] = &[
     (
         "eliminate_outer_join",
         Sound(
-            "a filter that is NULL or false for a row filled with NULL, by operators that give NULL \
-             for NULL, keeps no such row; functions of ours do not say that they do",
+            "a filter that is NULL or false for a row filled with NULL, by operators that give \
+             NULL for NULL, keeps no such row; functions of ours do not say that they do",
         ),
     ),
     (
@@ -117,8 +117,8 @@ const RULES: &[(&str, Use<Rule>)] = &[
         "common_sub_expression_eliminate",
         Ours(
             apart,
-            "it takes a moment with a time zone for one without. What is computed twice in one row is computed once, but what a CASE, AND or OR may \
-             not come to; volatile functions are left alone",
+            "it takes a moment with a time zone for one without; else what is computed twice in \
+             one row is computed once, but what a CASE, AND or OR may not come to",
         ),
     ),
     (

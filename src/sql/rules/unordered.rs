@@ -17,7 +17,8 @@ use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
@@ -27,7 +28,7 @@ use datafusion::physical_plan::{
 /// Puts a node without properties above those whose properties are not to be trusted.
 #[derive(Debug)]
 pub(super) struct ForgetProperties {
-    /// Above all nodes.
+    /// Above all nodes that read rows or put them together, and not only where it is needed.
     pub(super) everywhere: bool,
 }
 
@@ -37,11 +38,10 @@ impl PhysicalOptimizerRule for ForgetProperties {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let forgotten =
-            plan.transform_up(|node| match self.everywhere || misleads(node.as_ref()) {
-                true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
-                false => Ok(Transformed::no(node)),
-            });
+        let forgotten = plan.transform_up(|node| match misleads(node.as_ref(), self.everywhere) {
+            true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
+            false => Ok(Transformed::no(node)),
+        });
         forgotten.data()
     }
 
@@ -54,18 +54,18 @@ impl PhysicalOptimizerRule for ForgetProperties {
     }
 }
 
-fn misleads(node: &dyn ExecutionPlan) -> bool {
+fn misleads(node: &dyn ExecutionPlan, everywhere: bool) -> bool {
     let fills = |kind: &JoinType| matches!(kind, JoinType::Left | JoinType::Right | JoinType::Full);
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
-        return fills(join.join_type());
+        return everywhere || fills(join.join_type());
     }
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-        return fills(join.join_type());
+        return everywhere || fills(join.join_type());
     }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        return aggregate.group_expr().groups().len() > 1;
+        return everywhere || aggregate.group_expr().groups().len() > 1;
     }
-    node.is::<UnionExec>()
+    node.is::<UnionExec>() || everywhere && (node.is::<FilterExec>() || node.is::<CrossJoinExec>())
 }
 
 /// The rows of its input, about whose order nothing is known.
