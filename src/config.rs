@@ -31,8 +31,12 @@ pub const BACKFILL_SLICE_ROWS: usize = 65_536;
 /// Changes that may wait for one subscriber before it is cut off (53400).
 pub const SUBSCRIBER_QUEUE_ROWS: usize = 1 << 20;
 
-/// Rows that may wait for one sink before ingestion pauses for it.
-pub const SINK_QUEUE_ROWS: usize = 1 << 20;
+/// How long a receiver may be away before FLUSH and those who ask tell instead of waiting: about as
+/// long as a broker takes to be started again.
+pub const SINK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a receiver that answers may acknowledge nothing before it is taken for stuck.
+pub const SINK_STALL: Duration = Duration::from_secs(30);
 
 /// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;
@@ -76,6 +80,22 @@ pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
 /// The stacks of the threads that evaluate expressions: workers and ad-hoc queries.
 pub const EVALUATION_STACK_BYTES: usize = 64 << 20;
 
+/// What may wait for one sink before the inputs of what it delivers wait for it. One epoch may be
+/// larger: what counts is what it is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of their values.
+    pub bytes: usize,
+}
+
+impl Default for SinkLimits {
+    fn default() -> Self {
+        Self { rows: 1 << 20, bytes: 256 << 20 }
+    }
+}
+
 /// What a program that opens an engine may choose.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -89,6 +109,8 @@ pub struct Config {
     pub cuts: Option<BatchCuts>,
     /// Rows of a worker's stored rows that a new view is fed between two epochs.
     pub slice_rows: usize,
+    /// What may wait for one sink.
+    pub sink_limits: SinkLimits,
 }
 
 impl Default for Config {
@@ -100,6 +122,7 @@ impl Default for Config {
             query_threads: cores,
             cuts: None,
             slice_rows: BACKFILL_SLICE_ROWS,
+            sink_limits: SinkLimits::default(),
         }
     }
 }

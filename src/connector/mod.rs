@@ -4,6 +4,7 @@
 //! Connectors are found by name in [`SOURCES`] and [`SINKS`]; adding one is one file and one line.
 
 pub mod blackhole;
+mod delivery;
 pub mod file;
 pub mod kafka;
 mod key;
@@ -19,13 +20,12 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
+pub use delivery::{Delivery, Failure, Receiver, Refused, Sink};
 use key::sink_key;
 pub use options::Options;
 
-use crate::delta::DeltaBatch;
 use crate::error::Result;
 use crate::format::FormatSpec;
-use crate::time::Epoch;
 
 /// A part of a source with an order of its own: a Kafka partition, a file. Numbers are stable for
 /// the life of the source.
@@ -121,6 +121,11 @@ pub trait SplitReader: Send {
     /// troubles are reported as [`Read::Unavailable`] and mended by calling again; an `Err` ends
     /// the reader.
     fn read(&mut self, max_rows: usize, timeout: Duration) -> Result<Read>;
+
+    /// The positions where the splits end by now, where the system tells; asked while nobody reads.
+    fn ends(&mut self) -> Option<Positions> {
+        None
+    }
 }
 
 /// What a call of [`SplitReader::read`] brings.
@@ -167,23 +172,6 @@ pub struct Rejected {
     pub column: Option<String>,
     /// Why.
     pub reason: String,
-}
-
-/// Where a view's changes go. Lives on a thread of its own and may block.
-///
-/// Contract: (1) `write` is given whole epochs in ascending order, consolidated, retractions before
-/// inserts of one key unless `is_ordered` says no; (2) after `flush` returns, everything written is
-/// with the receiver; (3) an external error is retried by the caller with the same epoch: delivery
-/// is at least once.
-pub trait Sink: Send {
-    /// Takes the changes of one epoch.
-    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()>;
-    /// Whether the order of changes inside of an epoch matters, and that they come at once.
-    fn is_ordered(&self) -> bool {
-        true
-    }
-    /// Waits until everything written has arrived.
-    fn flush(&mut self) -> Result<()>;
 }
 
 /// What a sink can take; checked against the view at CREATE SINK.

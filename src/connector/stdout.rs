@@ -2,12 +2,12 @@
 //! and for pipes. Option: `primary_key`, as for a topic. Messages without a value are left out.
 
 use std::io::Write;
+use std::time::Duration;
 
-use super::{ConnectorSpec, Options, Sink, SinkConnector, SinkMode, sink_key};
-use crate::delta::DeltaBatch;
+use super::delivery::kept;
+use super::{ConnectorSpec, Delivery, Failure, Options, Sink, SinkConnector, SinkMode, sink_key};
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, Message, Outgoing};
-use crate::time::Epoch;
 
 /// The entry in the registry of sinks.
 pub const SINK: SinkConnector = SinkConnector { name: "stdout", mode, create };
@@ -36,7 +36,7 @@ fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
 fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
     let outgoing = outgoing(spec)?;
     let header = outgoing.header().map(|header| [header, b"\n"].concat()).unwrap_or_default();
-    Ok(Box::new(Stdout { outgoing, messages: Vec::new(), block: header }))
+    Ok(Box::new(Stdout { outgoing, messages: Vec::new(), block: header, waiting: 0 }))
 }
 
 struct Stdout {
@@ -44,20 +44,27 @@ struct Stdout {
     messages: Vec<Message>,
     /// Lines that are not printed yet.
     block: Vec<u8>,
+    /// Deliveries among them.
+    waiting: usize,
 }
 
 impl Sink for Stdout {
-    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()> {
+    fn write(&mut self, delivery: &Delivery<'_>) -> Result<(), Failure> {
         self.messages.clear();
-        self.outgoing.write(epoch.0, changes, &mut self.messages)?;
-        for payload in self.messages.iter().filter_map(|message| message.payload.as_ref()) {
-            self.block.extend_from_slice(payload);
-            self.block.push(b'\n');
+        for changes in delivery.changes {
+            self.outgoing.write(delivery.epoch.0, changes, &mut self.messages)?;
         }
+        for message in kept(&self.messages, delivery.skip) {
+            if let Some(payload) = &message.payload {
+                self.block.extend_from_slice(payload);
+                self.block.push(b'\n');
+            }
+        }
+        self.waiting += 1;
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn arrived(&mut self, _wait: Duration) -> Result<usize, Failure> {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(&self.block).and_then(|()| out.flush());
         self.block.clear();
@@ -65,6 +72,13 @@ impl Sink for Stdout {
             // Whoever has read from it is gone, and does not come back.
             let message = format!("could not write to standard output: {e}");
             Error::external(sqlstate::IO_ERROR, message).permanent()
-        })
+        })?;
+        Ok(std::mem::take(&mut self.waiting))
+    }
+
+    fn restart(&mut self) -> usize {
+        self.block.clear();
+        self.waiting = 0;
+        0
     }
 }

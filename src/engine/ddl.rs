@@ -304,7 +304,7 @@ impl Session {
             depends_on: input.depends_on.clone(),
         };
         let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
-        let spec = with_sink_options(spec);
+        let (spec, holds) = with_sink_options(spec)?;
         let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SINKS.iter().map(|s| s.name).collect();
             Error::user(
@@ -330,7 +330,7 @@ impl Session {
             _ => None,
         };
         let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
-        let new = NewSink { relation, late, from: input.from, sink };
+        let new = NewSink { relation, late, from: input.from, sink, holds };
         let (done, built) = oneshot::channel();
         core.coordinator.call(move |c| c.create_sink(new, done)).await?;
         drop(one_at_a_time);
@@ -494,12 +494,25 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
     }
 }
 
-/// `force_append_only` is the format's, but may stand in WITH too.
-fn with_sink_options(mut spec: ConnectorSpec) -> ConnectorSpec {
+/// `force_append_only` is the format's, but may stand in WITH too. `on_failure` is ours: whether
+/// the sink's inputs wait for it when it has failed for good.
+fn with_sink_options(mut spec: ConnectorSpec) -> Result<(ConnectorSpec, bool)> {
     if let Some(value) = spec.options.remove("force_append_only") {
         spec.format.options.insert("force_append_only".into(), value);
     }
-    spec
+    let holds = match spec.options.remove("on_failure") {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("stop") => false,
+        Some(word) if word.eq_ignore_ascii_case("wait") => true,
+        Some(word) => {
+            return Err(Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("invalid value for option \"on_failure\": \"{word}\""),
+            )
+            .with_detail("It must be one of 'stop', 'wait'."));
+        }
+    };
+    Ok((spec, holds))
 }
 
 /// Whether messages replace and delete the rows of their key, where that is possible.

@@ -261,6 +261,8 @@ impl Session {
         writes: Vec<(RelationId, DeltaBatch)>,
         tickets: Vec<WriteTicket>,
     ) -> Result<()> {
+        let written = |id: &RelationId| writes.iter().any(|(written, _)| written == id);
+        self.engine.core.shared.wait_for_room(written).await;
         self.commit_point.pass();
         self.engine.core.coordinator.commit(writes, tickets).await.map(drop)
     }

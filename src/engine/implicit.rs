@@ -39,6 +39,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::CreateIndex(_)
         | Statement::Drop(_)
         | Statement::Rename(_)
+        | Statement::AlterSink(_)
         | Statement::Check(_)
         | Statement::Subscribe(_)
         | Statement::Explain(_)

@@ -12,6 +12,7 @@
 //!
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
+mod alter_sink;
 mod analyze;
 mod commit_point;
 mod conflict;

@@ -1,5 +1,6 @@
 //! Reading: ad-hoc queries at one epoch, and subscriptions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -56,6 +57,7 @@ impl Session {
         let pin = self.read_point();
         self.note_quarantined(&bound, &pin);
         self.note_diverted(&bound, &pin);
+        self.note_failed_sources(&bound, &pin);
         let schema = bound.fields.clone();
         let deadline = cancel.deadline();
         let running = self.execute_plan(&bound, &pin, cancel).await?;
@@ -125,6 +127,30 @@ impl Session {
                     });
                 }
             }
+        }
+    }
+
+    /// Tells the reader of rows that nobody reads from outside any more: they are not all.
+    fn note_failed_sources(&mut self, bound: &Bound, pin: &Pin) {
+        let failed = self.engine.core.shared.failed_sources();
+        if failed.is_empty() {
+            return;
+        }
+        let mut below: Vec<RelationId> = bound.depends_on.to_vec();
+        let mut seen = BTreeSet::new();
+        while let Some(id) = below.pop() {
+            let Some(relation) = pin.catalog.by_id(id).filter(|_| seen.insert(id)) else {
+                continue;
+            };
+            below.extend(relation.depends_on.iter().copied());
+            let Some(error) = failed.get(&id) else { continue };
+            let kind = relation.kind.noun();
+            self.notices.push(Notice {
+                severity: "WARNING",
+                sqlstate: sqlstate::WARNING,
+                message: format!("{kind} \"{}\" is not read any more: {error}", relation.name),
+                hint: error.hint().map(str::to_owned),
+            });
         }
     }
 

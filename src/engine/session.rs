@@ -11,6 +11,7 @@ use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
 use crate::error::{Error, Result, sqlstate};
+use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
 use crate::sql::{self, SessionFacts, Settings};
 
@@ -181,6 +182,7 @@ impl Session {
             Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
             Statement::Rename(rename) => self.rename_relation(rename).await,
+            Statement::AlterSink(alter) => self.alter_sink(alter).await,
             Statement::Check(names) => self.check(names).await,
             Statement::Prepare(prepare) => self.prepare_named(prepare),
             Statement::Execute(execute) => self.execute_named(execute).await,
@@ -300,7 +302,8 @@ impl Session {
         let coordinator = self.engine.core.coordinator.clone();
         let (done, flushed) = tokio::sync::oneshot::channel();
         coordinator.call(move |c| c.flush(done)).await?;
-        drop(flushed.await);
+        // Nobody answers when the engine stops.
+        flushed.await.unwrap_or(Ok(()))?;
         self.engine.deliver().await?;
         Ok(self.done("FLUSH"))
     }
@@ -319,16 +322,19 @@ impl Engine {
         };
         coordinator.call(ask).await?;
         // Nobody answers when there is nothing to wait for.
-        drop(flushed.await);
-        Ok(())
+        flushed.await.unwrap_or(Ok(()))
     }
 
-    /// Waits until sinks have delivered what is queued for them.
+    /// Waits until sinks have delivered what is queued for them; the error of one that does not.
     pub async fn deliver(&self) -> Result<()> {
-        for sink in self.core.coordinator.call(|c| c.sinks_flushed()).await? {
-            drop(sink.await);
+        let mut failed = None;
+        for (name, sink) in self.core.coordinator.call(|c| c.sinks_flushed()).await? {
+            // A sink that is dropped meanwhile tells nothing.
+            if let Ok(Err(error)) = sink.await {
+                failed.get_or_insert(does_not_deliver(&name, error));
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

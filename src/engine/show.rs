@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
@@ -12,15 +12,33 @@ use super::session::{SETTINGS, Session};
 use super::status::state_word;
 use super::watermarks::WATERMARK_COLUMNS;
 use crate::catalog::{Relation, RelationKind};
+use crate::connector::Receiver;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
+use crate::runtime::{SinkState, SourceState};
 use crate::sql;
 use crate::sql::statement::{Explain, Show, Statement};
+
+/// The columns of SHOW SINKS.
+const SINK_COLUMNS: [&str; 11] = [
+    "name",
+    "connector",
+    "state",
+    "detail",
+    "delivered_epoch",
+    "rows",
+    "lag_epochs",
+    "lag_rows",
+    "lag_seconds",
+    "broker",
+    "skipped",
+];
 
 /// A column of text or numbers under construction.
 pub(super) enum Column {
     Text(Vec<Option<String>>),
     Number(Vec<Option<i64>>),
+    Seconds(Vec<Option<f64>>),
 }
 
 /// Rows of named columns.
@@ -31,6 +49,7 @@ pub(super) fn table(columns: Vec<(&str, Column)>) -> Result<Rows> {
         let array: ArrayRef = match column {
             Column::Text(values) => Arc::new(StringArray::from(values)),
             Column::Number(values) => Arc::new(Int64Array::from(values)),
+            Column::Seconds(values) => Arc::new(Float64Array::from(values)),
         };
         fields.push(Field::new(name, array.data_type().clone(), true));
         arrays.push(array);
@@ -89,9 +108,9 @@ impl Session {
                 vec!["name", "state"]
             }
             Statement::Show(Show::Sources) => {
-                vec!["name", "kind", "connector", "state", "detail", "positions"]
+                vec!["name", "kind", "connector", "state", "detail", "positions", "lag", "rejected"]
             }
-            Statement::Show(Show::Sinks) => vec!["name", "connector", "state", "detail"],
+            Statement::Show(Show::Sinks) => SINK_COLUMNS.to_vec(),
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting"],
@@ -110,22 +129,22 @@ impl Session {
             }
             _ => return Ok(None),
         };
+        // A setting may have any name.
+        let typed = matches!(statement, Statement::Show(Show::Sources | Show::Sinks));
         let field = |name: &&str| {
-            let number = matches!(*name, "lag" | "rejected" | "rows" | "delivered_epoch");
-            Field::new(*name, if number { DataType::Int64 } else { DataType::Utf8 }, true)
+            let data_type = match *name {
+                "lag" | "rejected" | "rows" | "delivered_epoch" | "lag_epochs" | "lag_rows"
+                | "skipped"
+                    if typed =>
+                {
+                    DataType::Int64
+                }
+                "lag_seconds" if typed => DataType::Float64,
+                _ => DataType::Utf8,
+            };
+            Field::new(*name, data_type, true)
         };
-        let mut fields: Vec<Field> = names.iter().map(field).collect();
-        match statement {
-            Statement::Show(Show::Sources) => {
-                fields.push(Field::new("lag", DataType::Int64, true));
-                fields.push(Field::new("rejected", DataType::Int64, true));
-            }
-            Statement::Show(Show::Sinks) => {
-                fields.push(Field::new("delivered_epoch", DataType::Int64, true));
-                fields.push(Field::new("rows", DataType::Int64, true));
-            }
-            _ => {}
-        }
+        let fields: Vec<Field> = names.iter().map(field).collect();
         Ok(Some(Arc::new(Schema::new(fields))))
     }
 
@@ -178,8 +197,7 @@ impl Session {
             let parts: Vec<String> = s.positions.iter().map(|(k, v)| format!("{k}:{v}")).collect();
             parts.join(",")
         });
-        let lag =
-            states.iter().map(|s| (!s.lag.is_empty()).then(|| s.lag.values().sum::<u64>() as i64));
+        let lag = states.iter().map(SourceState::lag);
         table(vec![
             ("name", text(found.iter().map(|r| r.name.clone()))),
             ("kind", text(found.iter().map(|r| r.kind.noun().to_owned()))),
@@ -204,15 +222,24 @@ impl Session {
         let connector = |r: &Arc<Relation>| {
             r.connector.as_ref().map_or_else(String::new, |c| c.connector.clone())
         };
-        let delivered = states.iter().map(|s| Some(s.delivered.0 as i64));
-        table(vec![
-            ("name", text(found.iter().map(|r| r.name.clone()))),
-            ("connector", text(found.iter().map(connector))),
-            ("state", text(states.iter().map(|s| s.state.clone()))),
-            ("detail", Column::Text(states.iter().map(|s| s.detail.clone()).collect())),
-            ("delivered_epoch", Column::Number(delivered.collect())),
-            ("rows", Column::Number(states.iter().map(|s| Some(s.rows as i64)).collect())),
-        ])
+        let number = |of: fn(&SinkState) -> u64| {
+            Column::Number(states.iter().map(|s| i64::try_from(of(s)).ok()).collect())
+        };
+        let lag = states.iter().map(|s| Some((s.lag.as_secs_f64() * 1_000.0).round() / 1_000.0));
+        let columns = vec![
+            text(found.iter().map(|r| r.name.clone())),
+            text(found.iter().map(connector)),
+            text(states.iter().map(|s| s.state.to_owned())),
+            Column::Text(states.iter().map(|s| s.detail.clone()).collect()),
+            number(|s| s.delivered.0),
+            number(|s| s.rows),
+            number(|s| s.lag_epochs),
+            number(|s| s.lag_rows),
+            Column::Seconds(lag.collect()),
+            Column::Text(states.iter().map(|s| broker(&s.receiver)).collect()),
+            number(|s| s.skipped),
+        ];
+        table(SINK_COLUMNS.iter().copied().zip(columns).collect())
     }
 
     fn show_create(&self, name: &str) -> Result<Rows> {
@@ -252,6 +279,19 @@ impl Session {
 
     pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
         Ok(Outcome::Rows(lines("query plan", self.explain_lines(explain).await?)?))
+    }
+}
+
+/// What a receiver that is reached over the network does.
+fn broker(receiver: &Receiver) -> Option<String> {
+    match receiver {
+        Receiver::Local => None,
+        Receiver::Connecting => Some("connecting".into()),
+        Receiver::Connected => Some("connected".into()),
+        Receiver::Unreachable { since, reason } => {
+            let since = since.format("%Y-%m-%d %H:%M:%S");
+            Some(format!("unreachable since {since} UTC: {reason}"))
+        }
     }
 }
 

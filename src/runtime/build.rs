@@ -98,13 +98,18 @@ impl Build {
     }
 
     /// Whether an epoch would bring it forward.
-    pub(super) fn has_work(&self) -> bool {
-        self.is_fed() || self.stored().next().is_some()
+    pub(super) fn has_work(&self, held: &BTreeSet<NodeId>) -> bool {
+        self.is_fed() || self.stored().any(|node| !held.contains(&node))
     }
 
     pub(super) fn replays(&self, task: u64) -> bool {
+        self.replays_into(task).is_some()
+    }
+
+    /// The import that a task replays rows into.
+    pub(super) fn replays_into(&self, task: u64) -> Option<NodeId> {
         let mine = |i: &Import| matches!(&i.feed, Feeding::Replay(t) if t.number == task);
-        self.imports.values().any(mine)
+        self.imports.iter().find(|(_, import)| mine(import)).map(|(node, _)| *node)
     }
 
     /// Takes a batch of a replay; returns the rows taken.
@@ -176,6 +181,7 @@ impl Coordinator {
     /// What the builds do in the next epoch: slices to feed, imports to attach.
     pub(super) fn plan_builds(&mut self) -> (Vec<Slice>, Vec<NodeId>) {
         let rows = self.slice_rows;
+        let held = self.held_nodes();
         let (mut slices, mut attach) = (Vec::new(), Vec::new());
         for build in &mut self.builds {
             for member in &build.members {
@@ -187,7 +193,8 @@ impl Coordinator {
                 continue;
             }
             let epoch = build.pin.epoch;
-            slices.extend(build.stored().map(|node| Slice { node, epoch, rows }));
+            let free = build.stored().filter(|node| !held.contains(node));
+            slices.extend(free.map(|node| Slice { node, epoch, rows }));
         }
         (slices, attach)
     }

@@ -144,10 +144,11 @@ impl Coordinator {
     pub(super) fn check_clock(&mut self) {
         self.tick();
         let now = self.shared.clock.now_us();
-        let full = self.sinks_full();
+        let held = self.held_nodes();
         for (id, route) in self.inputs.iter_mut().filter(|(_, r)| r.can_idle()) {
             // Rows that wait for us are no silence, nor is a system that can't be reached.
-            let waiting = full || self.feeds.iter().any(|feed| feed.relation == *id);
+            let waiting =
+                held.contains(&route.node) || self.feeds.iter().any(|feed| feed.relation == *id);
             let away = self.sources.get(id).is_some_and(|s| {
                 matches!(lock(&s.state).state.as_str(), "unavailable" | "failed" | "starting")
             });

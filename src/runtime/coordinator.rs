@@ -16,7 +16,7 @@ use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
 use super::rejects::Rejects;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
-use super::sink_task::{SinkFeed, SinkTask};
+use super::sink_task::SinkTask;
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
 use super::subscribers::Subscriber;
 use super::team::Team;
@@ -24,10 +24,10 @@ use super::worker::{Report, Slice, Step};
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
-    EVALUATION_STACK_BYTES,
+    EVALUATION_STACK_BYTES, SinkLimits,
 };
 use crate::connector::{Positions, Source};
-use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
 use crate::time::{Epoch, Watermark};
 
@@ -130,8 +130,11 @@ pub struct Coordinator {
     pub(super) builds: Vec<Build>,
     pub(super) subscribers: BTreeMap<NodeId, Vec<Subscriber>>,
     pub(super) sinks: BTreeMap<RelationId, (NodeId, SinkTask)>,
+    pub(super) sink_limits: SinkLimits,
     pub(super) next_task: u64,
     commits: Vec<Commit>,
+    /// Relations that nobody should write to, since a sink has no room.
+    pub(super) held: BTreeSet<RelationId>,
     pub(super) feeds: VecDeque<SourceFeed>,
     /// Nodes that have to run in the next epoch though nothing arrived for them.
     pub(super) wake: BTreeSet<NodeId>,
@@ -141,7 +144,7 @@ pub struct Coordinator {
     budget: usize,
     /// The last time that a session waited for a write.
     interactive: Option<Instant>,
-    flushes: Vec<oneshot::Sender<()>>,
+    flushes: Vec<oneshot::Sender<Result<()>>>,
     cutter: Option<Cutter>,
     /// Stored rows that a worker feeds to a new view between two epochs.
     pub(super) slice_rows: usize,
@@ -170,8 +173,10 @@ impl Coordinator {
             builds: Vec::new(),
             subscribers: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            sink_limits: config.sink_limits,
             next_task: 0,
             commits: Vec::new(),
+            held: BTreeSet::new(),
             feeds: VecDeque::new(),
             wake: BTreeSet::new(),
             watermarks: Vec::new(),
@@ -191,6 +196,7 @@ impl Coordinator {
 
     fn run(mut self) {
         while !self.stopping {
+            self.tell_held();
             self.wait();
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event);
@@ -204,8 +210,9 @@ impl Coordinator {
     }
 
     fn has_work(&self) -> bool {
-        let builds = self.builds.iter().any(Build::has_work);
-        let fed = !self.feeds.is_empty() && !self.sinks_full();
+        let held = self.held_nodes();
+        let builds = self.builds.iter().any(|build| build.has_work(&held));
+        let fed = self.feeds.iter().any(|feed| held.is_empty() || !self.is_feed_held(feed, &held));
         !self.commits.is_empty()
             || fed
             || builds
@@ -219,7 +226,8 @@ impl Coordinator {
             return;
         }
         // Full sinks tell nobody when they have room again.
-        let pause = match (self.feeds.is_empty(), self.watches_clock()) {
+        let nothing_held = self.feeds.is_empty() && self.held.is_empty();
+        let pause = match (nothing_held, self.watches_clock()) {
             (false, _) => 2,
             (true, true) => 100,
             (true, false) => 500,
@@ -243,12 +251,8 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn sinks_full(&self) -> bool {
-        self.sinks.values().any(|(_, sink)| sink.is_full())
-    }
-
     /// Answers when everything that bounded sources have is in the published answers.
-    pub fn flush(&mut self, done: oneshot::Sender<()>) {
+    pub fn flush(&mut self, done: oneshot::Sender<Result<()>>) {
         self.flushes.push(done);
     }
 
@@ -263,13 +267,19 @@ impl Coordinator {
     }
 
     fn answer_flushes(&mut self) {
-        let reading = self.reads_bounded();
-        if self.flushes.is_empty() || reading || self.has_work() || !self.builds.is_empty() {
+        if self.flushes.is_empty() {
             return;
         }
+        let waits = self.reads_bounded() || self.has_work() || !self.builds.is_empty();
+        // What waits for a sink that does not deliver would be waited for without end.
+        let answer = match self.obstacle() {
+            Some(error) if waits => Err(error),
+            _ if waits => return,
+            _ => Ok(()),
+        };
         for done in self.flushes.drain(..) {
             // Whoever asked may be gone.
-            let _ = done.send(());
+            let _ = done.send(answer.clone());
         }
     }
 
@@ -341,8 +351,10 @@ impl Coordinator {
         if let Some((column, w)) = advanced {
             self.watermarks.push((route.node, column, w));
         }
+        let node = route.node;
         if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
-            tracing::error!(%error, "rows of {id} could not be routed");
+            // Without these rows everything behind it would be wrong.
+            self.quarantine(node, &error, self.epoch.next());
         }
     }
 
@@ -361,11 +373,9 @@ impl Coordinator {
     /// Takes batches of sources up to the budget; returns the rows taken.
     fn take_feeds(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
         let mut rows = 0;
-        if self.sinks_full() {
-            return rows;
-        }
+        let held = self.held_nodes();
         while rows < self.budget {
-            let Some(feed) = self.feeds.pop_front() else { break };
+            let Some(feed) = self.next_feed(&held) else { break };
             rows += self.take_feed(feed, inputs);
         }
         rows
@@ -384,8 +394,11 @@ impl Coordinator {
                 running.ended = true;
                 route.end()
             }
-            // SHOW SOURCES tells; what was read before stays.
-            FeedKind::Failed(_) => None,
+            // What was read before stays, and who reads it is told.
+            FeedKind::Failed(error) => {
+                self.shared.note_failed_source(feed.relation, Some(error));
+                None
+            }
             FeedKind::Rows { split, next, rows, rejected, watermark } => {
                 running.taken.insert(split, next);
                 if let Some(start) = &mut running.start {
@@ -405,17 +418,24 @@ impl Coordinator {
                 if let Some((column, w)) = advanced {
                     self.watermarks.push((route.node, column, w));
                 }
-                if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
-                    tracing::error!(%error, "rows of {} could not be routed", feed.relation);
-                }
+                let node = route.node;
+                let routed = route.route(rows, inputs, self.cutter.as_mut());
+                let rejects = match rejected.is_empty() {
+                    true => Ok(Vec::new()),
+                    false => running.rejects.add(split, &rejected),
+                };
                 self.shared.count_rows_in(count);
-                if !rejected.is_empty() {
-                    match running.rejects.add(split, &rejected) {
-                        Ok(changes) => {
-                            changes.into_iter().for_each(|c| self.enter(errors, c, inputs));
-                        }
-                        Err(error) => tracing::error!(%error, "rejected messages were lost"),
+                if let Err(error) = routed {
+                    self.quarantine(node, &error, self.epoch.next());
+                }
+                match (rejects, self.inputs.get(&errors).map(|route| route.node)) {
+                    (Ok(changes), _) => {
+                        changes.into_iter().for_each(|c| self.enter(errors, c, inputs));
                     }
+                    (Err(error), Some(node)) => {
+                        self.quarantine(node, &error, self.epoch.next());
+                    }
+                    (Err(_), None) => {}
                 }
                 return count + 1;
             }
@@ -476,7 +496,7 @@ impl Coordinator {
         // A view becomes readable with the epoch that completes it, not before.
         self.finish_builds();
         self.fail_builds();
-        self.deliver(epoch, taps, active);
+        self.deliver(epoch, &taps, active);
         self.vacuum(oldest, active);
     }
 
@@ -522,52 +542,6 @@ impl Coordinator {
         }
     }
 
-    /// Hands an epoch's changes to subscribers and sinks.
-    fn deliver(
-        &mut self,
-        epoch: Epoch,
-        taps: BTreeMap<NodeId, Vec<DeltaBatch>>,
-        active: &[NodeId],
-    ) {
-        for (node, sink) in self.sinks.values() {
-            let Some(deltas) = taps.get(node) else { continue };
-            match sink_changes(deltas, sink.as_they_come) {
-                Ok(changes) if changes.is_empty() => {}
-                Ok(changes) => sink.write(SinkFeed { epoch, changes }),
-                Err(error) => tracing::error!(%error, "changes for a sink were lost"),
-            }
-        }
-        let mut ended = Vec::new();
-        for (node, subscribers) in &mut self.subscribers {
-            if let Some(deltas) = taps.get(node)
-                && let Ok(Some(all)) = concat(deltas)
-                && let Ok(changes) = consolidate(&all, Order::Changelog)
-                && !changes.is_empty()
-            {
-                subscribers.retain(|s| s.changes(epoch, &changes));
-            }
-            if active.contains(node) {
-                subscribers.retain(|s| s.progress(epoch));
-            }
-            if subscribers.is_empty() {
-                ended.push(*node);
-            }
-        }
-        for node in ended {
-            self.subscribers.remove(&node);
-            self.untap(node);
-        }
-    }
-
-    /// Stops collecting a node's output when nobody wants it.
-    pub(super) fn untap(&mut self, node: NodeId) {
-        let wanted = self.subscribers.contains_key(&node)
-            || self.sinks.values().any(|(tapped, _)| *tapped == node);
-        if !wanted {
-            self.team.tap(node, false);
-        }
-    }
-
     fn vacuum(&self, oldest: Epoch, active: &[NodeId]) {
         let relations = self.shared.relations();
         let owners: BTreeSet<RelationId> =
@@ -599,14 +573,4 @@ impl Coordinator {
     pub fn pin(&self) -> Pin {
         self.shared.pin()
     }
-}
-
-/// An epoch's changes as a sink takes them: inserts as they are, anything else consolidated.
-fn sink_changes(deltas: &[DeltaBatch], as_they_come: bool) -> Result<Vec<DeltaBatch>> {
-    if as_they_come || deltas.iter().all(DeltaBatch::is_insert_only) {
-        return Ok(deltas.to_vec());
-    }
-    let Some(all) = concat(deltas)? else { return Ok(Vec::new()) };
-    let changes = consolidate(&all, Order::Changelog)?;
-    Ok(if changes.is_empty() { Vec::new() } else { vec![changes] })
 }

@@ -12,7 +12,7 @@ use super::graph::{Edge, ImportSpec, NodeId, NodeKind, NodeSpec, Outlet, error_e
 use super::ingest::InputRoute;
 use super::rejects;
 use super::shared::{Pin, RelationState, RelationStatus};
-use super::sink_task::{SinkState, SinkTask};
+use super::sink_task::{SinkPolicy, SinkTask};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
@@ -67,6 +67,8 @@ pub struct NewSink {
     pub from: SinkSource,
     /// The receiver.
     pub sink: Box<dyn Sink>,
+    /// Whether its inputs wait for it when it has failed for good.
+    pub holds: bool,
 }
 
 /// What a sink delivers.
@@ -285,6 +287,7 @@ impl Coordinator {
         };
         // The task before, if there was one, ends; what it has sent and nobody has taken is stale.
         running.task = Some(SourceTask::start(spec)?);
+        self.shared.note_failed_source(id, None);
         Ok(())
     }
 
@@ -495,12 +498,13 @@ impl Coordinator {
         &mut self,
         new: NewSink,
     ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)>> {
-        let NewSink { relation, late, from, sink } = new;
+        let NewSink { relation, late, from, sink, holds } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let id = relation.id;
         let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
         let consolidated = matches!(&from, SinkSource::Plan(plan) if plan.is_consolidated());
-        let task = SinkTask::start(id, sink, consolidated)?;
+        let policy = SinkPolicy { limits: self.sink_limits, holds, consolidated };
+        let task = SinkTask::start(id, sink, policy)?;
         match from {
             SinkSource::Relation(input) => {
                 self.check_runs(input)?;
@@ -558,6 +562,7 @@ impl Coordinator {
                 self.untap(node);
             }
             self.sources.remove(id);
+            self.shared.note_failed_source(*id, None);
             self.inputs.remove(id);
             let nodes = self.graph.remove(*id);
             self.wake.retain(|n| !nodes.contains(n));
@@ -595,21 +600,6 @@ impl Coordinator {
         self.team.tap(node, true);
         self.subscribers.entry(node).or_default().push(subscriber);
         Ok((events, self.shared.pin()))
-    }
-
-    /// Where a source stands.
-    pub fn source_state(&self, id: RelationId) -> Option<SourceState> {
-        self.sources.get(&id).map(|s| super::shared::lock(&s.state).clone())
-    }
-
-    /// Where a sink stands.
-    pub fn sink_state(&self, id: RelationId) -> Option<SinkState> {
-        self.sinks.get(&id).map(|(_, s)| super::shared::lock(&s.state).clone())
-    }
-
-    /// Told when every sink has delivered what is queued for it.
-    pub fn sinks_flushed(&self) -> Vec<oneshot::Receiver<()>> {
-        self.sinks.values().map(|(_, sink)| sink.flushed()).collect()
     }
 
     /// Sizes of state tables with their relations.

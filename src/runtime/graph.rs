@@ -285,6 +285,18 @@ impl GraphBuilder {
         self.owners.get(&node).copied()
     }
 
+    /// All nodes from which some nodes can be reached, these included, ascending.
+    pub fn leading_to(&self, to: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
+        let mut found: BTreeSet<NodeId> = to.into_iter().collect();
+        // Numbers ascend along edges, so whoever leads to a node is looked at after it.
+        for (node, next) in self.edges.iter().rev() {
+            if next.iter().any(|n| found.contains(n)) {
+                found.insert(*node);
+            }
+        }
+        found
+    }
+
     /// All nodes reachable from some nodes, these included, ascending.
     pub fn reachable(&self, from: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
         let mut found = BTreeSet::new();

@@ -3,7 +3,7 @@
 //!
 //! Locks here are `std` ones and held for a few instructions; none is held across an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -134,6 +134,10 @@ struct Versions {
 pub struct Shared {
     versions: Mutex<Versions>,
     tickets: Mutex<BTreeMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Relations that nobody should write to for now.
+    held: tokio::sync::watch::Sender<BTreeSet<RelationId>>,
+    /// Why sources are not read from any more.
+    failed_sources: Mutex<BTreeMap<RelationId, Error>>,
     /// Rows taken from all inputs.
     pub rows_in: AtomicU64,
     /// The clock.
@@ -181,6 +185,8 @@ impl Shared {
                 pins: BTreeMap::new(),
             }),
             tickets: Mutex::default(),
+            held: tokio::sync::watch::Sender::default(),
+            failed_sources: Mutex::default(),
             rows_in: AtomicU64::new(0),
             clock: Arc::default(),
             workers,
@@ -239,6 +245,34 @@ impl Shared {
     /// The write ticket of a table.
     pub fn ticket(&self, table: RelationId) -> Arc<tokio::sync::Mutex<()>> {
         lock(&self.tickets).entry(table).or_default().clone()
+    }
+
+    /// Says which relations nobody should write to for now.
+    pub fn hold(&self, relations: BTreeSet<RelationId>) {
+        self.held.send_replace(relations);
+    }
+
+    /// Waits until some relations can be written to. All who wait go on at once: the rows of each
+    /// are in memory already.
+    pub async fn wait_for_room(&self, relations: impl Fn(&RelationId) -> bool) {
+        let free = |held: &BTreeSet<RelationId>| !held.iter().any(&relations);
+        let mut told = self.held.subscribe();
+        // The sender lives as long as we do.
+        let _ = told.wait_for(free).await;
+    }
+
+    /// Says that a source has failed for good, and why; `None`: that it is read again or gone.
+    pub fn note_failed_source(&self, source: RelationId, error: Option<Error>) {
+        let mut failed = lock(&self.failed_sources);
+        match error {
+            Some(error) => failed.insert(source, error),
+            None => failed.remove(&source),
+        };
+    }
+
+    /// The sources that have failed for good.
+    pub fn failed_sources(&self) -> BTreeMap<RelationId, Error> {
+        lock(&self.failed_sources).clone()
     }
 
     /// Counts rows taken from inputs.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
@@ -32,19 +32,32 @@ use crate::time::Watermark;
 /// How long a reader waits for rows before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How often a reader that has to wait asks where its splits end.
+const ENDS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where a source stands, for SHOW SOURCES.
 #[derive(Debug, Clone, Default)]
 pub struct SourceState {
-    /// `starting`, `running`, `idle`, `unavailable`, `failed`, `ended`.
+    /// `starting`, `running`, `idle`, `waiting`, `unavailable`, `failed`, `ended`.
     pub state: String,
     /// Why, where there is something to say.
     pub detail: Option<String>,
-    /// Messages known to wait, by split.
-    pub lag: BTreeMap<SplitId, u64>,
+    /// Where splits are known to end, where the system tells.
+    pub ends: Positions,
     /// The next position that the engine will take, by split.
     pub positions: Positions,
     /// Messages that could not be decoded.
     pub rejected: u64,
+}
+
+impl SourceState {
+    /// Messages that the engine has not taken, where the system tells.
+    pub fn lag(&self) -> Option<i64> {
+        let behind = |(split, end): (&SplitId, &i64)| {
+            self.positions.get(split).map_or(0, |position| (end - position).max(0))
+        };
+        (!self.ends.is_empty()).then(|| self.ends.iter().map(behind).sum())
+    }
 }
 
 /// Rows of a source on their way to the coordinator.
@@ -124,10 +137,12 @@ struct Credits {
 }
 
 impl Credits {
-    fn take(&self, stop: &AtomicBool) -> bool {
+    /// Waits for a credit, for some time; false without one.
+    fn take(&self, stop: &AtomicBool, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
         let mut free = lock(&self.free);
         while *free == 0 {
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || Instant::now() >= until {
                 return false;
             }
             let wait = self.returned.wait_timeout(free, POLL);
@@ -210,8 +225,8 @@ impl TaskThread {
     }
 
     fn sleep(&self, pause: Duration) {
-        let until = std::time::Instant::now() + pause;
-        while !self.stopped() && std::time::Instant::now() < until {
+        let until = Instant::now() + pause;
+        while !self.stopped() && Instant::now() < until {
             std::thread::sleep(POLL.min(pause));
         }
     }
@@ -240,8 +255,12 @@ impl TaskThread {
         let until = self.spec.until.as_ref();
         let mut reader = self.spec.source.reader(&from, until, &self.spec.columns)?;
         while !self.stopped() {
-            if !self.credits.take(&self.stop) {
-                return Ok(());
+            if !self.credits.take(&self.stop, ENDS_PAUSE) {
+                // Nothing is taken: how much waits by now?
+                if let Some(ends) = reader.ends() {
+                    lock(&self.spec.state).ends.extend(ends);
+                }
+                continue;
             }
             match reader.read(BATCH_ROWS, POLL)? {
                 Read::Batch(batch) => {
@@ -292,7 +311,8 @@ impl TaskThread {
             positions.insert(batch.split, batch.next);
         }
         if let Some(lag) = batch.lag {
-            lock(&self.spec.state).lag.insert(batch.split, lag);
+            let end = batch.next.saturating_add_unsigned(lag);
+            lock(&self.spec.state).ends.insert(batch.split, end);
         }
         let SourceBatch { split, next, rejected, .. } = batch;
         self.feed(FeedKind::Rows { split, next, rows, rejected, watermark });

@@ -55,6 +55,8 @@ pub enum Statement {
     Copy(Copy),
     /// ALTER .. RENAME TO.
     Rename(Rename),
+    /// ALTER SINK .. SKIP | RESUME.
+    AlterSink(AlterSink),
     /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
     Check(Vec<String>),
     /// PREPARE.
@@ -111,6 +113,26 @@ pub struct Rename {
     pub to: String,
     /// IF EXISTS.
     pub if_exists: bool,
+}
+
+/// ALTER SINK .. SKIP | RESUME.
+#[derive(Debug, Clone)]
+pub struct AlterSink {
+    /// The folded name.
+    pub name: String,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// What it shall do.
+    pub action: SinkAction,
+}
+
+/// What a sink that has failed shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkAction {
+    /// Leave out what it has failed at, and go on.
+    Skip,
+    /// Try again.
+    Resume,
 }
 
 /// PREPARE name AS.

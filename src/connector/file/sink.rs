@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::io_error;
-use crate::connector::{ConnectorSpec, Options, Sink, SinkMode, sink_key};
-use crate::delta::DeltaBatch;
+use crate::connector::delivery::kept;
+use crate::connector::{ConnectorSpec, Delivery, Failure, Options, Sink, SinkMode, sink_key};
 use crate::error::{Error, Result};
 use crate::format::{Changelog, Message, Outgoing};
-use crate::time::Epoch;
 
 /// Bytes gathered before they go to the system.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -39,10 +39,11 @@ pub(super) fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
 pub(super) fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
     let (path, outgoing) = read_options(spec)?;
     let file = File::create(&path).map_err(|e| io_error("create", &path, &e))?;
-    let mut sink = FileSink { path, file, outgoing, length: 0, messages: Vec::new() };
-    if let Some(header) = sink.outgoing.header().map(<[u8]>::to_vec) {
-        sink.messages.push(Message { key: None, payload: Some(header) });
-        sink.write_messages()?;
+    let mut sink = FileSink { path, file, outgoing, synced: 0, written: 0, waiting: 0 };
+    if let Some(mut header) = sink.outgoing.header().map(<[u8]>::to_vec) {
+        header.push(b'\n');
+        sink.append(&header).map_err(|e| io_error("write", &sink.path, &e))?;
+        sink.synced = sink.written;
     }
     Ok(Box::new(sink))
 }
@@ -51,69 +52,75 @@ struct FileSink {
     path: PathBuf,
     file: File,
     outgoing: Outgoing,
-    /// The length of the file after the last whole epoch.
-    length: u64,
-    messages: Vec<Message>,
+    /// The length of the file behind the last delivery that has arrived.
+    synced: u64,
+    /// The length behind the last one that was written.
+    written: u64,
+    /// Deliveries that are written and not synced.
+    waiting: usize,
 }
 
 impl FileSink {
-    /// Writes one line per message, all or nothing.
-    fn write_messages(&mut self) -> Result<()> {
-        match self.append() {
-            Ok(written) => {
-                self.length += written;
-                Ok(())
-            }
-            Err(e) => {
-                self.rewind();
-                Err(io_error("write", &self.path, &e))
-            }
-        }
-    }
-
-    /// Returns the bytes written.
-    fn append(&mut self) -> std::io::Result<u64> {
+    /// Writes one line per message.
+    fn write_messages(&mut self, delivery: &Delivery<'_>, messages: &[Message]) -> Result<()> {
         let mut block = Vec::new();
-        let mut written = 0;
-        for payload in self.messages.iter().filter_map(|message| message.payload.as_ref()) {
+        for payload in kept(messages, delivery.skip).filter_map(|message| message.payload.as_ref())
+        {
             block.extend_from_slice(payload);
             block.push(b'\n');
             if block.len() >= BLOCK_BYTES {
-                self.file.write_all(&block)?;
-                written += block.len() as u64;
+                self.append(&block).map_err(|e| io_error("write", &self.path, &e))?;
                 block.clear();
             }
         }
-        self.file.write_all(&block)?;
-        Ok(written + block.len() as u64)
+        self.append(&block).map_err(|e| io_error("write", &self.path, &e))
     }
 
-    /// Cuts off what a failed epoch has left, so that its repetition does not double rows.
-    fn rewind(&mut self) {
-        let cut = self
-            .file
-            .set_len(self.length)
-            .and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
-        if let Err(e) = cut {
-            tracing::warn!(path = %self.path.display(), error = %e, "could not cut a file back");
-        }
+    fn append(&mut self, block: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(block)?;
+        self.written += block.len() as u64;
+        Ok(())
     }
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()> {
-        self.messages.clear();
-        self.outgoing.write(epoch.0, changes, &mut self.messages)?;
-        self.write_messages()
+    fn write(&mut self, delivery: &Delivery<'_>) -> Result<(), Failure> {
+        let mut messages = Vec::new();
+        for changes in delivery.changes {
+            self.outgoing.write(delivery.epoch.0, changes, &mut messages)?;
+        }
+        self.write_messages(delivery, &messages)?;
+        self.waiting += 1;
+        Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn arrived(&mut self, _wait: Duration) -> Result<usize, Failure> {
+        if self.waiting == 0 {
+            return Ok(0);
+        }
         match self.file.sync_data() {
             // A pipe or a device has nothing to sync.
             Err(e) if e.kind() != std::io::ErrorKind::InvalidInput => {
-                Err(io_error("sync", &self.path, &e))
+                Err(io_error("sync", &self.path, &e).into())
             }
-            _ => Ok(()),
+            _ => {
+                self.synced = self.written;
+                Ok(std::mem::take(&mut self.waiting))
+            }
         }
+    }
+
+    /// Cuts off what has not arrived, so that its repetition does not double rows.
+    fn restart(&mut self) -> usize {
+        let cut = self
+            .file
+            .set_len(self.synced)
+            .and_then(|()| self.file.seek(SeekFrom::Start(self.synced)));
+        if let Err(e) = cut {
+            tracing::warn!(path = %self.path.display(), error = %e, "could not cut a file back");
+        }
+        self.written = self.synced;
+        self.waiting = 0;
+        0
     }
 }

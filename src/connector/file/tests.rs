@@ -1,6 +1,6 @@
 //! Files written by the sink are read by the source; bad lines, bounds and turns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use super::sink;
 use super::source::create;
 use crate::connector::{
-    ConnectorSpec, Position, Positions, Read, Rejected, Sink, SinkMode, Source, SplitReader,
+    ConnectorSpec, Delivery, Position, Positions, Read, Rejected, Sink, SinkMode, Source,
+    SplitReader,
 };
 use crate::delta::DeltaBatch;
 use crate::format::FormatSpec;
@@ -171,11 +172,21 @@ fn the_sink_writes_what_the_source_reads() {
         let column = Arc::new(Int64Array::from(values));
         RecordBatch::try_new(spec.schema.clone(), vec![column]).expect("matches")
     };
-    sink.write(Epoch(1), &DeltaBatch::inserts(rows(vec![1, 2]))).expect("writes");
+    let none = BTreeSet::new();
+    let write = |sink: &mut dyn Sink, epoch, changes: DeltaBatch| {
+        let changes = [changes];
+        sink.write(&Delivery { epoch: Epoch(epoch), changes: &changes, skip: &none }).is_ok()
+    };
+    assert!(write(sink.as_mut(), 1, DeltaBatch::inserts(rows(vec![1, 2]))));
     let twice = DeltaBatch::new(rows(vec![3]), Int64Array::from(vec![2]));
-    sink.write(Epoch(2), &twice).expect("writes");
-    assert!(sink.write(Epoch(3), &DeltaBatch::retractions(rows(vec![1]))).is_err());
-    sink.flush().expect("flushes");
+    assert!(write(sink.as_mut(), 2, twice));
+    assert_eq!(sink.arrived(Duration::ZERO).expect("synced"), 2);
+    // What has not arrived is cut off before it is written again.
+    assert!(write(sink.as_mut(), 3, DeltaBatch::inserts(rows(vec![4]))));
+    assert!(!write(sink.as_mut(), 4, DeltaBatch::retractions(rows(vec![1]))));
+    sink.restart();
+    assert!(write(sink.as_mut(), 3, DeltaBatch::inserts(rows(vec![4]))));
+    assert_eq!(sink.arrived(Duration::ZERO).expect("synced"), 1);
     let text = fs::read_to_string(&path).expect("there");
-    assert_eq!(text, "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n{\"a\":3}\n");
+    assert_eq!(text, "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n{\"a\":3}\n{\"a\":4}\n");
 }

@@ -25,8 +25,8 @@
 //! offsets that the engine asks for; there is no consumer group and nothing is committed. A source
 //! reads `read_committed`. What messages mean is the business of [`crate::format`]; FORMAT UPSERT
 //! takes the message's key for a JSON object with the key columns, or for a key of one column its
-//! bare value. INCLUDE columns are in `include.rs`. A sink delivers at least once: `flush` returns
-//! when the broker has acknowledged every message.
+//! bare value. INCLUDE columns are in `include.rs`. A sink delivers at least once, in order for
+//! each key; an epoch has arrived when the broker has acknowledged all its messages.
 //!
 //! [`EmbeddedBroker`] is a broker inside the process, for tests and demonstrations; [`probe`] is a
 //! small producer and consumer of its own to look at topics with.
@@ -37,6 +37,7 @@ mod embedded;
 mod include;
 pub mod probe;
 mod reader;
+mod reports;
 mod rows;
 mod sink;
 mod source;

@@ -10,11 +10,21 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::consume::{Fetcher, Messages};
 use super::rows::Rows;
 use super::startup;
-use crate::connector::{Position, Read, SourceBatch, SplitReader};
+use crate::connector::{Position, Positions, Read, SourceBatch, SplitReader};
 use crate::error::{Error, Result, Retry, sqlstate};
 
 /// How often a broker that can't be reached is asked whether it is back, at most.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a silent topic is looked for.
+const TOPIC_LOOK: Duration = Duration::from_secs(1);
+
+/// How long brokers must say that there is no topic before it is believed: one that has just been
+/// started may not know of it yet.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+
+/// How long a broker may take to say where a partition ends.
+const END_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// One partition of a reader.
 pub(super) struct Split {
@@ -36,6 +46,9 @@ pub(super) struct KafkaReader {
     /// Batches that are decoded and not handed out yet.
     ready: VecDeque<SourceBatch>,
     trouble: Option<Trouble>,
+    /// When it was last looked whether the topic is there, and since when it is not.
+    looked: Instant,
+    missing: Option<Instant>,
     discovery: Option<Discovery>,
 }
 
@@ -99,9 +112,19 @@ impl SplitReader for KafkaReader {
         self.serve_client();
         match self.ready.pop_front() {
             Some(batch) => Ok(Read::Batch(batch)),
-            None if nothing_came => Ok(self.explain_silence(timeout)),
+            None if nothing_came => self.explain_silence(timeout),
             None => Ok(Read::Idle),
         }
+    }
+
+    fn ends(&mut self) -> Option<Positions> {
+        let client = self.fetcher.client();
+        let mut ends = Positions::new();
+        for split in &self.splits {
+            let asked = client.fetch_watermarks(&self.topic, split.partition, END_TIMEOUT);
+            ends.insert(startup::split(split.partition), asked.ok()?.1);
+        }
+        Some(ends)
     }
 }
 
@@ -115,7 +138,8 @@ impl KafkaReader {
         discovery: Option<Discovery>,
     ) -> Self {
         let ready = VecDeque::new();
-        Self { topic, fetcher, rows, splits, ready, trouble: None, discovery }
+        let (trouble, looked, missing) = (None, Instant::now(), None);
+        Self { topic, fetcher, rows, splits, ready, trouble, looked, missing, discovery }
     }
 
     /// Begins to read partitions that were not there before, from their start. When the brokers do
@@ -158,33 +182,44 @@ impl KafkaReader {
         }
     }
 
-    /// Nothing came: because there is nothing, or because the brokers can't be reached? Errors of
-    /// single connections pass by themselves, so what counts is whether a request is answered.
-    fn explain_silence(&mut self, timeout: Duration) -> Read {
+    /// Nothing came: because there is nothing, or because the brokers can't be reached, or because
+    /// the topic is gone? Errors of single connections pass by themselves, so what counts is
+    /// whether a request is answered.
+    fn explain_silence(&mut self, timeout: Duration) -> Result<Read> {
         let client = self.fetcher.client();
         if let Some(reason) = client.context().take_trouble() {
             let asked = self.trouble.take().and_then(|trouble| trouble.asked);
             self.trouble = Some(Trouble { reason, asked });
         }
-        let Some(trouble) = &mut self.trouble else {
-            return Read::Idle;
+        let due = match &self.trouble {
+            Some(trouble) => trouble.asked.is_none_or(|asked| asked.elapsed() >= PROBE_PAUSE),
+            None => self.looked.elapsed() >= TOPIC_LOOK,
         };
-        if trouble.asked.is_none_or(|asked| asked.elapsed() >= PROBE_PAUSE) {
+        if due {
             let wait = timeout.clamp(Duration::from_millis(50), Duration::from_millis(500));
+            self.looked = Instant::now();
             match startup::partitions(client, &self.topic, wait) {
-                Ok(_) => {
-                    self.trouble = None;
-                    return Read::Idle;
+                Ok(_) => (self.trouble, self.missing) = (None, None),
+                Err(e) if e.retry() == Retry::Never => {
+                    let missing = *self.missing.get_or_insert_with(Instant::now);
+                    if missing.elapsed() >= GONE_AFTER {
+                        return Err(topic_gone(&self.topic));
+                    }
+                    let reason = e.message().to_owned();
+                    self.trouble = Some(Trouble { reason, asked: Some(self.looked) });
                 }
                 // A request that was not answered says less than the error before it.
-                Err(e) if e.retry() == Retry::Never => {
-                    trouble.reason = e.message().to_owned();
+                Err(_) => {
+                    if let Some(trouble) = &mut self.trouble {
+                        trouble.asked = Some(self.looked);
+                    }
                 }
-                Err(_) => {}
             }
-            trouble.asked = Some(Instant::now());
         }
-        Read::Unavailable(trouble.reason.clone())
+        Ok(match &self.trouble {
+            Some(trouble) => Read::Unavailable(trouble.reason.clone()),
+            None => Read::Idle,
+        })
     }
 }
 
@@ -223,6 +258,16 @@ fn distribute(
         }
     }
     Ok(trouble)
+}
+
+fn topic_gone(topic: &str) -> Error {
+    Error::external(
+        sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("Kafka topic \"{topic}\" is not there any more"),
+    )
+    .permanent()
+    .with_detail("It has been deleted. What was read of it stays.")
+    .with_hint("Create the topic, and then the source again.")
 }
 
 fn offset_gone(topic: &str, split: &Split, text: &str) -> Error {

@@ -1,28 +1,40 @@
 //! Writing a view's changes into a topic, at least once. What the messages of a change are is the
 //! business of [`crate::format`].
+//!
+//! Deliveries are pipelined: their messages are handed to the client one after the other, and each
+//! delivery has arrived when all its messages are acknowledged. Inside of the client an idempotent
+//! producer keeps the order of each partition over its own retries, for as long as it takes: by
+//! default no message times out, so none is given up whose fate is unknown, and what is written
+//! again never comes before something older.
+//!
+//! A broker refuses a batch as a whole for one message of it. To find out which, the deliveries
+//! under way are written again in batches of one message; when all of them pass, it was the size of
+//! the batch, and from then on batches are half as large.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use chrono::Utc;
+use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
-use super::config::{Context, Settings, creation_error};
-use crate::connector::{ConnectorSpec, Options, Sink, SinkMode, sink_key};
-use crate::delta::DeltaBatch;
+use super::config::{Settings, creation_error};
+use super::reports::{Lost, Reports, name};
+use crate::connector::{
+    ConnectorSpec, Delivery, Failure, Options, Receiver, Refused, Sink, SinkMode, sink_key,
+};
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, Message, Outgoing};
-use crate::time::Epoch;
 
-/// Pause before a message is tried again that found the local queue full.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
+/// How long requests that are under way may take to end before everything is written again.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long `flush` waits at most. Before that, each message is delivered or fails by
-/// `message.timeout.ms`; this is for clients that can do neither.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a broker may take to say that it is there, and how often it is asked at most.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+const PROBE_PAUSE: Duration = Duration::from_millis(300);
+
+/// The library's own limit of a batch.
+const BATCH_BYTES: usize = 1_000_000;
 
 pub(super) fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
     let (_, key) = read_options(spec)?;
@@ -37,8 +49,25 @@ pub(super) fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
 pub(super) fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
     let (settings, key) = read_options(spec)?;
     let outgoing = spec.format.outgoing(&spec.schema, &key, &spec.relation)?;
-    let producer = Some(connect(&settings)?);
-    Ok(Box::new(KafkaSink { outgoing, messages: Vec::new(), producer, settings }))
+    let given = settings.client.get("batch.size").and_then(|size| size.parse().ok());
+    let mut sink = KafkaSink {
+        settings,
+        outgoing,
+        producer: None,
+        messages: Vec::new(),
+        skip: BTreeSet::new(),
+        first: 0,
+        sent: 0,
+        settled: 0,
+        batches: Batches::Full,
+        batch_bytes: given.unwrap_or(BATCH_BYTES),
+        receiver: Receiver::Connecting,
+        suspicion: None,
+        asked: None,
+    };
+    // Properties that contradict each other are an error of the statement.
+    sink.connect()?;
+    Ok(Box::new(sink))
 }
 
 fn read_options(spec: &ConnectorSpec) -> Result<(Settings, Vec<usize>)> {
@@ -53,127 +82,274 @@ fn read_options(spec: &ConnectorSpec) -> Result<(Settings, Vec<usize>)> {
     Ok((settings, key))
 }
 
-type Client = ThreadedProducer<Delivery>;
+type Client = BaseProducer<Reports>;
 
-fn connect(settings: &Settings) -> Result<Client> {
-    settings.client.create_with_context(Delivery::default()).map_err(|e| creation_error(&e))
-}
-
-/// Remembers the first message that did not arrive.
-#[derive(Default)]
-struct Delivery {
-    failed: Mutex<Option<KafkaError>>,
-    client: Context,
-}
-
-impl ClientContext for Delivery {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.client.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.client.error(error, reason);
-    }
-}
-
-impl ProducerContext for Delivery {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((e, _)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| e.clone());
-        }
-    }
+/// How messages are put into batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    /// Up to `batch_bytes`.
+    Full,
+    /// One by one for so many deliveries, after a batch was refused.
+    Alone(usize),
 }
 
 struct KafkaSink {
     settings: Settings,
     outgoing: Outgoing,
-    /// Messages of the current epoch.
-    messages: Vec<Message>,
-    /// Gone after a failure: a client may be unable to go on, and its queue must not be sent.
+    /// Gone after a failure, with what it had not sent.
     producer: Option<Client>,
+    /// Messages of the last delivery, those that are left out, and the number of the first.
+    messages: Vec<Message>,
+    skip: BTreeSet<usize>,
+    first: usize,
+    /// How many of them the client has, or are left out.
+    sent: usize,
+    /// Deliveries that have arrived and nobody was told of.
+    settled: usize,
+    batches: Batches,
+    batch_bytes: usize,
+    receiver: Receiver,
+    /// Why the receiver may be away.
+    suspicion: Option<String>,
+    asked: Option<Instant>,
 }
 
 impl Sink for KafkaSink {
-    fn write(&mut self, epoch: Epoch, changes: &DeltaBatch) -> Result<()> {
-        if self.producer.is_none() {
-            self.producer = Some(connect(&self.settings)?);
-        }
+    fn write(&mut self, delivery: &Delivery<'_>) -> Result<(), Failure> {
+        self.connect()?;
         let mut messages = std::mem::take(&mut self.messages);
+        let next = self.first + messages.len();
         messages.clear();
-        self.outgoing.write(epoch.0, changes, &mut messages)?;
-        for message in &messages {
-            self.send(message.key.as_deref(), message.payload.as_deref())?;
+        for changes in delivery.changes {
+            self.outgoing.write(delivery.epoch.0, changes, &mut messages)?;
         }
-        self.messages = messages;
-        Ok(())
+        if let Some(producer) = &self.producer {
+            producer.context().expect(next, messages.len(), delivery.skip);
+        }
+        (self.messages, self.first, self.sent) = (messages, next, 0);
+        self.skip.clone_from(delivery.skip);
+        self.send()
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let Some(producer) = &self.producer else {
-            return Ok(());
-        };
-        let deadline = Instant::now() + FLUSH_TIMEOUT;
-        let flushed = loop {
-            match producer.flush(Duration::from_millis(500)) {
-                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
-                    if Instant::now() < deadline => {}
-                result => break result,
+    fn is_ready(&self) -> bool {
+        self.sent == self.messages.len() && self.batches != Batches::Alone(0)
+    }
+
+    fn arrived(&mut self, wait: Duration) -> Result<usize, Failure> {
+        self.send()?;
+        let Some(producer) = &self.producer else { return Ok(0) };
+        let under_way = producer.context().open() > 0;
+        producer.poll(if under_way { wait } else { Duration::ZERO });
+        let (arrived, lost) = producer.context().take();
+        let open = producer.context().open();
+        if let Batches::Alone(left) = &mut self.batches {
+            *left = left.saturating_sub(arrived);
+            if *left == 0 && open == 0 {
+                // Every message has passed alone.
+                self.batches = Batches::Full;
+                self.batch_bytes = (self.batch_bytes / 2).max(1);
+                self.forget();
             }
-        };
-        let context = producer.client().context();
-        let failed = context.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match failed.map_or(flushed, Err) {
-            Ok(()) => Ok(()),
-            Err(e) => Err(self.fail(&e)),
+        }
+        match lost {
+            Some(lost) => Err(self.failure(lost)),
+            None => Ok(arrived),
+        }
+    }
+
+    fn restart(&mut self) -> usize {
+        self.settle();
+        self.forget();
+        std::mem::take(&mut self.settled)
+    }
+
+    fn receiver(&mut self) -> Receiver {
+        let Some(producer) = &self.producer else { return self.receiver.clone() };
+        if producer.context().take_answered() {
+            drop(producer.context().client().take_trouble());
+            (self.receiver, self.suspicion) = (Receiver::Connected, None);
+        } else if let Some(trouble) = producer.context().client().take_trouble() {
+            self.suspicion = Some(trouble);
+        }
+        let fine = self.receiver == Receiver::Connected && self.suspicion.is_none();
+        if fine || self.asked.is_some_and(|asked| asked.elapsed() < PROBE_PAUSE) {
+            return self.receiver.clone();
+        }
+        match probe(producer, &self.settings.topic) {
+            None => (self.receiver, self.suspicion) = (Receiver::Connected, None),
+            Some(reason) => {
+                let since = match &self.receiver {
+                    Receiver::Unreachable { since, .. } => *since,
+                    _ => Utc::now(),
+                };
+                let reason = self.suspicion.clone().unwrap_or(reason);
+                self.receiver = Receiver::Unreachable { since, reason };
+            }
+        }
+        self.asked = Some(Instant::now());
+        self.receiver.clone()
+    }
+}
+
+/// Asks for the topic; what is wrong with it or with the brokers.
+fn probe(producer: &Client, topic: &str) -> Option<String> {
+    match producer.client().fetch_metadata(Some(topic), PROBE_TIMEOUT) {
+        Err(e) => Some(e.to_string()),
+        Ok(metadata) => {
+            let found = metadata.topics().first()?;
+            let code = found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from)?;
+            Some(match code {
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                    format!("Kafka topic \"{topic}\" does not exist")
+                }
+                code => format!("Kafka topic \"{topic}\": {code}"),
+            })
         }
     }
 }
 
 impl KafkaSink {
-    /// Hands a message to the client; waits while its queue is full.
-    fn send(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<()> {
-        let Some(producer) = &self.producer else {
-            return Err(Error::internal("the producer is gone"));
-        };
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.settings.topic);
-        record.key = key;
-        record.payload = value;
-        loop {
-            match producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                    record = again;
-                    std::thread::sleep(QUEUE_FULL_PAUSE);
-                }
-                Err((e, _)) => return Err(self.fail(&e)),
-            }
+    fn connect(&mut self) -> Result<()> {
+        if self.producer.is_some() {
+            return Ok(());
         }
+        let mut client = self.settings.client.clone();
+        match self.batches {
+            Batches::Alone(_) => client.set("batch.num.messages", "1"),
+            Batches::Full => client.set("batch.size", self.batch_bytes.to_string()),
+        };
+        let made = client.create_with_context(Reports::default());
+        self.producer = Some(made.map_err(|e| creation_error(&e))?);
+        Ok(())
     }
 
-    /// The error of a message that did not arrive. What is queued is given up: the caller writes
-    /// the epoch again.
-    fn fail(&mut self, e: &KafkaError) -> Error {
+    /// Hands messages to the client until it has no room or has them all.
+    fn send(&mut self) -> Result<(), Failure> {
+        let sent = self.try_send();
+        if sent.is_err() {
+            // What is behind it waits for a restart; what is before it goes its way.
+            self.first += self.messages.len();
+            self.messages.clear();
+            self.sent = 0;
+        }
+        sent
+    }
+
+    fn try_send(&mut self) -> Result<(), Failure> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        while let Some(message) = self.messages.get(self.sent) {
+            if self.skip.contains(&self.sent) {
+                self.sent += 1;
+                continue;
+            }
+            let number = self.first + self.sent;
+            let mut record = BaseRecord::with_opaque_to(&self.settings.topic, number);
+            record.key = message.key.as_deref();
+            record.payload = message.payload.as_deref();
+            match producer.send(record) {
+                Ok(()) => self.sent += 1,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => break,
+                Err((error, _)) => {
+                    let what = name(message.key.as_deref(), message.payload.as_deref());
+                    let Some((delivery, message)) = producer.context().place(number) else {
+                        return Err(Error::internal("a message belongs to no delivery").into());
+                    };
+                    // It has met no other message yet.
+                    let message = Refused { delivery, message, what };
+                    return Err(self.judge(&Lost { error, message }, true));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&mut self, lost: Lost) -> Failure {
+        let alone = matches!(self.batches, Batches::Alone(_));
+        let failure = self.judge(&lost, alone);
+        if is_of_a_message(&lost.error) && !alone {
+            // Whichever it was: the next time each of them is alone.
+            self.settle();
+            let open = self.producer.as_ref().map_or(0, |p| p.context().open());
+            self.forget();
+            self.batches = Batches::Alone(open);
+        } else if alone {
+            self.batches = Batches::Full;
+        }
+        failure
+    }
+
+    /// The error of a message that did not arrive.
+    fn judge(&self, lost: &Lost, alone: bool) -> Failure {
         let topic = &self.settings.topic;
-        let code = e.rdkafka_error_code();
+        let context = self.producer.as_ref().map(|producer| producer.context());
         let error = Error::external(
             sqlstate::CONNECTION_EXCEPTION,
-            format!("could not deliver to Kafka topic \"{topic}\": {e}"),
+            format!("could not deliver to Kafka topic \"{topic}\": {}", lost.error),
         );
-        let trouble = self.producer.take().and_then(|p| p.client().context().client.take_trouble());
-        let error = match trouble {
+        let error = match context.and_then(|context| context.client().take_trouble()) {
             Some(trouble) => error.with_detail(trouble),
             None => error,
         };
-        match code {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-                error.permanent().with_hint(
-                    "Raise properties.message.max.bytes and max.message.bytes of the topic.",
-                )
-            }
-            _ => error,
+        if !is_of_a_message(&lost.error) {
+            let error = if is_forbidden(&lost.error) { error.permanent() } else { error };
+            return error.into();
         }
+        if !alone {
+            return error.into();
+        }
+        let hint = match lost.error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                "Raise max.message.bytes of the topic, and properties.message.max.bytes, which \
+                 only a new sink can have; or leave the message out with ALTER SINK .. SKIP."
+            }
+            _ => "Leave the message out with ALTER SINK .. SKIP.",
+        };
+        let refused = Some(lost.message.clone());
+        Failure { error: error.permanent().with_hint(hint), refused }
     }
+
+    /// Takes back what was not sent, and waits for the answers to what was, so that nothing of it
+    /// comes after what is written next.
+    fn settle(&mut self) {
+        let Some(producer) = &self.producer else { return };
+        producer.purge(PurgeConfig::default().queue());
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        while producer.in_flight_count() > 0 && Instant::now() < deadline {
+            producer.poll(Duration::from_millis(5));
+        }
+        self.settled += producer.context().take().0;
+    }
+
+    fn forget(&mut self) {
+        self.producer = None;
+        self.messages.clear();
+        self.skip.clear();
+        (self.first, self.sent) = (0, 0);
+    }
+}
+
+/// Whether it is about what is in a message.
+fn is_of_a_message(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::InvalidRecord
+        )
+    )
+}
+
+/// Whether somebody has to allow it first.
+fn is_forbidden(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTopic
+                | RDKafkaErrorCode::UnsupportedForMessageFormat
+        )
+    )
 }

@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::{EmbeddedBroker, probe, sink, source};
 use crate::connector::{
-    ConnectorSpec, Position, Positions, Read, Rejected, SinkMode, Source, SourceBatch, SplitReader,
+    ConnectorSpec, Delivery, Failure, Position, Positions, Read, Receiver, Rejected, Sink,
+    SinkMode, Source, SourceBatch, SplitReader,
 };
 use crate::delta::DeltaBatch;
 use crate::format::{Changelog, FormatSpec};
@@ -275,6 +276,33 @@ fn changes(weights: &[i64], ids: &[i64], names: &[&str]) -> DeltaBatch {
     DeltaBatch::new(rows(ids, names), Int64Array::from(weights.to_vec()))
 }
 
+/// Writes one delivery.
+fn write(sink: &mut dyn Sink, epoch: u64, change: DeltaBatch) -> Result<(), Failure> {
+    write_without(sink, epoch, change, &[])
+}
+
+fn write_without(
+    sink: &mut dyn Sink,
+    epoch: u64,
+    change: DeltaBatch,
+    skip: &[usize],
+) -> Result<(), Failure> {
+    let (changes, skip) = ([change], skip.iter().copied().collect());
+    sink.write(&Delivery { epoch: Epoch(epoch), changes: &changes, skip: &skip })
+}
+
+/// Waits until so many deliveries have arrived.
+fn arrive(sink: &mut dyn Sink, deliveries: usize) -> Result<(), Failure> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut arrived = 0;
+    while arrived < deliveries {
+        assert!(Instant::now() < deadline, "only {arrived} of {deliveries} deliveries");
+        arrived += sink.arrived(Duration::from_millis(10))?;
+    }
+    assert_eq!(arrived, deliveries);
+    Ok(())
+}
+
 /// Key and payload of every message.
 fn topic(broker: &EmbeddedBroker, topic: &str) -> Vec<(String, String)> {
     let messages = probe::consume_all(broker.bootstrap_servers(), topic).expect("consumes");
@@ -288,10 +316,11 @@ fn an_append_only_sink() {
     let spec = spec(&broker, "out", &[]);
     assert_eq!(sink::mode(&spec).expect("valid"), SinkMode::AppendOnly);
     let mut sink = sink::create(&spec).expect("creates");
-    sink.write(Epoch(1), &DeltaBatch::inserts(rows(&[1], &["a"]))).expect("writes");
-    sink.write(Epoch(2), &changes(&[2], &[2], &["b"])).expect("writes");
-    sink.flush().expect("flushes");
-    assert!(sink.write(Epoch(3), &changes(&[-1], &[2], &["b"])).is_err());
+    write(sink.as_mut(), 1, DeltaBatch::inserts(rows(&[1], &["a"]))).expect("writes");
+    write(sink.as_mut(), 2, changes(&[2], &[2], &["b"])).expect("writes");
+    arrive(sink.as_mut(), 2).expect("arrives");
+    assert_eq!(sink.receiver(), Receiver::Connected);
+    assert!(write(sink.as_mut(), 3, changes(&[-1], &[2], &["b"])).is_err());
     let none = |payload: &str| ("(none)".to_owned(), payload.to_owned());
     let (a, b) = (none(r#"{"id":1,"name":"a"}"#), none(r#"{"id":2,"name":"b"}"#));
     assert_eq!(topic(&broker, "out"), [a, b.clone(), b]);
@@ -304,9 +333,9 @@ fn an_upsert_sink_folds_an_epoch_by_key_and_a_source_reads_it() {
     spec.format.changelog = Changelog::Upsert;
     assert_eq!(sink::mode(&spec).expect("valid"), SinkMode::Upsert { key: vec![0] });
     let mut sink = sink::create(&spec).expect("creates");
-    sink.write(Epoch(1), &changes(&[1, 1], &[1, 2], &["a", "b"])).expect("writes");
-    sink.write(Epoch(2), &changes(&[-1, -1, 1], &[1, 2, 2], &["a", "b", "c"])).expect("writes");
-    sink.flush().expect("flushes");
+    write(sink.as_mut(), 1, changes(&[1, 1], &[1, 2], &["a", "b"])).expect("writes");
+    write(sink.as_mut(), 2, changes(&[-1, -1, 1], &[1, 2, 2], &["a", "b", "c"])).expect("writes");
+    arrive(sink.as_mut(), 2).expect("arrives");
     let expected = [
         (r#"{"id":1}"#, r#"{"id":1,"name":"a"}"#),
         (r#"{"id":2}"#, r#"{"id":2,"name":"b"}"#),
@@ -320,20 +349,65 @@ fn an_upsert_sink_folds_an_epoch_by_key_and_a_source_reads_it() {
 }
 
 #[test]
-fn a_sink_without_a_broker_fails_at_flush_and_works_again_later() {
+fn what_waits_for_a_broker_arrives_when_it_is_back() {
     let broker = broker("out", 1);
-    let spec = spec(&broker, "out", &[("properties.message.timeout.ms", "1500")]);
+    let mut sink = sink::create(&spec(&broker, "out", &[])).expect("creates");
+    write(sink.as_mut(), 1, DeltaBatch::inserts(rows(&[1], &["a"]))).expect("writes");
+    arrive(sink.as_mut(), 1).expect("arrives");
+    broker.stop_listening().expect("stops");
+    for id in 2..=9 {
+        write(sink.as_mut(), 1, DeltaBatch::inserts(rows(&[id], &["b"]))).expect("queued");
+    }
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while !matches!(sink.receiver(), Receiver::Unreachable { .. }) {
+        assert!(Instant::now() < deadline, "never unreachable");
+        assert_eq!(sink.arrived(Duration::from_millis(10)).expect("goes on trying"), 0);
+    }
+    broker.listen_again().expect("restarts");
+    arrive(sink.as_mut(), 8).expect("arrives");
+    assert_eq!(sink.receiver(), Receiver::Connected);
+    assert_eq!(topic(&broker, "out").len(), 9, "each once: nobody has written it again");
+}
+
+#[test]
+fn a_message_that_times_out_is_written_again_after_a_restart() {
+    let broker = broker("out", 1);
+    let spec = spec(&broker, "out", &[("properties.message.timeout.ms", "1000")]);
     let mut sink = sink::create(&spec).expect("creates");
     broker.stop_listening().expect("stops");
-    let change = DeltaBatch::inserts(rows(&[1], &["a"]));
-    sink.write(Epoch(1), &change).expect("queued");
-    let error = sink.flush().expect_err("nobody takes it");
+    let change = || DeltaBatch::inserts(rows(&[1], &["a"]));
+    write(sink.as_mut(), 1, change()).expect("queued");
+    let failure = arrive(sink.as_mut(), 1).expect_err("nobody takes it");
+    let error = failure.error;
     assert!(error.message().starts_with("could not deliver to Kafka topic \"out\""), "{error}");
     assert_eq!(error.retry(), crate::error::Retry::Backoff);
     broker.listen_again().expect("restarts");
-    sink.write(Epoch(1), &change).expect("queued");
-    sink.flush().expect("delivered");
+    sink.restart();
+    write(sink.as_mut(), 1, change()).expect("queued");
+    arrive(sink.as_mut(), 1).expect("arrives");
     assert_eq!(topic(&broker, "out").len(), 1);
+}
+
+#[test]
+fn a_message_that_is_too_large_is_named_and_can_be_left_out() {
+    let broker = broker("out", 1);
+    let spec = spec(&broker, "out", &[("properties.message.max.bytes", "1000")]);
+    let mut sink = sink::create(&spec).expect("creates");
+    let long = "x".repeat(2_000);
+    let change = || DeltaBatch::inserts(rows(&[1, 2, 3], &["a", &long, "c"]));
+    write(sink.as_mut(), 1, DeltaBatch::inserts(rows(&[0], &["z"]))).expect("writes");
+    let failure = write(sink.as_mut(), 2, change()).expect_err("too large");
+    assert!(failure.is_permanent());
+    let refused = failure.refused.expect("it is about a message");
+    assert_eq!((refused.delivery, refused.message), (1, 1));
+    assert!(refused.what.starts_with("row {\"id\":2,"), "{}", refused.what);
+    arrive(sink.as_mut(), 1).expect("what is before it arrives");
+    sink.restart();
+    write_without(sink.as_mut(), 2, change(), &[1]).expect("writes");
+    arrive(sink.as_mut(), 1).expect("arrives");
+    // The message ahead of it has arrived twice: at least once.
+    let ids: Vec<String> = topic(&broker, "out").into_iter().map(|(_, p)| p[6..7].into()).collect();
+    assert_eq!(ids, ["0", "1", "1", "3"]);
 }
 
 #[test]

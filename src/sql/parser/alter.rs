@@ -1,4 +1,4 @@
-//! ALTER .. RENAME TO, COMMENT ON, CHECK, PREPARE, EXECUTE and DEALLOCATE.
+//! ALTER .. RENAME TO, ALTER SINK, COMMENT ON, CHECK, PREPARE, EXECUTE and DEALLOCATE.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, Tokenizer};
@@ -6,7 +6,9 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 use super::{StreamParser, is_word};
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
-use crate::sql::statement::{Execute, ParsedStatement, Prepare, Rename, Statement};
+use crate::sql::statement::{
+    AlterSink, Execute, ParsedStatement, Prepare, Rename, SinkAction, Statement,
+};
 use crate::sql::types::sql_type;
 
 impl StreamParser<'_> {
@@ -18,12 +20,23 @@ impl StreamParser<'_> {
             .ok_or_else(|| Error::unsupported(format!("ALTER {kind} is not supported yet")))?;
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         let name = self.name()?;
+        let action = match noun {
+            "sink" if self.accept_word("skip") => Some(SinkAction::Skip),
+            "sink" if self.accept_word("resume") => Some(SinkAction::Resume),
+            _ => None,
+        };
+        if let Some(action) = action {
+            return Ok(Statement::AlterSink(AlterSink { name, if_exists, action }));
+        }
         if !self.accept_words(&["rename", "to"]) {
             return Err(Error::unsupported(format!(
                 "this form of ALTER {} is not supported yet",
                 noun.to_uppercase()
             ))
-            .with_hint("ALTER .. RENAME TO new_name is."));
+            .with_hint(match noun {
+                "sink" => "ALTER SINK name RENAME TO new_name | SKIP | RESUME are.",
+                _ => "ALTER .. RENAME TO new_name is.",
+            }));
         }
         let to = self.name()?;
         Ok(Statement::Rename(Rename { noun, name, to, if_exists }))

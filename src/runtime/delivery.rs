@@ -1,0 +1,182 @@
+//! Delivery and back-pressure: an epoch's changes go to subscribers and sinks, and where a sink has
+//! no room, rows that would reach it wait in front of the engine: batches of sources, statements
+//! that write (ahead of their commit point, so they can be cancelled), slices of views that are
+//! being built. Everything else goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::coordinator::Coordinator;
+use super::graph::NodeId;
+use super::ingest::InputRoute;
+use super::sink_queue::SinkOrder;
+use super::sink_task::{Refusal, SinkState};
+use super::source_task::{SourceFeed, SourceState};
+use crate::catalog::RelationId;
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::error::{Error, Result};
+use crate::time::Epoch;
+
+/// Told when a sink has delivered what was queued for it, with the sink's name.
+pub type Flushed = (String, tokio::sync::oneshot::Receiver<Result<()>>);
+
+impl Coordinator {
+    /// Hands an epoch's changes to subscribers and sinks.
+    pub(super) fn deliver(
+        &mut self,
+        epoch: Epoch,
+        taps: &BTreeMap<NodeId, Vec<DeltaBatch>>,
+        active: &[NodeId],
+    ) {
+        for (node, sink) in self.sinks.values() {
+            if let Some(deltas) = taps.get(node) {
+                sink.write(epoch, deltas.clone());
+            }
+        }
+        let mut ended = Vec::new();
+        for (node, subscribers) in &mut self.subscribers {
+            match taps.get(node).map_or(Ok(None), |deltas| folded(deltas)) {
+                Ok(None) => {}
+                Ok(Some(changes)) => subscribers.retain(|s| s.changes(epoch, &changes)),
+                // Without these changes what follows would be wrong.
+                Err(error) => subscribers.drain(..).for_each(|s| s.fail(error.clone())),
+            }
+            if active.contains(node) {
+                subscribers.retain(|s| s.progress(epoch));
+            }
+            if subscribers.is_empty() {
+                ended.push(*node);
+            }
+        }
+        for node in ended {
+            self.subscribers.remove(&node);
+            self.untap(node);
+        }
+        // Before the writers of this epoch go on.
+        self.tell_held();
+    }
+
+    /// Stops collecting a node's output when nobody wants it.
+    pub(super) fn untap(&mut self, node: NodeId) {
+        let wanted = self.subscribers.contains_key(&node)
+            || self.sinks.values().any(|(tapped, _)| *tapped == node);
+        if !wanted {
+            self.team.tap(node, false);
+        }
+    }
+
+    /// The nodes whose rows would reach a sink that has no room.
+    pub(super) fn held_nodes(&self) -> BTreeSet<NodeId> {
+        let full = self.sinks.values().filter(|(_, sink)| sink.is_full()).map(|(node, _)| *node);
+        let full: Vec<NodeId> = full.collect();
+        if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) }
+    }
+
+    fn is_held(&self, relation: RelationId, held: &BTreeSet<NodeId>) -> bool {
+        self.inputs.get(&relation).is_some_and(|route| held.contains(&route.node))
+    }
+
+    /// Whether a batch of a source has to wait.
+    pub(super) fn is_feed_held(&self, feed: &SourceFeed, held: &BTreeSet<NodeId>) -> bool {
+        match self.builds.iter().find_map(|build| build.replays_into(feed.task)) {
+            Some(import) => held.contains(&import),
+            None => self.is_held(feed.relation, held),
+        }
+    }
+
+    /// Batches that can be taken now, from the oldest on; the others stay, in their order.
+    pub(super) fn next_feed(&mut self, held: &BTreeSet<NodeId>) -> Option<SourceFeed> {
+        if held.is_empty() {
+            return self.feeds.pop_front();
+        }
+        let free = self.feeds.iter().position(|feed| !self.is_feed_held(feed, held))?;
+        self.feeds.remove(free)
+    }
+
+    /// Says to those who write which relations wait for a sink.
+    pub(super) fn tell_held(&mut self) {
+        let nodes = self.held_nodes();
+        if nodes.is_empty() && self.held.is_empty() {
+            return;
+        }
+        let of =
+            |(id, route): (&RelationId, &InputRoute)| nodes.contains(&route.node).then_some(*id);
+        let held: BTreeSet<RelationId> = self.inputs.iter().filter_map(of).collect();
+        if held != self.held {
+            self.shared.hold(held.clone());
+            self.held = held;
+        }
+    }
+
+    /// Why nothing more comes through, when rows wait for a sink that does not deliver.
+    pub(super) fn obstacle(&self) -> Option<Error> {
+        let catalog = self.shared.catalog();
+        self.sinks.iter().filter(|(_, (_, sink))| sink.is_full()).find_map(|(id, (_, sink))| {
+            let name = catalog.by_id(*id).map_or_else(String::new, |r| r.name.clone());
+            sink.trouble().map(|error| does_not_deliver(&name, error))
+        })
+    }
+
+    /// Where a source stands; one that waits for a sink says for which.
+    pub fn source_state(&self, id: RelationId) -> Option<SourceState> {
+        let running = self.sources.get(&id)?;
+        let mut state = super::shared::lock(&running.state).clone();
+        let waits = self.feeds.iter().any(|feed| feed.relation == id);
+        let ended = matches!(state.state.as_str(), "failed" | "unavailable");
+        if waits && !ended && self.is_held(id, &self.held_nodes()) {
+            state.state = "waiting".into();
+            state.detail = Some(format!("waits for {}", self.full_sinks_of(id).join(", ")));
+        }
+        Some(state)
+    }
+
+    /// The sinks without room that rows of a relation would reach.
+    fn full_sinks_of(&self, id: RelationId) -> Vec<String> {
+        let Some(route) = self.inputs.get(&id) else { return Vec::new() };
+        let catalog = self.shared.catalog();
+        let reached = self.graph.reachable([route.node]);
+        let full = self.sinks.iter().filter(|(_, (node, s))| reached.contains(node) && s.is_full());
+        full.map(|(id, (_, sink))| {
+            let name = catalog.by_id(*id).map_or("", |r| r.name.as_str());
+            let detail = sink.state().detail.unwrap_or_else(|| "its queue is full".into());
+            format!("sink \"{name}\" ({detail})")
+        })
+        .collect()
+    }
+
+    /// Where a sink stands.
+    pub fn sink_state(&self, id: RelationId) -> Option<SinkState> {
+        self.sinks.get(&id).map(|(_, sink)| sink.state())
+    }
+
+    /// Passes on what a statement asks of a sink; `None`: there is no such sink any more.
+    pub fn order_sink(&self, id: RelationId, order: SinkOrder) -> Option<Result<(), Refusal>> {
+        self.sinks.get(&id).map(|(_, sink)| sink.order(order))
+    }
+
+    /// Told when every sink has delivered what is queued for it.
+    pub fn sinks_flushed(&self) -> Vec<Flushed> {
+        let catalog = self.shared.catalog();
+        let name = |id: RelationId| catalog.by_id(id).map_or_else(String::new, |r| r.name.clone());
+        self.sinks.iter().map(|(id, (_, sink))| (name(*id), sink.flushed())).collect()
+    }
+}
+
+/// The changes of an epoch as subscribers see them, where there are some.
+fn folded(deltas: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
+    let Some(all) = concat(deltas)? else { return Ok(None) };
+    Ok(Some(consolidate(&all, Order::Changelog)?).filter(|changes| !changes.is_empty()))
+}
+
+/// The error of those who wait for a sink.
+pub fn does_not_deliver(sink: &str, error: Error) -> Error {
+    let hint = match error.retry() {
+        crate::error::Retry::Never => {
+            format!(
+                "ALTER SINK \"{sink}\" RESUME; tries again, ALTER SINK \"{sink}\" SKIP; leaves out \
+                 what has failed."
+            )
+        }
+        crate::error::Retry::Backoff => "SHOW SINKS; it goes on by itself.".to_owned(),
+    };
+    error.context(format!("sink \"{sink}\" does not deliver")).with_hint(hint)
+}

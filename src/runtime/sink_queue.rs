@@ -1,0 +1,365 @@
+//! What waits for a sink: a queue with a limit in rows and in bytes between the coordinator and the
+//! sink's thread, and where both see how the sink stands.
+//!
+//! The limit does not refuse anything: what is over it makes the queue *full*, and the coordinator
+//! takes no more rows into what the sink delivers until there is room again. Only a sink that has
+//! failed for good, and shall not be waited for, loses its place when it is full: it is *stopped*.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::shared::{Pin, lock};
+use crate::config::{SINK_PATIENCE, SINK_STALL, SinkLimits};
+use crate::connector::Receiver;
+use crate::delta::DeltaBatch;
+use crate::error::{Error, Result, sqlstate};
+use crate::state::ResultTable;
+use crate::time::Epoch;
+
+/// How a sink stands.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Standing {
+    /// It delivers.
+    #[default]
+    Running,
+    /// The last attempt has failed and another one follows.
+    Retrying(Error),
+    /// It has failed for good and keeps its place.
+    Failed(Error),
+    /// It has failed for good and lost its place.
+    Stopped(Error),
+}
+
+/// What somebody asks of a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkOrder {
+    /// Try again.
+    Resume,
+    /// Leave out what has failed, and go on.
+    Skip,
+}
+
+/// What waits.
+pub(super) enum Waiting {
+    /// All rows of a table as of a pinned epoch; they are read when it is their turn.
+    Snapshot(Pin, Arc<ResultTable>),
+    /// The changes of an epoch.
+    Changes { epoch: Epoch, changes: Vec<DeltaBatch>, size: Size, since: Instant },
+}
+
+/// How much something is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+impl Size {
+    pub(super) fn of(changes: &[DeltaBatch]) -> Self {
+        let columns = changes.iter().flat_map(|c| c.rows().columns());
+        // Of a slice only what it shows: what it is cut from is somebody else's.
+        let bytes = columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or(0));
+        Self { rows: changes.iter().map(DeltaBatch::len).sum(), bytes: bytes.sum() }
+    }
+}
+
+/// Both ends of the queue.
+pub(super) struct SinkQueue {
+    backlog: Mutex<Backlog>,
+    changed: Condvar,
+    limits: SinkLimits,
+    /// Whether a sink that has failed for good is waited for.
+    holds: bool,
+}
+
+/// What is behind the lock.
+#[derive(Default)]
+pub(super) struct Backlog {
+    waiting: VecDeque<Waiting>,
+    /// What has not arrived, that under way included.
+    size: Size,
+    /// Since when the oldest delivery under way has waited.
+    pub(super) oldest: Option<Instant>,
+    /// Snapshots and epochs that were queued, and those of them that have arrived.
+    queued: u64,
+    arrived: u64,
+    last_arrival: Option<Instant>,
+    flushes: Vec<(u64, oneshot::Sender<Result<()>>)>,
+    order: Option<SinkOrder>,
+    ended: bool,
+    pub(super) standing: Standing,
+    /// Whether what has failed can be left out.
+    pub(super) skippable: bool,
+    /// Since when nothing has come through.
+    troubled: Option<Instant>,
+    pub(super) receiver: Receiver,
+    /// The last epoch that is with the receiver.
+    pub(super) delivered: Epoch,
+    pub(super) rows: u64,
+    pub(super) skipped: u64,
+}
+
+impl SinkQueue {
+    pub(super) fn new(limits: SinkLimits, holds: bool) -> Self {
+        Self { backlog: Mutex::default(), changed: Condvar::new(), limits, holds }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Backlog> {
+        lock(&self.backlog)
+    }
+
+    /// Adds something; a sink that has lost its place takes nothing more.
+    pub(super) fn push(&self, waiting: Waiting) {
+        let mut backlog = self.lock();
+        if backlog.ended || matches!(backlog.standing, Standing::Stopped(_)) {
+            return;
+        }
+        if let Waiting::Changes { size, .. } = &waiting {
+            backlog.add(*size);
+        }
+        backlog.queued += 1;
+        backlog.waiting.push_back(waiting);
+        if let Standing::Failed(error) = &backlog.standing
+            && !self.holds
+            && backlog.is_over(&self.limits)
+        {
+            let error = error.clone();
+            backlog.stop(error);
+        }
+        drop(backlog);
+        self.changed.notify_all();
+    }
+
+    /// Whether so much waits that no more rows should come.
+    pub(super) fn is_full(&self) -> bool {
+        let backlog = self.lock();
+        let waited_for = match backlog.standing {
+            Standing::Running | Standing::Retrying(_) => true,
+            Standing::Failed(_) => self.holds,
+            Standing::Stopped(_) => false,
+        };
+        waited_for && backlog.is_over(&self.limits)
+    }
+
+    /// Told when everything queued so far has arrived, or why it will not.
+    pub(super) fn flush(&self) -> oneshot::Receiver<Result<()>> {
+        let (done, receiver) = oneshot::channel();
+        let mut backlog = self.lock();
+        let wanted = backlog.queued;
+        backlog.flushes.push((wanted, done));
+        backlog.answer();
+        receiver
+    }
+
+    /// Asks something of the thread.
+    pub(super) fn order(&self, order: SinkOrder) {
+        self.lock().order = Some(order);
+        self.changed.notify_all();
+    }
+
+    /// Ends the thread.
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is an order or the end, with `for_more` also until something waits.
+    pub(super) fn wait(&self, at_most: Duration, for_more: bool) {
+        let backlog = self.lock();
+        let nothing =
+            |b: &mut Backlog| !b.ended && b.order.is_none() && (!for_more || b.waiting.is_empty());
+        let waited = self.changed.wait_timeout_while(backlog, at_most, nothing);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Backlog {
+    fn is_over(&self, limits: &SinkLimits) -> bool {
+        self.size.rows > limits.rows || self.size.bytes > limits.bytes
+    }
+
+    pub(super) fn add(&mut self, size: Size) {
+        self.size.rows += size.rows;
+        self.size.bytes += size.bytes;
+    }
+
+    /// Something of this size does not wait any more.
+    pub(super) fn remove(&mut self, size: Size) {
+        self.size.rows = self.size.rows.saturating_sub(size.rows);
+        self.size.bytes = self.size.bytes.saturating_sub(size.bytes);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn take_order(&mut self) -> Option<SinkOrder> {
+        self.order.take()
+    }
+
+    /// Whether the thread has nothing to do any more.
+    pub(super) fn is_over_for_good(&self) -> bool {
+        self.ended || matches!(self.standing, Standing::Stopped(_))
+    }
+
+    /// A snapshot or an epoch has arrived as a whole, or was left out.
+    pub(super) fn complete(&mut self) {
+        self.arrived += 1;
+    }
+
+    /// Something has come through.
+    pub(super) fn note_arrival(&mut self) {
+        self.last_arrival = Some(Instant::now());
+        self.troubled = None;
+        if matches!(self.standing, Standing::Retrying(_)) {
+            self.standing = Standing::Running;
+        }
+    }
+
+    /// An attempt has failed.
+    pub(super) fn note_failure(&mut self, error: &Error, permanent: bool) {
+        self.troubled.get_or_insert_with(Instant::now);
+        self.standing = match permanent {
+            true => Standing::Failed(error.clone()),
+            false => Standing::Retrying(error.clone()),
+        };
+    }
+
+    pub(super) fn note_receiver(&mut self, receiver: Receiver) {
+        match (&receiver, &self.standing) {
+            (Receiver::Unreachable { .. }, _) => {
+                self.troubled.get_or_insert_with(Instant::now);
+            }
+            (_, Standing::Running) => self.troubled = None,
+            _ => {}
+        }
+        self.receiver = receiver;
+    }
+
+    fn stop(&mut self, error: Error) {
+        self.standing = Standing::Stopped(error);
+        self.waiting.clear();
+        self.size = Size::default();
+        self.oldest = None;
+        self.arrived = self.queued;
+    }
+
+    /// Answers those who wait until something has arrived.
+    pub(super) fn answer(&mut self) {
+        let arrived = self.arrived;
+        let trouble = if self.flushes.is_empty() { None } else { self.trouble() };
+        let stopped = matches!(self.standing, Standing::Stopped(_));
+        for (_, done) in self.flushes.extract_if(.., |(wanted, done)| {
+            (*wanted <= arrived && !stopped) || trouble.is_some() || done.is_closed()
+        }) {
+            drop(done.send(trouble.clone().map_or(Ok(()), Err)));
+        }
+    }
+
+    /// Why nothing comes through, when it has been so for long enough that nobody should wait.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        let patient = self.troubled.is_some_and(|since| since.elapsed() < SINK_PATIENCE);
+        match (&self.standing, &self.receiver) {
+            (Standing::Failed(error) | Standing::Stopped(error), _) => Some(error.clone()),
+            _ if self.arrived == self.queued || patient => None,
+            (_, Receiver::Unreachable { reason, .. }) => {
+                Some(Error::external(sqlstate::CONNECTION_EXCEPTION, reason.clone()))
+            }
+            (Standing::Retrying(error), _) => Some(error.clone()),
+            (Standing::Running, _) => {
+                let silent =
+                    |since: Option<Instant>| since.is_none_or(|s| s.elapsed() > SINK_STALL);
+                let stalls = self.oldest.is_some() && silent(self.oldest);
+                (stalls && silent(self.last_arrival)).then(|| {
+                    let seconds = SINK_STALL.as_secs();
+                    let message = format!("nothing has been acknowledged for {seconds} s");
+                    Error::external(sqlstate::CONNECTION_EXCEPTION, message)
+                })
+            }
+        }
+    }
+
+    /// Epochs, rows, and the age of the oldest that has not arrived.
+    pub(super) fn lag(&self) -> (u64, usize, Duration) {
+        let first = self.waiting.front().map(|waiting| match waiting {
+            Waiting::Snapshot(..) => Instant::now(),
+            Waiting::Changes { since, .. } => *since,
+        });
+        let oldest = self.oldest.or(first);
+        let age = oldest.map_or(Duration::ZERO, |since| since.elapsed());
+        (self.queued - self.arrived, self.size.rows, age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: SinkLimits = SinkLimits { rows: 10, bytes: 1_000 };
+
+    fn changes(rows: usize, bytes: usize) -> Waiting {
+        let size = Size { rows, bytes };
+        Waiting::Changes { epoch: Epoch(1), changes: Vec::new(), size, since: Instant::now() }
+    }
+
+    fn failed() -> Error {
+        Error::external(sqlstate::CONNECTION_EXCEPTION, "too large").permanent()
+    }
+
+    #[test]
+    fn rows_and_bytes_fill_it() {
+        let queue = SinkQueue::new(LIMITS, false);
+        queue.push(changes(10, 1_000));
+        assert!(!queue.is_full(), "the limit is what may wait");
+        queue.push(changes(0, 1));
+        assert!(queue.is_full());
+        queue.lock().remove(Size { rows: 0, bytes: 1 });
+        assert!(!queue.is_full());
+        queue.push(changes(1, 0));
+        assert!(queue.is_full());
+    }
+
+    #[test]
+    fn a_sink_that_has_failed_holds_nobody_and_loses_its_place_at_the_limit() {
+        let queue = SinkQueue::new(LIMITS, false);
+        queue.push(changes(10, 1));
+        queue.lock().note_failure(&failed(), true);
+        assert!(!queue.is_full());
+        assert_eq!(queue.lock().lag().0, 1, "what waits is kept");
+        queue.push(changes(1, 1));
+        assert!(matches!(queue.lock().standing, Standing::Stopped(_)));
+        let (epochs, rows, _) = queue.lock().lag();
+        assert_eq!((epochs, rows), (0, 0));
+        queue.push(changes(100, 1));
+        assert!(!queue.is_full() && queue.lock().pop().is_none());
+        let told = queue.flush().try_recv().expect("answered at once");
+        assert_eq!(told.map_err(|e| e.message().to_owned()), Err("too large".to_owned()));
+    }
+
+    #[test]
+    fn one_that_shall_be_waited_for_holds() {
+        let queue = SinkQueue::new(LIMITS, true);
+        queue.lock().note_failure(&failed(), true);
+        queue.push(changes(11, 1));
+        assert!(queue.is_full());
+        assert!(matches!(queue.lock().standing, Standing::Failed(_)));
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_was_queued_before_it() {
+        let queue = SinkQueue::new(LIMITS, false);
+        assert!(queue.flush().try_recv().is_ok_and(|r| r.is_ok()), "nothing waits");
+        queue.push(changes(1, 1));
+        let mut told = queue.flush();
+        queue.push(changes(1, 1));
+        assert!(told.try_recv().is_err());
+        let mut backlog = queue.lock();
+        backlog.complete();
+        backlog.answer();
+        drop(backlog);
+        assert!(told.try_recv().is_ok_and(|r| r.is_ok()));
+    }
+}
