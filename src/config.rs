@@ -18,6 +18,16 @@ pub const EPOCH_ROWS_MAX: usize = 1 << 20;
 /// Step time that the size of an epoch is steered to while somebody waits for a write or a read.
 pub const EPOCH_TARGET_INTERACTIVE: Duration = Duration::from_millis(20);
 
+/// The slice of time that a step gets before others have their turn, while somebody waits for a
+/// write: what they may be delayed by a step that does not concern them.
+pub const STEP_SLICE: Duration = Duration::from_millis(10);
+
+/// The same while nobody waits. Workers meet at the end of a slice, which costs some 20 us.
+pub const STEP_SLICE_BULK: Duration = Duration::from_millis(50);
+
+/// How often the state of a step that lasts is measured.
+pub const STATE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Step time that the size of an epoch is steered to while nobody waits.
 pub const EPOCH_TARGET_BULK: Duration = Duration::from_millis(200);
 
@@ -111,6 +121,12 @@ pub struct Config {
     pub slice_rows: usize,
     /// What may wait for one sink.
     pub sink_limits: SinkLimits,
+    /// How long taking in one change may take. What holds it up for longer is quarantined; nobody
+    /// else waits for it.
+    pub step_timeout: Duration,
+    /// Bytes that one view may hold, its operators' state and its rows; measured while a step of it
+    /// lasts.
+    pub state_limit_bytes: usize,
 }
 
 impl Default for Config {
@@ -123,6 +139,8 @@ impl Default for Config {
             cuts: None,
             slice_rows: BACKFILL_SLICE_ROWS,
             sink_limits: SinkLimits::default(),
+            step_timeout: Duration::from_secs(300),
+            state_limit_bytes: machine_memory_bytes() / 2,
         }
     }
 }
@@ -132,4 +150,18 @@ impl Config {
     pub fn with_workers(workers: usize) -> Self {
         Self { workers: workers.max(1), ..Self::default() }
     }
+}
+
+/// The memory that this process may use: that of its control group where it has a limit, or that of
+/// the machine; 8 GiB where neither is known.
+pub fn machine_memory_bytes() -> usize {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let group = group.into_iter().filter_map(read).filter_map(|text| text.trim().parse().ok());
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
+        let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+        kib.checked_mul(1024)
+    });
+    group.chain(machine).min().unwrap_or(8 << 30)
 }

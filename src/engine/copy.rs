@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 
+use super::heavy::heavy;
 use super::outcome::Outcome;
 use super::session::Session;
 use crate::catalog::{ConflictRule, Relation};
@@ -37,8 +38,9 @@ impl CopyIn {
     /// Reads a piece of what the client sends.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.reader.push(bytes)?;
-        match self.reader.rows() >= BATCH_ROWS {
-            true => self.convert(),
+        let rows = self.reader.rows();
+        match rows >= BATCH_ROWS {
+            true => heavy(rows, || self.convert()),
             false => Ok(()),
         }
     }
@@ -100,9 +102,10 @@ impl Session {
     /// Writes what a COPY has brought.
     pub async fn finish_copy(&mut self, mut copy: CopyIn) -> Result<Outcome> {
         copy.reader.finish()?;
-        copy.convert()?;
+        heavy(copy.reader.rows(), || copy.convert())?;
         let schema = sql::all_nullable(&copy.relation.schema);
-        let rows = concat_batches(&schema, &copy.batches)?;
+        let rows: usize = copy.batches.iter().map(RecordBatch::num_rows).sum();
+        let rows = heavy(rows, || concat_batches(&schema, &copy.batches))?;
         copy.batches.clear();
         let conflict = match copy.relation.rules.on_conflict {
             ConflictRule::Refuse => BoundConflict::Refuse,

@@ -20,7 +20,8 @@ use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
 use crate::runtime::{
-    CoordinatorHandle, NewSink, NewSource, NewTable, NewView, Shared, SinkSource, rejects_schema,
+    CoordinatorHandle, Needs, NewSink, NewSource, NewTable, NewView, Shared, SinkSource,
+    rejects_schema,
 };
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
@@ -254,7 +255,8 @@ impl Session {
         let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
         let new = NewView { relation, errors, late, plan, key };
         let (done, built) = oneshot::channel();
-        core.coordinator.call(move |c| c.create_view(new, done)).await?;
+        let needs = Needs::Relations(bound.depends_on.clone());
+        core.coordinator.call_when_free(needs, move |c| c.create_view(new, done)).await?;
         drop(one_at_a_time);
         if !background {
             wait_built(built).await?;
@@ -332,7 +334,8 @@ impl Session {
         let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
         let new = NewSink { relation, late, from: input.from, sink, holds };
         let (done, built) = oneshot::channel();
-        core.coordinator.call(move |c| c.create_sink(new, done)).await?;
+        let needs = Needs::Relations(input.depends_on);
+        core.coordinator.call_when_free(needs, move |c| c.create_sink(new, done)).await?;
         drop(one_at_a_time);
         wait_built(built).await?;
         guard.armed = false;

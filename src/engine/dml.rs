@@ -13,6 +13,7 @@ use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use sqlparser::ast;
 
+use super::heavy::heavy;
 use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
@@ -58,7 +59,8 @@ impl Session {
                 one_batch(&query, &batches)?
             }
         };
-        let rows = conform(&relation, &rows, &self.settings())?;
+        let settings = self.settings();
+        let rows = heavy(rows.num_rows(), || conform(&relation, &rows, &settings))?;
         let insert = self.resolve(&relation, rows, &bound.conflict, &pin).await?;
         let returned = self.returned(bound.returning, vec![insert.new.clone()], &pin).await?;
         self.write(&relation, insert.delta, (pin, ticket), keyed).await?;
@@ -89,12 +91,15 @@ impl Session {
         let width = relation.schema.fields().len();
         let old = columns_as(&relation.schema, &rows, 0)?;
         let new: Vec<usize> = (width..width * 2).collect();
-        let new = conform(&relation, &rows.project(&new)?, &self.settings())?;
+        let new = rows.project(&new)?;
+        let settings = self.settings();
+        let new = heavy(new.num_rows(), || conform(&relation, &new, &settings))?;
         let seen = vec![new.clone(), tail(&rows, width * 2)?];
         let returned = self.returned(bound.returning, seen, &pin).await?;
         let count = old.num_rows();
         let both = concat(&[DeltaBatch::retractions(old), DeltaBatch::inserts(new)])?;
-        let changes = consolidate(&both.unwrap_or_else(|| empty(&relation)), Order::Input)?;
+        let both = both.unwrap_or_else(|| empty(&relation));
+        let changes = heavy(both.len(), || consolidate(&both, Order::Input))?;
         self.write(&relation, changes, (pin, ticket), true).await?;
         Ok(self.changed(&format!("UPDATE {count}"), returned))
     }
@@ -237,7 +242,8 @@ impl Session {
         }
         if !relation.key.is_empty() {
             let state = state_of(&pin, relation.id, &relation.name)?;
-            check_keys(relation, state, &pin, self.own_writes(relation.id), &delta)?;
+            let own = self.own_writes(relation.id);
+            heavy(delta.len(), || check_keys(relation, state, &pin, own, &delta))?;
         }
         match &mut self.transaction {
             Some(transaction) => {
@@ -383,7 +389,14 @@ pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
         )));
     };
     let epoch = match state.status() {
-        RelationStatus::Running => pin.epoch,
+        RelationStatus::Running if state.since() > pin.epoch => {
+            return Err(Error::user(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{} \"{name}\" is younger than the transaction", relation.kind.noun()),
+            )
+            .with_hint("COMMIT; and read it in a new transaction."));
+        }
+        RelationStatus::Running => pin.epoch_of(id),
         RelationStatus::Building => {
             return Err(Error::user(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -391,7 +404,7 @@ pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
             )
             .with_hint("SHOW MATERIALIZED VIEWS; shows when it is ready."));
         }
-        RelationStatus::Quarantined(epoch, _) => epoch.min(pin.epoch),
+        RelationStatus::Quarantined(epoch, _) => epoch.min(pin.epoch_of(id)),
     };
     Ok(Snapshot { table, epoch, pin: pin.clone() })
 }
@@ -446,7 +459,7 @@ pub(super) fn check_keys(
         // Without an insert nothing can be there twice.
         let stored = match weight {
             i64::MIN..=0 => continue,
-            _ => table.count_key(&columns, *row, keys.hash(*row), pin.epoch),
+            _ => table.count_key(&columns, *row, keys.hash(*row), pin.epoch_of(relation.id)),
         };
         if stored + weight > 1 {
             return Err(duplicate_key(relation, delta, *row));

@@ -22,6 +22,7 @@ mod cursor;
 mod ddl;
 mod dml;
 mod explain;
+mod heavy;
 mod implicit;
 mod index;
 mod named;
@@ -44,7 +45,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::runtime::{Coordinator, CoordinatorHandle, Shared};
+use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
@@ -110,7 +111,8 @@ impl Engine {
     /// Writes all state to bytes and goes on with `workers` workers that have read it back: what
     /// recovery and rescaling do, without a store in between. For tests.
     pub async fn restore(&self, workers: usize) -> Result<()> {
-        self.core.coordinator.call(move |c| c.restore_all(workers)).await?
+        let restore = move |c: &mut Coordinator| c.restore_all(workers);
+        self.core.coordinator.call_when_free(Needs::Everything, restore).await?
     }
 
     /// The number of workers.

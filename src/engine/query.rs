@@ -15,7 +15,7 @@ use crate::cancel::{Cancel, timed_out};
 use crate::catalog::{RelationId, RelationKind};
 use crate::delta::{Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
-use crate::runtime::{Pin, RelationStatus};
+use crate::runtime::{Needs, Pin, RelationStatus};
 use crate::sql::statement::Subscribe;
 use crate::sql::{self, Bound, Purpose, Settings, batch};
 
@@ -188,7 +188,9 @@ impl Session {
         let id = relation.id;
         snapshot(&Arc::new(self.engine.core.shared.pin()), id)?;
         let progress = subscribe.progress;
-        let call = self.engine.core.coordinator.call(move |c| c.subscribe(id, progress));
+        let needs = Needs::Relations(vec![id]);
+        let coordinator = &self.engine.core.coordinator;
+        let call = coordinator.call_when_free(needs, move |c| c.subscribe(id, progress));
         let (events, pin) = call.await??;
         let pin = Arc::new(pin);
         let mut first = std::collections::VecDeque::new();

@@ -15,7 +15,7 @@ use crate::catalog::{Relation, RelationKind};
 use crate::connector::Receiver;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
-use crate::runtime::{SinkState, SourceState};
+use crate::runtime::{RelationStatus, SinkState, SourceState};
 use crate::sql;
 use crate::sql::statement::{Explain, Show, Statement};
 
@@ -105,7 +105,7 @@ impl Session {
     pub(super) fn fields_of(&self, statement: &Statement) -> Result<Option<SchemaRef>> {
         let names: Vec<&str> = match statement {
             Statement::Show(Show::Tables | Show::Views | Show::MaterializedViews) => {
-                vec!["name", "state"]
+                vec!["name", "state", "detail"]
             }
             Statement::Show(Show::Sources) => {
                 vec!["name", "kind", "connector", "state", "detail", "positions", "lag", "rejected"]
@@ -172,9 +172,18 @@ impl Session {
             let word = pin.relations.get(&r.id).map_or("", |s| state_word(s));
             word.to_owned()
         };
+        // Why it stands still, where it does.
+        let detail = |r: &Relation| match pin.relations.get(&r.id)?.status() {
+            RelationStatus::Quarantined(epoch, error) => {
+                let detail = error.detail().map_or_else(String::new, |d| format!(": {d}"));
+                Some(format!("{error}{detail} (its answer is of epoch {epoch})"))
+            }
+            _ => None,
+        };
         table(vec![
             ("name", text(found.iter().map(|r| r.name.clone()))),
             ("state", text(found.iter().map(|r| state(r)))),
+            ("detail", Column::Text(found.iter().map(|r| detail(r)).collect())),
         ])
     }
 

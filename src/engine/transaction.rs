@@ -207,7 +207,7 @@ fn check_unchanged(id: RelationId, change: &DeltaBatch, then: &Pin, now: &Pin) -
         return Ok(());
     }
     let table = state.table.as_ref().ok_or_else(conflict)?;
-    if !table.holds(change, now.epoch)? {
+    if !table.holds(change, now.epoch_of(id))? {
         return Err(conflict());
     }
     let relation = now.catalog.by_id(id).ok_or_else(conflict)?;

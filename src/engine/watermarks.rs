@@ -10,7 +10,7 @@ use super::show::{Column, table};
 use crate::catalog::{Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{waits, waits_of};
-use crate::runtime::{ClockMove, Pin, SplitView};
+use crate::runtime::{ClockMove, Needs, Pin, SplitView};
 use crate::sql;
 use crate::sql::statement::ClockStatement;
 use crate::time::Watermark;
@@ -37,7 +37,7 @@ impl Session {
         };
         let coordinator = &self.engine.core.coordinator;
         self.commit_point.pass();
-        coordinator.call(move |c| c.move_clock(change)).await??;
+        coordinator.call_when_free(Needs::Everything, move |c| c.move_clock(change)).await??;
         // What depends on the clock has moved when the next epoch is there.
         coordinator.commit(Vec::new(), Vec::new()).await?;
         Ok(self.done(tag))

@@ -14,10 +14,11 @@ use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::shared::{Pin, RelationStatus, lock};
 use super::source_task::{FeedKind, SourceFeed, SourceTask, SourceTaskSpec};
+use super::steps::Inputs;
 use super::worker::Slice;
 use crate::catalog::RelationId;
-use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
+use crate::time::Epoch;
 
 /// A view that is being built.
 pub struct Build {
@@ -25,7 +26,9 @@ pub struct Build {
     members: Vec<RelationId>,
     imports: BTreeMap<NodeId, Import>,
     pin: Pin,
-    /// The epoch that attaches it has been handed out.
+    /// Rows of replays for its next step, by worker.
+    replayed: Inputs,
+    /// The step that attaches it has begun.
     attaching: bool,
     done: Option<oneshot::Sender<Result<()>>>,
     /// Why it can't go on.
@@ -58,8 +61,15 @@ impl Build {
         pin: Pin,
         done: oneshot::Sender<Result<()>>,
     ) -> Self {
-        let mut build =
-            Self { members, imports, pin, attaching: false, done: Some(done), failed: None };
+        let mut build = Self {
+            members,
+            imports,
+            pin,
+            replayed: Inputs::new(),
+            attaching: false,
+            done: Some(done),
+            failed: None,
+        };
         build.begin_replays();
         build
     }
@@ -97,9 +107,57 @@ impl Build {
         }
     }
 
-    /// Whether an epoch would bring it forward.
+    /// The relation that stands for all that belong to it.
+    pub(super) fn first_member(&self) -> RelationId {
+        self.members[0]
+    }
+
+    /// Everything that belongs to it.
+    pub(super) fn members(&self) -> &[RelationId] {
+        &self.members
+    }
+
+    /// The nodes through which its inputs reach it.
+    pub(super) fn import_nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.imports.keys().copied()
+    }
+
+    /// Whether a step would bring it forward.
+    /// `held`: nodes that lead to a sink without room.
     pub(super) fn has_work(&self, held: &BTreeSet<NodeId>) -> bool {
-        self.is_fed() || self.stored().any(|node| !held.contains(&node))
+        let stored = self.stored().any(|node| !held.contains(&node));
+        !self.attaching && (self.is_fed() || stored || self.has_replayed())
+    }
+
+    fn has_replayed(&self) -> bool {
+        self.replayed.iter().any(|rows| !rows.is_empty())
+    }
+
+    /// What its next step does: slices to feed, or the imports that it attaches (none, where a view
+    /// reads nothing).
+    pub(super) fn plan(
+        &self,
+        rows: usize,
+        held: &BTreeSet<NodeId>,
+    ) -> Option<(Vec<Slice>, Option<Vec<NodeId>>)> {
+        if !self.has_work(held) {
+            return None;
+        }
+        if self.is_fed() && !self.has_replayed() {
+            return Some((Vec::new(), Some(self.import_nodes().collect())));
+        }
+        let epoch = self.pin.epoch;
+        let stored = self.stored().filter(|node| !held.contains(node));
+        let slices = stored.map(|node| Slice { node, epoch, rows });
+        Some((slices.collect(), None))
+    }
+
+    /// Begins a step: the rows of replays that are in it.
+    pub(super) fn begin(&mut self, attaches: bool, workers: usize) -> Inputs {
+        self.attaching = attaches;
+        let mut rows = std::mem::take(&mut self.replayed);
+        rows.resize_with(workers, Vec::new);
+        rows
     }
 
     pub(super) fn replays(&self, task: u64) -> bool {
@@ -113,11 +171,7 @@ impl Build {
     }
 
     /// Takes a batch of a replay; returns the rows taken.
-    pub(super) fn take_replay(
-        &mut self,
-        feed: SourceFeed,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
-    ) -> usize {
+    pub(super) fn take_replay(&mut self, feed: SourceFeed, workers: usize) -> usize {
         let task = feed.task;
         for (node, import) in &mut self.imports {
             let Feeding::Replay(replay) = &mut import.feed else { continue };
@@ -136,8 +190,8 @@ impl Build {
                     // read.
                     let count = rows.len();
                     if count > 0 {
-                        let workers = inputs.len();
-                        inputs[next as usize % workers].push((*node, rows));
+                        self.replayed.resize_with(workers, Vec::new);
+                        self.replayed[next as usize % workers].push((*node, rows));
                     }
                     return count + 1;
                 }
@@ -178,27 +232,6 @@ impl Import {
 }
 
 impl Coordinator {
-    /// What the builds do in the next epoch: slices to feed, imports to attach.
-    pub(super) fn plan_builds(&mut self) -> (Vec<Slice>, Vec<NodeId>) {
-        let rows = self.slice_rows;
-        let held = self.held_nodes();
-        let (mut slices, mut attach) = (Vec::new(), Vec::new());
-        for build in &mut self.builds {
-            for member in &build.members {
-                self.wake.extend(self.graph.nodes_of(*member));
-            }
-            if build.is_fed() {
-                build.attaching = true;
-                attach.extend(build.imports.keys());
-                continue;
-            }
-            let epoch = build.pin.epoch;
-            let free = build.stored().filter(|node| !held.contains(node));
-            slices.extend(free.map(|node| Slice { node, epoch, rows }));
-        }
-        (slices, attach)
-    }
-
     /// Gives up builds whose replay has failed; whoever waits for them removes them.
     pub(super) fn fail_builds(&mut self) {
         for build in self.builds.extract_if(.., |b| b.failed.is_some()) {
@@ -208,14 +241,16 @@ impl Coordinator {
         }
     }
 
-    /// Publishes the views that the last epoch has attached.
-    pub(super) fn finish_builds(&mut self) {
+    /// Publishes the view that the last step has attached.
+    pub(super) fn finish_builds(&mut self, landed: Option<RelationId>, epoch: Epoch) {
         let relations = self.shared.relations();
-        for build in self.builds.extract_if(.., |b| b.attaching) {
+        let complete = |b: &mut Build| b.attaching && Some(b.first_member()) == landed;
+        for build in self.builds.extract_if(.., complete) {
             for relation in build.members.iter().filter_map(|id| relations.get(id)) {
                 let mut progress = lock(&relation.progress);
                 if matches!(progress.status, RelationStatus::Building) {
                     progress.status = RelationStatus::Running;
+                    progress.since = epoch;
                 }
             }
             if let Some(done) = build.done {

@@ -1,8 +1,8 @@
 //! The coordinator: cuts epochs, hands them to the workers, publishes them.
 //!
 //! It is the one sequencer of the engine: everything that changes state comes to it as an
-//! [`Event`]. Definitions change between two epochs. It runs worker 0 on its own thread, so that an
-//! epoch on one worker costs no hand-over.
+//! [`Event`]. Definitions change between two slices of work (`steps`). It runs worker 0 on its own
+//! thread, so that an epoch on one worker costs no hand-over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -18,9 +18,10 @@ use super::rejects::Rejects;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
 use super::sink_task::SinkTask;
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
+use super::steps::{InFlight, Limits, Needs, Waiting};
 use super::subscribers::Subscriber;
 use super::team::Team;
-use super::worker::{Report, Slice, Step};
+use super::worker::Report;
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
@@ -48,8 +49,10 @@ pub enum Event {
     Commit(Commit),
     /// Rows of a source.
     Source(SourceFeed),
-    /// Something to do between two epochs.
+    /// Something to do between two slices of work.
     Call(Box<dyn FnOnce(&mut Coordinator) + Send>),
+    /// The same, when no step in flight touches what it needs.
+    CallWhenFree(Waiting),
     /// Ends the thread.
     Stop,
 }
@@ -86,6 +89,19 @@ impl CoordinatorHandle {
         let (done, result) = oneshot::channel();
         let call = move |coordinator: &mut Coordinator| drop(done.send(call(coordinator)));
         self.events.send(Event::Call(Box::new(call))).map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())
+    }
+
+    /// Runs something when no step in flight touches what it needs, and waits for its result.
+    pub async fn call_when_free<T: Send + 'static>(
+        &self,
+        needs: Needs,
+        call: impl FnOnce(&mut Coordinator) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (done, result) = oneshot::channel();
+        let call = Box::new(move |c: &mut Coordinator| drop(done.send(call(c))));
+        let waiting = Event::CallWhenFree(Waiting { needs, call });
+        self.events.send(waiting).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())
     }
 
@@ -132,7 +148,7 @@ pub struct Coordinator {
     pub(super) sinks: BTreeMap<RelationId, (NodeId, SinkTask)>,
     pub(super) sink_limits: SinkLimits,
     pub(super) next_task: u64,
-    commits: Vec<Commit>,
+    pub(super) commits: Vec<Commit>,
     /// Relations that nobody should write to, since a sink has no room.
     pub(super) held: BTreeSet<RelationId>,
     pub(super) feeds: VecDeque<SourceFeed>,
@@ -149,6 +165,11 @@ pub struct Coordinator {
     /// Stored rows that a worker feeds to a new view between two epochs.
     pub(super) slice_rows: usize,
     stopping: bool,
+    /// Epochs that are under way.
+    pub(super) flights: Vec<InFlight>,
+    /// What waits for them.
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) limits: Limits,
 }
 
 impl Coordinator {
@@ -186,6 +207,12 @@ impl Coordinator {
             cutter: config.cuts.map(Cutter::new),
             slice_rows: config.slice_rows.max(1),
             stopping: false,
+            flights: Vec::new(),
+            waiting: Vec::new(),
+            limits: Limits {
+                step_timeout: config.step_timeout,
+                state_bytes: config.state_limit_bytes,
+            },
         };
         let thread = std::thread::Builder::new()
             .name("coordinator".into())
@@ -201,15 +228,20 @@ impl Coordinator {
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event);
             }
+            if self.stopping {
+                return;
+            }
             self.check_clock();
-            if self.has_work() {
-                self.run_epoch();
+            self.proceed();
+            self.begin_builds();
+            if self.has_free_work() {
+                self.begin_epoch();
             }
             self.answer_flushes();
         }
     }
 
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         let held = self.held_nodes();
         let builds = self.builds.iter().any(|build| build.has_work(&held));
         let fed = self.feeds.iter().any(|feed| held.is_empty() || !self.is_feed_held(feed, &held));
@@ -222,7 +254,7 @@ impl Coordinator {
 
     /// Waits for an event, unless there is work already.
     fn wait(&mut self) {
-        if self.has_work() {
+        if self.has_work() || !self.flights.is_empty() {
             return;
         }
         // Full sinks tell nobody when they have room again.
@@ -247,6 +279,7 @@ impl Coordinator {
             }
             Event::Source(feed) => self.feeds.push_back(feed),
             Event::Call(call) => call(self),
+            Event::CallWhenFree(waiting) => self.call_when_free(waiting),
             Event::Stop => self.stopping = true,
         }
     }
@@ -270,7 +303,8 @@ impl Coordinator {
         if self.flushes.is_empty() {
             return;
         }
-        let waits = self.reads_bounded() || self.has_work() || !self.builds.is_empty();
+        let working = !self.builds.is_empty() || !self.flights.is_empty();
+        let waits = self.reads_bounded() || self.has_work() || working;
         // What waits for a sink that does not deliver would be waited for without end.
         let answer = match self.obstacle() {
             Some(error) if waits => Err(error),
@@ -283,37 +317,7 @@ impl Coordinator {
         }
     }
 
-    /// Runs one epoch from what waits in all inputs.
-    fn run_epoch(&mut self) {
-        let began = Instant::now();
-        let epoch = self.epoch.next();
-        self.tell_time();
-        let mut inputs = vec![Vec::new(); self.team.workers()];
-        let commits = std::mem::take(&mut self.commits);
-        let commits = self.take_commits(commits, &mut inputs);
-        let rows = self.take_feeds(&mut inputs);
-        let (slices, attach) = self.plan_builds();
-        let active = self.active(&inputs, &slices, &attach);
-        let watermarks = std::mem::take(&mut self.watermarks);
-        let steps = inputs.into_iter().map(|inputs| Step {
-            epoch,
-            now_us: self.now_us,
-            inputs,
-            watermarks: watermarks.clone(),
-            slices: slices.clone(),
-            attach: attach.clone(),
-            active: active.clone(),
-        });
-        let reports = self.team.step(steps.collect());
-        self.epoch = epoch;
-        self.publish(epoch, reports, &active);
-        for commit in commits {
-            drop(commit.done.send(self.commit_result(&commit.writes, epoch)));
-        }
-        self.steer(began.elapsed(), rows);
-    }
-
-    fn take_commits(
+    pub(super) fn take_commits(
         &mut self,
         commits: Vec<Commit>,
         inputs: &mut [Vec<(NodeId, DeltaBatch)>],
@@ -358,7 +362,11 @@ impl Coordinator {
         }
     }
 
-    fn commit_result(&self, writes: &[(RelationId, DeltaBatch)], epoch: Epoch) -> Result<Epoch> {
+    pub(super) fn commit_result(
+        &self,
+        writes: &[(RelationId, DeltaBatch)],
+        epoch: Epoch,
+    ) -> Result<Epoch> {
         let relations = self.shared.relations();
         for (id, _) in writes {
             if let Some(RelationStatus::Quarantined(_, error)) =
@@ -371,7 +379,7 @@ impl Coordinator {
     }
 
     /// Takes batches of sources up to the budget; returns the rows taken.
-    fn take_feeds(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
+    pub(super) fn take_feeds(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
         let mut rows = 0;
         let held = self.held_nodes();
         while rows < self.budget {
@@ -381,9 +389,15 @@ impl Coordinator {
         rows
     }
 
+    /// Whether no step in flight is in the way of a batch of a source.
+    pub(super) fn feed_is_free(&self, feed: &SourceFeed) -> bool {
+        let errors = self.sources.get(&feed.relation).map(|running| running.errors);
+        self.input_is_free(feed.relation) && errors.is_none_or(|id| self.input_is_free(id))
+    }
+
     fn take_feed(&mut self, feed: SourceFeed, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
         if let Some(build) = self.builds.iter_mut().find(|b| b.replays(feed.task)) {
-            return build.take_replay(feed, inputs);
+            return build.take_replay(feed, inputs.len());
         }
         let Some(running) = self.sources.get_mut(&feed.relation) else { return 0 };
         let Some(task) = running.task.as_ref().filter(|t| t.number == feed.task) else { return 0 };
@@ -447,32 +461,14 @@ impl Coordinator {
         1
     }
 
-    /// The nodes that run: all that can be reached from what has input, without those that have
-    /// failed.
-    fn active(
+    /// Publishes an epoch with its clock; `build`: the view that it was a step of.
+    pub(super) fn publish(
         &mut self,
-        inputs: &[Vec<(NodeId, DeltaBatch)>],
-        slices: &[Slice],
-        attach: &[NodeId],
-    ) -> Arc<Vec<NodeId>> {
-        let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
-        from.extend(self.watermarks.iter().map(|(n, ..)| *n));
-        from.extend(slices.iter().map(|s| s.node));
-        from.extend(attach);
-        from.append(&mut self.wake);
-        let failed: BTreeSet<RelationId> = self
-            .shared
-            .relations()
-            .values()
-            .filter(|r| matches!(lock(&r.progress).status, RelationStatus::Quarantined(..)))
-            .map(|r| r.id)
-            .collect();
-        let mut active = self.graph.reachable(from);
-        active.retain(|n| self.graph.owner(*n).is_some_and(|r| !failed.contains(&r)));
-        Arc::new(active.into_iter().collect())
-    }
-
-    fn publish(&mut self, epoch: Epoch, reports: Vec<Report>, active: &[NodeId]) {
+        (epoch, now_us): (Epoch, i64),
+        reports: Vec<Report>,
+        active: &[NodeId],
+        build: Option<RelationId>,
+    ) {
         let relations = self.shared.relations();
         let mut taps: BTreeMap<NodeId, Vec<DeltaBatch>> = BTreeMap::new();
         let mut failures = Vec::new();
@@ -492,9 +488,9 @@ impl Coordinator {
             self.quarantine(node, &error, epoch);
         }
         self.note_progress(epoch, &relations, active, &watermarks);
-        let oldest = self.shared.publish(epoch, self.now_us);
+        let oldest = self.shared.publish(epoch, now_us, &self.owners_of(active));
         // A view becomes readable with the epoch that completes it, not before.
-        self.finish_builds();
+        self.finish_builds(build, epoch);
         self.fail_builds();
         self.deliver(epoch, &taps, active);
         self.vacuum(oldest, active);
@@ -507,9 +503,7 @@ impl Coordinator {
         active: &[NodeId],
         watermarks: &BTreeMap<(NodeId, usize), Watermark>,
     ) {
-        let owners: BTreeSet<RelationId> =
-            active.iter().filter_map(|n| self.graph.owner(*n)).collect();
-        for relation in owners.iter().filter_map(|id| relations.get(id)) {
+        for relation in self.owners_of(active).iter().filter_map(|id| relations.get(id)) {
             let mut progress = lock(&relation.progress);
             progress.changed = epoch;
             progress.updated = Some(Instant::now());
@@ -528,9 +522,9 @@ impl Coordinator {
         let owners: BTreeSet<RelationId> =
             self.graph.reachable([node]).iter().filter_map(|n| self.graph.owner(*n)).collect();
         for relation in owners.iter().filter_map(|id| relations.get(id)) {
-            tracing::error!(relation = %relation.id, %error, "quarantined");
             let mut progress = lock(&relation.progress);
             if !matches!(progress.status, RelationStatus::Quarantined(..)) {
+                tracing::error!(relation = %relation.id, %error, "quarantined");
                 progress.status = RelationStatus::Quarantined(last, error.clone());
             }
             drop(progress);
@@ -544,19 +538,24 @@ impl Coordinator {
 
     fn vacuum(&self, oldest: Epoch, active: &[NodeId]) {
         let relations = self.shared.relations();
-        let owners: BTreeSet<RelationId> =
-            active.iter().filter_map(|n| self.graph.owner(*n)).collect();
-        for table in owners.iter().filter_map(|id| relations.get(id)?.table.as_ref()) {
+        for table in
+            self.owners_of(active).iter().filter_map(|id| relations.get(id)?.table.as_ref())
+        {
             for shard in 0..table.shards() {
                 table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
             }
         }
     }
 
+    /// Whether a session waited for a write a moment ago.
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.interactive.is_some_and(|at| at.elapsed() < Duration::from_secs(1))
+    }
+
     /// Steers the size of the next epoch by the time that this one took.
-    fn steer(&mut self, took: Duration, rows: usize) {
-        let waiting = self.interactive.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
-        let target = if waiting { EPOCH_TARGET_INTERACTIVE } else { EPOCH_TARGET_BULK };
+    pub(super) fn steer(&mut self, took: Duration, rows: usize) {
+        let target =
+            if self.somebody_waits() { EPOCH_TARGET_INTERACTIVE } else { EPOCH_TARGET_BULK };
         if took > target {
             self.budget = (self.budget / 2).max(BATCH_ROWS);
         } else if rows >= self.budget && took < target / 2 {

@@ -293,6 +293,10 @@ impl Coordinator {
 
     /// Creates a materialized view; `done` is told when it is readable.
     pub fn create_view(&mut self, new: NewView, done: oneshot::Sender<Result<()>>) {
+        if done.is_closed() {
+            // It was given up while it waited for its turn.
+            return;
+        }
         let mut ids: Vec<RelationId> = new.late.iter().map(|r| r.id).collect();
         ids.extend([new.errors.id, new.relation.id]);
         let result = self.install_view(new);
@@ -480,6 +484,9 @@ impl Coordinator {
 
     /// Creates a sink.
     pub fn create_sink(&mut self, new: NewSink, done: oneshot::Sender<Result<()>>) {
+        if done.is_closed() {
+            return;
+        }
         let mut ids: Vec<RelationId> = new.late.iter().map(|r| r.id).collect();
         ids.push(new.relation.id);
         let result = self.try_create_sink(new);

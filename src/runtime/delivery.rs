@@ -85,10 +85,11 @@ impl Coordinator {
 
     /// Batches that can be taken now, from the oldest on; the others stay, in their order.
     pub(super) fn next_feed(&mut self, held: &BTreeSet<NodeId>) -> Option<SourceFeed> {
-        if held.is_empty() {
+        if held.is_empty() && self.flights.is_empty() {
             return self.feeds.pop_front();
         }
-        let free = self.feeds.iter().position(|feed| !self.is_feed_held(feed, held))?;
+        let free = |feed: &SourceFeed| !self.is_feed_held(feed, held) && self.feed_is_free(feed);
+        let free = self.feeds.iter().position(free)?;
         self.feeds.remove(free)
     }
 

@@ -8,8 +8,9 @@
 //!                     publish e; feed subscribers and sink tasks
 //! ```
 //!
-//! One epoch is in flight at a time. It takes what waits in all inputs together, runs only the
-//! nodes reachable from the inputs that it takes, and is published when every worker has reported.
+//! An epoch takes what waits in all inputs together, runs only the nodes reachable from the inputs
+//! that it takes, and is published when every worker has reported. It runs in slices of time, so
+//! that one that lasts delays nobody whose nodes it does not touch.
 //! Inside an epoch a node is flushed when the marks of all senders of its exchanges are in; marks
 //! carry watermarks.
 
@@ -29,6 +30,8 @@ mod shared;
 mod sink_queue;
 mod sink_task;
 mod source_task;
+mod step;
+mod steps;
 mod subscribers;
 mod team;
 mod waits;
@@ -46,4 +49,5 @@ pub use shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket};
 pub use sink_queue::SinkOrder;
 pub use sink_task::{Refusal, SinkState, SinkTask};
 pub use source_task::{SourceFeed, SourceState, SourceTask};
+pub use steps::Needs;
 pub use subscribers::{Subscriber, SubscriberEvent, SubscriberEvents};

@@ -45,6 +45,8 @@ pub struct Progress {
     pub updated: Option<Instant>,
     /// The last epoch that changed it.
     pub changed: Epoch,
+    /// The first epoch at which it can be read.
+    pub since: Epoch,
 }
 
 /// One relation as the runtime has it.
@@ -73,8 +75,13 @@ impl RelationState {
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Arc<Self> {
-        let progress =
-            Progress { status, watermarks: BTreeMap::new(), updated: None, changed: Epoch::ZERO };
+        let progress = Progress {
+            status,
+            watermarks: BTreeMap::new(),
+            updated: None,
+            changed: Epoch::ZERO,
+            since: Epoch::ZERO,
+        };
         let (properties, times) = properties;
         Arc::new(Self { id, table, properties, times, plan, progress: Mutex::new(progress) })
     }
@@ -87,6 +94,7 @@ impl RelationState {
             watermarks: old.watermarks.clone(),
             updated: old.updated,
             changed: old.changed,
+            since: old.since,
         };
         Arc::new(Self {
             id: self.id,
@@ -108,6 +116,11 @@ impl RelationState {
         lock(&self.progress).changed
     }
 
+    /// The first epoch at which it can be read.
+    pub fn since(&self) -> Epoch {
+        lock(&self.progress).since
+    }
+
     /// Its watermarks by column.
     pub fn watermarks(&self) -> BTreeMap<usize, Watermark> {
         lock(&self.progress).watermarks.clone()
@@ -126,6 +139,9 @@ struct Versions {
     now_us: i64,
     catalog: Arc<Catalog>,
     relations: Arc<BTreeMap<RelationId, Arc<RelationState>>>,
+    /// Relations that a step in flight may change, with the epoch that is read of them.
+    behind: Arc<BTreeMap<RelationId, Epoch>>,
+    /// Readers by the oldest epoch that they may look at.
     pins: BTreeMap<Epoch, usize>,
 }
 
@@ -158,16 +174,26 @@ pub struct Pin {
     pub catalog: Arc<Catalog>,
     /// The relations at that epoch.
     pub relations: Arc<BTreeMap<RelationId, Arc<RelationState>>>,
+    behind: Arc<BTreeMap<RelationId, Epoch>>,
+    oldest: Epoch,
     shared: Arc<Shared>,
+}
+
+impl Pin {
+    /// The epoch at which a relation is read: an older one while a step is in flight that may
+    /// change it.
+    pub fn epoch_of(&self, id: RelationId) -> Epoch {
+        self.behind.get(&id).copied().unwrap_or(self.epoch)
+    }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut versions = lock(&self.shared.versions);
-        if let Some(count) = versions.pins.get_mut(&self.epoch) {
+        if let Some(count) = versions.pins.get_mut(&self.oldest) {
             *count -= 1;
             if *count == 0 {
-                versions.pins.remove(&self.epoch);
+                versions.pins.remove(&self.oldest);
             }
         }
     }
@@ -182,6 +208,7 @@ impl Shared {
                 now_us: 0,
                 catalog: Arc::default(),
                 relations: Arc::default(),
+                behind: Arc::default(),
                 pins: BTreeMap::new(),
             }),
             tickets: Mutex::default(),
@@ -197,9 +224,12 @@ impl Shared {
     pub fn pin(self: &Arc<Self>) -> Pin {
         let mut versions = lock(&self.versions);
         let epoch = versions.published;
-        *versions.pins.entry(epoch).or_default() += 1;
+        let oldest = versions.behind.values().copied().fold(epoch, Epoch::min);
+        *versions.pins.entry(oldest).or_default() += 1;
         Pin {
             epoch,
+            oldest,
+            behind: versions.behind.clone(),
             now_us: versions.now_us,
             catalog: versions.catalog.clone(),
             relations: versions.relations.clone(),
@@ -222,10 +252,29 @@ impl Shared {
         lock(&self.versions).relations.clone()
     }
 
-    /// Makes an epoch and its clock visible; returns the oldest epoch that anybody may still read.
-    pub fn publish(&self, epoch: Epoch, now_us: i64) -> Epoch {
+    /// Relations that a step in flight may change are read as they are now, until it has been
+    /// published.
+    pub fn fall_behind(&self, relations: &BTreeSet<RelationId>) {
         let mut versions = lock(&self.versions);
-        (versions.published, versions.now_us) = (epoch, now_us);
+        let published = versions.published;
+        let mut behind = versions.behind.as_ref().clone();
+        for id in relations {
+            behind.entry(*id).or_insert(published);
+        }
+        versions.behind = Arc::new(behind);
+    }
+
+    /// Makes an epoch of some relations and its clock visible; returns the oldest epoch that
+    /// anybody may still read.
+    pub fn publish(&self, epoch: Epoch, now_us: i64, of: &BTreeSet<RelationId>) -> Epoch {
+        let mut versions = lock(&self.versions);
+        versions.published = versions.published.max(epoch);
+        versions.now_us = versions.now_us.max(now_us);
+        if versions.behind.keys().any(|id| of.contains(id)) {
+            let mut behind = versions.behind.as_ref().clone();
+            behind.retain(|id, _| !of.contains(id));
+            versions.behind = Arc::new(behind);
+        }
         versions.pins.first_key_value().map_or(epoch, |(pinned, _)| *pinned)
     }
 

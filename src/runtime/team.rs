@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use super::graph::{NodeId, NodeSpec};
 use super::worker::{Counters, Message, NodeBlobs, Report, Step, TableSize, Worker};
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::time::Watermark;
+use crate::time::{Epoch, Watermark};
 
 type Task = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -69,13 +70,32 @@ impl Team {
         results
     }
 
-    /// Runs an epoch.
-    pub fn step(&mut self, steps: Vec<Step>) -> Vec<Report> {
+    /// Begins an epoch; the reports of the workers that have done their part by the deadline.
+    pub fn begin(&mut self, steps: Vec<Step>, deadline: Instant) -> Vec<Option<Report>> {
         let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
         self.all(|worker| {
             let step = steps[worker].take().unwrap_or_default();
-            Box::new(move |w| w.step(step))
+            Box::new(move |w| w.begin(step, deadline))
         })
+    }
+
+    /// Goes on with an epoch; the reports of the workers that have done their part since.
+    pub fn proceed(&mut self, epoch: Epoch, deadline: Instant) -> Vec<Option<Report>> {
+        self.all(|_| Box::new(move |w| w.proceed(epoch, deadline)))
+    }
+
+    /// The node that keeps an epoch from its end.
+    pub fn culprit(&mut self, epoch: Epoch) -> Option<NodeId> {
+        // Everybody else waits for the least of them.
+        self.all(|_| Box::new(move |w: &mut Worker| w.culprit(epoch))).into_iter().flatten().min()
+    }
+
+    /// Makes a node fail that keeps an epoch from its end.
+    pub fn fail_step(&mut self, epoch: Epoch, node: NodeId, error: &Error) {
+        self.all(|_| {
+            let error = error.clone();
+            Box::new(move |w: &mut Worker| w.fail_step(epoch, node, &error))
+        });
     }
 
     /// Builds nodes on every worker.

@@ -1,9 +1,8 @@
-//! A worker: one thread's instances of all nodes, and the run loop of an epoch.
+//! A worker: one thread's instances of all nodes. What makes them run is in `step`.
 //!
-//! THE run loop: it alone aligns marks, merges watermarks, makes keys resident, moves rows along
-//! edges and catches what an operator breaks. Rows go depth-first along local edges, batch by
-//! batch, so that a batch is still in cache when the next operator sees it; flushes go in node
-//! order.
+//! It alone merges watermarks, makes keys resident, moves rows along edges and catches what an
+//! operator breaks. Rows go depth-first along local edges, batch by batch, so that a batch is still
+//! in cache when the next operator sees it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
+use super::step::{RunningStep, Task};
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
@@ -25,9 +25,9 @@ use crate::time::{Epoch, Watermark, WatermarkMerge};
 /// What the workers send one another within an epoch.
 pub enum Message {
     /// Rows for a port of a node.
-    Data(NodeId, usize, DeltaBatch),
+    Data(Epoch, NodeId, usize, DeltaBatch),
     /// The sender has flushed the node before this exchange; with its watermarks by column.
-    Mark(NodeId, usize, usize, Vec<(usize, Watermark)>),
+    Mark(Epoch, NodeId, usize, usize, Vec<(usize, Watermark)>),
 }
 
 /// A part of the stored rows of an import's relation.
@@ -124,18 +124,18 @@ enum Kind {
     Operator(Box<dyn Operator>),
 }
 
-struct Node {
-    spec: NodeSpec,
+pub(super) struct Node {
+    pub(super) spec: NodeSpec,
     kind: Kind,
     tables: Vec<TableId>,
     outs: Vec<OutEdge>,
-    marks: usize,
+    pub(super) marks: usize,
     tapped: bool,
-    failed: bool,
+    pub(super) failed: bool,
     counted: Counters,
     merges: BTreeMap<(usize, usize), WatermarkMerge>,
     /// Watermarks put out since the last mark.
-    watermarks: BTreeMap<usize, Watermark>,
+    pub(super) watermarks: BTreeMap<usize, Watermark>,
     /// The last watermark of every output column.
     latest: BTreeMap<usize, Watermark>,
 }
@@ -143,16 +143,16 @@ struct Node {
 /// One worker.
 pub struct Worker {
     index: usize,
-    workers: usize,
+    pub(super) workers: usize,
     check: bool,
-    nodes: Vec<Option<Node>>,
-    state: StateStore,
+    pub(super) nodes: Vec<Option<Node>>,
+    pub(super) state: StateStore,
     peers: Vec<Option<Sender<Message>>>,
-    inbox: Receiver<Message>,
-    epoch: Epoch,
-    now_us: i64,
-    stack: Vec<(NodeId, usize, DeltaBatch)>,
-    report: Report,
+    pub(super) inbox: Receiver<Message>,
+    /// The step that runs.
+    pub(super) now: RunningStep,
+    /// Steps that wait for their next slice of time.
+    pub(super) suspended: BTreeMap<Epoch, RunningStep>,
 }
 
 impl Worker {
@@ -171,10 +171,8 @@ impl Worker {
             state: StateStore::new(check),
             peers,
             inbox,
-            epoch: Epoch::ZERO,
-            now_us: 0,
-            stack: Vec::new(),
-            report: Report::default(),
+            now: RunningStep::default(),
+            suspended: BTreeMap::new(),
         }
     }
 
@@ -235,7 +233,7 @@ impl Worker {
         Ok(if self.check { Box::new(Checked::new(operator, spec)) } else { operator })
     }
 
-    fn node(&mut self, id: NodeId) -> Result<&mut Node> {
+    pub(super) fn node(&mut self, id: NodeId) -> Result<&mut Node> {
         self.nodes
             .get_mut(id.0 as usize)
             .and_then(Option::as_mut)
@@ -260,34 +258,8 @@ impl Worker {
         }
     }
 
-    /// Runs one epoch.
-    pub fn step(&mut self, step: Step) -> Report {
-        self.epoch = step.epoch;
-        self.now_us = step.now_us;
-        for (node, delta) in step.inputs {
-            self.enter(node, delta);
-            self.run();
-        }
-        for slice in step.slices {
-            self.feed_slice(slice);
-        }
-        for node in step.attach {
-            self.attach(node);
-        }
-        for (node, column, w) in step.watermarks {
-            if let Ok(node) = self.node(node) {
-                node.watermarks.insert(column, w);
-            }
-        }
-        for id in step.active.iter() {
-            self.finish(*id, &step.active);
-        }
-        self.state.evict_all();
-        std::mem::take(&mut self.report)
-    }
-
     /// Rows from outside: for an import they come from its own replay and are not held back.
-    fn enter(&mut self, id: NodeId, delta: DeltaBatch) {
+    pub(super) fn enter(&mut self, id: NodeId, delta: DeltaBatch) {
         let Ok(node) = self.node(id) else { return };
         match &mut node.kind {
             Kind::Import(import) => match import.project(&delta) {
@@ -298,12 +270,12 @@ impl Worker {
         }
     }
 
-    fn feed_slice(&mut self, Slice { node: id, epoch, rows }: Slice) {
+    pub(super) fn feed_slice(&mut self, Slice { node: id, epoch, rows }: Slice) {
         let shard = self.index;
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
         let Some(table) = import.table.clone() else {
-            self.report.fed.push(id);
+            self.now.report.fed.push(id);
             return;
         };
         let from = import.cursor;
@@ -315,19 +287,18 @@ impl Worker {
                     None => {
                         // Asked again, it has nothing more to give.
                         import.cursor = usize::MAX;
-                        self.report.fed.push(id);
+                        self.now.report.fed.push(id);
                     }
                 }
                 if !slice.rows.is_empty() {
                     self.enter(id, slice.rows);
-                    self.run();
                 }
             }
             Err(error) => self.fail(id, error),
         }
     }
 
-    fn attach(&mut self, id: NodeId) {
+    pub(super) fn attach(&mut self, id: NodeId) {
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
         let held = import.held.take().unwrap_or_default();
@@ -349,26 +320,11 @@ impl Worker {
                 node.watermarks.extend(known);
             }
         }
-        for delta in held {
-            self.forward(id, &delta, Outlet::Rows);
-            self.run();
-        }
+        // One by one, so that what they become is in cache.
+        self.now.stack.extend(held.into_iter().rev().map(|delta| Task::Forward(id, delta)));
     }
 
-    /// Takes rows until the stack is empty.
-    fn run(&mut self) {
-        self.run_above(0);
-    }
-
-    fn run_above(&mut self, below: usize) {
-        while self.stack.len() > below
-            && let Some((id, port, delta)) = self.stack.pop()
-        {
-            self.process(id, port, delta);
-        }
-    }
-
-    fn process(&mut self, id: NodeId, port: usize, delta: DeltaBatch) {
+    pub(super) fn process(&mut self, id: NodeId, port: usize, delta: DeltaBatch) {
         let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         if node.failed {
             return;
@@ -398,21 +354,16 @@ impl Worker {
             }
             self.state.make_resident(&request);
         }
-        let below = self.stack.len();
         if let Ok(node) = self.node(id) {
             node.counted.rows_in += delta.len() as u64;
         }
-        let mut progress =
-            self.call(id, |operator, cx, out| operator.process(cx, port, delta, out));
-        // A piece at a time goes down the edges before the next one is made.
-        while progress == Some(Progress::More) {
-            self.run_above(below);
-            progress = self.call(id, |operator, cx, out| operator.resume(cx, out));
-        }
+        self.call(id, |operator, cx, out| operator.process(cx, port, delta, out));
     }
 
-    /// Calls a verb, catches its panic, and hands on what it made. `None`: the node has failed.
-    fn call(
+    /// Calls a verb, catches its panic, and hands on what it made; where more is to come, that is
+    /// a task below: a piece goes down the edges before the next one is made. `None`: the node has
+    /// failed.
+    pub(super) fn call(
         &mut self,
         id: NodeId,
         verb: impl FnOnce(&mut dyn Operator, &mut Context<'_>, &mut Output) -> Result<Progress>,
@@ -420,7 +371,8 @@ impl Worker {
         let node = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut)?;
         let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
         let mut out = Output::default();
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
+        let (epoch, now_us) = (self.now.epoch, self.now.now_us);
+        let mut cx = Context { state: &mut self.state, epoch, now_us };
         let began = Instant::now();
         // The node is not used again after a panic, so a broken operator is never looked at.
         let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));
@@ -440,6 +392,9 @@ impl Worker {
         for (column, w) in out.watermarks {
             node.watermarks.insert(column, w);
         }
+        if progress == Progress::More {
+            self.now.stack.push(Task::Resume(id));
+        }
         // Pushed last first, so that they run in the order in which they were made.
         for delta in out.late.iter().rev() {
             self.forward(id, delta, Outlet::Late);
@@ -454,15 +409,15 @@ impl Worker {
     }
 
     /// Sends rows along a node's edges.
-    fn forward(&mut self, id: NodeId, delta: &DeltaBatch, outlet: Outlet) {
+    pub(super) fn forward(&mut self, id: NodeId, delta: &DeltaBatch, outlet: Outlet) {
         let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         if node.tapped && outlet == Outlet::Rows {
-            self.report.taps.push((id, delta.clone().with_arrivals(None)));
+            self.now.report.taps.push((id, delta.clone().with_arrivals(None)));
         }
         let mut failure = None;
         for edge in node.outs.iter().filter(|e| e.outlet == outlet) {
             let Some(columns) = edge.exchange.as_ref().filter(|_| self.workers > 1) else {
-                self.stack.push((edge.to, edge.port, delta.clone()));
+                self.now.stack.push(Task::Rows(edge.to, edge.port, delta.clone()));
                 continue;
             };
             match partition(delta, columns, self.workers) {
@@ -472,9 +427,11 @@ impl Worker {
                         match &self.peers[worker] {
                             // A worker that is gone takes the engine with it.
                             Some(peer) => {
-                                drop(peer.send(Message::Data(edge.to, edge.port, part)));
+                                let epoch = self.now.epoch;
+                                let data = Message::Data(epoch, edge.to, edge.port, part);
+                                drop(peer.send(data));
                             }
-                            None => self.stack.push((edge.to, edge.port, part)),
+                            None => self.now.stack.push(Task::Rows(edge.to, edge.port, part)),
                         }
                     }
                 }
@@ -490,53 +447,17 @@ impl Worker {
         if let Ok(node) = self.node(id) {
             node.failed = true;
         }
-        self.report.failures.push((id, error));
-    }
-
-    /// Ends a node's epoch: waits for its marks, hands on watermarks, flushes, sends marks.
-    fn finish(&mut self, id: NodeId, active: &[NodeId]) {
-        let Some(node) = self.nodes.get(id.0 as usize).and_then(Option::as_ref) else { return };
-        // An exchange whose sender does not run in this epoch brings no marks.
-        let exchanges = node.spec.inputs.iter().filter(|e| e.exchange.is_some());
-        let running = exchanges.filter(|e| active.binary_search(&e.from).is_ok()).count();
-        let needed = running * (self.workers - 1);
-        while self.nodes[id.0 as usize].as_ref().is_some_and(|n| n.marks < needed) {
-            match self.inbox.recv() {
-                Ok(message) => self.receive(message),
-                // The other workers are gone: the engine is shutting down.
-                Err(_) => return,
-            }
-        }
-        if let Ok(node) = self.node(id) {
-            node.marks = 0;
-            if !node.failed {
-                self.call(id, |operator, cx, out| {
-                    operator.flush(cx, out)?;
-                    Ok(Progress::Done)
-                });
-                self.run();
-            }
-        }
-        self.send_marks(id);
-    }
-
-    fn receive(&mut self, message: Message) {
-        match message {
-            Message::Data(to, port, delta) => {
-                self.stack.push((to, port, delta));
-                self.run();
-            }
-            Message::Mark(to, port, sender, watermarks) => {
-                if let Ok(node) = self.node(to) {
-                    node.marks += 1;
-                }
-                self.advance(to, port, sender, &watermarks);
-            }
-        }
+        self.now.report.failures.push((id, error));
     }
 
     /// Watermarks of one sender reach a port of a node.
-    fn advance(&mut self, to: NodeId, port: usize, sender: usize, marks: &[(usize, Watermark)]) {
+    pub(super) fn advance(
+        &mut self,
+        to: NodeId,
+        port: usize,
+        sender: usize,
+        marks: &[(usize, Watermark)],
+    ) {
         let workers = self.workers;
         for (column, w) in marks {
             let Ok(node) = self.node(to) else { return };
@@ -566,20 +487,24 @@ impl Worker {
         }
     }
 
-    fn send_marks(&mut self, id: NodeId) {
+    pub(super) fn send_marks(&mut self, id: NodeId) {
         let Ok(node) = self.node(id) else { return };
         let marks: Vec<(usize, Watermark)> =
             std::mem::take(&mut node.watermarks).into_iter().collect();
         node.latest.extend(marks.iter().copied());
+        // A node that does not run in this step waits for no marks.
+        let active = Arc::clone(&self.now.active);
+        let Ok(node) = self.node(id) else { return };
+        let running = node.outs.iter().filter(|e| active.binary_search(&e.to).is_ok());
         let edges: Vec<(NodeId, usize, bool, Outlet)> =
-            node.outs.iter().map(|e| (e.to, e.port, e.exchange.is_some(), e.outlet)).collect();
-        self.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
+            running.map(|e| (e.to, e.port, e.exchange.is_some(), e.outlet)).collect();
+        self.now.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
         let mine = self.index;
         for (to, port, exchanged, outlet) in edges {
             let marks = if outlet == Outlet::Rows { marks.as_slice() } else { &[] };
             if exchanged {
                 for peer in self.peers.iter().flatten() {
-                    drop(peer.send(Message::Mark(to, port, mine, marks.to_vec())));
+                    drop(peer.send(Message::Mark(self.now.epoch, to, port, mine, marks.to_vec())));
                 }
             }
             self.advance(to, port, mine, marks);

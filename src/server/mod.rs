@@ -52,7 +52,7 @@ const CONNECTIONS_MAX: usize = 1_000;
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time that connections have to end by themselves once the server ends.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
 
 /// Pause after a failed accept, which is nearly always a shortage of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
