@@ -1,6 +1,7 @@
 //! Every limit and default of the engine in one place, with its unit in the name and the reason
 //! beside it. What a user may change is a field of [`Config`]; the rest are constants.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Values that a query may look up by an index; for more of them the relation is scanned, which
@@ -66,6 +67,10 @@ pub const WINDOWS_PER_ROW_MAX: usize = 10_000;
 /// A row of a moving filter comes or goes no later than this after its time; nothing is due in most
 /// of these epochs, which cost some microseconds then.
 pub const CLOCK_TICK_US: i64 = 500_000;
+
+/// Where the clock may be set to, in microseconds since 1970: the years 1 to 9999. What a view adds
+/// to `now()` stays a timestamp from there, so no view fails by the clock.
+pub const CLOCK_US: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// Random cuts of inputs, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::coordinator::Coordinator;
 use super::shared::lock;
-use crate::config::CLOCK_TICK_US;
+use crate::config::{CLOCK_TICK_US, CLOCK_US};
 use crate::error::{Error, Result, sqlstate};
 
 /// Not in hand.
@@ -60,13 +60,10 @@ impl Clock {
     /// Moves it, but not to a time before `floor`.
     fn change(&self, change: ClockMove, floor: i64) -> Result<()> {
         let manual = self.manual.load(Ordering::Relaxed);
-        let fresh = self.fresh.swap(false, Ordering::Relaxed);
+        let fresh = self.fresh.load(Ordering::Relaxed);
         let to = match change {
             ClockMove::System => SYSTEM,
-            ClockMove::Manual(at) => {
-                self.fresh.store(at.is_none(), Ordering::Relaxed);
-                at.unwrap_or_else(|| self.now_us())
-            }
+            ClockMove::Manual(at) => in_range(at.unwrap_or_else(|| self.now_us()))?,
             ClockMove::By(_) | ClockMove::To(_) if manual == SYSTEM => {
                 return Err(Error::user(
                     sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -74,8 +71,8 @@ impl Clock {
                 )
                 .with_hint("SET CLOCK MANUAL; takes it in hand."));
             }
-            ClockMove::By(us) => manual.saturating_add(us),
-            ClockMove::To(us) => us,
+            ClockMove::By(us) => in_range(manual.saturating_add(us))?,
+            ClockMove::To(us) => in_range(us)?,
         };
         let back = matches!(change, ClockMove::By(_) | ClockMove::To(_)) && to < manual;
         if back && !(fresh && matches!(change, ClockMove::To(_))) {
@@ -84,7 +81,6 @@ impl Clock {
         }
         let time = if to == SYSTEM { Utc::now().timestamp_micros() } else { to };
         if time < floor {
-            self.fresh.store(fresh, Ordering::Relaxed);
             return Err(Error::user(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the clock can't go back while there are materialized views that follow it",
@@ -93,12 +89,23 @@ impl Clock {
             .with_hint("Drop them first, and create them again."));
         }
         self.manual.store(to, Ordering::Relaxed);
+        self.fresh.store(change == ClockMove::Manual(None), Ordering::Relaxed);
         Ok(())
     }
 
     /// Whether it stands still between statements.
     fn is_manual(&self) -> bool {
         self.manual.load(Ordering::Relaxed) != SYSTEM
+    }
+}
+
+/// A time that the clock may stand at: far enough from the ends of what a timestamp holds that views
+/// can add their intervals and windows to it.
+fn in_range(us: i64) -> Result<i64> {
+    match CLOCK_US.contains(&us) {
+        true => Ok(us),
+        false => Err(Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
+            .with_detail("The clock is set from 0001-01-01 to 9999-12-31 23:59:59.999999.")),
     }
 }
 
@@ -182,6 +189,18 @@ mod tests {
         assert!(clock.change(ClockMove::To(104), 0).is_err());
         assert!(clock.change(ClockMove::Manual(Some(50)), 51).is_err());
         assert_eq!(clock.now_us(), 105);
+        for beyond in [i64::MIN, i64::MAX, *CLOCK_US.start() - 1, *CLOCK_US.end() + 1] {
+            for change in [ClockMove::Manual(Some(beyond)), ClockMove::To(beyond)] {
+                let refused = clock.change(change, i64::MIN).map_err(|e| e.sqlstate());
+                assert_eq!(refused, Err("22008"), "{change:?}");
+            }
+        }
+        assert!(clock.change(ClockMove::By(i64::MAX), 0).is_err());
+        assert_eq!(clock.now_us(), 105);
+        clock.change(ClockMove::To(*CLOCK_US.end()), 0).expect("the last moment");
+        assert_eq!(clock.now().to_string(), "9999-12-31 23:59:59.999999 UTC");
+        clock.change(ClockMove::Manual(Some(*CLOCK_US.start())), i64::MIN).expect("the first");
+        assert_eq!(clock.now().to_string(), "0001-01-01 00:00:00 UTC");
         clock.change(ClockMove::System, 0).expect("let go");
         assert!(clock.now_us() > 1_000_000_000_000_000);
     }
