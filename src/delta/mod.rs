@@ -11,8 +11,10 @@ pub mod jsonb_order;
 mod key;
 mod key_decode;
 pub mod text;
+mod utf8;
 
 pub use batch::{DeltaBatch, Weight, batch_of, concat};
 pub use consolidate::{Order, consolidate, net};
 pub use key::{KEY_GROUPS, Keys, hash_key, key_group, worker_of};
 pub use key_decode::decode_keys;
+pub use utf8::checked_utf8;

@@ -85,6 +85,7 @@ impl Session {
     /// Begins a COPY .. FROM STDIN.
     pub fn begin_copy(&self, statement: &Statement) -> Result<CopyIn> {
         self.check_not_failed(statement)?;
+        self.check_modes(statement)?;
         let Statement::Copy(copy) = statement else {
             return Err(Error::internal("only COPY copies"));
         };

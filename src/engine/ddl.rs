@@ -63,7 +63,7 @@ impl Session {
         let tag = if create.source { "CREATE SOURCE" } else { "CREATE TABLE" };
         self.refuse_in_transaction(tag)?;
         let core = self.engine.core.clone();
-        let _one_at_a_time = core.ddl.lock().await;
+        let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done(tag));
         }
@@ -213,7 +213,7 @@ impl Session {
         if let Some(old) = old.filter(|_| create.or_replace) {
             return self.replace_view(create, text, &old).await;
         }
-        let one_at_a_time = core.ddl.lock().await;
+        let one_at_a_time = self.turn(core.ddl.lock()).await?;
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done(tag));
         }
@@ -285,7 +285,7 @@ impl Session {
     pub(super) async fn create_sink(&mut self, create: &CreateSink, text: &str) -> Result<Outcome> {
         self.refuse_in_transaction("CREATE SINK")?;
         let core = self.engine.core.clone();
-        let one_at_a_time = core.ddl.lock().await;
+        let one_at_a_time = self.turn(core.ddl.lock()).await?;
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done("CREATE SINK"));
         }
@@ -376,7 +376,7 @@ impl Session {
         let tag = format!("DROP {}", drop.noun.to_uppercase());
         self.refuse_in_transaction(&tag)?;
         let core = self.engine.core.clone();
-        let _one_at_a_time = core.ddl.lock().await;
+        let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         let catalog = core.shared.catalog();
         let mut doomed = BTreeSet::new();
         for name in &drop.names {

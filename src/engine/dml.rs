@@ -50,7 +50,7 @@ impl Session {
         let relation = bound.relation;
         check_writable(&relation, "insert into")?;
         let keyed = !relation.key.is_empty();
-        let ticket = self.ticket(relation.id, keyed).await;
+        let ticket = self.ticket(relation.id, keyed).await?;
         let pin = self.read_point();
         let rows = match bound.rows {
             InsertRows::Values(rows) => rows,
@@ -70,7 +70,7 @@ impl Session {
     pub(super) async fn run_delete(&mut self, bound: BoundDelete) -> Result<Outcome> {
         let relation = bound.relation;
         check_writable(&relation, "delete from")?;
-        let ticket = self.ticket(relation.id, true).await;
+        let ticket = self.ticket(relation.id, true).await?;
         let pin = self.read_point();
         let rows = self.found(&relation, &bound.rows, bound.joined, &pin).await?;
         let width = relation.schema.fields().len();
@@ -85,7 +85,7 @@ impl Session {
     pub(super) async fn run_update(&mut self, bound: BoundUpdate) -> Result<Outcome> {
         let relation = bound.relation;
         check_writable(&relation, "update")?;
-        let ticket = self.ticket(relation.id, true).await;
+        let ticket = self.ticket(relation.id, true).await?;
         let pin = self.read_point();
         let rows = self.found(&relation, &bound.rows, bound.joined, &pin).await?;
         let width = relation.schema.fields().len();
@@ -113,7 +113,7 @@ impl Session {
         tables.dedup_by_key(|relation| relation.id);
         let mut tickets = Vec::new();
         for relation in &tables {
-            tickets.extend(self.ticket(relation.id, true).await);
+            tickets.extend(self.ticket(relation.id, true).await?);
         }
         let pin = self.read_point();
         let mut writes = Vec::new();
@@ -213,11 +213,16 @@ impl Session {
     }
 
     /// Takes a table's write ticket, unless a transaction block takes it at its COMMIT.
-    pub(super) async fn ticket(&self, table: RelationId, needed: bool) -> Option<WriteTicket> {
+    pub(super) async fn ticket(
+        &self,
+        table: RelationId,
+        needed: bool,
+    ) -> Result<Option<WriteTicket>> {
         if !needed || self.transaction.is_some() {
-            return None;
+            return Ok(None);
         }
-        Some(self.engine.core.shared.ticket(table).lock_owned().await)
+        let lock = self.engine.core.shared.ticket(table).lock_owned();
+        Ok(Some(self.turn(lock).await?))
     }
 
     /// What a statement reads: the transaction's epoch, or the published one.
@@ -295,7 +300,7 @@ impl Session {
             let facts = system::Facts {
                 catalog: &pin.catalog,
                 database: &session.database,
-                settings: &session.settings,
+                settings: &|| session.settings.lines(),
             };
             let rows = known.table.read(&facts)?;
             return rows_provider(rows.schema(), vec![rows]);

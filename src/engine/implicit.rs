@@ -31,7 +31,12 @@ fn part(statement: &Statement) -> Part {
         | Statement::Copy(_)
         | Statement::Declare(_)
         | Statement::Fetch(_)
-        | Statement::Execute(_) => Part::Joins,
+        | Statement::Execute(_)
+        | Statement::Set { .. }
+        | Statement::Reset(_)
+        | Statement::ResetAll
+        | Statement::SetTransaction(_)
+        | Statement::SetCharacteristics(_) => Part::Joins,
         Statement::CreateTable(_)
         | Statement::CreateTableAs(_)
         | Statement::CreateView(_)

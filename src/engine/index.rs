@@ -17,7 +17,7 @@ impl Session {
     pub(super) async fn create_index(&mut self, create: &CreateIndex) -> Result<Outcome> {
         self.refuse_in_transaction("CREATE INDEX")?;
         let core = self.engine.core.clone();
-        let _one_at_a_time = core.ddl.lock().await;
+        let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         let catalog = core.shared.catalog();
         let relation = catalog.get(&create.relation)?.clone();
         if let Some(name) = create.name.as_ref().filter(|name| catalog.find(name).is_some()) {

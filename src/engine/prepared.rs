@@ -117,6 +117,7 @@ impl Session {
         statement: &ParsedStatement,
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
+        self.check_modes(&statement.statement)?;
         let Some((bound, catalog)) = &prepared.bound else {
             let ran = self.dispatch(statement).await;
             return ran.map_err(|e| sql::locate(e, &statement.text, statement.offset));

@@ -70,7 +70,7 @@ impl Session {
     pub(super) async fn rename_relation(&mut self, request: &Rename) -> Result<Outcome> {
         let tag = format!("ALTER {}", request.noun.to_uppercase());
         let core = self.engine.core.clone();
-        let _one_at_a_time = core.ddl.lock().await;
+        let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         let catalog = core.shared.catalog();
         let Some(relation) = catalog.find(&request.name) else {
             if request.if_exists {

@@ -8,23 +8,25 @@ use super::Engine;
 use super::commit_point::CommitPoint;
 use super::cursor::Cursor;
 use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
+use super::settings::SettingValues;
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
-use crate::sql::{self, SessionFacts, Settings};
+use crate::sql::{self, SessionFacts, SessionSettings, Settings};
 
 /// One conversation with an engine. Statements of a session run one after another; sessions are
 /// independent.
 pub struct Session {
     pub(super) engine: Engine,
-    pub(super) variables: BTreeMap<String, String>,
     /// Whether its plans are optimised.
     optimize: bool,
+    /// What it has set.
+    pub(super) values: Arc<SettingValues>,
     pub(super) transaction: Option<Transaction>,
     pub(super) failed: bool,
-    /// What it says about itself; made anew when a setting changes.
+    /// What it says about itself.
     facts: Arc<SessionFacts>,
     pub(super) notices: Vec<Notice>,
     /// Statements of PREPARE by name.
@@ -39,45 +41,35 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(engine: Engine) -> Self {
-        let mut session = Self {
+        let values = Arc::<SettingValues>::default();
+        let settings: Arc<dyn SessionSettings> = values.clone();
+        Self {
             engine,
-            variables: BTreeMap::new(),
             optimize: true,
+            values,
             transaction: None,
             failed: false,
-            facts: Arc::default(),
+            facts: Arc::new(SessionFacts { settings, ..SessionFacts::default() }),
             notices: Vec::new(),
             named: BTreeMap::new(),
             cursors: BTreeMap::new(),
             commit_point: CommitPoint::default(),
             cancel: Arc::default(),
-        };
-        session.note_settings();
-        session
+        }
     }
 
     /// Says who is there: user, database and the number of the connection.
     pub fn identify(&mut self, user: &str, database: &str, pid: i64) {
+        self.values.identify(user);
         let (user, database) = (user.to_owned(), database.to_owned());
-        self.facts = Arc::new(SessionFacts { user, database, pid, settings: Vec::new() });
-        self.note_settings();
+        let settings: Arc<dyn SessionSettings> = self.values.clone();
+        self.facts = Arc::new(SessionFacts { user, database, pid, settings });
     }
 
     /// Whether the plans of reads and of recomputed views are optimised. They are, at first;
     /// without it they have the same rows, from a plan that no rule of the optimiser has seen.
     pub fn set_optimize(&mut self, optimize: bool) {
         self.optimize = optimize;
-    }
-
-    fn note_settings(&mut self) {
-        let known = SETTINGS.iter().map(|(name, _)| (*name).to_owned());
-        let own = self.variables.keys().filter(|n| default_setting(n).is_none()).cloned();
-        let value = |name: String| {
-            let value = self.setting(&name).unwrap_or_default();
-            (name, value)
-        };
-        let settings = known.chain(own).map(value).collect();
-        self.facts = Arc::new(SessionFacts { settings, ..self.facts.as_ref().clone() });
     }
 
     /// The statements of a text.
@@ -134,11 +126,12 @@ impl Session {
         self.commit_point.clone()
     }
 
+    /// Whether a statement may run in the state that its transaction is in.
     pub(super) fn check_not_failed(&self, statement: &Statement) -> Result<()> {
         let ends = matches!(
             statement,
-            Statement::Commit
-                | Statement::Rollback
+            Statement::Commit { .. }
+                | Statement::Rollback { .. }
                 | Statement::Savepoint(Savepoint::RollbackTo(_))
         );
         if self.failed && !ends {
@@ -147,6 +140,7 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
+        self.values.begin_statement();
         Ok(())
     }
 
@@ -165,6 +159,7 @@ impl Session {
     }
 
     async fn dispatch_here(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
+        self.check_modes(&parsed.statement)?;
         match &parsed.statement {
             Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
             Statement::CreateTableAs(create) => self.create_table_as(create).await,
@@ -176,9 +171,11 @@ impl Session {
             Statement::Update(update) => self.update(update).await,
             Statement::Delete(delete) => self.delete(delete).await,
             Statement::Truncate(names) => self.truncate(names).await,
-            Statement::Begin => self.begin(),
-            Statement::Commit => self.commit().await,
-            Statement::Rollback => self.rollback(),
+            Statement::Begin(modes) => self.begin(modes),
+            Statement::Commit { chain } => self.commit(*chain).await,
+            Statement::Rollback { chain } => self.rollback(*chain),
+            Statement::SetTransaction(modes) => self.set_transaction(modes),
+            Statement::SetCharacteristics(modes) => self.set_characteristics(modes),
             Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
             Statement::Rename(rename) => self.rename_relation(rename).await,
@@ -187,12 +184,9 @@ impl Session {
             Statement::Prepare(prepare) => self.prepare_named(prepare),
             Statement::Execute(execute) => self.execute_named(execute).await,
             Statement::Deallocate(name) => self.deallocate(name.as_deref()),
+            Statement::Reset(name) => self.reset(name),
             Statement::ResetAll => Ok(self.reset_all("RESET")),
-            Statement::DiscardAll => {
-                self.named.clear();
-                self.cursors.clear();
-                Ok(self.reset_all("DISCARD ALL"))
-            }
+            Statement::DiscardAll => self.discard_all(),
             Statement::Declare(declare) => self.declare(declare).await,
             Statement::Fetch(fetch) => self.fetch(fetch).await,
             Statement::Close(name) => self.close(name.as_deref()),
@@ -202,7 +196,7 @@ impl Session {
             Statement::Show(show) => self.show(show).await,
             Statement::Describe(name) => self.describe(name),
             Statement::Explain(explain) => self.explain(explain).await,
-            Statement::Set { name, value } => self.set(name, value.as_deref()),
+            Statement::Set { name, values, scope } => self.set(name, values.as_deref(), *scope),
             Statement::Clock(clock) => self.move_clock(clock).await,
             Statement::Flush => self.flush().await,
             Statement::NoOp(tag) => Ok(self.done(tag)),
@@ -224,6 +218,9 @@ impl Session {
             self.end_transaction();
             self.close_cursors(false);
         }
+        if self.transaction.is_none() {
+            self.values.roll_back();
+        }
         self.failed = self.transaction.is_some() || self.failed;
     }
 
@@ -232,14 +229,18 @@ impl Session {
         (self.transaction.take(), std::mem::take(&mut self.failed))
     }
 
-    /// A setting by its folded name.
+    /// A setting by its name in any case, as SHOW prints it.
     pub fn setting(&self, name: &str) -> Option<String> {
-        self.variables.get(name).cloned().or_else(|| default_setting(name).map(str::to_owned))
+        self.values.get(name)
     }
 
-    /// Messages since the last call that belong to no outcome.
+    /// Messages since the last call that belong to no outcome, down to `client_min_messages`.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
+        self.notices.extend(self.values.take_notices());
+        match self.notices.is_empty() {
+            true => Vec::new(),
+            false => self.wanted_notices(),
+        }
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -256,44 +257,7 @@ impl Session {
 
     /// `statement_timeout` in milliseconds, when there is one.
     pub(super) fn timeout_ms(&self) -> Option<u64> {
-        let text = self.variables.get("statement_timeout")?.trim();
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = text[..digits].parse().ok()?;
-        let unit = match text[digits..].trim() {
-            "" | "ms" => 1,
-            "s" => 1000,
-            "min" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        number.checked_mul(unit).filter(|ms| *ms > 0)
-    }
-
-    fn reset_all(&mut self, tag: &str) -> Outcome {
-        self.variables.clear();
-        self.note_settings();
-        self.done(tag)
-    }
-
-    fn set(&mut self, name: &str, value: Option<&str>) -> Result<Outcome> {
-        let known = default_setting(name).is_some();
-        if name == "timezone"
-            && let Some(zone) = value
-            && !matches!(zone.to_ascii_lowercase().as_str(), "utc" | "gmt" | "etc/utc")
-        {
-            return Err(Error::unsupported(format!("time zone \"{zone}\" is not supported"))
-                .with_hint("SET TIME ZONE 'UTC'; timestamps with time zone are shown in UTC."));
-        }
-        match value {
-            Some(value) => self.variables.insert(name.to_owned(), value.to_owned()),
-            None => self.variables.remove(name),
-        };
-        self.note_settings();
-        if !known {
-            let text = format!("unrecognized configuration parameter \"{name}\" has no effect");
-            self.notices.push(Notice::new(text));
-        }
-        Ok(self.done("SET"))
+        self.values.duration_ms("statement_timeout")
     }
 
     /// Waits until everything that bounded sources hold is in the answers, and sinks have
@@ -336,47 +300,4 @@ impl Engine {
         }
         failed.map_or(Ok(()), Err)
     }
-}
-
-/// Settings that clients ask for, with the values that describe this engine.
-pub(super) const SETTINGS: &[(&str, &str)] = &[
-    ("application_name", ""),
-    ("block_size", "8192"),
-    ("bytea_output", "hex"),
-    ("client_encoding", "UTF8"),
-    ("client_min_messages", "notice"),
-    ("datestyle", "ISO, MDY"),
-    ("default_table_access_method", "heap"),
-    ("default_tablespace", ""),
-    ("default_transaction_isolation", "repeatable read"),
-    ("default_transaction_read_only", "off"),
-    ("extra_float_digits", "1"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("integer_datetimes", "on"),
-    ("intervalstyle", "postgres"),
-    ("is_superuser", "on"),
-    ("lc_collate", "C"),
-    ("lc_ctype", "C"),
-    ("lc_messages", "C"),
-    ("lock_timeout", "0"),
-    ("max_connections", "100"),
-    ("max_identifier_length", "63"),
-    ("row_security", "on"),
-    ("search_path", "public"),
-    ("server_encoding", "UTF8"),
-    ("server_version", "15.0"),
-    ("server_version_num", "150000"),
-    ("session_replication_role", "origin"),
-    ("standard_conforming_strings", "on"),
-    ("statement_timeout", "0"),
-    ("synchronize_seqscans", "on"),
-    ("timezone", "UTC"),
-    ("transaction_isolation", "repeatable read"),
-    ("transaction_read_only", "off"),
-    ("work_mem", "4MB"),
-    ("xmloption", "content"),
-];
-
-fn default_setting(name: &str) -> Option<&'static str> {
-    SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

@@ -8,13 +8,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
 use super::outcome::{Outcome, Rows};
-use super::session::{SETTINGS, Session};
+use super::session::Session;
+use super::set::shown_name;
 use super::status::state_word;
 use super::watermarks::WATERMARK_COLUMNS;
 use crate::catalog::{Relation, RelationKind};
 use crate::connector::Receiver;
 use crate::delta::text::pg_type_name;
-use crate::error::{Error, Result, sqlstate};
+use crate::error::Result;
 use crate::runtime::{RelationStatus, SinkState, SourceState};
 use crate::sql;
 use crate::sql::statement::{Explain, Show, Statement};
@@ -79,20 +80,8 @@ impl Session {
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
             Show::Watermarks => self.show_watermarks().await?,
-            Show::All => {
-                let names = SETTINGS.iter().map(|(name, _)| (*name).to_owned());
-                let values = SETTINGS.iter().map(|(n, _)| self.setting(n).unwrap_or_default());
-                table(vec![("name", text(names)), ("setting", text(values))])?
-            }
-            Show::Setting(name) => {
-                let value = self.setting(name).ok_or_else(|| {
-                    Error::user(
-                        sqlstate::UNDEFINED_OBJECT,
-                        format!("unrecognized configuration parameter \"{name}\""),
-                    )
-                })?;
-                lines(name, vec![value])?
-            }
+            Show::All => self.show_settings()?,
+            Show::Setting(name) => self.show_setting(name)?,
         };
         Ok(Outcome::Rows(rows))
     }
@@ -113,8 +102,8 @@ impl Session {
             Statement::Show(Show::Sinks) => SINK_COLUMNS.to_vec(),
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
-            Statement::Show(Show::All) => vec!["name", "setting"],
-            Statement::Show(Show::Setting(name)) => vec![name.as_str()],
+            Statement::Show(Show::All) => vec!["name", "setting", "description"],
+            Statement::Show(Show::Setting(name)) => vec![shown_name(name)],
             Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
                 vec!["column", "type", "nullable", "key"]
             }

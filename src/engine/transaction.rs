@@ -17,7 +17,7 @@ use crate::catalog::RelationId;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Pin;
-use crate::sql::statement::Savepoint;
+use crate::sql::statement::{Savepoint, TransactionModes};
 
 /// An open transaction block.
 pub(crate) struct Transaction {
@@ -51,12 +51,14 @@ impl Transaction {
 }
 
 impl Session {
-    pub(super) fn begin(&mut self) -> Result<Outcome> {
+    pub(super) fn begin(&mut self, modes: &TransactionModes) -> Result<Outcome> {
         if let Some(transaction) = self.transaction.as_mut().filter(|t| t.implicit) {
             transaction.implicit = false;
+            self.values.change_modes(modes)?;
             return Ok(self.done("BEGIN"));
         }
         if self.transaction.is_some() {
+            self.values.change_modes(modes)?;
             self.notices.push(Notice {
                 severity: "WARNING",
                 sqlstate: sqlstate::ACTIVE_SQL_TRANSACTION,
@@ -66,10 +68,16 @@ impl Session {
             return Ok(self.done("BEGIN"));
         }
         self.begin_transaction(false);
+        if let Err(error) = self.values.change_modes(modes) {
+            self.end_transaction();
+            self.values.roll_back();
+            return Err(error);
+        }
         Ok(self.done("BEGIN"))
     }
 
     pub(super) fn begin_transaction(&mut self, implicit: bool) {
+        self.values.begin();
         self.transaction = Some(Transaction {
             pin: Arc::new(self.engine.core.shared.pin()),
             writes: BTreeMap::new(),
@@ -80,12 +88,32 @@ impl Session {
         });
     }
 
-    pub(super) fn rollback(&mut self) -> Result<Outcome> {
+    pub(super) fn rollback(&mut self, chain: bool) -> Result<Outcome> {
+        let modes = self.chained_modes("ROLLBACK", chain)?;
         if self.end_transaction().0.is_none_or(|t| t.implicit) {
             self.warn_no_transaction();
         }
         self.close_cursors(false);
+        self.values.roll_back();
+        self.begin_chained(modes)?;
         Ok(self.done("ROLLBACK"))
+    }
+
+    /// AND CHAIN: the modes of the transaction that follows this one.
+    fn chained_modes(&self, verb: &str, chain: bool) -> Result<Option<TransactionModes>> {
+        if chain && self.transaction.as_ref().is_none_or(|t| t.implicit) {
+            return Err(Error::user(
+                sqlstate::NO_ACTIVE_SQL_TRANSACTION,
+                format!("{verb} AND CHAIN can only be used in transaction blocks"),
+            ));
+        }
+        Ok(chain.then(|| self.values.modes()))
+    }
+
+    fn begin_chained(&mut self, modes: Option<TransactionModes>) -> Result<()> {
+        let Some(modes) = modes else { return Ok(()) };
+        self.begin_transaction(false);
+        self.values.change_modes(&modes)
     }
 
     fn warn_no_transaction(&mut self) {
@@ -97,12 +125,14 @@ impl Session {
         });
     }
 
-    pub(super) async fn commit(&mut self) -> Result<Outcome> {
+    pub(super) async fn commit(&mut self, chain: bool) -> Result<Outcome> {
+        let modes = self.chained_modes("COMMIT", chain)?;
         if self.transaction.as_ref().is_none_or(|t| t.implicit) {
             self.warn_no_transaction();
         }
         let tag = if self.failed { "ROLLBACK" } else { "COMMIT" };
         self.commit_transaction().await?;
+        self.begin_chained(modes)?;
         Ok(self.done(tag))
     }
 
@@ -120,6 +150,10 @@ impl Session {
             }
         };
         self.close_cursors(matches!(result, Ok(true)));
+        match result {
+            Ok(true) => self.values.commit(),
+            _ => self.values.roll_back(),
+        }
         result.map(drop)
     }
 
@@ -143,12 +177,14 @@ impl Session {
                 let writes = transaction.writes.iter().map(|(id, w)| (*id, w.len())).collect();
                 let read = transaction.read.clone();
                 transaction.savepoints.push(Mark { name: name.clone(), writes, read });
+                self.values.savepoint();
             }
             (_, None) => {
                 return Err(Error::user("3B001", format!("savepoint \"{name}\" does not exist")));
             }
             (Savepoint::Release(_), Some(at)) => {
                 transaction.savepoints.truncate(at);
+                self.values.release(at);
                 self.release_cursors(at);
             }
             (Savepoint::RollbackTo(_), Some(at)) => {
@@ -159,6 +195,7 @@ impl Session {
                 }
                 transaction.read.clone_from(&mark.read);
                 self.failed = false;
+                self.values.roll_back_to(at);
                 self.close_cursors_behind(at);
             }
         }
@@ -182,7 +219,7 @@ impl Session {
         let shared = &self.engine.core.shared;
         let mut tickets = Vec::new();
         for id in &transaction.read {
-            tickets.push(shared.ticket(*id).lock_owned().await);
+            tickets.push(self.turn(shared.ticket(*id).lock_owned()).await?);
         }
         let now = shared.pin();
         for (id, change) in writes.iter().filter(|(id, _)| transaction.read.contains(id)) {

@@ -5,6 +5,7 @@
 
 use arrow::array::{StringArray, StringBuilder};
 
+use crate::delta::checked_utf8;
 use crate::error::{Error, Result};
 
 /// How rows are written.
@@ -153,13 +154,12 @@ impl CopyReader {
     }
 
     fn row(&mut self, line: &[u8], number: usize) -> Result<()> {
-        let text = std::str::from_utf8(line).map_err(|e| {
-            let byte = line.get(e.valid_up_to()).copied().unwrap_or_default();
-            let message = format!("invalid byte sequence for encoding \"UTF8\": 0x{byte:02x}");
-            self.at(number, Error::user("22021", message), None)
-        })?;
+        let text = checked_utf8(line).map_err(|e| self.at(number, e, None))?;
         let special = if self.form.csv { self.form.quote } else { b'\\' };
-        let count = if line.contains(&special) { self.careful(text) } else { self.plain(text) };
+        let count = match line.contains(&special) {
+            true => self.careful(text).map_err(|e| self.at(number, e, None))?,
+            false => self.plain(text),
+        };
         let wanted = self.columns.len();
         match count {
             n if n == wanted => {}
@@ -204,15 +204,18 @@ impl CopyReader {
     }
 
     /// A line with escapes or quotes.
-    fn careful(&mut self, line: &str) -> usize {
-        let fields = if self.form.csv { self.csv_fields(line) } else { self.text_fields(line) };
+    fn careful(&mut self, line: &str) -> Result<usize> {
+        let fields = match self.form.csv {
+            true => self.csv_fields(line)?,
+            false => self.text_fields(line)?,
+        };
         for (column, field) in self.columns.iter_mut().zip(&fields) {
             column.append_option(field.as_deref());
         }
-        fields.len()
+        Ok(fields.len())
     }
 
-    fn text_fields(&self, line: &str) -> Vec<Option<String>> {
+    fn text_fields(&self, line: &str) -> Result<Vec<Option<String>>> {
         let mut fields = Vec::new();
         let mut raw = Vec::new();
         let mut bytes = line.bytes().peekable();
@@ -226,17 +229,17 @@ impl CopyReader {
                 Some(b) if b != self.form.delimiter => raw.push(b),
                 _ => {
                     let null = raw == self.form.null.as_bytes();
-                    fields.push((!null).then(|| unescape(&raw)));
+                    fields.push((!null).then(|| unescape(&raw)).transpose()?);
                     raw.clear();
                     if next.is_none() {
-                        return fields;
+                        return Ok(fields);
                     }
                 }
             }
         }
     }
 
-    fn csv_fields(&self, line: &str) -> Vec<Option<String>> {
+    fn csv_fields(&self, line: &str) -> Result<Vec<Option<String>>> {
         let (quote, escape) = (self.form.quote, self.form.escape);
         let bytes = line.as_bytes();
         let mut fields = Vec::new();
@@ -257,12 +260,12 @@ impl CopyReader {
                 Some(b) if open || *b != self.form.delimiter => field.push(*b),
                 end => {
                     let null = !quoted && field == self.form.null.as_bytes();
-                    let text = String::from_utf8_lossy(&field).into_owned();
+                    let text = checked_utf8(&field)?.to_owned();
                     fields.push((!null).then_some(text));
                     field.clear();
                     quoted = false;
                     if end.is_none() {
-                        return fields;
+                        return Ok(fields);
                     }
                 }
             }
@@ -293,7 +296,7 @@ fn escaped(bytes: &[u8]) -> bool {
 }
 
 /// The value of a field of the text form: `\t`, `\x41`, `\101`, `\\`.
-fn unescape(raw: &[u8]) -> String {
+fn unescape(raw: &[u8]) -> Result<String> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
@@ -318,7 +321,7 @@ fn unescape(raw: &[u8]) -> String {
             None => out.push(b'\\'),
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Ok(checked_utf8(&out)?.to_owned())
 }
 
 fn number(
@@ -370,6 +373,24 @@ mod tests {
         for piece in [1, 2, 3, 7, 1000] {
             let form = CopyForm { header: true, ..CopyForm::new(true) };
             assert_eq!(read(form, csv, piece).expect("rows"), rows, "{piece}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        let code = |csv, bytes: &[u8]| {
+            let mut reader = CopyReader::new(CopyForm::new(csv), vec!["a".into(), "b".into()]);
+            let read = reader.push(bytes).and_then(|()| reader.finish());
+            read.map_err(|e| (e.sqlstate(), e.detail().map(str::to_owned))).err()
+        };
+        let second = Some(("22021", Some("COPY, line 2".to_owned())));
+        for bytes in [&b"1\t2\n3\t\xff\n"[..], b"1\t2\n3\t\0\n", b"1\t2\n3\t\\xff\n"] {
+            assert_eq!(code(false, bytes), second);
+        }
+        assert_eq!(code(false, b"1\t2\n3\t\\000"), second);
+        assert_eq!(code(false, b"1\t2\n3\t\\303\\251\n"), None);
+        for bytes in [&b"1,2\n3,\"\xff\"\n"[..], b"1,2\n3,\"\0\"\n", b"1,2\n\0,3"] {
+            assert_eq!(code(true, bytes), second);
         }
     }
 

@@ -21,6 +21,7 @@ use super::copy::{self, Copy};
 use super::encode::{RowEncoder, row_description};
 use super::errors::{error_message, fatal_message, notice_message};
 use super::extended::Portal;
+use super::idle::{self, silent_for_too_long};
 use super::startup::Reported;
 use super::wire::Wire;
 use crate::engine::outcome::{Notice, Outcome, Prepared, TransactionStatus};
@@ -40,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) portals: HashMap<String, Portal>,
     /// After an error in the extended protocol, messages are skipped up to the next Sync.
     pub(crate) skip_to_sync: bool,
+    /// The client has been asked for its next statement.
+    pub(crate) ready: bool,
 }
 
 /// A statement that Parse has made.
@@ -130,6 +133,7 @@ impl Connection {
         self.put_ready();
         let mut stop = self.wire.flush().await.err().map(|_| Stop::Gone);
         while stop.is_none() {
+            let limit = if self.ready { idle::limit(&self.session) } else { None };
             let message = tokio::select! {
                 biased;
                 message = self.wire.next() => message,
@@ -137,7 +141,9 @@ impl Connection {
                     stop = Some(Interrupt::Shutdown.into());
                     break;
                 }
+                error = silent_for_too_long(limit) => Err(error),
             };
+            self.ready = false;
             stop = match message {
                 Ok(Some(message)) => self.handle(message).await,
                 Ok(None) => Some(Stop::Gone),
@@ -156,11 +162,16 @@ impl Connection {
         if matches!(message, PgWireFrontendMessage::Terminate(_)) {
             return Some(Stop::Gone);
         }
+        let garbled = self.wire.garbled();
         if self.skip_to_sync && !matches!(message, PgWireFrontendMessage::Sync(_)) {
             return None;
         }
         let simple = matches!(message, PgWireFrontendMessage::Query(_));
-        let error = match self.dispatch(message).await {
+        let handled = match garbled {
+            None => self.dispatch(message).await,
+            Some(error) => Err(error.into()),
+        };
+        let error = match handled {
             Ok(()) => return None,
             Err(Stop::Error(error)) => error,
             Err(stop) => return Some(stop),
@@ -301,9 +312,6 @@ impl Connection {
     /// CommandComplete, ahead of it whatever the statement had to say beside its result.
     pub(crate) fn finish_statement(&mut self, tag: String) {
         self.put_session_notices();
-        if matches!(tag.as_str(), "SET" | "RESET" | "DISCARD ALL" | "ROLLBACK") {
-            self.reported.update(&self.session, &mut self.wire);
-        }
         self.wire.put(&PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
     }
 
@@ -316,8 +324,11 @@ impl Connection {
         notices.iter().for_each(|n| self.wire.put(&notice_message(n)));
     }
 
-    /// ReadyForQuery with the state of the transaction.
+    /// ReadyForQuery with the state of the transaction, ahead of it the settings that have changed.
     pub(crate) fn put_ready(&mut self) {
+        self.session.settle();
+        self.ready = true;
+        self.reported.update(&self.session, &mut self.wire);
         let status = match self.session.transaction_status() {
             TransactionStatus::Idle => WireStatus::Idle,
             TransactionStatus::Active => WireStatus::Transaction,

@@ -171,6 +171,9 @@ impl Connection {
                 interrupt = self.interrupts.interrupted() => return Err(interrupt.into()),
                 message = self.wire.next() => message.map_err(Stop::Fatal)?.ok_or(Stop::Gone)?,
             };
+            if let Some(error) = self.wire.garbled() {
+                return Err(error.into());
+            }
             match message {
                 PgWireFrontendMessage::CopyData(data) => copy.push(&data.data)?,
                 PgWireFrontendMessage::CopyDone(_) => break,

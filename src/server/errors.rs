@@ -11,7 +11,6 @@ use crate::error::{Error, sqlstate};
 /// SQLSTATE codes that only the protocol raises.
 pub(crate) mod code {
     pub(crate) const INVALID_BINARY_REPRESENTATION: &str = "22P03";
-    pub(crate) const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
     pub(crate) const DUPLICATE_PREPARED_STATEMENT: &str = "42P05";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
 }

@@ -19,6 +19,7 @@ mod copy;
 mod encode;
 mod errors;
 mod extended;
+mod idle;
 mod numeric;
 mod params;
 mod shape;
@@ -125,7 +126,7 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
     };
     let mut session = shared.engine.session();
     let interrupts = shared.registry.register(shared.shutdown.clone(), session.cancel_slot());
-    let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key()).await;
+    let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key());
     let reported = match greeted {
         Ok(reported) => reported,
         Err(error) => return refuse(&mut wire, &error).await,
@@ -139,6 +140,7 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
         statements: HashMap::new(),
         portals: HashMap::new(),
         skip_to_sync: false,
+        ready: false,
     };
     // Nothing of the connection is used after a panic but its socket, for a last message.
     if AssertUnwindSafe(connection.serve()).catch_unwind().await.is_err() {

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use super::encode::{EPOCH_2000_DAYS, EPOCH_2000_US, Format};
 use super::errors::code;
 use super::numeric;
+use crate::delta::checked_utf8;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -26,18 +27,9 @@ pub(crate) fn decode(
             .map_err(|e| Error::unsupported(format!("parameter ${number}: {e}")));
     };
     match format {
-        Format::Text => text_value(data_type, utf8(bytes)?),
+        Format::Text => text_value(data_type, checked_utf8(bytes)?),
         Format::Binary => binary_value(number, data_type, bytes),
     }
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|_| {
-        Error::user(
-            code::CHARACTER_NOT_IN_REPERTOIRE,
-            "invalid byte sequence for encoding \"UTF8\"",
-        )
-    })
 }
 
 fn text_value(data_type: &DataType, text: &str) -> Result<ScalarValue> {
@@ -65,11 +57,13 @@ fn binary_value(number: usize, data_type: &DataType, bytes: &[u8]) -> Result<Sca
         DataType::Decimal128(..) => {
             crate::expr::parse_value(&numeric::text_of_binary(bytes)?, data_type)?
         }
-        DataType::Utf8 | DataType::Null => ScalarValue::Utf8(Some(utf8(bytes)?.to_string())),
+        DataType::Utf8 | DataType::Null => {
+            ScalarValue::Utf8(Some(checked_utf8(bytes)?.to_string()))
+        }
         DataType::Binary => ScalarValue::Binary(Some(bytes.to_vec())),
         // A version, then the text.
         DataType::LargeUtf8 => {
-            let text = utf8(bytes.strip_prefix(&[1]).ok_or_else(wrong_size)?)?;
+            let text = checked_utf8(bytes.strip_prefix(&[1]).ok_or_else(wrong_size)?)?;
             crate::expr::parse_value(text, data_type)?
         }
         DataType::FixedSizeBinary(16) => {
@@ -179,6 +173,10 @@ mod tests {
         let code = |r: Result<ScalarValue>| r.map_err(|e| e.sqlstate()).err();
         assert_eq!(code(binary(DataType::Int32, &[0; 8])), Some("22P03"));
         assert_eq!(code(binary(DataType::Utf8, &[0xff])), Some("22021"));
+        assert_eq!(code(binary(DataType::Utf8, b"a\0b")), Some("22021"));
+        let text = |bytes| code(decode(1, &DataType::Utf8, Format::Text, Some(bytes)));
+        assert_eq!(text(b"a\0b"), Some("22021"));
+        assert_eq!(text(b"\xc3("), Some("22021"));
         assert_eq!(
             decode(1, &DataType::Int32, Format::Text, None).ok(),
             Some(ScalarValue::Int32(None))

@@ -1,6 +1,38 @@
 //! The shape of a client's message, looked at before it is decoded: counts and lengths inside agree
 //! with the length of the whole, and texts end. pgwire takes both for granted, and would read past
-//! the end of a message that lies.
+//! the end of a message that lies. It also turns bytes that are no text into other text, so these
+//! are looked at here.
+
+use crate::delta::checked_utf8;
+use crate::error::Result;
+
+/// The texts of a message that the client has written, statements and names: 22021 where one of them
+/// is no text. A zero byte inside of a statement is looked for, too: it would end it early.
+pub(crate) fn check_texts(message_type: u8, body: &[u8]) -> Result<()> {
+    let mut rest = Rest(body);
+    let whole = body.strip_suffix(b"\0").unwrap_or(body);
+    match message_type {
+        b'Q' | b'f' => drop(checked_utf8(whole)?),
+        b'P' => {
+            rest.checked_text()?;
+            let query = rest.0;
+            // What follows the text are numbers of types. Where they don't fit behind the first
+            // zero byte but behind a later one, the first is in the statement.
+            let ends = |at: &usize| {
+                let mut types = Rest(&query[at + 1..]);
+                query[*at] == 0 && types.items(4).is_some() && types.0.is_empty()
+            };
+            if let Some(end) = (0..query.len()).find(ends) {
+                checked_utf8(&query[..end])?;
+            }
+        }
+        b'B' => rest.checked_text().and_then(|()| rest.checked_text())?,
+        b'E' => rest.checked_text()?,
+        b'D' | b'C' => drop(checked_utf8(whole.get(1..).unwrap_or_default())?),
+        _ => {}
+    }
+    Ok(())
+}
 
 /// Whether the body of a message of a type has the form that the protocol gives it.
 pub(crate) fn is_well_formed(message_type: u8, body: &[u8]) -> bool {
@@ -51,6 +83,14 @@ impl<'a> Rest<'a> {
         self.skip(end + 1)
     }
 
+    /// A text with its zero byte, which has to be one; what is missing is seen elsewhere.
+    fn checked_text(&mut self) -> Result<()> {
+        let Some(end) = self.0.iter().position(|b| *b == 0) else { return Ok(()) };
+        let (text, rest) = self.0.split_at(end);
+        self.0 = &rest[1..];
+        checked_utf8(text).map(drop)
+    }
+
     fn count(&mut self) -> Option<u16> {
         self.take(2)?.first_chunk().map(|c| u16::from_be_bytes(*c))
     }
@@ -65,6 +105,32 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_looked_at_as_they_came() {
+        let code = |kind, body: &[u8]| check_texts(kind, body).map_err(|e| e.sqlstate()).err();
+        for (kind, body) in [
+            (b'Q', &b"select 1\0"[..]),
+            (b'P', b"s\0select \xc3\xa4\0\0\x01\0\0\0\x17"),
+            (b'B', b"p\0s\0\0\x01\0\0\0\x01\0\x01\xff\0\0"),
+            (b'D', b"Ss\0"),
+            (b'd', b"\xff\0"),
+        ] {
+            assert_eq!(code(kind, body), None, "{}", char::from(kind));
+        }
+        for (kind, body) in [
+            (b'Q', &b"select '\xff'\0"[..]),
+            (b'Q', b"select '\0'\0"),
+            (b'P', b"\xff\0select 1\0\0\0"),
+            (b'P', b"s\0select '\xff'\0\0\x01\0\0\0\x17"),
+            (b'P', b"s\0select '\0'\0\0\x01\0\0\0\x17"),
+            (b'B', b"p\0\xc3\0\0\0\0\0\0\0"),
+            (b'E', b"\xff\0\0\0\0\0"),
+            (b'C', b"P\xff\0"),
+        ] {
+            assert_eq!(code(kind, body), Some("22021"), "{}", char::from(kind));
+        }
+    }
 
     #[test]
     fn whole_messages_pass_and_cut_or_padded_ones_do_not() {

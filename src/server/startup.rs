@@ -8,59 +8,48 @@ use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey, Startup,
 };
 
+use super::errors::notice_message;
 use super::wire::Wire;
-use crate::engine::Session;
+use crate::engine::{Notice, Session};
 use crate::error::{Error, Result, sqlstate};
 
-/// Clients read the leading number as the PostgreSQL release whose features they may use.
-const SERVER_VERSION: &str = concat!("15.0 (Headwater ", env!("CARGO_PKG_VERSION"), ")");
-
-/// Parameters that a client is told of and that never change.
-const FIXED: &[(&str, &str)] = &[
-    ("server_version", SERVER_VERSION),
-    ("server_encoding", "UTF8"),
-    ("client_encoding", "UTF8"),
-    ("integer_datetimes", "on"),
-    ("standard_conforming_strings", "on"),
-    ("IntervalStyle", "postgres"),
-    ("is_superuser", "on"),
-    ("default_transaction_read_only", "off"),
-    ("in_hot_standby", "off"),
-];
-
-/// Settings that a client is told of at the start and at every change, with the values that they
-/// have where the session does not know them.
-const REPORTED: &[(&str, &str)] =
-    &[("application_name", ""), ("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")];
-
 /// Startup parameters that are no settings.
-const NOT_SETTINGS: &[&str] =
-    &["user", "database", "replication", "options", "client_encoding", "extra_float_digits"];
+const NOT_SETTINGS: &[&str] = &["user", "database", "replication", "options"];
 
 /// The settings that a client was told, to tell it again when they change.
 pub(crate) struct Reported {
     values: Vec<(&'static str, String)>,
+    /// What [`Session::settings_version`] was then.
+    version: u64,
 }
 
 impl Reported {
+    /// Tells the client of all of them.
+    fn begin(session: &Session, wire: &mut Wire) -> Self {
+        let value = |name| (name, session.setting(name).unwrap_or_default());
+        let values: Vec<(&'static str, String)> = Session::reported_settings().map(value).collect();
+        values.iter().for_each(|(name, value)| put_parameter(wire, name, value));
+        Self { values, version: session.settings_version() }
+    }
+
     /// Sends what has changed since the last time.
     pub(crate) fn update(&mut self, session: &Session, wire: &mut Wire) {
+        let version = session.settings_version();
+        if std::mem::replace(&mut self.version, version) == version {
+            return;
+        }
         for (name, known) in &mut self.values {
-            let value = setting(session, name);
-            if value.as_ref().is_some_and(|v| v != known) {
-                *known = value.unwrap_or_default();
+            let value = session.setting(name).unwrap_or_default();
+            if value != *known {
+                *known = value;
                 put_parameter(wire, name, known);
             }
         }
     }
 }
 
-fn setting(session: &Session, name: &str) -> Option<String> {
-    session.setting(&name.to_ascii_lowercase())
-}
-
 /// Applies the startup message and greets the client, up to but without ReadyForQuery.
-pub(crate) async fn greet(
+pub(crate) fn greet(
     wire: &mut Wire,
     session: &mut Session,
     startup: &Startup,
@@ -74,23 +63,14 @@ pub(crate) async fn greet(
     let database = startup.parameters.get("database").unwrap_or(user);
     session.identify(user, database, i64::from(key.0));
     negotiate_version(wire, startup);
-    apply_settings(session, &startup.parameters).await;
+    let notices = apply_settings(session, &startup.parameters)?;
     wire.put(&PgWireBackendMessage::Authentication(Authentication::Ok));
-    for (name, value) in FIXED {
-        put_parameter(wire, name, value);
-    }
-    put_parameter(wire, "session_authorization", user);
-    let values: Vec<(&'static str, String)> = REPORTED
-        .iter()
-        .map(|(name, default)| (*name, setting(session, name).unwrap_or((*default).into())))
-        .collect();
-    for (name, value) in &values {
-        put_parameter(wire, name, value);
-    }
+    let reported = Reported::begin(session, wire);
     let (pid, secret) = key;
     let key = BackendKeyData::new(pid, SecretKey::I32(secret));
     wire.put(&PgWireBackendMessage::BackendKeyData(key));
-    Ok(Reported { values })
+    notices.iter().chain(&session.take_notices()).for_each(|n| wire.put(&notice_message(n)));
+    Ok(reported)
 }
 
 /// We speak version 3.0, whose cancel secrets have four bytes; a client that asks for a later 3.x
@@ -104,22 +84,115 @@ fn negotiate_version(wire: &mut Wire, startup: &Startup) {
     }
 }
 
-/// Startup parameters are settings of the session. One that we do not have is passed over, as
-/// drivers send settings of PostgreSQL's that mean nothing here; what counts is reported back.
-async fn apply_settings(session: &mut Session, parameters: &BTreeMap<String, String>) {
+/// Startup parameters are settings of the session, and `options` holds more of them: they count,
+/// and one that is refused ends the connection, as with PostgreSQL.
+///
+/// But for the time zone: drivers send the one of the machine that they run on, whether somebody
+/// asks for it or not. That is no reason to be refused; the client is told that it is UTC.
+fn apply_settings(
+    session: &mut Session,
+    parameters: &BTreeMap<String, String>,
+) -> Result<Vec<Notice>> {
+    let mut notices = Vec::new();
+    if let Some(mode) = parameters.get("replication") {
+        let off = ["false", "off", "no", "0", ""];
+        if !off.iter().any(|word| word.eq_ignore_ascii_case(mode)) {
+            return Err(Error::unsupported("replication connections are not supported")
+                .with_hint("SUBSCRIBE TO a view; it gives every change."));
+        }
+    }
+    for (name, value) in options(parameters.get("options").map_or("", String::as_str))? {
+        session.set_at_startup(&name, &value)?;
+    }
     for (name, value) in parameters {
         if NOT_SETTINGS.contains(&name.as_str()) || name.starts_with("_pq_.") {
             continue;
         }
-        let name = name.replace('"', "\"\"").to_ascii_lowercase();
-        let value = value.replace('\'', "''");
-        if let Err(error) = session.execute(&format!("SET \"{name}\" = '{value}'")).await {
-            tracing::debug!(name, %error, "startup parameter passed over");
+        match session.set_at_startup(name, value) {
+            Err(error)
+                if name.eq_ignore_ascii_case("timezone")
+                    && error.sqlstate() == sqlstate::FEATURE_NOT_SUPPORTED =>
+            {
+                notices.push(Notice {
+                    severity: "WARNING",
+                    sqlstate: sqlstate::WARNING,
+                    message: error.message().to_owned(),
+                    hint: error.hint().map(str::to_owned),
+                });
+            }
+            result => result?,
         }
     }
+    Ok(notices)
+}
+
+/// The settings in the `options` of a client: `-c name=value`, `-cname=value` and `--name=value`,
+/// between blanks; a backslash keeps the character behind it.
+fn options(text: &str) -> Result<Vec<(String, String)>> {
+    let mut words = words(text).into_iter();
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        let (flag, pair) = match word.strip_prefix("--") {
+            Some(pair) => ("--", pair.to_owned()),
+            None => match word.strip_prefix("-c") {
+                Some("") => ("-c ", words.next().unwrap_or_default()),
+                Some(pair) => ("-c ", pair.to_owned()),
+                None => {
+                    return Err(Error::user(
+                        sqlstate::SYNTAX_ERROR,
+                        format!("invalid command-line argument for server process: {word}"),
+                    )
+                    .with_hint("Write -c name=value or --name=value."));
+                }
+            },
+        };
+        let Some((name, value)) = pair.split_once('=') else {
+            let message = format!("{flag}{pair} requires a value");
+            return Err(Error::user(sqlstate::SYNTAX_ERROR, message));
+        };
+        found.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(found)
+}
+
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c.is_whitespace() => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 fn put_parameter(wire: &mut Wire, name: &str, value: &str) {
     let status = ParameterStatus::new(name.to_string(), value.to_string());
     wire.put(&PgWireBackendMessage::ParameterStatus(status));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_pairs_between_blanks() {
+        let pairs = |text: &str| -> Vec<String> {
+            let found = options(text).expect("pairs");
+            found.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        };
+        assert_eq!(
+            pairs("-c statement_timeout=5s  -cwork_mem=1MB --search-path=a,\\ public"),
+            ["statement_timeout=5s", "work_mem=1MB", "search_path=a, public"]
+        );
+        assert_eq!(pairs("-c a.b=x\\\\y=z"), ["a.b=x\\y=z"]);
+        assert!(pairs("  ").is_empty());
+        for text in ["-c", "-c x", "--x", "-d 5", "x=1"] {
+            assert_eq!(options(text).map_err(|e| e.sqlstate()).err(), Some("42601"), "{text}");
+        }
+    }
 }

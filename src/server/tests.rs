@@ -322,3 +322,181 @@ async fn the_end_of_the_server_ends_its_connections() {
     }
     panic!("the connection is still open");
 }
+
+/// A client that sends what no driver would.
+struct Raw(tokio::net::TcpStream);
+
+impl Raw {
+    async fn start(server: &Running, parameters: &[u8]) -> Self {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await;
+        let mut raw = Self(stream.expect("the server listens"));
+        let body = [&[0, 3, 0, 0][..], b"user\0test\0", parameters, b"\0"].concat();
+        raw.put(&u32::try_from(body.len() + 4).expect("short").to_be_bytes()).await;
+        raw.put(&body).await;
+        raw
+    }
+
+    async fn put(&mut self, bytes: &[u8]) {
+        tokio::io::AsyncWriteExt::write_all(&mut self.0, bytes).await.expect("a socket");
+    }
+
+    async fn send(&mut self, kind: u8, body: &[u8]) {
+        let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
+        self.put(&[&[kind][..], &length, body].concat()).await;
+    }
+
+    /// The messages up to ReadyForQuery or the end: what matters of each, as text.
+    async fn told(&mut self) -> Vec<String> {
+        use tokio::io::AsyncReadExt;
+        let mut told = Vec::new();
+        while let Ok(kind) = self.0.read_u8().await {
+            let length = self.0.read_u32().await.expect("a length") as usize - 4;
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body).await.expect("a body");
+            let fields: Vec<_> = body.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+            match kind {
+                b'E' | b'N' => {
+                    let field = |code: char| fields.iter().find_map(|f| f.strip_prefix(code));
+                    let field = |code| field(code).unwrap_or_default().to_owned();
+                    told.push(format!("{} {}: {}", field('S'), field('C'), field('M')));
+                }
+                b'S' => told.push(format!("{}={}", fields[0], fields[1])),
+                b'C' => told.push(fields[0].to_string()),
+                b'Z' => return told,
+                _ => {}
+            }
+        }
+        told.push("closed".to_owned());
+        told
+    }
+
+    async fn query(&mut self, text: &[u8]) -> Vec<String> {
+        self.send(b'Q', &[text, b"\0"].concat()).await;
+        self.told().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_are_none_fail_the_statement_and_the_connection_lives() {
+    let server = Running::start().await;
+    let mut raw = Raw::start(&server, b"").await;
+    raw.told().await;
+    let wrong = |bytes: &str| {
+        vec![format!("ERROR 22021: invalid byte sequence for encoding \"UTF8\": {bytes}")]
+    };
+    assert_eq!(raw.query(b"SELECT '\xff\xfe'").await, wrong("0xff"));
+    assert_eq!(raw.query(b"SELECT 1 AS \"\xc3(\"").await, wrong("0xc3 0x28"));
+    assert_eq!(raw.query(b"SELECT 'a\0b'").await, wrong("0x00"));
+    assert_eq!(raw.query(b"SELECT 1").await, ["SELECT 1"]);
+    for (kind, body, bytes) in [
+        (b'P', &b"\0SELECT '\xe2\x82'\0\0\0"[..], "0xe2 0x82 0x27"),
+        (b'P', b"\0SELECT '\0'\0\0\0", "0x00"),
+        (b'P', b"\xff\0SELECT 1\0\0\0", "0xff"),
+        (b'B', b"\0\xff\0\0\0\0\0\0\0", "0xff"),
+        (b'E', b"\xff\0\0\0\0\0", "0xff"),
+    ] {
+        raw.send(kind, body).await;
+        // What follows is passed over up to Sync.
+        raw.send(b'P', b"\0SELECT 1\0\0\0").await;
+        raw.send(b'S', b"").await;
+        assert_eq!(raw.told().await, wrong(bytes));
+    }
+    for parameter in [&b"a\xff"[..], b"a\0b"] {
+        raw.send(b'P', b"\0SELECT $1::text\0\0\0").await;
+        let length = u32::try_from(parameter.len()).expect("short").to_be_bytes();
+        raw.send(b'B', &[b"\0\0\0\0\0\x01", &length[..], parameter, b"\0\0"].concat()).await;
+        raw.send(b'S', b"").await;
+        assert_eq!(raw.told().await, wrong(if parameter[1] == 0 { "0x00" } else { "0xff" }));
+    }
+    assert_eq!(raw.query(b"CREATE TABLE t (a text)").await, ["CREATE TABLE"]);
+    for line in [&b"\xff\n"[..], b"a\0b\n", b"\\000\n", b"\\xff\n"] {
+        raw.send(b'Q', b"COPY t FROM STDIN\0").await;
+        raw.send(b'd', line).await;
+        raw.send(b'c', b"").await;
+        let told = raw.told().await;
+        assert!(told[0].starts_with("ERROR 22021"), "{told:?}");
+    }
+    assert_eq!(raw.query(b"SELECT * FROM t").await, ["SELECT 0"]);
+    let mut raw = Raw::start(&server, b"application_name\0\xff\0").await;
+    let mut expected = wrong("0xff");
+    expected[0] = expected[0].replace("ERROR", "FATAL");
+    expected.push("closed".to_owned());
+    assert_eq!(raw.told().await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_startup_message_count() {
+    let server = Running::start().await;
+    let parameters = b"client_encoding\0'utf-8'\0extra_float_digits\x002\0DateStyle\0ISO\0\
+        application_name\0app\0TimeZone\0Europe/Berlin\0\
+        options\0-c statement_timeout=5s --default-transaction-read-only=on\0";
+    let mut raw = Raw::start(&server, parameters).await;
+    let told = raw.told().await;
+    for expected in [
+        "application_name=app",
+        "client_encoding=UTF8",
+        "DateStyle=ISO, MDY",
+        "TimeZone=UTC",
+        "default_transaction_read_only=on",
+        "standard_conforming_strings=on",
+        "session_authorization=test",
+        "integer_datetimes=on",
+        "WARNING 01000: time zone \"Europe/Berlin\" is not supported",
+    ] {
+        assert!(told.iter().any(|t| t == expected), "{expected}: {told:?}");
+    }
+    let told = raw.query(b"CREATE TABLE t (a int)").await;
+    assert_eq!(told, ["ERROR 25006: cannot execute CREATE TABLE in a read-only transaction"]);
+    let told = raw.query(b"SET default_transaction_read_only = off").await;
+    assert_eq!(told, ["SET", "default_transaction_read_only=off"]);
+    let told = raw.query(b"BEGIN; SET application_name = 'b'").await;
+    assert_eq!(told, ["BEGIN", "SET", "application_name=b"]);
+    assert_eq!(raw.query(b"ROLLBACK").await, ["ROLLBACK", "application_name=app"]);
+    // What fails has set nothing; what came before it has.
+    assert_eq!(raw.query(b"SET application_name = 'c'").await, ["SET", "application_name=c"]);
+    let fails = b"SELECT set_config('application_name', 'd', false), 1 / (a - a) FROM \
+        (VALUES (1)) v(a)";
+    assert_eq!(raw.query(fails).await, ["ERROR 22012: division by zero"]);
+    assert!(raw.query(b"SELECT nonsense from").await[0].starts_with("ERROR"));
+    let told = raw.query(b"SELECT 1 WHERE current_setting('application_name') = 'c'").await;
+    assert_eq!(told, ["SELECT 1"]);
+    assert_eq!(raw.query(b"RESET application_name").await, ["RESET", "application_name=app"]);
+    assert_eq!(raw.query(b"RESET ALL").await, ["RESET", "default_transaction_read_only=on"]);
+    for (parameters, expected) in [
+        (&b"client_encoding\0LATIN1\0"[..], "0A000: conversion between LATIN1 and UTF8"),
+        (b"statement_timeout\0soon\0", "22023: invalid value for parameter"),
+        (b"nonsense\x001\0", "42704: unrecognized configuration parameter \"nonsense\""),
+        (b"server_version\x0016\0", "55P02: parameter \"server_version\" cannot be changed"),
+        (b"options\0-c statement_timeout=-1\0", "22023: -1 ms is outside the valid range"),
+        (b"options\0-c timezone=Europe/Berlin\0", "0A000: time zone \"Europe/Berlin\""),
+        (b"options\0-x\0", "42601: invalid command-line argument for server process: -x"),
+        (b"replication\0database\0", "0A000: replication connections are not supported"),
+    ] {
+        let told = Raw::start(&server, parameters).await.told().await;
+        assert!(told[0].starts_with(&format!("FATAL {expected}")), "{told:?}");
+        assert_eq!(told[1], "closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_silent_for_too_long_is_cut_off() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (a int)").await.expect("DDL");
+    let mut raw =
+        Raw::start(&server, b"options\0-c idle_in_transaction_session_timeout=150\0").await;
+    raw.told().await;
+    // Outside of a transaction it may be silent, and inside it may be busy.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(raw.query(b"BEGIN; INSERT INTO t VALUES (1)").await, ["BEGIN", "INSERT 0 1"]);
+    let began = std::time::Instant::now();
+    let expected = "FATAL 25P03: terminating connection due to idle-in-transaction timeout";
+    let told = timeout(Duration::from_secs(5), raw.told()).await.expect("in time");
+    assert_eq!(told, [expected, "closed"]);
+    assert!(began.elapsed() >= Duration::from_millis(100), "not at once");
+    assert_eq!(rows(&client, "SELECT count(*) FROM t").await, [[Some("0".to_string())]]);
+    let mut raw = Raw::start(&server, b"idle_session_timeout\x00100\0").await;
+    raw.told().await;
+    let told = timeout(Duration::from_secs(5), raw.told()).await.expect("in time");
+    assert_eq!(told, ["FATAL 57P05: terminating connection due to idle-session timeout", "closed"]);
+}

@@ -6,7 +6,10 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
+use pgwire::messages::copy::CopyFail;
+use pgwire::messages::extendedquery::Flush;
+use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::Startup;
 use pgwire::messages::{
     DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage,
@@ -15,7 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::errors::protocol_error;
-use super::shape::is_well_formed;
+use super::shape::{check_texts, is_well_formed};
+use crate::delta::checked_utf8;
 use crate::error::{Error, Result, sqlstate};
 
 /// Output that is gathered before it is written: large enough that a system call is cheap beside
@@ -48,6 +52,8 @@ pub(crate) struct Wire {
     inbox: BytesMut,
     outbox: BytesMut,
     context: DecodeContext,
+    /// What is wrong with the texts of the last message.
+    garbled: Option<Error>,
 }
 
 impl Wire {
@@ -55,7 +61,7 @@ impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let (inbox, outbox) =
             (BytesMut::with_capacity(8 * 1024), BytesMut::with_capacity(8 * 1024));
-        Self { stream, inbox, outbox, context: DecodeContext::default() }
+        Self { stream, inbox, outbox, context: DecodeContext::default(), garbled: None }
     }
 
     /// Reads up to the startup or cancel message, answering requests for encryption with `N`.
@@ -86,10 +92,14 @@ impl Wire {
         Ok(None)
     }
 
-    /// The next message; `None` when the client has gone. May be dropped and called again.
+    /// The next message; `None` when the client has gone. May be dropped and called again. A message
+    /// whose texts are none comes without them, and [`Wire::garbled`] says what is wrong with it.
     pub(crate) async fn next(&mut self) -> Result<Option<PgWireFrontendMessage>> {
         loop {
-            self.check_message()?;
+            self.check_startup()?;
+            if let Some(emptied) = self.check_message()? {
+                return Ok(Some(emptied));
+            }
             let decoded = PgWireFrontendMessage::decode(&mut self.inbox, &self.context);
             if let Some(message) = decoded.map_err(|e| protocol_error(&e))? {
                 return Ok(Some(message));
@@ -98,6 +108,11 @@ impl Wire {
                 return Ok(None);
             }
         }
+    }
+
+    /// Why the texts of the last message can't be read. The message itself is to be answered so.
+    pub(crate) fn garbled(&mut self) -> Option<Error> {
+        self.garbled.take()
     }
 
     /// Reads what is there into the input; an error when the client has gone.
@@ -110,13 +125,15 @@ impl Wire {
     }
 
     /// Refuses a message that would not fit before it is read, and one whose inside contradicts its
-    /// length before it is decoded. Startup messages have no type byte and are bounded by pgwire.
-    fn check_message(&self) -> Result<()> {
+    /// length before it is decoded. One whose texts are none is taken out of the input, and an empty
+    /// one of its protocol stands for it. Startup messages have no type byte and are bounded by
+    /// pgwire.
+    fn check_message(&mut self) -> Result<Option<PgWireFrontendMessage>> {
         if self.context.awaiting_frontend_startup {
-            return Ok(());
+            return Ok(None);
         }
         let Some((&[kind, a, b, c, d], body)) = self.inbox.split_first_chunk() else {
-            return Ok(());
+            return Ok(None);
         };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         // The length counts its own four bytes.
@@ -126,9 +143,31 @@ impl Wire {
             return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message length")
                 .with_detail(detail));
         }
-        match body.get(..length - 4) {
-            Some(body) if !is_well_formed(kind, body) => {
-                Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message format"))
+        let Some(body) = body.get(..length - 4) else { return Ok(None) };
+        if let Err(error) = check_texts(kind, body) {
+            self.inbox.advance(1 + length);
+            self.garbled = Some(error);
+            return Ok(Some(match kind {
+                b'Q' => PgWireFrontendMessage::Query(Query::new(String::new())),
+                b'f' => PgWireFrontendMessage::CopyFail(CopyFail::new(String::new())),
+                _ => PgWireFrontendMessage::Flush(Flush::new()),
+            }));
+        }
+        match is_well_formed(kind, body) {
+            true => Ok(None),
+            false => Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message format")),
+        }
+    }
+
+    /// The names and values of a startup message are texts.
+    fn check_startup(&self) -> Result<()> {
+        let Some((&[a, b, c, d, 0, 3, _, _], body)) = self.inbox.split_first_chunk() else {
+            return Ok(());
+        };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match body.get(..length.saturating_sub(8)) {
+            Some(body) if self.context.awaiting_frontend_startup => {
+                body.split(|b| *b == 0).try_for_each(|text| checked_utf8(text).map(drop))
             }
             _ => Ok(()),
         }

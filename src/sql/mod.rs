@@ -88,7 +88,7 @@ pub use proctime::Stamped;
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
 pub use stack::{OnLargeStack, is_long, on_large_stack};
-pub use system::SessionFacts;
+pub use system::{SessionFacts, SessionSettings};
 pub use types::sql_type;
 pub use watermark::{bind_interval, bind_watermark, interval, timestamp};
 pub use windows::{ExplodeWindows, SessionWindows, reads_versions, versioned};

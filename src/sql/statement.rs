@@ -46,11 +46,21 @@ pub enum Statement {
     /// TRUNCATE: the folded names.
     Truncate(Vec<String>),
     /// BEGIN, START TRANSACTION.
-    Begin,
+    Begin(TransactionModes),
     /// COMMIT, END.
-    Commit,
+    Commit {
+        /// AND CHAIN.
+        chain: bool,
+    },
     /// ROLLBACK.
-    Rollback,
+    Rollback {
+        /// AND CHAIN.
+        chain: bool,
+    },
+    /// SET TRANSACTION: the modes of the transaction that runs.
+    SetTransaction(TransactionModes),
+    /// SET SESSION CHARACTERISTICS AS TRANSACTION: the modes of transactions to come.
+    SetCharacteristics(TransactionModes),
     /// COPY.
     Copy(Copy),
     /// ALTER .. RENAME TO.
@@ -83,13 +93,17 @@ pub enum Statement {
     Describe(String),
     /// EXPLAIN of a query, of CREATE MATERIALIZED VIEW .. AS, or of an existing view.
     Explain(Box<Explain>),
-    /// SET name = value; the value as text.
+    /// SET name = value.
     Set {
         /// The folded name.
         name: String,
-        /// The value; `None` for DEFAULT.
-        value: Option<String>,
+        /// The values as texts; `None` for DEFAULT.
+        values: Option<Vec<String>>,
+        /// SET or SET LOCAL.
+        scope: SettingScope,
     },
+    /// RESET name.
+    Reset(String),
     /// SET CLOCK, ADVANCE CLOCK.
     Clock(Box<ClockStatement>),
     /// RESET ALL.
@@ -100,6 +114,59 @@ pub enum Statement {
     Flush,
     /// DISCARD, COMMENT, ANALYZE and other statements without effect here: the tag.
     NoOp(&'static str),
+}
+
+/// How long a setting is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingScope {
+    /// The session.
+    Session,
+    /// The transaction.
+    Local,
+}
+
+/// The modes that BEGIN or SET TRANSACTION asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransactionModes {
+    /// ISOLATION LEVEL.
+    pub isolation: Option<Isolation>,
+    /// READ ONLY or READ WRITE.
+    pub read_only: Option<bool>,
+    /// DEFERRABLE or NOT DEFERRABLE.
+    pub deferrable: Option<bool>,
+}
+
+/// The isolation that a transaction asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// READ UNCOMMITTED.
+    ReadUncommitted,
+    /// READ COMMITTED.
+    ReadCommitted,
+    /// REPEATABLE READ.
+    RepeatableRead,
+    /// SERIALIZABLE.
+    Serializable,
+}
+
+impl Isolation {
+    const ALL: [Self; 4] =
+        [Self::ReadUncommitted, Self::ReadCommitted, Self::RepeatableRead, Self::Serializable];
+
+    /// As settings spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "read uncommitted",
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
+        }
+    }
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|i| i.name() == name)
+    }
 }
 
 /// ALTER .. RENAME TO.

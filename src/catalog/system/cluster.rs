@@ -124,29 +124,59 @@ fn pg_user(_: &Facts<'_>) -> Rows {
     vec![cells![OWNER, OWNER_OID, true, true, true, true, Cell::Null, Cell::Null, Cell::Null]]
 }
 
+/// A setting with its value.
+#[derive(Debug, Clone, Default)]
+pub struct SettingLine {
+    /// Its name.
+    pub name: String,
+    /// Its value; an integer in the setting's own unit.
+    pub value: String,
+    /// Its value as SHOW prints it.
+    pub shown: String,
+    /// What it means.
+    pub description: &'static str,
+    /// `bool`, `integer`, `enum` or `string`.
+    pub kind: &'static str,
+    /// Who may change it.
+    pub context: &'static str,
+    /// Who has set it.
+    pub source: &'static str,
+    /// The value that it has after RESET.
+    pub reset: String,
+    /// The value that it has when nobody sets it.
+    pub boot: &'static str,
+    /// The unit of an integer.
+    pub unit: Option<&'static str>,
+    /// The least and the greatest integer.
+    pub range: Option<(i64, i64)>,
+    /// The words that it may be.
+    pub words: Option<&'static [&'static str]>,
+}
+
 fn pg_settings(facts: &Facts<'_>) -> Rows {
-    let row = |(name, value): &(String, String)| {
+    let row = |line: SettingLine| {
+        let words = line.words.map(|words| words.iter().map(|w| (*w).to_owned()).collect());
         cells![
-            name.as_str(),
-            value.as_str(),
-            Cell::Null,
+            line.name,
+            line.value,
+            line.unit,
             "Client Connection Defaults",
-            "",
+            line.description,
             Cell::Null,
-            "user",
-            "string",
-            "default",
-            Cell::Null,
-            Cell::Null,
-            Cell::Null,
-            value.as_str(),
-            value.as_str(),
+            line.context,
+            line.kind,
+            line.source,
+            line.range.map(|(min, _)| min.to_string()),
+            line.range.map(|(_, max)| max.to_string()),
+            words.map_or(Cell::Null, Cell::Texts),
+            line.boot,
+            line.reset,
             Cell::Null,
             Cell::Null,
             false,
         ]
     };
-    facts.settings.iter().map(row).collect()
+    (facts.settings)().into_iter().map(row).collect()
 }
 
 fn pg_am(_: &Facts<'_>) -> Rows {

@@ -27,6 +27,7 @@ pub(crate) use classes::{
     check_constraint_text, constraint_owner, index_text, index_with_number, key_constraint_text,
     key_index_text, key_of_index,
 };
+pub use cluster::SettingLine;
 pub(crate) use typenames::{format_type, type_by_name};
 
 /// The first number that an object of a user has.
@@ -50,7 +51,7 @@ pub(crate) struct Facts<'a> {
     /// The database that the client has named.
     pub(crate) database: &'a str,
     /// Settings with their values.
-    pub(crate) settings: &'a [(String, String)],
+    pub(crate) settings: &'a dyn Fn() -> Vec<SettingLine>,
 }
 
 /// A value of a system table.

@@ -6,6 +6,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use super::args::Args;
 use super::text::window;
 use super::{Def, Nulls};
+use crate::delta::checked_utf8;
 use crate::error::{Error, Result, sqlstate};
 
 pub(super) const FUNCTIONS: &[Def] = &[
@@ -98,9 +99,7 @@ fn check_utf8(encoding: &str) -> Result<()> {
 fn convert_from(a: &Args<'_>) -> Result<ArrayRef> {
     a.texts(|row, out| {
         check_utf8(a.text(1, row))?;
-        let text = std::str::from_utf8(a.bytes(0, row))
-            .map_err(|_| Error::user("22021", "invalid byte sequence for encoding \"UTF8\""))?;
-        out.push_str(text);
+        out.push_str(checked_utf8(a.bytes(0, row))?);
         Ok(true)
     })
 }

@@ -19,6 +19,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod time;
+mod transaction;
 mod versions;
 
 use sqlparser::ast::{self, ObjectNamePart};

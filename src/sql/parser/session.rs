@@ -1,10 +1,10 @@
-//! SUBSCRIBE, SHOW, SET, transactions, and statements that drivers send and that do nothing here.
+//! SUBSCRIBE, SHOW, SET, and statements that drivers send and that do nothing here.
 
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Savepoint, Show, Statement, Subscribe};
+use crate::sql::statement::{SettingScope, Show, Statement, Subscribe};
 
 impl StreamParser<'_> {
     pub(super) fn subscribe(&mut self) -> Result<Statement> {
@@ -102,113 +102,127 @@ impl StreamParser<'_> {
         Ok(name)
     }
 
+    /// SET [SESSION | LOCAL] of a setting, of the transaction's modes, of the clock.
     pub(super) fn set(&mut self) -> Result<Statement> {
         self.p.advance_token();
-        let scoped = self.accept_word("session") || self.accept_word("local");
-        let transaction = match self.peek_word(0).as_deref() {
-            Some("transaction") => true,
-            Some("characteristics") => scoped,
-            _ => false,
-        };
-        if transaction {
-            self.skip_rest();
-            return Ok(Statement::NoOp("SET"));
+        if self.accept_words(&["session", "characteristics", "as", "transaction"]) {
+            return Ok(Statement::SetCharacteristics(self.transaction_modes(true)?));
         }
-        if matches!(self.peek_word(0).as_deref(), Some("role" | "authorization" | "constraints")) {
-            return Err(Error::unsupported(
-                "SET ROLE, AUTHORIZATION or CONSTRAINTS is not supported",
-            ));
+        if self.accept_words(&["session", "authorization"]) {
+            return self.the_one_role("default", "SET SESSION AUTHORIZATION");
+        }
+        let scope = match self.accept_word("local") {
+            true => SettingScope::Local,
+            false => SettingScope::Session,
+        };
+        // A setting may have a name that begins with this word.
+        if scope == SettingScope::Session && self.peek_word(1).is_some() {
+            self.accept_word("session");
+        }
+        if self.accept_word("transaction") {
+            if self.accept_word("snapshot") {
+                return Err(Error::unsupported("SET TRANSACTION SNAPSHOT is not supported"));
+            }
+            return Ok(Statement::SetTransaction(self.transaction_modes(true)?));
+        }
+        if self.peek_word(1).is_some_and(|w| w != "to") && self.accept_word("role") {
+            return self.the_one_role("none", "SET ROLE");
+        }
+        if self.accept_word("constraints") {
+            return Err(Error::unsupported("SET CONSTRAINTS is not supported"));
         }
         if matches!(self.peek_word(1).as_deref(), Some("manual" | "system"))
             && self.accept_word("clock")
         {
             return self.set_clock();
         }
-        let name = if self.accept_words(&["time", "zone"]) {
-            "timezone".to_string()
-        } else if self.accept_word("names") {
-            "client_encoding".to_string()
-        } else {
-            let name = self.setting_name()?;
-            if !self.p.consume_token(&Token::Eq) {
-                self.expect_word("to")?;
+        let (name, values) = self.setting()?;
+        Ok(Statement::Set { name, values, scope })
+    }
+
+    /// There is one role, which is always the one of the session.
+    fn the_one_role(&mut self, word: &str, what: &str) -> Result<Statement> {
+        match self.accept_word(word) {
+            true => Ok(Statement::NoOp("SET")),
+            false => Err(Error::unsupported(format!("{what} is not supported"))
+                .with_detail("There is one role, which may do everything.")),
+        }
+    }
+
+    /// A setting and its values; none for DEFAULT.
+    fn setting(&mut self) -> Result<(String, Option<Vec<String>>)> {
+        if self.accept_words(&["time", "zone"]) {
+            return Ok(("timezone".to_owned(), self.zone()?));
+        }
+        if self.accept_word("names") {
+            // SQL's names of two settings; without a value they are the defaults.
+            let values = match self.p.peek_token_ref().token {
+                Token::EOF => None,
+                _ => self.setting_values()?,
+            };
+            return Ok(("client_encoding".to_owned(), values));
+        }
+        if matches!(self.p.peek_nth_token_ref(1).token, Token::SingleQuotedString(_))
+            && self.accept_word("schema")
+        {
+            return Ok(("search_path".to_owned(), self.setting_values()?));
+        }
+        let name = self.setting_name()?;
+        if !self.p.consume_token(&Token::Eq) {
+            if self.peek_word(0).as_deref() == Some("from") {
+                return Err(Error::unsupported("SET .. FROM CURRENT is not supported"));
             }
-            name
-        };
-        if self.peek_word(0).as_deref() == Some("default") {
-            self.p.advance_token();
-            return Ok(Statement::Set { name, value: None });
+            self.expect_word("to")?;
         }
-        let mut values = vec![self.option_value()?];
+        Ok((name, self.setting_values()?))
+    }
+
+    fn setting_values(&mut self) -> Result<Option<Vec<String>>> {
+        if self.accept_word("default") {
+            return Ok(None);
+        }
+        let mut values = vec![self.setting_value()?];
         while self.p.consume_token(&Token::Comma) {
-            values.push(self.option_value()?);
+            values.push(self.setting_value()?);
         }
-        Ok(Statement::Set { name, value: Some(values.join(", ")) })
+        Ok(Some(values))
+    }
+
+    /// A value; a number may have a sign.
+    fn setting_value(&mut self) -> Result<String> {
+        if self.p.consume_token(&Token::Plus)
+            && !matches!(self.p.peek_token_ref().token, Token::Number(..))
+        {
+            return Err(self.unexpected());
+        }
+        self.option_value()
+    }
+
+    /// Behind TIME ZONE: a name, an offset in hours, an interval, LOCAL or DEFAULT.
+    fn zone(&mut self) -> Result<Option<Vec<String>>> {
+        if self.accept_word("local") || self.accept_word("default") {
+            return Ok(None);
+        }
+        if self.accept_word("interval") {
+            let offset = self.option_value()?;
+            self.accept_words(&["hour", "to", "minute"]);
+            return Ok(Some(vec![offset]));
+        }
+        Ok(Some(vec![self.setting_value()?]))
     }
 
     pub(super) fn reset(&mut self) -> Result<Statement> {
         self.p.advance_token();
+        if self.accept_words(&["session", "authorization"]) {
+            return Ok(Statement::NoOp("RESET"));
+        }
         let name = match self.accept_words(&["time", "zone"]) {
             true => "timezone".to_string(),
             false => self.setting_name()?,
         };
         match name.as_str() {
             "all" => Ok(Statement::ResetAll),
-            _ => Ok(Statement::Set { name, value: None }),
-        }
-    }
-
-    pub(super) fn transaction(&mut self) -> Result<Statement> {
-        let word = self.peek_word(0).unwrap_or_default();
-        self.p.advance_token();
-        if word == "start" {
-            self.expect_word("transaction")?;
-        } else if !self.accept_word("transaction") {
-            self.accept_word("work");
-        }
-        match word.as_str() {
-            "begin" | "start" => {
-                // Isolation and access modes: every transaction here has the one there is.
-                let modes = ["isolation", "read", "not", "deferrable"];
-                if self.peek_word(0).is_some_and(|w| modes.contains(&w.as_str())) {
-                    self.skip_rest();
-                }
-                Ok(Statement::Begin)
-            }
-            "commit" | "end" => {
-                self.refuse_chain()?;
-                Ok(Statement::Commit)
-            }
-            _ => {
-                if self.accept_word("to") {
-                    self.accept_word("savepoint");
-                    return Ok(Statement::Savepoint(Savepoint::RollbackTo(self.identifier()?)));
-                }
-                self.refuse_chain()?;
-                Ok(Statement::Rollback)
-            }
-        }
-    }
-
-    /// SAVEPOINT name, RELEASE [SAVEPOINT] name.
-    pub(super) fn savepoint(&mut self) -> Result<Statement> {
-        let release = self.accept_word("release");
-        let _word = self.accept_word("savepoint");
-        let name = self.identifier()?;
-        Ok(Statement::Savepoint(match release {
-            true => Savepoint::Release(name),
-            false => Savepoint::Set(name),
-        }))
-    }
-
-    fn refuse_chain(&mut self) -> Result<()> {
-        if self.accept_words(&["and", "no", "chain"]) {
-            return Ok(());
-        }
-        match self.peek_word(0).as_deref() {
-            Some("and") => Err(Error::unsupported("AND CHAIN is not supported")),
-            Some("prepared") => Err(Error::unsupported("two-phase commit is not supported")),
-            _ => Ok(()),
+            _ => Ok(Statement::Reset(name)),
         }
     }
 

@@ -101,7 +101,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("regclassin", Number, class_number),
     ("regnamespace", Text, |_, a| Ok(number(a, 0).map(schema_name).into())),
     ("session_user", Text, |f, _| Ok(f.session.user.as_str().into())),
-    ("set_config", Text, |_, a| Ok(a.get(1).cloned().unwrap_or(Cell::Null))),
+    ("set_config", Text, set_config),
     ("shobj_description", Text, |_, _| Ok(Cell::Null)),
     ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a))),
     ("to_regclass", Number, to_class),
@@ -131,9 +131,17 @@ pub(in crate::sql) fn function(
         Numbers => DataType::new_list(DataType::Int64, true),
     };
     let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+    let signature = match *name {
+        // What it does is done once, when the query runs.
+        "set_config" => {
+            let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
+            Signature::exact(types, Volatility::Volatile)
+        }
+        _ => Signature::one_of(any, Volatility::Stable),
+    };
     let function = SystemFunction {
         name,
-        signature: Signature::one_of(any, Volatility::Stable),
+        signature,
         returns,
         facts: Arc::new(Facts { catalog: catalog.clone(), session: Arc::clone(session) }),
         call: *call,
@@ -268,16 +276,23 @@ fn current_schemas(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
 
 fn current_setting(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
     let Some(name) = text(args, 0) else { return Ok(Cell::Null) };
-    let wanted = name.to_lowercase();
-    let found = facts.session.settings.iter().find(|(known, _)| *known == wanted);
-    match (found, args.get(1)) {
-        (Some((_, value)), _) => Ok(value.as_str().into()),
+    match (facts.session.settings.get(name), args.get(1)) {
+        (Some(value), _) => Ok(value.into()),
         (None, Some(Cell::Bool(true))) => Ok(Cell::Null),
         (None, _) => Err(Error::user(
             sqlstate::UNDEFINED_OBJECT,
             format!("unrecognized configuration parameter \"{name}\""),
         )),
     }
+}
+
+/// `set_config(name, value, is_local)`: the new value.
+fn set_config(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let name = text(args, 0).ok_or_else(|| {
+        Error::user(sqlstate::NULL_VALUE_NOT_ALLOWED, "SET requires parameter name")
+    })?;
+    let local = matches!(args.get(2), Some(Cell::Bool(true)));
+    facts.session.settings.set(name, text(args, 1), local).map(Cell::Text)
 }
 
 fn format_type(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {

@@ -5,11 +5,17 @@
 mod functions;
 mod rewrite;
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::catalog::system::SettingLine;
+use crate::error::{Error, Result};
+
 pub(super) use functions::function;
 pub(super) use rewrite::rewrite;
 
 /// What a session says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SessionFacts {
     /// The name that the client has given.
     pub user: String,
@@ -17,13 +23,43 @@ pub struct SessionFacts {
     pub database: String,
     /// The number of the connection.
     pub pid: i64,
-    /// Settings with their values.
-    pub settings: Vec<(String, String)>,
+    /// Its settings.
+    pub settings: Arc<dyn SessionSettings>,
+}
+
+/// The settings of a session, for `current_setting`, `set_config` and `pg_settings`.
+pub trait SessionSettings: Debug + Send + Sync {
+    /// A value as SHOW prints it.
+    fn get(&self, name: &str) -> Option<String>;
+
+    /// Sets a value, or goes back to the default; the new value.
+    fn set(&self, name: &str, value: Option<&str>, local: bool) -> Result<String>;
+
+    /// All of them.
+    fn lines(&self) -> Vec<SettingLine>;
+}
+
+/// Nobody is there to set anything: what definitions are bound for.
+#[derive(Debug)]
+struct NoSettings;
+
+impl SessionSettings for NoSettings {
+    fn get(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn set(&self, _: &str, _: Option<&str>, _: bool) -> Result<String> {
+        Err(Error::unsupported("settings can't be changed here"))
+    }
+
+    fn lines(&self) -> Vec<SettingLine> {
+        Vec::new()
+    }
 }
 
 impl Default for SessionFacts {
     fn default() -> Self {
         let name = crate::catalog::system::OWNER;
-        Self { user: name.into(), database: name.into(), pid: 0, settings: Vec::new() }
+        Self { user: name.into(), database: name.into(), pid: 0, settings: Arc::new(NoSettings) }
     }
 }

@@ -1,0 +1,240 @@
+//! Settings whose values have a syntax of their own: encodings, date styles, time zones and the
+//! search path.
+
+use std::str::FromStr;
+
+use super::kind::Refusal;
+
+/// Encodings that PostgreSQL converts to and from UTF8, in the form of [`clean`].
+#[rustfmt::skip]
+const OTHER_ENCODINGS: &[&str] = &[
+    "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8", "latin9", "latin10",
+    "iso88591", "iso88592", "iso88595", "iso88596", "iso88597", "iso88598", "iso885915", "win", "win866",
+    "win874", "win1250", "win1251", "win1252", "win1253", "win1254", "win1255", "win1256", "win1257",
+    "win1258", "windows1250", "windows1251", "windows1252", "windows949", "windows950", "windows936",
+    "koi8", "koi8r", "koi8u", "sjis", "mskanji", "shiftjis", "shiftjis2004", "big5", "gbk", "gb18030",
+    "uhc", "johab", "euccn", "eucjp", "eucjis2004", "euckr", "euctw", "muleinternal", "abc", "alt", "tcvn",
+];
+
+/// The letters and digits of a name of an encoding: PostgreSQL looks at no more.
+fn clean(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// `client_encoding`. Nothing is converted, which is what UTF8 and SQL_ASCII ask for.
+pub(super) fn encoding(value: &str) -> Result<String, Refusal> {
+    let name = clean(value);
+    match name.as_str() {
+        "utf8" | "unicode" => Ok("UTF8".to_owned()),
+        "sqlascii" => Ok("SQL_ASCII".to_owned()),
+        known if OTHER_ENCODINGS.contains(&known) => Err(Refusal::Unsupported(
+            format!("conversion between {} and UTF8 is not supported", name.to_uppercase()),
+            "SET client_encoding = 'UTF8';",
+        )),
+        _ => Err(Refusal::Nonsense(None)),
+    }
+}
+
+/// `extra_float_digits`: from 1 on numbers are printed exactly, below it they would be rounded.
+pub(super) fn float_digits(value: &str) -> Result<String, Refusal> {
+    match value.trim().parse::<i32>() {
+        Ok(digits @ 1..=3) => Ok(digits.to_string()),
+        Ok(digits @ -15..=0) => Err(Refusal::Unsupported(
+            format!("extra_float_digits below 1 is not supported: {digits}"),
+            "SET extra_float_digits = 1; round(x::numeric, n) rounds.",
+        )),
+        Ok(_) => Err(Refusal::Nonsense(Some("The valid range is -15 .. 3."))),
+        Err(_) => Err(Refusal::Nonsense(None)),
+    }
+}
+
+/// `DateStyle`: a format and an order. Dates whose order only this setting would tell are no input
+/// of ours, but other orders would be asked for in order to give some.
+pub(super) fn date_style(value: &str) -> Result<String, Refusal> {
+    let unsupported = |word: &str| {
+        Err(Refusal::Unsupported(
+            format!("DateStyle \"{word}\" is not supported"),
+            "SET DateStyle = 'ISO, MDY'; dates are written and read as 2024-12-31.",
+        ))
+    };
+    let (mut format, mut order) = (false, false);
+    for word in value.split(',').map(|w| w.trim().to_ascii_lowercase()) {
+        let (seen, refused) = match word.as_str() {
+            "iso" => (&mut format, false),
+            "sql" | "german" | "postgres" => (&mut format, true),
+            "mdy" | "us" | "noneuro" | "noneuropean" => (&mut order, false),
+            "dmy" | "ymd" | "euro" | "european" => (&mut order, true),
+            "default" => continue,
+            _ => return Err(Refusal::Nonsense(Some("Unrecognized key word."))),
+        };
+        if std::mem::replace(seen, true) {
+            return Err(Refusal::Nonsense(Some("Conflicting \"datestyle\" specifications.")));
+        }
+        if refused {
+            return unsupported(&word);
+        }
+    }
+    Ok("ISO, MDY".to_owned())
+}
+
+/// `TimeZone`: UTC under its names.
+pub(super) fn time_zone(value: &str) -> Result<String, Refusal> {
+    let names = ["UTC", "GMT", "UCT", "Zulu", "Universal", "Greenwich"];
+    let name = value.trim();
+    let bare = name.strip_prefix("Etc/").or_else(|| name.strip_prefix("etc/")).unwrap_or(name);
+    if let Some(found) = names.iter().find(|n| n.eq_ignore_ascii_case(bare)) {
+        let prefix = if bare.len() < name.len() { "Etc/" } else { "" };
+        return Ok(format!("{prefix}{found}"));
+    }
+    let digits = name.trim_start_matches(['+', '-']);
+    if !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0' | b':')) {
+        return Ok("UTC".to_owned());
+    }
+    let known = chrono_tz::TZ_VARIANTS.iter().any(|z| z.name().eq_ignore_ascii_case(name));
+    if known || f64::from_str(name).is_ok() || is_offset(name) {
+        return Err(Refusal::Unsupported(
+            format!("time zone \"{name}\" is not supported"),
+            "SET TIME ZONE 'UTC'; timestamps with time zone are shown in UTC, and AT TIME ZONE \
+             gives other ones.",
+        ));
+    }
+    Err(Refusal::Nonsense(None))
+}
+
+/// `+02:00`, `<+02>-02`, `CET-1`: an offset, with names around it.
+fn is_offset(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-:<>,./".contains(c);
+    name.chars().any(|c| c.is_ascii_digit())
+        && name.chars().any(|c| matches!(c, '+' | '-' | ':'))
+        && name.chars().all(allowed)
+}
+
+/// `search_path`: names are looked up in `public`, and those of `pg_catalog` need no schema. That
+/// is what every path means that has `public` as the first schema that exists.
+pub(super) fn search_path(value: &str) -> Result<String, Refusal> {
+    let names = names(value).ok_or(Refusal::Nonsense(Some("List syntax is invalid.")))?;
+    let there = ["public", "pg_catalog", "information_schema"];
+    let found: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| there.contains(name)).collect();
+    match found.as_slice() {
+        ["public"] | ["public", "pg_catalog"] => Ok(value.to_owned()),
+        _ => Err(Refusal::Unsupported(
+            format!("search_path \"{value}\" is not supported"),
+            "SET search_path = public; there is no other schema for tables and views, and \
+             pg_catalog is searched without being named.",
+        )),
+    }
+}
+
+/// The names of a list, folded unless quoted.
+fn names(list: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = list.trim();
+    if rest.is_empty() {
+        return Some(names);
+    }
+    loop {
+        let name;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut unquoted = String::new();
+            let mut chars = quoted.char_indices().peekable();
+            let end = loop {
+                match chars.next()? {
+                    (_, '"') if chars.next_if(|(_, c)| *c == '"').is_some() => unquoted.push('"'),
+                    (at, '"') => break at + 1,
+                    (_, c) => unquoted.push(c),
+                }
+            };
+            (name, rest) = (unquoted, quoted[end..].trim_start());
+        } else {
+            let end = rest.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(rest.len());
+            (name, rest) = (rest[..end].to_lowercase(), rest[end..].trim_start());
+            if name.is_empty() || name.contains('"') {
+                return None;
+            }
+        }
+        names.push(name);
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more.trim_start(),
+            None => return rest.is_empty().then_some(names),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kept form, or the SQLSTATE.
+    fn told(result: Result<String, Refusal>) -> String {
+        match result {
+            Ok(kept) => kept,
+            Err(Refusal::Nonsense(_)) => "22023".to_owned(),
+            Err(Refusal::Unsupported(..)) => "0A000".to_owned(),
+        }
+    }
+
+    #[test]
+    fn encodings() {
+        for (value, expected) in [
+            ("UTF8", "UTF8"),
+            ("'utf-8'", "UTF8"),
+            ("unicode", "UTF8"),
+            ("SQL_ASCII", "SQL_ASCII"),
+            ("LATIN1", "0A000"),
+            ("iso-8859-1", "0A000"),
+            ("klingon", "22023"),
+            ("", "22023"),
+        ] {
+            assert_eq!(told(encoding(value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn date_styles_and_time_zones() {
+        for (value, expected) in [
+            ("ISO", "ISO, MDY"),
+            ("iso, mdy", "ISO, MDY"),
+            ("ISO, DMY", "0A000"),
+            ("German", "0A000"),
+            ("ISO, ISO", "22023"),
+            ("ISO, purple", "22023"),
+            ("", "22023"),
+        ] {
+            assert_eq!(told(date_style(value)), expected, "{value}");
+        }
+        for (value, expected) in [
+            ("utc", "UTC"),
+            ("Etc/UTC", "Etc/UTC"),
+            ("0", "UTC"),
+            ("+00:00", "UTC"),
+            ("Europe/Berlin", "0A000"),
+            ("-7", "0A000"),
+            ("<+02>-02", "0A000"),
+            ("Middle/Earth", "22023"),
+            ("", "22023"),
+        ] {
+            assert_eq!(told(time_zone(value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn search_paths() {
+        for (value, expected) in [
+            ("public", "public"),
+            ("\"$user\", public", "\"$user\", public"),
+            ("mine, PUBLIC, pg_catalog", "mine, PUBLIC, pg_catalog"),
+            ("\"a\"\"b\", public", "\"a\"\"b\", public"),
+            ("\"PUBLIC\"", "0A000"),
+            ("pg_catalog", "0A000"),
+            ("pg_catalog, public", "0A000"),
+            ("public, information_schema", "0A000"),
+            ("", "0A000"),
+            ("a b", "22023"),
+            ("public,", "22023"),
+            ("\"public", "22023"),
+        ] {
+            assert_eq!(told(search_path(value)), expected, "{value}");
+        }
+    }
+}
