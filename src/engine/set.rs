@@ -194,8 +194,34 @@ fn writes(statement: &Statement) -> Option<String> {
             ClockStatement::System | ClockStatement::Manual(_) => "SET CLOCK",
             ClockStatement::By(_) | ClockStatement::To(_) => "ADVANCE CLOCK",
         },
+        Statement::AlterSink(_) => "ALTER SINK",
         Statement::NoOp("COMMENT") => "COMMENT",
-        _ => return None,
+        // What EXECUTE runs is looked at by itself.
+        Statement::Execute(_)
+        | Statement::Begin(_)
+        | Statement::Commit { .. }
+        | Statement::Rollback { .. }
+        | Statement::SetTransaction(_)
+        | Statement::SetCharacteristics(_)
+        | Statement::Copy(_)
+        | Statement::Check(_)
+        | Statement::Prepare(_)
+        | Statement::Deallocate(_)
+        | Statement::Declare(_)
+        | Statement::Fetch(_)
+        | Statement::Close(_)
+        | Statement::Savepoint(_)
+        | Statement::Query(_)
+        | Statement::Subscribe(_)
+        | Statement::Show(_)
+        | Statement::Describe(_)
+        | Statement::Explain(_)
+        | Statement::Set { .. }
+        | Statement::Reset(_)
+        | Statement::ResetAll
+        | Statement::DiscardAll
+        | Statement::Flush
+        | Statement::NoOp(_) => return None,
     };
     Some(what.to_owned())
 }

@@ -17,19 +17,31 @@ pub struct CopyForm {
     pub delimiter: u8,
     /// What stands for NULL.
     pub null: String,
-    /// The first line holds names.
-    pub header: bool,
+    /// Whether the first line holds names.
+    pub header: Header,
     /// Around fields of CSV.
     pub quote: u8,
     /// Before a quote inside quotes.
     pub escape: u8,
 }
 
+/// What the first line is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Header {
+    /// A row.
+    #[default]
+    None,
+    /// Names, which are passed over.
+    Skip,
+    /// The names of the columns.
+    Match,
+}
+
 impl CopyForm {
     /// PostgreSQL's defaults.
     pub fn new(csv: bool) -> Self {
         let (delimiter, null) = if csv { (b',', "") } else { (b'\t', "\\N") };
-        Self { csv, delimiter, null: null.into(), header: false, quote: b'"', escape: b'"' }
+        Self { csv, delimiter, null: null.into(), header: Header::None, quote: b'"', escape: b'"' }
     }
 }
 
@@ -101,8 +113,10 @@ impl CopyReader {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line == b"\\." {
                 self.ended = true;
-            } else if !(self.form.header && lines == 1) {
+            } else if lines > 1 || self.form.header == Header::None {
                 self.row(line, lines)?;
+            } else if self.form.header == Header::Match {
+                self.check_names(line)?;
             }
         }
         Ok(if self.ended { bytes.len() } else { at })
@@ -151,6 +165,33 @@ impl CopyReader {
             i += 1;
         }
         open
+    }
+
+    /// The first line has to have the names of the columns.
+    fn check_names(&self, line: &[u8]) -> Result<()> {
+        let text = checked_utf8(line).map_err(|e| self.at(1, e, None))?;
+        let fields = match self.form.csv {
+            true => self.csv_fields(text)?,
+            false => self.text_fields(text)?,
+        };
+        if fields.len() != self.names.len() {
+            let message = format!(
+                "wrong number of fields in header line: got {}, expected {}",
+                fields.len(),
+                self.names.len()
+            );
+            return Err(self.at(1, wrong(&message), Some(text)));
+        }
+        let mut pairs = fields.iter().zip(&self.names).enumerate();
+        if let Some((i, (field, name))) = pairs.find(|(_, (f, n))| f.as_ref() != Some(*n)) {
+            let got = field.as_ref().map_or_else(|| "null value".into(), |f| format!("\"{f}\""));
+            let at = i + 1;
+            let message = format!(
+                "column name mismatch in header line field {at}: got {got}, expected \"{name}\""
+            );
+            return Err(self.at(1, wrong(&message), Some(text)));
+        }
+        Ok(())
     }
 
     fn row(&mut self, line: &[u8], number: usize) -> Result<()> {
@@ -371,7 +412,7 @@ mod tests {
         let csv = "h,i\n1,one\n2,\n3,\"\"\n4,\"a \"\"q\"\", and\nline\"\n,x";
         let rows = ["2:1|one", "3:2|NULL", "4:3|", "5:4|a \"q\", and$line", "7:NULL|x"];
         for piece in [1, 2, 3, 7, 1000] {
-            let form = CopyForm { header: true, ..CopyForm::new(true) };
+            let form = CopyForm { header: Header::Skip, ..CopyForm::new(true) };
             assert_eq!(read(form, csv, piece).expect("rows"), rows, "{piece}");
         }
     }
@@ -391,6 +432,22 @@ mod tests {
         assert_eq!(code(false, b"1\t2\n3\t\\303\\251\n"), None);
         for bytes in [&b"1,2\n3,\"\xff\"\n"[..], b"1,2\n3,\"\0\"\n", b"1,2\n\0,3"] {
             assert_eq!(code(true, bytes), second);
+        }
+    }
+
+    #[test]
+    fn a_header_can_be_held_to_the_names() {
+        for csv in [true, false] {
+            let form = || CopyForm { header: Header::Match, ..CopyForm::new(csv) };
+            let text = |text: &str| if csv { text.to_owned() } else { text.replace(',', "\t") };
+            assert_eq!(read(form(), &text("a,b\n1,2\n"), 3).expect("rows"), ["2:1|2"]);
+            for (header, message) in [
+                ("a,c", "column name mismatch in header line field 2: got \"c\", expected \"b\""),
+                ("a", "wrong number of fields in header line: got 1, expected 2"),
+            ] {
+                let error = read(form(), &text(&format!("{header}\n1,2\n")), 3).expect_err(header);
+                assert_eq!((error.sqlstate(), error.message()), ("22P04", message));
+            }
         }
     }
 

@@ -99,8 +99,8 @@ impl Clock {
     }
 }
 
-/// A time that the clock may stand at: far enough from the ends of what a timestamp holds that views
-/// can add their intervals and windows to it.
+/// A time that the clock may stand at: far enough from the ends of what a timestamp holds that
+/// views can add their intervals and windows to it.
 fn in_range(us: i64) -> Result<i64> {
     match CLOCK_US.contains(&us) {
         true => Ok(us),

@@ -14,7 +14,7 @@ use super::connection::{Connection, Stop, flush, watched};
 use crate::delta::text::write_value;
 use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
-use crate::format::CopyForm;
+use crate::format::{CopyForm, Header};
 use crate::sql::statement::{self, CopySubject, ParsedStatement};
 
 /// `COPY .. TO STDOUT` around a statement.
@@ -137,7 +137,7 @@ impl Connection {
             .map_err(|_| Error::unsupported("COPY of so many columns"))?;
         let response = CopyOutResponse::new(0, columns, vec![0; schema.fields().len()]);
         self.wire.put(&PgWireBackendMessage::CopyOutResponse(response));
-        if copy.form.header {
+        if copy.form.header != Header::None {
             let names = schema.fields().iter().map(|f| Some(f.name().as_str()));
             copy.put_line(self.wire.outbox(), names);
         }
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(copy.form, CopyForm::new(false));
         let copy = parse(" copy t (a, B) to stdout with (format csv, header, delimiter ';')");
         assert_eq!(copy.inner, "SELECT \"a\", \"b\" FROM \"t\"");
-        assert!(copy.form.csv && copy.form.header && copy.form.delimiter == b';');
+        assert!(copy.form.csv && copy.form.header == Header::Skip && copy.form.delimiter == b';');
         assert_eq!(parse("COPY (SELECT (1)) TO STDOUT CSV").inner, "SELECT (1)");
         assert!(is_copy(" copy t from stdin") && !is_copy("SELECT 'to stdout'"));
         let error = crate::sql::parse("COPY t TO STDOUT (FORMAT binary)").expect_err("binary");

@@ -1,6 +1,6 @@
-//! How long a client may be silent: `idle_in_transaction_session_timeout`, since an open transaction
-//! holds on to old rows, and `idle_session_timeout`. Who is silent for longer is told and cut off,
-//! which rolls its transaction back.
+//! How long a client may be silent: `idle_in_transaction_session_timeout`, since an open
+//! transaction holds on to old rows, and `idle_session_timeout`. Who is silent for longer is told
+//! and cut off, which rolls its transaction back.
 
 use std::time::Duration;
 

@@ -6,8 +6,8 @@
 use crate::delta::checked_utf8;
 use crate::error::Result;
 
-/// The texts of a message that the client has written, statements and names: 22021 where one of them
-/// is no text. A zero byte inside of a statement is looked for, too: it would end it early.
+/// The texts of a message that the client has written, statements and names: 22021 where one of
+/// them is no text. A zero byte inside of a statement is looked for, too: it would end it early.
 pub(crate) fn check_texts(message_type: u8, body: &[u8]) -> Result<()> {
     let mut rest = Rest(body);
     let whole = body.strip_suffix(b"\0").unwrap_or(body);

@@ -92,8 +92,9 @@ impl Wire {
         Ok(None)
     }
 
-    /// The next message; `None` when the client has gone. May be dropped and called again. A message
-    /// whose texts are none comes without them, and [`Wire::garbled`] says what is wrong with it.
+    /// The next message; `None` when the client has gone. May be dropped and called again. A
+    /// message whose texts are none comes without them, and [`Wire::garbled`] says what is wrong
+    /// with it.
     pub(crate) async fn next(&mut self) -> Result<Option<PgWireFrontendMessage>> {
         loop {
             self.check_startup()?;
@@ -125,9 +126,9 @@ impl Wire {
     }
 
     /// Refuses a message that would not fit before it is read, and one whose inside contradicts its
-    /// length before it is decoded. One whose texts are none is taken out of the input, and an empty
-    /// one of its protocol stands for it. Startup messages have no type byte and are bounded by
-    /// pgwire.
+    /// length before it is decoded. One whose texts are none is taken out of the input, and an
+    /// empty one of its protocol stands for it. Startup messages have no type byte and are bounded
+    /// by pgwire.
     fn check_message(&mut self) -> Result<Option<PgWireFrontendMessage>> {
         if self.context.awaiting_frontend_startup {
             return Ok(None);

@@ -117,28 +117,96 @@ const ISOLATION: Kind =
 const SERVER_VERSION: &str = concat!("15.0 (Headwater ", env!("CARGO_PKG_VERSION"), ")");
 
 /// All settings, by name.
-#[rustfmt::skip]
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("application_name", "", Kind::Text, "The name that a client gives itself.").reported(),
-    fact("block_size", "8192", "Size of a disk block; nothing is kept in blocks.").of(integer(8192, 8192)),
+    fact("block_size", "8192", "Size of a disk block; nothing is kept in blocks.")
+        .of(integer(8192, 8192)),
     setting("bytea_output", "hex", only(&["hex"], &["escape"]), "How bytea is printed."),
     setting("check_function_bodies", "on", Kind::Bool, "There are no functions with bodies."),
-    setting("client_encoding", "UTF8", Kind::Checked(encoding), "The encoding of texts in messages.").reported(),
-    setting("client_min_messages", "notice", Kind::Choice(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]), "Messages of lower levels are not sent."),
-    setting("DateStyle", "ISO, MDY", Kind::List(date_style), "How dates and times are printed and read.").reported(),
-    setting("default_table_access_method", "heap", only(&["heap"], &[]), "There is one way to keep tables."),
-    setting("default_tablespace", "", only(&["", "pg_default"], &[]), "There is one place for tables."),
-    setting("default_transaction_deferrable", "off", Kind::Bool, "The mode of new transactions; no transaction waits to begin."),
-    setting("default_transaction_isolation", "repeatable read", ISOLATION, "The isolation that new transactions ask for; all get snapshot isolation."),
-    setting("default_transaction_read_only", "off", Kind::Bool, "New transactions refuse writes.").reported(),
-    setting("escape_string_warning", "on", Kind::Bool, "A backslash in an ordinary string is one and needs no warning."),
-    setting("extra_float_digits", "1", Kind::Checked(float_digits), "Floating-point numbers are printed exactly, in as few digits as that takes."),
-    setting("idle_in_transaction_session_timeout", "0", DURATION, "A session that is idle in a transaction for so long is ended."),
-    setting("idle_session_timeout", "0", DURATION, "A session that is idle outside of a transaction for so long is ended."),
+    setting(
+        "client_encoding",
+        "UTF8",
+        Kind::Checked(encoding),
+        "The encoding of texts in messages.",
+    )
+    .reported(),
+    setting(
+        "client_min_messages",
+        "notice",
+        Kind::Choice(&[
+            "debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error",
+        ]),
+        "Messages of lower levels are not sent.",
+    ),
+    setting(
+        "DateStyle",
+        "ISO, MDY",
+        Kind::List(date_style),
+        "How dates and times are printed and read.",
+    )
+    .reported(),
+    setting(
+        "default_table_access_method",
+        "heap",
+        only(&["heap"], &[]),
+        "There is one way to keep tables.",
+    ),
+    setting(
+        "default_tablespace",
+        "",
+        only(&["", "pg_default"], &[]),
+        "There is one place for tables.",
+    ),
+    setting(
+        "default_transaction_deferrable",
+        "off",
+        Kind::Bool,
+        "The mode of new transactions; no transaction waits to begin.",
+    ),
+    setting(
+        "default_transaction_isolation",
+        "repeatable read",
+        ISOLATION,
+        "The isolation that new transactions ask for; all get snapshot isolation.",
+    ),
+    setting("default_transaction_read_only", "off", Kind::Bool, "New transactions refuse writes.")
+        .reported(),
+    setting(
+        "escape_string_warning",
+        "on",
+        Kind::Bool,
+        "A backslash in an ordinary string is one and needs no warning.",
+    ),
+    setting(
+        "extra_float_digits",
+        "1",
+        Kind::Checked(float_digits),
+        "Floating-point numbers are printed exactly, in as few digits as that takes.",
+    ),
+    setting(
+        "idle_in_transaction_session_timeout",
+        "0",
+        DURATION,
+        "A session that is idle in a transaction for so long is ended.",
+    ),
+    setting(
+        "idle_session_timeout",
+        "0",
+        DURATION,
+        "A session that is idle outside of a transaction for so long is ended.",
+    ),
     fact("in_hot_standby", "off", "There is no standby.").of(Kind::Bool).reported(),
     fact("integer_datetimes", "on", "Times are sent as integers.").of(Kind::Bool).reported(),
-    setting("IntervalStyle", "postgres", only(&["postgres"], &["postgres_verbose", "sql_standard", "iso_8601"]), "How intervals are printed.").reported(),
-    fact("is_superuser", "on", "There is one role, which may do everything.").of(Kind::Bool).reported(),
+    setting(
+        "IntervalStyle",
+        "postgres",
+        only(&["postgres"], &["postgres_verbose", "sql_standard", "iso_8601"]),
+        "How intervals are printed.",
+    )
+    .reported(),
+    fact("is_superuser", "on", "There is one role, which may do everything.")
+        .of(Kind::Bool)
+        .reported(),
     setting("jit", "off", Kind::Fixed(false), "Nothing is compiled at run time."),
     fact("lc_collate", "C", "Texts compare by their bytes."),
     fact("lc_ctype", "C", "The classes of characters."),
@@ -146,28 +214,78 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("lc_monetary", "C", NO_LOCALE, "The form of amounts of money."),
     setting("lc_numeric", "C", NO_LOCALE, "The form of numbers."),
     setting("lc_time", "C", NO_LOCALE, "The form of dates."),
-    setting("lock_timeout", "0", DURATION, "A statement that waits for so long for its turn to write is ended."),
-    setting("maintenance_work_mem", "65536", Kind::Integer { unit: Unit::Kilobytes, min: 1024, max: INT_MAX }, "Memory of definitions.").changed_by(Change::Advice),
-    fact("max_connections", "1000", "Connections at the same time.").of(integer(1, INT_MAX)).changed_by(Change::Restart),
-    fact("max_identifier_length", "63", "Bytes of a name in PostgreSQL; here they may have more.").of(integer(63, 63)),
+    setting(
+        "lock_timeout",
+        "0",
+        DURATION,
+        "A statement that waits for so long for its turn to write is ended.",
+    ),
+    setting(
+        "maintenance_work_mem",
+        "65536",
+        Kind::Integer { unit: Unit::Kilobytes, min: 1024, max: INT_MAX },
+        "Memory of definitions.",
+    )
+    .changed_by(Change::Advice),
+    fact("max_connections", "1000", "Connections at the same time.")
+        .of(integer(1, INT_MAX))
+        .changed_by(Change::Restart),
+    fact("max_identifier_length", "63", "Bytes of a name in PostgreSQL; here they may have more.")
+        .of(integer(63, 63)),
     fact("max_index_keys", "32", "Columns of an index.").of(integer(32, 32)),
     setting("role", "none", only(&["none"], &[]), "There is one role."),
     setting("row_security", "on", Kind::Bool, "There are no policies of rows."),
-    setting("search_path", "\"$user\", public", Kind::List(search_path), "Where names without a schema are looked up."),
+    setting(
+        "search_path",
+        "\"$user\", public",
+        Kind::List(search_path),
+        "Where names without a schema are looked up.",
+    ),
     fact("server_encoding", "UTF8", "The encoding of texts.").reported(),
     fact("server_version", SERVER_VERSION, "The version.").reported(),
     fact("server_version_num", "150000", "The version as a number.").of(integer(150_000, 150_000)),
     fact("session_authorization", "", "The name that the client has given.").reported(),
-    setting("session_replication_role", "origin", Kind::Choice(&["origin", "replica", "local"]), "There are no triggers and rules."),
-    setting("standard_conforming_strings", "on", Kind::Fixed(true), "A backslash in an ordinary string is a backslash.").reported(),
+    setting(
+        "session_replication_role",
+        "origin",
+        Kind::Choice(&["origin", "replica", "local"]),
+        "There are no triggers and rules.",
+    ),
+    setting(
+        "standard_conforming_strings",
+        "on",
+        Kind::Fixed(true),
+        "A backslash in an ordinary string is a backslash.",
+    )
+    .reported(),
     setting("statement_timeout", "0", DURATION, "A statement that runs for so long is ended."),
     setting("synchronize_seqscans", "on", Kind::Bool, "Rows have no order without ORDER BY."),
-    setting("TimeZone", "UTC", Kind::Checked(time_zone), "The time zone of timestamps with one.").reported(),
-    setting("transaction_deferrable", "off", Kind::Bool, "The mode of this transaction; no transaction waits to begin.").changed_by(Change::Transaction),
-    setting("transaction_isolation", "repeatable read", ISOLATION, "The isolation that this transaction has asked for.").changed_by(Change::Transaction),
-    setting("transaction_read_only", "off", Kind::Bool, "This transaction refuses writes.").changed_by(Change::Transaction),
-    setting("work_mem", "4096", MEMORY, "Memory of a sort or hash table.").changed_by(Change::Advice),
-    setting("xmloption", "content", Kind::Choice(&["content", "document"]), "There is no type xml."),
+    setting("TimeZone", "UTC", Kind::Checked(time_zone), "The time zone of timestamps with one.")
+        .reported(),
+    setting(
+        "transaction_deferrable",
+        "off",
+        Kind::Bool,
+        "The mode of this transaction; no transaction waits to begin.",
+    )
+    .changed_by(Change::Transaction),
+    setting(
+        "transaction_isolation",
+        "repeatable read",
+        ISOLATION,
+        "The isolation that this transaction has asked for.",
+    )
+    .changed_by(Change::Transaction),
+    setting("transaction_read_only", "off", Kind::Bool, "This transaction refuses writes.")
+        .changed_by(Change::Transaction),
+    setting("work_mem", "4096", MEMORY, "Memory of a sort or hash table.")
+        .changed_by(Change::Advice),
+    setting(
+        "xmloption",
+        "content",
+        Kind::Choice(&["content", "document"]),
+        "There is no type xml.",
+    ),
 ];
 
 /// A setting by its name in any case.

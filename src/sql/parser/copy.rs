@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 
 use super::{StreamParser, fold};
 use crate::error::{Error, Result, sqlstate};
-use crate::format::CopyForm;
+use crate::format::{CopyForm, Header};
 use crate::sql::statement::{Copy, CopySubject, Statement};
 
 impl StreamParser<'_> {
@@ -35,6 +35,9 @@ impl StreamParser<'_> {
             return Err(self.unexpected());
         }
         let form = self.copy_options()?;
+        if !from && form.header == Header::Match {
+            return Err(Error::unsupported("cannot use \"match\" with HEADER in COPY TO"));
+        }
         Ok(Statement::Copy(Copy { subject, from, form }))
     }
 
@@ -80,6 +83,15 @@ impl StreamParser<'_> {
         given.form()
     }
 
+    /// Behind an option that may be switched off: whether it is on.
+    fn switched_on(&mut self) -> bool {
+        if self.accept_word("false") || self.accept_word("off") {
+            return false;
+        }
+        let _on = self.accept_word("true") || self.accept_word("on");
+        true
+    }
+
     fn copy_option(&mut self, given: &mut Given) -> Result<()> {
         let word = self.p.parse_identifier();
         let word = fold(&self.sql(word)?);
@@ -89,17 +101,9 @@ impl StreamParser<'_> {
             "csv" => given.csv = true,
             "text" => given.csv = false,
             "binary" => return Err(Error::unsupported("COPY in binary format is not supported")),
+            "header" if self.accept_word("match") => given.header = Header::Match,
             "header" => {
-                let ends = matches!(
-                    self.p.peek_token_ref().token,
-                    Token::EOF | Token::Comma | Token::RParen
-                );
-                let word = self.peek_word(0).unwrap_or_default();
-                given.header =
-                    match ends || !["true", "false", "on", "off", "match"].contains(&&*word) {
-                        true => true,
-                        false => ["true", "on", "match"].contains(&self.option_value()?.as_str()),
-                    };
+                given.header = if self.switched_on() { Header::Skip } else { Header::None };
             }
             "delimiter" => given.delimiter = Some(one_byte("delimiter", &self.option_value()?)?),
             "null" => given.null = Some(self.option_value()?),
@@ -113,7 +117,10 @@ impl StreamParser<'_> {
                     )));
                 }
             }
-            "freeze" | "oids" => {}
+            // Rows are never anything but what PostgreSQL calls frozen.
+            "freeze" => {
+                self.switched_on();
+            }
             other => {
                 return Err(Error::user(
                     sqlstate::SYNTAX_ERROR,
@@ -129,7 +136,7 @@ impl StreamParser<'_> {
 #[derive(Default)]
 struct Given {
     csv: bool,
-    header: bool,
+    header: Header,
     delimiter: Option<u8>,
     null: Option<String>,
     quote: Option<u8>,

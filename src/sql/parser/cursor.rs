@@ -17,8 +17,11 @@ impl StreamParser<'_> {
                 scroll = Some(false);
             } else if self.accept_word("scroll") {
                 scroll = Some(true);
-            } else if !["binary", "insensitive", "asensitive"].iter().any(|w| self.accept_word(w)) {
-                // Formats are told with each row, and every cursor reads one epoch.
+            } else if self.accept_word("binary") {
+                return Err(Error::unsupported("a BINARY cursor is not supported")
+                    .with_hint("The extended query protocol gives results in binary form."));
+            } else if !["insensitive", "asensitive"].iter().any(|w| self.accept_word(w)) {
+                // Every cursor reads one epoch.
                 return Err(self.unexpected());
             }
         }

@@ -9,6 +9,7 @@ mod columns;
 mod copy;
 mod create;
 mod cursor;
+mod escapes;
 mod include;
 mod index;
 mod locate;

@@ -6,6 +6,7 @@
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, TokenizerError};
 
+use super::escapes::escapes_error;
 use crate::error::{Error, sqlstate};
 
 /// The characters of a text.
@@ -79,6 +80,10 @@ impl<'a> Positions<'a> {
 
     /// An error of the tokeniser: an open string or comment.
     pub(super) fn tokenizer_error(&self, e: &TokenizerError) -> Error {
+        let at = self.line_column(e.location);
+        if let Some(error) = escapes_error(&self.text[self.byte(at)..]) {
+            return error.with_position(at + 1);
+        }
         let message = match e.message.to_lowercase() {
             m if m.contains("comment") => "unterminated /* comment".to_string(),
             m if m.contains("string") => "unterminated quoted string".to_string(),
@@ -87,7 +92,7 @@ impl<'a> Positions<'a> {
             }
             m => m,
         };
-        Error::user(sqlstate::SYNTAX_ERROR, message).with_position(self.line_column(e.location) + 1)
+        Error::user(sqlstate::SYNTAX_ERROR, message).with_position(at + 1)
     }
 
     /// An error of sqlparser, whose text names the place as `at Line: 1, Column: 8`.

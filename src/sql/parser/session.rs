@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{SettingScope, Show, Statement, Subscribe};
 
 impl StreamParser<'_> {
@@ -129,7 +129,7 @@ impl StreamParser<'_> {
             return self.the_one_role("none", "SET ROLE");
         }
         if self.accept_word("constraints") {
-            return Err(Error::unsupported("SET CONSTRAINTS is not supported"));
+            return self.constraints();
         }
         if matches!(self.peek_word(1).as_deref(), Some("manual" | "system"))
             && self.accept_word("clock")
@@ -138,6 +138,26 @@ impl StreamParser<'_> {
         }
         let (name, values) = self.setting()?;
         Ok(Statement::Set { name, values, scope })
+    }
+
+    /// CONSTRAINTS ALL | name, .. DEFERRED | IMMEDIATE: no constraint can be deferred, so that
+    /// there is nothing to do for all of them, and none that has a name.
+    fn constraints(&mut self) -> Result<Statement> {
+        let all = self.accept_word("all");
+        let first = if all { None } else { Some(self.identifier()?) };
+        while self.p.consume_token(&Token::Comma) {
+            self.identifier()?;
+        }
+        if !self.accept_word("deferred") {
+            self.expect_word("immediate")?;
+        }
+        match first {
+            None => Ok(Statement::NoOp("SET CONSTRAINTS")),
+            Some(name) => Err(Error::user(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("constraint \"{name}\" is not deferrable or does not exist"),
+            )),
+        }
     }
 
     /// There is one role, which is always the one of the session.
