@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
+use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WriteRules, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Shared;
@@ -62,12 +63,33 @@ impl Session {
             depends_on: vec![relation.id],
         };
         index.definition = system::index_text(relation, &index);
-        if table.spec().key != columns {
-            let build = tokio::task::spawn_blocking(move || table.add_index(&columns));
-            build.await.map_err(|e| Error::internal(e.to_string()))??;
+        let shared = &self.engine.core.shared;
+        if table.spec().key == columns {
+            let mut result = Ok(());
+            shared.change(|catalog, _| result = catalog.add(index).map(drop));
+            return result;
         }
+        let shares = shared.catalog().indexes(relation.id).any(|other| other.key == columns);
+        let given_up = Cancel::default();
+        let mut guard = (!shares).then(|| ForgetIndex {
+            given_up: given_up.clone(),
+            table: Arc::clone(&table),
+            columns: columns.clone(),
+            armed: true,
+        });
+        let build = tokio::task::spawn_blocking(move || {
+            let built = table.add_index(&columns);
+            if given_up.is_canceled() {
+                table.drop_index(&columns);
+            }
+            built
+        });
+        build.await.map_err(|e| Error::internal(e.to_string()))??;
         let mut result = Ok(());
-        self.engine.core.shared.change(|catalog, _| result = catalog.add(index).map(drop));
+        shared.change(|catalog, _| result = catalog.add(index).map(drop));
+        if let Some(guard) = guard.as_mut() {
+            guard.armed = result.is_err();
+        }
         result
     }
 
@@ -85,6 +107,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes what a CREATE INDEX that is given up has built; what it still builds removes itself.
+struct ForgetIndex {
+    given_up: Cancel,
+    table: Arc<ResultTable>,
+    columns: Vec<usize>,
+    armed: bool,
+}
+
+impl Drop for ForgetIndex {
+    fn drop(&mut self) {
+        if self.armed {
+            self.given_up.cancel();
+            self.table.drop_index(&self.columns);
+        }
     }
 }
 
