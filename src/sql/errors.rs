@@ -200,6 +200,9 @@ fn message_error(m: &str) -> Error {
             "each UNION query must have the same number of columns",
         );
     }
+    if ["not implemented", "not supported", "nsupported"].iter().any(|words| m.contains(words)) {
+        return Error::unsupported(lower_first(&line));
+    }
     // What nobody has thought of is a fault of ours, and no syntax error of the user's.
     Error::internal(lower_first(&line))
 }
