@@ -85,6 +85,40 @@ pub struct BatchCuts {
 /// over, with unoptimised code too.
 pub const EXPRESSION_DEPTH_MAX: usize = 1_000;
 
+/// Bytes of a text of statements. Tokens, trees and plans take ten times that and more.
+pub const STATEMENT_BYTES_MAX: usize = 64 << 20;
+
+/// Words, numbers, signs and spaces of such a text, each of which takes 150 bytes while it is read.
+pub const STATEMENT_TOKENS_MAX: usize = 4 << 20;
+
+/// Open parentheses and brackets, which the parser refuses much earlier: what a text is looked at
+/// for before memory is spent on it.
+pub const PARENTHESES_MAX: usize = 1_000;
+
+/// Entries of a SELECT list: PostgreSQL's limit.
+pub const SELECT_LIST_MAX: usize = 1_664;
+
+/// Columns of a relation: PostgreSQL's limit.
+pub const COLUMNS_MAX: usize = 1_600;
+
+/// Arguments of a function: PostgreSQL's limit.
+pub const ARGUMENTS_MAX: usize = 100;
+
+/// Elements of CUBE: PostgreSQL's limit.
+pub const CUBE_MAX: usize = 12;
+
+/// Grouping sets of a SELECT: PostgreSQL's limit.
+pub const GROUPING_SETS_MAX: usize = 4_096;
+
+/// Relations that a statement names: each join carries the columns of all before it.
+pub const RELATIONS_MAX: usize = 1_000;
+
+/// Relations in one FROM clause: what is known of the columns of a join is known anew for each.
+pub const JOINED_MAX: usize = 200;
+
+/// Plain views that are made of one another.
+pub const VIEW_DEPTH_MAX: usize = 200;
+
 /// Statements with a longer text are run on a thread with a large stack. A thread costs 30 us, the
 /// planning of such a text much more.
 pub const LONG_STATEMENT_BYTES: usize = 300;

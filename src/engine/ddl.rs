@@ -89,6 +89,7 @@ impl Session {
     }
 
     fn table_relation(&self, create: &CreateTable, text: &str) -> Result<Relation> {
+        sql::check_columns(create.columns.len())?;
         let fields = create.columns.iter();
         let fields = fields.map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

@@ -61,11 +61,7 @@ impl Session {
             .collect();
         let mut verdicts = Vec::new();
         for view in views {
-            let long = view.query.as_deref().is_some_and(sql::is_long);
-            let verdict = match long {
-                true => sql::OnLargeStack::new(self.check_relation(&view, &pin)).await?,
-                false => self.check_relation(&view, &pin).await?,
-            };
+            let verdict = sql::OnLargeStack::new(self.check_relation(&view, &pin)).await?;
             verdicts.push((view.name.clone(), verdict));
         }
         Ok(verdicts)

@@ -22,7 +22,7 @@ use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::Result;
 use crate::expr::from_datafusion;
 use crate::runtime::Pin;
-use crate::sql::RelationSource;
+use crate::sql::{RelationSource, each_node};
 
 /// Rows of a relation that are looked up.
 pub(super) struct PointRead {
@@ -90,21 +90,24 @@ impl Session {
     pub(super) fn point_reads(&self, plan: &LogicalPlan, pin: &Arc<Pin>) -> Result<Vec<PointRead>> {
         let mut scans: BTreeMap<RelationId, usize> = BTreeMap::new();
         let mut wanted = Vec::new();
-        visit(plan, &mut |node| match node {
-            LogicalPlan::TableScan(scan) => {
-                if let Some(source) = scan.source.downcast_ref::<RelationSource>() {
-                    *scans.entry(source.relation.id).or_default() += 1;
+        each_node(plan, &mut |node| {
+            match node {
+                LogicalPlan::TableScan(scan) => {
+                    if let Some(source) = scan.source.downcast_ref::<RelationSource>() {
+                        *scans.entry(source.relation.id).or_default() += 1;
+                    }
                 }
-            }
-            LogicalPlan::Filter(filter) => {
-                if let LogicalPlan::TableScan(scan) = filter.input.as_ref()
-                    && let Some(source) = scan.source.downcast_ref::<RelationSource>()
-                {
-                    wanted.push((Arc::clone(&source.relation), filter.predicate.clone()));
+                LogicalPlan::Filter(filter) => {
+                    if let LogicalPlan::TableScan(scan) = filter.input.as_ref()
+                        && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+                    {
+                        wanted.push((Arc::clone(&source.relation), filter.predicate.clone()));
+                    }
                 }
+                _ => {}
             }
-            _ => {}
-        });
+            Ok(())
+        })?;
         let mut reads = Vec::new();
         for (relation, predicate) in wanted {
             let known = pin.catalog.by_id(relation.id).is_some();
@@ -114,16 +117,6 @@ impl Session {
         }
         Ok(reads)
     }
-}
-
-/// Visits a plan and the plans of subqueries in it.
-fn visit(plan: &LogicalPlan, each: &mut impl FnMut(&LogicalPlan)) {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let visited = plan.apply_with_subqueries(|node| {
-        each(node);
-        Ok(TreeNodeRecursion::Continue)
-    });
-    debug_assert!(visited.is_ok(), "looking at a plan does not fail");
 }
 
 fn point_read(

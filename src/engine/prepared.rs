@@ -33,7 +33,7 @@ impl Session {
             });
         };
         let (text, offset) = (statement.text.clone(), statement.offset);
-        let prepared = match sql::is_long(&text) {
+        let prepared = match sql::is_deep(&statement, &self.engine.core.shared.catalog()) {
             true => sql::on_large_stack(|| self.prepare_parsed(statement, declared))?,
             false => self.prepare_parsed(statement, declared),
         };
@@ -89,8 +89,9 @@ impl Session {
         self.check_not_failed(&statement.statement)?;
         let cancel = self.begin_statement();
         let point = self.commit_point.clone();
+        let deep = sql::is_deep(statement, &self.engine.core.shared.catalog());
         let run = async {
-            match sql::is_long(&statement.text) {
+            match deep {
                 true => self.run_deep(prepared, statement, parameters).await,
                 false => self.run_prepared(prepared, statement, parameters).await,
             }

@@ -145,7 +145,7 @@ impl Session {
     }
 
     pub(super) async fn dispatch(&mut self, parsed: &ParsedStatement) -> Result<Outcome> {
-        match sql::is_long(&parsed.text) {
+        match sql::is_deep(parsed, &self.engine.core.shared.catalog()) {
             true => self.dispatch_deep(parsed).await,
             false => self.dispatch_here(parsed).await,
         }

@@ -1,17 +1,55 @@
 //! EXPLAIN: the operator tree as text, one node a line; below each its stream key, changelog mode
 //! and partitioning, and its state tables with what bounds them.
 
+use std::collections::HashMap;
+
 use super::node::{Partitioning, PlanInput, PlanKind, PlanNode};
 use crate::state::Bound;
 
 /// The lines of a plan.
 pub fn explain(plan: &PlanNode) -> Vec<String> {
-    let mut lines = Vec::new();
-    node_lines(plan, 0, &mut lines);
-    lines
+    let mut listing = Listing { lines: Vec::new(), listed: HashMap::new() };
+    listing.node(plan, 0);
+    listing.lines
 }
 
-fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
+/// Lines after which nodes that are read several times are no longer repeated.
+const REPEATED_LINES_MAX: usize = 500;
+
+struct Listing {
+    lines: Vec<String>,
+    /// Where each node stands first.
+    listed: HashMap<*const PlanNode, usize>,
+}
+
+impl Listing {
+    fn node(&mut self, node: &PlanNode, depth: usize) {
+        let first = *self.listed.entry(node).or_insert(self.lines.len() + 1);
+        if self.lines.len() > REPEATED_LINES_MAX && first <= self.lines.len() {
+            let title = format!("{}(the node of line {first})", "  ".repeat(depth));
+            self.lines.push(title);
+            return;
+        }
+        self.lines.extend(node_lines(node, depth));
+        for PlanInput { node: input, exchange } in &node.inputs {
+            let mut depth = depth + 1;
+            if let Some(exchange) = exchange {
+                let names: Vec<&str> = exchange
+                    .columns
+                    .iter()
+                    .map(|c| input.schema.field(*c).name().as_str())
+                    .collect();
+                let indent = "  ".repeat(depth);
+                self.lines.push(format!("{indent}Exchange hash({})", names.join(", ")));
+                depth += 1;
+            }
+            self.node(input, depth);
+        }
+    }
+}
+
+fn node_lines(node: &PlanNode, depth: usize) -> Vec<String> {
+    let mut lines = Vec::new();
     let indent = "  ".repeat(depth);
     let title = match &node.kind {
         PlanKind::Scan { name, columns, .. } => {
@@ -33,16 +71,7 @@ fn node_lines(node: &PlanNode, depth: usize, lines: &mut Vec<String>) {
             lines.push(format!("{indent}    state {}: {bound}", table.name));
         }
     }
-    for PlanInput { node: input, exchange } in &node.inputs {
-        let mut depth = depth + 1;
-        if let Some(exchange) = exchange {
-            let names: Vec<&str> =
-                exchange.columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect();
-            lines.push(format!("{}Exchange hash({})", "  ".repeat(depth), names.join(", ")));
-            depth += 1;
-        }
-        node_lines(input, depth, lines);
-    }
+    lines
 }
 
 fn properties(node: &PlanNode) -> String {

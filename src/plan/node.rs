@@ -1,5 +1,6 @@
 //! The nodes of a plan and their properties.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -44,8 +45,9 @@ pub enum PlanKind {
 /// An input port of a node.
 #[derive(Debug, Clone)]
 pub struct PlanInput {
-    /// The node that feeds it.
-    pub node: PlanNode,
+    /// The node that feeds it. Where several read one node it is the same one for them all, so that
+    /// whoever walks a plan must see to it that he passes a node once.
+    pub node: Arc<PlanNode>,
     /// How rows get to the right worker; `None` when they are there.
     pub exchange: Option<Exchange>,
 }
@@ -108,40 +110,58 @@ impl PlanNode {
 
     /// This node as an input whose rows stay where they are.
     pub fn here(self) -> PlanInput {
-        PlanInput { node: self, exchange: None }
+        PlanInput { node: Arc::new(self), exchange: None }
     }
 
     /// This node as an input partitioned by columns; without an exchange where it is already.
     pub fn by(self, columns: &[usize]) -> PlanInput {
         let there = self.properties.partitioning.matches(columns);
         let exchange = (!there).then(|| Exchange { columns: columns.to_vec() });
-        PlanInput { node: self, exchange }
+        PlanInput { node: Arc::new(self), exchange }
     }
 
     /// Whether what it emits in an epoch is consolidated, a key's changes in one batch.
     pub fn is_consolidated(&self) -> bool {
-        self.net_columns().is_some()
+        self.net_columns(&mut HashMap::new()).is_some()
     }
 
-    fn net_columns(&self) -> Option<Vec<usize>> {
+    fn net_columns(&self, known: &mut HashMap<*const Self, Net>) -> Net {
+        let at = std::ptr::from_ref(self);
+        if let Some(net) = known.get(&at) {
+            return net.clone();
+        }
         let PlanKind::Operator(spec) = &self.kind else { return None };
         let inputs = self.inputs.iter().map(|input| match input.exchange {
             // It may part the changes of a key.
             Some(_) => None,
-            None => input.node.net_columns(),
+            None => input.node.net_columns(known),
         });
-        spec.net_columns(&inputs.collect::<Vec<_>>())
+        let net = spec.net_columns(&inputs.collect::<Vec<_>>());
+        known.insert(at, net.clone());
+        net
     }
 
     /// The same plan, reading what is stored ahead of other scans: when a view is made, the rows
     /// of other inputs find this one complete.
-    pub(super) fn read_first(mut self) -> Self {
-        if let PlanKind::Scan { first, .. } = &mut self.kind {
+    pub(super) fn read_first(&self) -> Self {
+        self.first(&mut HashMap::new())
+    }
+
+    fn first(&self, done: &mut HashMap<*const Self, Arc<Self>>) -> Self {
+        let mut node = self.clone();
+        if let PlanKind::Scan { first, .. } = &mut node.kind {
             *first = true;
         }
-        let inputs = self.inputs.into_iter();
-        self.inputs = inputs.map(|i| PlanInput { node: i.node.read_first(), ..i }).collect();
-        self
+        for input in &mut node.inputs {
+            let at = Arc::as_ptr(&input.node);
+            let made = match done.get(&at) {
+                Some(made) => Arc::clone(made),
+                None => Arc::new(input.node.first(done)),
+            };
+            done.insert(at, Arc::clone(&made));
+            input.node = made;
+        }
+        node
     }
 
     /// The relations that the plan scans, in order, each once.
@@ -157,11 +177,21 @@ impl PlanNode {
         found
     }
 
-    fn visit(&self, each: &mut impl FnMut(&PlanNode)) {
-        self.inputs.iter().for_each(|input| input.node.visit(each));
-        each(self);
+    /// Visits every node once, inputs ahead of what reads them.
+    pub fn visit(&self, each: &mut impl FnMut(&PlanNode)) {
+        self.visit_new(&mut HashSet::new(), each);
+    }
+
+    fn visit_new(&self, seen: &mut HashSet<*const Self>, each: &mut impl FnMut(&PlanNode)) {
+        if seen.insert(std::ptr::from_ref(self)) {
+            self.inputs.iter().for_each(|input| input.node.visit_new(seen, each));
+            each(self);
+        }
     }
 }
+
+/// The columns by which what a node emits is consolidated.
+type Net = Option<Vec<usize>>;
 
 /// Columns of an input as they come out of a projection: output positions of `columns`, when all of
 /// them are still there.

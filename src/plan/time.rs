@@ -177,8 +177,11 @@ impl PlanNode {
 
     /// Whether rows can be found late in this plan.
     pub fn finds_late(&self) -> bool {
-        let here = matches!(&self.kind, PlanKind::Operator(spec) if spec.finds_late());
-        here || self.inputs.iter().any(|input| input.node.finds_late())
+        let mut found = false;
+        self.visit(&mut |node| {
+            found |= matches!(&node.kind, PlanKind::Operator(spec) if spec.finds_late());
+        });
+        found
     }
 
     /// Whether rows of the output carry arrivals.

@@ -5,7 +5,7 @@
 //! keeps rows for as long as the other side's watermark may need them, so behind it a time closes
 //! only when that one is past it by as much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::node::{PlanInput, PlanKind, PlanNode};
 use super::time::TimeColumn;
@@ -16,21 +16,28 @@ use crate::time::TimeRole;
 /// A column of a relation, with the microseconds by which its watermark has to be past a time.
 pub type Waits = BTreeMap<(RelationId, usize), i64>;
 
+/// A column of a node, with what its watermark waits for.
+type Step = (*const PlanNode, usize, i64);
+
 /// What the first operator of a plan whose windows close waits for.
 pub fn waits(plan: &PlanNode) -> Waits {
     let mut found = Waits::new();
-    closes(plan, &mut found);
+    closes(plan, &mut found, &mut HashSet::new());
     found
 }
 
 /// What the watermark of a column of a plan waits for.
 pub fn waits_of(plan: &PlanNode, column: usize) -> Waits {
     let mut found = Waits::new();
-    follow(plan, column, 0, &mut found);
+    follow(plan, (column, 0), &mut found, &mut HashSet::new());
     found
 }
 
-fn closes(node: &PlanNode, found: &mut Waits) -> bool {
+/// Whether something closes in a plan; nodes that have been passed in vain are `seen`.
+fn closes(node: &PlanNode, found: &mut Waits, seen: &mut HashSet<*const PlanNode>) -> bool {
+    if !seen.insert(std::ptr::from_ref(node)) {
+        return false;
+    }
     if let PlanKind::Operator(spec) = &node.kind {
         let tables = spec.tables();
         let by = tables.iter().map(|table| spec.closed_by(table)).find(|by| !by.is_empty());
@@ -39,15 +46,21 @@ fn closes(node: &PlanNode, found: &mut Waits) -> bool {
                 let Some(PlanInput { node, .. }) = node.inputs.get(port) else { continue };
                 // The watermark reaches the end of a window, but has to pass an instant.
                 let instant = |t: &TimeColumn| t.column == column && t.role == TimeRole::Instant;
-                follow(node, column, i64::from(node.times.iter().any(instant)), found);
+                let more = i64::from(node.times.iter().any(instant));
+                follow(node, (column, more), found, &mut HashSet::new());
             }
             return true;
         }
     }
-    node.inputs.iter().any(|PlanInput { node, .. }| closes(node, found))
+    node.inputs.iter().any(|PlanInput { node, .. }| closes(node, found, seen))
 }
 
-fn follow(node: &PlanNode, column: usize, us: i64, found: &mut Waits) {
+/// Follows a column down, with the microseconds by which its watermark has to be past.
+fn follow(node: &PlanNode, wait: (usize, i64), found: &mut Waits, seen: &mut HashSet<Step>) {
+    let (column, us) = wait;
+    if !seen.insert((node, column, us)) {
+        return;
+    }
     let spec = match &node.kind {
         PlanKind::Scan { relation, columns, .. } => {
             if let Some(column) = columns.get(column) {
@@ -69,6 +82,8 @@ fn follow(node: &PlanNode, column: usize, us: i64, found: &mut Waits) {
         // What an operator computes of times, as the ends of sessions, follows from the time.
         let computed = column >= node.schema.fields().len();
         let column = if computed { node.times.first().map(|t| t.column) } else { Some(column) };
-        column.into_iter().for_each(|c| follow(node, c, us.saturating_add(more), found));
+        if let Some(column) = column {
+            follow(node, (column, us.saturating_add(more)), found, seen);
+        }
     }
 }

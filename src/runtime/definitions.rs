@@ -622,10 +622,11 @@ fn all_columns(schema: &SchemaRef) -> BTreeSet<usize> {
 }
 
 fn collect_columns(plan: &PlanNode, id: RelationId, wanted: &mut BTreeSet<usize>) {
-    if let PlanKind::Scan { relation, columns, .. } = &plan.kind
-        && *relation == id
-    {
-        wanted.extend(columns);
-    }
-    plan.inputs.iter().for_each(|input| collect_columns(&input.node, id, wanted));
+    plan.visit(&mut |node| {
+        if let PlanKind::Scan { relation, columns, .. } = &node.kind
+            && *relation == id
+        {
+            wanted.extend(columns);
+        }
+    });
 }

@@ -104,6 +104,9 @@ pub struct Built {
     pub late: Vec<NodeId>,
     /// Nodes by the address of their spec: one that stands in the plan twice is made once.
     made: BTreeMap<usize, NodeId>,
+    /// Nodes by the address of what they were planned as: one that is read several times is passed
+    /// once.
+    planned: BTreeMap<usize, NodeId>,
 }
 
 /// Numbers nodes and remembers which node makes a relation's rows.
@@ -150,12 +153,29 @@ impl GraphBuilder {
             fallible: vec![],
             late: vec![],
             made: BTreeMap::new(),
+            planned: BTreeMap::new(),
         };
         built.output = self.plan_node(relation, plan, arrivals, &mut built)?;
         Ok(built)
     }
 
     fn plan_node(
+        &mut self,
+        relation: RelationId,
+        plan: &PlanNode,
+        arrivals: bool,
+        built: &mut Built,
+    ) -> Result<NodeId> {
+        let at = std::ptr::from_ref(plan) as usize;
+        if let Some(id) = built.planned.get(&at) {
+            return Ok(*id);
+        }
+        let id = self.new_plan_node(relation, plan, arrivals, built)?;
+        built.planned.insert(at, id);
+        Ok(id)
+    }
+
+    fn new_plan_node(
         &mut self,
         relation: RelationId,
         plan: &PlanNode,

@@ -22,6 +22,7 @@ use futures::TryStreamExt;
 use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
 use super::context::{RelationSource, config, nullable};
+use super::parts::{self, Part, PartRows, parts_of, scanned_part};
 use super::rules;
 use super::validate::check_plan;
 use super::watch::watch;
@@ -52,9 +53,12 @@ pub async fn physical_plan(
     provide: Provide<'_>,
     settings: &Settings,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    check_plan(plan, Purpose::AdHoc)?;
-    let plan = bind_sources(plan.clone(), provide)?;
-    let plan = tell_time(plan, settings)?;
+    let mut binding = Binding { provide, settings, parts: HashMap::new() };
+    for part in parts_of(plan)? {
+        binding.add(&part)?;
+    }
+    let plan = binding.plan(plan.clone())?;
+    settings.cancel.check()?;
     DefaultPhysicalPlanner::default()
         .create_physical_plan(
             &plan,
@@ -122,33 +126,69 @@ pub(crate) fn undefined_table(name: &str) -> Error {
     Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
 }
 
-/// Puts providers in the places of relations, and guards filters whose later conditions may fail.
-fn bind_sources(plan: LogicalPlan, provide: Provide<'_>) -> Result<LogicalPlan> {
-    let bound = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<RelationSource>() {
-            Some(source) => {
-                let name = &source.relation.name;
-                let provider = provide(source.relation.id).map_err(|e| match e.sqlstate() {
-                    sqlstate::UNDEFINED_TABLE => to_datafusion(undefined_table(name)),
-                    _ => to_datafusion(e),
-                })?;
-                let source = provider_as_source(provider);
-                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+/// Makes a plan ready to be run.
+struct Binding<'a> {
+    provide: Provide<'a>,
+    settings: &'a Settings,
+    /// Parts that are ready: all scans of one read the same rows.
+    parts: HashMap<usize, Arc<PartRows>>,
+}
+
+impl Binding<'_> {
+    /// Makes a part ready; those that it reads are.
+    fn add(&mut self, part: &Part) -> Result<()> {
+        let session = session(self.settings.target_partitions, self.settings.optimize);
+        let cancel = self.settings.cancel.clone();
+        let rows = PartRows::new(part.clone(), session, cancel, &self.parts)?;
+        let rows = rows.with_plan(self.plan(part.plan.clone())?);
+        self.parts.insert(part.id, Arc::new(rows));
+        Ok(())
+    }
+
+    fn plan(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        check_plan(&plan, Purpose::AdHoc)?;
+        tell_time(self.sources(plan)?, self.settings)
+    }
+
+    /// Puts providers in the places of relations, and guards filters whose later conditions may
+    /// fail.
+    fn sources(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let bound = plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(scan) => match self.provider(&scan).map_err(to_datafusion)? {
+                Some(provider) => {
+                    let source = provider_as_source(provider);
+                    Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+                }
+                None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
+            },
+            LogicalPlan::Filter(filter) => {
+                let predicate = guard_condition(filter.predicate);
+                let filter = Filter::try_new(predicate, filter.input)?;
+                Ok(Transformed::yes(LogicalPlan::Filter(filter)))
             }
-            None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
-        },
-        LogicalPlan::Filter(filter) => {
-            let predicate = guard_condition(filter.predicate);
-            let filter = Filter::try_new(predicate, filter.input)?;
-            Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+            LogicalPlan::Aggregate(aggregate) => run_aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                run_distinct(input).map(Transformed::yes)
+            }
+            LogicalPlan::Extension(extension) => match windows::executable(&extension) {
+                Some(plan) => plan.map(Transformed::yes),
+                None => Ok(Transformed::no(LogicalPlan::Extension(extension))),
+            },
+            other => Ok(Transformed::no(other)),
+        });
+        bound.map(|t| t.data).map_err(from_datafusion)
+    }
+
+    fn provider(&self, scan: &TableScan) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(source) = scan.source.downcast_ref::<RelationSource>() {
+            let name = &source.relation.name;
+            let provider = (self.provide)(source.relation.id).map_err(|e| match e.sqlstate() {
+                sqlstate::UNDEFINED_TABLE => undefined_table(name),
+                _ => e,
+            });
+            return provider.map(Some);
         }
-        LogicalPlan::Aggregate(aggregate) => run_aggregate(aggregate),
-        LogicalPlan::Distinct(Distinct::All(input)) => run_distinct(input).map(Transformed::yes),
-        LogicalPlan::Extension(extension) => match windows::executable(&extension) {
-            Some(plan) => plan.map(Transformed::yes),
-            None => Ok(Transformed::no(LogicalPlan::Extension(extension))),
-        },
-        other => Ok(Transformed::no(other)),
-    });
-    bound.map(|t| t.data).map_err(from_datafusion)
+        let rows = scanned_part(scan).and_then(|part| self.parts.get(&part.id));
+        rows.map(parts::provider).transpose()
+    }
 }

@@ -10,19 +10,25 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
+use super::checkpoint::under;
 use super::context::{Context, config};
 use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
 use super::frames::plain_offsets;
+use super::group_twice::group_once;
 use super::group_windows::expand_group_windows;
+use super::heights::mark;
 use super::hidden::mark_beside_star;
 use super::lateral::unnest_laterals;
 use super::limit::{fetch_to_limit, order_matters};
+use super::limits::{check_columns, check_select_lists};
 use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
+use super::outline::stage;
 use super::parser::parse;
+use super::parts::map_plans;
 use super::proctime::{at_once, stamp};
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::set_ops::rewrite_set_operations;
@@ -114,6 +120,7 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
     let rest = names.iter().skip(given.len()).map(|name| unmarked(name).to_string());
     let names: Vec<String> = given.iter().cloned().chain(rest).collect();
     check_unique(names.iter().map(String::as_str))?;
+    check_columns(names.len())?;
     let fields: Vec<Field> = bound
         .fields
         .fields()
@@ -132,13 +139,18 @@ pub(super) fn finish(
     settings: &Settings,
 ) -> Result<Bound> {
     let fields = output_fields(&plan);
+    let purpose = context.purpose();
     // A plain view keeps its query's text: its plan is only looked at.
-    let plan = optimize(plan, context.purpose(), settings)?;
-    let plan = match context.purpose() {
-        Purpose::View => moving_filters(plan)?,
-        Purpose::AdHoc => plan,
+    let mut finish = |plan| {
+        let plan = optimize(plan, purpose, settings)?;
+        let plan = match purpose {
+            Purpose::View => moving_filters(plan)?,
+            Purpose::AdHoc => plan,
+        };
+        check_plan(&plan, purpose)?;
+        Ok(plan)
     };
-    check_plan(&plan, context.purpose())?;
+    let plan = under(&settings.cancel, || map_plans(plan, &mut finish))?;
     Ok(Bound { plan, fields, depends_on: context.depends_on() })
 }
 
@@ -160,9 +172,25 @@ pub(super) fn plan_query(
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    let plan = plan_raw(query, context, parameters)?;
-    let plan = stamp(rewrite_plan(plan)?, context.purpose())?;
-    decorrelate(normalise_output(plan)?, context.purpose())
+    with_meaning(plan_raw(query, context, parameters)?, context)
+}
+
+/// Puts PostgreSQL's meaning into a plan.
+fn with_meaning(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
+    under(context.cancel(), || {
+        let plan = stamp(rewrite_plan(plan)?, context.purpose())?;
+        decorrelate(normalise_output(plan)?, context.purpose())
+    })
+}
+
+/// The plan of a query that others read by name, as far as it goes without knowing them.
+pub(super) fn plan_part(query: &ast::Query, context: &Context<'_>) -> Result<LogicalPlan> {
+    finish_part(plan_raw(query, context, &[])?, context)
+}
+
+/// The same for what has been planned already.
+pub(super) fn finish_part(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
+    analyze(with_meaning(plan, context)?)
 }
 
 pub(super) fn plan_raw(
@@ -171,10 +199,12 @@ pub(super) fn plan_raw(
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let mut query = query.clone();
+    context.share_parts(&mut query)?;
     if context.purpose() == Purpose::AdHoc {
         system::rewrite(&mut query, context.catalog())?;
     }
     check_query(&query)?;
+    group_once(&mut query)?;
     fetch_to_limit(&mut query);
     if context.purpose() == Purpose::View && !order_matters(&query) {
         query.order_by = None;
@@ -204,26 +234,36 @@ fn plan_named(
     expand_group_windows(&mut query)?;
     plain_offsets(&mut query);
     desugar_query(&mut query)?;
-    let plan = planner(context)
-        .sql_statement_to_plan_with_context(
+    mark(&mut query)?;
+    context.cancel().check()?;
+    let plan = stage(|| {
+        planner(context).sql_statement_to_plan_with_context(
             ast::Statement::Query(Box::new(query)),
             &mut planner_context(parameters),
         )
-        .map_err(plan_error)?;
+    });
+    let plan = plan.map_err(plan_error)?;
+    check_select_lists(&plan)?;
     expand_distinct_on(unnest_laterals(plan)?)
+}
+
+/// The query of a plain view.
+pub(super) fn view_query(view: &Relation) -> Result<ast::Query> {
+    let text = view.query.as_deref().unwrap_or_default();
+    let mut statements = parse(text)?;
+    match (statements.pop().map(|one| one.statement), statements.is_empty()) {
+        (Some(Statement::Query(query)), true) => Ok(*query),
+        _ => Err(Error::internal(format!("view \"{}\" has no query", view.name))),
+    }
 }
 
 /// The plan of a plain view, with the names of its columns, for the query that reads it.
 pub(super) fn plan_view(view: &Relation, context: &Context<'_>) -> Result<LogicalPlan> {
-    let text = view.query.as_deref().unwrap_or_default();
-    let statements = parse(text)?;
-    let [one] = statements.as_slice() else {
-        return Err(Error::internal(format!("view \"{}\" has no query", view.name)));
+    let mentions = context.mentions();
+    let plan = match mentions.as_ref().and_then(|m| m.query(view.id)) {
+        Some(query) => plan_raw(query, context, &[])?,
+        None => plan_raw(&view_query(view)?, context, &[])?,
     };
-    let Statement::Query(query) = &one.statement else {
-        return Err(Error::internal(format!("view \"{}\" has no query", view.name)));
-    };
-    let plan = plan_raw(query, context, &[])?;
     let columns = plan.schema().columns();
     let named = columns
         .into_iter()
@@ -259,8 +299,9 @@ pub(super) fn plan_expr(
     let mut expr = expr.clone();
     name_in_expr(&mut expr);
     desugar_expr(&mut expr)?;
-    let planned = planner(context)
-        .sql_to_expr(expr, schema, &mut planner_context(parameters))
-        .map_err(plan_error)?;
+    mark(&mut expr)?;
+    let planned =
+        stage(|| planner(context).sql_to_expr(expr, schema, &mut planner_context(parameters)));
+    let planned = planned.map_err(plan_error)?;
     at_once(rewrite_expr(planned, schema)?)
 }

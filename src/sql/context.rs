@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -19,10 +20,13 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast;
 
-use super::binder::{Purpose, Settings, plan_view};
+use super::binder::{Purpose, Settings, finish_part, plan_part, plan_view};
 use super::functions::FUNCTIONS;
 use super::missing::missing_function;
+use super::names::MARK;
+use super::parts::{Mentions, Part, PartSource, share, views_of};
 use super::types::cast_type;
+use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
@@ -113,6 +117,12 @@ pub(crate) struct Context<'a> {
     depends_on: RefCell<BTreeSet<RelationId>>,
     /// What plans the items of FROM, when it is more than what plans them everywhere.
     planners: Option<Vec<Arc<dyn RelationPlanner>>>,
+    /// How often the relations of the statement are named; known once its query has been looked at.
+    mentions: RefCell<Option<Rc<Mentions>>>,
+    /// Queries that are planned once and read by name.
+    parts: Rc<RefCell<Vec<Arc<Part>>>>,
+    /// Plain views that have been planned.
+    views: Rc<RefCell<HashMap<RelationId, Arc<dyn TableSource>>>>,
 }
 
 impl<'a> Context<'a> {
@@ -125,6 +135,9 @@ impl<'a> Context<'a> {
             expanding: Vec::new(),
             depends_on: RefCell::default(),
             planners: None,
+            mentions: RefCell::default(),
+            parts: Rc::default(),
+            views: Rc::default(),
         }
     }
 
@@ -150,6 +163,9 @@ impl<'a> Context<'a> {
             expanding: self.expanding.clone(),
             depends_on: self.depends_on.clone(),
             planners: Some(planners),
+            mentions: RefCell::default(),
+            parts: Rc::clone(&self.parts),
+            views: Rc::default(),
         }
     }
 
@@ -159,6 +175,11 @@ impl<'a> Context<'a> {
 
     pub(crate) fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    /// The token of the statement that is bound.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.settings.cancel
     }
 
     /// The relations that were looked up, those behind views included.
@@ -202,6 +223,10 @@ impl<'a> Context<'a> {
     }
 
     fn expand(&self, view: &Arc<Relation>) -> Result<Arc<dyn TableSource>> {
+        self.cancel().check()?;
+        if let Some(known) = self.views.borrow().get(&view.id) {
+            return Ok(Arc::clone(known));
+        }
         if self.expanding.contains(&view.id) {
             return Err(Error::internal(format!("view \"{}\" reads itself", view.name)));
         }
@@ -215,16 +240,70 @@ impl<'a> Context<'a> {
             expanding,
             depends_on: RefCell::default(),
             planners: self.planners.clone(),
+            mentions: self.mentions.clone(),
+            parts: Rc::clone(&self.parts),
+            views: Rc::clone(&self.views),
         };
         let plan = plan_view(view, &inner)?;
+        let shared = self.mentions().is_some_and(|mentions| mentions.shares(&view.name));
+        let source: Arc<dyn TableSource> = match shared {
+            true => inner.part(finish_part(plan, &inner)?, &view.name),
+            false => {
+                let schema = Arc::new(plan.schema().as_arrow().clone());
+                Arc::new(ViewSource { schema, plan })
+            }
+        };
         self.depends_on.borrow_mut().extend(inner.depends_on());
-        let schema = Arc::new(plan.schema().as_arrow().clone());
-        Ok(Arc::new(ViewSource { schema, plan }))
+        self.views.borrow_mut().insert(view.id, Arc::clone(&source));
+        Ok(source)
+    }
+
+    /// How often the relations of the statement are named.
+    pub(crate) fn mentions(&self) -> Option<Rc<Mentions>> {
+        self.mentions.borrow().clone()
+    }
+
+    /// Takes queries out of a query that are planned once and read by name.
+    pub(crate) fn share_parts(&self, query: &mut ast::Query) -> Result<()> {
+        let known = self.mentions();
+        let mentions = match known {
+            Some(known) => known,
+            None => {
+                let counted = Rc::new(views_of(query, self.catalog)?);
+                *self.mentions.borrow_mut() = Some(Rc::clone(&counted));
+                counted
+            }
+        };
+        share(query, &mentions, &mut |query, name| {
+            let source = self.part(plan_part(&query, self)?, name);
+            Ok(source.part.name.clone())
+        })
+    }
+
+    /// Makes a part of a plan.
+    fn part(&self, plan: LogicalPlan, name: &str) -> Arc<PartSource> {
+        let schema = nullable(plan.schema().as_arrow());
+        let mut parts = self.parts.borrow_mut();
+        let id = parts.len();
+        let name = format!("{name}{MARK}{id}");
+        let part = Arc::new(Part { id, name, plan, schema });
+        parts.push(Arc::clone(&part));
+        Arc::new(PartSource { part })
+    }
+
+    /// The part of a name.
+    fn find_part(&self, name: &str) -> Option<Arc<dyn TableSource>> {
+        let (_, id) = name.split_once(MARK)?;
+        let part = self.parts.borrow().get(id.parse::<usize>().ok()?).cloned()?;
+        Some(Arc::new(PartSource { part }))
     }
 }
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        if let Some(part) = self.find_part(name.table()) {
+            return Ok(part);
+        }
         match name.schema() {
             None | Some("public") if self.catalog.find(name.table()).is_some() => {
                 self.source(name.table()).map_err(to_datafusion)

@@ -9,6 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::functions::FUNCTIONS;
+use super::limits::check_arguments;
 use super::parser::fold;
 use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
@@ -18,6 +19,7 @@ const WINDOWING_ERROR: &str = "42P20";
 /// A call of a function: its name, and whether what it is called with is allowed.
 pub(super) fn check_function(f: &Function) -> Result<()> {
     let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+    check_arguments(f, &name)?;
     let aggregate = FUNCTIONS.aggregate.contains_key(&name);
     let window = FUNCTIONS.window.contains_key(&name);
     if f.over.is_none() && window && !aggregate && !FUNCTIONS.scalar.contains_key(&name) {

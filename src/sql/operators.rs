@@ -6,6 +6,7 @@ use datafusion::logical_expr::planner::{PlannerResult, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use sqlparser::ast::BinaryOperator;
 
+use super::outline::type_of;
 use super::semantics::plain_literal;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, sqlstate};
@@ -57,7 +58,7 @@ pub(super) fn subscript(
     raw: RawFieldAccessExpr,
     schema: &DFSchema,
 ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
-    let found = raw.expr.get_type(schema).ok();
+    let found = type_of(&raw.expr, schema).ok();
     let jsonb = found == Some(DataType::LargeUtf8);
     let planned = match raw.field_access {
         GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(key)) } if jsonb => {

@@ -12,6 +12,7 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerContext};
 
 use super::batch::session;
 use super::binder::{Purpose, Settings};
+use super::checkpoint::cancelable;
 use super::context::config;
 use super::errors::plan_error;
 use super::moving::plan_reads_clock;
@@ -90,7 +91,8 @@ pub(crate) fn optimize(
         Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
     };
     let context = WithFunctions { context, functions: session(1, true) };
-    let optimizer = Optimizer::with_rules(rules::logical(purpose, without));
+    let rules = rules::logical(purpose, without).into_iter().map(cancelable);
+    let optimizer = Optimizer::with_rules(rules.collect());
     let plan = optimizer.optimize(plan, &context, |_, _| {});
     order_windows(plan.map_err(plan_error)?, purpose)
 }

@@ -27,17 +27,20 @@ use datafusion::logical_expr::{
 use sqlparser::ast::BinaryOperator;
 
 use super::aggregates::{guard_by_filter, rewrite_call};
+use super::checkpoint::checkpoint;
 use super::comparable::{
     cannot_be_matched, check_boolean, check_comparable, check_window_arity, is_comparison, is_text,
     is_text_literal, no_function, normal_type, same_kind,
 };
 use super::constant;
+use super::heights::planned_mark;
 use super::intervals::{
     aggregate_by_length, choice_by_order, comparable_by, in_by_length, rewrite_intervals,
     window_by_length,
 };
 use super::missing::missing_error;
 use super::operators::{function_of, subscript};
+use super::outline::{is_outline, stage, type_of};
 use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
@@ -53,8 +56,8 @@ pub(crate) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Rewrites an expression over a schema.
 pub(crate) fn rewrite_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let rewritten = expr.rewrite(&mut Rewriter { schema }).map_err(super::errors::plan_error)?;
-    Ok(rewritten.data)
+    let rewritten = stage(|| expr.rewrite(&mut Rewriter { schema }));
+    Ok(rewritten.map_err(super::errors::plan_error)?.data)
 }
 
 /// Gives the output columns types that the engine has.
@@ -83,6 +86,7 @@ pub(crate) fn normalise_output(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
+    checkpoint()?;
     let plan = plan.map_children(|child| rewrite(child, outer).map(Transformed::yes))?.data;
     if let LogicalPlan::Values(values) = plan {
         return rewrite_values(values, outer);
@@ -104,12 +108,13 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     schema.merge(outer);
     let names = NamePreserver::new(&plan);
     let mut rewriter = Rewriter { schema: &schema };
-    let plan = plan
-        .map_expressions(|expr| {
+    let rewritten = stage(|| {
+        plan.map_expressions(|expr| {
             let name = names.save(&expr);
             Ok(expr.rewrite(&mut rewriter)?.update_data(|e| name.restore(e)))
-        })?
-        .data;
+        })
+    });
+    let plan = rewritten?.data;
     match rewrite_intervals(plan)? {
         LogicalPlan::Union(union) => rewrite_union(union),
         LogicalPlan::Extension(node) => mark_sides(node),
@@ -136,6 +141,9 @@ impl ExprPlanner for Operators {
         raw: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        if let Some(piece) = planned_mark(&raw.op, &raw.left, schema)? {
+            return Ok(PlannerResult::Planned(piece));
+        }
         let op = match raw.op {
             BinaryOperator::Plus => Operator::Plus,
             BinaryOperator::Minus => Operator::Minus,
@@ -321,7 +329,7 @@ fn literal(value: ScalarValue) -> DfResult<ScalarValue> {
 
 impl Rewriter<'_> {
     fn type_of(&self, expr: &Expr) -> DfResult<DataType> {
-        expr.get_type(self.schema)
+        type_of(expr, self.schema)
     }
 
     fn cast(&self, expr: Expr, to: &DataType) -> DfResult<Expr> {
@@ -549,6 +557,9 @@ impl Rewriter<'_> {
     fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {
         if let Some(operand) = operand_of(&f.func, &f.args) {
             return Ok(operand);
+        }
+        if is_outline(&f.func) {
+            return Ok(Expr::ScalarFunction(f));
         }
         if let Some(error) = missing_error(&f, &self.fields_of(&f.args)?) {
             return Err(to_datafusion(error));

@@ -1,31 +1,76 @@
 //! Threads with a large stack for long statements: parsing, planning and optimising walk trees on
 //! the stack, and a client's thread may have little of it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::parts::names_in;
+use super::statement::{ParsedStatement, Statement};
+use crate::catalog::{Catalog, RelationKind};
 use crate::config::{LONG_STATEMENT_BYTES, STATEMENT_STACK_BYTES};
 use crate::error::{Error, Result, sqlstate};
 
-/// Whether a text is long enough to be deep.
-pub fn is_long(text: &str) -> bool {
-    text.len() > LONG_STATEMENT_BYTES
+/// Whether a statement may be deep: its text is long, it defines something, whose query is also
+/// made into operators, or it reads plain views, which may be made of any number of others.
+pub fn is_deep(parsed: &ParsedStatement, catalog: &Catalog) -> bool {
+    if parsed.text.len() > LONG_STATEMENT_BYTES {
+        return true;
+    }
+    let views = |names: Result<Vec<String>>| {
+        let is_view = |name: String| {
+            catalog.find(&name).is_some_and(|relation| relation.kind == RelationKind::View)
+        };
+        names.map_or(true, |names| names.into_iter().any(is_view))
+    };
+    match &parsed.statement {
+        Statement::Query(query) => views(names_in(query.as_ref())),
+        Statement::Insert(insert) => views(names_in(insert.as_ref())),
+        Statement::Update(update) => views(names_in(update.as_ref())),
+        Statement::Delete(delete) => views(names_in(delete.as_ref())),
+        Statement::CreateView(_)
+        | Statement::CreateTableAs(_)
+        | Statement::CreateSink(_)
+        | Statement::Declare(_)
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Explain(_)
+        | Statement::Check(_) => true,
+        _ => false,
+    }
 }
 
-/// Runs a function on a thread of its own with a large stack and waits for it.
+thread_local! {
+    static LARGE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a function on a thread of its own with a large stack and waits for it; in place where the
+/// stack is large already. The thread that waits leaves what else it has to do to others.
 pub fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("statement".into());
-        let thread = thread.stack_size(STATEMENT_STACK_BYTES).spawn_scoped(scope, run);
-        let thread = thread.map_err(|e| {
-            Error::user(sqlstate::OUT_OF_MEMORY, format!("a thread could not be started: {e}"))
-        })?;
-        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    })
+    if LARGE.get() {
+        return Ok(run());
+    }
+    let run = || {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("planner".into());
+            let thread = thread.stack_size(STATEMENT_STACK_BYTES).spawn_scoped(scope, || {
+                LARGE.set(true);
+                run()
+            });
+            let thread = thread.map_err(|e| {
+                Error::user(sqlstate::OUT_OF_MEMORY, format!("a thread could not be started: {e}"))
+            })?;
+            Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    };
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
+        _ => run(),
+    }
 }
 
 /// A future that is polled on a large stack. Its type is told to break the circle of statements

@@ -16,6 +16,7 @@ use sqlparser::ast::{
 use super::binder::Purpose;
 use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
+use super::limits::{check_group_by, check_joined, check_select_list};
 use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::proctime::unsupported_proctime;
@@ -159,6 +160,9 @@ impl Checker {
             GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty() => {}
             _ => return Err(refused("GROUP BY ALL or a modifier of GROUP BY")),
         }
+        check_select_list(select.projection.len())?;
+        check_group_by(&select.group_by)?;
+        check_joined(&select.from)?;
         if select.projection.is_empty() {
             return Err(refused("a SELECT list without columns"));
         }

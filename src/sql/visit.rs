@@ -70,6 +70,10 @@ pub(super) trait Rewrite {
         Ok(())
     }
 
+    fn pre_table_factor(&mut self, _factor: &mut TableFactor) -> Result<()> {
+        Ok(())
+    }
+
     fn post_table_factor(&mut self, _factor: &mut TableFactor) -> Result<()> {
         Ok(())
     }
@@ -214,6 +218,10 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         flow(self.0.post_select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        flow(self.0.pre_table_factor(factor))
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {

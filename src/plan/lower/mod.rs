@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Filter, LogicalPlan, Projection, TableScan,
 };
@@ -33,7 +32,7 @@ use crate::catalog::{Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::expr::{self, as_tumble};
 use crate::operator::{MapSpec, MapStep};
-use crate::sql::RelationSource;
+use crate::sql::{Part, RelationSource, each_node, scanned_part};
 use crate::time::Carry;
 
 /// What lowering needs from its surroundings, and what it has done.
@@ -54,15 +53,14 @@ impl<'a> Lowering<'a> {
         relation: &'a dyn Fn(RelationId) -> Result<RelationInfo>,
     ) -> Result<Self> {
         let mut columns: HashMap<RelationId, BTreeSet<usize>> = HashMap::new();
-        plan.apply_with_subqueries(|node| {
+        each_node(plan, &mut |node| {
             if let LogicalPlan::TableScan(scan) = node
                 && let Some((relation, wanted)) = scanned(scan)
             {
                 columns.entry(relation.id).or_default().extend(wanted);
             }
-            Ok(TreeNodeRecursion::Continue)
-        })
-        .map_err(expr::from_datafusion)?;
+            Ok(())
+        })?;
         Ok(Self { relation, columns, done: RefCell::default() })
     }
 }
@@ -148,6 +146,9 @@ fn scanned(scan: &TableScan) -> Option<(&Relation, Vec<usize>)> {
 
 /// One scan serves all that the plan reads of a relation: a source is replayed once.
 fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    if let Some(part) = scanned_part(scan) {
+        return lower_part(part, scan, cx);
+    }
     let (relation, wanted) = scanned(scan)
         .ok_or_else(|| Error::internal("a plan scans something that is no relation"))?;
     if !scan.filters.is_empty() || scan.fetch.is_some() {
@@ -176,6 +177,16 @@ fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
     let places = wanted.iter().filter_map(|w| columns.iter().position(|c| c == w));
     let places: Vec<usize> = places.collect();
     select_columns(node, &places, output)
+}
+
+/// A query that is read several times: all readers are behind the same nodes.
+fn lower_part(part: &Part, scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
+    let node = lower(&part.plan, cx)?;
+    let output = arrow_schema(&scan.projected_schema);
+    match &scan.projection {
+        Some(columns) => select_columns(node, columns, output),
+        None => Ok(PlanNode { schema: output, ..node }),
+    }
 }
 
 /// Puts a step behind a node, fused into it when it is a map already.

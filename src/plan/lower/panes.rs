@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
     Aggregate, EmptyRelation, Expr, ExprSchemable, Filter, LogicalPlan, UserDefinedLogicalNode,
 };
 
-use super::super::node::{Partitioning, PlanKind, PlanNode, Properties};
+use super::super::node::{Partitioning, PlanInput, PlanKind, PlanNode, Properties};
 use super::super::time::{closing, kept};
 use super::aggregate::aggregate_over;
 use super::over::Over;
@@ -392,7 +392,7 @@ fn for_one_epoch(node: PlanNode) -> PlanNode {
         return node;
     }
     let properties = Properties { append_only, key: None, partitioning: Partitioning::Any };
-    let inputs = node.inputs.into_iter().map(|i| i.node.here()).collect();
+    let inputs = node.inputs.into_iter().map(|i| PlanInput { exchange: None, ..i }).collect();
     let node = PlanNode::operator(Arc::new(spec.clone().for_one_epoch()), inputs, properties);
     PlanNode { times, ..node }
 }

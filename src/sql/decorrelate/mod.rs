@@ -38,6 +38,7 @@ use self::dependent::Dependent;
 use self::pull::{Need, Pull, Pulled, projection};
 use self::scalar::{Rows, rows_of};
 use super::binder::Purpose;
+use super::checkpoint::checkpoint;
 use super::errors::plan_error;
 use crate::error::Result;
 
@@ -97,6 +98,7 @@ struct Detached {
 
 impl Decorrelator {
     fn plan(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        checkpoint()?;
         let plan = plan.map_children(|child| self.plan(child).map(Transformed::yes)).data()?;
         match plan {
             LogicalPlan::Join(join) => self.join(join),

@@ -17,6 +17,7 @@ mod options;
 pub mod pieces;
 mod position;
 mod session;
+mod size;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -35,6 +36,7 @@ use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use position::Positions;
+use size::check_size;
 use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
@@ -45,6 +47,7 @@ const SHORT_TOKENS: usize = 60;
 
 /// Reads all statements of a text.
 pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
+    check_size(text)?;
     let positions = Positions::new(text);
     let mut tokens = Tokenizer::new(&DIALECT, text)
         .tokenize_with_location()

@@ -1,0 +1,92 @@
+//! Where planning looks whether its statement still wants a plan: between passes, at every node
+//! that a pass of ours or a rule of the optimiser comes to. The hooks of the planner are given no
+//! context, so the token of the statement is the thread's while it plans.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::cancel::Cancel;
+use crate::expr::to_datafusion;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
+}
+
+/// Plans under a token.
+pub(super) fn under<T>(cancel: &Cancel, plan: impl FnOnce() -> T) -> T {
+    struct Before(Option<Cancel>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.take());
+        }
+    }
+    let _before = Before(CURRENT.replace(Some(cancel.clone())));
+    plan()
+}
+
+/// 57014 when the statement that this thread plans has been canceled.
+pub(super) fn checkpoint() -> DfResult<()> {
+    CURRENT.with_borrow(|current| match current {
+        Some(cancel) => cancel.check().map_err(to_datafusion),
+        None => Ok(()),
+    })
+}
+
+/// A rule that ends with its statement.
+pub(super) fn cancelable(
+    rule: Arc<dyn OptimizerRule + Send + Sync>,
+) -> Arc<dyn OptimizerRule + Send + Sync> {
+    Arc::new(Cancelable(rule))
+}
+
+struct Cancelable(Arc<dyn OptimizerRule + Send + Sync>);
+
+impl fmt::Debug for Cancelable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl OptimizerRule for Cancelable {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> DfResult<Transformed<LogicalPlan>> {
+        checkpoint()?;
+        self.0.rewrite(plan, config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_holds_while_its_statement_is_planned() {
+        let (outer, inner) = (Cancel::default(), Cancel::default());
+        inner.cancel();
+        under(&outer, || {
+            assert!(checkpoint().is_ok());
+            assert!(under(&inner, checkpoint).is_err());
+            assert!(checkpoint().is_ok());
+            outer.cancel();
+            assert!(checkpoint().is_err());
+        });
+        assert!(checkpoint().is_ok());
+    }
+}
