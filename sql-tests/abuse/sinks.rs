@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use headwater::config::{Config, SinkLimits};
@@ -28,23 +28,34 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // They measure, and one of them kills the broker.
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(3);
     let broker = Arc::new(Broker::default());
-    let trial = |name: &str, test: Test| {
-        let broker = broker.clone();
-        Trial::test(name, move || run(&broker, test))
+    let gate = Arc::new(RwLock::new(()));
+    // Those that measure, and the one that kills the broker.
+    let alone = |name: &str, test: Test| {
+        let (broker, gate) = (broker.clone(), gate.clone());
+        Trial::test(name, move || {
+            let _nobody = gate.write().unwrap_or_else(PoisonError::into_inner);
+            run(&broker, test)
+        })
+    };
+    let beside = |name: &str, test: Test| {
+        let (broker, gate) = (broker.clone(), gate.clone());
+        Trial::test(name, move || {
+            let _others = gate.read().unwrap_or_else(PoisonError::into_inner);
+            run(&broker, test)
+        })
     };
     let mut trials = vec![
-        trial("inserts_arrive_at_once", |b| Box::pin(inserts_arrive_at_once(b))),
-        trial("the_topic_keeps_up_under_load", |b| Box::pin(keeps_up(b))),
-        trial("a_killed_broker_loses_nothing", |b| Box::pin(killed_broker(b))),
+        alone("inserts_arrive_at_once", |b| Box::pin(inserts_arrive_at_once(b))),
+        alone("the_topic_keeps_up_under_load", |b| Box::pin(keeps_up(b))),
+        alone("a_killed_broker_loses_nothing", |b| Box::pin(killed_broker(b))),
     ];
     if is_real() {
         trials.extend([
-            trial("a_large_message_stops_its_sink_alone", |b| Box::pin(large_message(b))),
-            trial("a_small_batch_limit_is_met", |b| Box::pin(small_batches(b))),
-            trial("a_deleted_topic_is_seen", |b| Box::pin(deleted_topic(b))),
+            beside("a_large_message_stops_its_sink_alone", |b| Box::pin(large_message(b))),
+            beside("a_small_batch_limit_is_met", |b| Box::pin(small_batches(b))),
+            beside("a_deleted_topic_is_seen", |b| Box::pin(deleted_topic(b))),
         ]);
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -154,9 +154,14 @@ impl SinkQueue {
         receiver
     }
 
-    /// Asks something of the thread.
+    /// Asks something of the thread. Who asks next sees a sink that goes on.
     pub(super) fn order(&self, order: SinkOrder) {
-        self.lock().order = Some(order);
+        let mut backlog = self.lock();
+        backlog.order = Some(order);
+        if matches!(backlog.standing, Standing::Failed(_)) {
+            (backlog.standing, backlog.troubled) = (Standing::Running, None);
+        }
+        drop(backlog);
         self.changed.notify_all();
     }
 
@@ -337,6 +342,16 @@ mod tests {
         assert!(!queue.is_full() && queue.lock().pop().is_none());
         let told = queue.flush().try_recv().expect("answered at once");
         assert_eq!(told.map_err(|e| e.message().to_owned()), Err("too large".to_owned()));
+    }
+
+    #[test]
+    fn a_flush_behind_an_order_waits_for_what_becomes_of_it() {
+        let queue = SinkQueue::new(LIMITS, false);
+        queue.push(changes(1, 1));
+        queue.lock().note_failure(&failed(), true);
+        assert!(queue.flush().try_recv().is_ok_and(|told| told.is_err()));
+        queue.order(SinkOrder::Skip);
+        assert!(queue.flush().try_recv().is_err(), "the thread has not seen the order yet");
     }
 
     #[test]
