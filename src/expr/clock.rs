@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, Utc};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, internal_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -20,6 +20,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::arith::arith_op;
 use super::errors::from_datafusion;
 use super::eval::compile;
+use super::walk::Walk;
 use crate::delta::text::{UTC, display_value};
 use crate::error::{Error, Result};
 

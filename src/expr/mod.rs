@@ -38,6 +38,7 @@ mod temporal;
 mod tumble;
 mod typed;
 mod unknown;
+mod walk;
 mod window;
 mod windows;
 
@@ -79,5 +80,6 @@ pub use temporal::interval_us;
 pub use tumble::{TUMBLE_END, TUMBLE_START, TUMBLE_TIME, as_tumble, tumble_expr, window_error};
 pub use typed::{operand_name, operand_of, operand_udf};
 pub use unknown::{behind_stand_in, stand_in};
+pub(crate) use walk::{Walk, WalkPlan};
 pub use window::WindowCalls;
 pub use windows::{Exploded, explode, window_list, window_time};

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, when
 use super::grouping::{grouping_sets, run_grouping_sets};
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
 use crate::error::{Error, sqlstate};
-use crate::expr::{float_extreme, ordered_call, to_datafusion};
+use crate::expr::{Walk, float_extreme, ordered_call, to_datafusion};
 
 /// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
 /// become functions that sort, and what is distinct is told as keys are.

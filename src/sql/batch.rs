@@ -29,7 +29,7 @@ use super::watch::watch;
 use super::windows;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{at_time, from_datafusion, guard_condition, to_datafusion};
+use crate::expr::{WalkPlan, at_time, from_datafusion, guard_condition, to_datafusion};
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
 pub type Provide<'a> = &'a (dyn Fn(RelationId) -> Result<Arc<dyn TableProvider>> + Sync);
@@ -115,9 +115,7 @@ pub(super) fn session(target_partitions: usize, optimize: bool) -> Arc<SessionSt
 
 /// Puts the time in the place of `now()`, where the optimiser has left it: in plans of views.
 fn tell_time(plan: LogicalPlan, settings: &Settings) -> Result<LogicalPlan> {
-    let told = plan.transform_up_with_subqueries(|node| {
-        node.map_expressions(|expr| at_time(expr, settings.now))
-    });
+    let told = plan.map_nodes_up(|node| node.map_exprs(|expr| at_time(expr, settings.now)));
     told.map(|t| t.data).map_err(from_datafusion)
 }
 
@@ -153,7 +151,7 @@ impl Binding<'_> {
     /// Puts providers in the places of relations, and guards filters whose later conditions may
     /// fail.
     fn sources(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let bound = plan.transform_up_with_subqueries(|node| match node {
+        let bound = plan.map_nodes_up(|node| match node {
             LogicalPlan::TableScan(scan) => match self.provider(&scan).map_err(to_datafusion)? {
                 Some(provider) => {
                     let source = provider_as_source(provider);

@@ -29,7 +29,7 @@ use super::types::cast_type;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
+use crate::expr::{WalkPlan, batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
 
 /// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
 /// `batch` puts a provider in its place.
@@ -58,7 +58,7 @@ pub(crate) fn nullable(schema: &Schema) -> SchemaRef {
 /// The name of a relation that a plan scans.
 pub fn relation_name(plan: &LogicalPlan, id: RelationId) -> Option<String> {
     let mut name = None;
-    let looked = plan.apply_with_subqueries(|node| {
+    let looked = plan.each_node(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Some(source) = scan.source.downcast_ref::<RelationSource>()
             && source.relation.id == id

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{NullHandling, Result as DfResult, TableReference};
 use datafusion::logical_expr::builder::unnest_with_options;
 use datafusion::logical_expr::{
@@ -14,10 +14,11 @@ use datafusion::logical_expr::{
 
 use super::errors::plan_error;
 use crate::error::Result;
+use crate::expr::{Walk, WalkPlan};
 
 /// Rewrites a plan that the SQL planner made.
 pub(super) fn unnest_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| match node {
+    let rewritten = plan.map_nodes_up(|node| match node {
         LogicalPlan::Join(join) => match lateral(&join)? {
             Some(plan) => Ok(Transformed::yes(plan)),
             None => Ok(Transformed::no(LogicalPlan::Join(join))),

@@ -9,7 +9,7 @@ use crate::config::{
     ARGUMENTS_MAX, COLUMNS_MAX, CUBE_MAX, GROUPING_SETS_MAX, JOINED_MAX, SELECT_LIST_MAX,
 };
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{from_datafusion, to_datafusion};
+use crate::expr::{WalkPlan, from_datafusion, to_datafusion};
 
 /// What is called with parentheses and is no function, so that it takes any number of arguments.
 const NO_FUNCTIONS: &[&str] =
@@ -33,7 +33,7 @@ pub(super) fn check_select_list(count: usize) -> Result<()> {
 
 /// The SELECT lists of a plan, once `*` is what it stands for.
 pub(super) fn check_select_lists(plan: &LogicalPlan) -> Result<()> {
-    let visited = plan.apply_with_subqueries(|node| {
+    let visited = plan.each_node(|node| {
         if let LogicalPlan::Projection(node) = node {
             check_select_list(node.expr.len()).map_err(to_datafusion)?;
         }

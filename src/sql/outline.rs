@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::{Alias, Placeholder, ScalarFunction};
@@ -44,7 +44,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::checkpoint::checkpoint;
 use super::heights::KEEP;
 use super::semantics::rewrite_in;
-use crate::expr::{compile, to_datafusion};
+use crate::expr::{Walk, compile, to_datafusion};
 
 /// An outline with more arguments is an argument itself of the one above, so that a long sum of
 /// columns is no list of columns at every piece of it.

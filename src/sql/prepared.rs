@@ -24,7 +24,7 @@ use super::semantics::rewrite_plan;
 use super::statement::Statement;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result};
-use crate::expr::{cast_array, from_datafusion};
+use crate::expr::{WalkPlan, cast_array, from_datafusion};
 
 /// A statement that values can be put into. It is of the catalog that it was bound with: prepare it
 /// again when that has changed.
@@ -194,9 +194,9 @@ impl Planned {
 }
 
 fn with_values(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
-    let replaced = plan.transform_up_with_subqueries(|node| {
+    let replaced = plan.map_nodes_up(|node| {
         let names = NamePreserver::new(&node);
-        node.map_expressions(|e| {
+        node.map_exprs(|e| {
             let name = names.save(&e);
             Ok(replace(e, values)?.update_data(|e| name.restore(e)))
         })

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result as DfResult, plan_err};
 use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, Projection, UserDefinedLogicalNodeCore,
@@ -23,7 +23,7 @@ use super::binder::Purpose;
 use super::errors::plan_error;
 use super::windows::{as_of, not_as_of_proctime};
 use crate::error::{Error, Result};
-use crate::expr::{is_now, is_proctime, now_udf, proctime_type, reads_proctime};
+use crate::expr::{Walk, WalkPlan, is_now, is_proctime, now_udf, proctime_type, reads_proctime};
 
 /// The name of the column of a [`Stamped`] node.
 const STAMP: &str = "#proctime";
@@ -38,8 +38,8 @@ pub struct Stamped {
 
 /// Puts nodes in the place of `proctime()`, and checks the times of versions.
 pub(super) fn stamp(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
-    let stamped = plan.transform_up_with_subqueries(|node| match (purpose, node) {
-        (Purpose::AdHoc, node) => node.map_expressions(|e| replace(e, &now_udf().call(vec![]))),
+    let stamped = plan.map_nodes_up(|node| match (purpose, node) {
+        (Purpose::AdHoc, node) => node.map_exprs(|e| replace(e, &now_udf().call(vec![]))),
         (Purpose::View, LogicalPlan::Projection(p)) if p.expr.iter().any(reads_proctime) => {
             under(p).map(Transformed::yes)
         }

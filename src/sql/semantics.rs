@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder,
@@ -45,8 +45,9 @@ use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    ArithOp, Coercion, argument_types, arith, arith_op, arith_typing, behind_stand_in, call,
-    cast_expr, common_type, extract_udf, negate, operand_of, rounding_to_any_digits, to_datafusion,
+    ArithOp, Coercion, Walk, WalkPlan, argument_types, arith, arith_op, arith_typing,
+    behind_stand_in, call, cast_expr, common_type, extract_udf, negate, operand_of,
+    rounding_to_any_digits, to_datafusion,
 };
 
 /// Rewrites a plan that the SQL planner made.
@@ -98,7 +99,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
             }
             other => Ok(Transformed::no(other)),
         };
-        return Ok(plan.map_expressions(typed)?.data);
+        return Ok(plan.map_exprs(typed)?.data);
     }
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
@@ -109,7 +110,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     let names = NamePreserver::new(&plan);
     let mut rewriter = Rewriter { schema: &schema };
     let rewritten = stage(|| {
-        plan.map_expressions(|expr| {
+        plan.map_exprs(|expr| {
             let name = names.save(&expr);
             Ok(expr.rewrite(&mut rewriter)?.update_data(|e| name.restore(e)))
         })

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::expr_rewriter::{normalize_cols, normalize_sorts};
@@ -30,6 +30,7 @@ use super::errors::plan_error;
 use super::functions::FUNCTIONS;
 use super::limit::with_ties_count;
 use crate::error::{Error, Result};
+use crate::expr::{Walk, WalkPlan};
 
 /// The column in which DISTINCT ON numbers the rows of a group.
 const NUMBER: &str = "#distinct_on";
@@ -39,7 +40,7 @@ const RANK: &str = "#with_ties";
 
 /// Puts `row_number() = 1` in the place of every DISTINCT ON.
 pub(crate) fn expand_distinct_on(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let expanded = plan.transform_up_with_subqueries(|node| match node {
+    let expanded = plan.map_nodes_up(|node| match node {
         LogicalPlan::Distinct(Distinct::On(distinct)) => distinct_on(distinct),
         other => Ok(Transformed::no(other)),
     });
@@ -66,7 +67,7 @@ fn top(plan: LogicalPlan, purpose: Purpose) -> DfResult<LogicalPlan> {
 }
 
 fn everywhere(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let ordered = plan.transform_up_with_subqueries(|node| match node {
+    let ordered = plan.map_nodes_up(|node| match node {
         LogicalPlan::Limit(limit) if !is_correlated(&limit.input)? => order_limit(limit),
         other => Ok(Transformed::no(other)),
     });
@@ -78,7 +79,7 @@ fn everywhere(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 fn is_correlated(plan: &LogicalPlan) -> DfResult<bool> {
     let mut found = false;
     plan.apply(|node| {
-        node.apply_expressions(|e| {
+        node.each_expr(|e| {
             found |= e.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))?;
             Ok(TreeNodeRecursion::Continue)
         })?;

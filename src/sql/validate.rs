@@ -3,7 +3,7 @@
 //! optimised plan. Which nodes a view can have is decided by its lowering. What is not on the list
 //! is 0A000 with its name.
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameBound, WindowFrameUnits,
 };
@@ -24,7 +24,7 @@ use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
-use crate::expr::{from_datafusion, is_now, is_proctime};
+use crate::expr::{Walk, WalkPlan, from_datafusion, is_now, is_proctime};
 
 /// Checks a query before it is planned.
 pub(crate) fn check_query(query: &Query) -> Result<()> {
@@ -269,7 +269,7 @@ fn by_name(quantifier: SetQuantifier) -> bool {
 /// Checks an optimised plan.
 pub(crate) fn check_plan(plan: &LogicalPlan, purpose: Purpose) -> Result<()> {
     let mut found = Ok(());
-    plan.apply_with_subqueries(|node| {
+    plan.each_node(|node| {
         found = no_statement(node)
             .and_then(|()| check_exprs(node, purpose))
             .and_then(|()| check_ranges(node));
@@ -325,7 +325,7 @@ fn check_ranges(node: &LogicalPlan) -> Result<()> {
 
 fn check_exprs(node: &LogicalPlan, purpose: Purpose) -> Result<()> {
     let mut found = Ok(());
-    node.apply_expressions(|expr| {
+    node.each_expr(|expr| {
         expr.apply(|e| {
             found = check_plan_expr(e, purpose);
             Ok(match found {

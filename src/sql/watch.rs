@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
@@ -30,7 +30,7 @@ use datafusion::physical_plan::{
 use futures::{Stream, StreamExt};
 
 use crate::cancel::Cancel;
-use crate::expr::to_datafusion;
+use crate::expr::{Walk, to_datafusion};
 
 /// Makes every operator of a plan look at a token.
 pub(super) fn watch(

@@ -30,7 +30,7 @@ use super::errors::plan_error;
 use super::functions::FUNCTIONS;
 use super::ties::{rows_so_far, whole_row};
 use crate::error::{Error, Result};
-use crate::expr::to_datafusion;
+use crate::expr::{WalkPlan, to_datafusion};
 
 /// Aggregates whose result depends on the order of the rows in the frame.
 const ORDERED: &[&str] = &[
@@ -47,7 +47,7 @@ const ORDERED: &[&str] = &[
 
 /// Gives every window function of an optimised plan a total order where it needs one.
 pub(crate) fn order_windows(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
-    let ordered = plan.transform_up_with_subqueries(|node| match node {
+    let ordered = plan.map_nodes_up(|node| match node {
         LogicalPlan::Window(window) => order_window(window, purpose),
         other => Ok(Transformed::no(other)),
     });

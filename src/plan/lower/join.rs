@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
 
@@ -18,7 +18,7 @@ use super::{
     Lowering, add_filter, add_projection, arrow_schema, lower, not_in_view, select_columns,
 };
 use crate::error::{Error, Result};
-use crate::expr::{Predicate, from_datafusion};
+use crate::expr::{Predicate, Walk, from_datafusion};
 use crate::operator::{
     Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, OperatorSpec, Side,
     TemporalJoinSpec, Within,

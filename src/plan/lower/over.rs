@@ -1,6 +1,7 @@
 //! Aggregates over windows as one thing: what stands between the two is written away.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use crate::expr::Walk;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{
     Column, NullEquality, Result as DfResult, ScalarValue, not_impl_err, plan_err,
 };
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::{Names, visit_outer};
+use crate::expr::{Walk, WalkPlan};
 
 /// What a subquery depends on.
 pub(super) struct Dependent<'a> {
@@ -64,8 +65,8 @@ impl<'a> Dependent<'a> {
             Some(domain[at].clone())
         };
         let nested = |plan: LogicalPlan| {
-            plan.transform_down_with_subqueries(|node| {
-                node.map_expressions(|e| {
+            plan.map_nodes_down(|node| {
+                node.map_exprs(|e| {
                     e.transform_down(|e| match e {
                         Expr::OuterReferenceColumn(field, c) => {
                             let c = place(&c).unwrap_or(c);

@@ -24,7 +24,7 @@ mod scalar;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{Column, NullEquality, Result as DfResult};
 use datafusion::logical_expr::expr::{Alias, BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -41,6 +41,7 @@ use super::binder::Purpose;
 use super::checkpoint::checkpoint;
 use super::errors::plan_error;
 use crate::error::Result;
+use crate::expr::{Walk, WalkPlan};
 
 /// Rewrites the subqueries in the expressions of a plan.
 pub(super) fn decorrelate(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
@@ -256,7 +257,7 @@ impl Decorrelator {
         if let Some(pulled) = pull.plan(subquery)? {
             let Pulled { plan, on, exposed, otherwise, .. } = pulled;
             let bind = |e: Expr| {
-                e.transform(|e| match e {
+                e.transform_up(|e| match e {
                     Expr::OuterReferenceColumn(_, c) if outer.contains(&c) => {
                         Ok(Transformed::yes(Expr::Column(c)))
                     }
@@ -309,7 +310,7 @@ impl Decorrelator {
         let plan = SubqueryAlias::try_new(Arc::new(plan), alias.as_str())?;
         let mine = |name: &str| Column::new(Some(alias.as_str()), name);
         let place = |e: Expr| {
-            e.transform(|e| match e {
+            e.transform_up(|e| match e {
                 Expr::Column(c) if theirs.contains(&c) => {
                     Ok(Transformed::yes(Expr::Column(mine(&c.name))))
                 }
@@ -407,8 +408,8 @@ fn outer_columns(subquery: &LogicalPlan, input: &LogicalPlan) -> Vec<Column> {
 
 /// Calls `each` with every outer column in a plan, those in nested subqueries included.
 fn visit_outer(plan: &LogicalPlan, each: &mut impl FnMut(&Column)) {
-    let visited = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
+    let visited = plan.each_node(|node| {
+        node.each_expr(|expr| {
             expr.apply(|e| {
                 if let Expr::OuterReferenceColumn(_, column) = e {
                     each(column);

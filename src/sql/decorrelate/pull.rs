@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 
 use super::dependent::distinct;
 use super::{Names, has_subquery, visit_outer};
+use crate::expr::Walk;
 
 /// What is asked of a subquery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +165,7 @@ impl Pull<'_> {
     /// Exposes the columns that a condition reads.
     fn expose(&mut self, condition: Expr, exposed: &mut Vec<(Expr, Column)>) -> DfResult<Expr> {
         condition
-            .transform(|e| {
+            .transform_up(|e| {
                 let Expr::Column(_) = &e else { return Ok(Transformed::no(e)) };
                 let column = match exposed.iter().find(|(have, _)| *have == e) {
                     Some((_, column)) => column.clone(),
@@ -193,7 +194,7 @@ impl Pull<'_> {
                 },
                 _ => Ok(Transformed::no(e)),
             };
-            let exprs = node.expr.iter().map(|e| e.clone().unalias().transform(place).data());
+            let exprs = node.expr.iter().map(|e| e.clone().unalias().transform_up(place).data());
             pulled.otherwise = Some(exprs.collect::<DfResult<_>>()?);
         }
         let exposed = pulled.exposed.iter().cloned().map(Expr::Column);

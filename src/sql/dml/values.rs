@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::Placeholder;
@@ -17,7 +17,9 @@ use super::is_default;
 use super::rules::{default_expr, repeat};
 use crate::catalog::Relation;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{Coercion, assignment_error, can_cast, cast_array, from_datafusion, parse_value};
+use crate::expr::{
+    Coercion, Walk, assignment_error, can_cast, cast_array, from_datafusion, parse_value,
+};
 use crate::sql::binder::{Settings, plan_expr};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};

@@ -15,7 +15,7 @@ mod node;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, Result as DfResult};
 use datafusion::logical_expr::expr::Between;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 
 use super::errors::plan_error;
 use crate::error::Result;
-use crate::expr::{reads_clock, to_datafusion};
+use crate::expr::{Walk, WalkPlan, reads_clock, to_datafusion};
 use crate::operator::TimeOrder;
 pub(super) use bound::unsupported_now;
 pub use node::MovingFilter;
@@ -33,8 +33,8 @@ pub use node::MovingFilter;
 /// Whether a plan reads the clock somewhere.
 pub(super) fn plan_reads_clock(plan: &LogicalPlan) -> bool {
     let mut found = false;
-    let visited = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|e| {
+    let visited = plan.each_node(|node| {
+        node.each_expr(|e| {
             found |= reads_clock(e);
             Ok(TreeNodeRecursion::Continue)
         })

@@ -4,13 +4,14 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchemaRef, Result as DfResult, plan_err};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Extension, Filter, LogicalPlan, Operator, UserDefinedLogicalNodeCore,
     binary_expr, cast,
 };
 
+use crate::expr::Walk;
 use crate::operator::TimeOrder;
 
 /// The rows of a relation whose time is before, or not before, a bound that moves with the clock.

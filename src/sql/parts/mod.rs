@@ -25,7 +25,7 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 
 use crate::error::Result;
-use crate::expr::{from_datafusion, to_datafusion};
+use crate::expr::{WalkPlan, from_datafusion, to_datafusion};
 
 pub(super) use run::{PartRows, provider};
 pub(super) use share::{Mentions, names_in, share, views_of};
@@ -108,7 +108,7 @@ fn nodes(
     each: &mut dyn FnMut(&LogicalPlan) -> Result<()>,
     parts: &mut Vec<Arc<Part>>,
 ) -> Result<()> {
-    let visited = plan.apply_with_subqueries(|node| {
+    let visited = plan.each_node(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             parts.extend(scanned_part(scan).cloned());
         }
@@ -137,7 +137,7 @@ pub(super) fn map_plans(
 
 /// Puts parts in the places of what they were.
 fn with_parts(plan: LogicalPlan, parts: &HashMap<usize, Arc<Part>>) -> Result<LogicalPlan> {
-    let mapped = plan.transform_up_with_subqueries(|node| match node {
+    let mapped = plan.map_nodes_up(|node| match node {
         LogicalPlan::TableScan(scan) => {
             let part = scanned_part(&scan).and_then(|part| parts.get(&part.id));
             match part.map(Arc::clone) {

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::keys::Keys;
+use crate::expr::WalkPlan;
 
 /// Joins the inputs of inner joins in an order in which they have keys.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl OptimizerRule for JoinOrder {
 }
 
 fn reorder(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
-    plan.transform_down_with_subqueries(|node| {
+    plan.map_nodes_down(|node| {
         let schema = Arc::clone(node.schema());
         let (conditions, joins) = match node {
             LogicalPlan::Filter(filter) if is_inner(&filter.input) => {

@@ -1,17 +1,19 @@
 //! What a plan needs to run that no rule has seen.
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Case, Expr, LogicalPlan};
 
+use crate::expr::{Walk, WalkPlan};
+
 /// Writes out functions that DataFusion can't evaluate, but leaves to its simplifier.
 pub(in crate::sql) fn written_out(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let written = plan.transform_up_with_subqueries(|node| {
+    let written = plan.map_nodes_up(|node| {
         // What an aggregate filters by is in its name, too.
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
+        node.map_exprs(|expr| {
             let name = names.save(&expr);
             Ok(expr.transform_up(write_out)?.update_data(|expr| name.restore(expr)))
         })

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::JoinType;
@@ -24,6 +24,8 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
     ReplaceChildrenOptions, SendableRecordBatchStream,
 };
+
+use crate::expr::Walk;
 
 /// Puts a node without properties above those whose properties are not to be trusted.
 #[derive(Debug)]

@@ -2,11 +2,12 @@
 //! with time zone` of the same moment, and so are expressions around them. Its elimination of
 //! common subexpressions would give one the type of the other; a plan that has both goes without.
 
+use crate::expr::{Walk, WalkPlan};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::TimeUnit;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
@@ -51,8 +52,8 @@ impl OptimizerRule for Apart {
 fn mixes_zones(plan: &LogicalPlan) -> DfResult<bool> {
     let mut zoned: HashMap<(TimeUnit, Option<i64>), bool> = HashMap::new();
     let mut mixed = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
+    plan.each_node(|node| {
+        node.each_expr(|expr| {
             expr.apply(|expr| {
                 if let Expr::Literal(value, _) = expr
                     && let Some((moment, zone)) = moment(value)

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{
     Column, DFSchema, DFSchemaRef, NullHandling, Result as DfResult, TableReference, UnnestOptions,
     plan_err,
@@ -22,7 +22,7 @@ use super::arguments::{Arguments, Input};
 use super::{column_name, edges, kept_columns};
 use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::Result;
-use crate::expr::{WindowEdge, window_error, window_list};
+use crate::expr::{Walk, WindowEdge, window_error, window_list};
 use crate::time::Windows;
 
 /// A relation with every row in each of the windows that its timestamp is in.

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use sqlparser::ast::{self, TableFactor, TableVersion};
 
 use crate::error::{Error, Result};
-use crate::expr::to_datafusion;
+use crate::expr::{WalkPlan, to_datafusion};
 use crate::sql::parser::fold;
 use crate::sql::proctime::Stamped;
 
@@ -86,7 +86,7 @@ pub(in crate::sql) fn as_of(plan: &LogicalPlan) -> Option<&Column> {
 /// the moment, or the time of arrival.
 pub fn reads_versions(plan: &LogicalPlan) -> bool {
     let mut found = false;
-    let visited = plan.apply_with_subqueries(|node| {
+    let visited = plan.each_node(|node| {
         found |= versioned(node).is_some() || is_stamped(node);
         Ok(TreeNodeRecursion::Continue)
     });
