@@ -327,7 +327,16 @@ impl Coordinator {
         if self.flights.is_empty() {
             return (commits, Vec::new());
         }
-        commits.into_iter().partition(|c| c.writes.iter().all(|(id, _)| self.input_is_free(*id)))
+        commits.into_iter().partition(|commit| self.commit_is_free(commit))
+    }
+
+    /// Whether no step in flight is in the way of a commit. One without writes asks for everything
+    /// that was there before it, so that it comes behind all of them: that is how who moves the
+    /// clock knows that it has moved.
+    fn commit_is_free(&self, commit: &Commit) -> bool {
+        let writes = &commit.writes;
+        let empty_behind_others = writes.is_empty() && !self.flights.is_empty();
+        !empty_behind_others && writes.iter().all(|(id, _)| self.input_is_free(*id))
     }
 
     fn take_free_watermarks(&mut self) -> Vec<(NodeId, usize, crate::time::Watermark)> {
@@ -357,7 +366,7 @@ impl Coordinator {
         }
         let held = self.held_nodes();
         self.feeds.iter().any(|f| !self.is_feed_held(f, &held) && self.feed_is_free(f))
-            || self.commits.iter().any(|c| c.writes.iter().all(|(id, _)| self.input_is_free(*id)))
+            || self.commits.iter().any(|commit| self.commit_is_free(commit))
             || self.wake.iter().any(|node| self.is_free(*node))
             || self.watermarks.iter().any(|(node, ..)| self.is_free(*node))
     }
