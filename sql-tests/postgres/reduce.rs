@@ -17,7 +17,8 @@ pub async fn smaller(
 ) -> String {
     let end = Instant::now() + TIME;
     let mut best = Script { queries: vec![failed.query.clone()], ..script.clone() };
-    let Some(mut what) = difference(&best, postgres.as_deref_mut()).await else {
+    let kind = kind(&failed.what);
+    let Some(mut what) = difference(&best, &kind, postgres.as_deref_mut()).await else {
         return "(alone it does not fail)".into();
     };
     loop {
@@ -31,7 +32,7 @@ pub async fn smaller(
                     1 => drop(candidate.rows.remove(place)),
                     _ => candidate.rows.push(candidate.changes.remove(place)),
                 }
-                match difference(&candidate, postgres.as_deref_mut()).await {
+                match difference(&candidate, &kind, postgres.as_deref_mut()).await {
                     Some(now) => (best, what, found) = (candidate, now, true),
                     None => place += 1,
                 }
@@ -44,11 +45,16 @@ pub async fn smaller(
             let mut place = 0;
             while place + size <= words.len() && Instant::now() < end {
                 let mut fewer = words.clone();
-                fewer.drain(place..place + size);
+                let taken = fewer.drain(place..place + size);
+                // Without its order a LIMIT may choose any rows.
+                if taken.into_iter().any(|word| ["ORDER", "BY"].contains(&word.trim())) {
+                    place += 1;
+                    continue;
+                }
                 // With fewer words an order may not be decided any more.
                 let query = Query { sql: fewer.concat(), ordered: false };
                 let candidate = Script { queries: vec![query], ..best.clone() };
-                match difference(&candidate, postgres.as_deref_mut()).await {
+                match difference(&candidate, &kind, postgres.as_deref_mut()).await {
                     Some(now) => {
                         words = fewer;
                         (best, what, found) = (candidate, now, true);
@@ -70,11 +76,22 @@ fn rows(script: &Script, part: usize) -> usize {
     if part == 1 { script.rows.len() } else { script.changes.len() }
 }
 
-/// How a script fails, if it does so by different rows and not by what it says.
-async fn difference(script: &Script, postgres: Option<&mut Postgres>) -> Option<String> {
+/// How a script fails, if it does so in the same way.
+async fn difference(
+    script: &Script,
+    wanted: &str,
+    postgres: Option<&mut Postgres>,
+) -> Option<String> {
     let what = check(script, postgres).await.err()?.what;
-    let rows = what.contains("]\nand\n") || what.contains("XX000");
-    rows.then_some(what)
+    (kind(&what) == wanted).then_some(what)
+}
+
+/// Who differs, and by rows or by the SQLSTATE of an error.
+fn kind(what: &str) -> String {
+    let who = what.split(':').next().unwrap_or_default();
+    let error = what.split("Failed(\"").nth(1).unwrap_or_default();
+    let sqlstate: String = error.chars().take(5).collect();
+    format!("{who} {sqlstate}")
 }
 
 /// The words of a text with the spaces in front of them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 
 use super::Use::{self, AdHoc, Ours, Out, Sound};
+use super::empty::PropagateEmpty;
 use super::join_order::JoinOrder;
 use super::keys::JoinKeys;
 use super::push_down::PushDown;
@@ -75,9 +76,11 @@ const RULES: &[(&str, Use<Rule>)] = &[
     ("eliminate_limit", Sound("LIMIT 0 has no rows; OFFSET 0 without LIMIT has all")),
     (
         "propagate_empty_relation",
-        Sound(
-            "an aggregate without groups or with the empty grouping set stays; of an outer join \
-             the other side stays, with NULL beside it",
+        Ours(
+            |_| Arc::new(PropagateEmpty::default()),
+            "it takes the columns of the last input of a union by the names of another one; else \
+             an aggregate without groups or with the empty grouping set stays, and of an outer \
+             join the other side, with NULL beside it",
         ),
     ),
     (

@@ -7,6 +7,7 @@
 //! rule has seen, and a PostgreSQL.
 
 mod analysis;
+mod empty;
 mod join_order;
 mod keys;
 mod logical;

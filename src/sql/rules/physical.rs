@@ -40,8 +40,8 @@ const RULES: &[(&str, Use<Rule>)] = &[
         "EnsureRequirements",
         Sound(
             "it leaves out sorts of what is sorted or constant, which is right where properties \
-             are; those of outer joins, unions and grouping sets, which are not, are forgotten \
-             ahead of it",
+             are; those of joins, unions and grouping sets, which are not, are forgotten ahead of \
+             it. It moves a sort below an OFFSET, from which those are kept away, too",
         ),
     ),
     (

@@ -2,8 +2,10 @@
 //!
 //! Its physical plans know which columns are constant or ordered, and leave out sorts by them, for
 //! ORDER BY, window functions and groups that are read in order. An outer join keeps the constants
-//! of the side that it fills with NULL; a union and grouping sets build on such properties. Behind
-//! them everything is sorted as if nothing were known.
+//! of the side that it fills with NULL, and an inner join by keys of two constants takes them for
+//! one; a union and grouping sets build on such properties. Behind them everything is sorted as if
+//! nothing were known. An OFFSET without LIMIT is not seen as what counts rows in its own order: a
+//! sort above took the place of the one below.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +14,13 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
@@ -57,17 +59,15 @@ impl PhysicalOptimizerRule for ForgetProperties {
 }
 
 fn misleads(node: &dyn ExecutionPlan, everywhere: bool) -> bool {
-    let fills = |kind: &JoinType| matches!(kind, JoinType::Left | JoinType::Right | JoinType::Full);
-    if let Some(join) = node.downcast_ref::<HashJoinExec>() {
-        return everywhere || fills(join.join_type());
-    }
-    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-        return everywhere || fills(join.join_type());
-    }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
         return everywhere || aggregate.group_expr().groups().len() > 1;
     }
-    node.is::<UnionExec>() || everywhere && (node.is::<FilterExec>() || node.is::<CrossJoinExec>())
+    node.is::<HashJoinExec>()
+        || node.is::<NestedLoopJoinExec>()
+        || node.is::<CrossJoinExec>()
+        || node.is::<UnionExec>()
+        || node.downcast_ref::<GlobalLimitExec>().is_some_and(|limit| limit.fetch().is_none())
+        || everywhere && node.is::<FilterExec>()
 }
 
 /// The rows of its input, about whose order nothing is known.
