@@ -68,7 +68,8 @@ fn known(result: Result<(), tokio_postgres::Error>) -> Known {
     match result {
         Ok(()) => Known::Done,
         Err(error) => {
-            assert_eq!(code(&error), "57014", "{error:?}");
+            // Or, of a transaction, that a write before it was still on its way.
+            assert!(["57014", "40001"].contains(&code(&error)), "{error:?}");
             Known::Refused
         }
     }
