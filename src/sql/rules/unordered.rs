@@ -21,10 +21,11 @@ use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions, SendableRecordBatchStream,
+    ReplaceChildrenOptions, SendableRecordBatchStream, replace_children_if_necessary,
 };
 
 use crate::expr::Walk;
@@ -42,9 +43,16 @@ impl PhysicalOptimizerRule for ForgetProperties {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let forgotten = plan.transform_up(|node| match misleads(node.as_ref(), self.everywhere) {
-            true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
-            false => Ok(Transformed::no(node)),
+        let forgotten = plan.transform_up(|node| {
+            if let Some(limit) = node.downcast_ref::<GlobalLimitExec>()
+                && limit.fetch().is_none()
+            {
+                return offset(limit.skip(), limit.input()).map(Transformed::yes);
+            }
+            match misleads(node.as_ref(), self.everywhere) {
+                true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
+                false => Ok(Transformed::no(node)),
+            }
         });
         forgotten.data()
     }
@@ -66,8 +74,22 @@ fn misleads(node: &dyn ExecutionPlan, everywhere: bool) -> bool {
         || node.is::<NestedLoopJoinExec>()
         || node.is::<CrossJoinExec>()
         || node.is::<UnionExec>()
-        || node.downcast_ref::<GlobalLimitExec>().is_some_and(|limit| limit.fetch().is_none())
         || everywhere && node.is::<FilterExec>()
+}
+
+/// An OFFSET right above the sort below projections: seen through one that leaves out its keys, a
+/// sort is taken for one of no use.
+fn offset(skip: usize, input: &Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    match input.downcast_ref::<ProjectionExec>() {
+        Some(projection) => {
+            let below = offset(skip, projection.input())?;
+            replace_children_if_necessary(Arc::clone(input), vec![below])
+        }
+        None => {
+            let limit = GlobalLimitExec::new(Arc::clone(input), skip, None);
+            Ok(Arc::new(Unordered::new(Arc::new(limit))))
+        }
+    }
 }
 
 /// The rows of its input, about whose order nothing is known.
