@@ -16,9 +16,10 @@ use crate::catalog::{Relation, RelationKind};
 use crate::connector::Receiver;
 use crate::delta::text::pg_type_name;
 use crate::error::Result;
+use crate::plan::as_sql;
 use crate::runtime::{RelationStatus, SinkState, SourceState};
 use crate::sql;
-use crate::sql::statement::{Explain, Show, Statement};
+use crate::sql::statement::{Explain, ExplainTarget, Show, Statement};
 
 /// The columns of SHOW SINKS.
 const SINK_COLUMNS: [&str; 11] = [
@@ -276,7 +277,12 @@ impl Session {
     }
 
     pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
-        Ok(Outcome::Rows(lines("query plan", self.explain_lines(explain).await?)?))
+        let mut shown = self.explain_lines(explain).await?;
+        // The rows of a state are data, and no plan.
+        if !matches!(explain.target, ExplainTarget::State(_)) {
+            shown = shown.iter().map(|line| as_sql(line)).collect();
+        }
+        Ok(Outcome::Rows(lines("query plan", shown)?))
     }
 }
 

@@ -4,12 +4,14 @@
 //! and refuses what has no operator. Properties (stream key, changelog mode, partitioning) are
 //! inferred on the way and decide where exchanges go. [`explain`] prints the tree.
 
+mod as_sql;
 mod explain;
 mod lower;
 mod node;
 mod time;
 mod waits;
 
+pub use as_sql::as_sql;
 pub use explain::explain;
 pub use lower::{Lowering, lower, result_key};
 pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::node::{Partitioning, PlanKind, PlanNode, Properties};
 use crate::error::{Error, Result, sqlstate};
-use crate::operator::{LateSpec, OnCloseSpec};
+use crate::operator::{LateSpec, MovingFilterSpec, OnCloseSpec};
 use crate::time::{Carry, TimeRole};
 
 /// A column that carries a watermark.
@@ -134,6 +134,16 @@ fn holds_with(by: &[Carry], of: &[Carry]) -> bool {
 pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
     let columns: Vec<usize> = (0..visible).collect();
     let Some(column) = closing_column(&plan, &columns) else {
+        if plan.moves_with_clock() {
+            return Err(Error::unsupported(
+                "EMIT ON WINDOW CLOSE does not go together with a condition on now()",
+            )
+            .with_detail(
+                "Rows come to such a condition or leave it by the clock, in windows that the \
+                 watermark has closed.",
+            )
+            .with_hint("Leave EMIT ON WINDOW CLOSE out, or put the condition into a view on it."));
+        }
         return Err(Error::user(
             sqlstate::INVALID_TABLE_DEFINITION,
             "EMIT ON WINDOW CLOSE needs a column that carries a watermark in the result",
@@ -173,6 +183,15 @@ impl PlanNode {
         let PlanKind::Operator(spec) = &self.kind else { return None };
         let spec: &dyn std::any::Any = spec.as_ref();
         spec.downcast_ref::<OnCloseSpec>().map(|spec| spec.column)
+    }
+
+    /// Whether rows come or go in it by the clock.
+    fn moves_with_clock(&self) -> bool {
+        let here = matches!(&self.kind, PlanKind::Operator(spec) if {
+            let spec: &dyn std::any::Any = spec.as_ref();
+            spec.is::<MovingFilterSpec>()
+        });
+        here || self.inputs.iter().any(|input| input.node.moves_with_clock())
     }
 
     /// Whether rows can be found late in this plan.

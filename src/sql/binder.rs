@@ -16,6 +16,7 @@ use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
 use super::frames::plain_offsets;
+use super::group_names::keep_keys_apart;
 use super::group_twice::group_once;
 use super::group_windows::expand_group_windows;
 use super::heights::mark;
@@ -26,10 +27,12 @@ use super::limits::{check_columns, check_select_lists};
 use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
+use super::outer_aggregates::inline_outer_aggregates;
 use super::outline::stage;
 use super::parser::parse;
 use super::parts::map_plans;
 use super::proctime::{at_once, stamp};
+use super::scopes::qualify_outer;
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::set_ops::rewrite_set_operations;
 use super::statement::{CreateView, Statement};
@@ -37,8 +40,10 @@ use super::system::{self, SessionFacts};
 use super::ties::expand_distinct_on;
 use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
+use super::whole_rows::{count_rows, name_rows};
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId};
+use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
 /// What a plan is for, which decides what it may contain.
@@ -108,6 +113,7 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
     let context = Context::for_definition(catalog, purpose, settings);
     let plan = analyze(plan_query(&view.query, &context, &[])?)?;
     let mut bound = finish(plan, &context, settings)?;
+    refuse_records(&bound.fields)?;
     let given = &view.columns;
     let names: Vec<String> =
         bound.plan.schema().fields().iter().map(|f| f.name().clone()).collect();
@@ -130,6 +136,27 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
         .collect();
     bound.fields = Arc::new(Schema::new(fields));
     Ok(bound)
+}
+
+/// A row of expressions has no type that a column could have.
+fn refuse_records(fields: &Schema) -> Result<()> {
+    let is_record = |t: &DataType| match t {
+        DataType::Struct(_) => true,
+        DataType::List(field) => matches!(field.data_type(), DataType::Struct(_)),
+        _ => false,
+    };
+    match fields.fields().iter().find(|f| is_record(f.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            format!(
+                "column \"{}\" has pseudo-type {}",
+                field.name(),
+                pg_type_name(field.data_type())
+            ),
+        )
+        .with_hint(format!("Cast it: \"{}\"::text.", field.name()))),
+    }
 }
 
 /// Optimises an analysed plan and checks it.
@@ -211,12 +238,19 @@ pub(super) fn plan_raw(
     }
     rewrite_set_operations(&mut query);
     expand_using(&mut query, context, parameters)?;
-    match plan_named(query.clone(), context, parameters) {
-        // `SELECT *, i::text`: the names of `*` are known to the planner alone.
-        Err(e) if is_repetition(&e) && mark_beside_star(&mut query) => {
-            plan_named(query, context, parameters).map_err(|_| e)
-        }
-        planned => planned,
+    let mut planned = plan_named(query.clone(), context, parameters);
+    loop {
+        planned = match planned {
+            // `SELECT *, i::text`: the names of `*` are known to the planner alone.
+            Err(e) if is_repetition(&e) && mark_beside_star(&mut query) => {
+                return plan_named(query, context, parameters).map_err(|_| e);
+            }
+            // `SELECT t FROM t`: a column goes ahead of a table of its name.
+            Err(e) if e.sqlstate() == sqlstate::UNDEFINED_COLUMN && name_rows(&mut query, &e)? => {
+                plan_named(query.clone(), context, parameters)
+            }
+            done => return done,
+        };
     }
 }
 
@@ -233,7 +267,11 @@ fn plan_named(
     name_columns(&mut query);
     expand_group_windows(&mut query)?;
     plain_offsets(&mut query);
+    keep_keys_apart(&mut query)?;
+    count_rows(&mut query)?;
+    inline_outer_aggregates(&mut query)?;
     desugar_query(&mut query)?;
+    qualify_outer(&mut query)?;
     mark(&mut query)?;
     context.cancel().check()?;
     let plan = stage(|| {

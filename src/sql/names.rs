@@ -239,7 +239,10 @@ fn named(expr: &Expr) -> Option<(String, bool)> {
         }),
         Expr::TypedString(typed) => Some((internal_type_name(&typed.data_type), false)),
         Expr::Interval(_) => Some(("interval".into(), false)),
-        Expr::CompoundFieldAccess { root, .. } => named(root),
+        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
+            Some(ast::AccessExpr::Dot(Expr::Identifier(field))) => Some((fold(field), true)),
+            _ => named(root),
+        },
         Expr::Value(v) if matches!(v.value, ast::Value::Boolean(_)) => Some(("bool".into(), false)),
         _ => None,
     }

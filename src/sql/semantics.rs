@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion, TreeNodeRewriter};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder,
     ScalarFunction,
@@ -40,7 +40,9 @@ use super::intervals::{
 };
 use super::missing::missing_error;
 use super::operators::{function_of, subscript};
+use super::outer_aggregates::check_levels;
 use super::outline::{is_outline, stage, type_of};
+use super::records::{record, with_whole_rows};
 use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
@@ -169,6 +171,18 @@ impl ExprPlanner for Operators {
         Rewriter { schema }.binary(binary).map(PlannerResult::Planned)
     }
 
+    /// Columns have no fields: what looks like one is a column of a table that is not there.
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        _qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> DfResult<PlannerResult<Vec<Expr>>> {
+        let name = nested_names.last().cloned().unwrap_or_default();
+        let column = Column::new(Some(TableReference::bare(field.name().as_str())), name);
+        Ok(PlannerResult::Planned(Expr::Column(column)))
+    }
+
     fn plan_field_access(
         &self,
         raw: RawFieldAccessExpr,
@@ -231,6 +245,8 @@ impl TreeNodeRewriter for Rewriter<'_> {
             Expr::Literal(value, metadata) => Expr::Literal(literal(value)?, metadata),
             Expr::BinaryExpr(binary) => self.binary(binary)?,
             Expr::Negative(operand) => negate(*operand),
+            Expr::IsNull(row) if self.is_record(&row)? => call("row_is_null", vec![*row])?,
+            Expr::IsNotNull(row) if self.is_record(&row)? => call("row_is_not_null", vec![*row])?,
             // `'x'::text` is a text, and no literal of a type that is still open.
             Expr::Cast(cast) if is_text(cast.field.data_type()) && is_text_literal(&cast.expr) => {
                 Expr::Cast(cast)
@@ -333,6 +349,11 @@ impl Rewriter<'_> {
         type_of(expr, self.schema)
     }
 
+    /// Rows are NULL, or not, by all of their fields.
+    fn is_record(&self, expr: &Expr) -> DfResult<bool> {
+        Ok(matches!(self.type_of(expr)?, DataType::Struct(_)))
+    }
+
     fn cast(&self, expr: Expr, to: &DataType) -> DfResult<Expr> {
         if let Expr::Placeholder(p) = &expr
             && p.field.is_none()
@@ -345,6 +366,7 @@ impl Rewriter<'_> {
     }
 
     fn subquery(&self, subquery: Subquery) -> DfResult<Subquery> {
+        check_levels(&subquery.subquery)?;
         let plan = rewrite(Arc::unwrap_or_clone(subquery.subquery), self.schema)?;
         let mut outer_ref_columns = Vec::new();
         for expr in subquery.outer_ref_columns {
@@ -555,7 +577,8 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    fn function(&self, mut f: ScalarFunction) -> DfResult<Expr> {
+    fn function(&self, f: ScalarFunction) -> DfResult<Expr> {
+        let mut f = with_whole_rows(f, self.schema);
         if let Some(operand) = operand_of(&f.func, &f.args) {
             return Ok(operand);
         }
@@ -569,6 +592,9 @@ impl Rewriter<'_> {
             && let (Some(right), Some(left)) = (f.args.pop(), f.args.pop())
         {
             return self.arithmetic(op, left, right);
+        }
+        if f.func.name() == "struct" {
+            return Ok(record(f.args));
         }
         if argument_types(&f.func, &[]).is_some() {
             return self.own_call(Expr::ScalarFunction(f));

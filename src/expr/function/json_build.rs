@@ -20,6 +20,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
     ("to_jsonb(any) -> jsonb", Nulls::Strict, to_jsonb),
     ("to_json(any) -> jsonb", Nulls::Strict, to_jsonb),
+    ("row_to_json(any) -> jsonb", Nulls::Strict, to_jsonb),
     ("jsonb_build_array(any...) -> jsonb", Nulls::Seen, build_array),
     ("json_build_array(any...) -> jsonb", Nulls::Seen, build_array),
     ("jsonb_build_object(any...) -> jsonb", Nulls::Seen, build_object),

@@ -20,6 +20,7 @@ mod number_format;
 mod order;
 mod pattern;
 mod quantified;
+mod record;
 mod regexp;
 mod series;
 mod signature;
@@ -72,6 +73,7 @@ const FAMILIES: &[&[Def]] = &[
     number_format::FUNCTIONS,
     order::FUNCTIONS,
     quantified::FUNCTIONS,
+    record::FUNCTIONS,
     regexp::FUNCTIONS,
     series::FUNCTIONS,
     text::FUNCTIONS,

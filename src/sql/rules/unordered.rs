@@ -3,9 +3,9 @@
 //! Its physical plans know which columns are constant or ordered, and leave out sorts by them, for
 //! ORDER BY, window functions and groups that are read in order. An outer join keeps the constants
 //! of the side that it fills with NULL, and an inner join by keys of two constants takes them for
-//! one; a union and grouping sets build on such properties. Behind them everything is sorted as if
-//! nothing were known. An OFFSET without LIMIT is not seen as what counts rows in its own order: a
-//! sort above took the place of the one below.
+//! one; a union and grouping sets build on such properties. Behind them, and ahead of window
+//! functions, everything is sorted as if nothing were known. An OFFSET without LIMIT is not seen as
+//! what counts rows in its own order: a sort above took the place of the one below.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,9 +23,11 @@ use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJo
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions, SendableRecordBatchStream, replace_children_if_necessary,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr,
+    PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
+    replace_children_if_necessary,
 };
 
 use crate::expr::Walk;
@@ -49,10 +51,13 @@ impl PhysicalOptimizerRule for ForgetProperties {
             {
                 return offset(limit.skip(), limit.input()).map(Transformed::yes);
             }
-            match misleads(node.as_ref(), self.everywhere) {
-                true => Ok(Transformed::yes(Arc::new(Unordered::new(node)) as _)),
-                false => Ok(Transformed::no(node)),
+            if is_window(node.as_ref()) {
+                return over_unordered(node);
             }
+            Ok(match misleads(node.as_ref(), self.everywhere) {
+                true => Transformed::yes(unordered(node)),
+                false => Transformed::no(node),
+            })
         });
         forgotten.data()
     }
@@ -64,6 +69,29 @@ impl PhysicalOptimizerRule for ForgetProperties {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn is_window(node: &dyn ExecutionPlan) -> bool {
+    node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>()
+}
+
+/// A window function over rows about which nothing is known: where columns are constant, or equal
+/// to others, its node is not sure by which of them its input is ordered, and refuses to run. Of
+/// windows over windows the lowest alone is, so that they still share their sorts.
+fn over_unordered(node: Arc<dyn ExecutionPlan>) -> DfResult<Transformed<Arc<dyn ExecutionPlan>>> {
+    match node.children().as_slice() {
+        [input] if !is_window(input.as_ref()) && !input.is::<Unordered>() => {
+            let input = unordered(Arc::clone(input));
+            let mode = ChildrenPropertiesMode::Recompute;
+            let options = ReplaceChildrenOptions::new(mode);
+            node.replace_children(vec![input], options).map(Transformed::yes)
+        }
+        _ => Ok(Transformed::no(node)),
+    }
+}
+
+fn unordered(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(Unordered::new(node))
 }
 
 fn misleads(node: &dyn ExecutionPlan, everywhere: bool) -> bool {
@@ -149,7 +177,7 @@ impl ExecutionPlan for Unordered {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mode = datafusion::physical_plan::ChildrenPropertiesMode::Recompute;
+        let mode = ChildrenPropertiesMode::Recompute;
         self.replace_children(children, ReplaceChildrenOptions::new(mode))
     }
 

@@ -80,8 +80,6 @@ pub(super) struct Input {
     pub(super) time: Expr,
     /// Columns that sessions are by.
     pub(super) keys: Vec<Expr>,
-    /// The time column was written as `DESCRIPTOR(ts)`: the spelling with a `window_time`.
-    pub(super) flink: bool,
 }
 
 impl Arguments {
@@ -141,7 +139,7 @@ impl Arguments {
     pub(super) fn input(&self, context: &mut dyn RelationPlannerContext) -> Result<Input> {
         let table = table_argument(self.table.clone()).ok_or_else(|| usage(self.signature))?;
         let plan = context.plan(table).map_err(plan_error)?;
-        let (time, flink) = time_column(self.time.clone()).ok_or_else(|| usage(self.signature))?;
+        let time = time_column(self.time.clone()).ok_or_else(|| usage(self.signature))?;
         let time = context.sql_to_expr(time, plan.schema()).map_err(plan_error)?;
         let time = timestamp(time, plan.schema())?;
         let keys = self.keys.iter().map(|key| {
@@ -151,7 +149,7 @@ impl Arguments {
             }
         });
         let keys = keys.collect::<Result<_>>()?;
-        Ok(Input { plan, time, keys, flink })
+        Ok(Input { plan, time, keys })
     }
 
     /// The intervals in microseconds; 0 for one that was left out.
@@ -249,15 +247,13 @@ fn table(parts: Vec<Ident>) -> TableFactor {
     }
 }
 
-/// The time column, and whether it was written as `DESCRIPTOR(ts)`.
-fn time_column(expr: ast::Expr) -> Option<(ast::Expr, bool)> {
+/// The time column, or what is in `DESCRIPTOR(ts)`.
+fn time_column(expr: ast::Expr) -> Option<ast::Expr> {
     match expr {
-        ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => Some((expr, false)),
+        ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => Some(expr),
         ast::Expr::Function(f) if folded(&f.name) == "descriptor" => {
             match function_args(f).as_slice() {
-                [FunctionArg::Unnamed(FunctionArgExpr::Expr(inner))] => {
-                    Some((time_column(inner.clone())?.0, true))
-                }
+                [FunctionArg::Unnamed(FunctionArgExpr::Expr(inner))] => time_column(inner.clone()),
                 _ => None,
             }
         }

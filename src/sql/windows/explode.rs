@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 
 use super::super::errors::plan_error;
 use super::arguments::{Arguments, Input};
-use super::{column_name, edges, kept_columns};
+use super::{EDGES, column_name, kept_columns};
 use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::Result;
 use crate::expr::{Walk, WindowEdge, window_error, window_list};
@@ -62,7 +62,7 @@ pub(super) fn plan_cumulate(
 }
 
 fn plan(input: Input, windows: Windows) -> Result<LogicalPlan> {
-    let edges = edges(input.flink);
+    let edges = EDGES.to_vec();
     let kept = kept_columns(&input.plan, &edges);
     if kept.len() == input.plan.schema().fields().len() {
         return node(input.plan, input.time, windows, edges).map_err(plan_error);

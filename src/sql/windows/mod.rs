@@ -120,12 +120,8 @@ fn column_name(edge: WindowEdge) -> &'static str {
     }
 }
 
-/// The edges that become columns; `window_time` in Flink's spelling alone.
-fn edges(flink: bool) -> Vec<WindowEdge> {
-    let mut edges = vec![WindowEdge::Start, WindowEdge::End];
-    edges.extend(flink.then_some(WindowEdge::Time));
-    edges
-}
+/// The edges that become columns.
+const EDGES: [WindowEdge; 3] = [WindowEdge::Start, WindowEdge::End, WindowEdge::Time];
 
 /// The columns of an input that windows with these edges leave in their places.
 fn kept_columns(input: &LogicalPlan, edges: &[WindowEdge]) -> Vec<Expr> {

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 
 use super::super::errors::plan_error;
 use super::arguments::Arguments;
-use super::{column_name, edges, kept_columns};
+use super::{EDGES, column_name, kept_columns};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WindowEdge, session_edge};
 
@@ -49,7 +49,7 @@ pub(super) fn plan(
             "the gap of sessions must be greater than zero",
         ));
     }
-    let edges = edges(input.flink);
+    let edges = EDGES.to_vec();
     let kept = kept_columns(&input.plan, &edges);
     let whole = kept.len() == input.plan.schema().fields().len();
     if let (true, Expr::Column(_)) = (whole, &input.time) {

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::super::errors::plan_error;
 use super::arguments::Arguments;
-use super::{column_name, edges, kept_columns};
+use super::{EDGES, column_name, kept_columns};
 use crate::error::Result;
 use crate::expr::{tumble_expr, window_error};
 use crate::time::Tumble;
@@ -18,7 +18,7 @@ pub(super) fn plan(
     let input = args.input(context)?;
     let [size, offset] = args.intervals(context)?;
     let window = Tumble::new(size, offset).map_err(window_error)?;
-    let edges = edges(input.flink);
+    let edges = EDGES.to_vec();
     let mut columns = kept_columns(&input.plan, &edges);
     columns.extend(
         edges

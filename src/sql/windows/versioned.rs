@@ -59,7 +59,8 @@ fn time_of(version: &TableVersion) -> Result<Option<Column>> {
         }
         TableVersion::ForSystemTimeAsOf(ast::Expr::CompoundIdentifier(parts)) => {
             match parts.as_slice() {
-                [of, name] => Ok(Some(Column::new(Some(fold(of)), fold(name)))),
+                // With the schema of a table that is of the query around.
+                [of, name] | [_, of, name] => Ok(Some(Column::new(Some(fold(of)), fold(name)))),
                 _ => Err(not_as_of_proctime()),
             }
         }

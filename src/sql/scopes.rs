@@ -1,0 +1,118 @@
+//! Which tables a name can mean: the items of FROM by their names, and columns that are found by
+//! the name of a table of another query.
+//!
+//! The planner takes `o.k` for the field `k` of a column `o` where the query has such a column,
+//! ahead of a look at the queries around it. Columns here have no fields: what is not a table of
+//! the query itself gets its schema, and is a column of a table then, or of none.
+
+use sqlparser::ast::{
+    AccessExpr, Expr, Ident, Query, Select, SetExpr, TableFactor, TableWithJoins,
+};
+
+use super::parser::fold;
+use super::visit::{Rewrite, walk_mut};
+use crate::error::Result;
+
+/// The name of an item of FROM.
+pub(super) fn name_of_factor(factor: &TableFactor) -> Option<String> {
+    let (alias, own) = match factor {
+        TableFactor::Table { name, alias, .. } => (alias, Some(name)),
+        TableFactor::Function { name, alias, .. } => (alias, Some(name)),
+        TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => (alias, None),
+        _ => return None,
+    };
+    match alias {
+        Some(alias) => Some(fold(&alias.name)),
+        None => own?.0.last()?.as_ident().map(fold),
+    }
+}
+
+/// The names of all items of FROM, those inside of joins in parentheses included.
+pub(super) fn names_of(from: &[TableWithJoins]) -> Vec<String> {
+    let mut names = Vec::new();
+    for table in from {
+        let joined = table.joins.iter().map(|join| &join.relation);
+        for factor in std::iter::once(&table.relation).chain(joined) {
+            names.extend(name_of_factor(factor));
+            if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+                names.extend(names_of(std::slice::from_ref(table_with_joins)));
+            }
+        }
+    }
+    names
+}
+
+/// The names that the clauses around a SELECT, such as ORDER BY, can use.
+pub(super) fn names_in(query: &Query) -> Vec<String> {
+    match query.body.as_ref() {
+        SetExpr::Select(select) => names_of(&select.from),
+        _ => Vec::new(),
+    }
+}
+
+/// Gives columns of tables that are not of the query itself a name that can only be theirs.
+pub(super) fn qualify_outer(query: &mut Query) -> Result<()> {
+    walk_mut(query, &mut Qualify { scopes: Vec::new() })
+}
+
+struct Qualify {
+    /// Names in FROM, of the innermost query last.
+    scopes: Vec<Vec<String>>,
+}
+
+impl Qualify {
+    /// `(x).a`, the column `a` of the table `x`.
+    fn field_of_row(&self, expr: &Expr) -> Option<Expr> {
+        let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+        let Expr::Nested(inner) = root.as_ref() else { return None };
+        let (Expr::Identifier(table), [AccessExpr::Dot(Expr::Identifier(column))]) =
+            (inner.as_ref(), access_chain.as_slice())
+        else {
+            return None;
+        };
+        let known = self.scopes.iter().flatten().any(|name| *name == fold(table));
+        known.then(|| Expr::CompoundIdentifier(vec![table.clone(), column.clone()]))
+    }
+}
+
+impl Rewrite for Qualify {
+    fn pre_query(&mut self, query: &mut Query) -> Result<()> {
+        self.scopes.push(names_in(query));
+        Ok(())
+    }
+
+    fn post_query(&mut self, _query: &mut Query) -> Result<()> {
+        self.scopes.pop();
+        Ok(())
+    }
+
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+        self.scopes.push(names_of(&select.from));
+        Ok(())
+    }
+
+    fn post_select(&mut self, _select: &mut Select) -> Result<()> {
+        self.scopes.pop();
+        Ok(())
+    }
+
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Some(column) = self.field_of_row(expr) {
+            *expr = column;
+        }
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let [table, _] = parts.as_slice()
+        {
+            let table = fold(table);
+            let own = self.scopes.last().is_none_or(|names| names.contains(&table));
+            // System tables are of another schema.
+            if !own && !table.starts_with("pg_") {
+                parts.insert(0, Ident::new("public"));
+            }
+        }
+        Ok(())
+    }
+}
