@@ -4,8 +4,10 @@
 //! ORDER BY, window functions and groups that are read in order. An outer join keeps the constants
 //! of the side that it fills with NULL, and an inner join by keys of two constants takes them for
 //! one; a union and grouping sets build on such properties. Behind them, and ahead of window
-//! functions, everything is sorted as if nothing were known. An OFFSET without LIMIT is not seen as
-//! what counts rows in its own order: a sort above took the place of the one below.
+//! functions, everything is sorted as if nothing were known.
+//!
+//! An OFFSET counts rows in its own order: a sort above it took the place of the one below, or gave
+//! that one its LIMIT without the rows that the OFFSET leaves out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,9 +49,10 @@ impl PhysicalOptimizerRule for ForgetProperties {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let forgotten = plan.transform_up(|node| {
             if let Some(limit) = node.downcast_ref::<GlobalLimitExec>()
-                && limit.fetch().is_none()
+                && limit.skip() > 0
             {
-                return offset(limit.skip(), limit.input()).map(Transformed::yes);
+                let counts = (limit.skip(), limit.fetch());
+                return offset(counts, limit.input()).map(Transformed::yes);
             }
             if is_window(node.as_ref()) {
                 return over_unordered(node);
@@ -107,14 +110,17 @@ fn misleads(node: &dyn ExecutionPlan, everywhere: bool) -> bool {
 
 /// An OFFSET right above the sort below projections: seen through one that leaves out its keys, a
 /// sort is taken for one of no use.
-fn offset(skip: usize, input: &Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+fn offset(
+    (skip, fetch): (usize, Option<usize>),
+    input: &Arc<dyn ExecutionPlan>,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
     match input.downcast_ref::<ProjectionExec>() {
         Some(projection) => {
-            let below = offset(skip, projection.input())?;
+            let below = offset((skip, fetch), projection.input())?;
             replace_children_if_necessary(Arc::clone(input), vec![below])
         }
         None => {
-            let limit = GlobalLimitExec::new(Arc::clone(input), skip, None);
+            let limit = GlobalLimitExec::new(Arc::clone(input), skip, fetch);
             Ok(Arc::new(Unordered::new(Arc::new(limit))))
         }
     }
