@@ -9,6 +9,8 @@
 //! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;
 //! * `# broker real: reason`: it runs only where a real Kafka is there (scripts/test);
+//! * `# memory 32MB`: what all reads may hold together; one of them half of it. Temporary files may
+//!   have four times as much, old row versions and what waits for a subscriber a quarter each;
 //! * `# modes plain`: only these modes (Kafka files, whose messages would be consumed again).
 //!
 //! An expected error may begin with its SQLSTATE: `statement error 42P01: relation "t"`.
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config};
+use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, parse_bytes};
 use headwater::delta::text::display_value;
 use headwater::engine::{Engine, Outcome, Session, Verdict};
 use headwater::error::{Error, Result};
@@ -64,15 +66,23 @@ struct Header {
     modes: Vec<String>,
     oracle: bool,
     workers: Option<(usize, usize)>,
+    memory: Option<usize>,
 }
 
 fn header(file: &Path) -> Header {
     let text = std::fs::read_to_string(file).expect("the file was just found");
-    let mut header =
-        Header { modes: MODES.map(str::to_owned).to_vec(), oracle: true, workers: None };
+    let mut header = Header {
+        modes: MODES.map(str::to_owned).to_vec(),
+        oracle: true,
+        workers: None,
+        memory: None,
+    };
     for line in text.lines().filter_map(|l| l.strip_prefix("# ")) {
         if let Some(modes) = line.strip_prefix("modes ") {
             header.modes = modes.split_whitespace().map(str::to_owned).collect();
+        }
+        if let Some(size) = line.strip_prefix("memory ") {
+            header.memory = parse_bytes(size);
         }
         header.oracle &= !line.starts_with("oracle off");
         if let Some((from, to)) = line.strip_prefix("workers ").and_then(|w| w.split_once(" -> ")) {
@@ -114,7 +124,12 @@ fn run(
     };
     let slice_rows = cuts.map_or(BACKFILL_SLICE_ROWS, |cuts| 3 + 2 * cuts.rows_max);
     let base = Config::with_workers(workers);
-    let config = Config { cuts, slice_rows, check_contracts: true, ..base };
+    let mut config = Config { cuts, slice_rows, check_contracts: true, ..base };
+    if let Some(bytes) = header.memory {
+        (config.read_memory_bytes, config.query_memory_bytes) = (bytes, bytes / 2);
+        config.spill_bytes = bytes * 4;
+        (config.old_versions_bytes, config.subscriber_queue_bytes) = (bytes / 4, bytes / 4);
+    }
     let settings = Settings {
         oracle: header.oracle,
         restore: mode == "restore",

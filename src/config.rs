@@ -4,6 +4,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+mod machine;
+
+pub use machine::{memory as machine_memory_bytes, parse_bytes};
+
 /// Values that a query may look up by an index; for more of them the relation is scanned, which
 /// then costs about the same.
 pub const POINT_READ_KEYS_MAX: usize = 10_000;
@@ -48,6 +52,33 @@ pub const SINK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a receiver that answers may acknowledge nothing before it is taken for stuck.
 pub const SINK_STALL: Duration = Duration::from_secs(30);
+
+/// Bytes of changes that may wait for one subscriber: rows may be wide.
+pub const SUBSCRIBER_QUEUE_BYTES: usize = 256 << 20;
+
+/// All reads together may hold one part in so many of the memory: the rest is for state, which
+/// nothing but DROP gives back.
+pub const READ_MEMORY_PART: usize = 4;
+
+/// One read may hold one part in so many of the memory: two large ones fit beside each other.
+pub const QUERY_MEMORY_PART: usize = 8;
+
+/// Old row versions may hold one part in so many of the memory.
+pub const OLD_VERSIONS_PART: usize = 8;
+
+/// How often it is measured how many bytes they hold.
+pub const OLD_VERSIONS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Temporary files of sorts and groups.
+pub const SPILL_BYTES: usize = 16 << 30;
+
+/// The largest value, as PostgreSQL has it: one that would be larger is refused with 54000 before
+/// it is made.
+pub const VALUE_BYTES_MAX: usize = (1 << 30) - 1;
+
+/// Bytes of results that an expression may make of one batch. Where more would come out the batch
+/// is cut in halves, down to one row.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;
@@ -166,11 +197,23 @@ pub struct Config {
     /// Bytes that one view may hold, its operators' state and its rows; measured while a step of it
     /// lasts.
     pub state_limit_bytes: usize,
+    /// Bytes that all reads together may hold; by default [`READ_MEMORY_PART`] of the machine.
+    pub read_memory_bytes: usize,
+    /// Bytes that one read may hold, unless its session says something else.
+    pub query_memory_bytes: usize,
+    /// Bytes of temporary files that sorts and groups may fill.
+    pub spill_bytes: usize,
+    /// Bytes of changes that may wait for one subscriber before it is cut off (53400).
+    pub subscriber_queue_bytes: usize,
+    /// Bytes of old row versions that readers may hold back before the oldest of them is cut off
+    /// (72000).
+    pub old_versions_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = machine_memory_bytes();
         Self {
             workers: cores,
             check_contracts: cfg!(debug_assertions),
@@ -179,7 +222,12 @@ impl Default for Config {
             slice_rows: BACKFILL_SLICE_ROWS,
             sink_limits: SinkLimits::default(),
             step_timeout: Duration::from_secs(300),
-            state_limit_bytes: machine_memory_bytes() / 2,
+            state_limit_bytes: memory / 2,
+            read_memory_bytes: memory / READ_MEMORY_PART,
+            query_memory_bytes: memory / QUERY_MEMORY_PART,
+            spill_bytes: SPILL_BYTES,
+            subscriber_queue_bytes: SUBSCRIBER_QUEUE_BYTES,
+            old_versions_bytes: memory / OLD_VERSIONS_PART,
         }
     }
 }
@@ -189,18 +237,4 @@ impl Config {
     pub fn with_workers(workers: usize) -> Self {
         Self { workers: workers.max(1), ..Self::default() }
     }
-}
-
-/// The memory that this process may use: that of its control group where it has a limit, or that of
-/// the machine; 8 GiB where neither is known.
-pub fn machine_memory_bytes() -> usize {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let group = group.into_iter().filter_map(read).filter_map(|text| text.trim().parse().ok());
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
-        let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-        kib.checked_mul(1024)
-    });
-    group.chain(machine).min().unwrap_or(8 << 30)
 }

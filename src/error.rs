@@ -95,6 +95,7 @@ pub mod sqlstate {
     pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
     pub const SYSTEM_ERROR: &str = "58000";
     pub const IO_ERROR: &str = "58030";
+    pub const SNAPSHOT_TOO_OLD: &str = "72000";
     pub const INTERNAL_ERROR: &str = "XX000";
 }
 

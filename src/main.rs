@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use headwater::config::Config;
+use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
 use headwater::engine::Engine;
 use headwater::error::{Error, Result};
@@ -99,6 +99,16 @@ struct LimitArgs {
     /// by default.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     state_limit: Option<u32>,
+    /// What all reads together may hold, such as 2GB; a quarter of the machine's memory by default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    read_memory: Option<usize>,
+    /// What one read may hold unless its session sets query_memory_limit; half of that of all by
+    /// default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    query_memory: Option<usize>,
+    /// The temporary files that sorts and groups may fill; 16GB by default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    spill: Option<usize>,
 }
 
 impl LimitArgs {
@@ -110,6 +120,11 @@ impl LimitArgs {
         if let Some(mb) = self.state_limit {
             config.state_limit_bytes = (mb as usize).saturating_mul(1 << 20);
         }
+        if let Some(bytes) = self.read_memory {
+            (config.read_memory_bytes, config.query_memory_bytes) = (bytes, bytes / 2);
+        }
+        config.query_memory_bytes = self.query_memory.unwrap_or(config.query_memory_bytes);
+        config.spill_bytes = self.spill.unwrap_or(config.spill_bytes);
         config
     }
 }
@@ -158,6 +173,10 @@ fn main() -> ExitCode {
         report(&error);
         ExitCode::FAILURE
     })
+}
+
+fn bytes(text: &str) -> std::result::Result<usize, String> {
+    parse_bytes(text).ok_or_else(|| "not a size: write 512MB or 2GB".to_owned())
 }
 
 /// Starts a runtime and an engine, and ends both after `run`.

@@ -76,6 +76,7 @@ impl Session {
         let state = state_of(pin, relation.id, &relation.name)?;
         let Some(table) = &state.table else { return Ok(rows.slice(0, 0)) };
         let stored = table.rows_with_keys(&columns, &keys, pin.epoch_of(relation.id))?;
+        pin.check()?;
         let own = self.own_writes(relation.id);
         if own.is_empty() {
             return Ok(stored.into_parts().0);

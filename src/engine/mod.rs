@@ -49,6 +49,7 @@ use std::sync::{Arc, Mutex};
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
+use crate::sql::memory::ReadMemory;
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) ddl: tokio::sync::Mutex<()>,
     /// The threads of ad-hoc queries.
     pub(crate) queries: Option<tokio::runtime::Runtime>,
+    /// The memory of reads.
+    pub(crate) memory: Arc<ReadMemory>,
 }
 
 impl Engine {
@@ -89,7 +92,8 @@ impl Engine {
             .thread_stack_size(EVALUATION_STACK_BYTES)
             .build()?;
         let queries = Some(queries);
-        Ok(Self { core: Arc::new(Core { shared, coordinator, thread, ddl, queries }) })
+        let memory = ReadMemory::new(&config)?;
+        Ok(Self { core: Arc::new(Core { shared, coordinator, thread, ddl, queries, memory }) })
     }
 
     /// A new session with default settings.

@@ -103,10 +103,10 @@ impl Session {
         let settings = self.settings();
         let now = DateTime::from_timestamp_micros(pin.now_us).unwrap_or(settings.now);
         let cancel = self.cancel.current().child();
-        let settings = Settings { now, cancel: cancel.clone(), ..settings };
+        let settings = Settings { now, cancel, ..settings };
         let provide = |id: RelationId| self.provider(pin, id);
         let stream = sql::batch::execute(&bound.plan, &provide, &settings).await?;
-        Running::start(&self.engine.core, stream, cancel, pin.clone())?.collect().await
+        Running::start(&self.engine.core, stream, &settings, pin.clone())?.collect().await
     }
 
     fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {

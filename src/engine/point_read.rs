@@ -66,6 +66,7 @@ impl Session {
             let id = read.relation.id;
             let snapshot = snapshot(pin, id)?;
             let rows = snapshot.table.find(&read.columns, &read.values, snapshot.epoch)?;
+            pin.check()?;
             let Some(rows) = rows else { continue };
             // Rows that own writes take away and that were not looked up are left with a negative
             // weight: they do not meet the condition, and give no row.

@@ -86,6 +86,7 @@ impl Session {
         let Some(statement) = &prepared.statement else {
             return Ok(Outcome::Done { tag: String::new(), notices: Vec::new() });
         };
+        self.check_snapshot(&statement.statement)?;
         self.check_not_failed(&statement.statement)?;
         let cancel = self.begin_statement();
         let point = self.commit_point.clone();

@@ -40,7 +40,6 @@ impl Snapshot {
         let (table, epoch, pin) = (self.table.clone(), self.epoch, self.pin.clone());
         let mut at = (0, Some(0));
         std::iter::from_fn(move || {
-            let _keep = &pin;
             loop {
                 let (shard, cursor) = at;
                 if shard == table.shards() {
@@ -51,7 +50,7 @@ impl Snapshot {
                     continue;
                 };
                 let slice = table.read(shard).scan(epoch, from, BATCH_ROWS);
-                match slice {
+                match slice.and_then(|slice| pin.check().map(|()| slice)) {
                     Ok(slice) => {
                         at = (shard, slice.next);
                         if !slice.rows.is_empty() {

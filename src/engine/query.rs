@@ -177,9 +177,9 @@ impl Session {
             Some((_, rows)) => rows_provider(rows.schema(), vec![rows.clone()]),
             None => self.provider(pin, id),
         };
-        let settings = Settings { cancel: cancel.clone(), ..self.settings() };
+        let settings = Settings { cancel, ..self.settings() };
         let stream = batch::execute(&bound.plan, &provide, &settings).await?;
-        Running::start(&self.engine.core, stream, cancel, pin.clone())
+        Running::start(&self.engine.core, stream, &settings, pin.clone())
     }
 
     pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {

@@ -97,6 +97,7 @@ impl Session {
     /// Dropping the future undoes the statement, unless its change is with the sequencer already:
     /// then it happens all the same.
     pub async fn run(&mut self, statement: &ParsedStatement) -> Result<Outcome> {
+        self.check_snapshot(&statement.statement)?;
         self.check_not_failed(&statement.statement)?;
         let cancel = self.begin_statement();
         let point = self.commit_point.clone();
@@ -128,19 +129,26 @@ impl Session {
 
     /// Whether a statement may run in the state that its transaction is in.
     pub(super) fn check_not_failed(&self, statement: &Statement) -> Result<()> {
-        let ends = matches!(
-            statement,
-            Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::Savepoint(Savepoint::RollbackTo(_))
-        );
-        if self.failed && !ends {
+        if self.failed && !ends_failure(statement) {
             return Err(Error::user(
                 sqlstate::IN_FAILED_SQL_TRANSACTION,
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
         self.values.begin_statement();
+        Ok(())
+    }
+
+    /// Makes a transaction fail whose epoch was let go (72000).
+    pub(super) fn check_snapshot(&mut self, statement: &Statement) -> Result<()> {
+        if ends_failure(statement) {
+            return Ok(());
+        }
+        let checked = self.transaction.as_ref().map_or(Ok(()), |t| t.pin.check());
+        if checked.is_err() && !self.failed {
+            self.set_failed();
+            return checked;
+        }
         Ok(())
     }
 
@@ -248,7 +256,8 @@ impl Session {
         let now = now.unwrap_or_else(|| self.engine.core.shared.clock.now());
         let session = Arc::clone(&self.facts);
         let (cancel, optimize) = (self.cancel.current(), self.optimize);
-        Settings { session, cancel, optimize, ..Settings::at(now) }
+        let memory = Some(self.engine.core.memory.query(self.values.bytes("query_memory_limit")));
+        Settings { session, cancel, optimize, memory, ..Settings::at(now) }
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {
@@ -300,4 +309,14 @@ impl Engine {
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// Whether a statement is taken in a transaction that has failed.
+fn ends_failure(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(Savepoint::RollbackTo(_))
+    )
 }

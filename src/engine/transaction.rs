@@ -253,3 +253,52 @@ fn check_unchanged(id: RelationId, change: &DeltaBatch, then: &Pin, now: &Pin) -
         false => check_keys(relation, state, now, &[], change),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::config::Config;
+    use crate::engine::{Engine, Outcome, Session};
+    use crate::error::Result;
+
+    async fn count(session: &mut Session) -> Result<usize> {
+        let mut outcomes = session.execute("SELECT id FROM t").await?;
+        let Some(Outcome::Rows(rows)) = outcomes.pop() else { return Ok(0) };
+        Ok(rows.collect().await?.iter().map(|batch| batch.num_rows()).sum())
+    }
+
+    /// An idle transaction and a cursor hold back row versions up to the limit and are cut off
+    /// then; the versions go, and what is read from then on is whole.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_holds_back_too_many_row_versions_is_cut_off() {
+        let config = Config { old_versions_bytes: 1 << 20, ..Config::with_workers(2) };
+        let engine = Engine::open(config).expect("opens");
+        let (mut writer, mut idle) = (engine.session(), engine.session());
+        writer.execute("CREATE TABLE t (id int PRIMARY KEY, s text)").await.expect("creates");
+        let insert = "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 400) g";
+        writer.execute(insert).await.expect("inserts");
+        idle.execute("BEGIN").await.expect("begins");
+        assert_eq!(count(&mut idle).await.expect("reads"), 400);
+        let pin = idle.transaction.as_ref().map(|t| t.pin.clone()).expect("is in a transaction");
+        let begun = Instant::now();
+        for text in ["a", "b"].into_iter().cycle().take_while(|_| pin.check().is_ok()) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "is never cut off");
+            let update = format!("UPDATE t SET s = repeat('{text}', 1000)");
+            writer.execute(&update).await.expect("updates");
+        }
+        let held = || {
+            let relations = engine.core.shared.relations();
+            relations.values().filter_map(|r| r.table.as_ref()).map(|t| t.ended_bytes()).sum()
+        };
+        let held: usize = held();
+        assert!(held <= 2 << 20, "{held} bytes of row versions are still there");
+        let error = count(&mut idle).await.expect_err("its epoch is gone");
+        assert_eq!((error.sqlstate(), error.message()), ("72000", "snapshot too old"));
+        let next = idle.execute("SELECT 1").await.map(drop).expect_err("has failed");
+        assert_eq!(next.sqlstate(), "25P02");
+        idle.execute("ROLLBACK").await.expect("rolls back");
+        assert_eq!(count(&mut idle).await.expect("reads anew"), 400);
+        engine.shutdown().await.expect("stops");
+    }
+}

@@ -42,9 +42,7 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             )
         }
         DataFusionError::Execution(m) => Error::user(sqlstate::DATA_EXCEPTION, first_line(&m)),
-        DataFusionError::ResourcesExhausted(m) => {
-            Error::user(sqlstate::OUT_OF_MEMORY, first_line(&m))
-        }
+        DataFusionError::ResourcesExhausted(m) => exhausted(&m),
         other => Error::internal(first_line(&other.strip_backtrace())),
     }
 }
@@ -56,8 +54,44 @@ fn from_shared(error: &DataFusionError) -> Error {
             Some(own) => own.clone(),
             None => Error::user(sqlstate::DATA_EXCEPTION, first_line(&e.to_string())),
         },
+        DataFusionError::ResourcesExhausted(m) => exhausted(m),
         other => Error::user(sqlstate::DATA_EXCEPTION, first_line(&other.strip_backtrace())),
     }
+}
+
+/// A refused request for memory, in the one kind of error at which operators of the library go to
+/// files. Two lines: detail and hint.
+pub(crate) fn out_of_memory(detail: &str, hint: &str) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(format!("{detail}\n{hint}"))
+}
+
+/// What is behind a refused request: memory, or room for temporary files.
+fn exhausted(message: &str) -> Error {
+    if message.contains("disk space") {
+        return Error::user(
+            sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+            "temporary files exceed the limit of sorts and groups",
+        )
+        .with_detail(first_line(message))
+        .with_hint("Make the query smaller, or start the engine with more --spill.");
+    }
+    let mut lines = message.lines();
+    let detail = lines.next().unwrap_or_default();
+    let error = Error::user(sqlstate::OUT_OF_MEMORY, "out of memory").with_detail(detail);
+    match lines.next() {
+        Some(hint) if detail.starts_with("Failed on request") => error.with_hint(hint),
+        _ => error.with_hint("Make the query smaller, or raise query_memory_limit."),
+    }
+}
+
+/// Bytes as people read them.
+pub(crate) fn show_bytes(bytes: usize) -> String {
+    const UNITS: [&str; 4] = ["bytes", "kB", "MB", "GB"];
+    let (mut shown, mut unit) = (bytes, 0);
+    while shown >= 10 * 1024 && unit + 1 < UNITS.len() {
+        (shown, unit) = (shown.div_ceil(1024), unit + 1);
+    }
+    format!("{shown} {}", UNITS[unit])
 }
 
 fn from_arrow(error: ArrowError) -> Error {

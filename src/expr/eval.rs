@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::concat;
+use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
@@ -20,6 +20,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::cast::cast_array;
 use super::errors::from_datafusion;
+use super::size::{in_slices, is_batch_too_large, spread};
 use super::walk::Walk;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
@@ -106,20 +107,37 @@ impl Projection {
         self.exprs.iter().map(source).collect()
     }
 
-    /// Computes the columns; rows that fail are left out and added to `errors`.
-    pub fn project(&self, batch: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
-        if let Ok(columns) = self.evaluate(batch.rows()) {
-            let rows = self.make_batch(columns, batch.len())?;
-            return Ok(batch.with_rows(rows));
+    /// Computes the columns; rows that fail are left out and added to `errors`. `None`: they would
+    /// be too large, the batch is to be cut.
+    pub fn project(
+        &self,
+        batch: &DeltaBatch,
+        errors: &mut Vec<RowError>,
+    ) -> Result<Option<DeltaBatch>> {
+        let can_cut = batch.len() > 1;
+        match self.evaluate(batch.rows()) {
+            Ok(columns) => {
+                let rows = self.make_batch(columns, batch.len())?;
+                return Ok(Some(batch.with_rows(rows)));
+            }
+            Err(error) if can_cut && is_batch_too_large(&error) => return Ok(None),
+            Err(_) => {}
         }
         let before = errors.len();
         let mut parts = Vec::new();
         self.parts(batch.rows(), 0, errors, &mut parts)?;
-        let rows = arrow::compute::concat_batches(&self.output, &parts)?;
+        let whole = in_slices(batch.len(), || Ok(concat_batches(&self.output, &parts)?));
+        let rows = match whole {
+            Err(error) if can_cut && is_batch_too_large(&error) => {
+                errors.truncate(before);
+                return Ok(None);
+            }
+            rows => rows?,
+        };
         let mut failed = errors[before..].iter().map(|e| e.row).peekable();
         let good = (0..batch.len()).map(|row| Some(failed.next_if_eq(&row).is_none()));
         let good = batch.filter(&good.collect())?;
-        Ok(good.with_rows(rows))
+        Ok(Some(good.with_rows(rows)))
     }
 
     /// The results of runs of rows, in order, without single rows that fail. The parts are kept
@@ -151,16 +169,19 @@ impl Projection {
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        in_slices(rows.num_rows(), || self.columns(rows))
+    }
+
+    fn columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         self.exprs
             .iter()
             .zip(self.output.fields())
             .map(|(compiled, field)| {
                 let array = match compiled {
                     Compiled::Column(i) => Arc::clone(rows.column(*i)),
-                    Compiled::Expr(e) => e
-                        .evaluate(rows)
-                        .and_then(|v| v.into_array(rows.num_rows()))
-                        .map_err(from_datafusion)?,
+                    Compiled::Expr(e) => {
+                        spread(e.evaluate(rows).map_err(from_datafusion)?, rows.num_rows())?
+                    }
                 };
                 match array.data_type() == field.data_type() {
                     true => Ok(array),
@@ -230,11 +251,10 @@ impl Predicate {
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<BooleanArray> {
-        let array = self
-            .expr
-            .evaluate(rows)
-            .and_then(|v| v.into_array(rows.num_rows()))
-            .map_err(from_datafusion)?;
+        let array = in_slices(rows.num_rows(), || {
+            let value = self.expr.evaluate(rows).map_err(from_datafusion)?;
+            value.into_array(rows.num_rows()).map_err(from_datafusion)
+        })?;
         let array = match array.data_type() {
             DataType::Boolean => array,
             DataType::Null => cast_array(&array, &DataType::Boolean)?,
@@ -248,7 +268,7 @@ impl Predicate {
     }
 }
 
-fn row_error(row: usize, e: &Error) -> RowError {
+pub(super) fn row_error(row: usize, e: &Error) -> RowError {
     RowError { row, sqlstate: e.sqlstate(), reason: e.message().to_string() }
 }
 
@@ -318,7 +338,7 @@ mod tests {
         let expr = arith(ArithOp::Div, lit(10i32), col("a"));
         let p = Projection::new(&[expr], &schema, output("q", DataType::Int32)).expect("compiles");
         let mut errors = Vec::new();
-        let out = p.project(&batch, &mut errors).expect("projects");
+        let out = p.project(&batch, &mut errors).expect("projects").expect("fits");
         let values: Vec<_> =
             (0..out.len()).map(|i| display_value(out.rows().column(0), i)).collect();
         assert_eq!(values, [Some("10".into()), None, Some("0".into()), Some("2".into())]);
@@ -333,7 +353,7 @@ mod tests {
         let expr = arith(ArithOp::Add, col("a"), lit(1i32));
         let p = Projection::new(&[expr], &schema, output("q", DataType::Int32)).expect("compiles");
         let mut errors = Vec::new();
-        assert_eq!(p.project(&batch, &mut errors).expect("projects").len(), 4);
+        assert_eq!(p.project(&batch, &mut errors).expect("projects").expect("fits").len(), 4);
         let error = RowError { row: 3, sqlstate: "22003", reason: "integer out of range".into() };
         assert_eq!(errors, [error]);
     }
@@ -369,7 +389,8 @@ mod tests {
         assert_eq!(errors, []);
         // As a column, the condition is computed by parts.
         let p = Projection::new(&[condition], &schema, output("c", DataType::Boolean));
-        let out = p.expect("compiles").project(&batch, &mut errors).expect("projects");
+        let out =
+            p.expect("compiles").project(&batch, &mut errors).expect("projects").expect("fits");
         assert_eq!((out.len(), errors.len()), (5, 0));
     }
 
@@ -378,7 +399,7 @@ mod tests {
         let (schema, batch) = input();
         let p =
             Projection::new(&[col("s")], &schema, output("s", DataType::Utf8)).expect("compiles");
-        let out = p.project(&batch, &mut Vec::new()).expect("projects");
+        let out = p.project(&batch, &mut Vec::new()).expect("projects").expect("fits");
         assert!(Arc::ptr_eq(out.rows().column(0), batch.rows().column(1)));
         assert_eq!(p.source_columns(), [Some(1)]);
         let all = Predicate::new(&lit(true), &schema).expect("compiles");

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 
 use super::errors::to_datafusion;
 use super::function::{object_key, write_json};
+use super::size::check_text;
 use crate::delta::jsonb;
 use crate::error::{Error, Result, sqlstate};
 
@@ -84,6 +85,7 @@ impl Accumulator for Elements {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> DfResult<()> {
         for row in 0..columns[0].len() {
             write_json(&columns[0], row, self.next());
+            check_text(self.0.len(), 0).map_err(to_datafusion)?;
         }
         Ok(())
     }
@@ -104,6 +106,7 @@ impl Accumulator for Elements {
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
         for part in states[0].as_string::<i64>().iter().flatten() {
             for element in jsonb::elements(part) {
+                check_text(self.0.len(), element.len()).map_err(to_datafusion)?;
                 self.next().push_str(element);
             }
         }
@@ -137,6 +140,8 @@ impl Accumulator for Members {
         if self.0.is_empty() {
             return Ok(ScalarValue::LargeUtf8(None));
         }
+        let bytes = self.0.iter().map(|(k, v)| k.len() + v.len() + 6).sum();
+        check_text(0, bytes).map_err(to_datafusion)?;
         let mut out = String::new();
         let members = self.0.iter().map(|(k, v)| (Cow::Borrowed(&**k), Cow::Borrowed(&**v)));
         jsonb::write_object(members.collect::<Vec<_>>(), &mut out);

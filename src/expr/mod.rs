@@ -31,6 +31,7 @@ mod ranking;
 mod rounding;
 mod session;
 mod single_value;
+mod size;
 mod sketch;
 mod statistics;
 mod string_agg;
@@ -55,10 +56,14 @@ pub use clock::{
 };
 pub use datetime::{date_part_udf, extract_udf};
 pub use errors::from_datafusion;
-pub(crate) use errors::{first_line, lower_first, not_implemented, to_datafusion};
+pub(crate) use errors::{
+    first_line, lower_first, not_implemented, out_of_memory, show_bytes, to_datafusion,
+};
 pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
 pub use float_extreme::float_extreme;
+pub use function::lists::ListSource;
+pub(crate) use function::lists::Pieces;
 pub(crate) use function::{argument_types, call, common_type, functions};
 pub use hyperloglog::batch_approx_count_distinct_udaf;
 pub use interval_total::{INTERVAL_WORDS, IntervalTotal};
@@ -73,6 +78,7 @@ pub use ranking::with_signed_result;
 pub use rounding::{rounding_to_any_digits, rounding_udfs};
 pub use session::session_edge;
 pub use single_value::{one_row, single_value_udaf};
+pub(crate) use size::{in_slices, is_batch_too_large, is_overflow, spread, widest_row};
 pub use sketch::{RANK_MAX, approx_count_distinct_udaf, estimate, register_of};
 pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udafs};
 pub use string_agg::string_agg_udaf;

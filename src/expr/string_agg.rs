@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use super::errors::to_datafusion;
+use super::size::check_text;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, sqlstate};
 
@@ -80,6 +81,7 @@ impl Accumulator for Joined {
             let delimiter = delimiter.unwrap_or_default();
             match &mut self.0 {
                 Some((text, _)) => {
+                    check_text(text.len(), delimiter.len() + value.len()).map_err(to_datafusion)?;
                     text.push_str(delimiter);
                     text.push_str(value);
                 }

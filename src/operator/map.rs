@@ -7,6 +7,9 @@
 //!
 //! A row whose expression fails goes to the error port with the row's weight, so that its
 //! retraction retracts the error.
+//!
+//! What comes out of a batch can be much more than went in: then the batch is cut, or unnested in
+//! pieces, and the rest waits for `resume`.
 
 use std::sync::Arc;
 
@@ -14,12 +17,16 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, SchemaRef};
 
+use super::unnest::Unnesting;
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, Unnest, error_rows};
 use crate::delta::{DeltaBatch, Weight};
 use crate::error::Result;
 use crate::expr::{Predicate, Projection, RowError, WindowEdge, explode, window_time};
 use crate::state::{KeyRequest, TableId, TableSpec};
 use crate::time::{Carry, Watermark, Windows};
+
+/// Rows that come out at once of rows that are put into windows.
+const EXPLODED_ROWS_MAX: usize = 1 << 18;
 
 /// One step over a batch.
 #[derive(Debug, Clone)]
@@ -55,6 +62,11 @@ pub struct Explode {
 }
 
 impl Explode {
+    /// Rows of a batch at most, so that what comes out stays within bounds.
+    fn rows_max(&self) -> usize {
+        (EXPLODED_ROWS_MAX / self.windows.per_row_max().max(1)).max(1)
+    }
+
     fn explode(&self, delta: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
         let exploded = explode(delta.rows().column(self.time), self.windows, errors);
         let mut columns: Vec<ArrayRef> = delta.rows().columns()[..self.keep]
@@ -156,13 +168,94 @@ impl OperatorSpec for MapSpec {
     }
 
     fn build(&self, _tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Map { steps: self.steps.clone(), errors: Vec::new() }))
+        Ok(Box::new(Map { steps: self.steps.clone(), errors: Vec::new(), tasks: Vec::new() }))
     }
 }
 
 struct Map {
     steps: Vec<MapStep>,
     errors: Vec<RowError>,
+    /// What is left of the delta at hand; the next one last.
+    tasks: Vec<Task>,
+}
+
+/// Rows on their way through the steps.
+enum Task {
+    /// Rows ahead of a step.
+    Step(usize, DeltaBatch),
+    /// Rows that a step is unnesting.
+    Unnest(usize, Unnesting),
+}
+
+impl Map {
+    /// Goes on until rows come out.
+    fn run(&mut self, out: &mut Output) -> Result<Progress> {
+        while let Some(task) = self.tasks.pop() {
+            let emitted = match task {
+                Task::Step(at, delta) => self.through(at, delta, out)?,
+                Task::Unnest(at, mut open) => {
+                    let MapStep::Unnest(step) = &self.steps[at] else { continue };
+                    let next = step.next(&mut open, &mut self.errors)?;
+                    report(&mut self.errors, open.batch(), out)?;
+                    match next {
+                        None => false,
+                        Some(rows) => {
+                            self.tasks.push(Task::Unnest(at, open));
+                            self.tasks.push(Task::Step(at + 1, rows));
+                            false
+                        }
+                    }
+                }
+            };
+            if emitted && !self.tasks.is_empty() {
+                return Ok(Progress::More);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Takes rows through the steps from one on; whether some have come out.
+    fn through(&mut self, from: usize, mut delta: DeltaBatch, out: &mut Output) -> Result<bool> {
+        for at in from..self.steps.len() {
+            let next = match &self.steps[at] {
+                MapStep::Filter(predicate) => Some(predicate.filter(&delta, &mut self.errors)?),
+                MapStep::Project { projection, .. } => {
+                    projection.project(&delta, &mut self.errors)?
+                }
+                MapStep::Explode(step) if delta.len() > step.rows_max() => None,
+                MapStep::Explode(step) => Some(step.explode(&delta, &mut self.errors)?),
+                MapStep::Unnest(step) => {
+                    self.tasks.push(Task::Unnest(at, step.begin(delta)?));
+                    return Ok(false);
+                }
+            };
+            let Some(next) = next else {
+                let half = delta.len() / 2;
+                let rest = delta.slice(half, delta.len() - half);
+                self.tasks.push(Task::Step(at, rest));
+                self.tasks.push(Task::Step(at, delta.slice(0, half)));
+                return Ok(false);
+            };
+            report(&mut self.errors, &delta, out)?;
+            if next.is_empty() {
+                return Ok(false);
+            }
+            delta = next;
+        }
+        out.emit(delta);
+        Ok(true)
+    }
+}
+
+/// Rows of `delta` that failed go to the error port.
+fn report(errors: &mut Vec<RowError>, delta: &DeltaBatch, out: &mut Output) -> Result<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<(usize, Weight, &str, String)> =
+        errors.drain(..).map(|e| (e.row, delta.weight(e.row), e.sqlstate, e.reason)).collect();
+    out.errors.push(error_rows("Map", delta.rows(), &failed)?);
+    Ok(())
 }
 
 impl Operator for Map {
@@ -174,33 +267,15 @@ impl Operator for Map {
         &mut self,
         _cx: &mut Context<'_>,
         _port: usize,
-        mut delta: DeltaBatch,
+        delta: DeltaBatch,
         out: &mut Output,
     ) -> Result<Progress> {
-        for step in &self.steps {
-            let next = match step {
-                MapStep::Filter(predicate) => predicate.filter(&delta, &mut self.errors)?,
-                MapStep::Project { projection, .. } => {
-                    projection.project(&delta, &mut self.errors)?
-                }
-                MapStep::Explode(step) => step.explode(&delta, &mut self.errors)?,
-                MapStep::Unnest(step) => step.unnest(&delta)?,
-            };
-            if !self.errors.is_empty() {
-                let failed: Vec<(usize, Weight, &str, String)> = self
-                    .errors
-                    .drain(..)
-                    .map(|e| (e.row, delta.weight(e.row), e.sqlstate, e.reason))
-                    .collect();
-                out.errors.push(error_rows("Map", delta.rows(), &failed)?);
-            }
-            if next.is_empty() {
-                return Ok(Progress::Done);
-            }
-            delta = next;
-        }
-        out.emit(delta);
-        Ok(Progress::Done)
+        self.tasks.push(Task::Step(0, delta));
+        self.run(out)
+    }
+
+    fn resume(&mut self, _cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        self.run(out)
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {

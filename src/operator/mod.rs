@@ -58,7 +58,7 @@ pub use set_op::{SetOpSpec, SetRule};
 pub use stamp::StampSpec;
 pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;
-pub use unnest::Unnest;
+pub use unnest::{Unnest, Unnested};
 pub use window::WindowSpec;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};

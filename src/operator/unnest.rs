@@ -1,5 +1,6 @@
 //! Unnest: a row for every element of its arrays, taken side by side; shorter arrays are filled up
-//! with NULLs. A step of the map: weights are repeated, no state is kept.
+//! with NULLs. A step of the map: weights are repeated, no state is kept. What comes out of a batch
+//! may be of any size, so it comes in pieces.
 
 use std::sync::Arc;
 
@@ -9,65 +10,113 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 
+use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
 use crate::delta::DeltaBatch;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::expr::{ListSource, Pieces, RowError, widest_row};
 use crate::time::Watermark;
+
+/// Rows that come out at once: what an epoch's operators take in as well.
+const PIECE_ROWS_MAX: usize = 8 * BATCH_ROWS;
 
 /// Plan constants of the step.
 #[derive(Debug, Clone)]
 pub struct Unnest {
-    /// For each output column: the input column, and whether it is unnested.
-    pub columns: Vec<(usize, bool)>,
+    /// For each output column: the input column that it is, or the list that it unnests, by its
+    /// number.
+    pub columns: Vec<Unnested>,
+    /// The lists.
+    pub lists: Vec<ListSource>,
     /// A row without elements stays, with NULLs in the place of them.
     pub outer: bool,
     /// The rows behind it.
     pub schema: SchemaRef,
 }
 
+/// What a column behind the step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnested {
+    /// A column of the input.
+    Kept(usize),
+    /// The elements of a list.
+    List(usize),
+}
+
+/// A batch that is being unnested.
+pub(super) struct Unnesting {
+    batch: DeltaBatch,
+    pieces: Pieces,
+    /// Rows of a piece.
+    limit: usize,
+}
+
 impl Unnest {
     /// Watermarks of columns that are handed on.
     pub(super) fn carry(&self, marks: &[(usize, Watermark)]) -> Vec<(usize, Watermark)> {
-        let carried = self.columns.iter().enumerate().filter(|(_, (_, list))| !*list);
-        let found = carried.filter_map(|(output, (input, _))| {
+        let found = self.columns.iter().enumerate().filter_map(|(output, column)| {
+            let Unnested::Kept(input) = column else { return None };
             marks.iter().find(|(c, _)| c == input).map(|(_, w)| (output, *w))
         });
         found.collect()
     }
 
-    /// The rows of a batch, unnested.
-    pub(super) fn unnest(&self, batch: &DeltaBatch) -> Result<DeltaBatch> {
-        let rows = batch.rows();
-        let lists: Vec<&ArrayRef> =
-            self.columns.iter().filter(|(_, list)| *list).map(|(i, _)| rows.column(*i)).collect();
-        let (mut sources, mut positions) = (Vec::new(), Vec::new());
-        for row in 0..rows.num_rows() {
-            let length = |list: &&ArrayRef| match list.is_null(row) {
+    /// Begins with a batch.
+    pub(super) fn begin(&self, batch: DeltaBatch) -> Result<Unnesting> {
+        let pieces = Pieces::of(&self.lists, batch.rows())?;
+        let kept = self.columns.iter().filter_map(|column| match column {
+            Unnested::Kept(i) => Some(batch.rows().column(*i)),
+            Unnested::List(_) => None,
+        });
+        let width = widest_row(kept) + pieces.widest_element();
+        let limit = (BATCH_BYTES_MAX / width.max(1)).clamp(1, PIECE_ROWS_MAX);
+        Ok(Unnesting { batch, pieces, limit })
+    }
+
+    /// The next rows; `None` at the end. Rows whose lists fail are added to `errors`, by their
+    /// numbers in the batch.
+    pub(super) fn next(
+        &self,
+        open: &mut Unnesting,
+        errors: &mut Vec<RowError>,
+    ) -> Result<Option<DeltaBatch>> {
+        let Some(piece) = open.pieces.next(open.limit, Some(errors))? else { return Ok(None) };
+        let rows = open.batch.rows();
+        let (mut sources, mut places, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, row) in piece.rows.values().iter().enumerate() {
+            let length = |list: &ArrayRef| match list.is_null(place) {
                 true => 0,
-                false => list.as_list::<i32>().value_length(row) as u32,
+                false => list.as_list::<i32>().value_length(place) as u32,
             };
-            let longest = lists.iter().map(length).max().unwrap_or(0);
+            let longest = piece.lists.iter().map(length).max().unwrap_or(0);
             let count = if longest == 0 && self.outer { 1 } else { longest };
             for position in 0..count {
-                sources.push(row as u32);
+                sources.push(*row);
+                places.push(place as u32);
                 positions.push(position);
             }
         }
-        if u32::try_from(sources.len()).is_err() {
-            return Err(Error::unsupported("a batch with more than four billion elements"));
-        }
-        let taken = UInt32Array::from(sources);
-        let columns = self.columns.iter().map(|(i, list)| match list {
-            true => elements(rows.column(*i), &taken, &positions),
-            false => Ok(take(rows.column(*i), &taken, None)?),
+        let (taken, places) = (UInt32Array::from(sources), UInt32Array::from(places));
+        let columns = self.columns.iter().map(|column| match column {
+            Unnested::Kept(i) => Ok(take(rows.column(*i), &taken, None)?),
+            Unnested::List(i) => elements(&piece.lists[*i], &places, &positions),
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(taken.len()));
         let out = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        let weights = batch.weights().map(|weights| {
-            let repeated = taken.values().iter().map(|row| weights.value(*row as usize));
-            Int64Array::from_iter_values(repeated)
-        });
-        Ok(DeltaBatch::with_weights(out, weights))
+        let repeated = |values: Option<&Int64Array>| {
+            let repeat =
+                |v: &Int64Array| taken.values().iter().map(|r| v.value(*r as usize)).collect();
+            values.map(repeat)
+        };
+        let out = DeltaBatch::with_weights(out, repeated(open.batch.weights()));
+        Ok(Some(out.with_arrivals(repeated(open.batch.arrivals()))))
+    }
+}
+
+impl Unnesting {
+    /// The rows that are unnested.
+    pub(super) fn batch(&self) -> &DeltaBatch {
+        &self.batch
     }
 }
 
@@ -112,14 +161,22 @@ mod tests {
             Field::new("x", DataType::Int32, true),
         ]));
         let print = |outer: bool| {
-            let columns = vec![(0, false), (1, true)];
-            let step = Unnest { columns, outer, schema: Arc::clone(&schema) };
-            let out = step.unnest(&batch).expect("unnests");
-            let cell = |c: usize, row| {
-                display_value(out.rows().column(c), row).unwrap_or_else(|| "NULL".into())
-            };
-            let line = |row| format!("{:+} {} {}", out.weight(row), cell(0, row), cell(1, row));
-            (0..out.len()).map(line).collect::<Vec<_>>().join("; ")
+            let columns = vec![Unnested::Kept(0), Unnested::List(0)];
+            let lists = vec![ListSource::column(1)];
+            let step = Unnest { columns, lists, outer, schema: Arc::clone(&schema) };
+            let mut open = step.begin(batch.clone()).expect("begins");
+            // A row of three elements does not fit.
+            open.limit = 2;
+            let (mut lines, mut errors) = (Vec::new(), Vec::new());
+            while let Some(out) = step.next(&mut open, &mut errors).expect("unnests") {
+                assert!(out.len() <= 2 && errors.is_empty());
+                let cell = |c: usize, row| {
+                    display_value(out.rows().column(c), row).unwrap_or_else(|| "NULL".into())
+                };
+                let line = |row| format!("{:+} {} {}", out.weight(row), cell(0, row), cell(1, row));
+                lines.extend((0..out.len()).map(line));
+            }
+            lines.join("; ")
         };
         assert_eq!(print(false), "+1 10 1; +1 10 NULL; +1 10 3; -2 40 4");
         assert_eq!(print(true), "+1 10 1; +1 10 NULL; +1 10 3; +1 20 NULL; -1 30 NULL; -2 40 4");

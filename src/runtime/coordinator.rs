@@ -25,7 +25,7 @@ use super::worker::Report;
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
-    EVALUATION_STACK_BYTES, SinkLimits,
+    EVALUATION_STACK_BYTES, OLD_VERSIONS_INTERVAL, SinkLimits,
 };
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
@@ -164,12 +164,23 @@ pub struct Coordinator {
     cutter: Option<Cutter>,
     /// Stored rows that a worker feeds to a new view between two epochs.
     pub(super) slice_rows: usize,
+    pub(super) readers: ReaderLimits,
     stopping: bool,
     /// Epochs that are under way.
     pub(super) flights: Vec<InFlight>,
     /// What waits for them.
     pub(super) waiting: Vec<Waiting>,
     pub(super) limits: Limits,
+}
+
+/// What those who read may hold.
+pub(super) struct ReaderLimits {
+    /// Changes that wait for one subscriber.
+    pub(super) subscriber_bytes: usize,
+    /// Row versions that readers hold back.
+    pub(super) old_versions_bytes: usize,
+    /// When the latter was measured.
+    measured: Option<Instant>,
 }
 
 impl Coordinator {
@@ -206,6 +217,11 @@ impl Coordinator {
             flushes: Vec::new(),
             cutter: config.cuts.map(Cutter::new),
             slice_rows: config.slice_rows.max(1),
+            readers: ReaderLimits {
+                subscriber_bytes: config.subscriber_queue_bytes,
+                old_versions_bytes: config.old_versions_bytes,
+                measured: None,
+            },
             stopping: false,
             flights: Vec::new(),
             waiting: Vec::new(),
@@ -494,6 +510,9 @@ impl Coordinator {
         self.fail_builds();
         self.deliver(epoch, &taps, active);
         self.vacuum(oldest, active);
+        if oldest < epoch {
+            self.cut_off_readers(epoch);
+        }
     }
 
     fn note_progress(
@@ -543,6 +562,29 @@ impl Coordinator {
         {
             for shard in 0..table.shards() {
                 table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
+            }
+        }
+    }
+
+    /// Lets go the oldest epochs that readers hold while row versions that they hold back are too
+    /// many.
+    fn cut_off_readers(&mut self, newest: Epoch) {
+        let now = Instant::now();
+        let measured = self.readers.measured;
+        if measured.is_some_and(|at| now.duration_since(at) < OLD_VERSIONS_INTERVAL) {
+            return;
+        }
+        self.readers.measured = Some(now);
+        let relations = self.shared.relations();
+        let tables = || relations.values().filter_map(|r| r.table.as_ref());
+        let held = || tables().map(|table| table.ended_bytes()).sum::<usize>();
+        while held() > self.readers.old_versions_bytes {
+            let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };
+            tracing::warn!(%oldest, "readers of an old epoch were cut off");
+            for table in tables() {
+                for shard in 0..table.shards() {
+                    table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
+                }
             }
         }
     }

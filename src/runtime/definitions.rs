@@ -361,7 +361,7 @@ impl Coordinator {
             members.push(late.id);
             self.register_late(late, late_table)?;
         }
-        let pin = self.shared.pin();
+        let pin = self.shared.pin_firmly();
         let imports = self.feed_imports(&built.imports)?;
         Ok((members, imports, pin))
     }
@@ -516,7 +516,7 @@ impl Coordinator {
             SinkSource::Relation(input) => {
                 self.check_runs(input)?;
                 let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
-                let pin = self.shared.pin();
+                let pin = self.shared.pin_firmly();
                 let table = pin.relations.get(&input).and_then(|r| r.table.clone());
                 if let Some(table) = table {
                     task.snapshot(pin, table);
@@ -546,7 +546,7 @@ impl Coordinator {
                     members.push(late.id);
                     self.register_late(late, late_table)?;
                 }
-                let pin = self.shared.pin();
+                let pin = self.shared.pin_firmly();
                 Ok(Some((members, self.feed_imports(&built.imports)?, pin)))
             }
         }
@@ -603,7 +603,7 @@ impl Coordinator {
     /// Subscribes to a relation from the published epoch on; the pin is that epoch.
     pub fn subscribe(&mut self, id: RelationId, progress: bool) -> Result<(SubscriberEvents, Pin)> {
         let node = self.graph.output(id).ok_or_else(|| Error::internal("no output"))?;
-        let (subscriber, events) = Subscriber::channel(progress);
+        let (subscriber, events) = Subscriber::channel(progress, self.readers.subscriber_bytes);
         self.team.tap(node, true);
         self.subscribers.entry(node).or_default().push(subscriber);
         Ok((events, self.shared.pin()))

@@ -4,13 +4,13 @@
 //! Locks here are `std` ones and held for a few instructions; none is held across an await.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::clock::Clock;
 use crate::catalog::{Catalog, RelationId};
-use crate::error::Error;
+use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, Properties, TimeColumn};
 use crate::state::ResultTable;
 use crate::time::{Epoch, Watermark};
@@ -142,7 +142,17 @@ struct Versions {
     /// Relations that a step in flight may change, with the epoch that is read of them.
     behind: Arc<BTreeMap<RelationId, Epoch>>,
     /// Readers by the oldest epoch that they may look at.
-    pins: BTreeMap<Epoch, usize>,
+    pins: BTreeMap<Epoch, Pinned>,
+}
+
+/// The readers of an epoch.
+#[derive(Debug, Default)]
+struct Pinned {
+    count: usize,
+    /// Those who may not be cut off: views that are being built, sinks that begin.
+    firm: usize,
+    /// What tells the others that they are.
+    cut: Arc<AtomicBool>,
 }
 
 /// The shared state of an engine.
@@ -177,9 +187,25 @@ pub struct Pin {
     behind: Arc<BTreeMap<RelationId, Epoch>>,
     oldest: Epoch,
     shared: Arc<Shared>,
+    cut: Arc<AtomicBool>,
+    firm: bool,
 }
 
 impl Pin {
+    /// 72000 when its epoch is not kept any more. Whoever reads rows looks after it has them: rows
+    /// that were read before the epoch was let go are right.
+    pub fn check(&self) -> Result<()> {
+        match self.cut.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Error::user(sqlstate::SNAPSHOT_TOO_OLD, "snapshot too old")
+                .with_detail(format!(
+                    "Epoch {} was let go: row versions that it held back took too much memory.",
+                    self.epoch
+                ))
+                .with_hint("Run it again; end transactions and read cursors without long pauses.")),
+        }
+    }
+
     /// The epoch at which a relation is read: an older one while a step is in flight that may
     /// change it.
     pub fn epoch_of(&self, id: RelationId) -> Epoch {
@@ -190,11 +216,15 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut versions = lock(&self.shared.versions);
-        if let Some(count) = versions.pins.get_mut(&self.oldest) {
-            *count -= 1;
-            if *count == 0 {
-                versions.pins.remove(&self.oldest);
-            }
+        let Some(pinned) = versions.pins.get_mut(&self.oldest) else { return };
+        // Another pin of the epoch may have come after this one was cut off.
+        if !Arc::ptr_eq(&pinned.cut, &self.cut) {
+            return;
+        }
+        pinned.count -= 1;
+        pinned.firm -= usize::from(self.firm);
+        if pinned.count == 0 {
+            versions.pins.remove(&self.oldest);
         }
     }
 }
@@ -222,11 +252,25 @@ impl Shared {
 
     /// Pins the published epoch.
     pub fn pin(self: &Arc<Self>) -> Pin {
+        self.pin_as(false)
+    }
+
+    /// The same for who must not be cut off.
+    pub fn pin_firmly(self: &Arc<Self>) -> Pin {
+        self.pin_as(true)
+    }
+
+    fn pin_as(self: &Arc<Self>, firm: bool) -> Pin {
         let mut versions = lock(&self.versions);
         let epoch = versions.published;
         let oldest = versions.behind.values().copied().fold(epoch, Epoch::min);
-        *versions.pins.entry(oldest).or_default() += 1;
+        let pinned = versions.pins.entry(oldest).or_default();
+        pinned.count += 1;
+        pinned.firm += usize::from(firm);
+        let cut = Arc::clone(&pinned.cut);
         Pin {
+            cut,
+            firm,
             epoch,
             oldest,
             behind: versions.behind.clone(),
@@ -276,6 +320,22 @@ impl Shared {
             versions.behind = Arc::new(behind);
         }
         versions.pins.first_key_value().map_or(epoch, |(pinned, _)| *pinned)
+    }
+
+    /// Cuts off the readers of the oldest epoch that is pinned, unless it is `newest`, or one that
+    /// must not be let go; the oldest epoch that anybody may read from then on.
+    pub fn cut_off_oldest(&self, newest: Epoch) -> Option<Epoch> {
+        let mut versions = lock(&self.versions);
+        // Who comes now reads at it, too.
+        let newest = versions.behind.values().copied().fold(newest, Epoch::min);
+        let (epoch, pinned) = versions.pins.first_key_value()?;
+        if *epoch >= newest || pinned.firm > 0 {
+            return None;
+        }
+        let (epoch, pinned) = (*epoch, Arc::clone(&pinned.cut));
+        pinned.store(true, Ordering::Release);
+        versions.pins.remove(&epoch);
+        Some(versions.pins.first_key_value().map_or(newest, |(pinned, _)| *pinned))
     }
 
     /// Changes definitions and relations in one step.

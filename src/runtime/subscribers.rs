@@ -1,7 +1,7 @@
 //! Subscribers: those who want every change of a relation, epoch by epoch.
 //!
-//! A subscriber that does not read is cut off with 53400 once too many rows wait for it; it never
-//! holds an epoch.
+//! A subscriber that does not read is cut off with 53400 once too many rows or bytes wait for it;
+//! it never holds an epoch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,32 +31,45 @@ pub enum SubscriberEvent {
 #[derive(Debug)]
 pub struct Subscriber {
     events: UnboundedSender<Result<SubscriberEvent>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+    limit_bytes: usize,
     progress: bool,
+}
+
+/// What waits for a subscriber.
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub struct SubscriberEvents {
     events: UnboundedReceiver<Result<SubscriberEvent>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 impl Subscriber {
     /// A new subscription; with `progress` it is told of every epoch.
-    pub fn channel(progress: bool) -> (Self, SubscriberEvents) {
+    /// `limit_bytes` may wait for it.
+    pub fn channel(progress: bool, limit_bytes: usize) -> (Self, SubscriberEvents) {
         let (sender, receiver) = unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(Waiting::default());
         let events = SubscriberEvents { events: receiver, waiting: waiting.clone() };
-        (Self { events: sender, waiting, progress }, events)
+        (Self { events: sender, waiting, limit_bytes, progress }, events)
     }
 
     /// Hands on changes of an epoch, in pieces that a slow reader can be measured by. False: the
     /// subscription has ended.
     pub fn changes(&self, epoch: Epoch, changes: &DeltaBatch) -> bool {
-        let waiting = self.waiting.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
+        let (rows, bytes) = (changes.len(), bytes_of(changes));
         // One epoch may be larger than the limit: what counts is what it is added to.
-        if waiting - changes.len() > SUBSCRIBER_QUEUE_ROWS {
+        let rows_before = self.waiting.rows.fetch_add(rows, Ordering::Relaxed);
+        let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let alone = rows_before == 0;
+        let large = bytes_before.saturating_add(bytes) > self.limit_bytes;
+        if rows_before > SUBSCRIBER_QUEUE_ROWS || (large && !alone) {
             let error = Error::user(
                 sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
                 "subscription is too slow: too many changes wait for it",
@@ -88,8 +101,45 @@ impl SubscriberEvents {
     pub async fn next(&mut self) -> Option<Result<SubscriberEvent>> {
         let event = self.events.recv().await?;
         if let Ok(SubscriberEvent::Changes { changes, .. }) = &event {
-            self.waiting.fetch_sub(changes.len(), Ordering::Relaxed);
+            self.waiting.rows.fetch_sub(changes.len(), Ordering::Relaxed);
+            self.waiting.bytes.fetch_sub(bytes_of(changes), Ordering::Relaxed);
         }
         Some(event)
+    }
+}
+
+/// The memory of changes, about.
+fn bytes_of(changes: &DeltaBatch) -> usize {
+    changes.rows().get_array_memory_size() + changes.len() * size_of::<i64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    #[test]
+    fn a_subscriber_is_cut_off_by_bytes_and_has_what_came_before() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true)]));
+        let text = StringArray::from(vec!["x".repeat(1000)]);
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(text)]).expect("a batch");
+        let changes = DeltaBatch::inserts(rows);
+        let each = bytes_of(&changes);
+        let (subscriber, mut events) = Subscriber::channel(false, 3 * each);
+        let taken = (1..=5).take_while(|e| subscriber.changes(Epoch(*e), &changes)).count();
+        assert_eq!(taken, 3);
+        let mut next = || futures::FutureExt::now_or_never(events.next()).flatten();
+        for epoch in 1..=3 {
+            let event = next().expect("there is one").expect("is no error");
+            assert!(matches!(event, SubscriberEvent::Changes { epoch: e, .. } if e.0 == epoch));
+        }
+        let error = next().expect("there is one").expect_err("is cut off");
+        assert_eq!(error.sqlstate(), "53400");
+        assert_eq!(error.detail(), Some("Everything before epoch 4 was delivered."));
+        // One epoch larger than the limit is handed on alone.
+        let (subscriber, _events) = Subscriber::channel(false, each / 2);
+        assert!(subscriber.changes(Epoch(1), &changes));
+        assert!(!subscriber.changes(Epoch(2), &changes));
     }
 }

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, when};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, when};
 
 use super::grouping::{grouping_sets, run_grouping_sets};
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
@@ -46,12 +46,59 @@ pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan
         changed |= rewritten.is_some();
         calls.push(rewritten.map_or_else(|| expr.clone(), |e| e.alias_qualified(name.0, name.1)));
     }
-    if !changed {
+    let (input, sliced) = computed_below(&node.input, &mut calls)?;
+    if !changed && !sliced {
         return Ok(Transformed::no(LogicalPlan::Aggregate(node)));
     }
     let schema = Arc::clone(&node.schema);
-    let node = Aggregate::try_new_with_schema(node.input, node.group_expr, calls, schema)?;
+    let node = Aggregate::try_new_with_schema(input, node.group_expr, calls, schema)?;
     Ok(Transformed::yes(LogicalPlan::Aggregate(node)))
+}
+
+/// Functions whose values can be much larger than their arguments.
+const GROWING: &[&str] = &[
+    "array_fill",
+    "concat",
+    "concat_ws",
+    "format",
+    "lpad",
+    "regexp_replace",
+    "repeat",
+    "replace",
+    "rpad",
+    "string_to_array",
+];
+
+/// Puts arguments that may grow into a projection below, which cuts batches where they do.
+fn computed_below(
+    input: &Arc<LogicalPlan>,
+    calls: &mut [Expr],
+) -> DfResult<(Arc<LogicalPlan>, bool)> {
+    let mut below: Vec<Expr> = Vec::new();
+    for expr in calls.iter_mut() {
+        let call = match expr {
+            Expr::Alias(alias) => alias.expr.as_mut(),
+            other => other,
+        };
+        let Expr::AggregateFunction(call) = call else { continue };
+        for arg in &mut call.params.args {
+            let growing = |e: &Expr| match e {
+                Expr::ScalarFunction(f) => Ok(GROWING.contains(&f.name())),
+                _ => Ok(false),
+            };
+            if arg.exists(growing)? {
+                let name = format!("#sliced{}", below.len());
+                let column = Expr::Column(Column::new_unqualified(&name));
+                below.push(std::mem::replace(arg, column).alias(name));
+            }
+        }
+    }
+    if below.is_empty() {
+        return Ok((Arc::clone(input), false));
+    }
+    let columns = input.schema().columns().into_iter().map(Expr::Column);
+    let projection = Projection::try_new(columns.chain(below).collect(), Arc::clone(input))?;
+    Ok((Arc::new(LogicalPlan::Projection(projection)), true))
 }
 
 fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {

@@ -4,32 +4,40 @@
 //! view's own plan over all accepted rows. Nothing but reading is ever executed.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Distinct, Filter, LogicalPlan, TableScan};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
-use futures::TryStreamExt;
+use futures::{FutureExt, StreamExt};
 
 use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
+use super::bounded::Bounded;
 use super::context::{RelationSource, config, nullable};
 use super::parts::{self, Part, PartRows, parts_of, scanned_part};
 use super::rules;
 use super::validate::check_plan;
 use super::watch::watch;
+use super::widths::{Widths, is_too_wide, measured, rows_too_wide};
 use super::windows;
 use crate::catalog::RelationId;
+use crate::config::BATCH_ROWS;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{WalkPlan, at_time, from_datafusion, guard_condition, to_datafusion};
+use crate::expr::{
+    WalkPlan, at_time, from_datafusion, guard_condition, is_overflow, to_datafusion,
+};
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
 pub type Provide<'a> = &'a (dyn Fn(RelationId) -> Result<Arc<dyn TableProvider>> + Sync);
@@ -41,10 +49,125 @@ pub async fn execute(
     provide: Provide<'_>,
     settings: &Settings,
 ) -> Result<SendableRecordBatchStream> {
-    let state = session(settings.target_partitions, settings.optimize);
-    let physical = physical_plan(plan, provide, settings).await?;
-    let physical = watch(physical, &settings.cancel).map_err(from_datafusion)?;
-    execute_stream(physical, state.task_ctx()).map_err(from_datafusion)
+    let plan = with_rows(plan, provide, settings)?;
+    let settings = settings.clone();
+    Run { plan, settings }.start().await
+}
+
+/// Runs a plan to its end; its rows count as memory of the query until they are all there.
+pub async fn collect(
+    plan: &LogicalPlan,
+    provide: Provide<'_>,
+    settings: &Settings,
+) -> Result<Vec<RecordBatch>> {
+    let held = settings.memory.as_ref().map(|memory| memory.reserve("rows at hand"));
+    let mut stream = execute(plan, provide, settings).await?;
+    let mut all = Vec::new();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(from_datafusion)?;
+        if let Some(held) = &held {
+            held.grow(batch.get_array_memory_size())?;
+        }
+        all.push(batch);
+    }
+    Ok(all)
+}
+
+/// A plan with its rows, about to be run.
+struct Run {
+    plan: LogicalPlan,
+    settings: Settings,
+}
+
+impl Run {
+    async fn stream(
+        &self,
+        batch_rows: usize,
+        widths: &Arc<Widths>,
+    ) -> Result<SendableRecordBatchStream> {
+        let state = session(self.settings.target_partitions, self.settings.optimize, batch_rows);
+        let planner = DefaultPhysicalPlanner::default();
+        let physical = planner.create_physical_plan(&self.plan, state.as_ref()).await;
+        let physical = physical
+            .and_then(|plan| measured(plan, widths))
+            .and_then(|plan| watch(plan, &self.settings.cancel))
+            .map_err(from_datafusion)?;
+        let task = match &self.settings.memory {
+            Some(memory) => memory.task(&state),
+            None => state.task_ctx(),
+        };
+        execute_stream(physical, task).map_err(from_datafusion)
+    }
+
+    /// Starts the plan; again with smaller batches where its rows are too wide for those.
+    async fn start(self) -> Result<SendableRecordBatchStream> {
+        let widths = Widths::of_batches(BATCH_ROWS);
+        let stream = self.stream(BATCH_ROWS, &widths).await?;
+        let schema = stream.schema();
+        let attempt = Attempt { run: self, stream, widths, begun: false };
+        let rows = futures::stream::unfold(Some(attempt), |attempt| async move {
+            let mut attempt = attempt?;
+            match attempt.next().await {
+                Some(Ok(batch)) => Some((Ok(batch), Some(attempt))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => None,
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+/// A run that may have to begin again.
+struct Attempt {
+    run: Run,
+    stream: SendableRecordBatchStream,
+    widths: Arc<Widths>,
+    /// Rows have gone out.
+    begun: bool,
+}
+
+impl Attempt {
+    async fn next(&mut self) -> Option<DfResult<RecordBatch>> {
+        loop {
+            // Kernels of the library count the bytes of a column of text with 32 bits and end in a
+            // panic, or an error, beyond.
+            let error = match AssertUnwindSafe(self.stream.next()).catch_unwind().await {
+                Ok(None) => return None,
+                Ok(Some(Ok(batch))) => {
+                    self.begun = true;
+                    self.widths.begin();
+                    return Some(Ok(batch));
+                }
+                Ok(Some(Err(error))) if !is_too_wide(&error) => return Some(Err(error)),
+                Ok(Some(Err(_))) => rows_too_wide(),
+                Err(panic) if is_overflow(panic.as_ref()) => rows_too_wide(),
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            let rows = self.widths.batch_rows();
+            if self.begun {
+                return Some(Err(error));
+            }
+            let fewer = Widths::of_batches(rows);
+            if fewer.is_as(&self.widths) {
+                return Some(Err(error));
+            }
+            match self.run.stream(rows, &fewer).await {
+                Ok(stream) => (self.stream, self.widths) = (stream, fewer),
+                Err(error) => return Some(Err(to_datafusion(error))),
+            }
+        }
+    }
+}
+
+/// A plan over the rows that it reads.
+fn with_rows(plan: &LogicalPlan, provide: Provide<'_>, settings: &Settings) -> Result<LogicalPlan> {
+    let mut binding = Binding { provide, settings, parts: HashMap::new() };
+    for part in parts_of(plan)? {
+        binding.add(&part)?;
+    }
+    let plan = binding.plan(plan.clone())?;
+    settings.cancel.check()?;
+    Ok(plan)
 }
 
 /// The physical plan of a bound plan.
@@ -53,16 +176,11 @@ pub async fn physical_plan(
     provide: Provide<'_>,
     settings: &Settings,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let mut binding = Binding { provide, settings, parts: HashMap::new() };
-    for part in parts_of(plan)? {
-        binding.add(&part)?;
-    }
-    let plan = binding.plan(plan.clone())?;
-    settings.cancel.check()?;
+    let plan = with_rows(plan, provide, settings)?;
     DefaultPhysicalPlanner::default()
         .create_physical_plan(
             &plan,
-            session(settings.target_partitions, settings.optimize).as_ref(),
+            session(settings.target_partitions, settings.optimize, BATCH_ROWS).as_ref(),
         )
         .await
         .map_err(from_datafusion)
@@ -75,10 +193,7 @@ pub fn execute_collect(
     settings: &Settings,
 ) -> Result<Vec<RecordBatch>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async {
-        let stream = execute(plan, provide, settings).await?;
-        stream.try_collect().await.map_err(from_datafusion)
-    })
+    runtime.block_on(collect(plan, provide, settings))
 }
 
 /// Rows in memory as a relation.
@@ -93,8 +208,12 @@ pub fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn T
 
 /// One session state per number of partitions, with all rules or with what plans can't do without:
 /// they are alike for everybody and dear to make.
-pub(super) fn session(target_partitions: usize, optimize: bool) -> Arc<SessionState> {
-    type Sessions = HashMap<(usize, bool), Arc<SessionState>>;
+pub(super) fn session(
+    target_partitions: usize,
+    optimize: bool,
+    batch_rows: usize,
+) -> Arc<SessionState> {
+    type Sessions = HashMap<(usize, bool, usize), Arc<SessionState>>;
     static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
     // A map whose entries are whole at every moment: poisoning says nothing about it.
     let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,14 +222,16 @@ pub(super) fn session(target_partitions: usize, optimize: bool) -> Arc<SessionSt
         options.execution.target_partitions = target_partitions.max(1);
         // Providers may say NOT NULL where the plan does not.
         options.execution.skip_physical_aggregate_schema_check = true;
-        let session = SessionConfig::from(options);
+        let session = SessionConfig::from(options).with_batch_size(batch_rows.max(1));
         // The optimiser looks up `first_value` for DISTINCT ON.
         let aggregates = SessionStateDefaults::default_aggregate_functions();
         let builder = SessionStateBuilder::new().with_config(session);
-        let builder = builder.with_physical_optimizer_rules(rules::physical(optimize));
+        let mut rules = rules::physical(optimize);
+        rules.push(Arc::new(Bounded));
+        let builder = builder.with_physical_optimizer_rules(rules);
         Arc::new(builder.with_aggregate_functions(aggregates).build())
     };
-    Arc::clone(sessions.entry((target_partitions, optimize)).or_insert_with(make))
+    Arc::clone(sessions.entry((target_partitions, optimize, batch_rows)).or_insert_with(make))
 }
 
 /// Puts the time in the place of `now()`, where the optimiser has left it: in plans of views.
@@ -135,7 +256,8 @@ struct Binding<'a> {
 impl Binding<'_> {
     /// Makes a part ready; those that it reads are.
     fn add(&mut self, part: &Part) -> Result<()> {
-        let session = session(self.settings.target_partitions, self.settings.optimize);
+        let (partitions, optimize) = (self.settings.target_partitions, self.settings.optimize);
+        let session = session(partitions, optimize, BATCH_ROWS);
         let cancel = self.settings.cancel.clone();
         let rows = PartRows::new(part.clone(), session, cancel, &self.parts)?;
         let rows = rows.with_plan(self.plan(part.plan.clone())?);

@@ -24,6 +24,7 @@ use super::hidden::mark_beside_star;
 use super::lateral::unnest_laterals;
 use super::limit::{fetch_to_limit, order_matters};
 use super::limits::{check_columns, check_select_lists};
+use super::memory::QueryMemory;
 use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
@@ -68,13 +69,15 @@ pub struct Settings {
     pub session: Arc<SessionFacts>,
     /// The token of the statement: planning and operators of reads look at it.
     pub cancel: Cancel,
+    /// The memory of the query; without it there is no limit.
+    pub memory: Option<QueryMemory>,
 }
 
 impl Settings {
     /// The settings of a session that has set nothing, at a time.
     pub fn at(now: DateTime<Utc>) -> Self {
         let (session, cancel) = (Arc::default(), Cancel::default());
-        Self { now, target_partitions: 1, optimize: true, session, cancel }
+        Self { now, target_partitions: 1, optimize: true, session, cancel, memory: None }
     }
 }
 
@@ -282,7 +285,7 @@ fn plan_named(
     });
     let plan = plan.map_err(plan_error)?;
     check_select_lists(&plan)?;
-    expand_distinct_on(unnest_laterals(plan)?)
+    expand_distinct_on(unnest_laterals(plan, context.purpose())?)
 }
 
 /// The query of a plain view.

@@ -12,20 +12,35 @@ use datafusion::logical_expr::{
     Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Unnest, lit,
 };
 
+use super::binder::Purpose;
 use super::errors::plan_error;
 use crate::error::Result;
 use crate::expr::{Walk, WalkPlan};
 
 /// Rewrites a plan that the SQL planner made.
-pub(super) fn unnest_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
+///
+/// What refers to nothing beside it is joined like any other relation in a read, where a condition
+/// can then be met by hashing; a view keeps no rows for it that way.
+pub(super) fn unnest_laterals(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
     let rewritten = plan.map_nodes_up(|node| match node {
-        LogicalPlan::Join(join) => match lateral(&join)? {
+        LogicalPlan::Join(join) => match lateral(&join, purpose)? {
             Some(plan) => Ok(Transformed::yes(plan)),
             None => Ok(Transformed::no(LogicalPlan::Join(join))),
         },
         other => Ok(Transformed::no(other)),
     });
     rewritten.map(|t| t.data).map_err(plan_error)
+}
+
+/// The same join without LATERAL, which its right side does not need.
+fn apart(join: &Join) -> DfResult<Option<LogicalPlan>> {
+    let right = Arc::unwrap_or_clone(Arc::clone(&join.right));
+    let right = right.transform_down(|node| match node {
+        LogicalPlan::Subquery(node) => Ok(Transformed::yes(Arc::unwrap_or_clone(node.subquery))),
+        other => Ok(Transformed::no(other)),
+    })?;
+    let right = Arc::new(right.data);
+    Ok(Some(LogicalPlan::Join(Join { right, ..join.clone() })))
 }
 
 /// The right side of such a join, taken apart.
@@ -38,7 +53,7 @@ struct Side {
     lists: Vec<Expr>,
 }
 
-fn lateral(join: &Join) -> DfResult<Option<LogicalPlan>> {
+fn lateral(join: &Join, purpose: Purpose) -> DfResult<Option<LogicalPlan>> {
     let on_true = join.filter.as_ref().is_none_or(|f| *f == lit(true));
     let outer = match join.join_type {
         JoinType::Inner => false,
@@ -46,6 +61,11 @@ fn lateral(join: &Join) -> DfResult<Option<LogicalPlan>> {
         _ => return Ok(None),
     };
     let Some(side) = side_of(&join.right) else { return Ok(None) };
+    let outer_column = |e: &Expr| Ok(matches!(e, Expr::OuterReferenceColumn(..)));
+    let independent = side.lists.iter().all(|e| !e.exists(outer_column).unwrap_or(true));
+    if independent && purpose == Purpose::AdHoc {
+        return apart(join);
+    }
     let left = Arc::unwrap_or_clone(Arc::clone(&join.left));
     let left_columns: Vec<Expr> = left.schema().iter().map(Expr::from).collect();
     let local = |e: &Expr| {

@@ -19,6 +19,7 @@ use super::moving::plan_reads_clock;
 use super::rules;
 use super::ties::order_limits;
 use super::window_ties::order_windows;
+use crate::config::BATCH_ROWS;
 use crate::delta::text::UTC;
 use crate::error::Result;
 
@@ -90,7 +91,7 @@ pub(crate) fn optimize(
         Purpose::View => context.without_query_execution_start_time(),
         Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
     };
-    let context = WithFunctions { context, functions: session(1, true) };
+    let context = WithFunctions { context, functions: session(1, true, BATCH_ROWS) };
     let rules = rules::logical(purpose, without).into_iter().map(cancelable);
     let optimizer = Optimizer::with_rules(rules.collect());
     let plan = optimizer.optimize(plan, &context, |_, _| {});

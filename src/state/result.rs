@@ -223,6 +223,11 @@ impl ResultTable {
         (0..self.shards.len()).map(|i| self.read(i).live.unsigned_abs()).sum()
     }
 
+    /// Bytes of row versions that have ended and are still there, about.
+    pub fn ended_bytes(&self) -> usize {
+        (0..self.shards.len()).map(|i| self.read(i).ended_bytes()).sum()
+    }
+
     /// Bytes of all shards.
     pub fn bytes(&self) -> usize {
         (0..self.shards.len()).map(|i| self.read(i).bytes()).sum()
@@ -534,6 +539,13 @@ impl ResultShard {
             }
             let Some((_, slot)) = self.ended.pop_front() else { return };
             self.unlink(slot);
+        }
+    }
+
+    fn ended_bytes(&self) -> usize {
+        match self.ended.len() {
+            0 => 0,
+            ended => self.bytes() / self.pages.slots().max(1) * ended,
         }
     }
 

@@ -161,6 +161,12 @@ impl Windows {
         Tumble { size_us: width, offset_us: w.offset_us.rem_euclid(width) }
     }
 
+    /// The windows that a timestamp is in at most.
+    pub fn per_row_max(self) -> usize {
+        let [size, step, _] = self.parameters();
+        usize::try_from(size / step.max(1)).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
     /// Size, slide or step, and offset, in microseconds.
     pub fn parameters(self) -> [i64; 3] {
         let (Self::Hop(w) | Self::Cumulate(w)) = self;

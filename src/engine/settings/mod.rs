@@ -233,6 +233,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fact("max_identifier_length", "63", "Bytes of a name in PostgreSQL; here they may have more.")
         .of(integer(63, 63)),
     fact("max_index_keys", "32", "Columns of an index.").of(integer(32, 32)),
+    setting(
+        "query_memory_limit",
+        "0",
+        Kind::Integer { unit: Unit::Kilobytes, min: 0, max: i64::MAX / 1024 },
+        "Memory that one query may hold; 0 is what the server was started with.",
+    ),
     setting("role", "none", only(&["none"], &[]), "There is one role."),
     setting("row_security", "on", Kind::Bool, "There are no policies of rows."),
     setting(

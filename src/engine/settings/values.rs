@@ -311,6 +311,13 @@ impl SettingValues {
         state.kept(name).and_then(|kept| kept.parse().ok()).filter(|ms| *ms > 0)
     }
 
+    /// A size of memory in bytes; `None` when it is 0.
+    pub(crate) fn bytes(&self, name: &str) -> Option<usize> {
+        let state = self.state();
+        let kb: usize = state.kept(name).and_then(|kept| kept.parse().ok())?;
+        kb.checked_mul(1024).filter(|bytes| *bytes > 0)
+    }
+
     /// SET and RESET of one setting.
     pub(crate) fn set(&self, name: &str, value: Option<&str>, scope: SettingScope) -> Result<()> {
         self.change().set(name, value, scope)

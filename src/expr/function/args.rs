@@ -1,5 +1,6 @@
 //! The arguments of a call as a function reads them, row by row, and the columns that it makes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,7 +18,8 @@ use datafusion::logical_expr::ColumnarValue;
 
 use super::Nulls;
 use super::signature::Resolved;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::expr::size::Size;
 
 /// One argument: a column, or one value for all rows.
 struct Argument {
@@ -44,7 +46,7 @@ impl<'a> Texts<'a> {
 /// The arguments of a call.
 pub(super) struct Args<'a> {
     arguments: Vec<Argument>,
-    result: &'a DataType,
+    result: Cow<'a, DataType>,
     rows: usize,
     /// Rows that are NULL because an argument of a strict function is.
     nulls: Option<NullBuffer>,
@@ -54,7 +56,7 @@ impl<'a> Args<'a> {
     pub(super) fn new(
         values: &[ColumnarValue],
         found: &Resolved<'_>,
-        result: &'a DataType,
+        result: Cow<'a, DataType>,
         rows: usize,
     ) -> DfResult<Self> {
         let mut arguments = Vec::with_capacity(values.len());
@@ -91,7 +93,15 @@ impl<'a> Args<'a> {
 
     /// The type that the result must have.
     pub(super) fn result(&self) -> &DataType {
-        self.result
+        &self.result
+    }
+
+    /// The type of the elements of the list that the result is.
+    pub(super) fn element(&self) -> Result<&DataType> {
+        match self.result.as_ref() {
+            DataType::List(field) => Ok(field.data_type()),
+            _ => Err(Error::internal("a function of lists gives lists")),
+        }
     }
 
     /// The column of an argument and the row in it.
@@ -211,9 +221,11 @@ impl<'a> Args<'a> {
         let mut small = StringBuilder::new();
         let mut large = LargeStringBuilder::new();
         let mut text = String::new();
+        let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
             text.clear();
             let value = (!self.skips(row) && f(row, &mut text)?).then_some(text.as_str());
+            size.add(text.len())?;
             match jsonb {
                 true => large.append_option(value),
                 false => small.append_option(value),
@@ -231,10 +243,15 @@ impl<'a> Args<'a> {
         mut f: impl FnMut(usize) -> Result<&'t str>,
     ) -> Result<ArrayRef> {
         let mut out = StringBuilder::with_capacity(self.rows, 0);
+        let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
             match self.skips(row) {
                 true => out.append_null(),
-                false => out.append_value(f(row)?),
+                false => {
+                    let piece = f(row)?;
+                    size.add(piece.len())?;
+                    out.append_value(piece);
+                }
             }
         }
         Ok(Arc::new(out.finish()))
@@ -260,7 +277,7 @@ impl<'a> Args<'a> {
         for row in 0..self.rows {
             out.append_option(if self.skips(row) { None } else { f(row)? });
         }
-        Ok(Arc::new(out.finish().with_data_type(self.result.clone())))
+        Ok(Arc::new(out.finish().with_data_type(self.result().clone())))
     }
 
     pub(super) fn byteas(
@@ -268,8 +285,11 @@ impl<'a> Args<'a> {
         mut f: impl FnMut(usize) -> Result<Option<Vec<u8>>>,
     ) -> Result<ArrayRef> {
         let mut out = BinaryBuilder::new();
+        let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
-            out.append_option(if self.skips(row) { None } else { f(row)? });
+            let value = if self.skips(row) { None } else { f(row)? };
+            size.add(value.as_ref().map_or(0, Vec::len))?;
+            out.append_option(value);
         }
         Ok(Arc::new(out.finish()))
     }

@@ -54,13 +54,13 @@ fn element(list: &DataType) -> DataType {
 }
 
 fn make_array(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let sources: Vec<usize> = (0..a.len()).map(|i| out.source(a.array(i))).collect();
     for row in 0..a.rows() {
         for (i, source) in sources.iter().enumerate() {
             out.push(*source, a.at(i, row).1);
         }
-        out.end(true);
+        out.end(true)?;
     }
     out.finish(a.result())
 }
@@ -68,7 +68,7 @@ fn make_array(a: &Args<'_>) -> Result<ArrayRef> {
 fn subscript(a: &Args<'_>) -> Result<ArrayRef> {
     let lists = Elements::of(a, 0);
     let wide = a.array(1).data_type() == &DataType::Int64;
-    let mut out = Gather::new(a.result());
+    let mut out = Gather::of(a, a.result());
     let source = out.source(lists.values());
     for row in 0..a.rows() {
         if a.skips(row) {
@@ -91,7 +91,7 @@ fn runs(
     cut: impl Fn(usize, usize) -> Result<std::ops::Range<usize>>,
 ) -> Result<ArrayRef> {
     let lists = Elements::of(a, 0);
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let source = out.source(lists.values());
     for row in 0..a.rows() {
         if !a.skips(row) {
@@ -99,7 +99,7 @@ fn runs(
             let part = cut(row, run.len())?;
             out.extend(source, run.start + part.start..run.start + part.end);
         }
-        out.end(!a.skips(row));
+        out.end(!a.skips(row))?;
     }
     out.finish(a.result())
 }
@@ -175,35 +175,35 @@ fn cardinality(a: &Args<'_>) -> Result<ArrayRef> {
 
 fn append(a: &Args<'_>) -> Result<ArrayRef> {
     let lists = Elements::of(a, 0);
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let (source, one) = (out.source(lists.values()), out.source(a.array(1)));
     for row in 0..a.rows() {
         if !a.is_null(0, row) {
             out.extend(source, lists.run(row));
         }
         out.push(one, a.at(1, row).1);
-        out.end(true);
+        out.end(true)?;
     }
     out.finish(a.result())
 }
 
 fn prepend(a: &Args<'_>) -> Result<ArrayRef> {
     let lists = Elements::of(a, 1);
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let (source, one) = (out.source(lists.values()), out.source(a.array(0)));
     for row in 0..a.rows() {
         out.push(one, a.at(0, row).1);
         if !a.is_null(1, row) {
             out.extend(source, lists.run(row));
         }
-        out.end(true);
+        out.end(true)?;
     }
     out.finish(a.result())
 }
 
 fn cat(a: &Args<'_>) -> Result<ArrayRef> {
     let (left, right) = (Elements::of(a, 0), Elements::of(a, 1));
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let (l, r) = (out.source(left.values()), out.source(right.values()));
     for row in 0..a.rows() {
         let (no_left, no_right) = (a.is_null(0, row), a.is_null(1, row));
@@ -213,7 +213,7 @@ fn cat(a: &Args<'_>) -> Result<ArrayRef> {
         if !no_right {
             out.extend(r, right.run(row));
         }
-        out.end(!(no_left && no_right));
+        out.end(!(no_left && no_right))?;
     }
     out.finish(a.result())
 }
@@ -226,14 +226,14 @@ fn keys_of(a: &Args<'_>, i: usize) -> Result<Keys> {
 fn remove(a: &Args<'_>) -> Result<ArrayRef> {
     let lists = Elements::of(a, 0);
     let (keys, gone) = (lists.keys()?, keys_of(a, 1)?);
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let source = out.source(lists.values());
     for row in 0..a.rows() {
         let valid = !a.is_null(0, row);
         let run = if valid { lists.run(row) } else { 0..0 };
         let gone = gone.key(a.at(1, row).1);
         run.filter(|i| keys.key(*i) != gone).for_each(|i| out.push(source, i));
-        out.end(valid);
+        out.end(valid)?;
     }
     out.finish(a.result())
 }
@@ -241,7 +241,7 @@ fn remove(a: &Args<'_>) -> Result<ArrayRef> {
 fn replace(a: &Args<'_>) -> Result<ArrayRef> {
     let lists = Elements::of(a, 0);
     let (keys, gone) = (lists.keys()?, keys_of(a, 1)?);
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let (source, new) = (out.source(lists.values()), out.source(a.array(2)));
     for row in 0..a.rows() {
         let valid = !a.is_null(0, row);
@@ -253,7 +253,7 @@ fn replace(a: &Args<'_>) -> Result<ArrayRef> {
                 false => out.push(source, i),
             }
         }
-        out.end(valid);
+        out.end(valid)?;
     }
     out.finish(a.result())
 }
@@ -357,7 +357,7 @@ fn string_to_array(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 fn fill(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut out = Gather::new(&element(a.result()));
+    let mut out = Gather::of(a, &element(a.result()));
     let source = out.source(a.array(0));
     for row in 0..a.rows() {
         if a.is_null(1, row) {
@@ -378,7 +378,7 @@ fn fill(a: &Args<'_>) -> Result<ArrayRef> {
             Error::user("54000", message)
         })?;
         (0..count).for_each(|_| out.push(source, a.at(0, row).1));
-        out.end(true);
+        out.end(true)?;
     }
     out.finish(a.result())
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::DataType;
 use super::args::Args;
 use crate::delta::Keys;
 use crate::error::{Error, Result};
+use crate::expr::size::{Size, batch_too_large, check_elements};
 
 /// Lists under construction.
 pub(super) struct Gather {
@@ -19,11 +20,17 @@ pub(super) struct Gather {
     indices: Vec<(usize, usize)>,
     offsets: Vec<i32>,
     valid: Vec<bool>,
+    /// What the elements take, about: those of text are counted by their places alone.
+    size: Size,
+    width: usize,
 }
 
 impl Gather {
-    pub(super) fn new(element: &DataType) -> Self {
+    /// Nothing yet, for the rows of a call.
+    pub(super) fn of(args: &Args<'_>, element: &DataType) -> Self {
         Self {
+            size: Size::of_rows(args.rows()),
+            width: element.primitive_width().unwrap_or(4),
             sources: vec![new_null_array(element, 1)],
             indices: Vec::new(),
             offsets: vec![0],
@@ -52,9 +59,14 @@ impl Gather {
     }
 
     /// Ends the list of a row, or makes the row NULL.
-    pub(super) fn end(&mut self, valid: bool) {
+    pub(super) fn end(&mut self, valid: bool) -> Result<()> {
+        let begin = self.offsets.last().map_or(0, |offset| *offset as usize);
+        let end = self.indices.len();
+        check_elements(end - begin)?;
+        self.size.add((end - begin) * self.width)?;
         self.valid.push(valid);
-        self.offsets.push(i32::try_from(self.indices.len()).unwrap_or(i32::MAX));
+        self.offsets.push(i32::try_from(end).map_err(|_| batch_too_large())?);
+        Ok(())
     }
 
     /// The elements alone, one per row.

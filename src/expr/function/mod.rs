@@ -14,6 +14,7 @@ mod dates;
 mod gather;
 mod json;
 mod json_build;
+pub(crate) mod lists;
 mod math;
 mod memo;
 mod number_format;
@@ -26,6 +27,7 @@ mod series;
 mod signature;
 mod text;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -208,7 +210,7 @@ impl ScalarUDFImpl for PgFunction {
         let found = self.resolve(&types).map_err(to_datafusion)?;
         let rows = if constant { 1 } else { args.number_rows };
         let result = args.return_field.data_type();
-        let view = Args::new(&args.args, &found, result, rows)?;
+        let view = Args::new(&args.args, &found, Cow::Borrowed(result), rows)?;
         let array = (found.overload.run)(&view).map_err(to_datafusion)?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)),

@@ -59,7 +59,7 @@ fn array_order(a: &Args<'_>) -> Result<ArrayRef> {
 fn choice(a: &Args<'_>, wanted: Ordering) -> Result<ArrayRef> {
     let keys = [keys(a.array(0))?, keys(a.array(1))?];
     let at = |i: usize, row| if a.is_constant(i) { 0 } else { row };
-    let mut out = Gather::new(a.result());
+    let mut out = Gather::of(a, a.result());
     let sources = [out.source(a.array(0)), out.source(a.array(1))];
     for row in 0..a.rows() {
         let second = match (a.is_null(0, row), a.is_null(1, row)) {

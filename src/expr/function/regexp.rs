@@ -13,6 +13,7 @@ use super::args::Args;
 use super::pattern::{Cache, Found, Pattern};
 use super::{Def, Nulls};
 use crate::error::{Error, Result, sqlstate};
+use crate::expr::size::check_text;
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("~(text, text) -> boolean", Nulls::Strict, |a| matched(a, "", true)),
@@ -116,7 +117,7 @@ fn like(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 /// Appends a replacement: `\1` to `\9` are groups, `\&` is the match.
-fn expand(found: &Found, text: &str, replacement: &str, out: &mut String) {
+fn expand(found: &Found, text: &str, replacement: &str, out: &mut String) -> Result<()> {
     let mut chars = replacement.chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
@@ -124,15 +125,21 @@ fn expand(found: &Found, text: &str, replacement: &str, out: &mut String) {
             continue;
         }
         match chars.next() {
-            Some('&') => out.push_str(found.text(0, text).unwrap_or_default()),
+            Some('&') => {
+                let whole = found.text(0, text).unwrap_or_default();
+                check_text(out.len(), whole.len())?;
+                out.push_str(whole);
+            }
             Some(d @ '0'..='9') => {
-                let group = found.text(d as usize - '0' as usize, text);
-                out.push_str(group.unwrap_or_default());
+                let group = found.text(d as usize - '0' as usize, text).unwrap_or_default();
+                check_text(out.len(), group.len())?;
+                out.push_str(group);
             }
             Some('\\') | None => out.push('\\'),
             Some(other) => out.extend(['\\', other]),
         }
     }
+    Ok(())
 }
 
 /// Replaces the `nth` match behind byte `from` (0: all of them).
@@ -142,20 +149,22 @@ fn replace_matches(
     replacement: &str,
     (from, nth): (usize, usize),
     out: &mut String,
-) {
+) -> Result<()> {
     let mut copied = 0;
     for (i, found) in regex.all(text, from).enumerate() {
         if nth != 0 && i + 1 != nth {
             continue;
         }
+        check_text(out.len(), found.start() - copied + replacement.len())?;
         out.push_str(&text[copied..found.start()]);
-        expand(&found, text, replacement, out);
+        expand(&found, text, replacement, out)?;
         copied = found.end();
         if nth != 0 {
             break;
         }
     }
     out.push_str(&text[copied..]);
+    Ok(())
 }
 
 fn replace(a: &Args<'_>) -> Result<ArrayRef> {
@@ -164,7 +173,7 @@ fn replace(a: &Args<'_>) -> Result<ArrayRef> {
         let flags = flags(a, 3, row);
         let regex = cache.get(a.text(1, row), flags)?;
         let nth = usize::from(!flags.contains('g'));
-        replace_matches(regex, a.text(0, row), a.text(2, row), (0, nth), out);
+        replace_matches(regex, a.text(0, row), a.text(2, row), (0, nth), out)?;
         Ok(true)
     })
 }
@@ -196,7 +205,7 @@ fn replace_at(a: &Args<'_>) -> Result<ArrayRef> {
         let nth = if a.len() > 4 { nth_of(a.int(4, row), 0)? } else { 1 };
         let from = start(text, a.int(3, row))?;
         let regex = cache.get(a.text(1, row), flags(a, 5, row))?;
-        replace_matches(regex, text, a.text(2, row), (from, nth), out);
+        replace_matches(regex, text, a.text(2, row), (from, nth), out)?;
         Ok(true)
     })
 }

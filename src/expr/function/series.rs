@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Decimal128Builder, Int32Builder, Int64Builder, ListBuilder,
-    TimestampMicrosecondBuilder,
+    Array, ArrayRef, Decimal128Array, Int32Array, Int32Builder, Int64Array, Int64Builder,
+    ListArray, ListBuilder, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
 
 use super::args::Args;
 use super::array::length_of;
@@ -15,135 +16,149 @@ use super::{Def, Nulls};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::numeric::rescale;
+use crate::expr::size::Size;
 use crate::expr::temporal::add_interval_us;
 
 pub(super) const FUNCTIONS: &[Def] = &[
-    ("generate_series(int, int) -> int[]", Nulls::Strict, ints),
-    ("generate_series(int, int, int) -> int[]", Nulls::Strict, ints),
-    ("generate_series(bigint, bigint) -> bigint[]", Nulls::Strict, bigints),
-    ("generate_series(bigint, bigint, bigint) -> bigint[]", Nulls::Strict, bigints),
-    ("generate_series(numeric, numeric) -> numeric[]", Nulls::Strict, numerics),
-    ("generate_series(numeric, numeric, numeric) -> numeric[]", Nulls::Strict, numerics),
-    ("generate_series(timestamp, timestamp, interval) -> timestamp[]", Nulls::Strict, timestamps),
-    (
-        "generate_series(timestamptz, timestamptz, interval) -> timestamptz[]",
-        Nulls::Strict,
-        timestamps,
-    ),
+    ("generate_series(int, int) -> int[]", Nulls::Strict, lists),
+    ("generate_series(int, int, int) -> int[]", Nulls::Strict, lists),
+    ("generate_series(bigint, bigint) -> bigint[]", Nulls::Strict, lists),
+    ("generate_series(bigint, bigint, bigint) -> bigint[]", Nulls::Strict, lists),
+    ("generate_series(numeric, numeric) -> numeric[]", Nulls::Strict, lists),
+    ("generate_series(numeric, numeric, numeric) -> numeric[]", Nulls::Strict, lists),
+    ("generate_series(timestamp, timestamp, interval) -> timestamp[]", Nulls::Strict, lists),
+    ("generate_series(timestamptz, timestamptz, interval) -> timestamptz[]", Nulls::Strict, lists),
     ("generate_subscripts(anyarray, int) -> int[]", Nulls::Strict, subscripts),
     ("generate_subscripts(anyarray, int, boolean) -> int[]", Nulls::Strict, subscripts),
     ("pg_ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
 ];
 
-/// Longer series are refused: they are made as a whole.
-const LENGTH_MAX: u64 = 10_000_000;
+/// Longer series are refused where they are made as a whole. FROM and the select list unnest them
+/// piece by piece ([`lists`](super::lists)), as long as they are.
+const LENGTH_MAX: usize = 1_000_000;
 
 fn zero_step() -> Error {
     Error::user(sqlstate::INVALID_PARAMETER_VALUE, "step size cannot equal zero")
 }
 
 fn too_long() -> Error {
-    Error::user("54000", "this series is too long")
-        .with_hint(format!("A series has at most {LENGTH_MAX} values."))
+    Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, "this series is too long")
+        .with_hint(format!("A series has at most {LENGTH_MAX} values outside of FROM."))
 }
 
-/// The values from `start` to `end` by `step`.
-fn count(start: i128, end: i128, step: i128) -> Result<u64> {
-    if step == 0 {
-        return Err(zero_step());
-    }
-    if if step > 0 { end < start } else { start < end } {
-        return Ok(0);
-    }
-    // From one end of the numerics to the other is more than a signed number holds.
-    let steps = end.abs_diff(start) / step.unsigned_abs();
-    let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-    if steps < LENGTH_MAX { Ok(steps + 1) } else { Err(too_long()) }
+/// The series of one row, of which values are taken one after the other.
+#[derive(Debug, Clone)]
+pub(super) enum Series {
+    /// Numbers, of the scale of the result.
+    Steps { at: i128, step: i128, left: u128 },
+    /// Microseconds.
+    Times { at: i64, end: i64, step: IntervalMonthDayNano, forward: bool, past: bool },
 }
 
-fn ints(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut out = ListBuilder::new(Int32Builder::new());
-    for row in 0..a.rows() {
-        if !a.skips(row) {
-            let step = if a.len() > 2 { a.int(2, row) } else { 1 };
-            let (start, end) = (i128::from(a.int(0, row)), i128::from(a.int(1, row)));
-            for i in 0..count(start, end, step.into())? {
-                let value = start + i128::from(i) * i128::from(step);
-                out.values().append_value(value as i32);
+impl Series {
+    /// The series that a row's arguments ask for.
+    pub(super) fn of(a: &Args<'_>, row: usize) -> Result<Self> {
+        match a.element()? {
+            DataType::Timestamp(..) => {
+                let step = a.interval(2, row);
+                let forward = direction(step)? > 0;
+                let (at, end) = (a.micros(0, row), a.micros(1, row));
+                Ok(Self::Times { at, end, step, forward, past: false })
+            }
+            DataType::Decimal128(p, s) => {
+                let at = |i: usize| {
+                    let (value, scale) = a.numeric(i, row);
+                    rescale(value, scale, *p, *s)
+                };
+                let step = if a.len() > 2 { at(2)? } else { rescale(1, 0, *p, *s)? };
+                Self::steps(at(0)?, at(1)?, step)
+            }
+            DataType::Int32 => {
+                let at = |i: usize| i128::from(a.int(i, row));
+                Self::steps(at(0), at(1), if a.len() > 2 { at(2) } else { 1 })
+            }
+            _ => {
+                let at = |i: usize| i128::from(a.bigint(i, row));
+                Self::steps(at(0), at(1), if a.len() > 2 { at(2) } else { 1 })
             }
         }
-        out.append(!a.skips(row));
     }
-    Ok(Arc::new(out.finish()))
-}
 
-fn bigints(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut out = ListBuilder::new(Int64Builder::new());
-    for row in 0..a.rows() {
-        if !a.skips(row) {
-            let step = if a.len() > 2 { a.bigint(2, row) } else { 1 };
-            let (start, end) = (i128::from(a.bigint(0, row)), i128::from(a.bigint(1, row)));
-            for i in 0..count(start, end, step.into())? {
-                let value = start + i128::from(i) * i128::from(step);
-                out.values().append_value(value as i64);
+    fn steps(at: i128, end: i128, step: i128) -> Result<Self> {
+        if step == 0 {
+            return Err(zero_step());
+        }
+        let past = if step > 0 { end < at } else { at < end };
+        // From one end of the numerics to the other is more than a signed number holds.
+        let left = if past { 0 } else { end.abs_diff(at) / step.unsigned_abs() + 1 };
+        Ok(Self::Steps { at, step, left })
+    }
+
+    /// The next value.
+    pub(super) fn next(&mut self) -> Result<Option<i128>> {
+        match self {
+            Self::Steps { left: 0, .. } => Ok(None),
+            Self::Steps { at, step, left } => {
+                let value = *at;
+                *left -= 1;
+                if *left > 0 {
+                    *at += *step;
+                }
+                Ok(Some(value))
+            }
+            Self::Times { at, end, step, forward, past } => {
+                let value = *at;
+                if *past || if *forward { value > *end } else { value < *end } {
+                    *past = true;
+                    return Ok(None);
+                }
+                *at = add_interval_us(value, *step)?;
+                Ok(Some(value.into()))
             }
         }
-        out.append(!a.skips(row));
     }
-    Ok(Arc::new(out.finish()))
 }
 
-fn numerics(a: &Args<'_>) -> Result<ArrayRef> {
-    let DataType::List(field) = a.result() else {
-        return Err(Error::internal("a series is a list"));
-    };
-    let DataType::Decimal128(p, s) = *field.data_type() else {
-        return Err(Error::internal("a series of numerics"));
-    };
-    let values = Decimal128Builder::new().with_data_type(DataType::Decimal128(p, s));
-    let mut out = ListBuilder::new(values);
-    for row in 0..a.rows() {
-        if !a.skips(row) {
-            let at = |i: usize| {
-                let (value, scale) = a.numeric(i, row);
-                rescale(value, scale, p, s)
-            };
-            let step = if a.len() > 2 { at(2)? } else { rescale(1, 0, p, s)? };
-            let (start, end) = (at(0)?, at(1)?);
-            let mut value = start;
-            for i in 0..count(start, end, step)? {
-                value += if i > 0 { step } else { 0 };
-                out.values().append_value(value);
-            }
-        }
-        out.append(!a.skips(row));
-    }
-    Ok(Arc::new(out.finish()))
+/// Values of a series as a column of its type.
+pub(super) fn values(values: &[i128], element: &DataType) -> Result<ArrayRef> {
+    let longs = || values.iter().map(|v| *v as i64);
+    Ok(match element {
+        DataType::Int32 => Arc::new(Int32Array::from_iter_values(values.iter().map(|v| *v as i32))),
+        DataType::Int64 => Arc::new(Int64Array::from_iter_values(longs())),
+        DataType::Timestamp(..) => Arc::new(
+            TimestampMicrosecondArray::from_iter_values(longs()).with_data_type(element.clone()),
+        ),
+        DataType::Decimal128(..) => Arc::new(
+            Decimal128Array::from_iter_values(values.iter().copied())
+                .with_data_type(element.clone()),
+        ),
+        _ => return Err(Error::internal("a series of numbers or times")),
+    })
 }
 
-fn timestamps(a: &Args<'_>) -> Result<ArrayRef> {
-    let DataType::List(field) = a.result() else {
-        return Err(Error::internal("a series is a list"));
-    };
-    let values = TimestampMicrosecondBuilder::new().with_data_type(field.data_type().clone());
-    let mut out = ListBuilder::new(values);
+/// Series as lists.
+fn lists(a: &Args<'_>) -> Result<ArrayRef> {
+    let (mut all, mut offsets) = (Vec::new(), vec![0_i32]);
+    let mut size = Size::of_rows(a.rows());
     for row in 0..a.rows() {
         if !a.skips(row) {
-            let (start, end, step) = (a.micros(0, row), a.micros(1, row), a.interval(2, row));
-            let sign = direction(step)?;
-            let (mut at, mut length) = (start, 0);
-            while if sign > 0 { at <= end } else { at >= end } {
-                out.values().append_value(at);
-                at = add_interval_us(at, step)?;
-                length += 1;
-                if length > LENGTH_MAX {
+            let mut series = Series::of(a, row)?;
+            let start = all.len();
+            while let Some(value) = series.next()? {
+                if all.len() - start >= LENGTH_MAX {
                     return Err(too_long());
                 }
+                all.push(value);
             }
+            size.add((all.len() - start) * size_of::<i64>())?;
         }
-        out.append(!a.skips(row));
+        offsets.push(i32::try_from(all.len()).map_err(|_| too_long())?);
     }
-    Ok(Arc::new(out.finish()))
+    let values = values(&all, a.element()?)?;
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    let valid = (0..a.rows()).map(|row| !a.skips(row)).collect::<Vec<_>>();
+    let offsets = OffsetBuffer::new(offsets.into());
+    Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(valid.into()))?))
 }
 
 /// Whether a step goes forward or back: a month counts as 30 days.

@@ -7,8 +7,10 @@ use arrow::datatypes::Int32Type;
 
 use super::args::Args;
 use super::{Def, Nulls};
+use crate::config::VALUE_BYTES_MAX;
 use crate::delta::text::display_value;
 use crate::error::{Error, Result, sqlstate};
+use crate::expr::size::check_value;
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("length(text) -> int", Nulls::Strict, characters),
@@ -23,6 +25,9 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("lpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, true)),
     ("rpad(text, int) -> text", Nulls::Strict, |a| pad(a, false)),
     ("rpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, false)),
+    ("repeat(text, int) -> text", Nulls::Strict, repeat),
+    ("replace(text, text, text) -> text", Nulls::Strict, replace),
+    ("translate(text, text, text) -> text", Nulls::Strict, translate),
     ("^@(text, text) -> boolean", Nulls::Strict, |a| {
         a.booleans(|row| Ok(Some(a.text(0, row).starts_with(a.text(1, row)))))
     }),
@@ -65,8 +70,8 @@ fn pad(a: &Args<'_>, left: bool) -> Result<ArrayRef> {
         let wanted = usize::try_from(a.int(1, row)).unwrap_or(0);
         let length = length_of(text);
         let missing = if fill.is_empty() { 0 } else { wanted.saturating_sub(length) };
-        if missing.saturating_mul(4) > PADDING_BYTES_MAX {
-            return Err(Error::user("54000", "requested length too large"));
+        if missing.saturating_mul(4) > VALUE_BYTES_MAX {
+            return Err(too_long());
         }
         let filling = fill.chars().cycle().take(missing);
         match left {
@@ -83,8 +88,61 @@ fn pad(a: &Args<'_>, left: bool) -> Result<ArrayRef> {
     })
 }
 
-/// PostgreSQL's limit of a text.
-const PADDING_BYTES_MAX: usize = 1 << 30;
+fn too_long() -> Error {
+    Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, "requested length too large")
+}
+
+fn repeat(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let text = a.text(0, row);
+        let times = usize::try_from(a.int(1, row)).unwrap_or(0);
+        match text.len().checked_mul(times) {
+            Some(bytes) if bytes <= VALUE_BYTES_MAX => {
+                out.push_str(&text.repeat(times));
+                Ok(true)
+            }
+            _ => Err(too_long()),
+        }
+    })
+}
+
+fn replace(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let (text, from, to) = (a.text(0, row), a.text(1, row), a.text(2, row));
+        if from.is_empty() {
+            out.push_str(text);
+            return Ok(true);
+        }
+        let grows = to.len().saturating_sub(from.len());
+        // Counted first only where there is something to fear.
+        if text.len().saturating_mul(to.len()) > VALUE_BYTES_MAX {
+            let found = text.matches(from).count();
+            check_value(text.len().saturating_add(found.saturating_mul(grows)))?;
+        }
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once(from) {
+            out.push_str(before);
+            out.push_str(to);
+            rest = behind;
+        }
+        out.push_str(rest);
+        Ok(true)
+    })
+}
+
+/// Each character of one set as the one at its place in another; those without one go.
+fn translate(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let (from, to) = (a.text(1, row), a.text(2, row));
+        for c in a.text(0, row).chars() {
+            match from.chars().position(|f| f == c) {
+                None => out.push(c),
+                Some(place) => out.extend(to.chars().nth(place)),
+            }
+        }
+        Ok(true)
+    })
+}
 
 fn characters(a: &Args<'_>) -> Result<ArrayRef> {
     a.values::<Int32Type>(|row| Ok(Some(a.text(0, row).chars().count() as i32)))
@@ -333,6 +391,7 @@ fn write_directive(
             ));
         }
     }
+    check_value(width)?;
     let padding = " ".repeat(width.saturating_sub(text.chars().count()));
     match left {
         true => out.extend([text, padding]),
