@@ -99,6 +99,9 @@ pub mod sqlstate {
     pub const INTERNAL_ERROR: &str = "XX000";
 }
 
+/// A column of a batch would have more bytes than its offsets can count, 2 GB.
+pub(crate) const TOO_MANY_BYTES: &str = "a column of a batch of rows has more than 2 GB";
+
 /// An error of the engine, ready to be shown to its user.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Fields>);
@@ -257,6 +260,9 @@ impl From<arrow::error::ArrowError> for Error {
         use arrow::error::ArrowError;
         match e {
             ArrowError::DivideByZero => Self::user(sqlstate::DIVISION_BY_ZERO, "division by zero"),
+            ArrowError::OffsetOverflowError(_) => {
+                Self::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, TOO_MANY_BYTES)
+            }
             ArrowError::ArithmeticOverflow(m) => {
                 Self::user(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range")
                     .with_detail(m)

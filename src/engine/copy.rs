@@ -10,9 +10,11 @@ use super::heavy::heavy;
 use super::outcome::Outcome;
 use super::session::Session;
 use crate::catalog::{ConflictRule, Relation};
+use crate::config::BATCH_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::expr::{cast_array, parse_value};
 use crate::format::CopyReader;
+use crate::sql::memory::Reserved;
 use crate::sql::statement::{CopySubject, Statement};
 use crate::sql::{self, BoundConflict, BoundInsert, InsertRows, Settings, default_values};
 
@@ -26,6 +28,9 @@ pub struct CopyIn {
     columns: Vec<usize>,
     reader: CopyReader,
     batches: Vec<RecordBatch>,
+    /// Bytes that were read and are not converted yet.
+    read: usize,
+    held: Option<Reserved>,
     settings: Settings,
 }
 
@@ -38,8 +43,9 @@ impl CopyIn {
     /// Reads a piece of what the client sends.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.reader.push(bytes)?;
+        self.read = self.read.saturating_add(bytes.len());
         let rows = self.reader.rows();
-        match rows >= BATCH_ROWS {
+        match rows >= BATCH_ROWS || (rows > 0 && self.read >= BATCH_BYTES_MAX) {
             true => heavy(rows, || self.convert()),
             false => Ok(()),
         }
@@ -63,7 +69,12 @@ impl CopyIn {
                 }
             });
         }
-        self.batches.push(RecordBatch::try_new(schema, columns)?);
+        let batch = RecordBatch::try_new(schema, columns)?;
+        if let Some(held) = &self.held {
+            held.grow(batch.get_array_memory_size())?;
+        }
+        self.read = 0;
+        self.batches.push(batch);
         Ok(())
     }
 
@@ -97,7 +108,9 @@ impl Session {
         super::dml::check_writable(&relation, "copy into")?;
         let names = columns.iter().map(|c| relation.schema.field(*c).name().clone()).collect();
         let reader = CopyReader::new(copy.form.clone(), names);
-        Ok(CopyIn { relation, columns, reader, batches: Vec::new(), settings: self.settings() })
+        let settings = self.settings();
+        let held = settings.memory.as_ref().map(|memory| memory.reserve("rows of a COPY"));
+        Ok(CopyIn { relation, columns, reader, batches: Vec::new(), read: 0, held, settings })
     }
 
     /// Writes what a COPY has brought.

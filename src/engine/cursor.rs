@@ -22,6 +22,7 @@ use super::session::Session;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{interval_us, parse_value};
 use crate::sql::BoundStatement;
+use crate::sql::memory::Reserved;
 use crate::sql::statement::{Count, Declare, Direction, Fetch, Statement};
 
 /// Cursors that a session may have open.
@@ -38,7 +39,7 @@ pub(super) struct Cursor {
 
 enum Reader {
     Forward(Forward),
-    Scroll { rows: RecordBatch, position: usize },
+    Scroll { rows: RecordBatch, position: usize, _held: Reserved },
 }
 
 /// Rows in order, each once.
@@ -47,6 +48,8 @@ struct Forward {
     source: Mutex<Option<RowSource>>,
     /// Read, and not handed out.
     ready: VecDeque<RecordBatch>,
+    /// The memory of those.
+    held: Reserved,
     /// Rows handed out.
     position: u64,
 }
@@ -77,7 +80,10 @@ impl Forward {
                 },
             };
             match next.transpose()? {
-                Some(batch) => self.ready.push_back(batch),
+                Some(batch) => {
+                    self.held.grow(batch.get_array_memory_size())?;
+                    self.ready.push_back(batch);
+                }
                 None => *self.source() = None,
             }
         }
@@ -90,8 +96,9 @@ impl Forward {
         while left > 0 {
             let Some(batch) = self.ready.pop_front() else { break };
             let rows = batch.num_rows().min(left);
-            if rows < batch.num_rows() {
-                self.ready.push_front(batch.slice(rows, batch.num_rows() - rows));
+            match rows < batch.num_rows() {
+                true => self.ready.push_front(batch.slice(rows, batch.num_rows() - rows)),
+                false => self.held.shrink(batch.get_array_memory_size()),
             }
             taken.push(batch.slice(0, rows));
             left -= rows;
@@ -234,8 +241,9 @@ impl Session {
         };
         let schema = source.schema();
         let endless = source.is_endless();
-        let mut reader =
-            Forward { source: Mutex::new(Some(source)), ready: VecDeque::new(), position: 0 };
+        let held = self.engine.core.memory.query(None).reserve("rows of a cursor");
+        let (source, ready) = (Mutex::new(Some(source)), VecDeque::new());
+        let mut reader = Forward { source, ready, held, position: 0 };
         let at_once = declare.scroll == Some(true) || self.transaction.is_none();
         if at_once && !endless {
             reader.fill(None, None).await?;
@@ -243,7 +251,8 @@ impl Session {
         let rows = match declare.scroll {
             Some(true) => {
                 let rows = concat_batches(&schema, &reader.take(None))?;
-                Reader::Scroll { rows, position: 0 }
+                reader.held.resize(rows.get_array_memory_size())?;
+                Reader::Scroll { rows, position: 0, _held: reader.held }
             }
             _ => Reader::Forward(reader),
         };
@@ -262,7 +271,7 @@ impl Session {
         let schema = SchemaRef::clone(&cursor.schema);
         let batches = match &mut cursor.rows {
             Reader::Forward(forward) => forward.fetch(fetch.direction, deadline).await,
-            Reader::Scroll { rows, position } => {
+            Reader::Scroll { rows, position, .. } => {
                 let (found, to) = scroll(fetch.direction, *position, rows.num_rows());
                 *position = to;
                 let indices = UInt32Array::from_iter_values(found.iter().map(|r| *r as u32));

@@ -129,7 +129,7 @@ impl Session {
         match &mut self.transaction {
             Some(transaction) => {
                 for (id, delta) in writes {
-                    transaction.writes.entry(id).or_default().push(delta);
+                    transaction.add(id, delta)?;
                     transaction.read.insert(id);
                 }
             }
@@ -252,7 +252,7 @@ impl Session {
         }
         match &mut self.transaction {
             Some(transaction) => {
-                transaction.writes.entry(relation.id).or_default().push(delta);
+                transaction.add(relation.id, delta)?;
                 if reads {
                     transaction.read.insert(relation.id);
                 }

@@ -195,7 +195,14 @@ impl Session {
         let pin = Arc::new(pin);
         let mut first = std::collections::VecDeque::new();
         if subscribe.snapshot {
-            let rows = snapshot(&pin, id)?.deltas().collect::<Result<Vec<_>>>()?;
+            let held = self.engine.core.memory.query(None).reserve("rows of a subscription");
+            let mut rows = Vec::new();
+            for delta in snapshot(&pin, id)?.deltas() {
+                let delta = delta?;
+                // As they are, and put together.
+                held.grow(2 * delta.rows().get_array_memory_size())?;
+                rows.push(delta);
+            }
             if let Some(all) = concat(&rows)? {
                 let changes = consolidate(&all, Order::Changelog)?;
                 first.push_back(SubscriptionEvent::Changes { epoch: pin.epoch, changes });

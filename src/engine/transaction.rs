@@ -17,6 +17,7 @@ use crate::catalog::RelationId;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Pin;
+use crate::sql::memory::Reserved;
 use crate::sql::statement::{Savepoint, TransactionModes};
 
 /// An open transaction block.
@@ -25,6 +26,8 @@ pub(crate) struct Transaction {
     pub(super) pin: Arc<Pin>,
     /// Its own writes, by table, in order.
     pub(super) writes: BTreeMap<RelationId, Vec<DeltaBatch>>,
+    /// The memory of those.
+    held: Reserved,
     /// Tables that it has read in order to write.
     pub(super) read: BTreeSet<RelationId>,
     /// When it began: what `now()` is in it.
@@ -44,6 +47,13 @@ struct Mark {
 }
 
 impl Transaction {
+    /// Adds a change of a table (53200 when it does not fit into memory).
+    pub(super) fn add(&mut self, table: RelationId, delta: DeltaBatch) -> Result<()> {
+        self.held.grow(delta.rows().get_array_memory_size())?;
+        self.writes.entry(table).or_default().push(delta);
+        Ok(())
+    }
+
     /// How many savepoints it has.
     pub(super) fn depth(&self) -> usize {
         self.savepoints.len()
@@ -81,6 +91,7 @@ impl Session {
         self.transaction = Some(Transaction {
             pin: Arc::new(self.engine.core.shared.pin()),
             writes: BTreeMap::new(),
+            held: self.engine.core.memory.query(None).reserve("writes of a transaction"),
             read: BTreeSet::new(),
             began: self.engine.core.shared.clock.now(),
             implicit,
@@ -191,7 +202,10 @@ impl Session {
                 transaction.savepoints.truncate(at + 1);
                 let mark = &transaction.savepoints[at];
                 for (id, writes) in &mut transaction.writes {
-                    writes.truncate(mark.writes.get(id).copied().unwrap_or(0));
+                    let kept = mark.writes.get(id).copied().unwrap_or(0);
+                    for gone in writes.drain(kept.min(writes.len())..) {
+                        transaction.held.shrink(gone.rows().get_array_memory_size());
+                    }
                 }
                 transaction.read.clone_from(&mark.read);
                 self.failed = false;

@@ -14,7 +14,7 @@ use datafusion::logical_expr::ColumnarValue;
 
 use super::errors::from_datafusion;
 use crate::config::{BATCH_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::error::{Error, Result, sqlstate};
+use crate::error::{Error, Result, TOO_MANY_BYTES, sqlstate};
 
 /// Tells [`batch_too_large`] from errors of rows. With one row there is no such error.
 const TOO_LARGE: &str = "the results of a batch of rows are too large";
@@ -52,7 +52,7 @@ pub(crate) fn in_slices<T>(rows: usize, evaluate: impl FnOnce() -> Result<T>) ->
     let result = catch_unwind(AssertUnwindSafe(evaluate));
     SLICES.set(before);
     match result {
-        Ok(Err(error)) if error.message().starts_with("Offset overflow error") => match rows > 1 {
+        Ok(Err(error)) if error.message() == TOO_MANY_BYTES => match rows > 1 {
             true => Err(batch_too_large()),
             false => Err(value_too_large(OFFSET_MAX)),
         },

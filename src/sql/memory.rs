@@ -137,6 +137,11 @@ impl Reserved {
     pub fn shrink(&self, bytes: usize) {
         self.0.shrink(bytes.min(self.0.size()));
     }
+
+    /// Holds so much from now on; refused with 53200 when it does not fit.
+    pub fn resize(&self, bytes: usize) -> Result<()> {
+        self.0.try_resize(bytes).map_err(from_datafusion)
+    }
 }
 
 /// What the operators of a query hold.

@@ -23,7 +23,7 @@ use futures::StreamExt;
 
 use super::slices::SlicedProjection;
 use crate::config::BATCH_BYTES_MAX;
-use crate::error::{Error, sqlstate};
+use crate::error::{Error, TOO_MANY_BYTES, sqlstate};
 use crate::expr::{Walk, to_datafusion, widest_row};
 
 /// A row may be so wide that a whole batch of such rows takes this before the run begins again.
@@ -91,7 +91,8 @@ pub(super) fn rows_too_wide() -> DataFusionError {
 pub(super) fn is_too_wide(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::External(e) => {
-            e.downcast_ref::<Error>().is_some_and(|e| e.message() == TOO_WIDE)
+            let known = |e: &Error| [TOO_WIDE, TOO_MANY_BYTES].contains(&e.message());
+            e.downcast_ref::<Error>().is_some_and(known)
         }
         other => other.to_string().contains("Offset overflow error"),
     }

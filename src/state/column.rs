@@ -258,6 +258,16 @@ impl PageColumn {
         }
     }
 
+    /// Bytes of a value of variable length; 0 for others.
+    #[inline]
+    pub(super) fn variable_bytes(&self, row: usize) -> usize {
+        match &self.values {
+            Values::Text(v) => v.spans[row].1 as usize,
+            Values::Bytes(v) | Values::Lists(v) => v.spans[row].1 as usize,
+            _ => 0,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Null => 0,

@@ -144,6 +144,12 @@ impl Pages {
         (0..self.schema.fields().len()).map(|c| self.gather_column(c, slots)).collect()
     }
 
+    /// Bytes of the values of variable length of a slot.
+    pub(super) fn variable_bytes(&self, slot: u32) -> usize {
+        let (page, row) = (slot as usize / PAGE_ROWS, slot as usize % PAGE_ROWS);
+        self.pages[page].iter().map(|column| column.variable_bytes(row)).sum()
+    }
+
     /// The given slots as a batch.
     pub(crate) fn gather_batch(&self, slots: &[u32]) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));

@@ -20,7 +20,7 @@ use super::column::PageColumn;
 use super::pages::Pages;
 use super::secondary::Secondary;
 use super::slot_index::SlotIndex;
-use crate::config::BATCH_ROWS;
+use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group, worker_of};
 use crate::error::{Error, Result};
 use crate::time::Epoch;
@@ -507,11 +507,18 @@ impl ResultShard {
         self.begin[slot] <= epoch && epoch < self.end[slot]
     }
 
-    /// Visible rows from a cursor on, at most `limit` slots looked at.
+    /// Visible rows from a cursor on, at most `limit` slots looked at; fewer where rows are wide.
     pub fn scan(&self, epoch: Epoch, from: usize, limit: usize) -> Result<SnapshotSlice> {
-        let to = from.saturating_add(limit).min(self.pages.slots());
-        let slots: Vec<u32> =
-            (from..to).filter(|s| self.visible(*s, epoch)).map(|s| s as u32).collect();
+        let end = from.saturating_add(limit).min(self.pages.slots());
+        let (mut slots, mut bytes, mut to) = (Vec::new(), 0, from);
+        // Rows may be wide.
+        while to < end && bytes <= BATCH_BYTES_MAX {
+            if self.visible(to, epoch) {
+                bytes += self.pages.variable_bytes(to as u32);
+                slots.push(to as u32);
+            }
+            to += 1;
+        }
         let rows = self.pages.gather_batch(&slots)?;
         let ones = slots.iter().all(|s| self.weights[*s as usize] == 1);
         let weights = (!ones)
