@@ -7,11 +7,11 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::cancel::timed_out;
 
@@ -23,8 +23,18 @@ pub(crate) struct CommitPoint(Arc<State>);
 struct State {
     // Set and read between two polls of one task: the order of memory is the task's.
     passed: AtomicBool,
-    /// Removals that are under way.
-    removals: Mutex<Vec<oneshot::Receiver<()>>>,
+    /// The number of removals that are under way.
+    removals: watch::Sender<usize>,
+}
+
+/// A removal that is under way: it is done when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Removal(CommitPoint);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.0.0.removals.send_modify(|n| *n = n.saturating_sub(1));
+    }
 }
 
 impl CommitPoint {
@@ -44,21 +54,16 @@ impl CommitPoint {
         self.0.passed.load(Ordering::Relaxed)
     }
 
-    /// Something that a given-up statement has begun is being removed.
-    pub(crate) fn removes(&self, done: oneshot::Receiver<()>) {
-        self.0.removals.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+    /// Something that a given-up statement has begun is being removed: until the value is dropped.
+    pub(crate) fn removal(&self) -> Removal {
+        self.0.removals.send_modify(|n| *n += 1);
+        Removal(self.clone())
     }
 
-    /// Waits until what a given-up statement has begun is gone.
+    /// Waits until what a given-up statement has begun is gone. May be dropped and called again.
     pub(crate) async fn settle(&self) {
-        let removals = {
-            let mut removals = self.0.removals.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *removals)
-        };
-        for removal in removals {
-            // An engine that has stopped holds nothing any more.
-            drop(removal.await);
-        }
+        // The sender is ours, so it is there as long as we are.
+        drop(self.0.removals.subscribe().wait_for(|n| *n == 0).await);
     }
 
     /// Runs work unless an interrupt is first; behind the commit point to its end.

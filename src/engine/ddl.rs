@@ -461,7 +461,7 @@ impl std::ops::Drop for DropUnlessBuilt {
             return;
         }
         let ids = std::mem::take(&mut self.ids);
-        let (done, removed) = oneshot::channel();
+        let removal = self.commit_point.removal();
         self.coordinator.send(move |c| {
             // Somebody may have built upon a view while it was on its way.
             let catalog = c.catalog();
@@ -472,10 +472,8 @@ impl std::ops::Drop for DropUnlessBuilt {
                 todo.extend(others.filter(|id| doomed.insert(*id)));
             }
             c.drop_relations(&doomed.into_iter().rev().collect::<Vec<_>>());
-            // Whoever waits for it may have gone too.
-            let _ = done.send(());
+            drop(removal);
         });
-        self.commit_point.removes(removed);
     }
 }
 
