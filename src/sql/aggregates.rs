@@ -76,7 +76,8 @@ fn computed_below(
 ) -> DfResult<(Arc<LogicalPlan>, bool)> {
     let mut below: Vec<Expr> = Vec::new();
     for expr in calls.iter_mut() {
-        let call = match expr {
+        let (name, before) = (expr.qualified_name(), below.len());
+        let call = match &mut *expr {
             Expr::Alias(alias) => alias.expr.as_mut(),
             other => other,
         };
@@ -91,6 +92,11 @@ fn computed_below(
                 let column = Expr::Column(Column::new_unqualified(&name));
                 below.push(std::mem::replace(arg, column).alias(name));
             }
+        }
+        // Those above know it by the name that it had.
+        if below.len() > before && !matches!(expr, Expr::Alias(_)) {
+            let call = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+            *expr = call.alias_qualified(name.0, name.1);
         }
     }
     if below.is_empty() {
