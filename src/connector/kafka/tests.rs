@@ -372,7 +372,7 @@ fn what_waits_for_a_broker_arrives_when_it_is_back() {
 #[test]
 fn a_message_that_times_out_is_written_again_after_a_restart() {
     let broker = broker("out", 1);
-    let spec = spec(&broker, "out", &[("properties.message.timeout.ms", "1000")]);
+    let spec = spec(&broker, "out", &[("properties.message.timeout.ms", "3000")]);
     let mut sink = sink::create(&spec).expect("creates");
     broker.stop_listening().expect("stops");
     let change = || DeltaBatch::inserts(rows(&[1], &["a"]));
