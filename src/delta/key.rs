@@ -20,6 +20,7 @@ use arrow::datatypes::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::text::pg_type_name;
 use crate::error::{Error, Result};
 
 /// The number of key groups: the grain in which state can move between workers.
@@ -333,7 +334,9 @@ fn write_lists(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result
 }
 
 fn unsupported(data_type: &DataType) -> Error {
-    Error::unsupported(format!("a value of type {data_type} can't be a key"))
+    let name = pg_type_name(data_type);
+    Error::unsupported(format!("a value of type {name} can't be a key"))
+        .with_hint("Cast it to text, or take its parts.")
 }
 
 fn write_column(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result<()> {

@@ -15,6 +15,7 @@ impl Session {
         let catalog = self.engine.core.shared.catalog();
         let query = &create.query;
         let bound = sql::bind_query(query, &catalog, Purpose::AdHoc, &self.settings())?;
+        sql::refuse_records(&bound.fields)?;
         let columns = columns(create, bound.fields.fields())?;
         let existed = catalog.find(&create.name).is_some();
         let text = definition(&create.name, &columns);

@@ -142,7 +142,7 @@ pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> R
 }
 
 /// A row of expressions has no type that a column could have.
-fn refuse_records(fields: &Schema) -> Result<()> {
+pub fn refuse_records(fields: &Schema) -> Result<()> {
     let is_record = |t: &DataType| match t {
         DataType::Struct(_) => true,
         DataType::List(field) => matches!(field.data_type(), DataType::Struct(_)),

@@ -86,7 +86,7 @@ mod widths;
 mod window_ties;
 mod windows;
 
-pub use binder::{Bound, Purpose, Settings, bind_query, bind_view};
+pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{RelationSource, relation_name};
 pub use dml::{

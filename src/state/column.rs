@@ -13,6 +13,7 @@ use arrow::datatypes::{
 };
 
 use crate::delta::Keys;
+use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
 
 /// The values of one column in one page.
@@ -144,7 +145,9 @@ impl PageColumn {
                 Values::Lists(Spans::default())
             }
             other => {
-                return Err(Error::unsupported(format!("a column of type {other} can't be kept")));
+                let name = pg_type_name(other);
+                return Err(Error::unsupported(format!("a column of type {name} can't be kept"))
+                    .with_hint("Cast it to text, or take its parts."));
             }
         };
         Ok(Self { values, nulls: Vec::new() })
