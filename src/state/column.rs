@@ -4,6 +4,8 @@
 //! Text and bytes, and arrays in key encoding, lie in an arena with a span per row; overwriting
 //! leaves garbage in it, which is squeezed out when it is more than half.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{
@@ -11,6 +13,7 @@ use arrow::datatypes::{
     Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Schema,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
+use hashbrown::HashMap;
 
 use crate::delta::Keys;
 use crate::delta::text::pg_type_name;
@@ -42,69 +45,120 @@ pub(super) enum Values {
     Lists(Spans<Vec<u8>>),
 }
 
-/// Values of variable length: an arena, and where each row's bytes are in it.
+/// Values of variable length: an arena, and where each row's bytes are in it. Long values lie
+/// beside it, so that an arena is never longer than a span can say.
 #[derive(Debug, Default)]
 pub(super) struct Spans<A> {
-    pub(super) arena: A,
-    pub(super) spans: Vec<(u32, u32)>,
+    arena: A,
+    /// Start and length; a start of [`LONG`] is a value in `long`.
+    spans: Vec<(u32, u32)>,
+    long: HashMap<u32, A>,
+    /// Bytes of the arena that belong to rows.
     live: usize,
 }
 
-impl Spans<String> {
-    #[inline]
-    pub(super) fn get(&self, row: usize) -> &str {
-        let (start, len) = self.spans[row];
-        &self.arena[start as usize..(start + len) as usize]
-    }
+/// Where a value begins that is not in the arena.
+const LONG: u32 = u32::MAX;
 
-    fn set(&mut self, row: usize, value: &str) {
-        let span = (self.arena.len() as u32, value.len() as u32);
-        self.arena.push_str(value);
-        self.place(row, span);
-        if self.arena.len() > 4096 && self.arena.len() > self.live * 2 {
-            let mut arena = String::with_capacity(self.live);
-            for span in &mut self.spans {
-                let old = *span;
-                span.0 = arena.len() as u32;
-                arena.push_str(&self.arena[old.0 as usize..(old.0 + old.1) as usize]);
-            }
-            self.arena = arena;
-        }
-    }
+/// The shortest value that is kept beside the arena: 4,096 rows of less are at most 1 GiB, and with
+/// as much garbage and one more row an arena stays below 4 GiB.
+const LONG_BYTES: usize = 256 << 10;
+
+/// What holds the bytes of many values: text or bytes.
+pub(super) trait Arena: Default {
+    type Value: ?Sized + ToOwned<Owned = Self>;
+
+    fn len(&self) -> usize;
+    fn capacity(&self) -> usize;
+    fn reserve(&mut self, bytes: usize);
+    fn push(&mut self, value: &Self::Value);
+    fn value(&self, range: Range<usize>) -> &Self::Value;
 }
 
-impl Spans<Vec<u8>> {
-    #[inline]
-    pub(super) fn get(&self, row: usize) -> &[u8] {
-        let (start, len) = self.spans[row];
-        &self.arena[start as usize..(start + len) as usize]
-    }
+macro_rules! arena {
+    ($arena:ty, $value:ty, $push:ident) => {
+        impl Arena for $arena {
+            type Value = $value;
 
-    fn set(&mut self, row: usize, value: &[u8]) {
-        let span = (self.arena.len() as u32, value.len() as u32);
-        self.arena.extend_from_slice(value);
-        self.place(row, span);
-        if self.arena.len() > 4096 && self.arena.len() > self.live * 2 {
-            let mut arena = Vec::with_capacity(self.live);
-            for span in &mut self.spans {
-                let old = *span;
-                span.0 = arena.len() as u32;
-                arena.extend_from_slice(&self.arena[old.0 as usize..(old.0 + old.1) as usize]);
+            #[inline]
+            fn len(&self) -> usize {
+                <$arena>::len(self)
             }
-            self.arena = arena;
+            fn capacity(&self) -> usize {
+                <$arena>::capacity(self)
+            }
+            fn reserve(&mut self, bytes: usize) {
+                <$arena>::reserve(self, bytes);
+            }
+            #[inline]
+            fn push(&mut self, value: &$value) {
+                self.$push(value);
+            }
+            #[inline]
+            fn value(&self, range: Range<usize>) -> &$value {
+                &self[range]
+            }
         }
-    }
+    };
 }
+arena!(String, str, push_str);
+arena!(Vec<u8>, [u8], extend_from_slice);
 
-impl<A> Spans<A> {
-    fn place(&mut self, row: usize, span: (u32, u32)) {
-        if row == self.spans.len() {
-            self.spans.push(span);
+impl<A: Arena> Spans<A> {
+    #[inline]
+    pub(super) fn get(&self, row: usize) -> &A::Value {
+        let (start, len) = self.spans[row];
+        if start == LONG {
+            let long = &self.long[&(row as u32)];
+            return long.value(0..long.len());
+        }
+        self.arena.value(start as usize..start as usize + len as usize)
+    }
+
+    /// Bytes of the value at `row`.
+    #[inline]
+    pub(super) fn bytes_of(&self, row: usize) -> usize {
+        self.spans[row].1 as usize
+    }
+
+    fn set(&mut self, row: usize, value: &A::Value, len: usize) {
+        let mut span = (self.arena.len() as u32, len as u32);
+        if len < LONG_BYTES {
+            self.arena.push(value);
         } else {
-            self.live -= self.spans[row].1 as usize;
-            self.spans[row] = span;
+            span.0 = LONG;
         }
-        self.live += span.1 as usize;
+        if let Some(old) = self.spans.get_mut(row) {
+            if old.0 == LONG {
+                self.long.remove(&(row as u32));
+            } else {
+                self.live -= old.1 as usize;
+            }
+            *old = span;
+        } else {
+            self.spans.push(span);
+        }
+        if span.0 == LONG {
+            self.long.insert(row as u32, value.to_owned());
+            return;
+        }
+        self.live += len;
+        if self.arena.len() > 4096 && self.arena.len() > self.live * 2 {
+            let mut arena = A::default();
+            arena.reserve(self.live);
+            for span in self.spans.iter_mut().filter(|span| span.0 != LONG) {
+                let start = span.0 as usize;
+                span.0 = arena.len() as u32;
+                arena.push(self.arena.value(start..start + span.1 as usize));
+            }
+            self.arena = arena;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let long: usize = self.long.values().map(Arena::capacity).sum();
+        let entry = size_of::<A>() + 8;
+        self.arena.capacity() + self.spans.capacity() * 8 + long + self.long.capacity() * entry
     }
 }
 
@@ -182,20 +236,23 @@ impl PageColumn {
             (Values::Text(v), _) => {
                 for (to, row) in pairs {
                     let null = source.is_null(*row as usize);
-                    v.set(*to as usize, if null { "" } else { text_at(source, *row as usize) });
+                    let value = if null { "" } else { text_at(source, *row as usize) };
+                    v.set(*to as usize, value, value.len());
                 }
             }
             (Values::Bytes(v), _) => {
                 for (to, row) in pairs {
                     let null = source.is_null(*row as usize);
-                    v.set(*to as usize, if null { &[] } else { bytes_at(source, *row as usize) });
+                    let value = if null { &[] } else { bytes_at(source, *row as usize) };
+                    v.set(*to as usize, value, value.len());
                 }
             }
             (Values::Lists(v), _) => {
                 let rows = UInt32Array::from_iter_values(pairs.iter().map(|(_, row)| *row));
                 let keys = list_keys(source, &rows);
                 for (i, (to, _)) in pairs.iter().enumerate() {
-                    v.set(*to as usize, keys.as_ref().map_or(&[], |k| k.key(i)));
+                    let value = keys.as_ref().map_or(&[][..], |k| k.key(i));
+                    v.set(*to as usize, value, value.len());
                 }
             }
         }
@@ -265,8 +322,8 @@ impl PageColumn {
     #[inline]
     pub(super) fn variable_bytes(&self, row: usize) -> usize {
         match &self.values {
-            Values::Text(v) => v.spans[row].1 as usize,
-            Values::Bytes(v) | Values::Lists(v) => v.spans[row].1 as usize,
+            Values::Text(v) => v.bytes_of(row),
+            Values::Bytes(v) | Values::Lists(v) => v.bytes_of(row),
             _ => 0,
         }
     }
@@ -282,8 +339,8 @@ impl PageColumn {
             Values::F64(v) => v.capacity() * 8,
             Values::I128(v) => v.capacity() * 16,
             Values::Interval(v) => v.capacity() * 16,
-            Values::Text(v) => v.arena.capacity() + v.spans.capacity() * 8,
-            Values::Bytes(v) | Values::Lists(v) => v.arena.capacity() + v.spans.capacity() * 8,
+            Values::Text(v) => v.bytes(),
+            Values::Bytes(v) | Values::Lists(v) => v.bytes(),
         };
         values + self.nulls.capacity()
     }
@@ -311,4 +368,42 @@ pub(super) fn bytes_at(array: &ArrayRef, row: usize) -> &[u8] {
 pub(super) fn list_keys(array: &ArrayRef, rows: &UInt32Array) -> Option<Keys> {
     let lists = take(array, rows, None).ok()?;
     Keys::encode(&[lists], rows.len()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values around the length from which they lie beside the arena, overwritten at random.
+    #[test]
+    fn long_and_short_values_take_turns() {
+        let mut spans: Spans<String> = Spans::default();
+        let mut expected: Vec<String> = Vec::new();
+        let mut random = 7u64;
+        for step in 0..400 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let len = match random >> 60 {
+                0..=1 => LONG_BYTES - 1,
+                2..=3 => LONG_BYTES,
+                4..=5 => LONG_BYTES * 3,
+                short => short as usize * 100,
+            };
+            let value = char::from(b'a' + (step % 26) as u8).to_string().repeat(len);
+            let row = (random >> 33) as usize % 24;
+            if row < expected.len() {
+                expected[row] = value;
+                spans.set(row, &expected[row], len);
+            } else {
+                spans.set(expected.len(), &value, len);
+                expected.push(value);
+            }
+            for (row, value) in expected.iter().enumerate() {
+                assert_eq!(spans.get(row), value, "row {row} after {step} changes");
+                assert_eq!(spans.bytes_of(row), value.len());
+            }
+        }
+        let long = expected.iter().filter(|v| v.len() >= LONG_BYTES).count();
+        assert_eq!(spans.long.len(), long);
+        assert!(spans.arena.len() <= 2 * spans.live.max(2048));
+    }
 }
