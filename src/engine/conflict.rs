@@ -126,7 +126,7 @@ impl Session {
     }
 }
 
-fn keys_of(relation: &Relation, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Keys)> {
+pub(super) fn keys_of(relation: &Relation, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Keys)> {
     let columns: Vec<ArrayRef> = relation.key.iter().map(|c| rows.column(*c).clone()).collect();
     let keys = Keys::encode(&columns, rows.num_rows())?;
     Ok((columns, keys))

@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashSet, HashTable};
 use sqlparser::ast;
 
+use super::conflict::keys_of;
 use super::heavy::heavy;
 use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::text::display_value;
-use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate};
+use crate::delta::{DeltaBatch, Order, Weight, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::{
@@ -436,41 +438,48 @@ pub(super) fn check_keys(
     delta: &DeltaBatch,
 ) -> Result<()> {
     let Some(table) = &state.table else { return Ok(()) };
-    let keys_of = |d: &DeltaBatch| -> Result<(Vec<ArrayRef>, Keys)> {
-        let columns: Vec<ArrayRef> =
-            relation.key.iter().map(|c| d.rows().column(*c).clone()).collect();
-        let keys = Keys::encode(&columns, d.len())?;
-        Ok((columns, keys))
-    };
-    let (columns, keys) = keys_of(delta)?;
-    let mut net: HashMap<&[u8], (Weight, usize)> = HashMap::new();
+    let (columns, keys) = keys_of(relation, delta.rows())?;
+    let mut net: HashTable<Net> = HashTable::with_capacity(delta.len());
     for row in 0..delta.len() {
-        let entry = net.entry(keys.key(row)).or_insert((0, row));
-        entry.0 += delta.weight(row);
-        if delta.weight(row) > 0 {
-            entry.1 = row;
-        }
-    }
-    for earlier in own {
-        let (_, keys) = keys_of(earlier)?;
-        for row in 0..earlier.len() {
-            if let Some(entry) = net.get_mut(keys.key(row)) {
-                entry.0 += earlier.weight(row);
+        let weight = delta.weight(row);
+        let same = |n: &Net| keys.key(n.row as usize) == keys.key(row);
+        match net.entry(keys.hash(row), same, |n| keys.hash(n.row as usize)) {
+            Entry::Vacant(free) => drop(free.insert(Net { row: row as u32, weight })),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.weight += weight;
+                if weight > 0 {
+                    known.row = row as u32;
+                }
             }
         }
     }
-    for (key, (weight, row)) in &net {
-        let _ = key;
-        // Without an insert nothing can be there twice.
-        let stored = match weight {
-            i64::MIN..=0 => continue,
-            _ => table.count_key(&columns, *row, keys.hash(*row), pin.epoch_of(relation.id)),
-        };
-        if stored + weight > 1 {
-            return Err(duplicate_key(relation, delta, *row));
+    for earlier in own {
+        let (_, own_keys) = keys_of(relation, earlier.rows())?;
+        for row in 0..earlier.len() {
+            let same = |n: &Net| keys.key(n.row as usize) == own_keys.key(row);
+            if let Some(known) = net.find_mut(own_keys.hash(row), same) {
+                known.weight += earlier.weight(row);
+            }
         }
     }
-    Ok(())
+    // Without an insert nothing can be there twice.
+    let mut inserted: Vec<(u32, Weight)> =
+        net.iter().filter(|n| n.weight > 0).map(|n| (n.row, n.weight)).collect();
+    inserted.sort_unstable();
+    let rows: Vec<u32> = inserted.iter().map(|(row, _)| *row).collect();
+    let stored = table.count_keys(&columns, &keys, &rows, pin.epoch_of(relation.id));
+    match inserted.iter().zip(stored).find(|((_, weight), stored)| stored + weight > 1) {
+        None => Ok(()),
+        Some(((row, _), _)) => Err(duplicate_key(relation, delta, *row as usize)),
+    }
+}
+
+/// What a change does to the rows of one key.
+struct Net {
+    /// The last row of the change that inserts it, or its first one.
+    row: u32,
+    weight: Weight,
 }
 
 fn duplicate_key(relation: &Relation, delta: &DeltaBatch, row: usize) -> Error {

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::expr::from_datafusion;
 use crate::runtime::Pin;
 use crate::sql::{RelationSource, each_node};
+use crate::state::Found;
 
 /// Rows of a relation that are looked up.
 pub(super) struct PointRead {
@@ -67,7 +68,7 @@ impl Session {
             let snapshot = snapshot(pin, id)?;
             let rows = snapshot.table.find(&read.columns, &read.values, snapshot.epoch)?;
             pin.check()?;
-            let Some(rows) = rows else { continue };
+            let Found::Rows(rows) = rows else { continue };
             // Rows that own writes take away and that were not looked up are left with a negative
             // weight: they do not meet the condition, and give no row.
             let own = self.own_writes(id);

@@ -42,7 +42,7 @@ pub use column::check_storable;
 pub use groups::{GroupSpec, GroupTable, Slab};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
-pub use result::{ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use result::{Found, ResultShard, ResultSpec, ResultTable, SnapshotSlice};
 pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};

@@ -98,41 +98,71 @@ impl ResultTable {
     }
 
     /// The rows with one of some values of the key, or of the columns of a secondary index, visible
-    /// at an epoch. `values` has an array per column. `None` when there is no such index.
-    pub fn find(
+    /// at an epoch. `values` has an array per column.
+    pub fn find(&self, columns: &[usize], values: &[ArrayRef], epoch: Epoch) -> Result<Found> {
+        self.find_within(columns, values, epoch, (usize::MAX, usize::MAX))
+    }
+
+    /// The same unless these are more than a number of rows, or bytes of values of variable length;
+    /// a row counts as often as its values are asked for.
+    pub fn find_within(
         &self,
         columns: &[usize],
         values: &[ArrayRef],
         epoch: Epoch,
-    ) -> Result<Option<DeltaBatch>> {
+        (rows_max, bytes_max): (usize, usize),
+    ) -> Result<Found> {
         let keys = Keys::encode(values, values.first().map_or(0, |v| v.len()))?;
         let by_key = self.spec.key == columns;
-        let mut batches = Vec::new();
-        let mut weights = Vec::new();
+        let (mut batches, mut weights) = (Vec::new(), Vec::new());
+        let (mut slots, mut bytes) = (Vec::new(), 0_usize);
         for worker in 0..self.shards.len() {
             let placed = by_key && self.spec.keyed_placement;
             let here = |row: &usize| !placed || worker_of(keys.hash(*row), self.shards()) == worker;
+            if !(0..keys.len()).any(|row| here(&row)) {
+                continue;
+            }
+            slots.clear();
             let shard = self.read(worker);
             let index = shard.secondary.iter().find(|s| s.columns() == columns && s.is_whole());
-            let mut slots = Vec::new();
+            let visible = |s: &u32| shard.visible(*s as usize, epoch);
             for row in (0..keys.len()).filter(here) {
+                let hash = keys.hash(row);
+                let room = rows_max.saturating_sub(weights.len() + slots.len()).saturating_add(1);
                 match index {
-                    _ if by_key => slots.extend(shard.chain(values, row, keys.hash(row))),
-                    Some(index) => {
-                        slots.extend(index.find(&shard.pages, values, row, keys.hash(row)));
+                    _ if by_key => {
+                        let chain = shard.chain(values, row, hash);
+                        slots.extend(chain.filter(visible).take(room));
                     }
-                    None => return Ok(None),
+                    Some(index) => {
+                        let chain = index.find(&shard.pages, values, row, hash);
+                        slots.extend(chain.filter(visible).take(room));
+                    }
+                    None => return Ok(Found::NoIndex),
+                }
+                if weights.len() + slots.len() > rows_max {
+                    return Ok(Found::TooMany);
                 }
             }
-            slots.retain(|s| shard.visible(*s as usize, epoch));
             // Values may be asked for twice.
             slots.sort_unstable();
             slots.dedup();
+            if bytes_max < usize::MAX {
+                bytes += slots.iter().map(|s| shard.pages.variable_bytes(*s)).sum::<usize>();
+                if bytes > bytes_max {
+                    return Ok(Found::TooMany);
+                }
+            }
             weights.extend(slots.iter().map(|s| shard.weights[*s as usize]));
             batches.push(shard.pages.gather_batch(&slots)?);
         }
-        let rows = arrow::compute::concat_batches(&self.spec.schema, &batches)?;
-        Ok(Some(DeltaBatch::new(rows, weights.into())))
+        let rows = match batches.len() {
+            1 => batches.swap_remove(0),
+            _ => arrow::compute::concat_batches(&self.spec.schema, &batches)?,
+        };
+        let ones = weights.iter().all(|w| *w == 1);
+        let weights = (!ones).then(|| weights.into());
+        Ok(Found::Rows(DeltaBatch::with_weights(rows, weights)))
     }
 
     /// Keeps an index by the values of some columns, unless there is one. Blocks; the table may
@@ -199,17 +229,35 @@ impl ResultTable {
         let held = |row: usize| {
             let shard = self.read(worker_of(keys.hash(row), self.shards()));
             let slots = shard.visible_with_key(&key, row, keys.hash(row), epoch);
-            let equal = slots.iter().filter(|s| shard.pages.equals(**s, &all, columns, row));
-            equal.map(|s| shard.weights[*s as usize]).sum::<Weight>()
+            let equal = slots.filter(|s| shard.pages.equals(*s, &all, columns, row));
+            equal.map(|s| shard.weights[s as usize]).sum::<Weight>()
         };
         Ok((0..change.len()).all(|row| change.weight(row) > 0 || held(row) >= -change.weight(row)))
     }
 
-    /// How many rows with the key in row `row` of `key` are visible at an epoch.
-    pub fn count_key(&self, key: &[ArrayRef], row: usize, hash: u64, epoch: Epoch) -> Weight {
-        let shard = self.read(worker_of(hash, self.shards()));
-        let slots = shard.visible_with_key(key, row, hash, epoch);
-        slots.iter().map(|s| shard.weights[*s as usize]).sum()
+    /// How many rows are visible at an epoch with the key of each of some rows of `key`. A shard is
+    /// locked for a slice of them at a time, so that its worker is not kept waiting.
+    pub fn count_keys(
+        &self,
+        key: &[ArrayRef],
+        keys: &Keys,
+        rows: &[u32],
+        epoch: Epoch,
+    ) -> Vec<Weight> {
+        let mut counts = vec![0; rows.len()];
+        for (rows, counts) in rows.chunks(BATCH_ROWS).zip(counts.chunks_mut(BATCH_ROWS)) {
+            for worker in 0..self.shards() {
+                let shard = self.read(worker);
+                for (row, count) in rows.iter().zip(counts.iter_mut()) {
+                    let hash = keys.hash(*row as usize);
+                    if worker_of(hash, self.shards()) == worker {
+                        let slots = shard.visible_with_key(key, *row as usize, hash, epoch);
+                        *count = slots.map(|s| shard.weights[s as usize]).sum();
+                    }
+                }
+            }
+        }
+        counts
     }
 
     /// Rows visible at an epoch, weights counted.
@@ -234,6 +282,17 @@ impl ResultTable {
     }
 }
 
+/// What a look-up finds.
+#[derive(Debug)]
+pub enum Found {
+    /// The rows with their weights.
+    Rows(DeltaBatch),
+    /// More rows than were wanted.
+    TooMany,
+    /// There is no index by these columns, or it is not filled yet.
+    NoIndex,
+}
+
 /// One worker's part of a table.
 #[derive(Debug)]
 pub struct ResultShard {
@@ -255,6 +314,15 @@ pub struct ResultShard {
     ended: VecDeque<(Epoch, u32)>,
     /// The weight of all rows that have not ended.
     live: Weight,
+}
+
+/// A change with what its rows are found by, made once for all of them.
+struct Change<'a> {
+    delta: &'a DeltaBatch,
+    key: Vec<ArrayRef>,
+    keys: Keys,
+    /// The numbers of all columns.
+    all: Vec<usize>,
 }
 
 /// A piece of a snapshot.
@@ -290,39 +358,41 @@ impl ResultShard {
     /// Applies a consolidated delta at an epoch: retractions first, then inserts. Retracting a row
     /// that is not there is a broken contract of the operator before, and an error.
     pub fn apply(&mut self, delta: &DeltaBatch, epoch: Epoch) -> Result<()> {
-        let keys = self.keys_of(delta.rows().columns(), delta.len())?;
+        let key = self.key_columns(delta.rows().columns());
+        let keys = Keys::encode(&key, delta.len())?;
+        let all = (0..delta.rows().num_columns()).collect();
+        let change = Change { delta, key, keys, all };
         if !delta.is_insert_only() {
             for row in (0..delta.len()).filter(|r| delta.weight(*r) < 0) {
-                self.retract(delta.rows().columns(), row, keys.hash(row), delta, epoch)?;
+                self.retract(&change, row, epoch)?;
             }
         }
         let inserts: Vec<u32> =
             (0..delta.len() as u32).filter(|r| delta.weight(*r as usize) > 0).collect();
-        self.insert(delta, &keys, &inserts, epoch)
+        self.insert(&change, &inserts, epoch)
     }
 
-    fn keys_of(&self, columns: &[ArrayRef], rows: usize) -> Result<Keys> {
-        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
-        Keys::encode(&key, rows)
+    fn key_columns(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
+        self.key.iter().map(|c| columns[*c].clone()).collect()
     }
 
-    fn insert(&mut self, d: &DeltaBatch, keys: &Keys, rows: &[u32], epoch: Epoch) -> Result<()> {
-        let columns = d.rows().columns();
+    fn insert(&mut self, change: &Change<'_>, rows: &[u32], epoch: Epoch) -> Result<()> {
+        let d = change.delta;
         let mut slots = Vec::with_capacity(rows.len());
         let mut fresh = Vec::with_capacity(rows.len());
         // Without a key equal rows are one row with a weight.
         for row in rows {
-            match self.merge_weight(d, keys, *row as usize, epoch) {
+            match self.merge_weight(change, *row as usize, epoch) {
                 true => {}
                 false => fresh.push(*row),
             }
         }
-        self.pages.insert(columns, &fresh, &mut slots)?;
+        self.pages.insert(d.rows().columns(), &fresh, &mut slots)?;
         self.reserve(self.pages.slots());
-        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
         for (slot, row) in slots.iter().zip(&fresh) {
             let row = *row as usize;
-            self.place(*slot, keys.hash(row), &key, row, (epoch, d.weight(row)));
+            let hash = change.keys.hash(row);
+            self.place(*slot, hash, &change.key, row, (epoch, d.weight(row)));
             if self.spec.arrivals {
                 let arrival = d.arrivals().map_or(i64::MIN, |a| a.value(row));
                 self.arrivals[*slot as usize] = arrival;
@@ -361,12 +431,12 @@ impl ResultShard {
 
     /// Adds the weight of an equal live row instead of storing it twice. Rows of one batch that are
     /// equal to each other are consolidated before, unless all are inserts: then they stay apart.
-    fn merge_weight(&mut self, d: &DeltaBatch, keys: &Keys, row: usize, epoch: Epoch) -> bool {
+    fn merge_weight(&mut self, change: &Change<'_>, row: usize, epoch: Epoch) -> bool {
+        let d = change.delta;
         if !self.spec.key.is_empty() || d.is_insert_only() {
             return false;
         }
-        let columns = d.rows().columns();
-        let Some(slot) = self.find_live(columns, row, keys.hash(row)) else { return false };
+        let Some(slot) = self.find_live(change, row) else { return false };
         let arrival = d.arrivals().map_or(i64::MIN, |a| a.value(row));
         if self.spec.arrivals && self.arrivals[slot as usize] != arrival {
             return false;
@@ -390,7 +460,7 @@ impl ResultShard {
             return false;
         }
         self.reserve(self.pages.slots());
-        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
+        let key = self.key_columns(&columns);
         self.place(slots[0], hash, &key, 0, (epoch, weight));
         if self.spec.arrivals {
             self.arrivals[slots[0] as usize] = self.arrivals[slot as usize];
@@ -398,17 +468,10 @@ impl ResultShard {
         self.index_slots(&slots).is_ok()
     }
 
-    fn retract(
-        &mut self,
-        columns: &[ArrayRef],
-        row: usize,
-        hash: u64,
-        delta: &DeltaBatch,
-        epoch: Epoch,
-    ) -> Result<()> {
-        let mut rest = -delta.weight(row);
+    fn retract(&mut self, change: &Change<'_>, row: usize, epoch: Epoch) -> Result<()> {
+        let mut rest = -change.delta.weight(row);
         while rest > 0 {
-            let slot = self.find_live(columns, row, hash).ok_or_else(|| {
+            let slot = self.find_live(change, row).ok_or_else(|| {
                 Error::internal("a change retracts a row that the relation does not have")
             })?;
             let have = self.weights[slot as usize];
@@ -463,13 +526,12 @@ impl ResultShard {
     }
 
     /// The live slot of a row that is equal in all columns; the one that arrived last.
-    fn find_live(&self, columns: &[ArrayRef], row: usize, hash: u64) -> Option<u32> {
-        let key: Vec<ArrayRef> = self.key.iter().map(|c| columns[*c].clone()).collect();
-        let all: Vec<usize> = (0..columns.len()).collect();
+    fn find_live(&self, change: &Change<'_>, row: usize) -> Option<u32> {
+        let columns = change.delta.rows().columns();
         let mut equal = self
-            .chain(&key, row, hash)
+            .chain(&change.key, row, change.keys.hash(row))
             .filter(|s| self.end[*s as usize] == Epoch::MAX)
-            .filter(|s| self.pages.equals(*s, &all, columns, row));
+            .filter(|s| self.pages.equals(*s, &change.all, columns, row));
         match self.spec.arrivals {
             false => equal.next(),
             true => equal.max_by_key(|s| self.arrivals[*s as usize]),
@@ -482,8 +544,14 @@ impl ResultShard {
     }
 
     /// Slots with a key that are visible at an epoch.
-    fn visible_with_key(&self, key: &[ArrayRef], row: usize, hash: u64, epoch: Epoch) -> Vec<u32> {
-        self.chain(key, row, hash).filter(|s| self.visible(*s as usize, epoch)).collect()
+    fn visible_with_key(
+        &self,
+        key: &[ArrayRef],
+        row: usize,
+        hash: u64,
+        epoch: Epoch,
+    ) -> impl Iterator<Item = u32> {
+        self.chain(key, row, hash).filter(move |s| self.visible(*s as usize, epoch))
     }
 
     /// For each row of key columns, the live row with that key: `(probing row, slot)`.
@@ -592,7 +660,7 @@ impl ResultShard {
             let slice = self.scan(epoch, from, BATCH_ROWS)?;
             let columns = slice.rows.rows().columns();
             let whole = Keys::encode_exact(columns, slice.rows.len())?;
-            let keys = self.keys_of(columns, slice.rows.len())?;
+            let keys = Keys::encode(&self.key_columns(columns), slice.rows.len())?;
             for row in 0..slice.rows.len() {
                 let mut entry = slice.rows.weight(row).to_le_bytes().to_vec();
                 let arrival = slice.rows.arrivals().map(|a| a.value(row).to_le_bytes());

@@ -131,7 +131,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use crate::delta::{DeltaBatch, Order, consolidate};
-    use crate::state::{ResultSpec, ResultTable};
+    use crate::state::{Found, ResultSpec, ResultTable};
     use crate::time::Epoch;
 
     /// A row: `id`, `k`.
@@ -194,10 +194,19 @@ mod tests {
         for (epoch, rows) in history {
             for wanted in 1..7_i64 {
                 let value: ArrayRef = Arc::new(Int64Array::from(vec![wanted, wanted]));
-                let found = table.find(&[1], &[value], *epoch).expect("finds");
-                let found = found.expect("the index is whole");
                 let naive = rows.iter().filter(|(_, k)| *k == Some(wanted)).count();
+                let twice = [Arc::clone(&value)];
+                let found = table.find(&[1], &twice, *epoch).expect("finds");
+                let Found::Rows(found) = found else { panic!("the index is whole") };
                 assert_eq!(found.len(), naive, "k = {wanted} at {epoch:?}");
+                let once = [value.slice(0, 1)];
+                let within = |most| {
+                    table.find_within(&[1], &once, *epoch, (most, usize::MAX)).expect("finds")
+                };
+                assert!(matches!(within(naive), Found::Rows(rows) if rows.len() == naive));
+                if naive > 0 {
+                    assert!(matches!(within(naive - 1), Found::TooMany), "k = {wanted}");
+                }
             }
         }
     }
