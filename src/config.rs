@@ -12,6 +12,18 @@ pub use machine::{memory as machine_memory_bytes, parse_bytes};
 /// then costs about the same.
 pub const POINT_READ_KEYS_MAX: usize = 10_000;
 
+/// Plans of statements that are kept: as many as the applications of a server have statements.
+pub const PLANS_MAX: usize = 1_024;
+
+/// Bytes of all of them, about; one takes a few tens of kilobytes.
+pub const PLANS_BYTES_MAX: usize = 64 << 20;
+
+/// Rows that are looked up on the thread that serves a connection, and the bytes of their texts:
+/// what takes less time than waking another thread.
+pub const LOOKUP_ROWS_MAX: usize = 256;
+/// See [`LOOKUP_ROWS_MAX`].
+pub const LOOKUP_BYTES_MAX: usize = 256 << 10;
+
 /// Rows in a batch handed from a source to the workers. Vectorised kernels reach their speed above
 /// a few hundred rows; much larger batches leave the second-level cache.
 pub const BATCH_ROWS: usize = 8_192;

@@ -26,9 +26,11 @@ mod heavy;
 mod implicit;
 mod index;
 mod lock_wait;
+mod look_up;
 mod named;
 mod oracle;
 pub mod outcome;
+mod plan_cache;
 mod point_read;
 mod prepared;
 mod provider;
@@ -50,6 +52,8 @@ use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 use crate::sql::memory::ReadMemory;
+
+use self::plan_cache::PlanCache;
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
@@ -77,6 +81,8 @@ pub(crate) struct Core {
     pub(crate) queries: Option<tokio::runtime::Runtime>,
     /// The memory of reads.
     pub(crate) memory: Arc<ReadMemory>,
+    /// Plans of statements that have come before.
+    plans: PlanCache,
 }
 
 impl Engine {
@@ -93,7 +99,9 @@ impl Engine {
             .build()?;
         let queries = Some(queries);
         let memory = ReadMemory::new(&config)?;
-        Ok(Self { core: Arc::new(Core { shared, coordinator, thread, ddl, queries, memory }) })
+        let plans = PlanCache::default();
+        let core = Core { shared, coordinator, thread, ddl, queries, memory, plans };
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// A new session with default settings.

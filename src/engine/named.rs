@@ -25,7 +25,7 @@ impl Session {
             .with_hint("DEALLOCATE those that are no longer used."));
         }
         let types: Vec<_> = prepare.types.iter().cloned().map(Some).collect();
-        let prepared = self.prepare_parsed(prepare.statement.as_ref().clone(), &types)?;
+        let prepared = self.prepare_parsed(&prepare.statement, &types)?;
         self.named.insert(prepare.name.clone(), prepared);
         Ok(self.done("PREPARE"))
     }

@@ -113,14 +113,14 @@ impl Subscription {
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The statement; `None` for an empty text.
-    pub statement: Option<ParsedStatement>,
+    pub statement: Option<Arc<ParsedStatement>>,
     /// Types of the parameters `$1 ..`.
-    pub parameters: Vec<DataType>,
+    pub parameters: Arc<[DataType]>,
     /// The columns of the result; `None` when it has no rows.
     pub fields: Option<SchemaRef>,
     /// What was bound, and the definitions that it was bound with; `None` for statements that are
     /// bound when they are run.
-    pub(crate) bound: Option<(sql::Prepared, Arc<Catalog>)>,
+    pub(crate) bound: Option<(Arc<sql::Prepared>, Arc<Catalog>)>,
 }
 
 /// Where a session stands, as ReadyForQuery tells it.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
@@ -22,7 +22,7 @@ use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::Result;
 use crate::expr::from_datafusion;
 use crate::runtime::Pin;
-use crate::sql::{RelationSource, each_node};
+use crate::sql::{RelationSource, compares_as_bytes, each_node};
 use crate::state::Found;
 
 /// Rows of a relation that are looked up.
@@ -132,31 +132,54 @@ fn point_read(
     let schema = &snapshot.table.spec().schema;
     let mut demanded = Demands::new();
     demands(predicate, schema, &mut demanded);
-    let mut best: Option<(usize, String, Vec<usize>)> = None;
-    for (name, columns) in ways(relation, &snapshot.table.spec().key, &pin.catalog) {
-        let counts = columns.iter().map(|c| demanded.get(c).map(Vec::len));
-        let lookups = counts.reduce(|a, b| a?.checked_mul(b?)).flatten();
-        let Some(lookups) = lookups.filter(|n| *n <= POINT_READ_KEYS_MAX) else { continue };
-        if best.as_ref().is_none_or(|(least, ..)| lookups < *least) {
-            best = Some((lookups, name, columns));
-        }
-    }
-    let Some((_, index, columns)) = best else { return Ok(None) };
+    let key = &snapshot.table.spec().key;
+    let count = |column: usize| demanded.get(&column).map(Vec::len);
+    let Some(way) = best_way(relation.id, key, &pin.catalog, count) else { return Ok(None) };
+    let columns = way.columns.to_vec();
+    let index = match way.index {
+        Some(index) => index.name.clone(),
+        None if relation.key.is_empty() => format!("{}_key", relation.name),
+        None => format!("{}_pkey", relation.name),
+    };
     let lists: Vec<&[ScalarValue]> =
         columns.iter().filter_map(|c| demanded.get(c)).map(Vec::as_slice).collect();
     let values = product(&lists, &columns, schema)?;
     Ok(Some(PointRead { relation: Arc::clone(relation), index, columns, values }))
 }
 
-/// The columns by which rows of a relation are found, with the name of what finds them.
-fn ways(relation: &Relation, key: &[usize], catalog: &Catalog) -> Vec<(String, Vec<usize>)> {
-    let mut ways = Vec::new();
-    if !key.is_empty() {
-        let kind = if relation.key.is_empty() { "key" } else { "pkey" };
-        ways.push((format!("{}_{kind}", relation.name), key.to_vec()));
+/// How rows of a relation are found.
+pub(super) struct Way<'a> {
+    /// The index; `None` for the key.
+    index: Option<&'a Relation>,
+    pub(super) columns: &'a [usize],
+}
+
+/// The way that needs the fewest look-ups; `count` is how many values are wanted of a column, if it
+/// is known which.
+pub(super) fn best_way<'a>(
+    relation: RelationId,
+    key: &'a [usize],
+    catalog: &'a Catalog,
+    count: impl Fn(usize) -> Option<usize>,
+) -> Option<Way<'a>> {
+    let lookups = |columns: &[usize]| {
+        let counts = columns.iter().map(|c| count(*c));
+        let product = counts.reduce(|a, b| a?.checked_mul(b?)).flatten();
+        product.filter(|n| *n <= POINT_READ_KEYS_MAX)
+    };
+    let by_key = lookups(key).map(|n| (n, Way { index: None, columns: key }));
+    // It can't be better, and indexes are looked for in the whole catalog.
+    if let Some((0 | 1, way)) = by_key {
+        return Some(way);
     }
-    ways.extend(catalog.indexes(relation.id).map(|i| (i.name.clone(), i.key.clone())));
-    ways
+    let mut best = by_key;
+    for index in catalog.indexes(relation) {
+        let Some(n) = lookups(&index.key) else { continue };
+        if best.as_ref().is_none_or(|(least, _)| n < *least) {
+            best = Some((n, Way { index: Some(index.as_ref()), columns: &index.key }));
+        }
+    }
+    best.map(|(_, way)| way)
 }
 
 /// The values that a column must have one of.
@@ -180,11 +203,6 @@ fn demands(predicate: &Expr, schema: &SchemaRef, found: &mut Demands) {
             found.insert(at, values);
         }
     }
-}
-
-/// Values of these types can be equal without being the same.
-fn compares_as_bytes(data_type: &DataType) -> bool {
-    !matches!(data_type, DataType::LargeUtf8 | DataType::Interval(_) | DataType::List(_))
 }
 
 /// `column = v`, `column IN (v, ..)`, and such conditions on one column with OR between them.
@@ -217,12 +235,16 @@ fn one_of(expr: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
 }
 
 /// All combinations of the lists, an array per list.
-fn product(
+pub(super) fn product(
     lists: &[&[ScalarValue]],
     columns: &[usize],
     schema: &SchemaRef,
 ) -> Result<Vec<ArrayRef>> {
     let rows: usize = lists.iter().map(|l| l.len()).product();
+    if rows == 1 {
+        let one = |list: &&[ScalarValue]| list[0].to_array_of_size(1).map_err(from_datafusion);
+        return lists.iter().map(one).collect();
+    }
     let mut every = rows;
     let mut arrays = Vec::with_capacity(lists.len());
     for (list, column) in lists.iter().zip(columns) {

@@ -17,6 +17,9 @@ impl Session {
     /// parameters as far as the client says.
     pub async fn prepare(&mut self, text: &str, declared: &[Option<DataType>]) -> Result<Prepared> {
         drop(self.begin_statement());
+        if let Some(known) = self.known(text, declared) {
+            return Ok(known);
+        }
         let mut statements = self.parse(text)?;
         if statements.len() > 1 {
             return Err(Error::user(
@@ -27,22 +30,40 @@ impl Session {
         let Some(statement) = statements.pop() else {
             return Ok(Prepared {
                 statement: None,
-                parameters: Vec::new(),
+                parameters: Arc::default(),
                 fields: None,
                 bound: None,
             });
         };
-        let (text, offset) = (statement.text.clone(), statement.offset);
         let prepared = match sql::is_deep(&statement, &self.engine.core.shared.catalog()) {
-            true => sql::on_large_stack(|| self.prepare_parsed(statement, declared))?,
-            false => self.prepare_parsed(statement, declared),
+            true => sql::on_large_stack(|| self.prepare_parsed(&statement, declared))?,
+            false => self.prepare_parsed(&statement, declared),
         };
-        prepared.map_err(|e| sql::locate(e, &text, offset))
+        let prepared = prepared.map_err(|e| sql::locate(e, &statement.text, statement.offset))?;
+        self.keep(declared, &prepared);
+        Ok(prepared)
+    }
+
+    /// A statement of a text that was planned before.
+    pub(super) fn known(&self, text: &str, declared: &[Option<DataType>]) -> Option<Prepared> {
+        // Plans that are not optimised are for comparison, and made anew.
+        let core = self.optimizes().then_some(&self.engine.core)?;
+        let text = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+        core.plans.get(&core.shared.catalog(), text, declared)
+    }
+
+    /// Keeps a plan for those who send the same text.
+    pub(super) fn keep(&self, declared: &[Option<DataType>], prepared: &Prepared) {
+        // Positions of errors are counted from the beginning of the text.
+        if self.optimizes() && prepared.statement.as_ref().is_some_and(|s| s.offset == 0) {
+            let core = &self.engine.core;
+            core.plans.add(&core.shared.catalog(), declared, prepared);
+        }
     }
 
     pub(super) fn prepare_parsed(
         &self,
-        statement: ParsedStatement,
+        statement: &Arc<ParsedStatement>,
         declared: &[Option<DataType>],
     ) -> Result<Prepared> {
         let catalog = self.engine.core.shared.catalog();
@@ -61,8 +82,8 @@ impl Session {
         if !bindable {
             let fields = self.fields_of(&statement.statement)?;
             return Ok(Prepared {
-                statement: Some(statement),
-                parameters: Vec::new(),
+                statement: Some(Arc::clone(statement)),
+                parameters: Arc::default(),
                 fields,
                 bound: None,
             });
@@ -70,10 +91,10 @@ impl Session {
         let bound = sql::prepare(declared_query, declared, &catalog, &self.settings())?;
         let opens = matches!(&statement.statement, Statement::Declare(_));
         Ok(Prepared {
-            parameters: bound.parameters().to_vec(),
+            parameters: bound.parameters().into(),
             fields: bound.fields().filter(|_| !opens).cloned(),
-            statement: Some(statement),
-            bound: Some((bound, catalog)),
+            statement: Some(Arc::clone(statement)),
+            bound: Some((Arc::new(bound), catalog)),
         })
     }
 
@@ -90,14 +111,20 @@ impl Session {
         self.check_not_failed(&statement.statement)?;
         let cancel = self.begin_statement();
         let point = self.commit_point.clone();
-        let deep = sql::is_deep(statement, &self.engine.core.shared.catalog());
-        let run = async {
-            match deep {
-                true => self.run_deep(prepared, statement, parameters).await,
-                false => self.run_prepared(prepared, statement, parameters).await,
+        let result = match self.execute_at_once(prepared, &parameters) {
+            Ok(None) => {
+                let deep = sql::is_deep(statement, &self.engine.core.shared.catalog());
+                let run = async {
+                    match deep {
+                        true => self.run_deep(prepared, statement, parameters).await,
+                        false => self.run_prepared(prepared, statement, parameters).await,
+                    }
+                };
+                point.within(cancel.deadline(), run).await
             }
+            Ok(Some(done)) => Ok(done),
+            Err(error) => Err(error),
         };
-        let result = point.within(cancel.deadline(), run).await;
         if result.is_err() {
             self.set_failed();
         }
@@ -107,7 +134,7 @@ impl Session {
     fn run_deep<'a>(
         &'a mut self,
         prepared: &'a Prepared,
-        statement: &'a ParsedStatement,
+        statement: &'a Arc<ParsedStatement>,
         parameters: Vec<ScalarValue>,
     ) -> sql::OnLargeStack<'a, Outcome> {
         sql::OnLargeStack::new(self.run_prepared(prepared, statement, parameters))
@@ -116,7 +143,7 @@ impl Session {
     async fn run_prepared(
         &mut self,
         prepared: &Prepared,
-        statement: &ParsedStatement,
+        statement: &Arc<ParsedStatement>,
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
         self.check_modes(&statement.statement)?;
@@ -131,7 +158,14 @@ impl Session {
             bound.bind(&parameters, &settings)?
         } else {
             let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
-            let again = self.prepare_parsed(statement.clone(), &types)?;
+            let again = match self.known(&statement.text, &types) {
+                Some(again) => again,
+                None => {
+                    let again = self.prepare_parsed(statement, &types)?;
+                    self.keep(&types, &again);
+                    again
+                }
+            };
             match again.bound {
                 Some((bound, _)) if again.fields == prepared.fields => {
                     bound.bind(&parameters, &settings)?

@@ -16,24 +16,54 @@ use crate::catalog::{RelationId, RelationKind};
 use crate::delta::{Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Needs, Pin, RelationStatus};
-use crate::sql::statement::Subscribe;
+use crate::sql::statement::{ParsedStatement, Subscribe};
 use crate::sql::{self, Bound, Purpose, Settings, batch};
 
 /// How often a query is bound whose relations are dropped and made again meanwhile.
 const BINDINGS_MAX: usize = 5;
 
 impl Session {
-    pub(super) async fn query(&mut self, query: &ast::Query) -> Result<Outcome> {
+    pub(super) async fn query(
+        &mut self,
+        parsed: &Arc<ParsedStatement>,
+        query: &ast::Query,
+    ) -> Result<Outcome> {
         for _ in 1..BINDINGS_MAX {
-            let bound = self.bind_ad_hoc(query)?;
-            match self.read(bound).await {
+            match self.query_once(parsed, query).await {
                 // A relation was dropped between the look at its definition and that at its rows.
                 Err(e) if e.sqlstate() == sqlstate::UNDEFINED_TABLE => {}
                 done => return done,
             }
         }
-        let bound = self.bind_ad_hoc(query)?;
-        self.read(bound).await
+        self.query_once(parsed, query).await
+    }
+
+    async fn query_once(
+        &mut self,
+        parsed: &Arc<ParsedStatement>,
+        query: &ast::Query,
+    ) -> Result<Outcome> {
+        let prepared = match self.known(&parsed.text, &[]) {
+            Some(known) => known,
+            None => {
+                let prepared = self.prepare_parsed(parsed, &[])?;
+                self.keep(&[], &prepared);
+                prepared
+            }
+        };
+        let bound = match prepared.bound {
+            Some((bound, _)) if prepared.parameters.is_empty() => bound,
+            // It has parameters, for which nobody gives values.
+            _ => {
+                let bound = self.bind_ad_hoc(query)?;
+                return self.read(bound).await;
+            }
+        };
+        if let Some(done) = self.look_up_bound(&bound, &[])? {
+            return Ok(done);
+        }
+        let bound = bound.bind(&[], &self.settings())?;
+        self.run_bound(bound).await
     }
 
     pub(super) fn bind_ad_hoc(&self, query: &ast::Query) -> Result<Bound> {
@@ -55,9 +85,7 @@ impl Session {
     async fn read_under(&mut self, bound: Bound, cancel: Cancel) -> Result<Outcome> {
         self.show_own_writes(&bound).await?;
         let pin = self.read_point();
-        self.note_quarantined(&bound, &pin);
-        self.note_diverted(&bound, &pin);
-        self.note_failed_sources(&bound, &pin);
+        self.note_incomplete(&bound.depends_on, &pin);
         let schema = bound.fields.clone();
         let deadline = cancel.deadline();
         let running = self.execute_plan(&bound, &pin, cancel).await?;
@@ -85,9 +113,16 @@ impl Session {
         Ok(Outcome::Rows(Rows { schema, notices, stream: Box::pin(stream) }))
     }
 
+    /// Tells the reader of relations in what way they do not show everything.
+    pub(super) fn note_incomplete(&mut self, depends_on: &[RelationId], pin: &Pin) {
+        self.note_quarantined(depends_on, pin);
+        self.note_diverted(depends_on, pin);
+        self.note_failed_sources(depends_on, pin);
+    }
+
     /// Tells the reader of an answer that has stopped moving.
-    fn note_quarantined(&mut self, bound: &Bound, pin: &Pin) {
-        for id in &bound.depends_on {
+    fn note_quarantined(&mut self, depends_on: &[RelationId], pin: &Pin) {
+        for id in depends_on {
             let Some((state, relation)) = pin.relations.get(id).zip(pin.catalog.by_id(*id)) else {
                 continue;
             };
@@ -107,8 +142,8 @@ impl Session {
     }
 
     /// Tells the reader of rows that are not in an answer: failed ones and late ones.
-    fn note_diverted(&mut self, bound: &Bound, pin: &Pin) {
-        let views = bound.depends_on.iter().filter_map(|id| pin.catalog.by_id(*id));
+    fn note_diverted(&mut self, depends_on: &[RelationId], pin: &Pin) {
+        let views = depends_on.iter().filter_map(|id| pin.catalog.by_id(*id));
         for view in views.filter(|r| r.kind == RelationKind::MaterializedView) {
             for (suffix, what) in [("errors", "failed"), ("late", "came too late for their window")]
             {
@@ -131,12 +166,12 @@ impl Session {
     }
 
     /// Tells the reader of rows that nobody reads from outside any more: they are not all.
-    fn note_failed_sources(&mut self, bound: &Bound, pin: &Pin) {
+    fn note_failed_sources(&mut self, depends_on: &[RelationId], pin: &Pin) {
         let failed = self.engine.core.shared.failed_sources();
         if failed.is_empty() {
             return;
         }
-        let mut below: Vec<RelationId> = bound.depends_on.to_vec();
+        let mut below: Vec<RelationId> = depends_on.to_vec();
         let mut seen = BTreeSet::new();
         while let Some(id) = below.pop() {
             let Some(relation) = pin.catalog.by_id(id).filter(|_| seen.insert(id)) else {

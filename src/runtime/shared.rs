@@ -291,6 +291,11 @@ impl Shared {
         lock(&self.versions).catalog.clone()
     }
 
+    /// Whether these are the current definitions.
+    pub fn is_catalog(&self, catalog: &Arc<Catalog>) -> bool {
+        Arc::ptr_eq(&lock(&self.versions).catalog, catalog)
+    }
+
     /// The current relations.
     pub fn relations(&self) -> Arc<BTreeMap<RelationId, Arc<RelationState>>> {
         lock(&self.versions).relations.clone()

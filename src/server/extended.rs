@@ -26,7 +26,7 @@ use crate::catalog::types::{declared_type, type_oid};
 use crate::engine::outcome::{Prepared, TransactionStatus};
 use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::{ParsedStatement, Statement};
+use crate::sql::statement::Statement;
 
 /// Prepared statements and portals of one connection together; a driver that never closes its
 /// statements meets this limit, not the machine's memory.
@@ -88,12 +88,13 @@ impl Connection {
             return Ok(None);
         }
         let statements = self.session.parse(text)?;
-        match statements.as_slice() {
-            [ParsedStatement { statement: Statement::Copy(copy), offset, .. }] if !copy.from => {
-                Ok(Some(copy::copy_to(copy, *offset)))
-            }
-            _ => Ok(None),
-        }
+        Ok(match statements.as_slice() {
+            [parsed] => match &parsed.statement {
+                Statement::Copy(copy) if !copy.from => Some(copy::copy_to(copy, parsed.offset)),
+                _ => None,
+            },
+            _ => None,
+        })
     }
 
     fn check_room(&self) -> Result<()> {

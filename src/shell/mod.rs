@@ -22,6 +22,7 @@ mod width;
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::repl::interactive;
@@ -139,7 +140,7 @@ impl Shell {
         self.out.flush()
     }
 
-    async fn run_statement(&mut self, parsed: &ParsedStatement) -> Result<(), Stop> {
+    async fn run_statement(&mut self, parsed: &Arc<ParsedStatement>) -> Result<(), Stop> {
         let mut interrupt = std::pin::pin!(interrupt(self.on_interrupt));
         let idle = self.session.transaction_status() == TransactionStatus::Idle;
         if self.waits && idle && matches!(parsed.statement, Statement::Query(_)) {

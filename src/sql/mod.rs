@@ -41,6 +41,7 @@ mod intervals;
 mod lateral;
 mod limit;
 mod limits;
+mod lookup;
 pub mod memory;
 mod messages;
 mod missing;
@@ -97,6 +98,8 @@ pub use dml::{
 pub use functions::function_names;
 pub use grouping::{GroupingSets, grouping_sets};
 pub use limits::check_columns;
+pub(crate) use lookup::compares_as_bytes;
+pub use lookup::{Given, Lookup, Wanted};
 pub use moving::MovingFilter;
 pub use parser::{is_complete, parse, pieces};
 pub(crate) use parser::{locate, with_name};

@@ -3,12 +3,13 @@
 //! Everything that does not depend on the values happens in [`prepare`]; [`Prepared::bind`] puts
 //! values and the current time in and optimises.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast;
 
 use super::binder::{Bound, Purpose, Settings, finish, output_fields, plan_query};
@@ -19,12 +20,15 @@ use super::dml::{
     prepare_insert, replace, returning, update_query,
 };
 use super::errors::plan_error;
+use super::lookup::Lookup;
 use super::optimize::analyze;
+use super::parts::each_node;
 use super::semantics::rewrite_plan;
 use super::statement::Statement;
+use super::system::is_of_session;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result};
-use crate::expr::{WalkPlan, cast_array, from_datafusion};
+use crate::expr::{Walk, WalkPlan, cast_array, from_datafusion, is_now};
 
 /// A statement that values can be put into. It is of the catalog that it was bound with: prepare it
 /// again when that has changed.
@@ -36,7 +40,7 @@ pub struct Prepared {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Query(Planned),
+    Query(Box<Planned>),
     Insert(Box<Insert>),
     Update(Change),
     Delete(Change),
@@ -57,7 +61,25 @@ pub(super) struct Planned {
     plan: LogicalPlan,
     fields: SchemaRef,
     depends_on: Vec<RelationId>,
+    nature: Nature,
+    /// The optimised plan, where it is the same for all executions.
+    optimised: Arc<OnceLock<LogicalPlan>>,
+    lookup: Option<Arc<Lookup>>,
 }
+
+/// What a plan has in it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Nature {
+    /// What is another value in another statement.
+    stable: bool,
+    /// What belongs to the session that has bound it.
+    session: bool,
+    /// Nodes and expressions, those of its parts and subqueries included.
+    size: usize,
+}
+
+/// Memory of a node of a plan or of an expression, about.
+const NODE_BYTES: usize = 512;
 
 /// A statement with its values in it.
 #[derive(Debug, Clone)]
@@ -110,7 +132,7 @@ pub(super) fn prepare_statement(
     let kind = match statement {
         Preparable::Query(query) => {
             let plan = analyze(plan_query(query, &context, declared)?)?;
-            Kind::Query(Planned::new(plan, &context))
+            Kind::Query(Box::new(Planned::new(plan, &context).with_lookup()))
         }
         Preparable::Insert(insert) => {
             let insert = prepare_insert(insert, &mut parameters, catalog, &context)?;
@@ -176,20 +198,73 @@ impl Change {
 
 impl Planned {
     pub(super) fn new(plan: LogicalPlan, context: &Context<'_>) -> Self {
-        Self { fields: output_fields(&plan), plan, depends_on: context.depends_on() }
+        Self {
+            fields: output_fields(&plan),
+            nature: Nature::of(&plan),
+            plan,
+            depends_on: context.depends_on(),
+            optimised: Arc::default(),
+            lookup: None,
+        }
+    }
+
+    fn with_lookup(self) -> Self {
+        let lookup = Lookup::new(&self.plan, &self.fields).map(Arc::new);
+        Self { lookup, ..self }
     }
 
     fn bind(&self, values: &[ScalarValue], settings: &Settings) -> Result<Bound> {
-        let plan = match values {
-            [] => self.plan.clone(),
-            values => with_values(self.plan.clone(), values)?,
+        let kept = values.is_empty() && settings.optimize && !self.nature.stable;
+        let plan = match self.optimised.get().filter(|_| kept) {
+            Some(plan) => plan.clone(),
+            None => {
+                let plan = match values {
+                    [] => self.plan.clone(),
+                    values => with_values(self.plan.clone(), values)?,
+                };
+                let catalog = Catalog::default();
+                let context = Context::new(&catalog, Purpose::AdHoc, settings);
+                let plan = finish(plan, &context, settings)?.plan;
+                if kept {
+                    // Another execution may have been faster.
+                    let _ = self.optimised.set(plan.clone());
+                }
+                plan
+            }
         };
-        let catalog = Catalog::default();
-        let context = Context::new(&catalog, Purpose::AdHoc, settings);
-        let mut bound = finish(plan, &context, settings)?;
-        bound.fields = Arc::clone(&self.fields);
-        bound.depends_on.clone_from(&self.depends_on);
-        Ok(bound)
+        let (fields, depends_on) = (Arc::clone(&self.fields), self.depends_on.clone());
+        Ok(Bound { plan, fields, depends_on })
+    }
+}
+
+impl Nature {
+    fn of(plan: &LogicalPlan) -> Self {
+        let mut nature = Self::default();
+        let looked = each_node(plan, &mut |node| {
+            nature.size += 1;
+            let looked = node.each_expr(|expr| {
+                nature.add(expr);
+                Ok(TreeNodeRecursion::Continue)
+            });
+            looked.map(drop).map_err(from_datafusion)
+        });
+        match looked {
+            Ok(()) => nature,
+            // What can't be looked at is kept for nobody.
+            Err(_) => Self { stable: true, session: true, ..nature },
+        }
+    }
+
+    fn add(&mut self, expr: &Expr) {
+        // The visit itself can't fail.
+        let _ = expr.apply(|e| {
+            self.size += 1;
+            if let Expr::ScalarFunction(f) = e {
+                self.stable |= f.func.signature().volatility == Volatility::Stable || is_now(e);
+                self.session |= is_of_session(&f.func);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
     }
 }
 
@@ -217,14 +292,10 @@ impl Kind {
             }
             Ok(())
         };
-        if let Self::Insert(insert) = self
-            && let Rows::Values(rows) = &insert.rows
-        {
-            for cell in rows.iter().flatten() {
-                if let Cell::Expr(expr) = cell {
-                    for (id, t) in placeholders(expr)? {
-                        found(&id, t.as_ref())?;
-                    }
+        for cell in self.cells() {
+            if let Cell::Expr(expr) = cell {
+                for (id, t) in placeholders(expr)? {
+                    found(&id, t.as_ref())?;
                 }
             }
         }
@@ -235,13 +306,25 @@ impl Kind {
         Ok(())
     }
 
+    /// The cells of an INSERT's VALUES.
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        let rows = match self {
+            Self::Insert(insert) => match &insert.rows {
+                Rows::Values(rows) => rows.as_slice(),
+                Rows::Query(_) => &[],
+            },
+            _ => &[],
+        };
+        rows.iter().flatten()
+    }
+
     fn plans(&self) -> Vec<&Planned> {
         match self {
-            Self::Query(planned) => vec![planned],
+            Self::Query(planned) => vec![planned.as_ref()],
             Self::Insert(insert) => {
                 let mut plans: Vec<&Planned> = insert.returning.iter().collect();
                 plans.extend(match &insert.rows {
-                    Rows::Query(planned) => Some(planned),
+                    Rows::Query(planned) => Some(planned.as_ref()),
                     Rows::Values(_) => None,
                 });
                 plans.extend(match &insert.conflict {
@@ -258,7 +341,7 @@ impl Kind {
 
     fn returning(&self) -> Option<&Planned> {
         match self {
-            Self::Query(planned) => Some(planned),
+            Self::Query(planned) => Some(planned.as_ref()),
             Self::Insert(insert) => insert.returning.as_ref(),
             Self::Update(c) | Self::Delete(c) => c.returning.as_ref(),
         }
@@ -276,17 +359,50 @@ impl Prepared {
         self.kind.returning().map(|planned| &planned.fields)
     }
 
-    /// Puts values of the parameters' types in.
-    pub fn bind(&self, values: &[ScalarValue], settings: &Settings) -> Result<BoundStatement> {
+    /// The read by key that a query is, where it is one.
+    pub fn lookup(&self) -> Option<&Lookup> {
+        match &self.kind {
+            Kind::Query(planned) => planned.lookup.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The relations that a query reads.
+    pub fn depends_on(&self) -> &[RelationId] {
+        match &self.kind {
+            Kind::Query(planned) => &planned.depends_on,
+            _ => &[],
+        }
+    }
+
+    /// Whether other sessions can execute it, too.
+    pub fn is_shareable(&self) -> bool {
+        let of_session = |e: &Expr| {
+            let mut nature = Nature::default();
+            nature.add(e);
+            nature.session
+        };
+        self.kind.plans().iter().all(|planned| !planned.nature.session)
+            && !self.kind.cells().any(|cell| matches!(cell, Cell::Expr(e) if of_session(e)))
+    }
+
+    /// The memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let nodes: usize = self.kind.plans().iter().map(|planned| planned.nature.size).sum();
+        (nodes + self.kind.cells().count()).saturating_mul(NODE_BYTES)
+    }
+
+    /// Values in the types of the parameters.
+    pub fn fit(&self, values: &[ScalarValue]) -> Result<Vec<ScalarValue>> {
         if values.len() < self.parameters.len() {
             return Err(missing(values.len()));
         }
-        let values = self
-            .parameters
-            .iter()
-            .zip(values)
-            .map(|(to, v)| fit(v, to))
-            .collect::<Result<Vec<_>>>()?;
+        self.parameters.iter().zip(values).map(|(to, v)| fit(v, to)).collect()
+    }
+
+    /// Puts values of the parameters' types in.
+    pub fn bind(&self, values: &[ScalarValue], settings: &Settings) -> Result<BoundStatement> {
+        let values = self.fit(values)?;
         Ok(match &self.kind {
             Kind::Query(planned) => BoundStatement::Query(planned.bind(&values, settings)?),
             Kind::Insert(insert) => {

@@ -2,6 +2,7 @@
 //! sqlparser's. Names are folded already; expressions and queries are sqlparser's own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use sqlparser::ast;
@@ -210,7 +211,7 @@ pub struct Prepare {
     /// Declared types of parameters.
     pub types: Vec<DataType>,
     /// The statement.
-    pub statement: Box<ParsedStatement>,
+    pub statement: Arc<ParsedStatement>,
 }
 
 /// EXECUTE name.

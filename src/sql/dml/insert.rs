@@ -38,7 +38,7 @@ pub(in crate::sql) struct Insert {
 #[derive(Debug, Clone)]
 pub(in crate::sql) enum Rows {
     Values(Vec<Vec<Cell>>),
-    Query(Planned),
+    Query(Box<Planned>),
 }
 
 /// ON CONFLICT, or the rule of the table.
@@ -181,7 +181,7 @@ fn rows(
     check_width(plan.schema().fields().len(), columns.len(), named)?;
     let plan = assign(plan, 0, &relation.schema, &columns)?;
     let plan = analyze(fill(plan, relation, &columns, context)?)?;
-    Ok(Rows::Query(Planned::new(plan, context)))
+    Ok(Rows::Query(Box::new(Planned::new(plan, context))))
 }
 
 /// VALUES with subqueries inside as SELECTs, which can hold them.

@@ -1,5 +1,7 @@
 //! ALTER .. RENAME TO, ALTER SINK, COMMENT ON, CHECK, PREPARE, EXECUTE and DEALLOCATE.
 
+use std::sync::Arc;
+
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -103,7 +105,7 @@ impl StreamParser<'_> {
             | Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_) => {
-                let statement = Box::new(ParsedStatement { statement, text, offset });
+                let statement = Arc::new(ParsedStatement { statement, text, offset });
                 Ok(Statement::Prepare(Prepare { name, types, statement }))
             }
             _ => Err(Error::unsupported("PREPARE of this statement is not supported")

@@ -149,6 +149,11 @@ pub(in crate::sql) fn function(
     Some(Arc::new(ScalarUDF::from(function)))
 }
 
+/// Whether a function looks at the session that it was made for.
+pub(in crate::sql) fn is_of_session(f: &ScalarUDF) -> bool {
+    f.inner().downcast_ref::<SystemFunction>().is_some()
+}
+
 struct SystemFunction {
     name: &'static str,
     signature: Signature,
