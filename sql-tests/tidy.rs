@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("expr", 2),
     ("state", 2),
     ("format", 2),
+    ("store", 2),
     ("aggregate", 3),
     ("connector", 3),
     ("operator", 4),

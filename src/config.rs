@@ -92,6 +92,16 @@ pub const VALUE_BYTES_MAX: usize = (1 << 30) - 1;
 /// is cut in halves, down to one row.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of a file of the log. It is filled with zeros ahead, which takes as long as 2,000 syncs;
+/// one that is not full when the process ends is lost room.
+pub const LOG_SEGMENT_BYTES: usize = 16 << 20;
+
+/// Bytes of records that are written and synced together at most; one record may be larger.
+pub const LOG_GROUP_BYTES: usize = 4 << 20;
+
+/// Bytes of the writes of one statement or transaction in the log.
+pub const LOG_COMMIT_BYTES_MAX: usize = 1 << 30;
+
 /// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;
 
@@ -191,6 +201,9 @@ impl Default for SinkLimits {
 /// What a program that opens an engine may choose.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The directory that definitions and tables are kept in; without one everything ends with the
+    /// process.
+    pub data: Option<std::path::PathBuf>,
     /// Worker threads of the incremental half; each owns a range of the key groups.
     pub workers: usize,
     /// Checks of every operator contract (schema, weights, epochs, residency). On in debug builds.
@@ -227,6 +240,7 @@ impl Default for Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = machine_memory_bytes();
         Self {
+            data: None,
             workers: cores,
             check_contracts: cfg!(debug_assertions),
             query_threads: cores,

@@ -81,6 +81,7 @@ pub mod sqlstate {
     pub const INVALID_CURSOR_NAME: &str = "34000";
     pub const INVALID_SQL_STATEMENT_NAME: &str = "26000";
     pub const INSUFFICIENT_RESOURCES: &str = "53000";
+    pub const DISK_FULL: &str = "53100";
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
     pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
@@ -88,6 +89,7 @@ pub mod sqlstate {
     pub const TOO_MANY_COLUMNS: &str = "54011";
     pub const TOO_MANY_ARGUMENTS: &str = "54023";
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    pub const OBJECT_IN_USE: &str = "55006";
     pub const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
     pub const LOCK_NOT_AVAILABLE: &str = "55P03";
     pub const QUERY_CANCELED: &str = "57014";
@@ -97,6 +99,7 @@ pub mod sqlstate {
     pub const IO_ERROR: &str = "58030";
     pub const SNAPSHOT_TOO_OLD: &str = "72000";
     pub const INTERNAL_ERROR: &str = "XX000";
+    pub const DATA_CORRUPTED: &str = "XX001";
 }
 
 /// A column of a batch would have more bytes than its offsets can count, 2 GB.

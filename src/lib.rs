@@ -9,6 +9,7 @@
 //! * [`error`], [`config`], [`cancel`]: the one error type, every limit, the end of long work;
 //! * [`delta`], [`time`]: rows with weights, keys and hashes; epochs, watermarks, windows;
 //! * [`expr`], [`state`], [`format`]: expressions over deltas, tables of operators, bytes to rows;
+//! * [`store`]: the data directory and its log;
 //! * [`aggregate`], [`connector`]: aggregates over weights; Kafka, files, generators;
 //! * [`operator`], [`catalog`]: incremental kernels; definitions;
 //! * [`sql`]: text to bound plans; [`plan`]: bound plans to operators;
@@ -35,6 +36,7 @@ pub mod server;
 pub mod shell;
 pub mod sql;
 pub mod state;
+pub mod store;
 pub mod time;
 
 pub use config::Config;

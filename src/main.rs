@@ -1,12 +1,13 @@
 //! The `headwater` program: a shell by default, a PostgreSQL server with `serve`, a live picture
 //! with `demo`. Reads arguments, starts an engine, and hands over.
 //!
-//! Exit status: 0 when all went well, 1 after an error, 2 for a wrong command line.
+//! Exit status: 0 when all went well, 1 after an error, 2 for a wrong command line, 74 when the log
+//! of the data directory can't be written, 78 when a file of it is damaged or of a newer program.
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use clap::{Args, Parser, Subcommand};
 use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
 use headwater::engine::Engine;
-use headwater::error::{Error, Result};
+use headwater::error::{Error, Result, sqlstate};
 use headwater::shell::{self, Options, Script, Style, demo};
+use headwater::store::Found;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +28,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Time that the engine has to stop; a source that waits for its broker may take a while.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Exit statuses as sysexits.h has them.
+const EX_IOERR: u8 = 74;
+const EX_CONFIG: u8 = 78;
 
 /// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
 /// as rows arrive.
@@ -91,6 +97,10 @@ struct ServeArgs {
 
 #[derive(Args, Default)]
 struct LimitArgs {
+    /// The directory that definitions and tables are kept in; it is made when it does not exist.
+    /// Without it everything ends with the process.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// How long a view may take over one change, in milliseconds, before it is quarantined; 300000
     /// by default.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -114,6 +124,7 @@ struct LimitArgs {
 impl LimitArgs {
     fn config(&self, workers: Option<u16>) -> Config {
         let mut config = workers.map_or_else(Config::default, |n| Config::with_workers(n.into()));
+        config.data = self.data.clone();
         if let Some(ms) = self.step_timeout {
             config.step_timeout = Duration::from_millis(ms);
         }
@@ -171,7 +182,11 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         report(&error);
-        ExitCode::FAILURE
+        match error.sqlstate() {
+            sqlstate::IO_ERROR => ExitCode::from(EX_IOERR),
+            sqlstate::DATA_CORRUPTED | sqlstate::FEATURE_NOT_SUPPORTED => ExitCode::from(EX_CONFIG),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 
@@ -185,11 +200,7 @@ fn with_engine(
     run: impl FnOnce(&Runtime, &Engine) -> Result<ExitCode>,
 ) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let engine = {
-        // The engine may start tasks.
-        let _entered = runtime.enter();
-        Engine::open(config)?
-    };
+    let engine = runtime.block_on(Engine::start(config))?;
     let done = run(&runtime, &engine);
     let ended = runtime.block_on(async {
         let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, engine.shutdown()).await;
@@ -228,8 +239,9 @@ fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<Exi
         runtime.block_on(shell::finish(engine))?;
     } else {
         print_line(&format!(
-            "Headwater {}. The state lives in this process. \\? for help, \\q to leave.",
-            env!("CARGO_PKG_VERSION")
+            "Headwater {}: {}. \\? for help, \\q to leave.",
+            env!("CARGO_PKG_VERSION"),
+            keeping(engine, args.limits.data.as_deref())
         ))?;
         shell::interactive(runtime, engine, Options { timing: true, ..options })?;
     }
@@ -246,13 +258,35 @@ fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCod
         let stopped = stop_signal()?;
         let scripts: Vec<Script> = args.files.iter().cloned().map(Script::File).collect();
         let quiet = Options { quiet: true, ..Options::default() };
-        if shell::run_scripts(engine, &scripts, quiet).await.is_err() {
-            return Ok(ExitCode::FAILURE);
+        match engine.kept() {
+            Some(Found::Old) if !scripts.is_empty() => {
+                print_line(
+                    "the data directory is not new: its definitions count, files are not run",
+                )?;
+            }
+            _ => {
+                if shell::run_scripts(engine, &scripts, quiet).await.is_err() {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
         }
+        print_line(&keeping(engine, args.limits.data.as_deref()))?;
         print_line(&format!("listening on {address}"))?;
-        headwater::server::serve(engine.clone(), listener, stopped).await?;
+        tokio::select! {
+            served = headwater::server::serve(engine.clone(), listener, stopped) => served?,
+            // Nothing can be kept any more: who connects to a process that begins anew is better off.
+            error = engine.failed() => return Err(error),
+        }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says what becomes of the state.
+fn keeping(engine: &Engine, data: Option<&Path>) -> String {
+    match (engine.kept(), data) {
+        (Some(_), Some(data)) => format!("definitions and tables are kept in {}", data.display()),
+        _ => "the state lives in this process; --data DIR keeps it".to_owned(),
+    }
 }
 
 /// Resolves at Ctrl-C or SIGTERM; both are listened for from the call on.

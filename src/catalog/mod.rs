@@ -4,6 +4,7 @@
 //! boundary. Objects refer to one another by id, never by name. Names are stored folded as
 //! PostgreSQL folds them (unquoted: lower case).
 
+pub mod definition;
 mod nearest;
 pub(crate) mod system;
 pub(crate) mod types;
@@ -12,14 +13,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 
 use crate::connector::ConnectorSpec;
 use crate::error::{Error, Result, sqlstate};
 
+pub use definition::{CreatedIds, Creation, Definition};
 pub(crate) use nearest::nearest;
 
 /// The identity of a catalog object; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct RelationId(pub u32);
 
 impl RelationId {
@@ -188,9 +193,15 @@ impl Catalog {
         RelationId(self.next_id)
     }
 
+    /// Says that an id has been used, in an earlier life perhaps.
+    pub fn pass(&mut self, id: RelationId) {
+        self.next_id = self.next_id.max(id.0);
+    }
+
     /// Adds a relation; its name must be free (42P07).
     pub fn add(&mut self, relation: Relation) -> Result<Arc<Relation>> {
         self.check_name_is_free(&relation.name)?;
+        self.pass(relation.id);
         let relation = Arc::new(relation);
         self.by_name.insert(relation.name.clone(), relation.id);
         self.by_id.insert(relation.id, Arc::clone(&relation));

@@ -33,7 +33,10 @@ impl Session {
             format: None,
             include: Vec::new(),
         };
-        self.create_table(&table, &text).await?;
+        self.provisional = create.with_data && !existed;
+        let created = self.create_table(&table, &text).await;
+        self.provisional = false;
+        created?;
         if existed || !create.with_data {
             return Ok(self.done("CREATE TABLE AS"));
         }
@@ -43,7 +46,14 @@ impl Session {
         self.commit_point.reset();
         let rows = InsertRows::Query(bound);
         let (conflict, returning) = (BoundConflict::Refuse, None);
-        let inserted = self.run_insert(BoundInsert { relation, rows, conflict, returning }).await;
+        let id = relation.id;
+        let mut inserted =
+            self.run_insert(BoundInsert { relation, rows, conflict, returning }).await;
+        if inserted.is_ok()
+            && let Err(error) = self.keep(id).await
+        {
+            inserted = Err(error);
+        }
         guard.armed = inserted.is_err();
         drop(guard);
         self.commit_point.settle().await;

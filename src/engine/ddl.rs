@@ -20,8 +20,8 @@ use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
 use crate::runtime::{
-    CoordinatorHandle, Needs, NewSink, NewSource, NewTable, NewView, Shared, SinkSource,
-    rejects_schema,
+    Coordinator, CoordinatorHandle, Needs, NewSink, NewSource, NewTable, NewView, Shared,
+    SinkSource, rejects_schema,
 };
 use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
 use crate::sql::{self, Bound, Purpose};
@@ -46,13 +46,6 @@ impl Session {
             self.notices.push(Notice::new(text));
         }
         exists && if_not_exists
-    }
-
-    /// New ids come from the catalog itself, so that none is used twice.
-    pub(super) fn allocate(&self) -> RelationId {
-        let mut id = RelationId(0);
-        self.engine.core.shared.change(|catalog, _| id = catalog.allocate());
-        id
     }
 
     pub(super) async fn create_table(
@@ -82,7 +75,9 @@ impl Session {
             true => None,
             false => Some(self.open_source(create, &mut relation).await?),
         };
-        let new = NewTable { relation, source };
+        let (errors, start) = source.as_ref().map(|s| (&s.errors, &s.start)).unzip();
+        let record = self.creation(&relation, (errors, None), start);
+        let new = NewTable { relation, source, record };
         self.commit_point.pass();
         core.coordinator.call(move |c| c.create_table(new)).await??;
         Ok(self.done(tag))
@@ -164,12 +159,16 @@ impl Session {
         let upsert = check_changelog(create, &spec)?;
         let source: Arc<dyn Source> = (connector.create)(&spec)?;
         relation.connector = Some(spec);
-        let starting = source.clone();
-        // It talks to the external system, and blocks.
-        let start = tokio::task::spawn_blocking(move || starting.start());
-        let start = start.await.map_err(|e| Error::internal(e.to_string()))?;
-        let start =
-            start.map_err(|e| e.context(format!("source of relation \"{}\"", relation.name)))?;
+        let start = match self.past.as_ref().and_then(|past| past.start.clone()) {
+            Some(start) => start,
+            None => {
+                let starting = source.clone();
+                // It talks to the external system, and blocks.
+                let start = tokio::task::spawn_blocking(move || starting.start());
+                let start = start.await.map_err(|e| Error::internal(e.to_string()))?;
+                start.map_err(|e| e.context(format!("source of relation \"{}\"", relation.name)))?
+            }
+        };
         let errors = self.errors_relation(relation, rejects_schema());
         Ok(NewSource { source, start, upsert, errors })
     }
@@ -192,7 +191,7 @@ impl Session {
         definition: String,
     ) -> Relation {
         Relation {
-            id: self.allocate(),
+            id: self.allocate_part(suffix),
             name: format!("{}${suffix}", of.name),
             kind: RelationKind::System,
             schema,
@@ -240,12 +239,13 @@ impl Session {
             depends_on: bound.depends_on.clone(),
         };
         if !create.materialized {
-            let add = move |shared: &Shared| {
-                let mut result = Ok(());
-                shared.change(|catalog, _| result = catalog.add(relation).map(drop));
-                result
+            let record = self.creation(&relation, (None, None), None);
+            self.commit_point.pass();
+            let add = move |c: &mut Coordinator| {
+                let add = |catalog: &mut Catalog| catalog.add(relation.clone()).map(drop);
+                c.define(&record, &relation.depends_on, add)
             };
-            add(&core.shared)?;
+            core.coordinator.call(add).await??;
             return Ok(self.done(tag));
         }
         check_storable(&bound.fields)?;
@@ -254,7 +254,8 @@ impl Session {
         let errors = self.errors_relation(&relation, error_schema());
         let late = plan.finds_late().then(|| self.late_relation(&relation));
         let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
-        let new = NewView { relation, errors, late, plan, key };
+        let record = self.creation(&relation, (Some(&errors), late.as_ref()), None);
+        let new = NewView { relation, errors, late, plan, key, record, background };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(bound.depends_on.clone());
         core.coordinator.call_when_free(needs, move |c| c.create_view(new, done)).await?;
@@ -333,7 +334,8 @@ impl Session {
             _ => None,
         };
         let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
-        let new = NewSink { relation, late, from: input.from, sink, holds };
+        let record = self.creation(&relation, (None, late.as_ref()), None);
+        let new = NewSink { relation, late, from: input.from, sink, holds, record };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(input.depends_on);
         core.coordinator.call_when_free(needs, move |c| c.create_sink(new, done)).await?;
@@ -421,7 +423,7 @@ impl Session {
         let ids: Vec<RelationId> = doomed.into_iter().rev().collect();
         forget_indexes(&core.shared, &ids);
         self.commit_point.pass();
-        core.coordinator.call(move |c| c.drop_relations(&ids)).await?;
+        core.coordinator.call(move |c| c.drop_relations(&ids)).await??;
         Ok(self.done(&tag))
     }
 }
@@ -471,7 +473,9 @@ impl std::ops::Drop for DropUnlessBuilt {
                 let others = catalog.dependants(id).into_iter().map(|r| r.id);
                 todo.extend(others.filter(|id| doomed.insert(*id)));
             }
-            c.drop_relations(&doomed.into_iter().rev().collect::<Vec<_>>());
+            if let Err(error) = c.drop_relations(&doomed.into_iter().rev().collect::<Vec<_>>()) {
+                tracing::warn!(%error, "what a failed statement has made could not be removed");
+            }
             drop(removal);
         });
     }

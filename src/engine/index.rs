@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WriteRules, system};
 use crate::error::{Error, Result, sqlstate};
-use crate::runtime::Shared;
+use crate::runtime::{Coordinator, Shared};
 use crate::sql::statement::CreateIndex;
 use crate::state::ResultTable;
 
@@ -64,10 +64,15 @@ impl Session {
         };
         index.definition = system::index_text(relation, &index);
         let shared = &self.engine.core.shared;
+        let record = self.creation(&index, (None, None), None);
+        let add = move |c: &mut Coordinator| {
+            let add = |catalog: &mut Catalog| catalog.add(index.clone()).map(drop);
+            c.define(&record, &index.depends_on, add)
+        };
+        let coordinator = &self.engine.core.coordinator;
         if table.spec().key == columns {
-            let mut result = Ok(());
-            shared.change(|catalog, _| result = catalog.add(index).map(drop));
-            return result;
+            self.commit_point.pass();
+            return coordinator.call(add).await?;
         }
         let shares = shared.catalog().indexes(relation.id).any(|other| other.key == columns);
         let given_up = Cancel::default();
@@ -85,8 +90,8 @@ impl Session {
             built
         });
         build.await.map_err(|e| Error::internal(e.to_string()))??;
-        let mut result = Ok(());
-        shared.change(|catalog, _| result = catalog.add(index).map(drop));
+        self.commit_point.pass();
+        let result = coordinator.call(add).await?;
         if let Some(guard) = guard.as_mut() {
             guard.armed = result.is_err();
         }

@@ -35,6 +35,8 @@ mod point_read;
 mod prepared;
 mod provider;
 mod query;
+mod record;
+mod recover;
 mod replace;
 pub(crate) mod row_source;
 mod running;
@@ -52,6 +54,7 @@ use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 use crate::sql::memory::ReadMemory;
+use crate::store::Found;
 
 use self::plan_cache::PlanCache;
 
@@ -83,11 +86,17 @@ pub(crate) struct Core {
     pub(crate) memory: Arc<ReadMemory>,
     /// Plans of statements that have come before.
     plans: PlanCache,
+    /// What was found in the data directory, when there is one.
+    kept: Option<Found>,
 }
 
 impl Engine {
-    /// Starts an engine: its workers and its coordinator.
+    /// Starts an engine in memory: its workers and its coordinator. [`Engine::start`] is the one
+    /// that knows data directories.
     pub fn open(config: Config) -> Result<Self> {
+        if config.data.is_some() {
+            return Err(Error::internal("an engine with a data directory is started"));
+        }
         let shared = Shared::new(config.workers.max(1));
         let (coordinator, thread) = Coordinator::start(&config, shared.clone())?;
         let thread = Mutex::new(Some(thread));
@@ -100,7 +109,7 @@ impl Engine {
         let queries = Some(queries);
         let memory = ReadMemory::new(&config)?;
         let plans = PlanCache::default();
-        let core = Core { shared, coordinator, thread, ddl, queries, memory, plans };
+        let core = Core { shared, coordinator, thread, ddl, queries, memory, plans, kept: None };
         Ok(Self { core: Arc::new(core) })
     }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::index::indexes_of;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
+use crate::catalog::{Catalog, Definition, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
+use crate::runtime::Coordinator;
 use crate::sql::statement::{CreateView, Drop, Rename};
 use crate::sql::with_name;
 
@@ -34,7 +35,10 @@ impl Session {
         check_independent(&self.engine.core.shared.catalog(), old, "replace")?;
         let beside = format!("{}$replacement", create.name);
         let new = CreateView { name: beside.clone(), or_replace: false, ..create.clone() };
-        let outcome = Box::pin(self.create_view(&new, text)).await?;
+        self.provisional = true;
+        let outcome = Box::pin(self.create_view(&new, text)).await;
+        self.provisional = false;
+        let outcome = outcome?;
         let core = self.engine.core.clone();
         let catalog = core.shared.catalog();
         let made = catalog.get(&beside)?.clone();
@@ -47,22 +51,18 @@ impl Session {
                 format!("infinite recursion: \"{}\" would read itself", old.name),
             ));
         }
-        let mut result = Ok(());
         self.commit_point.pass();
-        let (from, to) = (old.id, made.id);
-        let name = old.name.clone();
-        core.shared.change(|catalog, _| {
-            result = rename(catalog, from, &format!("{name}$replaced"))
-                .and_then(|()| rename(catalog, to, &name));
-        });
-        result?;
-        let mut gone: Vec<RelationId> =
-            core.shared.catalog().dependants(from).iter().map(|r| r.id).collect();
-        gone.push(from);
-        let indexes = indexes_of(&core.shared.catalog(), old);
-        core.coordinator.call(move |c| c.drop_relations(&gone)).await?;
+        let catalog = core.shared.catalog();
+        let indexes = indexes_of(&catalog, old);
+        let mut gone: Vec<RelationId> = catalog.dependants(old.id).iter().map(|r| r.id).collect();
+        gone.push(old.id);
+        let (new, name) = (made.id, old.name.clone());
+        core.coordinator.call(move |c| replace(c, gone, new, name)).await??;
         if create.materialized {
-            self.carry_indexes(indexes, &made).await?;
+            let catalog = core.shared.catalog();
+            if let Some(made) = catalog.by_id(new) {
+                self.carry_indexes(indexes, made).await?;
+            }
         }
         Ok(outcome)
     }
@@ -99,15 +99,37 @@ impl Session {
         }
         catalog.check_name_is_free(&request.to)?;
         check_independent(&catalog, relation, "rename")?;
-        let (id, mut result) = (relation.id, Ok(()));
-        core.shared.change(|catalog, _| result = rename(catalog, id, &request.to));
-        result?;
+        let (id, to) = (relation.id, request.to.clone());
+        self.commit_point.pass();
+        let change = move |c: &mut Coordinator| {
+            let record = Definition::Rename { id, to: to.clone() };
+            c.define(&record, &[], |catalog| rename(catalog, id, &to))
+        };
+        core.coordinator.call(change).await??;
         Ok(self.done(&tag))
     }
 }
 
+/// A new object takes the name of an old one, which goes with its parts: `old`, those that depend
+/// on others first.
+pub(super) fn replace(
+    c: &mut Coordinator,
+    old: Vec<RelationId>,
+    new: RelationId,
+    name: String,
+) -> Result<()> {
+    let from = *old.last().ok_or_else(|| Error::internal("nothing is replaced"))?;
+    let record = Definition::Replace { old: old.clone(), new, name: name.clone() };
+    c.define(&record, &[new], |catalog| {
+        rename(catalog, from, &format!("{name}$replaced"))?;
+        rename(catalog, new, &name)
+    })?;
+    c.remove_relations(&old);
+    Ok(())
+}
+
 /// Gives a relation and what belongs to it another name.
-fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<()> {
+pub(super) fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<()> {
     let Some(old) = catalog.by_id(id).cloned() else { return Ok(()) };
     let own = catalog.dependants(id).into_iter().filter(|r| r.kind == RelationKind::System);
     for system in own.collect::<Vec<_>>() {

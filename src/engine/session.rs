@@ -13,6 +13,7 @@ use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::settings::SettingValues;
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
+use crate::catalog::Creation;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
@@ -22,6 +23,10 @@ use crate::sql::{self, SessionFacts, SessionSettings, Settings};
 /// independent.
 pub struct Session {
     pub(super) engine: Engine,
+    /// The CREATE of an earlier life that is done again.
+    pub(super) past: Option<Arc<Creation>>,
+    /// What is created stays only if it is said later.
+    pub(super) provisional: bool,
     /// Whether its plans are optimised.
     optimize: bool,
     /// What it has set.
@@ -47,6 +52,8 @@ impl Session {
         let settings: Arc<dyn SessionSettings> = values.clone();
         Self {
             engine,
+            past: None,
+            provisional: false,
             optimize: true,
             values,
             transaction: None,
@@ -281,7 +288,7 @@ impl Session {
         let session = Arc::clone(&self.facts);
         let (cancel, optimize) = (self.cancel.current(), self.optimize);
         let memory = Some(self.engine.core.memory.query(self.values.bytes("query_memory_limit")));
-        Settings { session, cancel, optimize, memory, ..Settings::at(now) }
+        self.past_settings(Settings { session, cancel, optimize, memory, ..Settings::at(now) })
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {

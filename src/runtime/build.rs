@@ -245,7 +245,15 @@ impl Coordinator {
     pub(super) fn finish_builds(&mut self, landed: Option<RelationId>, epoch: Epoch) {
         let relations = self.shared.relations();
         let complete = |b: &mut Build| b.attaching && Some(b.first_member()) == landed;
-        for build in self.builds.extract_if(.., complete) {
+        let complete: Vec<Build> = self.builds.extract_if(.., complete).collect();
+        for mut build in complete {
+            if let Err(error) = self.note_complete(&build.members) {
+                // Whoever waits for it removes it.
+                if let Some(done) = build.done.take() {
+                    drop(done.send(Err(error)));
+                }
+                continue;
+            }
             for relation in build.members.iter().filter_map(|id| relations.get(id)) {
                 let mut progress = lock(&relation.progress);
                 if matches!(progress.status, RelationStatus::Building) {

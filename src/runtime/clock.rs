@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::coordinator::Coordinator;
 use super::shared::lock;
+use crate::catalog::Definition;
 use crate::config::{CLOCK_TICK_US, CLOCK_US};
 use crate::error::{Error, Result, sqlstate};
 
@@ -93,6 +94,11 @@ impl Clock {
         Ok(())
     }
 
+    /// The time that it stands at, when it is in hand.
+    fn manual_us(&self) -> Option<i64> {
+        Some(self.manual.load(Ordering::Relaxed)).filter(|us| *us != SYSTEM)
+    }
+
     /// Whether it stands still between statements.
     fn is_manual(&self) -> bool {
         self.manual.load(Ordering::Relaxed) != SYSTEM
@@ -115,6 +121,7 @@ impl Coordinator {
         let followed = !self.graph.clocked().is_empty();
         let floor = if followed { self.now_us } else { i64::MIN };
         self.shared.clock.change(change, floor)?;
+        self.note(&Definition::Clock(self.shared.clock.manual_us()), &[])?;
         let now = self.shared.clock.now_us();
         if !followed {
             // Nobody remembers what time it was.
@@ -125,6 +132,14 @@ impl Coordinator {
         }
         self.check_clock();
         Ok(())
+    }
+
+    /// Sets the clock as an earlier life has left it: in hand at a time, or moving by itself.
+    pub fn set_clock(&mut self, manual_us: Option<i64>) {
+        self.shared.clock.manual.store(manual_us.unwrap_or(SYSTEM), Ordering::Relaxed);
+        let now = self.shared.clock.now_us();
+        self.inputs.values_mut().for_each(|route| route.start_again(now));
+        self.check_clock();
     }
 
     /// Sets the clock of the epoch that begins, and wakes the nodes that follow it: all of an epoch

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::build::Build;
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
+use super::journal::Journal;
 use super::rejects::Rejects;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
 use super::sink_task::SinkTask;
@@ -30,6 +31,7 @@ use crate::config::{
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
+use crate::store::Lsn;
 use crate::time::{Epoch, Watermark};
 
 /// Writes to tables that become visible in one epoch.
@@ -41,6 +43,8 @@ pub struct Commit {
     /// The write tickets of tables that it was made from. They belong to the write, not to who
     /// waits for it: they are given back when it is published or refused.
     pub tickets: Vec<WriteTicket>,
+    /// The clock that they were taken at in an earlier life; `None`: now.
+    pub at_us: Option<i64>,
 }
 
 /// What comes to the coordinator.
@@ -76,7 +80,7 @@ impl CoordinatorHandle {
         tickets: Vec<WriteTicket>,
     ) -> Result<Epoch> {
         let (done, published) = oneshot::channel();
-        let commit = Commit { writes, done, tickets };
+        let commit = Commit { writes, done, tickets, at_us: None };
         self.events.send(Event::Commit(commit)).map_err(|_| stopped())?;
         published.await.map_err(|_| stopped())?
     }
@@ -103,6 +107,14 @@ impl CoordinatorHandle {
         let waiting = Event::CallWhenFree(Waiting { needs, call });
         self.events.send(waiting).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())
+    }
+
+    /// Hands writes of an earlier life in; the receiver is told when they are visible.
+    pub async fn commit_again(
+        &self,
+        commit: crate::store::log::Commit,
+    ) -> Result<Result<oneshot::Receiver<Result<Epoch>>>> {
+        self.call(move |c| c.commit_again(commit)).await
     }
 
     /// Runs something between two epochs without waiting for it.
@@ -165,7 +177,9 @@ pub struct Coordinator {
     /// Stored rows that a worker feeds to a new view between two epochs.
     pub(super) slice_rows: usize,
     pub(super) readers: ReaderLimits,
-    stopping: bool,
+    pub(super) stopping: bool,
+    /// What is kept for the next life, when there is a data directory.
+    pub(super) journal: Option<Journal>,
     /// Epochs that are under way.
     pub(super) flights: Vec<InFlight>,
     /// What waits for them.
@@ -223,6 +237,7 @@ impl Coordinator {
                 measured: None,
             },
             stopping: false,
+            journal: None,
             flights: Vec::new(),
             waiting: Vec::new(),
             limits: Limits {
@@ -337,25 +352,23 @@ impl Coordinator {
         &mut self,
         commits: Vec<Commit>,
         inputs: &mut [Vec<(NodeId, DeltaBatch)>],
-    ) -> Vec<Commit> {
-        let mut taken = Vec::with_capacity(commits.len());
-        for commit in commits {
-            // A table can be dropped between a statement's binding and its commit.
-            match commit.writes.iter().find(|(id, _)| !self.inputs.contains_key(id)) {
-                Some(_) => {
-                    let error =
-                        Error::user(sqlstate::UNDEFINED_TABLE, "the table was dropped meanwhile");
-                    drop(commit.done.send(Err(error)));
-                }
-                None => {
-                    for (id, rows) in &commit.writes {
-                        self.enter(*id, rows.clone(), inputs);
-                    }
-                    taken.push(commit);
-                }
+    ) -> (Vec<Commit>, Option<Lsn>) {
+        // A table can be dropped between a statement's binding and its commit.
+        let inputs_of =
+            |commit: &Commit| commit.writes.iter().all(|(id, _)| self.inputs.contains_key(id));
+        let (commits, gone): (Vec<_>, Vec<_>) = commits.into_iter().partition(inputs_of);
+        for commit in gone {
+            let error = Error::user(sqlstate::UNDEFINED_TABLE, "the table was dropped meanwhile");
+            drop(commit.done.send(Err(error)));
+        }
+        let (commits, lsn) = self.log_commits(commits);
+        for commit in &commits {
+            let now_us = commit.at_us.unwrap_or_else(|| self.shared.clock.now_us());
+            for (id, rows) in &commit.writes {
+                self.enter(*id, rows.clone(), now_us, inputs);
             }
         }
-        taken
+        (commits, lsn)
     }
 
     /// Rows written by a statement or by the engine itself.
@@ -363,11 +376,12 @@ impl Coordinator {
         &mut self,
         id: RelationId,
         rows: DeltaBatch,
+        now_us: i64,
         inputs: &mut [Vec<(NodeId, DeltaBatch)>],
     ) {
         let Some(route) = self.inputs.get_mut(&id) else { return };
         self.shared.count_rows_in(rows.len());
-        let (rows, advanced) = route.observe(rows, self.shared.clock.now_us());
+        let (rows, advanced) = route.observe(rows, now_us);
         if let Some((column, w)) = advanced {
             self.watermarks.push((route.node, column, w));
         }
@@ -460,7 +474,7 @@ impl Coordinator {
                 }
                 match (rejects, self.inputs.get(&errors).map(|route| route.node)) {
                     (Ok(changes), _) => {
-                        changes.into_iter().for_each(|c| self.enter(errors, c, inputs));
+                        changes.into_iter().for_each(|c| self.enter(errors, c, now, inputs));
                     }
                     (Err(error), Some(node)) => {
                         self.quarantine(node, &error, self.epoch.next());

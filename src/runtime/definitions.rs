@@ -16,7 +16,7 @@ use super::sink_task::{SinkPolicy, SinkTask};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
-use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::catalog::{Definition, Relation, RelationId, RelationKind};
 use crate::connector::{Positions, Sink, Source};
 use crate::error::{Error, Result, sqlstate};
 use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema, late_schema};
@@ -29,6 +29,8 @@ pub struct NewTable {
     pub relation: Relation,
     /// Where its rows come from, for connector tables and sources.
     pub source: Option<NewSource>,
+    /// What is kept of it.
+    pub record: Definition,
 }
 
 /// The reading part of a connector table or source.
@@ -55,6 +57,10 @@ pub struct NewView {
     pub plan: PlanNode,
     /// The columns that tell its rows apart; `None`: the whole row.
     pub key: Option<Vec<usize>>,
+    /// What is kept of it.
+    pub record: Definition,
+    /// Whether its statement does not wait for it: it is kept from the beginning.
+    pub background: bool,
 }
 
 /// A sink to be created.
@@ -69,6 +75,8 @@ pub struct NewSink {
     pub sink: Box<dyn Sink>,
     /// Whether its inputs wait for it when it has failed for good.
     pub holds: bool,
+    /// What is kept of it.
+    pub record: Definition,
 }
 
 /// What a sink delivers.
@@ -90,7 +98,7 @@ impl From<Properties> for Known {
 
 /// Columns that may all be NULL: what a column promises is checked at the mouth of its table, and
 /// the planner's guesses about results are not relied upon.
-fn relaxed(schema: &SchemaRef) -> SchemaRef {
+pub(super) fn relaxed(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }
@@ -152,13 +160,15 @@ impl Coordinator {
     /// be waited for.
     fn undo_unless<T>(&mut self, result: &Result<T>, ids: &[RelationId]) {
         if result.is_err() {
-            self.drop_relations(ids);
+            // Where that can't be kept, the log has no room for the definition either.
+            drop(self.drop_relations(ids));
         }
     }
 
     fn try_create_table(&mut self, new: NewTable) -> Result<()> {
-        let NewTable { relation, source } = new;
+        let NewTable { relation, source, record } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
+        self.note(&record, &relation.depends_on)?;
         let schema = relaxed(&relation.schema);
         let stored = relation.kind != RelationKind::Source;
         let upsert = source.as_ref().is_some_and(|s| s.upsert);
@@ -313,11 +323,15 @@ impl Coordinator {
         &mut self,
         new: NewView,
     ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)> {
-        let NewView { relation, errors, late, plan, key } = new;
+        let NewView { relation, errors, late, plan, key, record, background } = new;
         // The one row of a global aggregate is its own key.
         let key = key.filter(|k| !k.is_empty());
         self.shared.catalog().check_name_is_free(&relation.name)?;
         self.check_inputs(&plan)?;
+        match background {
+            true => self.note(&record, &relation.depends_on)?,
+            false => self.note_later(relation.id, record),
+        }
         let built = self.graph.plan(relation.id, &plan)?;
         let mut nodes = built.nodes;
         let append_only = plan.properties.append_only;
@@ -505,7 +519,7 @@ impl Coordinator {
         &mut self,
         new: NewSink,
     ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)>> {
-        let NewSink { relation, late, from, sink, holds } = new;
+        let NewSink { relation, late, from, sink, holds, record } = new;
         self.shared.catalog().check_name_is_free(&relation.name)?;
         let id = relation.id;
         let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
@@ -515,6 +529,7 @@ impl Coordinator {
         match from {
             SinkSource::Relation(input) => {
                 self.check_runs(input)?;
+                self.note(&record, &relation.depends_on)?;
                 let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
                 let pin = self.shared.pin_firmly();
                 let table = pin.relations.get(&input).and_then(|r| r.table.clone());
@@ -528,6 +543,7 @@ impl Coordinator {
             }
             SinkSource::Plan(mut plan) => {
                 self.check_inputs(&plan)?;
+                self.note_later(id, record);
                 // Nobody stores the rows, so nobody asks when they arrived.
                 plan.times.clear();
                 let mut built = self.graph.plan(id, &plan)?;
@@ -553,7 +569,14 @@ impl Coordinator {
     }
 
     /// Drops relations, those that depend on others first.
-    pub fn drop_relations(&mut self, ids: &[RelationId]) {
+    pub fn drop_relations(&mut self, ids: &[RelationId]) -> Result<()> {
+        self.note_dropped(ids)?;
+        self.remove_relations(ids);
+        Ok(())
+    }
+
+    /// Removes them without keeping that they are gone.
+    pub fn remove_relations(&mut self, ids: &[RelationId]) {
         for id in ids {
             let gone = Error::user(
                 crate::error::sqlstate::UNDEFINED_TABLE,

@@ -164,6 +164,8 @@ pub struct Shared {
     held: tokio::sync::watch::Sender<BTreeSet<RelationId>>,
     /// Why sources are not read from any more.
     failed_sources: Mutex<BTreeMap<RelationId, Error>>,
+    /// Why the engine has ended, when it has failed.
+    failure: tokio::sync::watch::Sender<Option<Error>>,
     /// Rows taken from all inputs.
     pub rows_in: AtomicU64,
     /// The clock.
@@ -244,6 +246,7 @@ impl Shared {
             tickets: Mutex::default(),
             held: tokio::sync::watch::Sender::default(),
             failed_sources: Mutex::default(),
+            failure: tokio::sync::watch::Sender::default(),
             rows_in: AtomicU64::new(0),
             clock: Arc::default(),
             workers,
@@ -387,6 +390,28 @@ impl Shared {
     /// The sources that have failed for good.
     pub fn failed_sources(&self) -> BTreeMap<RelationId, Error> {
         lock(&self.failed_sources).clone()
+    }
+
+    /// The engine ends: it can't keep what it is told.
+    pub fn fail(&self, error: &Error) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| error.clone());
+            first
+        });
+    }
+
+    /// Why the engine has ended, when it has failed.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.borrow().clone()
+    }
+
+    /// Returns when the engine has failed, with the reason.
+    pub async fn failed(&self) -> Error {
+        let mut told = self.failure.subscribe();
+        // The sender lives as long as we do.
+        let failure = told.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+        failure.unwrap_or_else(|| Error::internal("the engine has ended"))
     }
 
     /// Counts rows taken from inputs.

@@ -25,6 +25,7 @@ use crate::catalog::RelationId;
 use crate::config::{STATE_CHECK_INTERVAL, STEP_SLICE, STEP_SLICE_BULK};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, sqlstate};
+use crate::store::Lsn;
 use crate::time::Epoch;
 
 /// Rows by worker.
@@ -38,6 +39,8 @@ pub(super) struct InFlight {
     reports: Vec<Option<Report>>,
     /// Who waits for it.
     commits: Vec<Commit>,
+    /// What has to be on the disk before it is published.
+    lsn: Option<Lsn>,
     /// The nodes that run.
     active: Arc<Vec<NodeId>>,
     /// Those of them that no other step may touch.
@@ -77,7 +80,7 @@ impl Coordinator {
         let commits = std::mem::take(&mut self.commits);
         let (commits, later) = self.split_commits(commits);
         self.commits = later;
-        let commits = self.take_commits(commits, &mut inputs);
+        let (commits, lsn) = self.take_commits(commits, &mut inputs);
         let rows = self.take_feeds(&mut inputs);
         let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
         let watermarks = self.take_free_watermarks();
@@ -89,7 +92,7 @@ impl Coordinator {
         let active = self.active(from, None);
         let taken = active.iter().copied().collect();
         let step = Step { watermarks, active, ..Step::default() };
-        let flight = InFlight { commits, rows, ..self.flight(&step, taken) };
+        let flight = InFlight { commits, lsn, rows, ..self.flight(&step, taken) };
         self.launch(flight, step, inputs);
     }
 
@@ -130,13 +133,19 @@ impl Coordinator {
         self.launch(flight, step, inputs);
     }
 
-    fn flight(&mut self, step: &Step, taken: BTreeSet<NodeId>) -> InFlight {
+    fn next_epoch(&mut self) {
         self.epoch = self.epoch.next();
+        self.count_epochs();
+    }
+
+    fn flight(&mut self, step: &Step, taken: BTreeSet<NodeId>) -> InFlight {
+        self.next_epoch();
         InFlight {
             epoch: self.epoch,
             now_us: self.now_us,
             reports: (0..self.team.workers()).map(|_| None).collect(),
             commits: Vec::new(),
+            lsn: None,
             active: Arc::clone(&step.active),
             taken,
             builds: None,
@@ -209,8 +218,12 @@ impl Coordinator {
         let mut epoch = flight.epoch;
         if flight.suspended {
             // Others have been published since; it comes behind them.
-            self.epoch = self.epoch.next();
+            self.next_epoch();
             epoch = self.epoch;
+        }
+        if let Err(error) = self.wait_for_log(flight.lsn) {
+            flight.commits.into_iter().for_each(|c| drop(c.done.send(Err(error.clone()))));
+            return;
         }
         let reports = flight.reports.into_iter().flatten().collect();
         self.publish((epoch, flight.now_us), reports, &flight.active, flight.builds);

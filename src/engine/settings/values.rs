@@ -66,6 +66,24 @@ struct Modes {
     used: bool,
 }
 
+impl SettingValues {
+    /// Values that were set in another session, by their names.
+    pub(in crate::engine) fn of(values: BTreeMap<String, String>) -> Self {
+        let state = State { set: Arc::new(values), ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
+    }
+
+    /// All that is set, by name.
+    pub(in crate::engine) fn all(&self) -> BTreeMap<String, String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = state.startup.clone();
+        for values in [&state.set, &state.local] {
+            all.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        all
+    }
+}
+
 impl State {
     fn value(&self, setting: &Setting) -> String {
         if let (Change::Transaction, Some(modes)) = (setting.change, &self.modes) {

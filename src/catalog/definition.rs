@@ -1,0 +1,171 @@
+//! Definitions as plain data: what a statement has changed in the catalog, so that it can be done
+//! again in another life of the engine, with the same result.
+//!
+//! What is kept is the statement itself with what it was bound under: names mean what they meant,
+//! for the definitions before it are done again before it. Objects are known by their numbers.
+//!
+//! The byte form is JSON, `{"version": 1, "definition": {..}}`; what an older program does not know
+//! is an error there, never skipped.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::RelationId;
+use crate::error::{Error, Result};
+
+/// The version of the byte form that this program writes, the newest that it reads.
+const VERSION: u32 = 1;
+
+/// A change of the definitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Definition {
+    /// CREATE.
+    Create(Box<Creation>),
+    /// A provisional object stays.
+    Keep(RelationId),
+    /// Objects are gone, with all that belongs to them.
+    Drop(Vec<RelationId>),
+    /// An object has another name.
+    Rename {
+        /// The object.
+        id: RelationId,
+        /// Its new name.
+        to: String,
+    },
+    /// A new object takes the name of an old one, which goes with all that belongs to it.
+    Replace {
+        /// The old one and its parts.
+        old: Vec<RelationId>,
+        /// The new one.
+        new: RelationId,
+        /// The name.
+        name: String,
+    },
+    /// The clock is in hand, at a time in microseconds since 1970; without one it moves by itself.
+    Clock(Option<i64>),
+}
+
+/// A CREATE statement and what it was bound under.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Creation {
+    /// The numbers of what it makes.
+    pub ids: CreatedIds,
+    /// The name, which is another one than in the statement where something is to be replaced.
+    pub name: String,
+    /// The statement.
+    pub text: String,
+    /// Who has run it.
+    pub user: String,
+    /// The database that its session named.
+    pub database: String,
+    /// What its session had set.
+    pub settings: BTreeMap<String, String>,
+    /// What `now` was, in microseconds since 1970.
+    pub now_us: i64,
+    /// Where a source begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<BTreeMap<u32, i64>>,
+    /// It stays only if something says so later: a statement of several steps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+}
+
+/// The numbers of an object and its parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatedIds {
+    /// The object.
+    pub relation: RelationId,
+    /// Its `$errors`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<RelationId>,
+    /// Its `$late`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<RelationId>,
+}
+
+impl CreatedIds {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = RelationId> + use<> {
+        [Some(self.relation), self.errors, self.late].into_iter().flatten()
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    definition: &'a Definition,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    #[serde(rename = "version")]
+    _version: u32,
+    definition: Definition,
+}
+
+impl Definition {
+    /// Its byte form.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let written = Written { version: VERSION, definition: self };
+        serde_json::to_vec(&written).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// Reads a byte form: 0A000 when it is a newer program's.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let unreadable = |e: serde_json::Error| {
+            Error::external("XX001", format!("a definition can't be read: {e}")).permanent()
+        };
+        let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if version != VERSION {
+            return Err(Error::unsupported(format!(
+                "a definition has version {version}; this program reads version {VERSION}"
+            ))
+            .with_hint("Use the program that wrote it, or a newer one."));
+        }
+        let read: Read = serde_json::from_slice(bytes).map_err(unreadable)?;
+        Ok(read.definition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_come_back_and_newer_ones_are_refused() {
+        let created = Creation {
+            ids: CreatedIds { relation: RelationId(3), errors: Some(RelationId(4)), late: None },
+            name: "v".into(),
+            text: "CREATE VIEW v AS SELECT 'é'".into(),
+            start: Some([(0, 7)].into()),
+            ..Creation::default()
+        };
+        let definitions = [
+            Definition::Create(Box::new(created)),
+            Definition::Keep(RelationId(3)),
+            Definition::Drop(vec![RelationId(4), RelationId(3)]),
+            Definition::Rename { id: RelationId(3), to: "w".into() },
+            Definition::Replace { old: vec![RelationId(3)], new: RelationId(9), name: "w".into() },
+            Definition::Clock(Some(-1)),
+        ];
+        for definition in definitions {
+            let bytes = definition.encode().expect("written");
+            assert_eq!(Definition::decode(&bytes).expect("read"), definition);
+        }
+        let state = |text: &str| Definition::decode(text.as_bytes()).map_err(|e| e.sqlstate());
+        assert_eq!(state(r#"{"version":2,"definition":{"fly":1}}"#), Err("0A000"));
+        assert_eq!(state(r#"{"version":1,"definition":{"fly":1}}"#), Err("XX001"));
+        assert_eq!(state(r#"{"version":1,"definition":{"keep":1},"more":1}"#), Err("XX001"));
+        assert_eq!(state("{"), Err("XX001"));
+    }
+}

@@ -1,0 +1,257 @@
+//! A new life: what the data directory holds is done again, and from then on kept.
+//!
+//! The log is read twice. The first time says what is gone by its end: of that nothing is done
+//! again. The second time definitions are made and rows written in the order of the log, so that a
+//! view sees what it has seen. Sinks come last: what they deliver is where things stand.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Engine;
+use super::record::renamed;
+use super::replace::{rename, replace};
+use crate::catalog::{Creation, Definition, RelationId};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::runtime::{Coordinator, Journal, Needs};
+use crate::sql::statement::Statement;
+use crate::store::log::{self, Life, Log, Position, Record};
+use crate::store::{Directory, Disk, Found, OsDisk};
+
+/// Bytes of rows that are on their way into the engine while the log is read.
+const UNDER_WAY_BYTES: usize = 64 << 20;
+
+/// Records that are read ahead.
+const READ_AHEAD: usize = 64;
+
+impl Engine {
+    /// Starts an engine; with a data directory (`config.data`) it begins with what that holds, and
+    /// keeps there what it is told.
+    ///
+    /// # Errors
+    ///
+    /// 55006 when another process has the directory open, XX001 when something in it is damaged,
+    /// 0A000 when a newer program has written it, 58030 and 53100 when the disk fails or is full.
+    pub async fn start(config: Config) -> Result<Self> {
+        match config.data.clone() {
+            None => Self::open(config),
+            Some(path) => Self::start_on(config, Arc::new(OsDisk), &path).await,
+        }
+    }
+
+    /// The same on another disk. For tests.
+    #[doc(hidden)]
+    pub async fn start_on(config: Config, disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let directory = Directory::open(disk, path)?;
+        let found = directory.found;
+        let dir = path.join("log");
+        let mut survey = Survey::default();
+        let end = log::read(directory.disk.as_ref(), &dir, &mut |record, _| survey.take(record))?;
+        let mut engine = Self::open(Config { data: None, ..config })?;
+        if let Some(core) = Arc::get_mut(&mut engine.core) {
+            core.kept = Some(found);
+        }
+        let again = engine.live_again(directory, &dir, survey, end).await;
+        if again.is_err() {
+            drop(engine.shutdown().await);
+        }
+        again.map(|()| engine)
+    }
+
+    async fn live_again(
+        &self,
+        directory: Directory,
+        dir: &Path,
+        survey: Survey,
+        end: log::End,
+    ) -> Result<()> {
+        let coordinator = &self.core.coordinator;
+        let first_epoch = survey.epochs;
+        coordinator.call(move |c| c.begin_at(first_epoch)).await?;
+        self.core.shared.change(|catalog, _| catalog.pass(survey.greatest));
+        let gone = survey.gone();
+        let mut again = Again::new(self, gone);
+        again.read(Arc::clone(&directory.disk), dir.to_owned()).await?;
+        let life = Life { number: survey.life + 1, first_epoch };
+        let log = Log::start(Arc::clone(&directory.disk), dir.to_owned(), &end)?;
+        let journal = Journal::start(log, life, directory)?;
+        coordinator.call(move |c| c.keep(journal)).await?;
+        if let Some(clock) = survey.clock {
+            let set = move |c: &mut Coordinator| c.set_clock(clock);
+            coordinator.call_when_free(Needs::Everything, set).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a data directory, and whether an earlier process has left something in it.
+    pub fn kept(&self) -> Option<Found> {
+        self.core.kept
+    }
+
+    /// Returns when the engine has failed and ends, with the reason: its log can't be written.
+    pub async fn failed(&self) -> Error {
+        self.core.shared.failed().await
+    }
+}
+
+/// What the log says on the whole.
+#[derive(Debug, Default)]
+struct Survey {
+    /// The last life.
+    life: u64,
+    /// The first epoch that no life has used.
+    epochs: u64,
+    greatest: RelationId,
+    dropped: BTreeSet<RelationId>,
+    /// What may not stay, with its parts.
+    provisional: BTreeMap<RelationId, Vec<RelationId>>,
+    clock: Option<Option<i64>>,
+}
+
+impl Survey {
+    fn take(&mut self, record: Record) -> Result<()> {
+        match record {
+            Record::Life(life) => {
+                (self.life, self.epochs) = (life.number, self.epochs.max(life.first_epoch));
+            }
+            Record::Epochs(epoch) => self.epochs = self.epochs.max(epoch),
+            Record::Commit(_) => {}
+            Record::Definition(bytes) => match Definition::decode(&bytes)? {
+                Definition::Create(creation) => {
+                    let ids: Vec<RelationId> = creation.ids.iter().collect();
+                    self.greatest = ids.iter().copied().fold(self.greatest, RelationId::max);
+                    if creation.provisional {
+                        self.provisional.insert(creation.ids.relation, ids);
+                    }
+                }
+                Definition::Keep(id) => drop(self.provisional.remove(&id)),
+                Definition::Drop(ids) => self.dropped.extend(ids),
+                Definition::Replace { old, new, .. } => {
+                    self.dropped.extend(old);
+                    self.provisional.remove(&new);
+                }
+                Definition::Rename { .. } => {}
+                Definition::Clock(clock) => self.clock = Some(clock),
+            },
+        }
+        Ok(())
+    }
+
+    /// Of what nothing is done again.
+    fn gone(&self) -> BTreeSet<RelationId> {
+        self.dropped.iter().chain(self.provisional.values().flatten()).copied().collect()
+    }
+}
+
+/// Doing again what the log says.
+struct Again<'a> {
+    engine: &'a Engine,
+    gone: BTreeSet<RelationId>,
+    /// Sinks, which are made at the end.
+    sinks: BTreeMap<RelationId, Creation>,
+    /// Rows on their way into the engine, with their bytes.
+    under_way: VecDeque<(usize, oneshot::Receiver<Result<crate::time::Epoch>>)>,
+    bytes: usize,
+}
+
+impl<'a> Again<'a> {
+    fn new(engine: &'a Engine, gone: BTreeSet<RelationId>) -> Self {
+        Self { engine, gone, sinks: BTreeMap::new(), under_way: VecDeque::new(), bytes: 0 }
+    }
+
+    async fn read(&mut self, disk: Arc<dyn Disk>, dir: PathBuf) -> Result<()> {
+        let (records, mut inbox) = mpsc::channel::<(Record, Position)>(READ_AHEAD);
+        let reader = tokio::task::spawn_blocking(move || {
+            log::read(disk.as_ref(), &dir, &mut |record, position| {
+                let sent = records.blocking_send((record, position.clone()));
+                sent.map_err(|_| Error::internal("nobody takes the records of the log"))
+            })
+        });
+        while let Some((record, position)) = inbox.recv().await {
+            self.take(record).await.map_err(|e| position.locate(e))?;
+        }
+        reader.await.map_err(|e| Error::internal(e.to_string()))??;
+        for (_, sink) in std::mem::take(&mut self.sinks) {
+            let name = sink.name.clone();
+            let made = self.engine.session().create_again(sink).await;
+            made.map_err(|e| e.context(format!("sink \"{name}\" can't be made again")))?;
+        }
+        self.wait(0).await;
+        Ok(())
+    }
+
+    async fn take(&mut self, record: Record) -> Result<()> {
+        match record {
+            Record::Life(_) | Record::Epochs(_) => Ok(()),
+            Record::Commit(commit) => self.write(commit).await,
+            Record::Definition(bytes) => {
+                self.wait(0).await;
+                self.define(Definition::decode(&bytes)?).await
+            }
+        }
+    }
+
+    async fn define(&mut self, definition: Definition) -> Result<()> {
+        let coordinator = &self.engine.core.coordinator;
+        match definition {
+            Definition::Create(creation) if self.gone.contains(&creation.ids.relation) => Ok(()),
+            Definition::Create(creation) => {
+                let mut session = self.engine.session();
+                let parsed = session.parse(&creation.text)?;
+                let statement = parsed.first().map(|p| &p.statement);
+                if matches!(statement, Some(Statement::CreateSink(_))) {
+                    self.sinks.insert(creation.ids.relation, *creation);
+                    return Ok(());
+                }
+                let name = creation.name.clone();
+                let made = session.create_again(*creation).await;
+                made.map_err(|e| e.context(format!("\"{name}\" can't be made again")))
+            }
+            Definition::Rename { id, .. } if self.gone.contains(&id) => Ok(()),
+            Definition::Rename { id, to } => {
+                if let Some(sink) = self.sinks.remove(&id) {
+                    self.sinks.insert(id, renamed(sink, &to));
+                    return Ok(());
+                }
+                let again = Definition::Rename { id, to: to.clone() };
+                let change = move |c: &mut Coordinator| {
+                    c.define(&again, &[], |catalog| rename(catalog, id, &to))
+                };
+                coordinator.call(change).await?
+            }
+            Definition::Replace { new, .. } if self.gone.contains(&new) => Ok(()),
+            Definition::Replace { old, new, name } => {
+                coordinator.call(move |c| replace(c, old, new, name)).await?
+            }
+            Definition::Keep(_) | Definition::Drop(_) | Definition::Clock(_) => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, mut commit: log::Commit) -> Result<()> {
+        commit.writes.retain(|write| !self.gone.contains(&RelationId(write.relation)));
+        if commit.writes.is_empty() {
+            return Ok(());
+        }
+        let bytes = commit.writes.iter().map(|w| w.rows.len()).sum();
+        let done = self.engine.core.coordinator.commit_again(commit).await??;
+        self.under_way.push_back((bytes, done));
+        self.bytes += bytes;
+        self.wait(UNDER_WAY_BYTES).await;
+        Ok(())
+    }
+
+    /// Waits until no more than so many bytes are on their way.
+    async fn wait(&mut self, bytes: usize) {
+        while self.bytes > bytes || (bytes == 0 && !self.under_way.is_empty()) {
+            let Some((taken, done)) = self.under_way.pop_front() else { return };
+            self.bytes -= taken;
+            // A write that fails has failed the first time, too: its table is quarantined again.
+            if let Ok(Err(error)) = done.await {
+                tracing::warn!(%error, "a write of the log fails again");
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The few operations on files that the store needs, as a trait: tests put a disk in its place that
+//! forgets what was not synced, fills up and fails.
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file that is written at places and synced.
+pub trait DiskFile: Send + Debug {
+    /// Writes all bytes at an offset, beyond the end too.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything written is on the disk. After an error nobody knows what is.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A disk.
+pub trait Disk: Send + Sync + Debug {
+    /// Makes a directory and those above it, unless they exist.
+    fn make_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes names in a directory durable: of files that were made, renamed or removed.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a new file that only its owner can read; `AlreadyExists` when there is one.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// The whole content of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Gives a file another name, in place of one that had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Names of the files in a directory.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Takes a file for this process alone and writes into it who that is; it is let go with the
+    /// guard, or when the process ends, however it does. `WouldBlock` when another process has it.
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Send + Sync + Debug>>;
+}
+
+/// The disk of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsDisk;
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
+        }
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek, SeekFrom, Write};
+            self.0.seek(SeekFrom::Start(offset))?;
+            self.0.write_all(bytes)
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// A file that nobody but its owner can read: rows and passwords of connectors are in it.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+impl Disk for OsDisk {
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        File::open(path)?.sync_all()?;
+        #[cfg(not(unix))]
+        let _ = path;
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        let file = private(options.write(true).create_new(true)).open(path)?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Send + Sync + Debug>> {
+        let mut options = OpenOptions::new();
+        let options = private(options.read(true).write(true).create(true).truncate(false));
+        let mut file = OsFile(options.open(path)?);
+        match file.0.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+        file.0.set_len(0)?;
+        file.write_at(0, owner.as_bytes())?;
+        Ok(Box::new(file))
+    }
+}
+
+/// Writes a small file whole, so that it is there with all of its content or not at all.
+pub(super) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside: PathBuf = path.with_extension("new");
+    match disk.remove(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = disk.create(&beside)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    disk.rename(&beside, path)?;
+    path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+}

@@ -1,0 +1,195 @@
+//! What stands in the log.
+
+use crate::error::Result;
+use crate::store::directory::damaged;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A life begins.
+    Life(Life),
+    /// A change of the definitions, as the catalog writes them.
+    Definition(Vec<u8>),
+    /// Writes of one statement or transaction.
+    Commit(Commit),
+    /// Epochs below this one may have been used.
+    Epochs(u64),
+}
+
+/// The beginning of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Its number, from 1 on.
+    pub number: u64,
+    /// Its first epoch: no life before has used it or a later one.
+    pub first_epoch: u64,
+}
+
+/// Writes that are visible in one epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The clock, in microseconds since 1970.
+    pub now_us: i64,
+    /// Changes of tables.
+    pub writes: Vec<Write>,
+}
+
+/// Changes of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Write {
+    /// The number of the table.
+    pub relation: u32,
+    /// Rows with their weights: weight (i64), length (u32), bytes.
+    pub rows: Vec<u8>,
+}
+
+impl Write {
+    /// Adds a row.
+    pub fn push(&mut self, weight: i64, row: &[u8]) {
+        self.rows.extend_from_slice(&weight.to_le_bytes());
+        // A row is at most VALUE_BYTES_MAX for each of its columns, and checked as a whole before.
+        self.rows.extend_from_slice(&(row.len() as u32).to_le_bytes());
+        self.rows.extend_from_slice(row);
+    }
+
+    /// The rows with their weights.
+    pub fn rows(&self) -> Result<Vec<(i64, &[u8])>> {
+        let mut rest = Bytes(&self.rows);
+        let mut rows = Vec::new();
+        while !rest.0.is_empty() {
+            let weight = i64::from_le_bytes(rest.array()?);
+            rows.push((weight, rest.counted()?));
+        }
+        Ok(rows)
+    }
+}
+
+const LIFE: u8 = 1;
+const DEFINITION: u8 = 2;
+const COMMIT: u8 = 3;
+const EPOCHS: u8 = 4;
+
+impl Record {
+    /// Bytes that it takes in a group, about.
+    pub fn bytes(&self) -> usize {
+        64 + match self {
+            Self::Life(_) | Self::Epochs(_) => 16,
+            Self::Definition(bytes) => bytes.len(),
+            Self::Commit(commit) => commit.writes.iter().map(|w| w.rows.len() + 16).sum(),
+        }
+    }
+
+    /// Appends it to the body of a group.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let kind = match self {
+            Self::Life(_) => LIFE,
+            Self::Definition(_) => DEFINITION,
+            Self::Commit(_) => COMMIT,
+            Self::Epochs(_) => EPOCHS,
+        };
+        out.push(kind);
+        let length = out.len();
+        out.extend_from_slice(&[0; 4]);
+        match self {
+            Self::Life(life) => {
+                out.extend_from_slice(&life.number.to_le_bytes());
+                out.extend_from_slice(&life.first_epoch.to_le_bytes());
+            }
+            Self::Definition(bytes) => out.extend_from_slice(bytes),
+            Self::Epochs(epoch) => out.extend_from_slice(&epoch.to_le_bytes()),
+            Self::Commit(commit) => {
+                out.extend_from_slice(&commit.now_us.to_le_bytes());
+                for write in &commit.writes {
+                    out.extend_from_slice(&write.relation.to_le_bytes());
+                    out.extend_from_slice(&(write.rows.len() as u32).to_le_bytes());
+                    out.extend_from_slice(&write.rows);
+                }
+            }
+        }
+        let bytes = (out.len() - length - 4) as u32;
+        out[length..length + 4].copy_from_slice(&bytes.to_le_bytes());
+    }
+
+    /// Takes the next record off the body of a group.
+    pub(super) fn decode(rest: &mut Bytes<'_>) -> Result<Self> {
+        let [kind] = rest.array()?;
+        let mut body = Bytes(rest.counted()?);
+        let record = match kind {
+            LIFE => Self::Life(Life { number: body.u64()?, first_epoch: body.u64()? }),
+            DEFINITION => Self::Definition(std::mem::take(&mut body.0).to_vec()),
+            EPOCHS => Self::Epochs(body.u64()?),
+            COMMIT => {
+                let now_us = i64::from_le_bytes(body.array()?);
+                let mut writes = Vec::new();
+                while !body.0.is_empty() {
+                    let relation = u32::from_le_bytes(body.array()?);
+                    writes.push(Write { relation, rows: body.counted()?.to_vec() });
+                }
+                Self::Commit(Commit { now_us, writes })
+            }
+            other => return Err(damaged(format!("a record has the unknown kind {other}"))),
+        };
+        match body.0.is_empty() {
+            true => Ok(record),
+            false => Err(damaged("a record is longer than what it holds")),
+        }
+    }
+}
+
+/// Bytes that are taken from the front.
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk().ok_or_else(short)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// Bytes behind their length.
+    fn counted(&mut self) -> Result<&'a [u8]> {
+        let length = u32::from_le_bytes(self.array()?) as usize;
+        let (first, rest) = self.0.split_at_checked(length).ok_or_else(short)?;
+        self.0 = rest;
+        Ok(first)
+    }
+}
+
+fn short() -> crate::error::Error {
+    damaged("a record is shorter than what it holds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back() {
+        let mut write = Write { relation: 7, rows: Vec::new() };
+        write.push(1, b"a row");
+        write.push(-1, b"");
+        let commit = Commit { now_us: -5, writes: vec![write.clone(), Write::default()] };
+        let records = [
+            Record::Life(Life { number: 3, first_epoch: 1 << 40 }),
+            Record::Definition(b"{}".to_vec()),
+            Record::Commit(commit),
+            Record::Epochs(9),
+        ];
+        let mut bytes = Vec::new();
+        records.iter().for_each(|r| r.encode(&mut bytes));
+        let mut rest = Bytes(&bytes);
+        for record in &records {
+            assert_eq!(&Record::decode(&mut rest).expect("whole"), record);
+        }
+        assert!(rest.0.is_empty());
+        assert_eq!(write.rows().expect("whole"), [(1, &b"a row"[..]), (-1, b"")]);
+        for end in 0..bytes.len() {
+            let mut rest = Bytes(&bytes[..end]);
+            while !rest.0.is_empty() && Record::decode(&mut rest).is_ok() {}
+        }
+    }
+}

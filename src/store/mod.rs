@@ -1,0 +1,22 @@
+//! What outlives the process: a directory with a log of definitions and table writes.
+//!
+//! Everything here is bytes and files; what they mean is known further up. All numbers are
+//! little-endian, every format has a version and checksums, and what is damaged or from a newer
+//! program is an error that names the file and the place in it.
+//!
+//! ```text
+//! DIR/LOCK                who has it open: pid and number of the life
+//! DIR/FORMAT              "headwater data 1", the directory's own id
+//! DIR/log/<first lsn>.log definitions and table writes, in the order in which they count
+//! ```
+//!
+//! A *life* is one process that has the directory open; lives are numbered.
+
+pub mod directory;
+pub mod disk;
+pub mod frame;
+pub mod log;
+
+pub use directory::{Directory, Found};
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use log::{Log, Lsn, Record};
