@@ -260,9 +260,7 @@ fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCod
         let quiet = Options { quiet: true, ..Options::default() };
         match engine.kept() {
             Some(Found::Old) if !scripts.is_empty() => {
-                print_line(
-                    "the data directory is not new: its definitions count, files are not run",
-                )?;
+                note("the data directory is not new: its definitions count, files are not run");
             }
             _ => {
                 if shell::run_scripts(engine, &scripts, quiet).await.is_err() {
@@ -270,7 +268,8 @@ fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCod
                 }
             }
         }
-        print_line(&keeping(engine, args.limits.data.as_deref()))?;
+        // Beside the address, which programs read.
+        note(&keeping(engine, args.limits.data.as_deref()));
         print_line(&format!("listening on {address}"))?;
         tokio::select! {
             served = headwater::server::serve(engine.clone(), listener, stopped) => served?,
@@ -315,6 +314,12 @@ fn print_line(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{text}")?;
     out.flush()
+}
+
+/// Says something to whoever has started the program.
+fn note(text: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "headwater: {text}");
 }
 
 fn report(error: &Error) {
