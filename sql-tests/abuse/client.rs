@@ -75,13 +75,6 @@ impl Server {
         false
     }
 
-    /// Sends SIGKILL.
-    pub fn kill(&self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-
     /// Sends SIGTERM; the time until it has ended, with success.
     pub fn terminate(&mut self) -> Duration {
         let began = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::client::Server;
+use super::client::{Client, Server};
 
 /// Clients that write at the same time.
 const CLIENTS: i64 = 6;
@@ -30,8 +30,7 @@ impl Drop for Scratch {
 
 /// One client: counts its own row up, and moves amounts between accounts; what it has sent and what
 /// was acknowledged.
-async fn write(server: &Server, client: i64, sent: &AtomicI64, known: &AtomicI64) {
-    let session = server.connect().await;
+async fn write(session: Client, client: i64, sent: &AtomicI64, known: &AtomicI64) {
     loop {
         let next = sent.load(Ordering::SeqCst) + 1;
         sent.store(next, Ordering::SeqCst);
@@ -63,7 +62,7 @@ fn a_killed_server_has_what_it_acknowledged() {
     let known: Vec<_> = (0..CLIENTS).map(|_| Arc::new(AtomicI64::new(0))).collect();
     let began = Instant::now();
     for life in 0..6u64 {
-        let server = Arc::new(Server::start(&["--data", data]));
+        let server = Server::start(&["--data", data]);
         runtime.block_on(async {
             let session = server.connect().await;
             if life == 0 {
@@ -93,18 +92,17 @@ fn a_killed_server_has_what_it_acknowledged() {
                 let query = format!("SELECT x FROM made_{before}");
                 assert_eq!(session.text_of(&query).await, "1\n");
             }
-            let clients: Vec<_> = (0..CLIENTS)
-                .map(|client| {
-                    let (server, sent, known) = (
-                        Arc::clone(&server),
-                        Arc::clone(&sent[client as usize]),
-                        Arc::clone(&known[client as usize]),
-                    );
-                    tokio::spawn(async move { write(&server, client, &sent, &known).await })
-                })
-                .collect();
+            let mut clients = Vec::new();
+            for client in 0..CLIENTS {
+                let session = server.connect().await;
+                let (sent, known) =
+                    (Arc::clone(&sent[client as usize]), Arc::clone(&known[client as usize]));
+                let write = async move { write(session, client, &sent, &known).await };
+                clients.push(tokio::spawn(write));
+            }
             tokio::time::sleep(Duration::from_millis(250 + life * 130)).await;
-            server.kill();
+            // With SIGKILL.
+            drop(server);
             for client in clients {
                 client.await.expect("a client ends");
             }

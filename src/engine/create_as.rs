@@ -50,7 +50,7 @@ impl Session {
         let mut inserted =
             self.run_insert(BoundInsert { relation, rows, conflict, returning }).await;
         if inserted.is_ok()
-            && let Err(error) = self.keep(id).await
+            && let Err(error) = self.keep_created(id).await
         {
             inserted = Err(error);
         }

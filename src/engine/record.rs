@@ -77,7 +77,7 @@ impl Session {
         let parsed = self.parse(&creation.text)?;
         let [parsed] = <[_; 1]>::try_from(parsed)
             .map_err(|_| Error::internal("a definition is not one statement"))?;
-        let mut parsed = parsed;
+        let mut parsed = Arc::unwrap_or_clone(parsed);
         match &mut parsed.statement {
             Statement::CreateTable(create) => create.name = name,
             Statement::CreateView(create) => {
@@ -91,13 +91,13 @@ impl Session {
             _ => return Err(Error::internal("a definition does not create anything")),
         }
         self.past = Some(Arc::new(creation));
-        let done = self.run(&parsed).await;
+        let done = self.run(&Arc::new(parsed)).await;
         self.past = None;
         done.map(drop)
     }
 
     /// What a statement of several steps has made stays.
-    pub(super) async fn keep(&self, id: RelationId) -> Result<()> {
+    pub(super) async fn keep_created(&self, id: RelationId) -> Result<()> {
         let keep = Definition::Keep(id);
         let coordinator = &self.engine.core.coordinator;
         coordinator.call(move |c| c.define(&keep, &[], |_| Ok(()))).await?

@@ -53,8 +53,8 @@ pub fn read(
     let mut segments: Vec<(Lsn, String)> =
         names.into_iter().filter_map(|name| Some((segment_of(&name)?, name))).collect();
     segments.sort_unstable();
-    let mut end = End::default();
-    end.next = segments.first().map_or(0, |(first, _)| *first);
+    let next = segments.first().map_or(0, |(first, _)| *first);
+    let mut end = End { next, previous: 0 };
     for (first, name) in segments {
         let path = dir.join(&name);
         let bytes = disk.read(&path).map_err(|e| disk_error(&e, &path))?;
