@@ -273,7 +273,7 @@ fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCod
         print_line(&format!("listening on {address}"))?;
         tokio::select! {
             served = headwater::server::serve(engine.clone(), listener, stopped) => served?,
-            // Nothing can be kept any more: who connects to a process that begins anew is better off.
+            // Nothing can be kept any more: a process that begins anew may.
             error = engine.failed() => return Err(error),
         }
         Ok(ExitCode::SUCCESS)
