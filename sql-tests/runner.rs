@@ -2,9 +2,10 @@
 //!
 //! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random, new views fed a few
 //! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two
-//! statements all state is written to bytes and read back). In every mode each materialized view is
-//! compared with its query, recomputed in one shot, after each statement that can change data. A
-//! file may say in comments:
+//! statements all state is written to bytes, as what it was at the last time and what was logged
+//! since, and read back into another number of workers). In every mode each materialized view is
+//! compared with its query, recomputed in one shot, after each statement that can change data; and
+//! what state tables have logged with what they hold. A file may say in comments:
 //!
 //! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;
@@ -20,6 +21,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, parse_bytes};
@@ -35,6 +37,9 @@ use kafka::Broker;
 
 /// How long `WAIT` waits.
 const WAIT_MAX: Duration = Duration::from_secs(180);
+
+/// Into how many workers the mode `restore` reads all state back, in turn.
+const RESTORED_WORKERS: [usize; 3] = [2, 3, 1];
 
 const MODES: [&str; 4] = ["plain", "parallel", "single", "restore"];
 
@@ -133,6 +138,7 @@ fn run(
     let settings = Settings {
         oracle: header.oracle,
         restore: mode == "restore",
+        restores: AtomicUsize::new(0),
         rescale: (mode == "rescale").then_some(header.workers).flatten().map(|w| w.1),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -159,6 +165,7 @@ fn run(
 struct Settings {
     oracle: bool,
     restore: bool,
+    restores: AtomicUsize,
     rescale: Option<usize>,
 }
 
@@ -194,7 +201,9 @@ impl Connection {
             last = output(outcome).await?;
         }
         if self.settings.restore && changes_data(text) {
-            self.engine.restore(1).await?;
+            // Into another number of workers each time.
+            let before = self.settings.restores.fetch_add(1, Ordering::Relaxed);
+            self.engine.restore(RESTORED_WORKERS[before % RESTORED_WORKERS.len()]).await?;
         }
         if self.settings.oracle && changes_data(text) {
             self.check().await?;

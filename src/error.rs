@@ -153,6 +153,11 @@ impl Error {
         Self::new(ErrorKind::Internal, Retry::Never, sqlstate::INTERNAL_ERROR, message)
     }
 
+    /// Stored bytes that no program has written so (XX001).
+    pub fn corrupted(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, Retry::Never, sqlstate::DATA_CORRUPTED, message)
+    }
+
     fn new(kind: ErrorKind, retry: Retry, sqlstate: &'static str, m: impl Into<String>) -> Self {
         let message = m.into();
         Self(Box::new(Fields {

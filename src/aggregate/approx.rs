@@ -16,7 +16,7 @@ use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported}
 use crate::delta::Keys;
 use crate::error::Result;
 use crate::expr::{RANK_MAX, estimate, register_of};
-use crate::state::{GroupTable, ValueSet, ValueSpec, Values};
+use crate::state::{GroupTable, ValueSpec, Values, ValuesMut};
 
 #[derive(Debug)]
 struct Approx {
@@ -36,7 +36,7 @@ fn value(register: u16, rank: u8) -> u64 {
 }
 
 /// The greatest rank of a register below `bound` (which is not in it).
-fn greatest(set: &ValueSet, slot: u32, register: u16, bound: u8) -> Option<u8> {
+fn greatest(set: &ValuesMut<'_>, slot: u32, register: u16, bound: u8) -> Option<u8> {
     (1..bound).rev().find(|rank| set.contains(slot, value(register, *rank)))
 }
 
@@ -55,7 +55,7 @@ impl Aggregate for Approx {
         let keys = Keys::encode(std::slice::from_ref(column), column.len())?;
         let met: Vec<(u16, u8)> = keys.hashes().iter().map(|h| register_of(*h)).collect();
         let values = Values::Narrow(met.iter().map(|(register, r)| value(*register, *r)).collect());
-        let (slab, sets) = table.slab_and_values(at.values);
+        let (slab, mut sets) = table.slab_and_values(at.values);
         rows.for_each(|row, slot, weight| {
             let turn = sets.add(slot, &values, row, weight, 1);
             if turn.came == 0 && turn.went == 0 {
@@ -68,7 +68,7 @@ impl Aggregate for Approx {
                 return;
             }
             // The register's value goes from the rank below to this one, or back.
-            let below = greatest(sets, slot, register, rank);
+            let below = greatest(&sets, slot, register, rank);
             let words = &mut slab.words_mut(slot)[at.word..at.word + RANK_MAX];
             let (one, other) = if turn.came != 0 { (1, -1_i64) } else { (-1_i64, 1) };
             let mut add = |rank: u8, n: i64| {

@@ -77,7 +77,7 @@ impl DistinctStage {
         let values = Values::encode(column)?;
         let nulls = column.logical_nulls().filter(|n| n.null_count() > 0);
         let masks = self.masks(columns, slots.len());
-        let set = table.values_mut(set);
+        let mut set = table.values_mut(set);
         let mut turns = vec![Turns::default(); self.filters.len()];
         for (row, (slot, mask)) in slots.iter().zip(masks).enumerate() {
             if mask == 0 || nulls.as_ref().is_some_and(|n| n.is_null(row)) {

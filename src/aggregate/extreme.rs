@@ -16,7 +16,7 @@ use arrow::datatypes::{
 
 use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
 use crate::error::{Error, Result};
-use crate::state::{GroupTable, Multiset, OrderedValue};
+use crate::state::{GroupTable, Multiset, MultisetsMut, OrderedValue};
 
 pub(super) fn min(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create(signature, "min", Extreme::Min)
@@ -126,15 +126,14 @@ struct InMultiset {
 }
 
 impl InMultiset {
-    fn add(&self, set: &mut Multiset, value: OrderedValue, weight: i64) {
+    fn add(&self, sets: &mut MultisetsMut<'_>, slot: u32, value: OrderedValue, weight: i64) {
         if !self.append_only {
-            set.add(value, weight);
+            sets.add(slot, value, weight);
             return;
         }
-        let better = self.extreme.of(set).is_none_or(|old| self.extreme.is_better(&value, old));
-        if better {
-            *set = Multiset::default();
-            set.add(value, 1);
+        let old = self.extreme.of(sets.get(slot));
+        if old.is_none_or(|old| self.extreme.is_better(&value, old)) {
+            sets.replace(slot, value);
         }
     }
 }
@@ -150,27 +149,27 @@ impl Aggregate for InMultiset {
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
         let values = rows.value()?;
-        let sets = table.multisets_mut(at.multiset);
+        let mut sets = table.multisets_mut(at.multiset);
         match values.data_type() {
             DataType::Utf8 => {
                 let values = values.as_string::<i32>();
                 rows.for_each(|row, slot, weight| {
                     let value = OrderedValue::Bytes(values.value(row).as_bytes().into());
-                    self.add(&mut sets[slot as usize], value, weight);
+                    self.add(&mut sets, slot, value, weight);
                 });
             }
             DataType::Binary => {
                 let values = values.as_binary::<i32>();
                 rows.for_each(|row, slot, weight| {
                     let value = OrderedValue::Bytes(values.value(row).into());
-                    self.add(&mut sets[slot as usize], value, weight);
+                    self.add(&mut sets, slot, value, weight);
                 });
             }
             _ => {
                 let numbers = ordered_numbers(values)?;
                 rows.for_each(|row, slot, weight| {
                     let value = OrderedValue::Number(numbers[row]);
-                    self.add(&mut sets[slot as usize], value, weight);
+                    self.add(&mut sets, slot, value, weight);
                 });
             }
         }
@@ -182,9 +181,9 @@ impl Aggregate for InMultiset {
     }
 
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
-        let sets = table.multisets_mut(at.multiset);
-        if let Some(value) = self.extreme.of(&sets[from as usize]).cloned() {
-            self.add(&mut sets[into as usize], value, 1);
+        let mut sets = table.multisets_mut(at.multiset);
+        if let Some(value) = self.extreme.of(sets.get(from)).cloned() {
+            self.add(&mut sets, into, value, 1);
         }
         Ok(())
     }

@@ -83,10 +83,10 @@ impl Aggregate for Recompute {
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
         let mut values = self.rows.encode(rows.arguments)?;
-        let sets = table.multisets_mut(at.multiset);
+        let mut sets = table.multisets_mut(at.multiset);
         rows.for_each_row(|row, slot, weight| {
             let value = std::mem::take(&mut values[row]);
-            sets[slot as usize].add(OrderedValue::Bytes(value.into()), weight);
+            sets.add(slot, OrderedValue::Bytes(value.into()), weight);
         });
         Ok(())
     }

@@ -33,9 +33,9 @@ impl Aggregate for SingleValue {
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {
         let values = rows.value()?;
         let keys = Keys::encode_exact(std::slice::from_ref(values), values.len())?;
-        let sets = table.multisets_mut(at.multiset);
+        let mut sets = table.multisets_mut(at.multiset);
         rows.for_each(|row, slot, weight| {
-            sets[slot as usize].add(OrderedValue::Bytes(keys.key(row).into()), weight);
+            sets.add(slot, OrderedValue::Bytes(keys.key(row).into()), weight);
         });
         Ok(())
     }

@@ -179,7 +179,7 @@ impl Keys {
 }
 
 /// Bytes of a value without its mark, for types of fixed width.
-fn fixed_width(data_type: &DataType) -> Option<usize> {
+pub(super) fn fixed_width(data_type: &DataType) -> Option<usize> {
     Some(match data_type {
         DataType::Null => 0,
         DataType::Boolean => 1,

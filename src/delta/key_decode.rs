@@ -17,8 +17,66 @@ use arrow::datatypes::{
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
-use super::key::NULL;
+use super::key::{NULL, PRESENT, fixed_width};
 use crate::error::{Error, Result};
+
+/// Whether bytes are the encodings of values of these types with nothing behind them. Bytes that
+/// come from outside are looked at with it first: [`decode_keys`] takes them as they are.
+pub fn is_key(types: &[DataType], mut bytes: &[u8]) -> bool {
+    types.iter().all(|t| pass(t, &mut bytes).is_some()) && bytes.is_empty()
+}
+
+/// Passes over the encoding of one value.
+fn pass(data_type: &DataType, bytes: &mut &[u8]) -> Option<()> {
+    let (mark, rest) = bytes.split_first()?;
+    *bytes = rest;
+    if let Some(width) = fixed_width(data_type) {
+        let (value, rest) = bytes.split_at_checked(width)?;
+        *bytes = rest;
+        let whole = match (*mark, data_type) {
+            (NULL, _) => value.iter().all(|b| *b == 0),
+            (PRESENT, DataType::Boolean) => value[0] <= 1,
+            (mark, data_type) => mark == PRESENT && *data_type != DataType::Null,
+        };
+        return whole.then_some(());
+    }
+    match (*mark, data_type) {
+        (NULL, _) => Some(()),
+        (PRESENT, DataType::List(field)) => {
+            while *bytes.first()? != 0 {
+                pass(field.data_type(), bytes)?;
+            }
+            *bytes = &bytes[1..];
+            Some(())
+        }
+        (PRESENT, _) => pass_text(*data_type == DataType::Binary, bytes),
+        _ => None,
+    }
+}
+
+/// Passes over an escaped, closed string.
+fn pass_text(binary: bool, bytes: &mut &[u8]) -> Option<()> {
+    let mut end = 0;
+    loop {
+        end += bytes.get(end..)?.iter().position(|b| *b == 0)?;
+        match bytes.get(end + 1)? {
+            0 => break,
+            0xFF => end += 2,
+            _ => return None,
+        }
+    }
+    let mut value = bytes.get(..end + 2)?;
+    *bytes = &bytes[end + 2..];
+    if binary {
+        return Some(());
+    }
+    // What was escaped is a zero, which is text wherever it stands between characters.
+    while let Some(zero) = value.iter().position(|b| *b == 0) {
+        std::str::from_utf8(&value[..zero]).ok()?;
+        value = &value[zero + 2..];
+    }
+    Some(())
+}
 
 /// Decodes keys into one array per type.
 pub fn decode_keys<'a>(
@@ -237,5 +295,37 @@ mod tests {
         let types: Vec<_> = columns.iter().map(|c| c.data_type().clone()).collect();
         let back = decode_keys(&types, (0..3).map(|i| keys.key(i))).expect("columns");
         assert_eq!(columns, back);
+    }
+
+    #[test]
+    fn what_is_no_key_is_told_from_one() {
+        let lists = texts(&[Some(&[Some("a\0b"), None]), Some(&[]), None]);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(vec![Some(7), None, Some(-1)])),
+            Arc::new(StringArray::from(vec![Some("x\0y\0"), Some(""), None])),
+            lists,
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+        ];
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+        let keys = Keys::encode_exact(&columns, 3).expect("keys");
+        for row in 0..3 {
+            let key = keys.key(row);
+            assert!(is_key(&types, key));
+            assert!(!is_key(&types[1..], key) && !is_key(&types, &[key, &[1]].concat()));
+            for end in 0..key.len() {
+                assert!(!is_key(&types, &key[..end]), "row {row} cut at {end}");
+            }
+            for at in 0..key.len() {
+                let mut other = key.to_vec();
+                other[at] ^= 0x81;
+                // Another value or none, but nothing that decoding trips over.
+                if is_key(&types, &other) {
+                    let back = decode_keys(&types, [other.as_slice()].into_iter());
+                    let back = back.expect("a key");
+                    let again = Keys::encode_exact(&back, 1).expect("values");
+                    assert_eq!(again.key(0), other, "row {row}, byte {at}");
+                }
+            }
+        }
     }
 }

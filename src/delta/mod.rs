@@ -16,5 +16,5 @@ mod utf8;
 pub use batch::{DeltaBatch, Weight, batch_of, concat};
 pub use consolidate::{Order, consolidate, net};
 pub use key::{KEY_GROUPS, Keys, hash_key, key_group, worker_of};
-pub use key_decode::decode_keys;
+pub use key_decode::{decode_keys, is_key};
 pub use utf8::checked_utf8;

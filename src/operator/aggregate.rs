@@ -35,7 +35,9 @@ use crate::aggregate::{
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, hash_key, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
-use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
+use crate::state::{
+    Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec, negative_weight,
+};
 use crate::time::{Watermark, event_times};
 
 /// Words in front of the aggregates' states: the weight of the group's rows, and whether the output
@@ -273,6 +275,7 @@ impl OperatorSpec for AggregateSpec {
                 multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
                 key_width: Keys::fixed_width(&self.key_types()),
                 suffix: 0,
+                one_epoch: self.one_epoch,
                 values: self
                     .stages
                     .iter()
@@ -461,7 +464,6 @@ impl AggregateOperator {
     /// Whether a group is there: it has rows, or needs none.
     fn is_there(&self, table: &GroupTable, slot: u32) -> bool {
         let rows = table.slab().words(slot)[ROWS] as i64;
-        debug_assert!(rows >= 0, "a group's weight");
         rows != 0 || self.always.iter().any(|(key, _)| *key == table.key(slot))
     }
 
@@ -636,6 +638,10 @@ impl Operator for AggregateOperator {
             return Ok(());
         }
         let table = cx.state.groups(self.groups);
+        let rows = self.touched.iter().map(|slot| table.slab().words(*slot)[ROWS] as Weight);
+        if let Some(least) = rows.min().filter(|least| *least < 0) {
+            return Err(negative_weight("groups", least));
+        }
         let alive: Vec<u32> = (0..self.touched.len() as u32)
             .filter(|t| self.is_there(table, self.touched[*t as usize]))
             .collect();

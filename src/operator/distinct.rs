@@ -17,7 +17,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
 use crate::error::Result;
-use crate::state::{Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec};
+use crate::state::{
+    Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec, negative_weight,
+};
 use crate::time::{Watermark, event_times};
 
 /// Plan constants.
@@ -119,10 +121,12 @@ impl Distinct {
         let mut new = Vec::new();
         for slot in fresh {
             let word = &mut table.slab_mut().words_mut(*slot)[0];
-            if *word == 0 {
-                *word = 1;
-                new.push(*slot);
+            if *word != 0 {
+                table.release_unchanged(*slot);
+                continue;
             }
+            *word = 1;
+            new.push(*slot);
             table.release(*slot, true);
         }
         if new.is_empty() {
@@ -191,8 +195,12 @@ impl Operator for Distinct {
             self.emit(table, &slots, Some(weights), out)?;
         }
         for (slot, _) in touched {
-            let keep = table.slab().words(slot)[0] != 0;
-            table.release(slot, keep);
+            let weight = table.slab().words(slot)[0] as Weight;
+            // Of a window that has closed a row may be gone that is retracted now.
+            if weight < 0 && self.spec.closes.is_none() {
+                return Err(negative_weight("rows", weight));
+            }
+            table.release(slot, weight != 0);
         }
         table.expire(self.closed);
         Ok(())

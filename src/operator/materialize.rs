@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate, net};
 use crate::error::Result;
-use crate::state::{KeyRequest, ResultTable, TableId, TableSpec};
+use crate::state::{Bound, KeyRequest, ResultTable, TableId, TableKind, TableSpec};
 use crate::time::Watermark;
 
 /// What a row does to one with the same key.
@@ -66,7 +66,12 @@ impl OperatorSpec for MaterializeSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        Vec::new()
+        vec![TableSpec {
+            name: "rows",
+            version: 1,
+            bound: Bound::Unbounded("rows"),
+            kind: TableKind::Result(Arc::clone(&self.table)),
+        }]
     }
 
     fn build(&self, _tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {

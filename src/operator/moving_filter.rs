@@ -202,7 +202,7 @@ impl Operator for MovingFilter {
             let once = weights.values().iter().all(|w| *w == 1);
             out.emit(DeltaBatch::with_weights(rows, (!once).then_some(weights)));
         }
-        table.seal_and_expire(cut);
+        table.seal_and_expire(cut)?;
         Ok(())
     }
 }

@@ -5,21 +5,22 @@
 //! cancel out in the buffer, and nothing comes for it afterwards, so the output is append-only. A
 //! row without a time (NULL) is in no window and never comes out.
 //!
-//! The input is partitioned by its key, or by the whole row. State: one table of the rows of open
-//! windows with their weights. Watermarks pass, behind the rows that they let go.
+//! The input is partitioned by its key, or by the whole row, unless it is append-only. State: one
+//! table of the rows of open windows with their weights, by what they are partitioned by.
+//! Watermarks pass, behind the rows that they let go.
 //!
 //! Example, closing by the second column: `+1 | a | 10`, `-1 | a | 10`, `+1 | b | 10` give nothing;
 //! the watermark 11 gives `+1 | b | 10`.
 
-use arrow::array::Int64Array;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::SchemaRef;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
+use crate::delta::{DeltaBatch, Keys, batch_of};
 use crate::error::Result;
-use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec};
-use crate::time::{Watermark, event_times};
+use crate::state::{ArrangementSpec, Bound, KeyRequest, TableId, TableKind, TableSpec};
+use crate::time::Watermark;
 
 /// Plan constants.
 #[derive(Debug, Clone)]
@@ -28,12 +29,10 @@ pub struct OnCloseSpec {
     pub schema: SchemaRef,
     /// The time column.
     pub column: usize,
-}
-
-impl OnCloseSpec {
-    fn types(&self) -> Vec<DataType> {
-        self.schema.fields().iter().map(|f| f.data_type().clone()).collect()
-    }
+    /// The columns that rows are partitioned by.
+    pub by: Vec<usize>,
+    /// Whether the input is append-only; then it need not be partitioned.
+    pub append_only: bool,
 }
 
 impl OperatorSpec for OnCloseSpec {
@@ -58,43 +57,38 @@ impl OperatorSpec for OnCloseSpec {
             name: "open",
             version: 1,
             bound: Bound::Closes(self.column),
-            kind: TableKind::Groups(GroupSpec {
-                state_words: 1,
-                key_width: Keys::fixed_width(&self.types()),
-                ..Default::default()
+            kind: TableKind::Arrangement(ArrangementSpec {
+                schema: self.schema.clone(),
+                key: self.by.clone(),
+                append_only: self.append_only,
+                counted: false,
             }),
         }]
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(OnClose {
-            types: self.types(),
-            open: tables[0],
-            spec: self.clone(),
-            touched: Vec::new(),
-            closed: i64::MIN,
-            slots: Vec::new(),
-        }))
+        Ok(Box::new(OnClose { spec: self.clone(), open: tables[0], closed: i64::MIN }))
     }
 }
 
 struct OnClose {
     // Plan.
     spec: OnCloseSpec,
-    types: Vec<DataType>,
     open: TableId,
-    // The current epoch.
-    touched: Vec<u32>,
     /// The watermark of the time column.
     closed: i64,
-    // Buffers.
-    slots: Vec<u32>,
+}
+
+impl OnClose {
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Keys> {
+        let columns = self.spec.by.iter().map(|c| delta.rows().column(*c).clone());
+        Keys::encode(&columns.collect::<Vec<ArrayRef>>(), delta.len())
+    }
 }
 
 impl Operator for OnClose {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode_exact(delta.rows().columns(), delta.len())?;
-        request.add(self.open, keys.hashes());
+        request.add(self.open, self.keys_of(delta)?.hashes());
         Ok(())
     }
 
@@ -105,19 +99,11 @@ impl Operator for OnClose {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let Some(times) = event_times(delta.rows().column(self.spec.column)) else {
-            return Ok(Progress::Done);
-        };
-        let keys = Keys::encode_exact(delta.rows().columns(), delta.len())?;
-        let table = cx.state.groups(self.open);
-        let mut fresh = Vec::new();
-        table.intern_timed(&keys, times, &mut self.slots, &mut fresh);
-        let slab = table.slab_mut();
-        for (row, slot) in self.slots.iter().enumerate() {
-            let word = &mut slab.words_mut(*slot)[0];
-            *word = word.wrapping_add(delta.weight(row) as u64);
-        }
-        self.touched.append(&mut fresh);
+        let rows = batch_of(self.spec.schema.clone(), delta.rows().columns().to_vec(), delta.len());
+        let delta = delta.with_rows(rows?);
+        let all: Vec<u32> = (0..delta.len() as u32).collect();
+        let keys = self.keys_of(&delta)?;
+        cx.state.arrangement(self.open).update(&delta, &keys, &all)?;
         Ok(Progress::Done)
     }
 
@@ -129,23 +115,17 @@ impl Operator for OnClose {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
-        let table = cx.state.groups(self.open);
-        for slot in self.touched.drain(..) {
-            let keep = table.slab().words(slot)[0] != 0;
-            table.release(slot, keep);
-        }
-        let closed = table.take_closed(self.closed);
-        for slots in closed.chunks(BATCH_ROWS) {
-            let keys: Vec<Vec<u8>> = slots.iter().map(|s| table.key(*s)).collect();
-            let columns = decode_keys(&self.types, keys.iter().map(Vec::as_slice))?;
+        let table = cx.state.arrangement(self.open);
+        table.seal()?;
+        for rows in table.passed(self.closed).chunks(BATCH_ROWS) {
+            let (slots, weights): (Vec<u32>, Vec<i64>) = rows.iter().copied().unzip();
+            let width = self.spec.schema.fields().len();
+            let columns = (0..width).map(|c| table.gather_column(c, &slots)).collect();
             let rows = batch_of(self.spec.schema.clone(), columns, slots.len())?;
-            let weight = |slot: &u32| table.slab().words(*slot)[0] as Weight;
-            let weights = Int64Array::from_iter_values(slots.iter().map(weight));
-            let once = weights.values().iter().all(|w| *w == 1);
-            out.emit(DeltaBatch::with_weights(rows, (!once).then_some(weights)));
+            let once = weights.iter().all(|w| *w == 1);
+            out.emit(DeltaBatch::with_weights(rows, (!once).then(|| Int64Array::from(weights))));
         }
-        closed.iter().for_each(|slot| table.release(*slot, false));
-        Ok(())
+        table.seal_and_expire(self.closed)
     }
 }
 
@@ -156,7 +136,12 @@ mod tests {
 
     #[test]
     fn the_rows_of_a_window_come_out_once_when_it_closes() {
-        let spec = OnCloseSpec { schema: schema("k:text, e:timestamp"), column: 1 };
+        let spec = OnCloseSpec {
+            schema: schema("k:text, e:timestamp"),
+            column: 1,
+            by: vec![0],
+            append_only: false,
+        };
         let mut gate = Harness::new(&spec);
         let ten = "1970-01-01T00:00:00.000010";
         let twenty = "1970-01-01T00:00:00.000020";

@@ -90,7 +90,11 @@ impl OperatorSpec for SessionSpec {
                 true => Bound::Closes(self.time),
                 false => Bound::Unbounded("rows"),
             },
-            kind: TableKind::Timeline(TimelineSpec { gap_us: self.gap_us }),
+            kind: TableKind::Timeline(TimelineSpec {
+                gap_us: self.gap_us,
+                key: self.types(&self.keys),
+                row: self.types(&self.rest()),
+            }),
         }]
     }
 
@@ -325,7 +329,7 @@ impl Operator for SessionOperator {
         }
         self.emit(table, &emitted, out)?;
         for of_key in changes.chunk_by(|a, b| a.slot == b.slot) {
-            table.seal(of_key[0].slot);
+            table.seal(of_key[0].slot)?;
         }
         table.expire(self.closed);
         Ok(())

@@ -94,7 +94,12 @@ impl OperatorSpec for SessionAggregateSpec {
             true => Bound::Closes(self.keys),
             false => Bound::Unbounded("sessions"),
         };
-        let kind = TableKind::Sessions(TimelineSpec { gap_us: self.gap_us });
+        let input = self.inner.input().fields();
+        let kind = TableKind::Sessions(TimelineSpec {
+            gap_us: self.gap_us,
+            key: input[..self.keys].iter().map(|f| f.data_type().clone()).collect(),
+            row: Vec::new(),
+        });
         let sessions = TableSpec { name: "sessions", version: 1, bound: bound.clone(), kind };
         let groups = self.inner.tables().into_iter().map(|mut table| {
             if let TableKind::Groups(groups) = &mut table.kind {

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
 use crate::error::Result;
-use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec};
+use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec, negative_weight};
 use crate::time::{Watermark, event_times};
 
 /// Which rows of two sides a set operation has.
@@ -190,7 +190,13 @@ impl Operator for SetOp {
             out.emit(DeltaBatch::new(rows, Int64Array::from(weights)));
         }
         for (slot, _) in touched {
-            let keep = table.slab().words(slot)[..2] != [0, 0];
+            let sides = table.slab().words(slot);
+            let least = (sides[0] as Weight).min(sides[1] as Weight);
+            // Of a window that has closed a row may be gone that is retracted now.
+            if least < 0 && self.spec.closes.is_none() {
+                return Err(negative_weight("rows", least));
+            }
+            let keep = sides[..2] != [0, 0];
             table.release(slot, keep);
         }
         table.expire(self.closed);

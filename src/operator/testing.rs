@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::{Checked, Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, KEY_GROUPS, Order, concat, consolidate};
-use crate::state::{KeyRequest, StateStore, TableId};
+use crate::state::{Entries, KeyRequest, StateStore, TableId};
 use crate::time::{Epoch, Watermark};
 
 /// A schema from `name:type, ..`.
@@ -120,6 +120,7 @@ impl<'a> Harness<'a> {
         let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
         self.operator.flush(&mut cx, &mut self.out).expect("flushes");
         self.state.evict_all();
+        self.state.check_changes(&self.tables).expect("changes are logged");
         self.epoch = self.epoch.next();
         self.batches = self.out.rows.len();
         print(&std::mem::take(&mut self.out.rows))
@@ -138,9 +139,14 @@ impl<'a> Harness<'a> {
     /// Writes all state to bytes and goes on with a new operator over what was restored from them.
     pub(super) fn restore(&mut self) {
         for table in &self.tables {
-            let blob = Arc::new(self.state.snapshot(*table).expect("a snapshot"));
-            self.state.clear(*table);
-            self.state.restore(*table, &blob, 0..KEY_GROUPS).expect("restores");
+            let logged = self.state.snapshot(*table).expect("a snapshot");
+            assert_eq!(logged, self.state.walk(*table).expect("a walk"), "what was logged");
+            let version = self.state.spec(*table).version;
+            let bytes = logged.to_bytes(version);
+            let read = Entries::from_bytes(&bytes, version).expect("the bytes just written");
+            let restored = self.state.restore(*table, [&read], &(0..KEY_GROUPS), self.epoch);
+            restored.expect("restores");
+            assert_eq!(logged, self.state.walk(*table).expect("a walk"), "what was read back");
         }
         self.state.evict_all();
         let inner = self.spec.build(&self.tables, ONE).expect("builds");

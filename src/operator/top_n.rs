@@ -319,7 +319,7 @@ impl Operator for TopN {
         if !self.changes.slots.is_empty() {
             self.emit(table, out)?;
         }
-        table.seal();
+        table.seal()?;
         table.expire(self.closed);
         Ok(())
     }

@@ -241,7 +241,7 @@ impl Operator for Window {
         if !piece.slots.is_empty() {
             self.emit(table, piece, out)?;
         }
-        table.seal();
+        table.seal()?;
         table.expire(self.closed);
         Ok(())
     }

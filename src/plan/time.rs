@@ -171,7 +171,8 @@ pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
     };
     let passes = |c: usize| c == column || of_window(column) && of_window(c);
     let times = passing(&input.times, passes);
-    let spec = OnCloseSpec { schema: input.schema.clone(), column };
+    let spec =
+        OnCloseSpec { schema: input.schema.clone(), column, by: by.clone(), append_only: !moves };
     let input = if moves { input.by(&by) } else { input.here() };
     let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
     Ok(PlanNode { times, ..node })

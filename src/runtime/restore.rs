@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::coordinator::Coordinator;
 use super::graph::{NodeKind, NodeSpec};
 use super::team::Team;
-use crate::delta::KEY_GROUPS;
 use crate::error::{Error, Result};
 use crate::operator::{MaterializeSpec, OperatorSpec};
 use crate::state::ResultTable;
@@ -25,7 +24,7 @@ impl Coordinator {
             return Err(Error::internal("a view is being built"));
         }
         let state = self.team.snapshot()?;
-        let replaced = self.restore_tables(workers)?;
+        let replaced = self.replace_tables(workers);
         let mut specs: Vec<NodeSpec> = self.graph.specs().cloned().collect();
         for spec in &mut specs {
             replace_table(spec, &replaced);
@@ -33,7 +32,7 @@ impl Coordinator {
         }
         self.team = Team::with_workers(workers, self.team.checks())?;
         self.team.install(specs, false)?;
-        self.team.restore(state)?;
+        self.team.restore(state, self.epoch)?;
         let tapped: Vec<_> = self
             .subscribers
             .keys()
@@ -48,26 +47,20 @@ impl Coordinator {
         Ok(())
     }
 
-    fn restore_tables(&mut self, workers: usize) -> Result<Replaced> {
+    /// Empty tables in place of those that readers see: what they hold is state like all other.
+    fn replace_tables(&mut self, workers: usize) -> Replaced {
         let mut replaced = Replaced::new();
         let mut states = Vec::new();
         for state in self.shared.relations().values() {
             let Some(old) = &state.table else { continue };
-            let blobs = (0..old.shards()).map(|i| old.read(i).snapshot(self.epoch).map(Arc::new));
-            let blobs = blobs.collect::<Result<Vec<_>>>()?;
             let table = ResultTable::new(old.spec().clone(), workers);
             table.copy_indexes(old);
-            for shard in 0..workers {
-                let owned = (shard * KEY_GROUPS).div_ceil(workers)
-                    ..((shard + 1) * KEY_GROUPS).div_ceil(workers);
-                table.write(shard).restore(&blobs, owned, self.epoch)?;
-            }
             replaced.insert(Arc::as_ptr(old), table.clone());
             self.graph.replace_table(state.id, table.clone());
             states.push((state.id, state.with_table(table)));
         }
         self.shared.change(|_, relations| relations.extend(states));
-        Ok(replaced)
+        replaced
     }
 }
 

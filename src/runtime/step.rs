@@ -87,6 +87,10 @@ impl Worker {
     /// Begins a step; its report when it is done before the deadline.
     pub fn begin(&mut self, step: Step, deadline: Instant) -> Option<Report> {
         self.now = step.into();
+        let active = Arc::clone(&self.now.active);
+        for node in active.iter().filter_map(|id| self.nodes.get(id.0 as usize)?.as_ref()) {
+            self.state.begin_epoch(&node.tables);
+        }
         self.run_until(deadline)
     }
 
@@ -124,10 +128,31 @@ impl Worker {
             if self.suspended.is_empty() {
                 self.state.evict_all();
             }
-            return Some(step.report);
+            let mut report = step.report;
+            if self.state.checks_residency() {
+                report.failures.extend(self.check_changes(&step.active));
+            }
+            return Some(report);
         }
         self.suspended.insert(step.epoch, step);
         None
+    }
+
+    /// Compares what the tables of nodes have logged with what they hold.
+    fn check_changes(&mut self, active: &[NodeId]) -> Vec<(NodeId, Error)> {
+        let mut failures = Vec::new();
+        for id in active {
+            let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            if !node.failed
+                && let Err(error) = self.state.check_changes(&node.tables)
+            {
+                node.failed = true;
+                failures.push((*id, error));
+            }
+        }
+        failures
     }
 
     /// Works until the step is done or the slice is over; whether it is done. At least one task is

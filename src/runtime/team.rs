@@ -142,11 +142,11 @@ impl Team {
     }
 
     /// Replaces all state by what the blobs hold.
-    pub fn restore(&mut self, blobs: Vec<NodeBlobs>) -> Result<()> {
+    pub fn restore(&mut self, blobs: Vec<NodeBlobs>, epoch: Epoch) -> Result<()> {
         let blobs = Arc::new(blobs);
         let results = self.all(|_| {
             let blobs = blobs.clone();
-            Box::new(move |w| w.restore(&blobs))
+            Box::new(move |w| w.restore(&blobs, epoch))
         });
         results.into_iter().collect()
     }

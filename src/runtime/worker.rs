@@ -19,7 +19,7 @@ use super::step::{RunningStep, Task};
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
-use crate::state::{Bound, KeyRequest, ResultTable, StateStore, TableId};
+use crate::state::{Bound, Entries, KeyRequest, ResultTable, StateStore, TableId, TableKind};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
 
 /// What the workers send one another within an epoch.
@@ -127,7 +127,7 @@ enum Kind {
 pub(super) struct Node {
     pub(super) spec: NodeSpec,
     kind: Kind,
-    tables: Vec<TableId>,
+    pub(super) tables: Vec<TableId>,
     outs: Vec<OutEdge>,
     pub(super) marks: usize,
     tapped: bool,
@@ -168,7 +168,7 @@ impl Worker {
             workers: peers.len(),
             check,
             nodes: Vec::new(),
-            state: StateStore::new(check),
+            state: StateStore::new(check).of_worker(index),
             peers,
             inbox,
             now: RunningStep::default(),
@@ -539,6 +539,8 @@ impl Worker {
         let nodes = self.nodes.iter().flatten();
         nodes
             .flat_map(|node| node.tables.iter().map(|t| (node.spec.id, *t)))
+            // The rows of relations are counted where they are read.
+            .filter(|(_, id)| !matches!(self.state.spec(*id).kind, TableKind::Result(_)))
             .map(|(node, id)| {
                 let table = self.state.table(id);
                 let name = self.state.spec(id).name;
@@ -553,18 +555,22 @@ impl Worker {
     }
 
     /// All state tables as bytes.
-    pub fn snapshot(&self) -> Result<NodeBlobs> {
+    pub fn snapshot(&mut self) -> Result<NodeBlobs> {
         let mut blobs = NodeBlobs::new();
         for node in self.nodes.iter().flatten() {
-            let tables = node.tables.iter().map(|t| self.state.snapshot(*t).map(Arc::new));
-            blobs.insert(node.spec.id, tables.collect::<Result<_>>()?);
+            let mut tables = Vec::with_capacity(node.tables.len());
+            for table in &node.tables {
+                let entries = self.state.snapshot(*table)?;
+                tables.push(Arc::new(entries.to_bytes(self.state.spec(*table).version)));
+            }
+            blobs.insert(node.spec.id, tables);
         }
         Ok(blobs)
     }
 
     /// Replaces all state by what this worker owns of the blobs of some workers, with new operators
     /// over it.
-    pub fn restore(&mut self, blobs: &[NodeBlobs]) -> Result<()> {
+    pub fn restore(&mut self, blobs: &[NodeBlobs], epoch: Epoch) -> Result<()> {
         let owned = self.index * KEY_GROUPS..(self.index + 1) * KEY_GROUPS;
         // The groups g with g * workers / KEY_GROUPS == index.
         let owned = owned.start.div_ceil(self.workers)..owned.end.div_ceil(self.workers);
@@ -572,10 +578,11 @@ impl Worker {
         for node in nodes.iter_mut().flatten() {
             let NodeKind::Operator(spec) = &node.spec.kind else { continue };
             for (position, table) in node.tables.iter().enumerate() {
-                self.state.clear(*table);
-                for blob in blobs.iter().filter_map(|b| b.get(&node.spec.id)?.get(position)) {
-                    self.state.restore(*table, blob, owned.clone())?;
-                }
+                let version = self.state.spec(*table).version;
+                let parts = blobs.iter().filter_map(|b| b.get(&node.spec.id)?.get(position));
+                let parts = parts.map(|bytes| Entries::from_bytes(bytes, version));
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                self.state.restore(*table, &parts, &owned, epoch)?;
             }
             node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
         }

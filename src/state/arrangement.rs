@@ -18,16 +18,18 @@
 //! The join counts; the arrangement keeps the counts by slot, tells at the end of an epoch which
 //! rows changed, and writes the counts with the rows.
 
+mod entries;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 
 use super::Residency;
-use super::blob::{BlobReader, BlobWriter};
+use super::changes::Changes;
 use super::expiry::{Expiry, NEVER};
+use super::negative_weight;
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
-use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys, key_group};
+use crate::delta::{DeltaBatch, Keys, Weight};
 use crate::error::Result;
 use crate::time::event_times;
 
@@ -108,6 +110,7 @@ pub struct Probe {
 /// Key to rows.
 #[derive(Debug)]
 pub struct Arrangement {
+    name: &'static str,
     spec: ArrangementSpec,
     pages: Pages,
     index: SlotIndex,
@@ -120,6 +123,9 @@ pub struct Arrangement {
     expiry: Option<(usize, Expiry)>,
     /// The time of a row that has none.
     null_time: i64,
+    /// What has expired has times below.
+    expired: i64,
+    changes: Option<Changes>,
     residency: Residency,
 }
 
@@ -157,7 +163,11 @@ impl Counts {
 impl Arrangement {
     /// With `closes`, rows go when a watermark passes that column of theirs, those with a NULL
     /// there at the time given with it.
-    pub(super) fn new(spec: ArrangementSpec, closes: Option<(usize, Expiry, i64)>) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        spec: ArrangementSpec,
+        closes: Option<(usize, Expiry, i64)>,
+    ) -> Self {
         let stays = spec.append_only && closes.is_none();
         let retractable = (!stays).then(|| Retractable {
             rows: (!spec.append_only).then(SlotIndex::new),
@@ -168,6 +178,7 @@ impl Arrangement {
             touched: Vec::new(),
         });
         Self {
+            name,
             pages: Pages::new(spec.schema.clone()),
             counts: spec.counted.then(Counts::default),
             spec,
@@ -177,6 +188,8 @@ impl Arrangement {
             sealed_slots: 0,
             null_time: closes.as_ref().map_or(NEVER, |(.., time)| *time),
             expiry: closes.map(|(column, expiry, _)| (column, expiry)),
+            expired: i64::MIN,
+            changes: None,
             residency: Residency::default(),
         }
     }
@@ -368,6 +381,7 @@ impl Arrangement {
     /// Frees the rows with times below a watermark, between two epochs.
     fn expire(&mut self, watermark: i64) {
         let Some((_, expiry)) = &mut self.expiry else { return };
+        self.expired = self.expired.max(watermark);
         for slot in expiry.take_below(watermark) {
             if let Some(state) = &mut self.retractable {
                 state.weights[slot as usize] = (0, 0);
@@ -432,18 +446,22 @@ impl Arrangement {
     }
 
     /// Ends the epoch: what is now becomes what was before.
-    pub fn seal(&mut self) {
-        self.seal_above(i64::MIN);
+    pub fn seal(&mut self) -> Result<()> {
+        self.seal_above(i64::MIN)
     }
 
     /// Ends the epoch and frees the rows with times below a watermark.
-    pub fn seal_and_expire(&mut self, watermark: i64) {
-        self.seal_above(watermark);
+    pub fn seal_and_expire(&mut self, watermark: i64) -> Result<()> {
+        self.seal_above(watermark)?;
         self.expire(watermark);
+        Ok(())
     }
 
     /// What is below the watermark may be a retraction of a row that has been freed.
-    fn seal_above(&mut self, watermark: i64) {
+    fn seal_above(&mut self, watermark: i64) -> Result<()> {
+        if self.changes.is_some() {
+            self.capture(watermark)?;
+        }
         self.sealed_slots = self.pages.slots() as u32;
         if let Some(counts) = &mut self.counts {
             for slot in std::mem::take(&mut counts.touched) {
@@ -451,7 +469,7 @@ impl Arrangement {
                 matches.0 = matches.1;
             }
         }
-        let Some(state) = &mut self.retractable else { return };
+        let Some(state) = &mut self.retractable else { return Ok(()) };
         let mut touched = std::mem::take(&mut state.touched);
         // A slot is listed again when its weight came back to the sealed one in between.
         touched.sort_unstable();
@@ -459,17 +477,17 @@ impl Arrangement {
         let mut gone = Vec::new();
         for slot in touched {
             let weights = &mut state.weights[slot as usize];
-            debug_assert!(
-                weights.1 >= 0
-                    || self.expiry.as_ref().is_some_and(|(_, e)| e.time(slot) < watermark),
-                "the weight of a row is not negative at an epoch's end"
-            );
+            let passed = || self.expiry.as_ref().is_some_and(|(_, e)| e.time(slot) < watermark);
+            if weights.1 < 0 && !passed() {
+                return Err(negative_weight(self.name, weights.1));
+            }
             weights.0 = weights.1;
             if weights.1 == 0 {
                 gone.push(slot);
             }
         }
         gone.into_iter().for_each(|slot| self.unlink(slot));
+        Ok(())
     }
 
     /// Finds the matches of probing rows from a place on, until `limit` matches were found or the
@@ -568,80 +586,6 @@ impl Arrangement {
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
         &mut self.residency
     }
-
-    fn live_slots(&self) -> Vec<u32> {
-        let all = 0..self.pages.slots() as u32;
-        match &self.retractable {
-            None => all.collect(),
-            Some(state) => all.filter(|s| state.weights[*s as usize].0 != 0).collect(),
-        }
-    }
-
-    /// Writes all rows of sealed epochs: weight, matches when they are counted, and the row's
-    /// bytes, by the key group of its key.
-    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
-        for slots in self.live_slots().chunks(BATCH_ROWS) {
-            let columns = self.pages.gather(slots);
-            let whole = Keys::encode_exact(&columns, slots.len())?;
-            let key: Vec<ArrayRef> = self.spec.key.iter().map(|c| columns[*c].clone()).collect();
-            let keys = Keys::encode(&key, slots.len())?;
-            for (row, slot) in slots.iter().enumerate() {
-                let weight = self.retractable.as_ref().map_or(1, |s| s.weights[*slot as usize].0);
-                let mut entry = weight.to_le_bytes().to_vec();
-                if let Some(counts) = &self.counts {
-                    entry.extend_from_slice(&counts.matches[*slot as usize].0.to_le_bytes());
-                }
-                entry.extend_from_slice(whole.key(row));
-                out.entry(key_group(keys.hash(row)), entry);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the rows of a blob.
-    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
-        let types: Vec<DataType> =
-            self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
-        let entries: Vec<Entry<'_>> =
-            input.entries().filter_map(|e| Entry::read(e, self.counts.is_some())).collect();
-        for chunk in entries.chunks(BATCH_ROWS) {
-            let columns = decode_keys(&types, chunk.iter().map(|e| e.row))?;
-            let rows = batch_of(self.spec.schema.clone(), columns, chunk.len())?;
-            let weights = chunk.iter().map(|e| e.weight).collect::<Vec<_>>().into();
-            let keys = Keys::encode(&self.key_columns(&rows), rows.num_rows())?;
-            let selection: Vec<u32> = (0..rows.num_rows() as u32).collect();
-            self.residency.add(keys.hashes());
-            let delta = DeltaBatch::new(rows, weights);
-            if self.counts.is_none() {
-                self.update(&delta, &keys, &selection)?;
-                continue;
-            }
-            for (row, slot) in self.update_counted(&delta, &keys, &selection)? {
-                self.set_matches(slot, chunk[row as usize].matches);
-            }
-        }
-        self.seal();
-        Ok(())
-    }
-}
-
-/// The byte form of a row.
-struct Entry<'a> {
-    weight: Weight,
-    matches: Weight,
-    row: &'a [u8],
-}
-
-impl<'a> Entry<'a> {
-    fn read(entry: &'a [u8], counted: bool) -> Option<Self> {
-        let (weight, mut row) = entry.split_first_chunk::<8>()?;
-        let mut matches = 0;
-        if counted {
-            let (count, rest) = row.split_first_chunk::<8>()?;
-            (matches, row) = (Weight::from_le_bytes(*count), rest);
-        }
-        Some(Self { weight: Weight::from_le_bytes(*weight), matches, row })
-    }
 }
 
 /// The values of a key that is one column of 64-bit integers or timestamps without a NULL: the key
@@ -671,7 +615,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
 
@@ -717,7 +661,7 @@ mod tests {
     fn table(append_only: bool) -> Arrangement {
         let schema = rows(&[], &[]).schema();
         let spec = ArrangementSpec { schema, key: vec![0], append_only, counted: false };
-        Arrangement::new(spec, None)
+        Arrangement::new("rows", spec, None)
     }
 
     #[test]
@@ -726,12 +670,12 @@ mod tests {
         update(&mut table, &DeltaBatch::inserts(rows(&[1, 1, 2], &["a", "b", "c"])));
         assert!(probe(&table, When::Before).is_empty());
         assert_eq!(probe(&table, When::After), ["1 a", "1 b"]);
-        table.seal();
+        table.seal().expect("seals");
         update(&mut table, &DeltaBatch::retractions(rows(&[1], &["a"])));
         update(&mut table, &DeltaBatch::inserts(rows(&[1, 1], &["b", "d"])));
         assert_eq!(probe(&table, When::Before), ["1 a", "1 b"]);
         assert_eq!(probe(&table, When::After), ["1 d", "2 b"]);
-        table.seal();
+        table.seal().expect("seals");
         assert_eq!(probe(&table, When::Before), ["1 d", "2 b"]);
         assert_eq!(table.rows(), 3);
     }
@@ -740,7 +684,7 @@ mod tests {
     fn append_only_tables_tell_epochs_apart_by_slot() {
         let mut table = table(true);
         update(&mut table, &DeltaBatch::inserts(rows(&[1], &["a"])));
-        table.seal();
+        table.seal().expect("seals");
         update(&mut table, &DeltaBatch::inserts(rows(&[1], &["b"])));
         assert_eq!(probe(&table, When::Before), ["1 a"]);
         assert_eq!(probe(&table, When::After), ["1 a", "1 b"]);
@@ -753,9 +697,9 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let hot = rows(&vec![1; names.len()], &names);
         update(&mut table, &DeltaBatch::inserts(hot.clone()));
-        table.seal();
+        table.seal().expect("seals");
         update(&mut table, &DeltaBatch::retractions(hot.slice(10, 4_980)));
-        table.seal();
+        table.seal().expect("seals");
         assert_eq!(table.rows(), 20);
         let before = table.pages.slots();
         update(&mut table, &DeltaBatch::inserts(rows(&[1, 3], &["x", "y"])));

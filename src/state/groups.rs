@@ -7,16 +7,20 @@
 //!
 //! Where groups belong to windows, every group has a time and goes when a watermark passes it.
 
+mod entries;
+
 use std::sync::Arc;
 
 use super::Residency;
-use super::blob::{BlobReader, BlobWriter};
 use super::expiry::{Expiry, NEVER};
 use super::multiset::Multiset;
 use super::slot_index::SlotIndex;
 use super::values::{ValueSet, ValueSpec};
-use crate::delta::{Keys, hash_key, key_group};
-use crate::error::{Error, Result};
+use crate::delta::Keys;
+
+pub use entries::{MultisetsMut, ValuesMut};
+
+use self::entries::Capture;
 
 /// The layout of a group table.
 #[derive(Debug, Clone, Default)]
@@ -31,12 +35,16 @@ pub struct GroupSpec {
     pub suffix: usize,
     /// Sets of distinct values beside the lines.
     pub values: Vec<ValueSpec>,
+    /// Every group ends with its epoch, so that between two there is no state.
+    pub one_epoch: bool,
 }
 
 /// Words in front of the states: hash, flags and key length, key (two words).
 const HEADER_WORDS: usize = 4;
 const INLINE_KEY_BYTES: usize = 16;
 const TOUCHED: u64 = 1 << 63;
+/// An epoch has ended with the group.
+const STORED: u64 = 1 << 62;
 const LENGTH: u64 = (1 << 32) - 1;
 
 /// The state words of all groups: `slab.words(slot)` are those of one group.
@@ -91,6 +99,9 @@ pub struct GroupTable {
     stale: Vec<u32>,
     /// When groups go, where they do.
     expiry: Option<Expiry>,
+    /// What has expired has times below.
+    expired: i64,
+    capture: Option<Capture>,
     residency: Residency,
 }
 
@@ -107,6 +118,8 @@ impl GroupTable {
             free: Vec::new(),
             stale: Vec::new(),
             expiry: closes.then(Expiry::default),
+            expired: i64::MIN,
+            capture: None,
             residency: Residency::default(),
             spec,
         }
@@ -234,12 +247,19 @@ impl GroupTable {
     /// Frees the groups with times below a watermark, none of them touched in the epoch any more.
     pub fn expire(&mut self, watermark: i64) {
         let slots = self.take_closed(watermark);
-        slots.iter().for_each(|slot| self.release(*slot, false));
+        self.free_closed(&slots);
     }
 
-    /// The groups with times below a watermark, oldest first; the caller releases them.
+    /// The groups with times below a watermark, oldest first; the caller frees them.
     pub fn take_closed(&mut self, watermark: i64) -> Vec<u32> {
-        self.expiry.as_mut().map_or_else(Vec::new, |e| e.take_below(watermark))
+        let Some(expiry) = &mut self.expiry else { return Vec::new() };
+        self.expired = self.expired.max(watermark);
+        expiry.take_below(watermark)
+    }
+
+    /// Frees the groups that [`Self::take_closed`] has taken.
+    pub fn free_closed(&mut self, slots: &[u32]) {
+        slots.iter().for_each(|slot| self.free(*slot));
     }
 
     /// The times of groups, oldest first.
@@ -249,24 +269,43 @@ impl GroupTable {
 
     /// The key bytes of a group.
     pub fn key(&self, slot: u32) -> Vec<u8> {
-        let header = self.slab.header(slot);
-        if self.inline {
-            let mut bytes = [0; INLINE_KEY_BYTES];
-            bytes[..8].copy_from_slice(&header[2].to_le_bytes());
-            bytes[8..].copy_from_slice(&header[3].to_le_bytes());
-            bytes[..(header[1] & LENGTH) as usize].to_vec()
-        } else {
-            self.long_keys[slot as usize].to_vec()
+        self.key_bytes(slot, &mut [0; INLINE_KEY_BYTES]).to_vec()
+    }
+
+    /// The key bytes of a group, in `inline` when they lie in its line.
+    fn key_bytes<'a>(&'a self, slot: u32, inline: &'a mut [u8; INLINE_KEY_BYTES]) -> &'a [u8] {
+        if !self.inline {
+            return &self.long_keys[slot as usize];
         }
+        let header = self.slab.header(slot);
+        inline[..8].copy_from_slice(&header[2].to_le_bytes());
+        inline[8..].copy_from_slice(&header[3].to_le_bytes());
+        &inline[..(header[1] & LENGTH) as usize]
     }
 
     /// Ends a group's part in the epoch; `keep` false gives its slot back.
     pub fn release(&mut self, slot: u32, keep: bool) {
-        let header = self.slab.header_mut(slot);
-        header[1] &= !TOUCHED;
-        if keep {
-            return;
+        if self.capture.is_some() {
+            self.capture(slot, keep);
         }
+        if keep {
+            let flags = &mut self.slab.header_mut(slot)[1];
+            *flags = *flags & !TOUCHED | STORED;
+        } else {
+            self.free(slot);
+        }
+    }
+
+    /// Ends the part in the epoch of a group that an epoch before has left as it is now.
+    pub fn release_unchanged(&mut self, slot: u32) {
+        let flags = &mut self.slab.header_mut(slot)[1];
+        debug_assert!(*flags & STORED != 0, "a group that is new has changed");
+        *flags &= !TOUCHED;
+    }
+
+    fn free(&mut self, slot: u32) {
+        let header = self.slab.header_mut(slot);
+        header[1] = 0;
         let hash = header[0];
         self.index.remove(hash, slot);
         if let Some(expiry) = &mut self.expiry {
@@ -306,21 +345,6 @@ impl GroupTable {
         &self.multisets[index]
     }
 
-    /// The multisets of one aggregate, to be changed.
-    pub fn multisets_mut(&mut self, index: usize) -> &mut [Multiset] {
-        &mut self.multisets[index]
-    }
-
-    /// A set of distinct values, to be changed.
-    pub fn values_mut(&mut self, index: usize) -> &mut ValueSet {
-        &mut self.values[index]
-    }
-
-    /// The state words and a set of distinct values, to be changed together.
-    pub fn slab_and_values(&mut self, index: usize) -> (&mut Slab, &mut ValueSet) {
-        (&mut self.slab, &mut self.values[index])
-    }
-
     /// Groups held.
     pub fn groups(&self) -> usize {
         self.slots as usize - self.free.len() - self.stale.len()
@@ -340,62 +364,6 @@ impl GroupTable {
 
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
         &mut self.residency
-    }
-
-    /// Writes every group: key length, key, time where it has one, words, multisets, values; by the
-    /// key group of its key.
-    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
-        let mut freed = vec![false; self.slots as usize];
-        self.free.iter().chain(&self.stale).for_each(|s| freed[*s as usize] = true);
-        let places: Vec<_> = self.values.iter().map(|v| v.by_slot(self.slots as usize)).collect();
-        for slot in (0..self.slots).filter(|s| !freed[*s as usize]) {
-            let key = self.key(slot);
-            let mut entry = (key.len() as u32).to_le_bytes().to_vec();
-            entry.extend_from_slice(&key);
-            entry.extend(self.expiry.iter().flat_map(|e| e.time(slot).to_le_bytes()));
-            self.slab.words(slot).iter().for_each(|w| entry.extend_from_slice(&w.to_le_bytes()));
-            self.multisets.iter().for_each(|m| m[slot as usize].write(&mut entry));
-            for (values, places) in self.values.iter().zip(&places) {
-                values.write(&places[slot as usize], &mut entry);
-            }
-            let placing = key.len().saturating_sub(self.spec.suffix);
-            out.entry(key_group(hash_key(&key[..placing])), entry);
-        }
-        Ok(())
-    }
-
-    /// Adds the groups of a blob.
-    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
-        for entry in input.entries() {
-            self.read_group(entry)
-                .ok_or_else(|| Error::internal("a state entry of a group is cut short"))?;
-        }
-        Ok(())
-    }
-
-    fn read_group(&mut self, mut entry: &[u8]) -> Option<()> {
-        let (length, rest) = entry.split_first_chunk::<4>()?;
-        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        entry = rest;
-        let mut time = NEVER;
-        if self.expiry.is_some() {
-            let (bytes, rest) = entry.split_first_chunk::<8>()?;
-            (time, entry) = (i64::from_le_bytes(*bytes), rest);
-        }
-        let hash = hash_key(key);
-        let slot = self.add(key, hash, inline_words(key), time);
-        for word in 0..self.spec.state_words {
-            let (bytes, rest) = entry.split_first_chunk::<8>()?;
-            self.slab.words_mut(slot)[word] = u64::from_le_bytes(*bytes);
-            entry = rest;
-        }
-        for sets in &mut self.multisets {
-            sets[slot as usize] = Multiset::read(&mut entry)?;
-        }
-        for values in &mut self.values {
-            values.read(slot, &mut entry)?;
-        }
-        Some(())
     }
 }
 

@@ -9,37 +9,45 @@
 //! of aggregate states, with ordered multisets beside it), [`Ranked`] (ordered multimap: partition
 //! key to rows in an order, for top-N), [`Timeline`] (key to rows in order of time, for sessions),
 //! [`Sessions`] (key to sessions alone, for aggregates of them) and [`ResultTable`] (multi-version
-//! rows that readers see). Every kind can be written to bytes by key group and restored from them.
+//! rows that readers see). Every kind can be taken as entries, logs what changes of it, and is read
+//! back from entries, in parts by key group.
 //!
 //! Everything of a table is in memory today, so making keys resident is a no-op; with
 //! `check_residency` a table keeps the set of keys that were asked for and panics when an operator
 //! touches another one.
 
 mod arrangement;
-mod blob;
 mod cell;
+mod changes;
 mod column;
+mod entry;
 mod expiry;
 mod groups;
+mod ledger;
 mod multiset;
 mod order_prefix;
 mod pages;
 mod ranked;
 mod result;
+mod rows;
 mod secondary;
 mod sessions;
 mod slot_index;
 mod sorted;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod values;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use arrangement::{Arrangement, ArrangementSpec, Changed, Cursor, Probe, Probing, When};
-pub use blob::{BlobReader, BlobWriter};
+pub use changes::Changes;
 pub use column::check_storable;
-pub use groups::{GroupSpec, GroupTable, Slab};
+pub use entry::{Ending, Entries, Entry, Op, merge, push_sum, time_bytes};
+pub use groups::{GroupSpec, GroupTable, MultisetsMut, Slab, ValuesMut};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
 pub use result::{Found, ResultShard, ResultSpec, ResultTable, SnapshotSlice};
@@ -48,7 +56,10 @@ pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
 use self::expiry::Expiry;
-use crate::error::Result;
+use self::ledger::Ledger;
+use crate::delta::Weight;
+use crate::error::{Error, Result};
+use crate::time::Epoch;
 
 /// A handle of a table in a worker's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +110,8 @@ pub enum TableKind {
     Sessions(TimelineSpec),
     /// Key to rows in order of time.
     Timeline(TimelineSpec),
+    /// A worker's shard of the rows that readers see.
+    Result(Arc<ResultTable>),
 }
 
 /// A table of a worker.
@@ -113,10 +126,13 @@ pub enum Table {
     Sessions(Box<Sessions>),
     /// Key to rows in order of time.
     Timeline(Box<Timeline>),
+    /// A shard of the rows that readers see, by its number.
+    Result(Arc<ResultTable>, usize),
 }
 
 impl Table {
-    fn new(spec: &TableSpec) -> Self {
+    /// `shard`: the worker's number.
+    fn new(spec: &TableSpec, shard: usize) -> Self {
         match &spec.kind {
             TableKind::Arrangement(arrangement) => {
                 let closes = match spec.bound {
@@ -125,7 +141,11 @@ impl Table {
                     Bound::Behind { column, .. } => Some((column, Expiry::of_instants(), i64::MIN)),
                     _ => None,
                 };
-                Self::Arrangement(Box::new(Arrangement::new(arrangement.clone(), closes)))
+                Self::Arrangement(Box::new(Arrangement::new(
+                    spec.name,
+                    arrangement.clone(),
+                    closes,
+                )))
             }
             TableKind::Groups(groups) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));
@@ -136,7 +156,7 @@ impl Table {
                     Bound::Closes(column) => Some(column),
                     _ => None,
                 };
-                Self::Ranked(Box::new(Ranked::new(ranked.clone(), closes)))
+                Self::Ranked(Box::new(Ranked::new(spec.name, ranked.clone(), closes)))
             }
             TableKind::Sessions(sessions) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));
@@ -144,8 +164,9 @@ impl Table {
             }
             TableKind::Timeline(timeline) => {
                 let closes = matches!(spec.bound, Bound::Closes(_));
-                Self::Timeline(Box::new(Timeline::new(timeline, closes)))
+                Self::Timeline(Box::new(Timeline::new(spec.name, timeline, closes)))
             }
+            TableKind::Result(table) => Self::Result(table.clone(), shard),
         }
     }
 
@@ -157,6 +178,7 @@ impl Table {
             Self::Ranked(t) => t.rows(),
             Self::Sessions(t) => t.rows(),
             Self::Timeline(t) => t.rows(),
+            Self::Result(t, shard) => t.read(*shard).rows(),
         }
     }
 
@@ -166,7 +188,7 @@ impl Table {
             Self::Arrangement(t) => t.open_times(),
             Self::Groups(t) => t.open_times(),
             Self::Ranked(t) => t.open_times(),
-            Self::Sessions(_) | Self::Timeline(_) => Vec::new(),
+            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => Vec::new(),
         }
     }
 
@@ -178,62 +200,135 @@ impl Table {
             Self::Ranked(t) => t.bytes(),
             Self::Sessions(t) => t.bytes(),
             Self::Timeline(t) => t.bytes(),
+            Self::Result(t, shard) => t.read(*shard).bytes(),
         }
     }
 
-    fn write(&self, out: &mut BlobWriter) -> Result<()> {
+    fn set_capture(&mut self, on: bool) {
         match self {
-            Self::Arrangement(t) => t.write(out),
-            Self::Groups(t) => t.write(out),
-            Self::Ranked(t) => t.write(out),
-            Self::Sessions(t) => t.write(out),
-            Self::Timeline(t) => t.write(out),
+            Self::Arrangement(t) => t.set_capture(on),
+            Self::Groups(t) => t.set_capture(on),
+            Self::Ranked(t) => t.set_capture(on),
+            Self::Sessions(t) => t.set_capture(on),
+            Self::Timeline(t) => t.set_capture(on),
+            Self::Result(t, shard) => t.write(*shard).set_capture(on),
         }
     }
 
-    fn read(&mut self, input: &BlobReader) -> Result<()> {
+    /// Does something with the log of changes, where there is one.
+    fn with_changes<T: Default>(&mut self, with: impl FnOnce(&mut Changes) -> T) -> T {
+        let changes = match self {
+            Self::Arrangement(t) => t.changes(),
+            Self::Groups(t) => t.changes(),
+            Self::Ranked(t) => t.changes(),
+            Self::Sessions(t) => t.changes(),
+            Self::Timeline(t) => t.changes(),
+            Self::Result(t, shard) => {
+                return t.write(*shard).changes().map(with).unwrap_or_default();
+            }
+        };
+        changes.map(with).unwrap_or_default()
+    }
+
+    fn expired(&self) -> Option<i64> {
         match self {
-            Self::Arrangement(t) => t.read(input),
-            Self::Groups(t) => t.read(input),
-            Self::Ranked(t) => t.read(input),
-            Self::Sessions(t) => t.read(input),
-            Self::Timeline(t) => t.read(input),
+            Self::Arrangement(t) => t.expired(),
+            Self::Groups(t) => t.expired(),
+            Self::Ranked(t) => t.expired(),
+            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => None,
         }
     }
 
-    fn residency(&mut self) -> &mut Residency {
+    fn entries(&self, out: &mut Entries) -> Result<()> {
         match self {
-            Self::Arrangement(t) => t.residency_mut(),
-            Self::Groups(t) => t.residency_mut(),
-            Self::Ranked(t) => t.residency_mut(),
-            Self::Sessions(t) => t.residency_mut(),
-            Self::Timeline(t) => t.residency_mut(),
+            Self::Arrangement(t) => t.entries(out),
+            Self::Groups(t) => t.entries(out),
+            Self::Ranked(t) => t.entries(out),
+            Self::Sessions(t) => t.entries(out),
+            Self::Timeline(t) => t.entries(out),
+            Self::Result(t, shard) => t.read(*shard).entries(out),
         }
     }
+
+    fn load<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>, epoch: Epoch) -> Result<()> {
+        match self {
+            Self::Arrangement(t) => t.load(entries),
+            Self::Groups(t) => t.load(entries),
+            Self::Ranked(t) => t.load(entries),
+            Self::Sessions(t) => t.load(entries),
+            Self::Timeline(t) => t.load(entries),
+            Self::Result(t, shard) => t.write(*shard).load(entries, epoch),
+        }
+    }
+
+    fn residency(&mut self) -> Option<&mut Residency> {
+        match self {
+            Self::Arrangement(t) => Some(t.residency_mut()),
+            Self::Groups(t) => Some(t.residency_mut()),
+            Self::Ranked(t) => Some(t.residency_mut()),
+            Self::Sessions(t) => Some(t.residency_mut()),
+            Self::Timeline(t) => Some(t.residency_mut()),
+            Self::Result(..) => None,
+        }
+    }
+}
+
+/// The error that a row is there less than never at the end of an epoch.
+pub fn negative_weight(table: &str, weight: Weight) -> Error {
+    let message = format!("a row of the state table \"{table}\" is there {weight} times");
+    Error::internal(message)
+        .with_detail("More of it was retracted than was there, at the end of an epoch.")
+}
+
+/// A table with what belongs to it.
+struct Kept {
+    spec: TableSpec,
+    table: Table,
+    /// What its changes add up to, where that is checked.
+    ledger: Option<Ledger>,
 }
 
 /// The tables of one worker.
 #[derive(Default)]
 pub struct StateStore {
-    tables: Vec<Option<(TableSpec, Table)>>,
-    check_residency: bool,
+    tables: Vec<Option<Kept>>,
+    /// The number of the worker.
+    shard: usize,
+    check: bool,
+    capture: bool,
 }
 
 impl StateStore {
-    /// An empty store; with `check_residency` tables panic when a key is touched that was not
-    /// requested.
-    pub fn new(check_residency: bool) -> Self {
-        Self { tables: Vec::new(), check_residency }
+    /// An empty store; with `check` tables panic when a key is touched that was not requested, and
+    /// log their changes, which are compared with what they hold.
+    pub fn new(check: bool) -> Self {
+        Self { tables: Vec::new(), shard: 0, check, capture: check }
+    }
+
+    /// The store of a worker.
+    #[must_use]
+    pub fn of_worker(self, shard: usize) -> Self {
+        Self { shard, ..self }
     }
 
     /// Makes an empty table.
     pub fn create(&mut self, spec: TableSpec) -> TableId {
-        let mut table = Table::new(&spec);
-        if self.check_residency {
-            table.residency().enable();
-        }
-        self.tables.push(Some((spec, table)));
+        let table = Table::new(&spec, self.shard);
+        let mut kept = Kept { spec, table, ledger: None };
+        self.begin(&mut kept, Entries::default());
+        self.tables.push(Some(kept));
         TableId(self.tables.len() as u32 - 1)
+    }
+
+    /// Begins the life of a table that holds these entries.
+    fn begin(&self, kept: &mut Kept, entries: Entries) {
+        if self.check
+            && let Some(residency) = kept.table.residency()
+        {
+            residency.enable();
+        }
+        kept.table.set_capture(self.capture);
+        kept.ledger = self.check.then(|| Ledger::of(entries));
     }
 
     /// Frees a table.
@@ -241,18 +336,26 @@ impl StateStore {
         self.tables[id.0 as usize] = None;
     }
 
+    fn kept(&self, id: TableId) -> &Kept {
+        self.tables[id.0 as usize].as_ref().expect("a handle lives as long as its table")
+    }
+
+    fn kept_mut(&mut self, id: TableId) -> &mut Kept {
+        self.tables[id.0 as usize].as_mut().expect("a handle lives as long as its table")
+    }
+
     /// The table behind a handle.
     pub fn table(&self, id: TableId) -> &Table {
-        &self.tables[id.0 as usize].as_ref().expect("a handle lives as long as its table").1
+        &self.kept(id).table
     }
 
     fn table_mut(&mut self, id: TableId) -> &mut Table {
-        &mut self.tables[id.0 as usize].as_mut().expect("a handle lives as long as its table").1
+        &mut self.kept_mut(id).table
     }
 
     /// The spec behind a handle.
     pub fn spec(&self, id: TableId) -> &TableSpec {
-        &self.tables[id.0 as usize].as_ref().expect("a handle lives as long as its table").0
+        &self.kept(id).spec
     }
 
     /// The arrangement behind a handle.
@@ -298,54 +401,135 @@ impl StateStore {
     /// Makes the requested keys resident and all others not; a no-op unless residency is checked.
     pub fn make_resident(&mut self, request: &KeyRequest) {
         for (id, hashes) in &request.keys {
-            self.table_mut(*id).residency().add(hashes);
+            if let Some(residency) = self.table_mut(*id).residency() {
+                residency.add(hashes);
+            }
         }
     }
 
     /// Forgets which keys were requested, at the end of an epoch.
     pub fn evict_all(&mut self) {
-        if self.check_residency {
-            for (_, table) in self.tables.iter_mut().flatten() {
-                table.residency().clear();
-            }
+        if self.check {
+            let tables = self.tables.iter_mut().flatten();
+            tables.filter_map(|kept| kept.table.residency()).for_each(Residency::clear);
         }
     }
 
     /// Whether operators have to say which keys they will touch.
     pub fn checks_residency(&self) -> bool {
-        self.check_residency
+        self.check
     }
 
-    /// Writes a table to bytes, entries sorted by key group.
-    pub fn snapshot(&self, id: TableId) -> Result<Vec<u8>> {
-        let (spec, table) =
-            self.tables[id.0 as usize].as_ref().expect("a handle lives as long as its table");
-        let mut out = BlobWriter::new(spec.version);
-        table.write(&mut out)?;
-        out.finish()
-    }
-
-    /// Replaces a table by an empty one.
-    pub fn clear(&mut self, id: TableId) {
-        let check = self.check_residency;
-        if let Some((spec, table)) = &mut self.tables[id.0 as usize] {
-            *table = Table::new(spec);
-            if check {
-                table.residency().enable();
-            }
+    /// An epoch of some tables begins: what they log from here on goes with it, should it fail.
+    pub fn begin_epoch(&mut self, tables: &[TableId]) {
+        if self.capture {
+            tables.iter().for_each(|id| self.table_mut(*id).with_changes(Changes::begin));
         }
     }
 
-    /// Adds the entries of a blob whose key groups are in `owned` to a table.
-    pub fn restore(
+    /// Takes what a table has logged since the last time, in its order, between two epochs; of one
+    /// that has failed without its last epoch.
+    pub fn take_changes(&mut self, id: TableId, failed: bool) -> Entries {
+        self.table_mut(id).with_changes(|changes| changes.take(failed))
+    }
+
+    /// What a table has logged and nobody has taken, in bytes.
+    pub fn changes_bytes(&mut self, id: TableId) -> usize {
+        self.table_mut(id).with_changes(|changes| changes.bytes())
+    }
+
+    /// Of a table whose parts go when a watermark passes their time: those with times below have
+    /// gone, without being logged.
+    pub fn expired_below(&self, id: TableId) -> Option<i64> {
+        self.kept(id).table.expired()
+    }
+
+    /// Everything that a table holds, between two epochs: a run.
+    pub fn walk(&self, id: TableId) -> Result<Entries> {
+        let kept = self.kept(id);
+        kept.walk().map_err(|e| kept.context(e))
+    }
+
+    /// Where contracts are checked: compares what tables have logged with what they hold, at the
+    /// end of an epoch.
+    pub fn check_changes(&mut self, tables: &[TableId]) -> Result<()> {
+        tables.iter().try_for_each(|id| self.kept_mut(*id).check())
+    }
+
+    /// What a table was and what it has logged since, where that is followed, else what it holds.
+    pub fn snapshot(&mut self, id: TableId) -> Result<Entries> {
+        let kept = self.kept_mut(id);
+        let expired = kept.table.expired();
+        let taken = match &mut kept.ledger {
+            Some(ledger) => ledger.settle(expired).cloned(),
+            None => kept.walk(),
+        };
+        taken.map_err(|e| self.kept(id).context(e))
+    }
+
+    /// Replaces a table by what some parts of it hold of the key groups in `owned`; rows that
+    /// readers see are there from `epoch` on.
+    pub fn restore<'a>(
         &mut self,
         id: TableId,
-        blob: &Arc<Vec<u8>>,
-        owned: std::ops::Range<usize>,
+        parts: impl IntoIterator<Item = &'a Entries>,
+        owned: &Range<usize>,
+        epoch: Epoch,
     ) -> Result<()> {
-        let version = self.spec(id).version;
-        let reader = BlobReader::open(blob, version, owned)?;
-        self.table_mut(id).read(&reader)
+        let mut kept = self.tables[id.0 as usize].take().expect("a handle lives as its table");
+        let done = kept.load(parts, owned, epoch, self.shard);
+        let done = done.map(|entries| self.begin(&mut kept, entries));
+        let done = done.map_err(|e| kept.context(e));
+        self.tables[id.0 as usize] = Some(kept);
+        done
+    }
+}
+
+impl Kept {
+    fn context(&self, error: Error) -> Error {
+        error.context(format!("state table \"{}\"", self.spec.name))
+    }
+
+    fn walk(&self) -> Result<Entries> {
+        let mut found = Entries::default();
+        self.table.entries(&mut found)?;
+        Entries::of_walk(&found)
+    }
+
+    fn load<'a>(
+        &mut self,
+        parts: impl IntoIterator<Item = &'a Entries>,
+        owned: &Range<usize>,
+        epoch: Epoch,
+        shard: usize,
+    ) -> Result<Entries> {
+        match &self.table {
+            Table::Result(table, shard) => table.write(*shard).clear(),
+            _ => self.table = Table::new(&self.spec, shard),
+        }
+        let entries = Entries::of_parts(parts, owned)?;
+        self.table.load(entries.iter(), epoch)?;
+        Ok(entries)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let changes = self.table.with_changes(|changes| changes.take(false));
+        let due = ledger.add(changes);
+        let expired = self.table.expired();
+        let full = ledger.is_full();
+        let checked = due.and_then(|due| match due {
+            true => {
+                let walk = self.walk()?;
+                self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.compare(&walk, expired))
+            }
+            false => Ok(()),
+        });
+        if full {
+            self.ledger = None;
+            self.table.set_capture(false);
+        }
+        checked.map_err(|e| self.context(e))
     }
 }
 

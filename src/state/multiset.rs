@@ -120,51 +120,34 @@ impl Multiset {
         });
         heap + long.sum::<usize>()
     }
+}
 
-    /// Appends the byte form.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.len() as u32).to_le_bytes());
-        for (value, weight) in self.iter() {
-            out.extend_from_slice(&weight.to_le_bytes());
-            match value {
-                OrderedValue::Number(n) => {
-                    out.push(0);
-                    out.extend_from_slice(&n.to_le_bytes());
-                }
-                OrderedValue::Bytes(b) => {
-                    out.push(1);
-                    out.extend_from_slice(&(b.len() as u32).to_le_bytes());
-                    out.extend_from_slice(b);
-                }
+impl OrderedValue {
+    /// Appends its bytes: an order of them that is the order of values.
+    pub(super) fn push_bytes(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Number(n) => {
+                out.push(0);
+                out.extend_from_slice(&(*n as u128 ^ 1 << 127).to_be_bytes());
+            }
+            Self::Bytes(b) => {
+                out.push(1);
+                out.extend_from_slice(b);
             }
         }
     }
 
-    /// Reads what [`Self::write`] wrote off the front of `input`; `None` when it is cut short.
-    pub fn read(input: &mut &[u8]) -> Option<Self> {
-        let mut set = Self::default();
-        let count = u32::from_le_bytes(chunk(input)?);
-        for _ in 0..count {
-            let weight = Weight::from_le_bytes(chunk(input)?);
-            let value = match chunk::<1>(input)? {
-                [0] => OrderedValue::Number(i128::from_le_bytes(chunk(input)?)),
-                _ => {
-                    let length = u32::from_le_bytes(chunk(input)?) as usize;
-                    let (bytes, rest) = input.split_at_checked(length)?;
-                    *input = rest;
-                    OrderedValue::Bytes(bytes.into())
-                }
-            };
-            set.add(value, weight);
+    /// What [`Self::push_bytes`] has written.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (0, number) => {
+                let number = u128::from_be_bytes(number.try_into().ok()?);
+                Some(Self::Number((number ^ 1 << 127) as i128))
+            }
+            (1, bytes) => Some(Self::Bytes(bytes.into())),
+            _ => None,
         }
-        Some(set)
     }
-}
-
-fn chunk<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = input.split_first_chunk::<N>()?;
-    *input = rest;
-    Some(*head)
 }
 
 #[cfg(test)]
@@ -183,10 +166,22 @@ mod tests {
             set.add(OrderedValue::Number(n), -1);
         }
         assert_eq!(set.last(), Some(&OrderedValue::Number(49)));
-        let mut bytes = Vec::new();
-        set.write(&mut bytes);
-        let back = Multiset::read(&mut bytes.as_slice()).expect("whole");
-        assert!(back.iter().eq(set.iter()));
-        assert!(Multiset::read(&mut &bytes[..bytes.len() - 1]).is_none());
+    }
+
+    #[test]
+    fn values_come_back_from_bytes_in_their_order() {
+        let bytes = |value: &OrderedValue| {
+            let mut bytes = Vec::new();
+            value.push_bytes(&mut bytes);
+            bytes
+        };
+        let numbers = [i128::MIN, -7, 0, 1 << 90, i128::MAX].map(OrderedValue::Number);
+        let texts = ["", "a", "a\0", "b"].map(|t| OrderedValue::Bytes(t.as_bytes().into()));
+        for values in [numbers.as_slice(), &texts] {
+            assert!(values.windows(2).all(|w| bytes(&w[0]) < bytes(&w[1])));
+            assert!(values.iter().all(|v| OrderedValue::of_bytes(&bytes(v)).as_ref() == Some(v)));
+        }
+        assert_eq!(OrderedValue::of_bytes(&[0, 1]), None);
+        assert_eq!(OrderedValue::of_bytes(&[2]), None);
     }
 }

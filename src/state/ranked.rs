@@ -16,23 +16,26 @@
 //! Where partitions belong to windows, every partition has a time and goes when a watermark passes
 //! it.
 
+mod entries;
+
 use std::cmp::Ordering;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::Residency;
-use super::blob::{BlobReader, BlobWriter};
 use super::cell::{Cell, comparable};
 use super::expiry::{Expiry, NEVER};
+use super::negative_weight;
 use super::order_prefix::{ABOVE_ALL, Prefix, order_prefixes};
 use super::pages::Pages;
 use super::slot_index::SlotIndex;
 use super::sorted::{Entry, Place, Sorted};
-use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group};
+use crate::delta::{DeltaBatch, Keys, Weight};
 use crate::error::Result;
 use crate::time::event_times;
+
+use self::entries::Capture;
 
 /// A column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +137,7 @@ struct Touched {
 /// Partition key to rows in an order.
 #[derive(Debug)]
 pub struct Ranked {
+    name: &'static str,
     // Layout.
     spec: RankedSpec,
     /// The order's columns and behind them all others.
@@ -151,8 +155,13 @@ pub struct Ranked {
     before: Vec<Member>,
     /// Slots of rows that went.
     dead: Vec<u32>,
+    /// Rows whose weight is below zero.
+    negative: usize,
     /// The time column and when partitions go, where they do.
     expiry: Option<(usize, Expiry)>,
+    /// What has expired has times below.
+    expired: i64,
+    capture: Option<Capture>,
     residency: Residency,
 }
 
@@ -189,13 +198,14 @@ impl Rows<'_> {
 
 impl Ranked {
     /// With `closes`, partitions go when a watermark passes that column of theirs.
-    pub(super) fn new(spec: RankedSpec, closes: Option<usize>) -> Self {
+    pub(super) fn new(name: &'static str, spec: RankedSpec, closes: Option<usize>) -> Self {
         let rest = (0..spec.schema.fields().len())
             .filter(|c| !spec.order.iter().any(|by| by.column == *c))
             .map(|column| OrderBy { column, descending: false, nulls_first: false });
         let types: Vec<DataType> =
             spec.partition.iter().map(|c| spec.schema.field(*c).data_type().clone()).collect();
         Self {
+            name,
             columns: spec.order.iter().copied().chain(rest).collect(),
             inline: Keys::fixed_width(&types).is_some_and(|w| w <= INLINE_KEY_BYTES),
             pages: Pages::new(spec.schema.clone()),
@@ -206,7 +216,10 @@ impl Ranked {
             touched: Vec::new(),
             before: Vec::new(),
             dead: Vec::new(),
+            negative: 0,
             expiry: closes.map(|column| (column, Expiry::default())),
+            expired: i64::MIN,
+            capture: None,
             residency: Residency::default(),
             spec,
         }
@@ -264,12 +277,15 @@ impl Ranked {
             home.weight -= last.weight;
             if last.slot & PENDING == 0 {
                 self.dead.push(last.slot);
+                note(&mut self.capture, partition, last.slot, -last.weight);
             }
         }
         home.weight += new.weight;
         let added = match home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
             Ok(place) => {
-                home.entries.get_mut(place).weight += new.weight;
+                let entry = home.entries.get_mut(place);
+                entry.weight += new.weight;
+                note(&mut self.capture, partition, entry.slot, new.weight);
                 false
             }
             Err(place) => {
@@ -303,13 +319,18 @@ impl Ranked {
         match home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
             Ok(place) => {
                 let entry = home.entries.get_mut(place);
+                let was_negative = entry.weight < 0;
                 entry.weight += new.weight;
+                note(&mut self.capture, partition, entry.slot, new.weight);
+                self.negative -= usize::from(was_negative);
+                self.negative += usize::from(entry.weight < 0);
                 if entry.weight == 0 {
                     self.remove(partition, place);
                 }
                 false
             }
             Err(place) => {
+                self.negative += usize::from(new.weight < 0);
                 home.entries.insert(place, new);
                 true
             }
@@ -337,7 +358,9 @@ impl Ranked {
         let rows = Rows { pages: &self.pages, batch, columns: &self.columns };
         // The row itself is pending still, and equal to nothing but its own entry.
         if let Ok(place) = home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
-            home.entries.get_mut(place).slot = slot[0];
+            let entry = home.entries.get_mut(place);
+            entry.slot = slot[0];
+            note(&mut self.capture, partition, entry.slot, entry.weight);
         }
         Ok(())
     }
@@ -358,6 +381,7 @@ impl Ranked {
             home.pending = false;
             for (entry, slot) in home.entries.iter_mut().filter(is_pending).zip(&mut slots) {
                 entry.slot = slot;
+                note(&mut self.capture, *partition, slot, entry.weight);
             }
         }
         Ok(())
@@ -424,6 +448,7 @@ impl Ranked {
     /// Frees the partitions with times below a watermark, between two epochs.
     pub fn expire(&mut self, watermark: i64) {
         let Some((_, expiry)) = &mut self.expiry else { return };
+        self.expired = self.expired.max(watermark);
         for partition in expiry.take_below(watermark) {
             let entries = &mut self.partitions[partition as usize].entries;
             let entries = std::mem::replace(entries, Sorted::Empty);
@@ -512,7 +537,9 @@ impl Ranked {
         {
             let surplus = home.entries.iter().skip(kept).count();
             for _ in 0..surplus {
-                self.dead.extend(home.entries.pop().map(|e| e.slot));
+                let Some(gone) = home.entries.pop() else { break };
+                self.dead.push(gone.slot);
+                note(&mut self.capture, partition, gone.slot, -gone.weight);
             }
         }
     }
@@ -530,20 +557,25 @@ impl Ranked {
     }
 
     /// Ends the epoch: what is now becomes what was before.
-    pub fn seal(&mut self) {
+    pub fn seal(&mut self) -> Result<()> {
+        if self.negative > 0 {
+            let entries = self.partitions.iter().flat_map(|p| p.entries.iter());
+            let least = entries.map(|e| e.weight).min();
+            return Err(negative_weight(self.name, least.unwrap_or(-1)));
+        }
+        if self.capture.is_some() {
+            self.log_changes()?;
+        }
         self.dead.drain(..).for_each(|slot| self.pages.free(slot));
         self.before.clear();
         for Touched { partition, .. } in std::mem::take(&mut self.touched) {
             let home = &mut self.partitions[partition as usize];
             home.touched = 0;
-            debug_assert!(
-                home.entries.iter().take(64).all(|e| e.weight > 0),
-                "the weight of a row is not negative at an epoch's end"
-            );
             if home.entries.is_empty() {
                 self.free_partition(partition);
             }
         }
+        Ok(())
     }
 
     /// Rows held.
@@ -563,49 +595,15 @@ impl Ranked {
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
         &mut self.residency
     }
+}
 
-    /// Writes all rows: weight and the row's bytes, by the key group of its partition.
-    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
-        let all: Vec<(u64, Entry)> =
-            self.partitions.iter().flat_map(|p| p.entries.iter().map(|e| (p.hash, *e))).collect();
-        for part in all.chunks(BATCH_ROWS) {
-            let slots: Vec<u32> = part.iter().map(|(_, entry)| entry.slot).collect();
-            let rows = Keys::encode_exact(&self.pages.gather(&slots), slots.len())?;
-            for (row, (hash, entry)) in part.iter().enumerate() {
-                let mut bytes = entry.weight.to_le_bytes().to_vec();
-                bytes.extend_from_slice(rows.key(row));
-                out.entry(key_group(*hash), bytes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the rows of a blob.
-    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
-        let types: Vec<DataType> =
-            self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
-        let entries: Vec<(Weight, &[u8])> = input
-            .entries()
-            .filter_map(|e| e.split_first_chunk::<8>())
-            .map(|(weight, row)| (Weight::from_le_bytes(*weight), row))
-            .collect();
-        for part in entries.chunks(BATCH_ROWS) {
-            let columns = decode_keys(&types, part.iter().map(|(_, row)| *row))?;
-            let key: Vec<ArrayRef> =
-                self.spec.partition.iter().map(|c| columns[*c].clone()).collect();
-            let keys = Keys::encode(&key, part.len())?;
-            let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
-            let weights = part.iter().map(|(w, _)| *w).collect::<Vec<_>>().into();
-            self.residency.add(keys.hashes());
-            self.update(&DeltaBatch::new(rows, weights), &keys)?;
-        }
-        // Nothing of this is a change.
-        let mut top = Vec::new();
-        for touched in 0..self.touched() {
-            self.after(touched, &mut top);
-            top.clear();
-        }
-        self.seal();
-        Ok(())
+/// Notes that the weight of a row has changed, where changes are logged; what is not written yet is
+/// noted when it is.
+#[inline]
+fn note(capture: &mut Option<Capture>, partition: u32, slot: u32, weight: Weight) {
+    if let Some(capture) = capture
+        && slot & PENDING == 0
+    {
+        capture.noted.push((slot, partition, weight));
     }
 }

@@ -9,19 +9,21 @@
 //! a delta, a reader while it gathers one slice of rows. Rows are found by key: the stream key of a
 //! view, the primary key of a table, or the whole row.
 
+mod entries;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::blob::{BlobReader, BlobWriter};
+use super::changes::Changes;
 use super::column::PageColumn;
 use super::pages::Pages;
 use super::secondary::Secondary;
 use super::slot_index::SlotIndex;
 use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, key_group, worker_of};
+use crate::delta::{DeltaBatch, Keys, Weight, worker_of};
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -42,19 +44,6 @@ pub struct ResultSpec {
     /// Rows are kept with their arrivals, for views that are built from them later. Of equal rows
     /// the one that arrived last is retracted first.
     pub arrivals: bool,
-}
-
-impl ResultSpec {
-    /// An entry of a blob as weight, arrival and row.
-    fn split_entry<'a>(&self, entry: &'a [u8]) -> Option<(Weight, i64, &'a [u8])> {
-        let (weight, rest) = entry.split_first_chunk::<8>()?;
-        let weight = Weight::from_le_bytes(*weight);
-        if !self.arrivals {
-            return Some((weight, i64::MIN, rest));
-        }
-        let (arrival, rest) = rest.split_first_chunk::<8>()?;
-        Some((weight, i64::from_le_bytes(*arrival), rest))
-    }
 }
 
 /// All shards of a table.
@@ -314,6 +303,8 @@ pub struct ResultShard {
     ended: VecDeque<(Epoch, u32)>,
     /// The weight of all rows that have not ended.
     live: Weight,
+    /// The log of changes, and slots whose weights have changed since it was written to.
+    changes: Option<(Changes, Vec<(u32, Weight)>)>,
 }
 
 /// A change with what its rows are found by, made once for all of them.
@@ -352,6 +343,7 @@ impl ResultShard {
             secondary: Vec::new(),
             ended: VecDeque::new(),
             live: 0,
+            changes: None,
         }
     }
 
@@ -369,7 +361,19 @@ impl ResultShard {
         }
         let inserts: Vec<u32> =
             (0..delta.len() as u32).filter(|r| delta.weight(*r as usize) > 0).collect();
-        self.insert(&change, &inserts, epoch)
+        self.insert(&change, &inserts, epoch)?;
+        match self.changes {
+            Some(_) => self.log_changes(),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the weight of a slot has changed, where changes are logged.
+    #[inline]
+    fn note(&mut self, slot: u32, weight: Weight) {
+        if let Some((_, noted)) = &mut self.changes {
+            noted.push((slot, weight));
+        }
     }
 
     fn key_columns(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
@@ -448,8 +452,10 @@ impl ResultShard {
     /// Gives a live row another weight: in place when it is of this epoch, else as a new version.
     fn reweigh(&mut self, slot: u32, weight: Weight, epoch: Epoch) -> bool {
         if self.begin[slot as usize] == epoch {
-            self.live += weight - self.weights[slot as usize];
+            let added = weight - self.weights[slot as usize];
+            self.live += added;
             self.weights[slot as usize] = weight;
+            self.note(slot, added);
             return true;
         }
         let columns = self.pages.gather(&[slot]);
@@ -503,6 +509,7 @@ impl ResultShard {
         let i = slot as usize;
         (self.begin[i], self.end[i], self.weights[i]) = (at.0, Epoch::MAX, at.1);
         self.live += at.1;
+        self.note(slot, at.1);
         self.key_hash[i] = hash;
         self.prev[i] = NONE;
         let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
@@ -522,6 +529,7 @@ impl ResultShard {
     fn finish(&mut self, slot: u32, epoch: Epoch) {
         self.end[slot as usize] = epoch;
         self.live -= self.weights[slot as usize];
+        self.note(slot, -self.weights[slot as usize]);
         self.ended.push_back((epoch, slot));
     }
 
@@ -642,6 +650,11 @@ impl ResultShard {
         self.pages.free(slot);
     }
 
+    /// Row versions held.
+    pub fn rows(&self) -> usize {
+        self.pages.rows()
+    }
+
     /// Bytes of pages, versions and index.
     pub fn bytes(&self) -> usize {
         self.pages.bytes()
@@ -649,54 +662,5 @@ impl ResultShard {
             + self.next.capacity() * 40
             + self.arrivals.capacity() * 8
             + self.secondary.iter().map(Secondary::bytes).sum::<usize>()
-    }
-
-    /// Writes the rows visible at an epoch: weight, arrival where it is kept, and row, by the key
-    /// group of the key.
-    pub fn snapshot(&self, epoch: Epoch) -> Result<Vec<u8>> {
-        let mut out = BlobWriter::new(1);
-        let mut cursor = Some(0);
-        while let Some(from) = cursor {
-            let slice = self.scan(epoch, from, BATCH_ROWS)?;
-            let columns = slice.rows.rows().columns();
-            let whole = Keys::encode_exact(columns, slice.rows.len())?;
-            let keys = Keys::encode(&self.key_columns(columns), slice.rows.len())?;
-            for row in 0..slice.rows.len() {
-                let mut entry = slice.rows.weight(row).to_le_bytes().to_vec();
-                let arrival = slice.rows.arrivals().map(|a| a.value(row).to_le_bytes());
-                entry.extend(arrival.iter().flatten());
-                entry.extend_from_slice(whole.key(row));
-                out.entry(key_group(keys.hash(row)), entry);
-            }
-            cursor = slice.next;
-        }
-        out.finish()
-    }
-
-    /// Replaces everything by the rows of blobs, as of `epoch`, of the key groups in `owned`.
-    pub fn restore(
-        &mut self,
-        blobs: &[Arc<Vec<u8>>],
-        owned: std::ops::Range<usize>,
-        epoch: Epoch,
-    ) -> Result<()> {
-        let indexes = self.secondary.iter().map(|s| Secondary::whole(s.columns().to_vec()));
-        *self = Self { secondary: indexes.collect(), ..Self::new(&self.spec) };
-        let types: Vec<DataType> =
-            self.spec.schema.fields().iter().map(|f| f.data_type().clone()).collect();
-        for blob in blobs {
-            let reader = BlobReader::open(blob, 1, owned.clone())?;
-            let split = |entry| self.spec.split_entry(entry);
-            let entries: Vec<(Weight, i64, &[u8])> = reader.entries().filter_map(split).collect();
-            for chunk in entries.chunks(BATCH_ROWS) {
-                let columns = decode_keys(&types, chunk.iter().map(|(.., row)| *row))?;
-                let rows = RecordBatch::try_new(self.spec.schema.clone(), columns)?;
-                let weights = chunk.iter().map(|(w, ..)| *w).collect::<Vec<_>>().into();
-                let arrivals = chunk.iter().map(|(_, a, _)| *a).collect::<Vec<_>>().into();
-                let rows = DeltaBatch::new(rows, weights).with_arrivals(Some(arrivals));
-                self.apply(&rows, epoch)?;
-            }
-        }
-        Ok(())
     }
 }

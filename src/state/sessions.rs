@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blob::{BlobReader, BlobWriter};
+use super::changes::Changes;
+use super::entry::{Entries, Entry, Op, split_time, time_bytes};
 use super::slot_index::SlotIndex;
 use super::{Residency, TimelineSpec};
-use crate::delta::{hash_key, key_group};
-use crate::error::{Error, Result};
+use crate::delta::{hash_key, is_key};
+use crate::error::Result;
 
 #[derive(Debug, Clone, Copy)]
 struct Session {
@@ -40,25 +41,27 @@ pub struct Added {
 /// Key to sessions.
 #[derive(Debug)]
 pub struct Sessions {
-    gap_us: i64,
+    spec: TimelineSpec,
     index: SlotIndex,
     lines: Vec<Line>,
     free: Vec<u32>,
     count: usize,
     /// Every session by its last row, where sessions close.
     ends: Option<BTreeSet<(i64, u32)>>,
+    changes: Option<Changes>,
     residency: Residency,
 }
 
 impl Sessions {
     pub(super) fn new(spec: &TimelineSpec, closes: bool) -> Self {
         Self {
-            gap_us: spec.gap_us,
+            spec: spec.clone(),
             index: SlotIndex::new(),
             lines: Vec::new(),
             free: Vec::new(),
             count: 0,
             ends: closes.then(BTreeSet::new),
+            changes: None,
             residency: Residency::default(),
         }
     }
@@ -71,7 +74,7 @@ impl Sessions {
         if let Some((_, inside)) = left.filter(|(_, s)| ts <= s.last) {
             return Added { mark: inside.mark, absorbed: None };
         }
-        let near = |from: i64, to: i64| to.checked_sub(from).is_some_and(|d| d < self.gap_us);
+        let near = |from: i64, to: i64| to.checked_sub(from).is_some_and(|d| d < self.spec.gap_us);
         let left = left.filter(|(_, s)| near(s.last, ts));
         let right = sessions.range(ts..).next().map(|(start, s)| (*start, *s));
         let right = right.filter(|(start, _)| near(ts, *start));
@@ -92,7 +95,7 @@ impl Sessions {
     pub fn expire(&mut self, watermark: i64, mut each: impl FnMut(&[u8], i64)) {
         loop {
             let first = self.ends.as_ref().and_then(|ends| ends.first().copied());
-            let due = |last: i64| last.saturating_add(self.gap_us) <= watermark;
+            let due = |last: i64| last.saturating_add(self.spec.gap_us) <= watermark;
             let Some((last, slot)) = first.filter(|(last, _)| due(*last)) else { return };
             let line = &self.lines[slot as usize];
             let Some((start, session)) = line.sessions.range(..=last).next_back() else { return };
@@ -127,6 +130,9 @@ impl Sessions {
     fn insert(&mut self, slot: u32, start: i64, session: Session) {
         self.lines[slot as usize].sessions.insert(start, session);
         self.count += 1;
+        if let Some(changes) = &mut self.changes {
+            each_entry(&self.lines[slot as usize], start, Some(session), |e| changes.push(e));
+        }
         if let Some(ends) = &mut self.ends {
             ends.insert((session.last, slot));
         }
@@ -135,6 +141,9 @@ impl Sessions {
     fn remove(&mut self, slot: u32, start: i64, session: Session) {
         self.lines[slot as usize].sessions.remove(&start);
         self.count -= 1;
+        if let Some(changes) = &mut self.changes {
+            each_entry(&self.lines[slot as usize], start, None, |e| changes.push(e));
+        }
         if let Some(ends) = &mut self.ends {
             ends.remove(&(session.last, slot));
         }
@@ -157,44 +166,64 @@ impl Sessions {
         &mut self.residency
     }
 
-    /// Writes every key with its sessions: first, last, mark.
-    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
-        for line in self.lines.iter().filter(|line| !line.sessions.is_empty()) {
-            let mut entry = (line.key.len() as u32).to_le_bytes().to_vec();
-            entry.extend_from_slice(&line.key);
+    /// Begins or ends logging changes, between two epochs.
+    pub(super) fn set_capture(&mut self, on: bool) {
+        self.changes = on.then(Changes::default);
+    }
+
+    /// The log of changes.
+    pub(super) fn changes(&mut self) -> Option<&mut Changes> {
+        self.changes.as_mut()
+    }
+
+    /// Appends all sessions: under the key the time of the first row, PUT of last and mark.
+    pub(super) fn entries(&self, out: &mut Entries) -> Result<()> {
+        for line in &self.lines {
             for (start, session) in &line.sessions {
-                for word in [*start, session.last, session.mark] {
-                    entry.extend_from_slice(&word.to_le_bytes());
-                }
+                each_entry(line, *start, Some(*session), |entry| out.push(entry));
             }
-            out.entry(key_group(line.hash), entry);
         }
         Ok(())
     }
 
-    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
-        for entry in input.entries() {
-            self.read_line(entry)
-                .ok_or_else(|| Error::internal("a state entry of sessions is cut short"))?;
+    /// Adds sessions.
+    pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) -> Result<()> {
+        let mut of: Option<(&[u8], u32)> = None;
+        for entry in entries {
+            let key = entry.key;
+            let slot = match of.filter(|(last, _)| *last == key) {
+                Some((_, slot)) => slot,
+                None => {
+                    if hash_key(key) != entry.hash || !is_key(&self.spec.key, key) {
+                        return Err(entry.damaged("its key is another one"));
+                    }
+                    self.residency.add(&[entry.hash]);
+                    self.intern(key, entry.hash)
+                }
+            };
+            of = Some((key, slot));
+            let times = split_time(entry.put()?)
+                .and_then(|(last, rest)| Some((last, split_time(rest)?)))
+                .filter(|(_, (_, rest))| rest.is_empty());
+            let (start, rest) = entry.timed()?;
+            let whole = times.filter(|(last, (mark, _))| {
+                rest.is_empty() && start <= *last && (start..=*last).contains(mark)
+            });
+            let (last, (mark, _)) = whole.ok_or_else(|| entry.damaged("it is no session"))?;
+            self.insert(slot, start, Session { last, mark });
         }
         Ok(())
     }
+}
 
-    fn read_line(&mut self, entry: &[u8]) -> Option<()> {
-        let (length, rest) = entry.split_first_chunk::<4>()?;
-        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let hash = hash_key(key);
-        let slot = self.lines.len() as u32;
-        self.lines.push(Line { hash, key: key.into(), ..Line::default() });
-        self.index.insert(hash, slot);
-        let (words, rest) = rest.as_chunks::<8>();
-        let words: Vec<i64> = words.iter().map(|w| i64::from_le_bytes(*w)).collect();
-        let (sessions, more) = words.as_chunks::<3>();
-        for [start, last, mark] in sessions {
-            self.insert(slot, *start, Session { last: *last, mark: *mark });
-        }
-        (rest.is_empty() && more.is_empty()).then_some(())
-    }
+/// The entry of a session; `None` when it is gone.
+fn each_entry(line: &Line, start: i64, session: Option<Session>, each: impl FnOnce(Entry<'_>)) {
+    let times = session.map(|s| [time_bytes(s.last), time_bytes(s.mark)]);
+    let (op, value) = match &times {
+        Some(times) => (Op::Put, times.as_flattened()),
+        None => (Op::Delete, [].as_slice()),
+    };
+    each(Entry { hash: line.hash, key: &line.key, sub: &time_bytes(start), op, value });
 }
 
 #[cfg(test)]
@@ -203,7 +232,8 @@ mod tests {
 
     #[test]
     fn sessions_grow_merge_and_close() {
-        let mut sessions = Sessions::new(&TimelineSpec { gap_us: 10 }, true);
+        let mut sessions =
+            Sessions::new(&TimelineSpec { gap_us: 10, key: vec![], row: vec![] }, true);
         let mut add = |ts: i64| {
             let added = sessions.add(b"k", hash_key(b"k"), ts);
             (added.mark, added.absorbed)

@@ -10,17 +10,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Residency;
-use super::blob::{BlobReader, BlobWriter};
+use arrow::datatypes::DataType;
+
+use super::changes::Changes;
+use super::entry::{Entries, Entry, Op, push_sum, time_bytes};
 use super::slot_index::SlotIndex;
-use crate::delta::{Weight, hash_key, key_group};
-use crate::error::{Error, Result};
+use super::{Residency, negative_weight};
+use crate::delta::{Weight, hash_key, is_key};
+use crate::error::Result;
 
 /// The layout of a timeline.
 #[derive(Debug, Clone)]
 pub struct TimelineSpec {
     /// Rows that are this far apart, or more, are in different sessions.
     pub gap_us: i64,
+    /// The columns of a key.
+    pub key: Vec<DataType>,
+    /// The columns of a row beside key and time.
+    pub row: Vec<DataType>,
 }
 
 /// The times of the first and the last row of a session.
@@ -44,25 +51,32 @@ struct Line {
 /// Key to rows in order of time.
 #[derive(Debug)]
 pub struct Timeline {
-    gap_us: i64,
+    name: &'static str,
+    spec: TimelineSpec,
     index: SlotIndex,
     lines: Vec<Line>,
     free: Vec<u32>,
     rows: usize,
+    /// Rows whose weight is below zero.
+    negative: usize,
     /// Every session by its last row, where sessions close.
     ends: Option<BTreeSet<(i64, u32)>>,
+    changes: Option<Changes>,
     residency: Residency,
 }
 
 impl Timeline {
-    pub(super) fn new(spec: &TimelineSpec, closes: bool) -> Self {
+    pub(super) fn new(name: &'static str, spec: &TimelineSpec, closes: bool) -> Self {
         Self {
-            gap_us: spec.gap_us,
+            name,
+            spec: spec.clone(),
             index: SlotIndex::new(),
             lines: Vec::new(),
             free: Vec::new(),
             rows: 0,
+            negative: 0,
             ends: closes.then(BTreeSet::new),
+            changes: None,
             residency: Residency::default(),
         }
     }
@@ -93,16 +107,22 @@ impl Timeline {
     /// Adds a weight to a row.
     pub fn change(&mut self, slot: u32, at: &(i64, Box<[u8]>), weight: Weight) {
         let line = &mut self.lines[slot as usize];
+        if let Some(changes) = &mut self.changes {
+            log(changes, line, at, weight);
+        }
         let ts = at.0;
         let entry = line.rows.entry(at.clone());
         let mut gone = false;
         let added = match entry {
             std::collections::btree_map::Entry::Vacant(entry) => {
+                self.negative += usize::from(weight < 0);
                 entry.insert(weight);
                 true
             }
             std::collections::btree_map::Entry::Occupied(mut entry) => {
+                self.negative -= usize::from(*entry.get() < 0);
                 *entry.get_mut() += weight;
+                self.negative += usize::from(*entry.get() < 0);
                 if *entry.get() == 0 {
                     entry.remove();
                     gone = true;
@@ -157,8 +177,17 @@ impl Timeline {
         old
     }
 
-    /// Ends a key's part in the epoch; a key without rows is gone.
-    pub fn seal(&mut self, slot: u32) {
+    /// Ends a key's part in an epoch whose changes have all been made; a key without rows is gone.
+    pub fn seal(&mut self, slot: u32) -> Result<()> {
+        if self.negative > 0 {
+            let weights = self.lines.iter().flat_map(|line| line.rows.values());
+            return Err(negative_weight(self.name, weights.copied().min().unwrap_or(-1)));
+        }
+        self.end(slot);
+        Ok(())
+    }
+
+    fn end(&mut self, slot: u32) {
         let line = &mut self.lines[slot as usize];
         line.old.clear();
         line.new.clear();
@@ -175,7 +204,7 @@ impl Timeline {
         let Some(ends) = &mut self.ends else { return };
         let mut touched = Vec::new();
         while let Some((last, slot)) = ends.first().copied() {
-            if last.saturating_add(self.gap_us) > watermark {
+            if last.saturating_add(self.spec.gap_us) > watermark {
                 break;
             }
             ends.pop_first();
@@ -185,11 +214,14 @@ impl Timeline {
                 let mut later = line.rows.split_off(&(start, Box::default()));
                 let after = later.split_off(&(last.saturating_add(1), Box::default()));
                 self.rows -= later.len();
+                if let Some(changes) = &mut self.changes {
+                    later.iter().for_each(|(at, weight)| log(changes, line, at, -weight));
+                }
                 line.rows.extend(after);
                 touched.push(slot);
             }
         }
-        touched.into_iter().for_each(|slot| self.seal(slot));
+        touched.into_iter().for_each(|slot| self.end(slot));
     }
 
     /// A first row at a time has come (or one more: then nothing changes).
@@ -199,7 +231,7 @@ impl Timeline {
         if left.is_some_and(|(_, last)| ts <= last) {
             return;
         }
-        let near = |from: i64, to: i64| to.checked_sub(from).is_some_and(|d| d < self.gap_us);
+        let near = |from: i64, to: i64| to.checked_sub(from).is_some_and(|d| d < self.spec.gap_us);
         let left = left.filter(|(_, last)| near(*last, ts));
         let right = sessions.range(ts..).next().map(|(s, l)| (*s, *l));
         let right = right.filter(|(start, _)| near(ts, *start));
@@ -222,7 +254,7 @@ impl Timeline {
         let next = next.filter(|t| *t <= session.1);
         let previous = line.rows.range(..at).next_back().map(|((t, _), _)| *t);
         let previous = previous.filter(|t| *t >= session.0);
-        let apart = |(a, b): (i64, i64)| b - a >= self.gap_us;
+        let apart = |(a, b): (i64, i64)| b - a >= self.spec.gap_us;
         let parts = match (previous, next) {
             (Some(p), Some(n)) if !apart((p, n)) => return,
             (p, n) => [p.map(|p| (session.0, p)), n.map(|n| (n, session.1))],
@@ -271,44 +303,71 @@ impl Timeline {
         &mut self.residency
     }
 
-    pub(super) fn write(&self, out: &mut BlobWriter) -> Result<()> {
-        for line in self.lines.iter().filter(|line| !line.rows.is_empty()) {
-            let mut entry = (line.key.len() as u32).to_le_bytes().to_vec();
-            entry.extend_from_slice(&line.key);
-            for ((ts, row), weight) in &line.rows {
-                entry.extend_from_slice(&ts.to_le_bytes());
-                entry.extend_from_slice(&weight.to_le_bytes());
-                entry.extend_from_slice(&(row.len() as u32).to_le_bytes());
-                entry.extend_from_slice(row);
+    /// Begins or ends logging changes, between two epochs.
+    pub(super) fn set_capture(&mut self, on: bool) {
+        self.changes = on.then(Changes::default);
+    }
+
+    /// The log of changes.
+    pub(super) fn changes(&mut self) -> Option<&mut Changes> {
+        self.changes.as_mut()
+    }
+
+    /// Appends all rows: under the key the time and the row, ADD of the weight.
+    pub(super) fn entries(&self, out: &mut Entries) -> Result<()> {
+        for line in &self.lines {
+            line.rows
+                .iter()
+                .for_each(|(at, weight)| each_entry(line, at, *weight, |e| out.push(e)));
+        }
+        Ok(())
+    }
+
+    /// Adds rows.
+    pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) -> Result<()> {
+        let mut touched: Option<(&[u8], u32)> = None;
+        for entry in entries {
+            let key = entry.key;
+            let slot = match touched.filter(|(last, _)| *last == key) {
+                Some((_, slot)) => slot,
+                None => {
+                    if hash_key(key) != entry.hash || !is_key(&self.spec.key, key) {
+                        return Err(entry.damaged("its key is another one"));
+                    }
+                    touched.iter().for_each(|(_, slot)| self.end(*slot));
+                    self.residency.add(&[entry.hash]);
+                    self.intern(key, entry.hash)
+                }
+            };
+            touched = Some((key, slot));
+            let [weight] = entry.counts()?;
+            let (ts, row) = entry.timed()?;
+            if !is_key(&self.spec.row, row) {
+                return Err(entry.damaged("its row can't be read"));
             }
-            out.entry(key_group(line.hash), entry);
-        }
-        Ok(())
-    }
-
-    pub(super) fn read(&mut self, input: &BlobReader) -> Result<()> {
-        for entry in input.entries() {
-            self.read_line(entry)
-                .ok_or_else(|| Error::internal("a state entry of a timeline is cut short"))?;
-        }
-        Ok(())
-    }
-
-    fn read_line(&mut self, mut input: &[u8]) -> Option<()> {
-        let key = bytes(&mut input)?;
-        let hash = hash_key(key);
-        let slot = self.lines.len() as u32;
-        self.lines.push(Line { hash, key: key.into(), ..Line::default() });
-        self.index.insert(hash, slot);
-        while !input.is_empty() {
-            let ts = i64::from_le_bytes(chunk(&mut input)?);
-            let weight = Weight::from_le_bytes(chunk(&mut input)?);
-            let row = bytes(&mut input)?;
             self.change(slot, &(ts, row.into()), weight);
         }
-        self.seal(slot);
-        Some(())
+        touched.iter().for_each(|(_, slot)| self.end(*slot));
+        Ok(())
     }
+}
+
+#[cold]
+fn log(changes: &mut Changes, line: &Line, at: &(i64, Box<[u8]>), weight: Weight) {
+    each_entry(line, at, weight, |entry| changes.push(entry));
+}
+
+fn each_entry(
+    line: &Line,
+    (ts, row): &(i64, Box<[u8]>),
+    weight: Weight,
+    each: impl FnOnce(Entry<'_>),
+) {
+    let mut sub = time_bytes(*ts).to_vec();
+    sub.extend_from_slice(row);
+    let mut value = Vec::with_capacity(2);
+    push_sum(&[weight], &mut value);
+    each(Entry { hash: line.hash, key: &line.key, sub: &sub, op: Op::Add, value: &value });
 }
 
 impl Line {
@@ -323,26 +382,14 @@ fn session_at(sessions: &BTreeMap<i64, i64>, ts: i64) -> Option<Session> {
     (ts <= *last).then_some((*start, *last))
 }
 
-fn bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u32::from_le_bytes(chunk(input)?) as usize;
-    let (bytes, rest) = input.split_at_checked(length)?;
-    *input = rest;
-    Some(bytes)
-}
-
-fn chunk<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = input.split_first_chunk::<N>()?;
-    *input = rest;
-    Some(*head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sessions_follow_the_rows() {
-        let mut t = Timeline::new(&TimelineSpec { gap_us: 10 }, true);
+        let mut t =
+            Timeline::new("rows", &TimelineSpec { gap_us: 10, key: vec![], row: vec![] }, true);
         let slot = t.intern(b"k", hash_key(b"k"));
         let change = |t: &mut Timeline, ts: i64, weight| t.change(slot, &(ts, [].into()), weight);
         let all = |t: &Timeline| t.sessions_between(slot, i64::MIN, i64::MAX);
@@ -350,25 +397,25 @@ mod tests {
             change(&mut t, ts, 1);
         }
         assert_eq!(all(&t), [(0, 9), (19, 19), (30, 30)]);
-        t.seal(slot);
+        t.seal(slot).expect("seals");
         change(&mut t, 15, 1);
         change(&mut t, 25, 2);
         assert_eq!(all(&t), [(0, 30)]);
         assert_eq!(t.old(slot), [(0, 9), (19, 19), (30, 30)]);
-        t.seal(slot);
+        t.seal(slot).expect("seals");
         change(&mut t, 15, -1);
         change(&mut t, 25, -2);
         change(&mut t, 0, -1);
         assert_eq!(all(&t), [(9, 9), (19, 19), (30, 30)]);
         assert_eq!(t.old(slot), [(0, 30)]);
-        t.seal(slot);
+        t.seal(slot).expect("seals");
         // The session of 19 ends at 29.
         t.expire(28);
         assert_eq!(t.rows(), 2);
         t.expire(29);
         assert_eq!(all(&t), [(30, 30)]);
         change(&mut t, 30, -1);
-        t.seal(slot);
+        t.seal(slot).expect("seals");
         assert_eq!((t.rows(), t.free.len()), (0, 1));
     }
 }

@@ -16,6 +16,7 @@ use arrow::datatypes::{
     Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
+use super::entry::{Entry, Op, push_sum};
 use crate::delta::{Keys, Weight, hash_key};
 use crate::error::Result;
 
@@ -103,6 +104,16 @@ impl Values {
         })
     }
 
+    /// A value as a line holds it, and the bytes of a long one.
+    #[inline]
+    fn parts(&self, row: usize) -> ([u64; 2], &[u8]) {
+        match self {
+            Self::Narrow(v) => ([v[row], 0], &[]),
+            Self::Wide(v) => (v[row], &[]),
+            Self::Long(keys) => ([keys.hash(row), 0], keys.key(row)),
+        }
+    }
+
     fn words_of(data_type: &DataType) -> (usize, bool) {
         match data_type {
             DataType::Boolean
@@ -177,13 +188,8 @@ impl ValueSet {
         weight: Weight,
         mask: u32,
     ) -> Turn {
-        match values {
-            Values::Narrow(v) => self.add_words(slot, [v[row], 0], &[], weight, mask),
-            Values::Wide(v) => self.add_words(slot, v[row], &[], weight, mask),
-            Values::Long(keys) => {
-                self.add_words(slot, [keys.hash(row), 0], keys.key(row), weight, mask)
-            }
-        }
+        let (value, bytes) = values.parts(row);
+        self.add_words(slot, value, bytes, weight, mask)
     }
 
     /// Whether a group has a value of at most 8 bytes, in any variant.
@@ -384,7 +390,7 @@ impl ValueSet {
         self.lines.capacity() * 8 + long + self.live.capacity() * 4
     }
 
-    /// Where the lines of each slot are, for [`Self::write`].
+    /// Where the lines of each slot are, for [`Self::entry`].
     pub(super) fn by_slot(&self, slots: usize) -> Vec<Vec<u32>> {
         let mut places = vec![Vec::new(); slots];
         for (at, line) in self.lines.chunks_exact(self.stride).enumerate() {
@@ -395,67 +401,101 @@ impl ValueSet {
         places
     }
 
-    /// Appends the byte form of the values at these places, in an order that depends on the values
-    /// alone.
-    pub(super) fn write(&self, places: &[u32], out: &mut Vec<u8>) {
-        let mut entries: Vec<Vec<u8>> = places.iter().map(|at| self.entry(*at as usize)).collect();
-        entries.sort_unstable();
-        out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-        entries.iter().for_each(|e| out.extend_from_slice(e));
+    fn push_value(&self, value: [u64; 2], long: &[u8], out: &mut Vec<u8>) {
+        match self.long {
+            true => out.extend_from_slice(long),
+            false => {
+                value[..self.value_words].iter().for_each(|w| out.extend(w.to_be_bytes()));
+            }
+        }
     }
 
-    fn entry(&self, at: usize) -> Vec<u8> {
-        let line = self.line(at);
-        let mut entry = Vec::new();
-        if self.long {
-            let bytes = &self.long_values[line[2] as usize];
-            entry.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-            entry.extend_from_slice(bytes);
-        } else {
-            line[1..=self.value_words].iter().for_each(|w| entry.extend(w.to_le_bytes()));
+    /// Appends the bytes of the value at a place to `sub`, and what is known of it to `value`.
+    pub(super) fn entry(&self, at: u32, sub: &mut Vec<u8>, value: &mut Vec<u8>) -> Op {
+        let line = self.line(at as usize);
+        let long: &[u8] = if self.long { &self.long_values[line[2] as usize] } else { &[] };
+        self.push_value([line[1], line[self.value_words.min(2)]], long, sub);
+        if !self.weighted {
+            value.extend(((line[0] >> 32) as u32).to_le_bytes());
+            return Op::Put;
         }
+        line[1 + self.value_words..].iter().for_each(|w| push_sum(&[*w as i64], value));
+        Op::Add
+    }
+
+    /// The same of a change that was just made with [`Self::add`]; `None` when it has changed
+    /// nothing.
+    pub(super) fn changed(
+        &self,
+        slot: u32,
+        (values, row): (&Values, usize),
+        (weight, mask, turn): (Weight, u32, Turn),
+        sub: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Option<Op> {
+        let (words, long) = values.parts(row);
+        self.push_value(words, long, sub);
         if self.weighted {
-            line[1 + self.value_words..].iter().for_each(|w| entry.extend(w.to_le_bytes()));
+            let of = |variant: usize| if mask >> variant & 1 == 1 { weight } else { 0 };
+            (0..self.variants).for_each(|variant| push_sum(&[of(variant)], value));
+            return Some(Op::Add);
+        }
+        let at = self.find(slot, words, long).filter(|_| turn.came != 0)?;
+        value.extend(((self.line(at)[0] >> 32) as u32).to_le_bytes());
+        Some(Op::Put)
+    }
+
+    /// Adds a value of a group from its entry.
+    pub(super) fn load(&mut self, slot: u32, bytes: &[u8], entry: &Entry<'_>) -> Result<()> {
+        let (mut value, mut long): ([u64; 2], &[u8]) = ([0; 2], &[]);
+        if self.long {
+            long = bytes;
+            value[0] = hash_key(bytes);
         } else {
-            entry.extend(((line[0] >> 32) as u32).to_le_bytes());
+            let (words, rest) = bytes.as_chunks::<8>();
+            if words.len() != self.value_words || !rest.is_empty() {
+                return Err(entry.damaged("its value can't be read"));
+            }
+            value.iter_mut().zip(words).for_each(|(v, w)| *v = u64::from_be_bytes(*w));
         }
-        entry
+        if self.find(slot, value, long).is_some() {
+            return Err(entry.damaged("its value is there already"));
+        }
+        if !self.weighted {
+            let bits = entry.put()?.try_into().map(u32::from_le_bytes).ok();
+            let known = bits.filter(|b| *b != 0 && u64::from(*b) >> self.variants == 0);
+            let bits = known.ok_or_else(|| entry.damaged("its bits can't be read"))?;
+            let at = self.insert(slot, value, long);
+            self.lines[at * self.stride] |= u64::from(bits) << 32;
+            return Ok(());
+        }
+        let weights = entry.sum()?;
+        let below = weights.iter().any(|w| *w < 0);
+        if entry.op != Op::Add || weights.len() != self.variants || below {
+            return Err(entry.damaged("its weights can't be read"));
+        }
+        let at = self.insert(slot, value, long);
+        let first = at * self.stride + 1 + self.value_words;
+        let line = &mut self.lines[first..first + self.variants];
+        line.iter_mut().zip(weights).for_each(|(to, weight)| *to = weight as u64);
+        Ok(())
     }
 
-    /// Reads the values of a group off the front of `input`; `None` when it is cut short.
-    pub(super) fn read(&mut self, slot: u32, input: &mut &[u8]) -> Option<()> {
-        let count = u32::from_le_bytes(chunk(input)?);
-        for _ in 0..count {
-            let mut value = [0; 2];
-            let mut bytes: &[u8] = &[];
-            if self.long {
-                let length = u32::from_le_bytes(chunk(input)?) as usize;
-                (bytes, *input) = input.split_at_checked(length)?;
-                value[0] = hash_key(bytes);
-            } else {
-                for word in value.iter_mut().take(self.value_words) {
-                    *word = u64::from_le_bytes(chunk(input)?);
-                }
+    /// Where the line of a value is.
+    fn find(&self, slot: u32, value: [u64; 2], bytes: &[u8]) -> Option<usize> {
+        let mut at = self.home(mix(slot, value));
+        loop {
+            let line = self.line(at);
+            if line[0] == 0 {
+                return None;
             }
-            let at = self.insert(slot, value, bytes);
-            if self.weighted {
-                let first = at * self.stride + 1 + self.value_words;
-                for word in &mut self.lines[first..first + self.variants] {
-                    *word = u64::from_le_bytes(chunk(input)?);
-                }
-            } else {
-                let bits = u32::from_le_bytes(chunk(input)?);
-                self.lines[at * self.stride] |= u64::from(bits) << 32;
+            let here = line[0] & SLOT == u64::from(slot) + 1 && line[1] == value[0];
+            if here && self.same_rest(line, value, bytes) {
+                return Some(at);
             }
+            at = (at + 1) & (self.capacity() - 1);
         }
-        Some(())
     }
-}
-
-fn chunk<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = input.split_first_chunk::<N>()?;
-    *input = rest;
-    Some(*head)
 }
 
 #[cfg(test)]
@@ -475,6 +515,16 @@ mod tests {
         } else {
             Arc::new(Int64Array::from_iter_values(0..n))
         }
+    }
+
+    /// One value out of its bytes.
+    fn sub_values(set: &ValueSet, sub: &[u8]) -> Values {
+        if set.long {
+            let text = String::from_utf8(sub[1..sub.len() - 2].to_vec()).expect("a text");
+            let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            return Values::encode(&column).expect("a key type");
+        }
+        Values::Narrow(vec![u64::from_be_bytes(sub.try_into().expect("8 bytes"))])
     }
 
     /// Random weights, compared with a map; then bytes and back; then a sweep.
@@ -509,11 +559,24 @@ mod tests {
             };
             assert_eq!(set.len(), lines(&[0, 1, 2, 3]));
             let mut back = ValueSet::new(&spec);
-            let places = set.by_slot(4);
-            for (slot, places) in places.iter().enumerate() {
-                let mut bytes = Vec::new();
-                set.write(places, &mut bytes);
-                back.read(slot as u32, &mut bytes.as_slice()).expect("whole");
+            for (slot, places) in set.by_slot(4).iter().enumerate() {
+                for at in places {
+                    let (mut sub, mut value) = (Vec::new(), Vec::new());
+                    let op = set.entry(*at, &mut sub, &mut value);
+                    let entry = Entry { hash: 0, key: b"", sub: &sub, op, value: &value };
+                    let read = back.load(slot as u32, &sub, &entry);
+                    // Variants can be below zero here, which no table is at the end of an epoch.
+                    let below = entry.sum().expect("a sum").iter().any(|w| *w < 0);
+                    assert_eq!(read.is_err(), below);
+                    if below {
+                        let values = sub_values(&set, &sub);
+                        for (variant, weight) in entry.sum().expect("a sum").iter().enumerate() {
+                            if *weight != 0 {
+                                back.add(slot as u32, &values, 0, *weight, 1 << variant);
+                            }
+                        }
+                    }
+                }
             }
             back.sweep(&[1, 3]);
             assert_eq!((back.len(), back.values_of(1)), (lines(&[0, 2]), 0));

@@ -14,7 +14,9 @@ use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, decode_keys};
 use crate::error::{Error, Result};
 use crate::operator::Output;
-use crate::state::{Cursor, GroupTable, Probe, Probing, StateStore, TableId, When};
+use crate::state::{
+    Cursor, GroupTable, Probe, Probing, StateStore, TableId, When, negative_weight,
+};
 use crate::time::event_times;
 
 /// Words of a key: its weight now, and before the epoch that touches it.
@@ -178,14 +180,22 @@ impl Join {
     }
 
     /// Ends the epoch for a side's keys; those without weight go.
-    pub(super) fn release_keys(&mut self, state: &mut StateStore, side: Side) {
-        let Some(table) = self.tables.keys[side.index()] else { return };
-        let table = state.groups(table);
+    pub(super) fn release_keys(&mut self, state: &mut StateStore, side: Side) -> Result<()> {
+        let Some(id) = self.tables.keys[side.index()] else { return Ok(()) };
+        let table = state.groups(id);
         for slot in std::mem::take(&mut self.owed[side.index()].keys) {
-            let weight = table.slab().words(slot)[NOW] as Weight;
-            debug_assert!(weight >= 0, "the weight of a key is not negative at an epoch's end");
-            table.release(slot, weight != 0);
+            let words = table.slab_mut().words_mut(slot);
+            let before = std::mem::take(&mut words[BEFORE]);
+            let weight = words[NOW] as Weight;
+            if weight < 0 {
+                return Err(negative_weight(state.spec(id).name, weight));
+            }
+            match weight != 0 && words[NOW] == before {
+                true => table.release_unchanged(slot),
+                false => table.release(slot, weight != 0),
+            }
         }
         table.expire(self.marks.keys_closed);
+        Ok(())
     }
 }

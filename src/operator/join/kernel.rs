@@ -240,9 +240,9 @@ impl Operator for Join {
             }
         }
         for side in SIDES {
-            self.release_keys(cx.state, side);
+            self.release_keys(cx.state, side)?;
             if let Some(table) = self.tables.rows[side.index()] {
-                cx.state.arrangement(table).seal_and_expire(self.marks.closed(side));
+                cx.state.arrangement(table).seal_and_expire(self.marks.closed(side))?;
             }
         }
         Ok(())

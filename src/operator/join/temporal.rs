@@ -147,7 +147,7 @@ impl Operator for TemporalJoin {
         for delta in std::mem::take(&mut self.held) {
             self.emit(cx.state, delta, out)?;
         }
-        cx.state.arrangement(self.join.tables.rows(Side::Right)?).seal();
+        cx.state.arrangement(self.join.tables.rows(Side::Right)?).seal()?;
         Ok(())
     }
 }
