@@ -76,6 +76,7 @@ pub mod sqlstate {
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
+    pub const DUPLICATE_ALIAS: &str = "42712";
     pub const UNDEFINED_OBJECT: &str = "42704";
     pub const DUPLICATE_CURSOR: &str = "42P03";
     pub const INVALID_CURSOR_NAME: &str = "34000";

@@ -156,12 +156,11 @@ impl Progress {
 /// Runs a script and compares all answers.
 async fn check(script: &Script, mut postgres: Option<&mut Postgres>) -> Result<Totals, Difference> {
     let mut totals = Totals { seeds: 1, ..Totals::default() };
+    let theirs = match &mut postgres {
+        Some(postgres) => ask(script, postgres).await?,
+        None => vec![None; script.queries.len()],
+    };
     let mut ours = Ours::open().await;
-    if let Some(postgres) = &mut postgres {
-        postgres.run_all(&script.tables).await;
-        postgres.run_all(&script.rows).await;
-        postgres.run_all(&script.changes).await;
-    }
     ours.run_all(&script.tables).await;
     ours.run_all(&script.rows).await;
     let mut views = Vec::new();
@@ -188,15 +187,36 @@ async fn check(script: &Script, mut postgres: Option<&mut Postgres>) -> Result<T
         totals.queries += 1;
         let view = views[number];
         totals.refused_views += u64::from(!view);
-        result = compare(number, query, view, &mut ours, postgres.as_deref_mut(), &mut totals)
+        let theirs = theirs[number].as_ref();
+        result = compare((number, query), view, &mut ours, theirs, &mut totals)
             .await
             .map_err(|what| Difference { query: query.clone(), what });
     }
     ours.close().await;
-    if let Some(postgres) = &mut postgres {
-        postgres.forget().await;
-    }
     result.map(|()| totals)
+}
+
+/// PostgreSQL's answers to the queries of a script.
+async fn ask(script: &Script, postgres: &mut Postgres) -> Result<Vec<Option<Answer>>, Difference> {
+    postgres.run_all(&script.tables).await;
+    postgres.run_all(&script.rows).await;
+    postgres.run_all(&script.changes).await;
+    let mut answers = Vec::with_capacity(script.queries.len());
+    for query in &script.queries {
+        answers.push(Some(postgres.query(&query.sql).await));
+    }
+    postgres.forget().await;
+    let failed = script.queries.iter().zip(&answers).find_map(|(query, answer)| match answer {
+        Some(Answer::Failed(what)) => Some((query, what)),
+        _ => None,
+    });
+    match failed {
+        Some((query, what)) => {
+            let what = format!("PostgreSQL says: {what}");
+            Err(Difference { query: query.clone(), what })
+        }
+        None => Ok(answers),
+    }
 }
 
 fn refused(who: &str, query: &Query, why: &str) {
@@ -207,24 +227,18 @@ fn refused(who: &str, query: &Query, why: &str) {
 
 /// All answers to a query; what differs, in words.
 async fn compare(
-    number: usize,
-    query: &Query,
+    (number, query): (usize, &Query),
     has_view: bool,
     ours: &mut Ours,
-    postgres: Option<&mut Postgres>,
+    theirs: Option<&Answer>,
     totals: &mut Totals,
 ) -> Result<(), String> {
-    let theirs = match postgres {
-        Some(postgres) => Some(postgres.query(&query.sql).await),
-        None => None,
-    };
-    match &theirs {
+    match theirs {
         // It may take us as long.
         Some(Answer::Long) => {
             totals.long += 1;
             return Ok(());
         }
-        Some(Answer::Failed(what)) => return Err(format!("PostgreSQL says: {what}")),
         Some(Answer::Refused(why)) => {
             // A FULL JOIN by a condition that is no equality.
             totals.refused_by_postgres += 1;
@@ -241,8 +255,7 @@ async fn compare(
         totals.with_plans += 1;
         read.same(&plain, query.ordered).map_err(|e| format!("read and its plain plan: {e}"))?;
     }
-    if let (Answer::Rows(_), Some(Answer::Rows(_))) = (&read, &theirs) {
-        let theirs = theirs.as_ref().unwrap_or(&plain);
+    if let (Answer::Rows(_), Some(theirs @ Answer::Rows(_))) = (&read, theirs) {
         totals.with_postgres += 1;
         read.same(theirs, query.ordered).map_err(|e| format!("read and PostgreSQL: {e}"))?;
     }
@@ -257,7 +270,7 @@ async fn compare(
             answer.same(&nothing, false).map_err(|e| format!("view and its plain plan: {e}"))?;
         }
     }
-    if let Some(theirs @ Answer::Rows(_)) = &theirs {
+    if let Some(theirs @ Answer::Rows(_)) = theirs {
         totals.with_postgres += 1;
         let view = ours.query(&format!("SELECT * FROM v{number}"), true).await;
         view.same(theirs, false).map_err(|e| format!("view and PostgreSQL: {e}"))?;

@@ -50,6 +50,17 @@ impl Answer {
     }
 }
 
+/// A value without zeros behind its decimal point: PostgreSQL's `numeric` keeps as many digits as
+/// each value has, ours as many as its type.
+fn plain(value: &str) -> String {
+    let is_number = value.contains('.')
+        && value.trim_start_matches('-').chars().all(|c| c.is_ascii_digit() || c == '.');
+    match is_number {
+        true => value.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => value.to_owned(),
+    }
+}
+
 // ------------------------------------------------------------------------------------------ ours
 
 /// An engine of one script.
@@ -108,8 +119,8 @@ impl Ours {
             for batch in answer.collect().await? {
                 for row in 0..batch.num_rows() {
                     let value = |c| display_value(c, row).unwrap_or_else(|| "NULL".into());
-                    let values: Vec<String> = batch.columns().iter().map(|c| value(c)).collect();
-                    lines.push(values.join(" | "));
+                    let values = batch.columns().iter().map(|c| plain(&value(c)));
+                    lines.push(values.collect::<Vec<_>>().join(" | "));
                 }
             }
         }
@@ -190,9 +201,8 @@ impl Postgres {
         let mut lines = Vec::new();
         for message in self.client.simple_query(text).await? {
             if let SimpleQueryMessage::Row(row) = message {
-                let value = |c| row.get(c).unwrap_or("NULL");
-                let values: Vec<&str> = (0..row.len()).map(value).collect();
-                lines.push(values.join(" | "));
+                let values = (0..row.len()).map(|c| plain(row.get(c).unwrap_or("NULL")));
+                lines.push(values.collect::<Vec<_>>().join(" | "));
             }
         }
         Ok(lines)
@@ -202,6 +212,7 @@ impl Postgres {
     pub async fn run_all(&mut self, statements: &[String]) {
         for text in statements {
             let text = text.replace("CREATE TABLE", "CREATE TEMP TABLE");
+            let text = text.replace("CREATE VIEW", "CREATE TEMP VIEW");
             if let Err(e) = self.run(&text).await {
                 panic!("PostgreSQL: {text}: {e:?}");
             }
@@ -213,7 +224,9 @@ impl Postgres {
             Ok(rows) => Answer::Rows(rows),
             Err(e) => match e.code().map(|code| code.code()) {
                 Some("57014") => Answer::Long,
-                Some("0A000") => Answer::Refused(format!("{e:?}")),
+                Some("0A000") if format!("{e:?}").contains("FULL JOIN is only supported") => {
+                    Answer::Refused("FULL JOIN by this condition".into())
+                }
                 _ => Answer::Failed(format!("{e:?}")),
             },
         }

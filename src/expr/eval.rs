@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, Operator, lit};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
@@ -24,6 +24,9 @@ use super::size::{in_slices, is_batch_too_large, spread};
 use super::walk::Walk;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
+
+/// Nodes of a condition that is guarded by the one before it.
+const GUARDED_MAX: usize = 200;
 
 /// A row that an expression could not be computed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,7 +286,7 @@ pub(crate) fn guard_condition(expr: Expr) -> Expr {
     let (op, left) = (binary.op, guard_condition(*binary.left));
     let right = guard_condition(*binary.right);
     if !can_fail(&right) {
-        return datafusion::logical_expr::binary_expr(left, op, right);
+        return binary_expr(left, op, right);
     }
     let (then, otherwise) = match op {
         Operator::And => (right, lit(false)),
@@ -294,6 +297,40 @@ pub(crate) fn guard_condition(expr: Expr) -> Expr {
         when_then_expr: vec![(Box::new(left), Box::new(then))],
         else_expr: Some(Box::new(otherwise)),
     })
+}
+
+/// The same for AND and OR whose value is asked for, NULL apart from false: what is decided by the
+/// left side alone is not computed by the right one. The optimiser makes such of `CASE WHEN x = 0
+/// THEN true ELSE 1 / x > 2 END`.
+pub(crate) fn guard_values(expr: Expr) -> DfResult<Transformed<Expr>> {
+    expr.transform_up(|e| {
+        let Expr::BinaryExpr(binary) = e else { return Ok(Transformed::no(e)) };
+        let (op, right) = (binary.op, &binary.right);
+        let guarded = matches!(op, Operator::And | Operator::Or) && can_fail(right);
+        if !guarded || !is_small(right) {
+            return Ok(Transformed::no(Expr::BinaryExpr(binary)));
+        }
+        let (left, right) = (*binary.left, *binary.right);
+        let decides = op == Operator::Or;
+        let decided = (Box::new(lit(decides)), Box::new(lit(decides)));
+        let open = (Box::new(lit(!decides)), Box::new(right.clone()));
+        let unknown = binary_expr(right, op, lit(ScalarValue::Boolean(None)));
+        Ok(Transformed::yes(Expr::Case(Case {
+            expr: Some(Box::new(left)),
+            when_then_expr: vec![decided, open],
+            else_expr: Some(Box::new(unknown)),
+        })))
+    })
+}
+
+/// Whether an expression may be there twice: of those in one another each would double the next.
+fn is_small(expr: &Expr) -> bool {
+    let mut nodes = 0;
+    let visited = expr.apply(|_| {
+        nodes += 1;
+        Ok(if nodes > GUARDED_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    visited.is_ok() && nodes <= GUARDED_MAX
 }
 
 fn can_fail(expr: &Expr) -> bool {

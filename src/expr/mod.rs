@@ -59,8 +59,8 @@ pub use errors::from_datafusion;
 pub(crate) use errors::{
     first_line, lower_first, not_implemented, out_of_memory, show_bytes, to_datafusion,
 };
-pub(crate) use eval::guard_condition;
 pub use eval::{Predicate, Projection, RowError, compile};
+pub(crate) use eval::{guard_condition, guard_values};
 pub use float_extreme::float_extreme;
 pub use function::lists::ListSource;
 pub(crate) use function::lists::Pieces;

@@ -15,6 +15,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Distinct, Filter, LogicalPlan, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -36,7 +37,7 @@ use crate::catalog::RelationId;
 use crate::config::BATCH_ROWS;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    WalkPlan, at_time, from_datafusion, guard_condition, is_overflow, to_datafusion,
+    WalkPlan, at_time, from_datafusion, guard_condition, guard_values, is_overflow, to_datafusion,
 };
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
@@ -273,6 +274,17 @@ impl Binding<'_> {
     /// Puts providers in the places of relations, and guards filters whose later conditions may
     /// fail.
     fn sources(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let guarded = plan.map_nodes_up(|node| {
+            if matches!(node, LogicalPlan::Filter(_)) {
+                return Ok(Transformed::no(node));
+            }
+            let names = NamePreserver::new(&node);
+            node.map_exprs(|expr| {
+                let name = names.save(&expr);
+                Ok(guard_values(expr)?.update_data(|expr| name.restore(expr)))
+            })
+        });
+        let plan = guarded.map(|t| t.data).map_err(from_datafusion)?;
         let bound = plan.map_nodes_up(|node| match node {
             LogicalPlan::TableScan(scan) => match self.provider(&scan).map_err(to_datafusion)? {
                 Some(provider) => {

@@ -22,6 +22,7 @@ use super::group_windows::expand_group_windows;
 use super::heights::mark;
 use super::hidden::mark_beside_star;
 use super::lateral::unnest_laterals;
+use super::lifted::lift_outer_aggregates;
 use super::limit::{fetch_to_limit, order_matters};
 use super::limits::{check_columns, check_select_lists};
 use super::memory::QueryMemory;
@@ -36,9 +37,11 @@ use super::proctime::{at_once, stamp};
 use super::scopes::qualify_outer;
 use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use super::set_ops::rewrite_set_operations;
+use super::shadowed::tell_apart;
 use super::statement::{CreateView, Statement};
 use super::system::{self, SessionFacts};
 use super::ties::expand_distinct_on;
+use super::typed_values::type_values;
 use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
 use super::whole_rows::{count_rows, name_rows};
@@ -229,6 +232,7 @@ pub(super) fn plan_raw(
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let mut query = query.clone();
+    tell_apart(&mut query)?;
     context.share_parts(&mut query)?;
     if context.purpose() == Purpose::AdHoc {
         system::rewrite(&mut query, context.catalog())?;
@@ -239,6 +243,7 @@ pub(super) fn plan_raw(
     if context.purpose() == Purpose::View && !order_matters(&query) {
         query.order_by = None;
     }
+    type_values(&mut query, context, parameters)?;
     rewrite_set_operations(&mut query);
     expand_using(&mut query, context, parameters)?;
     let mut planned = plan_named(query.clone(), context, parameters);
@@ -273,6 +278,7 @@ fn plan_named(
     keep_keys_apart(&mut query)?;
     count_rows(&mut query)?;
     inline_outer_aggregates(&mut query)?;
+    lift_outer_aggregates(&mut query)?;
     desugar_query(&mut query)?;
     qualify_outer(&mut query)?;
     mark(&mut query)?;

@@ -7,8 +7,8 @@
 
 use sqlparser::ast::{
     self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, ObjectName, Subscript, TableAlias, TableAliasColumnDef, TableFactor,
-    UnaryOperator, Value,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Subscript, TableAlias,
+    TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 
 use super::array_query::array_of;
@@ -293,7 +293,26 @@ fn of_clock(f: &Function) -> Option<Expr> {
     Some(cast(call("now", Vec::new()), data_type))
 }
 
+/// Takes constants out of the ORDER BY of an aggregate, which decide nothing there: to the planner
+/// an integer is the number of a column.
+fn without_constant_order(mut f: Function) -> Function {
+    if let FunctionArguments::List(list) = &mut f.args {
+        for clause in &mut list.clauses {
+            if let FunctionArgumentClause::OrderBy(keys) = clause {
+                keys.retain(|key| !is_constant(&key.expr));
+            }
+        }
+        let decides = |clause: &FunctionArgumentClause| match clause {
+            FunctionArgumentClause::OrderBy(keys) => !keys.is_empty(),
+            _ => true,
+        };
+        list.clauses.retain(decides);
+    }
+    f
+}
+
 fn called(f: Function) -> Result<Expr> {
+    let f = without_constant_order(f);
     if f.over.is_none() && set_of(&f.name).is_some() {
         return set_in_select(f);
     }

@@ -76,7 +76,7 @@ fn schema_error(e: &SchemaError) -> Error {
         }
         SchemaError::AmbiguousReference { field } => ambiguous(&field.name),
         SchemaError::DuplicateQualifiedField { qualifier, .. } => Error::user(
-            "42712",
+            sqlstate::DUPLICATE_ALIAS,
             format!("table name \"{}\" specified more than once", qualifier.table()),
         ),
         SchemaError::DuplicateUnqualifiedField { name } => Error::user(

@@ -20,6 +20,7 @@ const WINDOWING_ERROR: &str = "42P20";
 pub(super) fn check_function(f: &Function) -> Result<()> {
     let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
     check_arguments(f, &name)?;
+    check_grammar(f, &name)?;
     let aggregate = FUNCTIONS.aggregate.contains_key(&name);
     let window = FUNCTIONS.window.contains_key(&name);
     if f.over.is_none() && window && !aggregate && !FUNCTIONS.scalar.contains_key(&name) {
@@ -44,6 +45,20 @@ pub(super) fn check_function(f: &Function) -> Result<()> {
         Some(WindowType::WindowSpec(spec)) => spec.window_frame.iter().try_for_each(check_frame),
         _ => Ok(()),
     }
+}
+
+/// What is a function here is a part of the grammar in PostgreSQL, as are its arguments.
+fn check_grammar(f: &Function, name: &str) -> Result<()> {
+    let FunctionArguments::List(list) = &f.args else { return Ok(()) };
+    let wrong = match (name, list.args.len()) {
+        ("coalesce" | "greatest" | "least" | "nullif", 0) | ("nullif", 1) => ")",
+        ("nullif", 3..) => ",",
+        _ => return Ok(()),
+    };
+    let message = format!("syntax error at or near \"{wrong}\"");
+    let error = Error::user(sqlstate::SYNTAX_ERROR, message);
+    let many = if name == "nullif" { "two arguments" } else { "arguments" };
+    Err(error.with_detail(format!("{name} takes {many}.")))
 }
 
 /// The clauses of a SELECT that take no window functions, and its named windows.

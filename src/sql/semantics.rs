@@ -20,7 +20,7 @@ use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
-use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
 };
@@ -59,7 +59,7 @@ pub(crate) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Rewrites an expression over a schema.
 pub(crate) fn rewrite_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let rewritten = stage(|| expr.rewrite(&mut Rewriter { schema }));
+    let rewritten = stage(|| expr.rewrite(&mut Rewriter { schema, planning: false }));
     Ok(rewritten.map_err(super::errors::plan_error)?.data)
 }
 
@@ -110,7 +110,7 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     }
     schema.merge(outer);
     let names = NamePreserver::new(&plan);
-    let mut rewriter = Rewriter { schema: &schema };
+    let mut rewriter = Rewriter { schema: &schema, planning: false };
     let rewritten = stage(|| {
         plan.map_exprs(|expr| {
             let name = names.save(&expr);
@@ -168,7 +168,7 @@ impl ExprPlanner for Operators {
         };
         let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
         let binary = BinaryExpr::new(Box::new(left), op, Box::new(right));
-        Rewriter { schema }.binary(binary).map(PlannerResult::Planned)
+        Rewriter { schema, planning: true }.binary(binary).map(PlannerResult::Planned)
     }
 
     /// Columns have no fields: what looks like one is a column of a table that is not there.
@@ -218,11 +218,14 @@ impl ExprPlanner for Operators {
 
 /// Rewrites an expression inside of a rewrite.
 pub(super) fn rewrite_in(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-    Ok(expr.rewrite(&mut Rewriter { schema })?.data)
+    Ok(expr.rewrite(&mut Rewriter { schema, planning: false })?.data)
 }
 
 struct Rewriter<'a> {
     schema: &'a DFSchema,
+    /// The query is being planned, and the types of columns that are made of literals are not yet
+    /// those that they will be.
+    planning: bool,
 }
 
 impl TreeNodeRewriter for Rewriter<'_> {
@@ -370,7 +373,8 @@ impl Rewriter<'_> {
         let plan = rewrite(Arc::unwrap_or_clone(subquery.subquery), self.schema)?;
         let mut outer_ref_columns = Vec::new();
         for expr in subquery.outer_ref_columns {
-            outer_ref_columns.push(expr.rewrite(&mut Rewriter { schema: self.schema })?.data);
+            outer_ref_columns
+                .push(expr.rewrite(&mut Rewriter { schema: self.schema, planning: false })?.data);
         }
         Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
     }
@@ -490,9 +494,13 @@ impl Rewriter<'_> {
         let (left, right) = self.unknowns(left, right)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
         check_comparable(op, &l, &r)?;
+        if self.planning {
+            return Ok((left, right));
+        }
         let (left, right) = self.lists(left, right)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
-        if l == r
+        // Arrays whose elements may be NULL are of the type of those that have none.
+        if l.equals_datatype(&r)
             && let Some(by) = comparable_by(op, &l, &left, &right)?
         {
             return Ok(by);
@@ -545,15 +553,28 @@ impl Rewriter<'_> {
     }
 
     fn in_list(&self, list: InList) -> DfResult<Expr> {
-        let InList { mut expr, list, negated } = list;
+        let InList { expr: item, list, negated } = list;
+        let mut expr: Option<Expr> = None;
         let mut items = Vec::with_capacity(list.len());
-        for item in list {
-            let (e, item) = self.comparison(Operator::Eq, *expr, item)?;
-            *expr = e;
-            items.push(item);
+        let mut others = Vec::new();
+        for value in list {
+            // Of each comparison anew: intervals are compared by their lengths, for one.
+            let (e, value) = self.comparison(Operator::Eq, item.as_ref().clone(), value)?;
+            match &expr {
+                Some(first) if *first != e => others.push(e.eq(value)),
+                _ => {
+                    expr.get_or_insert(e);
+                    items.push(value);
+                }
+            }
         }
+        let mut expr = Box::new(expr.unwrap_or(*item));
         self.as_one_number(&mut expr, &mut items)?;
-        Ok(Expr::InList(InList { expr, list: items, negated }))
+        let Some(others) = disjunction(others) else {
+            return Ok(Expr::InList(InList { expr, list: items, negated }));
+        };
+        let found = Expr::InList(InList { expr, list: items, negated: false }).or(others);
+        Ok(if negated { Expr::Not(Box::new(found)) } else { found })
     }
 
     /// Numbers of several types as numbers of one that has room for all of them.

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    self, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
+    self, BinaryOperator, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
     ObjectName, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, With,
 };
@@ -19,7 +20,8 @@ use super::binder::plan_raw;
 use super::context::Context;
 use super::dialect::DIALECT;
 use super::parser::fold;
-use super::visit::{Rewrite, walk_mut};
+use super::parts::names_in;
+use super::visit::{Rewrite, any_expr, walk_mut};
 use crate::error::{Error, Result, sqlstate};
 
 /// Writes out the joins of a query that have merged columns.
@@ -28,34 +30,47 @@ pub(super) fn expand_using(
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<()> {
-    let mut expand = Expand { context, parameters, with: Vec::new(), merged: None };
+    let (visible, open) = (Vec::new(), Vec::new());
+    let mut expand = Expand { context, parameters, visible, open, merged: None };
     walk_mut(query, &mut expand)
 }
 
 struct Expand<'a> {
     context: &'a Context<'a>,
     parameters: &'a [Option<DataType>],
-    /// WITH clauses around, the outermost first.
-    with: Vec<Option<With>>,
+    /// The WITH queries that can be named, written out, the innermost last.
+    visible: Vec<Cte>,
+    /// WITH clauses of the queries around, and how many queries were visible ahead of each.
+    open: Vec<(Option<With>, usize)>,
     /// Merged columns of the SELECT that was left last.
     merged: Option<BTreeMap<String, Expr>>,
 }
 
 impl Rewrite for Expand<'_> {
+    /// A WITH query sees those ahead of it, and not itself.
     fn pre_query(&mut self, query: &mut ast::Query) -> Result<()> {
-        self.with.push(query.with.clone());
+        let outside = self.visible.len();
+        let mut with = query.with.take();
+        for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            walk_mut(cte.query.as_mut(), self)?;
+            self.visible.push(cte.clone());
+        }
+        self.open.push((with, outside));
         Ok(())
     }
 
     fn post_query(&mut self, query: &mut ast::Query) -> Result<()> {
-        self.with.pop();
+        if let Some((with, outside)) = self.open.pop() {
+            query.with = with;
+            self.visible.truncate(outside);
+        }
         let merged = self.merged.take();
         if let (Some(merged), SetExpr::Select(select)) = (merged, query.body.as_ref())
             && let Some(order) = &mut query.order_by
         {
             let mut shown = merged;
             shown.retain(|name, _| !is_shown(select, name));
-            place(order, &shown);
+            place(order, &shown, None);
         }
         Ok(())
     }
@@ -82,7 +97,8 @@ impl Expand<'_> {
     fn select(&self, select: &mut Select) -> Result<BTreeMap<String, Expr>> {
         let (mut scope, mut before) = (Vec::new(), Vec::new());
         for table in &mut select.from {
-            place(&mut table.relation, &merged(&scope));
+            let lateral = matches!(table.relation, TableFactor::Derived { lateral: true, .. });
+            place(&mut table.relation, &merged(&scope), lateral.then_some(self));
             scope.extend(self.table(table, &mut before)?);
         }
         let merged = merged(&scope);
@@ -99,20 +115,20 @@ impl Expand<'_> {
                     });
                 }
                 mut other => {
-                    place(&mut other, &merged);
+                    place(&mut other, &merged, Some(self));
                     select.projection.push(other);
                 }
             }
         }
-        place(&mut select.selection, &merged);
-        place(&mut select.having, &merged);
-        place(&mut select.qualify, &merged);
-        place(&mut select.named_window, &merged);
+        place(&mut select.selection, &merged, Some(self));
+        place(&mut select.having, &merged, Some(self));
+        place(&mut select.qualify, &merged, Some(self));
+        place(&mut select.named_window, &merged, Some(self));
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
-            place(exprs, &merged);
+            place(exprs, &merged, Some(self));
         }
         if let Some(Distinct::On(exprs)) = &mut select.distinct {
-            place(exprs, &merged);
+            place(exprs, &merged, Some(self));
         }
         Ok(merged)
     }
@@ -162,14 +178,11 @@ impl Expand<'_> {
             let table = |f: &TableFactor| TableWithJoins { relation: f.clone(), joins: Vec::new() };
             select.from = factors.iter().map(table).collect();
         }
-        let mut all: Option<With> = None;
-        for with in self.with.iter().flatten() {
-            match &mut all {
-                Some(all) => all.cte_tables.extend(with.cte_tables.iter().cloned()),
-                None => all = Some(with.clone()),
-            }
+        let cte_tables = self.needed(&query)?;
+        if !cte_tables.is_empty() {
+            let with_token = AttachedToken::empty();
+            query.with = Some(With { with_token, recursive: false, cte_tables });
         }
-        query.with = all;
         let plan = plan_raw(&query, self.context, self.parameters)?;
         let quoted = |name: &str| Ident::with_quote('"', name);
         let column = |(qualifier, field): (Option<&datafusion::common::TableReference>, _)| {
@@ -182,6 +195,20 @@ impl Expand<'_> {
             Visible { name, expr, merged: false }
         };
         Ok(plan.schema().iter().map(column).collect())
+    }
+
+    /// The WITH queries that a query names, and those that these name.
+    fn needed(&self, query: &ast::Query) -> Result<Vec<Cte>> {
+        let mut wanted = names_in(query)?;
+        let mut needed = Vec::new();
+        for cte in self.visible.iter().rev() {
+            if wanted.contains(&fold(&cte.alias.name)) {
+                wanted.extend(names_in(cte.query.as_ref())?);
+                needed.push(cte.clone());
+            }
+        }
+        needed.reverse();
+        Ok(needed)
     }
 
     /// What is visible of a join; its condition is written out.
@@ -206,7 +233,7 @@ impl Expand<'_> {
             }
             JoinConstraint::On(_) | JoinConstraint::None => {
                 if let JoinConstraint::On(condition) = constraint {
-                    place(condition, &merged(&left));
+                    place(condition, &merged(&left), Some(self));
                 }
                 return Ok(left.into_iter().chain(right).collect());
             }
@@ -347,15 +374,41 @@ fn coalesced(left: &Expr, right: &Expr) -> Expr {
 
 const COALESCE: &str = "coalesce";
 
-/// Puts expressions in the places of names; a nested query has names of its own.
-fn place(node: &mut impl VisitMut, names: &BTreeMap<String, Expr>) {
+/// Puts expressions in the places of names, in nested queries where a name is no column of theirs,
+/// if their columns can be found out.
+fn place(node: &mut impl VisitMut, names: &BTreeMap<String, Expr>, nested: Option<&Expand<'_>>) {
     // It never fails.
-    let _done = walk_mut(node, &mut Place { names, depth: 0 });
+    let _done = walk_mut(node, &mut Place { names: vec![names.clone()], nested, depth: 0 });
 }
 
 struct Place<'a> {
-    names: &'a BTreeMap<String, Expr>,
+    /// The names and what they stand for, of the innermost SELECT last.
+    names: Vec<BTreeMap<String, Expr>>,
+    nested: Option<&'a Expand<'a>>,
+    /// Queries around.
     depth: usize,
+}
+
+impl Place<'_> {
+    /// The names that are no columns of a nested SELECT.
+    fn left_by(&self, select: &Select) -> BTreeMap<String, Expr> {
+        let mut names = self.names.last().cloned().unwrap_or_default();
+        let named = |e: &Expr| matches!(e, Expr::Identifier(i) if names.contains_key(&fold(i)));
+        let Some(expand) = self.nested.filter(|_| any_expr(select, &named)) else {
+            return BTreeMap::new();
+        };
+        let joined = |table: &TableWithJoins| {
+            let joins = table.joins.iter().map(|join| join.relation.clone());
+            std::iter::once(table.relation.clone()).chain(joins).collect::<Vec<_>>()
+        };
+        let factors: Vec<TableFactor> = select.from.iter().flat_map(joined).collect();
+        match expand.columns(&factors) {
+            Ok(_) if factors.is_empty() => {}
+            Ok(columns) => columns.iter().for_each(|column| drop(names.remove(&column.name))),
+            Err(_) => names.clear(),
+        }
+        names
+    }
 }
 
 impl Rewrite for Place<'_> {
@@ -369,10 +422,22 @@ impl Rewrite for Place<'_> {
         Ok(())
     }
 
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+        let names = self.left_by(select);
+        self.names.push(names);
+        Ok(())
+    }
+
+    fn post_select(&mut self, _select: &mut Select) -> Result<()> {
+        self.names.pop();
+        Ok(())
+    }
+
     fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
-        if self.depth == 0
+        // Not the ORDER BY of a nested query, whose names are of its SELECT list.
+        if self.depth + 1 == self.names.len()
             && let Expr::Identifier(name) = expr
-            && let Some(meant) = self.names.get(&fold(name))
+            && let Some(meant) = self.names.last().and_then(|names| names.get(&fold(name)))
         {
             *expr = meant.clone();
         }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 
 use super::{Names, visit_outer};
 use crate::expr::{Walk, WalkPlan};
+use crate::sql::functions::FUNCTIONS;
 
 /// What a subquery depends on.
 pub(super) struct Dependent<'a> {
@@ -281,12 +282,10 @@ impl<'a> Dependent<'a> {
         };
         let mut builder = LogicalPlanBuilder::from(plan);
         if skip > 0 {
-            builder = builder
-                .filter(number.clone().gt(lit(ScalarValue::UInt64(Some(skip.unsigned_abs())))))?;
+            builder = builder.filter(number.clone().gt(lit(skip)))?;
         }
         if let Some(fetch) = fetch {
-            let last = skip.saturating_add(fetch).unsigned_abs();
-            builder = builder.filter(number.lt_eq(lit(ScalarValue::UInt64(Some(last)))))?;
+            builder = builder.filter(number.lt_eq(lit(skip.saturating_add(fetch))))?;
         }
         let exprs = own.into_iter().chain(columns.iter().cloned()).map(Expr::Column);
         Ok((builder.project(exprs)?.build()?, columns))
@@ -383,8 +382,11 @@ fn not_distinct(left: Expr, right: Expr) -> Expr {
 }
 
 fn row_number(order: Vec<Sort>, partition: &[Column]) -> DfResult<Expr> {
-    let f = datafusion::functions_window::row_number::row_number_udwf();
-    let call = Expr::from(WindowFunction::new(WindowFunctionDefinition::WindowUDF(f), vec![]));
+    let Some(f) = FUNCTIONS.window.get("row_number") else {
+        return plan_err!("row_number is no function");
+    };
+    let f = WindowFunctionDefinition::WindowUDF(Arc::clone(f));
+    let call = Expr::from(WindowFunction::new(f, vec![]));
     let by = partition.iter().cloned().map(Expr::Column).collect();
     match order.is_empty() {
         true => call.partition_by(by).build(),

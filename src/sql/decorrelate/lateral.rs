@@ -21,7 +21,13 @@ impl Decorrelator {
         if outer.is_empty() || !known || !join.on.is_empty() || makes_rows(subquery) {
             return Ok(LogicalPlan::Join(join));
         }
-        let found = self.detach(subquery, &join.left, Need::Bag)?;
+        let subquery = subquery.clone();
+        self.beside(join, &subquery)
+    }
+
+    /// A join with a right side whose rows depend on the row of the left.
+    pub(super) fn beside(&mut self, join: Join, subquery: &LogicalPlan) -> DfResult<LogicalPlan> {
+        let found = self.over(None, |this| this.detach(subquery, &join.left, Need::Bag))?;
         let named = join.right.schema().iter().zip(found.values).map(|((qualifier, field), c)| {
             Expr::Column(c).alias_qualified(qualifier.cloned(), field.name())
         });
@@ -51,7 +57,7 @@ impl Decorrelator {
             join.null_equality,
             false,
         )?;
-        select(LogicalPlan::Join(joined), columns)
+        select(self.join(joined)?, columns)
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod dependent;
 mod lateral;
+mod outer_join;
 mod pull;
 mod quantified;
 mod scalar;
@@ -45,7 +46,7 @@ use crate::expr::{Walk, WalkPlan};
 
 /// Rewrites the subqueries in the expressions of a plan.
 pub(super) fn decorrelate(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
-    Decorrelator { names: Names::default(), purpose }.plan(plan).map_err(plan_error)
+    Decorrelator { names: Names::default(), purpose, base: None }.plan(plan).map_err(plan_error)
 }
 
 /// Names that no user gives, with a number that makes them unique.
@@ -82,6 +83,8 @@ enum Wanted {
 struct Decorrelator {
     names: Names,
     purpose: Purpose,
+    /// What the expressions are over whose subqueries are rewritten.
+    base: Option<LogicalPlan>,
 }
 
 /// A subquery as one side of a join.
@@ -123,11 +126,15 @@ impl Decorrelator {
         }
         let mut input = plan.inputs()[0].clone();
         let names = NamePreserver::new(&plan);
-        let mut replaced = Vec::with_capacity(exprs.len());
-        for expr in exprs {
-            let name = names.save(&expr);
-            replaced.push(name.restore(self.expr(expr, &mut input, Wanted::Value)?));
-        }
+        let base = input.clone();
+        let replaced = self.over(Some(&base), |this| {
+            let mut replaced = Vec::with_capacity(exprs.len());
+            for expr in exprs {
+                let name = names.save(&expr);
+                replaced.push(name.restore(this.expr(expr, &mut input, Wanted::Value)?));
+            }
+            Ok(replaced)
+        })?;
         let keeps_names = matches!(
             plan,
             LogicalPlan::Sort(_) | LogicalPlan::Projection(_) | LogicalPlan::Distinct(_)
@@ -162,13 +169,17 @@ impl Decorrelator {
         if let Some(condition) = conjunction(without) {
             input = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?);
         }
-        let mut rest = Vec::new();
-        for condition in with {
-            let condition = plain_form(condition);
-            if !self.keep_rows(&condition, &mut input)? {
-                rest.push(self.expr(condition, &mut input, Wanted::Truth)?);
+        let base = input.clone();
+        let rest = self.over(Some(&base), |this| {
+            let mut rest = Vec::new();
+            for condition in with {
+                let condition = plain_form(condition);
+                if !this.keep_rows(&condition, &mut input)? {
+                    rest.push(this.expr(condition, &mut input, Wanted::Truth)?);
+                }
             }
-        }
+            Ok(rest)
+        })?;
         if let Some(condition) = conjunction(rest) {
             input = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?);
         }
@@ -176,30 +187,31 @@ impl Decorrelator {
     }
 
     fn join(&mut self, join: Join) -> DfResult<LogicalPlan> {
-        let mut join = self.lateral(join)?;
-        let LogicalPlan::Join(node) = &mut join else { return Ok(join) };
-        if !node.filter.as_ref().is_some_and(has_subquery) {
-            return Ok(join);
+        let mut join = match self.lateral(join)? {
+            LogicalPlan::Join(join) => join,
+            other => return Ok(other),
+        };
+        if !join.filter.as_ref().is_some_and(has_subquery) {
+            return Ok(LogicalPlan::Join(join));
         }
-        let filter = node.filter.take().unwrap_or_else(|| lit(true));
-        if node.join_type == JoinType::Inner {
-            return self.filter(filter, join);
+        if join.join_type != JoinType::Inner {
+            return self.outer_join(join);
         }
-        // A column beside every row of the left is there for every pair.
-        let columns = node.schema.columns();
-        let mut left = node.left.as_ref().clone();
-        let filter = self.expr(filter, &mut left, Wanted::Value)?;
-        let joined = Join::try_new(
-            Arc::new(left),
-            Arc::clone(&node.right),
-            node.on.clone(),
-            Some(filter),
-            node.join_type,
-            node.join_constraint,
-            node.null_equality,
-            node.null_aware,
-        )?;
-        select(LogicalPlan::Join(joined), columns)
+        let filter = join.filter.take().unwrap_or_else(|| lit(true));
+        self.filter(filter, LogicalPlan::Join(join))
+    }
+
+    /// Rewrites expressions over `base`, from which the domains of subqueries are taken: each
+    /// subquery adds columns to what it is beside, and a domain of that would double it each time.
+    fn over<T>(
+        &mut self,
+        base: Option<&LogicalPlan>,
+        run: impl FnOnce(&mut Self) -> DfResult<T>,
+    ) -> DfResult<T> {
+        let outside = std::mem::replace(&mut self.base, base.cloned());
+        let done = run(self);
+        self.base = outside;
+        done
     }
 
     /// Puts columns of `input`, which gets them, in the places of subqueries.
@@ -269,7 +281,9 @@ impl Decorrelator {
             let otherwise = exposed.into_iter().next().zip(otherwise);
             return Ok(Detached { plan, values, on, otherwise });
         }
-        let mut dependent = Dependent::new(&mut self.names, input, outer.clone());
+        let has_all = |base: &&LogicalPlan| outer.iter().all(|c| base.schema().has_column(c));
+        let base = self.base.as_ref().filter(has_all).unwrap_or(input);
+        let mut dependent = Dependent::new(&mut self.names, base, outer.clone());
         let (plan, found) = dependent.plan(subquery)?;
         let not_distinct = |(outer, found): (Column, Column)| {
             binary_expr(Expr::Column(outer), Operator::IsNotDistinctFrom, Expr::Column(found))

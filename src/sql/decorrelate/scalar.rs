@@ -20,6 +20,10 @@ impl Decorrelator {
         let mut correlated = false;
         super::visit_outer(&plan, &mut |_| correlated = true);
         if self.purpose == Purpose::AdHoc && !correlated {
+            let plan = match rows_of(&plan) == Rows::One || is_stored(&plan, 0) {
+                true => plan,
+                false => nullable_value(plan)?,
+            };
             return Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..s }));
         }
         let local = outer_columns(&plan, input).is_empty();
@@ -67,6 +71,37 @@ fn value_and_count(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = LogicalPlan::Aggregate(plan);
     let columns = plan.schema().columns().into_iter().zip(["value", "rows"]);
     projection(columns.map(|(c, name)| Expr::Column(c).alias(name)).collect(), plan)
+}
+
+/// The same value in a column that may be NULL: to DataFusion a constant is never NULL, also where
+/// there is no row.
+fn nullable_value(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let name = plan.schema().field(0).name().clone();
+    let plan = value_and_count(plan)?;
+    let mut columns = plan.schema().columns().into_iter().map(Expr::Column);
+    match (columns.next(), columns.next()) {
+        (Some(value), Some(count)) => projection(vec![one_row(value, count).alias(name)], plan),
+        _ => datafusion::common::internal_err!("a value and a count are two columns"),
+    }
+}
+
+/// Whether a column is one of a relation, all of which may be NULL.
+fn is_stored(plan: &LogicalPlan, column: usize) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::Projection(p) => match p.expr.get(column) {
+            Some(Expr::Column(c)) => {
+                p.input.schema().index_of_column(c).is_ok_and(|at| is_stored(&p.input, at))
+            }
+            _ => false,
+        },
+        LogicalPlan::Filter(f) => is_stored(&f.input, column),
+        LogicalPlan::Sort(s) => is_stored(&s.input, column),
+        LogicalPlan::Limit(l) => is_stored(&l.input, column),
+        LogicalPlan::SubqueryAlias(a) => is_stored(&a.input, column),
+        LogicalPlan::Subquery(s) => is_stored(&s.subquery, column),
+        _ => false,
+    }
 }
 
 /// How many rows a plan gives.

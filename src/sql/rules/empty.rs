@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, Result as DfResult};
+use datafusion::common::{Column, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{
     EmptyRelation, Expr, ExprSchemable, LogicalPlan, Projection, Union,
 };
@@ -54,21 +54,30 @@ fn without_empty(Union { inputs, schema }: Union) -> DfResult<Transformed<Logica
         return Ok(Transformed::no(LogicalPlan::Union(Union { inputs, schema })));
     }
     if inputs.len() > 1 {
+        // A union that is made anew is called by the columns of its first input.
+        let first = Arc::unwrap_or_clone(std::mem::take(&mut inputs[0]));
+        inputs[0] = Arc::new(named(first, &schema)?);
         return Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema })));
     }
     let Some(only) = inputs.pop() else {
         let empty = EmptyRelation { produce_one_row: false, schema };
         return Ok(Transformed::yes(LogicalPlan::EmptyRelation(empty)));
     };
-    if only.schema() == &schema {
-        return Ok(Transformed::yes(Arc::unwrap_or_clone(only)));
+    named(Arc::unwrap_or_clone(only), &schema).map(Transformed::yes)
+}
+
+/// The columns of a plan, by place, with the names and types of a schema.
+fn named(plan: LogicalPlan, schema: &DFSchemaRef) -> DfResult<LogicalPlan> {
+    if plan.schema() == schema {
+        return Ok(plan);
     }
-    let columns = only.schema().iter().map(Column::from).zip(schema.iter());
+    let columns = plan.schema().iter().map(Column::from).zip(schema.iter());
     let named = columns.map(|(column, (qualifier, field))| {
-        let value = Expr::Column(column).cast_to(field.data_type(), only.schema())?;
+        let value = Expr::Column(column).cast_to(field.data_type(), plan.schema())?;
         Ok(value.alias_qualified(qualifier.cloned(), field.name()))
     });
     let named = named.collect::<DfResult<Vec<Expr>>>()?;
-    let projection = Projection::try_new_with_schema(named, only, schema)?;
-    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+    let schema = Arc::clone(schema);
+    let projection = Projection::try_new_with_schema(named, Arc::new(plan), schema)?;
+    Ok(LogicalPlan::Projection(projection))
 }

@@ -9,6 +9,7 @@ use super::empty::PropagateEmpty;
 use super::join_order::JoinOrder;
 use super::keys::JoinKeys;
 use super::push_down::PushDown;
+use super::unions::Unions;
 use super::zones::apart;
 use crate::sql::binder::Purpose;
 
@@ -19,9 +20,10 @@ const RULES: &[(&str, Use<Rule>)] = &[
     ("rewrite_set_comparison", Out("ANY and ALL are rewritten with the other subqueries, by ours")),
     (
         "optimize_unions",
-        Sound(
-            "the inputs of a union of unions are all its inputs, each cast by place; UNION does \
-             without the DISTINCT of an input",
+        Ours(
+            |_| Arc::new(Unions),
+            "it takes columns of a union's inputs by the names of the first; else the inputs of a \
+             union of unions are all its inputs, and UNION does without the DISTINCT of an input",
         ),
     ),
     (

@@ -13,7 +13,9 @@ mod keys;
 mod logical;
 mod physical;
 mod plain;
+mod projections;
 mod push_down;
+mod unions;
 mod unordered;
 mod zones;
 

@@ -6,9 +6,10 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use super::Use::{self, AdHoc, Ours, Out, Sound};
+use super::projections::embedded;
 use super::unordered::ForgetProperties;
 
-type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+pub(super) type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// All rules of DataFusion's physical optimiser in its order; some run more than once.
 const RULES: &[(&str, Use<Rule>)] = &[
@@ -57,7 +58,11 @@ const RULES: &[(&str, Use<Rule>)] = &[
     ),
     (
         "ProjectionPushdown",
-        Sound("a projection of columns commutes with what does not look at the others"),
+        Ours(
+            embedded,
+            "it computes parts of a join's condition for rows that a CASE keeps from them, and \
+             takes columns for others below a filter that leaves some out",
+        ),
     ),
     ("LimitAggregation", Out("it makes room for as many groups as LIMIT says, which may be 2^60")),
     (
@@ -85,7 +90,7 @@ pub(in crate::sql) fn physical(optimize: bool) -> Vec<Rule> {
         let (_, made) = RULES.iter().find(|(name, _)| *name == rule.name())?;
         match made {
             Sound(_) | AdHoc(_) => (optimize || NEEDED.contains(&rule.name())).then_some(rule),
-            Ours(ours, _) => Some(ours(rule)),
+            Ours(ours, _) => optimize.then(|| ours(rule)),
             Out(_) => None,
         }
     };

@@ -1,0 +1,321 @@
+//! Aggregates of an outer query inside of subqueries with FROM: `SELECT (SELECT max(o.v) + i.x FROM i)
+//! FROM o`, and in HAVING `EXISTS (SELECT 1 FROM i WHERE i.k = max(o.v))`.
+//!
+//! An aggregate is of the innermost query whose columns are in its arguments. Such a query is taken
+//! apart: it is grouped in FROM, where its keys and all of its aggregates become columns, and its
+//! SELECT list and HAVING, with the subqueries in them, read those. Columns are told by the names of
+//! tables in front of them; an aggregate of columns without such names counts as the subquery's own.
+
+use sqlparser::ast::{
+    Distinct, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableAlias,
+    TableFactor, TableWithJoins, Value,
+};
+use sqlparser::parser::Parser;
+
+use super::dialect::DIALECT;
+use super::functions::FUNCTIONS;
+use super::names::MARK;
+use super::parser::fold;
+use super::scopes::{names_in, names_of};
+use super::visit::{Inspect, Rewrite, Stop, walk, walk_mut};
+use crate::error::{Error, Result, sqlstate};
+
+/// The name of the grouped query in FROM; no identifier that is read contains its mark.
+fn grouped_name() -> String {
+    format!("{MARK}grouped")
+}
+
+/// Takes the SELECTs of a query apart whose aggregates stand in subqueries.
+pub(super) fn lift_outer_aggregates(query: &mut Query) -> Result<()> {
+    walk_mut(query, &mut Lift { left: None })
+}
+
+struct Lift {
+    /// What became of the SELECT that was left last.
+    left: Option<Grouped>,
+}
+
+impl Rewrite for Lift {
+    fn post_select(&mut self, select: &mut Select) -> Result<()> {
+        self.left = take_apart(select)?;
+        Ok(())
+    }
+
+    fn post_query(&mut self, query: &mut Query) -> Result<()> {
+        let left = self.left.take();
+        if let (Some(grouped), SetExpr::Select(_)) = (left, query.body.as_ref()) {
+            grouped.place(&mut query.order_by)?;
+        }
+        Ok(())
+    }
+}
+
+/// A grouped query, and what its columns stand for.
+struct Grouped {
+    /// The tables in its FROM.
+    tables: Vec<String>,
+    keys: Vec<Expr>,
+    calls: Vec<Expr>,
+}
+
+fn take_apart(select: &mut Select) -> Result<Option<Grouped>> {
+    let tables = names_of(&select.from);
+    let inside = Calls::of(select, &tables, Where::Subqueries)?;
+    let GroupByExpr::Expressions(keys, modifiers) = &select.group_by else { return Ok(None) };
+    let plain = keys.iter().all(|key| !matches!(key, Expr::Rollup(_) | Expr::Cube(_)))
+        && keys.iter().all(|key| !matches!(key, Expr::GroupingSets(_)))
+        && modifiers.is_empty();
+    if inside.is_empty() || !plain {
+        return Ok(None);
+    }
+    let keys = keys.iter().map(|key| item_of(select, key)).collect::<Vec<Expr>>();
+    let mut calls = Calls::of(select, &tables, Where::Outside)?;
+    calls.extend(inside.into_iter().filter(|call| !calls.contains(call)).collect::<Vec<_>>());
+    let grouped = Grouped { tables, keys, calls };
+    grouped.place(&mut select.projection)?;
+    grouped.place(&mut select.having)?;
+    if let Some(Distinct::On(exprs)) = &mut select.distinct {
+        grouped.place(exprs)?;
+    }
+    let mut inner = grouped.query()?;
+    if let SetExpr::Select(inside) = inner.body.as_mut() {
+        inside.from = std::mem::take(&mut select.from);
+        inside.selection = select.selection.take();
+    }
+    select.selection = select.having.take();
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    let name = Ident::with_quote('"', grouped_name());
+    let alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+    let subquery = Box::new(inner);
+    let relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+    select.from = vec![TableWithJoins { relation, joins: Vec::new() }];
+    Ok(Some(grouped))
+}
+
+/// The expression of a key, which may be the number of an entry.
+fn item_of(select: &Select, key: &Expr) -> Expr {
+    let number = match key {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => number.parse::<usize>().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    let item = number.and_then(|n| select.projection.get(n.checked_sub(1)?));
+    match item {
+        Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => {
+            expr.clone()
+        }
+        _ => key.clone(),
+    }
+}
+
+impl Grouped {
+    /// `SELECT keys, calls GROUP BY keys`.
+    fn query(&self) -> Result<Query> {
+        let parsed = Parser::new(&DIALECT).try_with_sql("SELECT 1");
+        let parsed = parsed.and_then(|mut p| p.parse_query());
+        let mut query = *parsed.map_err(|e| Error::internal(e.to_string()))?;
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            let named = |(i, expr): (usize, &Expr)| SelectItem::ExprWithAlias {
+                expr: expr.clone(),
+                alias: Ident::with_quote('"', column_name(i)),
+            };
+            select.projection =
+                self.keys.iter().chain(&self.calls).enumerate().map(named).collect();
+            select.group_by = GroupByExpr::Expressions(self.keys.clone(), Vec::new());
+        }
+        Ok(query)
+    }
+
+    /// Puts the columns of the grouped query in the places of what they stand for.
+    fn place<T: sqlparser::ast::VisitMut>(&self, node: &mut T) -> Result<()> {
+        walk_mut(node, &mut Place { grouped: self, scopes: Vec::new() })
+    }
+
+    /// The column that an expression is, in a query in `scopes`.
+    fn column_of(&self, expr: &Expr, scopes: &[Vec<String>]) -> Option<Expr> {
+        let inside = !scopes.is_empty();
+        let found = match expr {
+            Expr::Function(f) if is_aggregate(f) => {
+                let mine = !inside || is_of(f, &self.tables, scopes);
+                let call = self.calls.iter().position(|call| call == expr);
+                call.filter(|_| mine).map(|call| call + self.keys.len())
+            }
+            Expr::CompoundIdentifier(parts) if !self.names_own(parts, scopes) => None,
+            Expr::Identifier(_) if inside => None,
+            _ => self.keys.iter().position(|key| key == expr || is_same_column(key, expr)),
+        };
+        let name = Ident::with_quote('"', column_name(found?));
+        let table = Ident::with_quote('"', grouped_name());
+        Some(Expr::CompoundIdentifier(vec![table, name]))
+    }
+
+    fn names_own(&self, parts: &[Ident], scopes: &[Vec<String>]) -> bool {
+        let table = parts.iter().rev().nth(1).map(fold);
+        table.is_some_and(|table| {
+            self.tables.contains(&table) && !scopes.iter().flatten().any(|name| *name == table)
+        })
+    }
+}
+
+fn column_name(i: usize) -> String {
+    format!("{MARK}{i}")
+}
+
+/// `k` and `t.k`.
+fn is_same_column(key: &Expr, expr: &Expr) -> bool {
+    let last = |expr: &Expr| match expr {
+        Expr::Identifier(name) => Some((fold(name), false)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|name| (fold(name), true)),
+        _ => None,
+    };
+    match (last(key), last(expr)) {
+        (Some((a, qualified)), Some((b, also))) => a == b && qualified != also,
+        _ => false,
+    }
+}
+
+/// Keeps the names of the queries around that are inside of the one that is looked at.
+struct Place<'a> {
+    grouped: &'a Grouped,
+    scopes: Vec<Vec<String>>,
+}
+
+impl Rewrite for Place<'_> {
+    fn pre_query(&mut self, query: &mut Query) -> Result<()> {
+        self.scopes.push(names_in(query));
+        Ok(())
+    }
+
+    fn post_query(&mut self, _query: &mut Query) -> Result<()> {
+        self.scopes.pop();
+        Ok(())
+    }
+
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+        if let Some(names) = self.scopes.last_mut() {
+            names.extend(names_of(&select.from));
+        }
+        Ok(())
+    }
+
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Some(column) = self.grouped.column_of(expr, &self.scopes) {
+            *expr = column;
+        } else if let Expr::CompoundIdentifier(parts) = expr
+            && self.grouped.names_own(parts, &self.scopes)
+        {
+            let name: Vec<String> = parts.iter().map(fold).collect();
+            let name = name.join(".");
+            let message = match self.scopes.is_empty() {
+                true => format!(
+                    "column \"{name}\" must appear in the GROUP BY clause or be used in an \
+                     aggregate function"
+                ),
+                false => format!("subquery uses ungrouped column \"{name}\" from outer query"),
+            };
+            return Err(Error::user(sqlstate::GROUPING_ERROR, message));
+        }
+        Ok(())
+    }
+}
+
+fn is_aggregate(f: &Function) -> bool {
+    let name = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
+    f.over.is_none() && name.is_some_and(|name| FUNCTIONS.aggregate.contains_key(&name))
+}
+
+/// Whether a call inside of queries in `scopes` is of the query whose `tables` these are.
+fn is_of(f: &Function, tables: &[String], scopes: &[Vec<String>]) -> bool {
+    let mut columns = Columns { tables, scopes, own: false };
+    let other = matches!(walk(&f.args, &mut columns), Ok(true))
+        || matches!(walk(&f.filter, &mut columns), Ok(true));
+    columns.own && !other
+}
+
+/// Looks for columns of the query, and stops at what may be one of a query inside.
+struct Columns<'a> {
+    tables: &'a [String],
+    scopes: &'a [Vec<String>],
+    own: bool,
+}
+
+impl Inspect for Columns<'_> {
+    fn pre_query(&mut self, _query: &Query) -> Result<(), Stop> {
+        Err(Stop::Found)
+    }
+
+    fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
+        match expr {
+            Expr::Identifier(_) => Err(Stop::Found),
+            Expr::CompoundIdentifier(parts) => {
+                let table = parts.iter().rev().nth(1).map(fold).unwrap_or_default();
+                if self.scopes.iter().flatten().any(|name| *name == table) {
+                    return Err(Stop::Found);
+                }
+                self.own |= self.tables.contains(&table);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where aggregates are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Outside,
+    Subqueries,
+}
+
+/// Finds the aggregates of a SELECT, each once.
+struct Calls<'a> {
+    tables: &'a [String],
+    place: Where,
+    scopes: Vec<Vec<String>>,
+    found: Vec<Expr>,
+}
+
+impl<'a> Calls<'a> {
+    fn of(select: &Select, tables: &'a [String], place: Where) -> Result<Vec<Expr>> {
+        let mut calls = Calls { tables, place, scopes: Vec::new(), found: Vec::new() };
+        walk(&select.projection, &mut calls)?;
+        walk(&select.having, &mut calls)?;
+        Ok(calls.found)
+    }
+}
+
+impl Inspect for Calls<'_> {
+    fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
+        self.scopes.push(names_in(query));
+        Ok(())
+    }
+
+    fn post_query(&mut self, _query: &Query) -> Result<(), Stop> {
+        self.scopes.pop();
+        Ok(())
+    }
+
+    fn pre_select(&mut self, select: &Select) -> Result<(), Stop> {
+        if let Some(names) = self.scopes.last_mut() {
+            names.extend(names_of(&select.from));
+        }
+        Ok(())
+    }
+
+    fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
+        if let Expr::Function(f) = expr
+            && is_aggregate(f)
+        {
+            let wanted = match self.place {
+                Where::Outside => self.scopes.is_empty(),
+                Where::Subqueries => !self.scopes.is_empty() && is_of(f, self.tables, &self.scopes),
+            };
+            if wanted && !self.found.contains(expr) {
+                self.found.push(expr.clone());
+            }
+        }
+        Ok(())
+    }
+}
