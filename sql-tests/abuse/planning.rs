@@ -52,6 +52,11 @@ const STATEMENTS: &[(&str, usize, Make)] = &[
     }),
     ("VALUES", 2_000, |n| format!("VALUES {}", list(n, ", ", |i| format!("({i}, 'x')")))),
     ("WITH queries", 60, |n| doubled(n)),
+    // Each of them was computed for what the one before was beside, which doubled with each.
+    ("correlated subqueries", 4, |n| {
+        let first = "(SELECT b FROM t AS i WHERE i.a > o.a ORDER BY b LIMIT 1)";
+        format!("SELECT {} FROM t AS o", list(n, ", ", |_| first.into()))
+    }),
     ("random expressions", 500, |n| {
         let mut random = SmallRng::seed_from_u64(7);
         format!("SELECT {} FROM t", expression(&mut random, n))

@@ -38,15 +38,8 @@ pub async fn smaller(
                 }
             }
         }
-        for sql in inner_queries(&best.queries[0].sql) {
-            let query = Query { sql, ordered: false };
-            let candidate = Script { queries: vec![query], ..best.clone() };
-            if Instant::now() < end
-                && let Some(now) = difference(&candidate, &kind, postgres.as_deref_mut()).await
-            {
-                (best, what, found) = (candidate, now, true);
-                break;
-            }
+        if let Some((inner, now)) = hoisted(&best, &kind, postgres.as_deref_mut(), end).await {
+            (best, what, found) = (inner, now, true);
         }
         let words = tokens(&best.queries[0].sql);
         let mut size = (words.len() / 2).max(1);
@@ -80,6 +73,26 @@ pub async fn smaller(
     }
     let statements = [best.tables, best.rows, best.changes].concat();
     format!("{};\n{};\n{what}", statements.join(";\n"), best.queries[0].sql)
+}
+
+/// The longest query in parentheses that fails alone.
+async fn hoisted(
+    script: &Script,
+    kind: &str,
+    mut postgres: Option<&mut Postgres>,
+    end: Instant,
+) -> Option<(Script, String)> {
+    for sql in inner_queries(&script.queries[0].sql) {
+        let query = Query { sql, ordered: false };
+        let candidate = Script { queries: vec![query], ..script.clone() };
+        if Instant::now() >= end {
+            break;
+        }
+        if let Some(what) = difference(&candidate, kind, postgres.as_deref_mut()).await {
+            return Some((candidate, what));
+        }
+    }
+    None
 }
 
 /// The queries in parentheses, the longest first.

@@ -305,9 +305,9 @@ pub(crate) fn guard_condition(expr: Expr) -> Expr {
 pub(crate) fn guard_values(expr: Expr) -> DfResult<Transformed<Expr>> {
     expr.transform_up(|e| {
         let Expr::BinaryExpr(binary) = e else { return Ok(Transformed::no(e)) };
-        let (op, right) = (binary.op, &binary.right);
-        let guarded = matches!(op, Operator::And | Operator::Or) && can_fail(right);
-        if !guarded || !is_small(right) {
+        let op = binary.op;
+        let is_guard = matches!(op, Operator::And | Operator::Or) && can_fail(&binary.right);
+        if !is_guard || !is_small(&binary.right) {
             return Ok(Transformed::no(Expr::BinaryExpr(binary)));
         }
         let (left, right) = (*binary.left, *binary.right);
@@ -320,6 +320,16 @@ pub(crate) fn guard_values(expr: Expr) -> DfResult<Transformed<Expr>> {
             when_then_expr: vec![decided, open],
             else_expr: Some(Box::new(unknown)),
         })))
+    })
+}
+
+/// Whether [`guard_values`] has something to do.
+pub(crate) fn is_guarded(expr: &Expr) -> DfResult<bool> {
+    expr.exists(|e| match e {
+        Expr::BinaryExpr(b) => {
+            Ok(matches!(b.op, Operator::And | Operator::Or) && can_fail(&b.right))
+        }
+        _ => Ok(false),
     })
 }
 

@@ -60,7 +60,7 @@ pub(crate) use errors::{
     first_line, lower_first, not_implemented, out_of_memory, show_bytes, to_datafusion,
 };
 pub use eval::{Predicate, Projection, RowError, compile};
-pub(crate) use eval::{guard_condition, guard_values};
+pub(crate) use eval::{guard_condition, guard_values, is_guarded};
 pub use float_extreme::float_extreme;
 pub use function::lists::ListSource;
 pub(crate) use function::lists::Pieces;

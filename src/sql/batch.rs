@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -37,7 +37,8 @@ use crate::catalog::RelationId;
 use crate::config::BATCH_ROWS;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    WalkPlan, at_time, from_datafusion, guard_condition, guard_values, is_overflow, to_datafusion,
+    WalkPlan, at_time, from_datafusion, guard_condition, guard_values, is_guarded, is_overflow,
+    to_datafusion,
 };
 
 /// Gives the rows of a relation. All calls for one query must be of one epoch.
@@ -275,7 +276,12 @@ impl Binding<'_> {
     /// fail.
     fn sources(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let guarded = plan.map_nodes_up(|node| {
-            if matches!(node, LogicalPlan::Filter(_)) {
+            let mut guarded = false;
+            node.each_expr(|expr| {
+                guarded |= is_guarded(expr)?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            if !guarded || matches!(node, LogicalPlan::Filter(_)) {
                 return Ok(Transformed::no(node));
             }
             let names = NamePreserver::new(&node);

@@ -17,6 +17,7 @@ use super::flink;
 use super::named::by_place;
 use super::numbers::long_number;
 use super::parser::fold;
+use super::records::NO_FIELDS;
 use super::rows::{row_in_list, rows_compared};
 use super::shifted::with_default;
 use super::tree::{call, cast};
@@ -311,8 +312,40 @@ fn without_constant_order(mut f: Function) -> Function {
     f
 }
 
-fn called(f: Function) -> Result<Expr> {
-    let f = without_constant_order(f);
+/// `array_fill(x, ARRAY[2, 3])` as arrays of three, twice.
+fn dimension_by_dimension(mut f: Function) -> Function {
+    let FunctionArguments::List(list) = &mut f.args else { return f };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(lengths))),
+    ] = list.args.as_mut_slice()
+    else {
+        return f;
+    };
+    if is_named(&f.name, "array_fill")
+        && is_named(&lengths.name, "make_array")
+        && let FunctionArguments::List(lengths) = &mut lengths.args
+    {
+        while lengths.args.len() > 1
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(length))) = lengths.args.pop()
+        {
+            let inner = std::mem::replace(value, Expr::value(Value::Null));
+            *value = call("array_fill", vec![inner, call("make_array", vec![length])]);
+        }
+    }
+    f
+}
+
+fn called(mut f: Function) -> Result<Expr> {
+    if (is_named(&f.name, "row") || is_named(&f.name, "struct"))
+        && let FunctionArguments::List(list) = &mut f.args
+        && list.args.is_empty()
+    {
+        // The planner has no function without arguments of this name.
+        let nothing = Expr::value(Value::SingleQuotedString(NO_FIELDS.into()));
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(nothing))];
+    }
+    let f = dimension_by_dimension(without_constant_order(f));
     if f.over.is_none() && set_of(&f.name).is_some() {
         return set_in_select(f);
     }

@@ -213,3 +213,18 @@ fn with_sql_types(call: &str) -> String {
     let types: Vec<_> = types.trim_end_matches(')').split(", ").map(sql_type).collect();
     format!("{name}({})", types.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn what_nobody_has_thought_of_is_no_fault_of_the_user() {
+        let error = plan_error(DataFusionError::Plan("the moon is not there".into()));
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(error.sqlstate(), "XX000");
+        let error = plan_error(DataFusionError::Plan("Invalid function 'moon'".into()));
+        assert_eq!(error.sqlstate(), sqlstate::UNDEFINED_FUNCTION);
+    }
+}

@@ -1,10 +1,11 @@
-//! Aggregates of an outer query inside of subqueries with FROM: `SELECT (SELECT max(o.v) + i.x FROM i)
-//! FROM o`, and in HAVING `EXISTS (SELECT 1 FROM i WHERE i.k = max(o.v))`.
+//! Aggregates of an outer query inside of subqueries with FROM: `SELECT (SELECT max(o.v) + i.x FROM
+//! i) FROM o`, and in HAVING `EXISTS (SELECT 1 FROM i WHERE i.k = max(o.v))`.
 //!
 //! An aggregate is of the innermost query whose columns are in its arguments. Such a query is taken
 //! apart: it is grouped in FROM, where its keys and all of its aggregates become columns, and its
-//! SELECT list and HAVING, with the subqueries in them, read those. Columns are told by the names of
-//! tables in front of them; an aggregate of columns without such names counts as the subquery's own.
+//! SELECT list and HAVING, with the subqueries in them, read those. Columns are told by the names
+//! of tables in front of them; an aggregate of columns without such names counts as the subquery's
+//! own.
 
 use sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableAlias,

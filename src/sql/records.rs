@@ -1,5 +1,8 @@
 //! Rows as values: `ROW (..)` and the columns of a table as one value.
 
+use std::sync::Arc;
+
+use arrow::array::StructArray;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::core::named_struct;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -25,8 +28,17 @@ pub(super) fn with_whole_rows(mut f: ScalarFunction, schema: &DFSchema) -> Scala
     f
 }
 
+/// What stands for the fields of `ROW ()`; no text that is read begins with its mark.
+pub(super) const NO_FIELDS: &str = "\u{1}no fields";
+
 /// `ROW (..)`; its fields are called as PostgreSQL calls them.
 pub(super) fn record(args: Vec<Expr>) -> Expr {
+    if let [Expr::Literal(ScalarValue::Utf8(Some(text)), _)] = args.as_slice()
+        && text == NO_FIELDS
+    {
+        let empty = StructArray::new_empty_fields(1, None);
+        return lit(ScalarValue::Struct(Arc::new(empty)));
+    }
     let name = |(i, arg)| (format!("f{}", i + 1), arg);
     named(args.into_iter().enumerate().map(name).collect())
 }

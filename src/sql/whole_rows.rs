@@ -5,7 +5,7 @@
 //! which `*` does not show, and that is counted.
 
 use sqlparser::ast::{
-    DuplicateTreatment, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgExpr,
+    DataType, DuplicateTreatment, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, Ident, JoinOperator, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
     WildcardAdditionalOptions,
@@ -15,7 +15,7 @@ use sqlparser::parser::Parser;
 use super::dialect::DIALECT;
 use super::parser::fold;
 use super::scopes::{name_of_factor, names_in, names_of};
-use super::tree::call;
+use super::tree::{call, cast};
 use super::visit::{Rewrite, walk_mut};
 use crate::error::{Error, Result};
 
@@ -184,9 +184,10 @@ impl Rewrite for Counts<'_> {
         let FunctionArguments::List(list) = &mut f.args else { return Ok(()) };
         let missing = self.missing.contains(&table);
         let row = match (list.duplicate_treatment, missing) {
-            (Some(DuplicateTreatment::Distinct), false) => of_columns("struct", &table),
+            // Rows are told apart by their text: a view has no keys of rows.
+            (Some(DuplicateTreatment::Distinct), false) => text_of_row(&table),
             (Some(DuplicateTreatment::Distinct), true) => {
-                self.unless_missing(&table, of_columns("struct", &table))?
+                self.unless_missing(&table, text_of_row(&table))?
             }
             (_, true) => self.there(&table),
             (_, false) => return Ok(()),
@@ -219,6 +220,10 @@ impl Counts<'_> {
         }
         Ok(case)
     }
+}
+
+fn text_of_row(table: &str) -> Expr {
+    cast(of_columns("struct", table), DataType::Text)
 }
 
 /// `x` of `f(x.*)`.

@@ -420,8 +420,10 @@ impl Generator {
             (format!("{r}.c1"), two[1]),
             (format!("{r}.c0"), first),
         ];
-        let scope: Vec<Column> =
-            items.iter().map(|(name, ty)| Column { name: name.clone(), ty: *ty }).collect();
+        // In a subquery the merged column could be one of its tables.
+        let merged = if self.subqueries > 0 { 1 } else { 0 };
+        let named = |(name, ty): &(String, Ty)| Column { name: name.clone(), ty: *ty };
+        let scope: Vec<Column> = items.iter().skip(merged).map(named).collect();
         let condition = self.where_clause(&scope, 40);
         let (list, columns) = listed(items);
         Select { sql: format!("SELECT {list} FROM {join}{condition}"), columns }

@@ -18,7 +18,7 @@ impl Decorrelator {
         let known = matches!(join.join_type, JoinType::Inner | JoinType::Left);
         let outer = outer_columns(subquery, &join.left);
         // A table function of outer columns is not for here.
-        if outer.is_empty() || !known || !join.on.is_empty() || makes_rows(subquery) {
+        if outer.is_empty() || !known || !join.on.is_empty() || has_own_node(subquery) {
             return Ok(LogicalPlan::Join(join));
         }
         let subquery = subquery.clone();
@@ -73,8 +73,7 @@ fn lateral_side(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     }
 }
 
-/// Whether a plan has a node that makes rows of values.
-fn makes_rows(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Unnest(_) | LogicalPlan::Extension(_))
-        || plan.inputs().into_iter().any(makes_rows)
+/// Whether a plan has a node of ours, such as a window over a table.
+fn has_own_node(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Extension(_)) || plan.inputs().into_iter().any(has_own_node)
 }

@@ -1,9 +1,9 @@
 //! Subqueries in ON of outer joins.
 //!
-//! One that reads columns of one side is a column of that side. Where one reads both, a LEFT JOIN is
-//! LATERAL: for each row of the left, the rows of the right that meet the condition. A RIGHT JOIN is
-//! a LEFT JOIN with its sides in the other places, and a FULL JOIN is the LEFT JOIN and the rows of
-//! the right for which no row of the left meets the condition.
+//! One that reads columns of one side is a column of that side. Where one reads both, a LEFT JOIN
+//! is LATERAL: for each row of the left, the rows of the right that meet the condition. A RIGHT
+//! JOIN is a LEFT JOIN with its sides in the other places, and a FULL JOIN is the LEFT JOIN and the
+//! rows of the right for which no row of the left meets the condition.
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{NullEquality, Result as DfResult};
+use datafusion::common::{Column, NullEquality, Result as DfResult};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -106,23 +106,40 @@ impl Parts {
         }
     }
 
-    fn join(mut self) -> DfResult<LogicalPlan> {
-        let mut conditions = self.conditions;
-        let mut joined = self.inputs.pop_front().unwrap_or_default();
-        while !self.inputs.is_empty() {
-            let mut next = None;
-            for (place, input) in self.inputs.iter().enumerate() {
-                let keys = Keys::find(conditions.clone(), joined.schema(), input.schema())?;
+    fn join(self) -> DfResult<LogicalPlan> {
+        let mut conditions: Vec<Condition> = self
+            .conditions
+            .into_iter()
+            .map(|condition| Condition::over(condition, &self.inputs))
+            .collect();
+        let mut there = vec![false; self.inputs.len()];
+        let mut inputs: Vec<Option<LogicalPlan>> = self.inputs.into_iter().map(Some).collect();
+        let mut joined = inputs.first_mut().and_then(Option::take).unwrap_or_default();
+        there.iter_mut().take(1).for_each(|first| *first = true);
+        while let Some(first) = there.iter().position(|there| !there) {
+            let mut next: Vec<usize> =
+                conditions.iter().filter_map(|condition| condition.connects(&there)).collect();
+            next.sort_unstable();
+            next.dedup();
+            let mut found = (first, Keys::default());
+            for place in next {
+                let Some(input) = &inputs[place] else { continue };
+                let of_input = |c: &&Condition| c.connects(&there) == Some(place);
+                let some = conditions.iter().filter(of_input).map(|c| c.expr.clone()).collect();
+                let keys = Keys::find(some, joined.schema(), input.schema())?;
                 if !keys.is_empty() {
-                    next = Some((place, keys));
+                    found = (place, keys);
                     break;
                 }
             }
-            let (place, mut keys) = next.unwrap_or_default();
-            let Some(right) = self.inputs.remove(place) else { break };
+            let (place, mut keys) = found;
+            let Some(right) = inputs[place].take() else { break };
             if !keys.is_empty() {
-                conditions = std::mem::take(&mut keys.rest);
+                // What is no key after all stays where it is.
+                let rest = std::mem::take(&mut keys.rest);
+                conditions.retain(|c| c.connects(&there) != Some(place) || rest.contains(&c.expr));
             }
+            there[place] = true;
             let (on, filter, nulls) = keys.into_parts();
             joined = LogicalPlan::Join(Join::try_new(
                 Arc::new(joined),
@@ -135,9 +152,48 @@ impl Parts {
                 false,
             )?);
         }
-        match conjunction(conditions) {
+        match conjunction(conditions.into_iter().map(|condition| condition.expr)) {
             Some(rest) => Ok(LogicalPlan::Filter(Filter::try_new(rest, Arc::new(joined))?)),
             None => Ok(joined),
+        }
+    }
+}
+
+/// A condition, and the inputs that the sides of a comparison read: which of hundreds of inputs it
+/// connects is told by their numbers, without a look at their columns.
+struct Condition {
+    expr: Expr,
+    sides: Option<[Vec<usize>; 2]>,
+}
+
+impl Condition {
+    fn over(expr: Expr, inputs: &VecDeque<LogicalPlan>) -> Self {
+        let read_by = |side: &Expr| {
+            let of =
+                |column: &Column| inputs.iter().position(|input| input.schema().has_column(column));
+            let mut places: Vec<usize> = side.column_refs().into_iter().filter_map(of).collect();
+            places.sort_unstable();
+            places.dedup();
+            places
+        };
+        let sides = match &expr {
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::Eq | Operator::IsNotDistinctFrom,
+                right,
+            }) => Some([read_by(left), read_by(right)]),
+            _ => None,
+        };
+        Self { expr, sides }
+    }
+
+    /// The input that it connects with those that are `there`.
+    fn connects(&self, there: &[bool]) -> Option<usize> {
+        let [left, right] = self.sides.as_ref()?;
+        let is_there = |side: &[usize]| !side.is_empty() && side.iter().all(|place| there[*place]);
+        match (left.as_slice(), right.as_slice()) {
+            (side, [one]) | ([one], side) if is_there(side) && !there[*one] => Some(*one),
+            _ => None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Unions of unions as one, in place of DataFusion's `optimize_unions`.
 //!
 //! Its rule moves a projection over a union to the inputs of the union by the names of columns, of
-//! which only the first input has those of the union: `SELECT x, y FROM (SELECT 1 AS x, 2 AS y UNION
-//! ALL SELECT 3 AS y, 4 AS x) s UNION ALL ..` had 4 and 3 in its second row. It also flattens a
-//! chain from its bottom, which takes time with the square of its length. Here columns are taken by
-//! their places, and a chain from its top.
+//! which only the first input has those of the union: `SELECT x, y FROM (SELECT 1 AS x, 2 AS y
+//! UNION ALL SELECT 3 AS y, 4 AS x) s UNION ALL ..` had 4 and 3 in its second row. It also flattens
+//! a chain from its bottom, which takes time with the square of its length. Here columns are taken
+//! by their places, and a chain from its top.
 
 use std::sync::Arc;
 
