@@ -17,7 +17,8 @@
 //! An expected error may begin with its SQLSTATE: `statement error 42P01: relation "t"`.
 //!
 //! Beside SQL a statement may be `KAFKA ..` (see `kafka.rs`), `RESCALE`, `WAIT query = value`, or
-//! `STATE view`: EXPLAIN STATE, only the rows of each table.
+//! `STATE view`: EXPLAIN STATE, only the rows of each table, or `TABLES view`: what these tables
+//! are known by, of EXPLAIN (VERBOSE).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,6 +197,9 @@ impl Connection {
         if let Some(view) = text.strip_prefix("STATE ") {
             return self.state(view).await;
         }
+        if let Some(view) = text.strip_prefix("TABLES ") {
+            return self.tables(view).await;
+        }
         let mut last = DBOutput::StatementComplete(0);
         for outcome in self.session.execute(text).await? {
             last = output(outcome).await?;
@@ -233,6 +237,18 @@ impl Connection {
             let lines = rows.into_iter().flatten().filter(|line| line.starts_with("  "));
             let count = |line: String| line.split(" rows,").next().map(|l| l.trim().to_owned());
             tables.extend(lines.filter_map(count).map(|line| vec![line]));
+        }
+        Ok(rows(tables))
+    }
+
+    /// What a view's state tables are known by.
+    async fn tables(&mut self, view: &str) -> Result<Answer> {
+        let mut tables = Vec::new();
+        for outcome in self.session.execute(&format!("EXPLAIN (VERBOSE) {view}")).await? {
+            let DBOutput::Rows { rows, .. } = output(outcome).await? else { continue };
+            let lines = rows.into_iter().flatten();
+            let lines = lines.skip_while(|line| !line.starts_with("state tables"));
+            tables.extend(lines.skip(1).map(|line| vec![line.trim().to_owned()]));
         }
         Ok(rows(tables))
     }

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, explain};
-use crate::runtime::NodeId;
+use crate::runtime::{NodeId, TablePlace};
 use crate::sql::statement::{Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
 
@@ -58,6 +58,9 @@ impl Session {
         if let ExplainTarget::View(name) = &request.target {
             let id = pin.catalog.get(name)?.id;
             lines.extend(self.state_lines(id).await?);
+            if request.verbose {
+                lines.extend(self.identity_lines(id).await?);
+            }
         }
         Ok(lines)
     }
@@ -75,6 +78,17 @@ impl Session {
         if !lines.is_empty() {
             lines.push("As a materialized view:".into());
         }
+        Ok(lines)
+    }
+
+    /// What the state of a running view is known by when it is not in memory.
+    async fn identity_lines(&self, id: RelationId) -> Result<Vec<String>> {
+        let tables = self.engine.core.coordinator.call(move |c| c.state_tables(id)).await?;
+        let line = |(operator, place): &(&str, TablePlace)| {
+            format!("  {} {operator} {}", place.node, place.table)
+        };
+        let mut lines = vec![format!("state tables of relation {id}, by node:")];
+        lines.extend(tables.iter().map(line));
         Ok(lines)
     }
 

@@ -66,6 +66,19 @@ impl BatchAggregate {
         Ok(Self { function, arguments })
     }
 
+    /// The function with its constants, as text.
+    pub fn text(&self) -> String {
+        let exprs = self.function.expressions();
+        let exprs: Vec<String> = exprs.iter().map(ToString::to_string).collect();
+        let constant = |argument: &Argument| match argument {
+            Argument::Column(column) => format!("#{column}"),
+            Argument::Constant(value) => format!("{value:?}"),
+        };
+        let arguments: Vec<String> = self.arguments.iter().map(constant).collect();
+        let name = self.function.fun().name();
+        format!("{name}({}; {})", exprs.join(", "), arguments.join(", "))
+    }
+
     /// The number of arguments that are no constants.
     pub fn columns(&self) -> usize {
         self.arguments.iter().filter(|a| matches!(a, Argument::Column(_))).count()

@@ -239,6 +239,16 @@ impl OperatorSpec for AggregateSpec {
         format!("by {}: {}", keys.join(", "), calls.join(", "))
     }
 
+    fn constants(&self) -> String {
+        let batch = |call: &AggregateCall| call.batch.as_ref().map(|b| b.text());
+        let order = self.calls.iter().flat_map(|call| &call.order_by);
+        let nulls = order.map(|key| if key.options.nulls_first { 'f' } else { 'l' });
+        let nulls = nulls.collect::<String>();
+        let batch: Vec<String> = self.calls.iter().filter_map(batch).collect();
+        let always = self.always.as_ref().map_or(0, RecordBatch::num_rows);
+        format!("{} ({nulls}; {}; {always})", self.describe(), batch.join(", "))
+    }
+
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys};
+use crate::delta::{DeltaBatch, Keys, hash_key};
 use crate::error::Result;
 use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec};
 use crate::time::Watermark;
@@ -26,6 +26,13 @@ impl OperatorSpec for ConstantSpec {
 
     fn describe(&self) -> String {
         format!("{} rows", self.rows.num_rows())
+    }
+
+    fn constants(&self) -> String {
+        let rows = Keys::encode_exact(self.rows.columns(), self.rows.num_rows());
+        let bytes = rows.map(|rows| (0..rows.len()).flat_map(|r| rows.key(r).to_vec()).collect());
+        let bytes: Vec<u8> = bytes.unwrap_or_default();
+        format!("{} rows {:016x}", self.rows.num_rows(), hash_key(&bytes))
     }
 
     fn schema(&self) -> SchemaRef {

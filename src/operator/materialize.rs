@@ -57,6 +57,11 @@ impl OperatorSpec for MaterializeSpec {
         }
     }
 
+    fn constants(&self) -> String {
+        // Its relation may get another name.
+        format!("{:?}", self.conflict)
+    }
+
     fn schema(&self) -> SchemaRef {
         self.table.spec().schema.clone()
     }

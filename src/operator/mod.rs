@@ -167,6 +167,20 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     fn name(&self) -> &'static str;
     /// Its constants in EXPLAIN, one line; may be empty.
     fn describe(&self) -> String;
+    /// The constants that tell its state from that of others: those of EXPLAIN, unless they say
+    /// too little or too much.
+    fn constants(&self) -> String {
+        self.describe()
+    }
+    /// What it is, apart from where it stands: kind, constants, schemas, tables. State is known by
+    /// it, so another text is other state.
+    fn identity(&self) -> String {
+        let types: Vec<String> =
+            self.schema().fields().iter().map(|f| f.data_type().to_string()).collect();
+        let tables: Vec<String> = self.tables().iter().map(TableSpec::form).collect();
+        let [types, tables] = [types.join(", "), tables.join("; ")];
+        format!("{}: {} -> {types}: {tables}", self.name(), self.constants())
+    }
     /// The rows it emits.
     fn schema(&self) -> SchemaRef;
     /// Whether it never emits a negative weight.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::coordinator::Coordinator;
 use super::graph::{NodeId, NodeKind};
+use super::identity::TablePlace;
 use super::worker::TableSize;
 use crate::catalog::RelationId;
 
@@ -24,6 +25,22 @@ pub struct NodeActivity {
 }
 
 impl Coordinator {
+    /// What the state tables of a relation are, with the operators that keep them, from its inputs
+    /// to its output.
+    pub fn state_tables(&self, relation: RelationId) -> Vec<(&'static str, TablePlace)> {
+        let of_relation = |place: &TablePlace| place.relation == relation;
+        let operator = |place: &TablePlace| {
+            let mut specs = self.graph.specs();
+            let spec = specs.find(|s| s.relation == place.relation && s.key == place.node);
+            match spec.map(|s| &s.kind) {
+                Some(NodeKind::Operator(operator)) => operator.name(),
+                _ => "",
+            }
+        };
+        let places = self.team.places().into_iter().filter(of_relation);
+        places.map(|place| (operator(&place), place)).collect()
+    }
+
     /// The nodes of a relation from its inputs to its output.
     pub fn activity(&mut self, relation: RelationId) -> Vec<NodeActivity> {
         let mut nodes: BTreeMap<NodeId, NodeActivity> = BTreeMap::new();

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::identity::{NodeKey, node_key};
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::operator::{OperatorSpec, error_schema};
@@ -76,6 +77,8 @@ pub struct NodeSpec {
     pub inputs: Vec<Edge>,
     /// The relation that it belongs to.
     pub relation: RelationId,
+    /// What it is, whatever its number.
+    pub key: NodeKey,
 }
 
 /// Where a plan reads a relation.
@@ -120,6 +123,8 @@ pub struct GraphBuilder {
     specs: BTreeMap<NodeId, NodeSpec>,
     /// Nodes whose output follows the clock.
     clocked: BTreeSet<NodeId>,
+    /// How many nodes of a relation are equal but for their place among them.
+    equals: BTreeMap<(RelationId, NodeKey), u32>,
 }
 
 impl GraphBuilder {
@@ -138,7 +143,14 @@ impl GraphBuilder {
         if matches!(&kind, NodeKind::Operator(spec) if spec.follows_clock()) {
             self.clocked.insert(id);
         }
-        let spec = NodeSpec { id, kind, inputs, relation };
+        let reads = inputs.first().and_then(|edge| self.owner(edge.from));
+        // A node of another relation is known by it, not by what makes its rows.
+        let of = |edge: &Edge| self.specs.get(&edge.from).map_or(NodeKey(0), |spec| spec.key);
+        let key = node_key(&kind, &inputs, reads, of);
+        let before = self.equals.entry((relation, key)).or_default();
+        *before += 1;
+        let key = key.after_equals(*before - 1);
+        let spec = NodeSpec { id, kind, inputs, relation, key };
         self.specs.insert(id, spec.clone());
         spec
     }
@@ -263,6 +275,7 @@ impl GraphBuilder {
     pub fn remove(&mut self, relation: RelationId) -> Vec<NodeId> {
         self.outputs.remove(&relation);
         self.tables.remove(&relation);
+        self.equals.retain(|(of, _), _| *of != relation);
         let gone: Vec<NodeId> =
             self.owners.iter().filter(|(_, r)| **r == relation).map(|(n, _)| *n).collect();
         for node in &gone {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::arrivals::{SplitTime, not_before};
 use super::exchange::partition;
 use super::graph::NodeId;
+use super::state::{InputProgress, SplitProgress};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -42,19 +43,7 @@ pub struct InputRoute {
     pub by: Option<Vec<usize>>,
     /// The event-time column, for rows that are written by statements.
     pub watermark: Option<WatermarkDef>,
-    next_worker: usize,
-    splits: BTreeMap<SplitId, Split>,
-    merged: Watermark,
-}
-
-/// Where one split stands.
-#[derive(Debug, Clone, Copy)]
-struct Split {
-    watermark: Watermark,
-    /// The time on the clock of its last row, or of its beginning.
-    since: i64,
-    /// Silent for so long that it is not waited for.
-    idle: bool,
+    at: InputProgress,
 }
 
 /// Where a split stands, for SHOW WATERMARKS and EXPLAIN WAIT.
@@ -75,14 +64,17 @@ pub struct SplitView {
 impl InputRoute {
     /// A route into a node.
     pub fn new(node: NodeId, by: Option<Vec<usize>>, watermark: Option<WatermarkDef>) -> Self {
-        Self {
-            node,
-            by,
-            watermark,
-            next_worker: 0,
-            splits: BTreeMap::new(),
-            merged: Watermark::MIN,
-        }
+        Self { node, by, watermark, at: InputProgress::default() }
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> InputProgress {
+        self.at.clone()
+    }
+
+    /// Puts it where it stood.
+    pub fn put_progress(&mut self, at: InputProgress) {
+        self.at = at;
     }
 
     /// Says which splits there are, so that none is overtaken before its first row.
@@ -92,9 +84,9 @@ impl InputRoute {
         }
     }
 
-    fn split(&mut self, split: SplitId, now: i64) -> &mut Split {
-        let new = Split { watermark: Watermark::MIN, since: now, idle: false };
-        self.splits.entry(split).or_insert(new)
+    fn split(&mut self, split: SplitId, now: i64) -> &mut SplitProgress {
+        let new = SplitProgress { watermark: Watermark::MIN, since: now, idle: false };
+        self.at.splits.entry(split).or_insert(new)
     }
 
     /// Adds rows to the workers' inputs, in pieces when tests ask for it.
@@ -130,8 +122,8 @@ impl InputRoute {
                 }
             }
             _ => {
-                inputs[self.next_worker % workers].push((self.node, rows));
-                self.next_worker += 1;
+                inputs[self.at.batches % workers].push((self.node, rows));
+                self.at.batches += 1;
             }
         }
         Ok(())
@@ -140,7 +132,7 @@ impl InputRoute {
     /// Rows of a source, with their arrivals as they count here: a split that was not waited for is
     /// not behind the others.
     pub fn admit(&self, rows: DeltaBatch) -> DeltaBatch {
-        not_before(rows, self.merged)
+        not_before(rows, self.at.merged)
     }
 
     /// Takes a watermark of a split; the merged one when it has advanced.
@@ -161,15 +153,15 @@ impl InputRoute {
     /// clock from where the last of them stood.
     fn merge(&mut self, now: i64) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
-        let awake = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+        let awake = self.at.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
         let low = awake.or_else(|| {
-            let seen = self.splits.values().filter(|s| s.watermark.is_finite());
+            let seen = self.at.splits.values().filter(|s| s.watermark.is_finite());
             let last = seen.max_by_key(|s| s.watermark)?;
             let passed = now.saturating_sub(last.since).max(0);
             Some(Watermark::at_us(last.watermark.us().saturating_add(passed)))
         })?;
-        (low > self.merged).then(|| {
-            self.merged = low;
+        (low > self.at.merged).then(|| {
+            self.at.merged = low;
             (column, low)
         })
     }
@@ -177,13 +169,13 @@ impl InputRoute {
     /// Whether splits of it can be idle.
     pub fn can_idle(&self) -> bool {
         self.watermark.as_ref().is_some_and(|w| w.idle_us.is_some())
-            && self.merged != Watermark::MAX
+            && self.at.merged != Watermark::MAX
     }
 
     /// Looks at the clock: the merged watermark when silence has moved it.
     pub fn tick(&mut self, now: i64) -> Option<(usize, Watermark)> {
         let idle_us = self.watermark.as_ref()?.idle_us?;
-        for split in self.splits.values_mut() {
+        for split in self.at.splits.values_mut() {
             split.idle |= now.saturating_sub(split.since) >= idle_us;
         }
         self.merge(now)
@@ -191,7 +183,7 @@ impl InputRoute {
 
     /// Silence counts from now on: the clock is another one.
     pub fn start_again(&mut self, now: i64) {
-        self.splits.values_mut().for_each(|s| (s.since, s.idle) = (now, false));
+        self.at.splits.values_mut().for_each(|s| (s.since, s.idle) = (now, false));
     }
 
     /// Takes rows written by a statement into account, in their order: a table is its own only
@@ -211,34 +203,34 @@ impl InputRoute {
 
     /// The watermark of every split.
     pub fn split_watermarks(&self) -> BTreeMap<SplitId, Watermark> {
-        self.splits.iter().map(|(split, s)| (*split, s.watermark)).collect()
+        self.at.splits.iter().map(|(split, s)| (*split, s.watermark)).collect()
     }
 
     /// Where every split stands.
     pub fn split_views(&self, now: i64) -> Vec<SplitView> {
-        let least = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
-        let view = |(split, s): (&SplitId, &Split)| SplitView {
+        let least = self.at.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+        let view = |(split, s): (&SplitId, &SplitProgress)| SplitView {
             split: *split,
             watermark: s.watermark,
             idle: s.idle,
             holds: !s.idle && Some(s.watermark) == least,
             silent_us: now.saturating_sub(s.since),
         };
-        self.splits.iter().map(view).collect()
+        self.at.splits.iter().map(view).collect()
     }
 
     /// The watermark of the whole input, when there is one.
     pub fn merged(&self) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
-        (self.merged != Watermark::MIN).then_some((column, self.merged))
+        (self.at.merged != Watermark::MIN).then_some((column, self.at.merged))
     }
 
     /// The end of a bounded input: every window closes.
     pub fn end(&mut self) -> Option<(usize, Watermark)> {
         let column = self.watermark.as_ref()?.column;
-        self.splits.values_mut().for_each(|s| s.watermark = Watermark::MAX);
-        let advanced = self.merged != Watermark::MAX;
-        self.merged = Watermark::MAX;
+        self.at.splits.values_mut().for_each(|s| s.watermark = Watermark::MAX);
+        let advanced = self.at.merged != Watermark::MAX;
+        self.at.merged = Watermark::MAX;
         advanced.then_some((column, Watermark::MAX))
     }
 }

@@ -5,13 +5,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
-use crate::config::ERROR_ROWS_KEPT;
+use crate::config::{BATCH_ROWS, ERROR_ROWS_KEPT};
 use crate::connector::{Rejected, SplitId};
 use crate::delta::DeltaBatch;
 use crate::error::Result;
+use crate::state::ResultTable;
+use crate::time::Epoch;
 
 /// The columns of a source's `$errors`.
 pub fn schema() -> SchemaRef {
@@ -34,6 +38,24 @@ pub struct Rejects {
 }
 
 impl Rejects {
+    /// What a table of `$errors` holds, by position as far as that tells what is older.
+    pub fn of(table: &ResultTable, epoch: Epoch) -> Result<Self> {
+        let mut held = Vec::new();
+        for shard in 0..table.shards() {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let slice = table.read(shard).scan(epoch, at, BATCH_ROWS)?;
+                let offsets = slice.rows.rows().column(1).as_primitive::<Int64Type>().clone();
+                let one = |row: usize| (offsets.value(row), slice.rows.slice(row, 1));
+                held.extend((0..slice.rows.len()).map(one));
+                from = slice.next;
+            }
+        }
+        held.sort_by_key(|(offset, _)| *offset);
+        let rows = held.len();
+        Ok(Self { kept: held.into_iter().map(|(_, row)| row).collect(), rows })
+    }
+
     /// Adds rejected messages: the changes of the relation, what is too old among them.
     pub fn add(&mut self, split: SplitId, rejected: &[Rejected]) -> Result<Vec<DeltaBatch>> {
         let added = rows_of(split, rejected)?;

@@ -23,7 +23,9 @@ impl Coordinator {
         if !self.builds.is_empty() {
             return Err(Error::internal("a view is being built"));
         }
-        let state = self.team.snapshot()?;
+        let known = self.state();
+        let images = self.image()?;
+        self.forget_state();
         let replaced = self.replace_tables(workers);
         let mut specs: Vec<NodeSpec> = self.graph.specs().cloned().collect();
         for spec in &mut specs {
@@ -32,7 +34,8 @@ impl Coordinator {
         }
         self.team = Team::with_workers(workers, self.team.checks())?;
         self.team.install(specs, false)?;
-        self.team.restore(state, self.epoch)?;
+        self.team.restore(images, known.epoch)?;
+        self.put_state(known)?;
         let tapped: Vec<_> = self
             .subscribers
             .keys()
@@ -40,10 +43,6 @@ impl Coordinator {
             .chain(self.sinks.values().map(|(node, _)| *node))
             .collect();
         tapped.into_iter().for_each(|node| self.team.tap(node, true));
-        // Every other watermark follows from those of the inputs.
-        let merged = self.inputs.values().filter_map(|r| r.merged().map(|(c, w)| (r.node, c, w)));
-        self.watermarks = merged.collect();
-        self.wake.extend(self.watermarks.iter().map(|(node, ..)| *node));
         Ok(())
     }
 

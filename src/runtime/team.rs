@@ -1,11 +1,13 @@
 //! The workers as one: worker 0 on the coordinator's thread, the others on threads of their own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use super::graph::{NodeId, NodeSpec};
-use super::worker::{Counters, Message, NodeBlobs, Report, Step, TableSize, Worker};
+use super::identity::TablePlace;
+use super::worker::{Counters, Image, Message, Report, Step, TableChanges, TableSize, Worker};
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::time::{Epoch, Watermark};
@@ -136,17 +138,35 @@ impl Team {
         self.all(|_| Box::new(|w| w.counters()))
     }
 
+    /// Begins or ends logging what changes of state tables.
+    pub fn set_capture(&mut self, on: bool) {
+        self.all(|_| Box::new(move |w: &mut Worker| w.set_capture(on)));
+    }
+
+    /// Takes what state tables have logged, by worker, without the last epoch of `failed` nodes.
+    pub fn take_changes(&mut self, failed: &BTreeSet<NodeId>) -> Vec<Vec<TableChanges>> {
+        self.all(|_| {
+            let failed = failed.clone();
+            Box::new(move |w: &mut Worker| w.take_changes(&failed))
+        })
+    }
+
+    /// What each state table is; the same on every worker.
+    pub fn places(&self) -> Vec<TablePlace> {
+        self.first.places().into_iter().map(|(place, _)| place).collect()
+    }
+
     /// All state tables as bytes, by worker.
-    pub fn snapshot(&mut self) -> Result<Vec<NodeBlobs>> {
+    pub fn snapshot(&mut self) -> Result<Vec<Image>> {
         self.all(|_| Box::new(|w| w.snapshot())).into_iter().collect()
     }
 
-    /// Replaces all state by what the blobs hold.
-    pub fn restore(&mut self, blobs: Vec<NodeBlobs>, epoch: Epoch) -> Result<()> {
-        let blobs = Arc::new(blobs);
+    /// Replaces all state by what the images hold.
+    pub fn restore(&mut self, images: Vec<Image>, epoch: Epoch) -> Result<()> {
+        let images = Arc::new(images);
         let results = self.all(|_| {
-            let blobs = blobs.clone();
-            Box::new(move |w| w.restore(&blobs, epoch))
+            let images = images.clone();
+            Box::new(move |w| w.restore(&images, epoch))
         });
         results.into_iter().collect()
     }

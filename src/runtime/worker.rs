@@ -4,7 +4,7 @@
 //! operator breaks. Rows go depth-first along local edges, batch by batch, so that a batch is still
 //! in cache when the next operator sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -15,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
+use super::identity::TablePlace;
 use super::step::{RunningStep, Task};
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
@@ -97,8 +98,22 @@ pub struct Counters {
     pub busy: Duration,
 }
 
-/// The bytes of one node's tables, in order of their declaration.
-pub type NodeBlobs = BTreeMap<NodeId, Vec<Arc<Vec<u8>>>>;
+/// The bytes of state tables.
+pub type Image = BTreeMap<TablePlace, Vec<u8>>;
+
+/// What a state table has logged.
+#[derive(Debug)]
+pub struct TableChanges {
+    /// What it is.
+    pub place: TablePlace,
+    /// The version of its form.
+    pub version: u16,
+    /// Of a table whose parts go when a watermark passes them: those with times below are gone,
+    /// without having been logged.
+    pub expired_below: Option<i64>,
+    /// In the order in which it was logged: [`Entries::compact`] makes a run of it.
+    pub log: Entries,
+}
 
 struct OutEdge {
     to: NodeId,
@@ -555,34 +570,69 @@ impl Worker {
     }
 
     /// All state tables as bytes.
-    pub fn snapshot(&mut self) -> Result<NodeBlobs> {
-        let mut blobs = NodeBlobs::new();
-        for node in self.nodes.iter().flatten() {
-            let mut tables = Vec::with_capacity(node.tables.len());
-            for table in &node.tables {
-                let entries = self.state.snapshot(*table)?;
-                tables.push(Arc::new(entries.to_bytes(self.state.spec(*table).version)));
-            }
-            blobs.insert(node.spec.id, tables);
+    pub fn snapshot(&mut self) -> Result<Image> {
+        let mut image = Image::new();
+        for (place, table) in self.places() {
+            let entries = self.state.snapshot(table)?;
+            image.insert(place, entries.to_bytes(self.state.spec(table).version));
         }
-        Ok(blobs)
+        Ok(image)
     }
 
-    /// Replaces all state by what this worker owns of the blobs of some workers, with new operators
-    /// over it.
-    pub fn restore(&mut self, blobs: &[NodeBlobs], epoch: Epoch) -> Result<()> {
+    /// Begins or ends logging what changes of state tables, between two epochs.
+    pub fn set_capture(&mut self, on: bool) {
+        self.state.set_capture(on);
+    }
+
+    /// Takes what state tables have logged, between two epochs: those that have logged something,
+    /// and those that expire. The last epoch of `failed` nodes is left out.
+    pub fn take_changes(&mut self, failed: &BTreeSet<NodeId>) -> Vec<TableChanges> {
+        let mut all = Vec::new();
+        for node in self.nodes.iter().flatten() {
+            for table in &node.tables {
+                let log = self.state.take_changes(*table, failed.contains(&node.spec.id));
+                let expired_below = self.state.expired_below(*table);
+                if !log.is_empty() || expired_below.is_some() {
+                    let (place, version) =
+                        (self.place(node, *table), self.state.spec(*table).version);
+                    all.push(TableChanges { place, version, expired_below, log });
+                }
+            }
+        }
+        all
+    }
+
+    /// What each state table is.
+    pub fn places(&self) -> Vec<(TablePlace, TableId)> {
+        let nodes = self.nodes.iter().flatten();
+        nodes.flat_map(|node| node.tables.iter().map(|t| (self.place(node, *t), *t))).collect()
+    }
+
+    fn place(&self, node: &Node, table: TableId) -> TablePlace {
+        let table = self.state.spec(table).name.to_owned();
+        TablePlace { relation: node.spec.relation, node: node.spec.key, table }
+    }
+
+    /// Replaces all state by what this worker owns of the images of some workers, with new
+    /// operators over it. Rows that readers see are there from `epoch` on.
+    pub fn restore(&mut self, images: &[Image], epoch: Epoch) -> Result<()> {
+        let known: BTreeSet<TablePlace> = self.places().into_iter().map(|(p, _)| p).collect();
+        if let Some(place) = images.iter().flat_map(Image::keys).find(|p| !known.contains(p)) {
+            return Err(Error::corrupted(format!("nobody has the state table {place}")));
+        }
         let owned = self.index * KEY_GROUPS..(self.index + 1) * KEY_GROUPS;
         // The groups g with g * workers / KEY_GROUPS == index.
         let owned = owned.start.div_ceil(self.workers)..owned.end.div_ceil(self.workers);
         let mut nodes = std::mem::take(&mut self.nodes);
         for node in nodes.iter_mut().flatten() {
             let NodeKind::Operator(spec) = &node.spec.kind else { continue };
-            for (position, table) in node.tables.iter().enumerate() {
-                let version = self.state.spec(*table).version;
-                let parts = blobs.iter().filter_map(|b| b.get(&node.spec.id)?.get(position));
+            for table in &node.tables {
+                let (version, place) = (self.state.spec(*table).version, self.place(node, *table));
+                let parts = images.iter().filter_map(|image| image.get(&place));
                 let parts = parts.map(|bytes| Entries::from_bytes(bytes, version));
-                let parts = parts.collect::<Result<Vec<_>>>()?;
-                self.state.restore(*table, &parts, &owned, epoch)?;
+                let parts = parts.collect::<Result<Vec<_>>>();
+                let restored = parts.and_then(|p| self.state.restore(*table, &p, &owned, epoch));
+                restored.map_err(|e| e.context(&place))?;
             }
             node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
         }

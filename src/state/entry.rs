@@ -184,6 +184,17 @@ impl Entries {
         }
     }
 
+    /// Appends others as they are.
+    pub fn append(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.clone_from(other);
+            return;
+        }
+        let behind = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.index.extend(other.index.iter().map(|(hash, at)| (*hash, behind + at)));
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.index.len()

@@ -55,6 +55,8 @@ pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
+use arrow::datatypes::SchemaRef;
+
 use self::expiry::Expiry;
 use self::ledger::Ledger;
 use crate::delta::Weight;
@@ -95,6 +97,50 @@ pub struct TableSpec {
     pub bound: Bound,
     /// The kind and its layout.
     pub kind: TableKind,
+}
+
+impl TableSpec {
+    /// Its form in one line: a table of another one can't read its entries.
+    pub fn form(&self) -> String {
+        let types = |schema: &SchemaRef| {
+            let types = schema.fields().iter().map(|f| f.data_type().to_string());
+            types.collect::<Vec<_>>().join(", ")
+        };
+        let kind = match &self.kind {
+            TableKind::Arrangement(s) => {
+                let of = types(&s.schema);
+                format!("arrangement ({of}) by {:?}, {} {}", s.key, s.append_only, s.counted)
+            }
+            TableKind::Groups(s) => {
+                let values = s.values.iter();
+                let values =
+                    values.map(|v| format!("{}x{}{}", v.data_type, v.variants, v.weighted));
+                let values = values.collect::<Vec<_>>().join(", ");
+                let (width, words) = (s.key_width, s.state_words);
+                format!("groups {width:?}-{}: {words} words, {}, ({values})", s.suffix, s.multisets)
+            }
+            TableKind::Ranked(s) => {
+                let order = s.order.iter();
+                let order: Vec<_> =
+                    order.map(|o| (o.column, o.descending, o.nulls_first)).collect();
+                let of = types(&s.schema);
+                format!("ranked ({of}) by {:?}, {order:?}, {:?}", s.partition, s.top)
+                    + if s.append_only { " append-only" } else { "" }
+            }
+            TableKind::Sessions(s) => format!("sessions {} {:?}", s.gap_us, s.key),
+            TableKind::Timeline(s) => format!("timeline {} {:?} {:?}", s.gap_us, s.key, s.row),
+            TableKind::Result(t) => {
+                let s = t.spec();
+                format!("result ({}) by {:?}, {}", types(&s.schema), s.key, s.arrivals)
+            }
+        };
+        let bound = match &self.bound {
+            Bound::Unbounded(_) | Bound::Constant => String::new(),
+            Bound::Closes(column) => format!(", closes {column}"),
+            Bound::Behind { column, .. } => format!(", behind {column}"),
+        };
+        format!("{} {} {kind}{bound}", self.name, self.version)
+    }
 }
 
 /// The kinds of tables.
@@ -286,6 +332,8 @@ struct Kept {
     table: Table,
     /// What its changes add up to, where that is checked.
     ledger: Option<Ledger>,
+    /// Changes of epochs that have been checked, where somebody wants to take them, too.
+    held: Entries,
 }
 
 /// The tables of one worker.
@@ -295,6 +343,7 @@ pub struct StateStore {
     /// The number of the worker.
     shard: usize,
     check: bool,
+    /// Whether somebody takes what tables log.
     capture: bool,
 }
 
@@ -302,7 +351,7 @@ impl StateStore {
     /// An empty store; with `check` tables panic when a key is touched that was not requested, and
     /// log their changes, which are compared with what they hold.
     pub fn new(check: bool) -> Self {
-        Self { tables: Vec::new(), shard: 0, check, capture: check }
+        Self { tables: Vec::new(), shard: 0, check, capture: false }
     }
 
     /// The store of a worker.
@@ -314,7 +363,7 @@ impl StateStore {
     /// Makes an empty table.
     pub fn create(&mut self, spec: TableSpec) -> TableId {
         let table = Table::new(&spec, self.shard);
-        let mut kept = Kept { spec, table, ledger: None };
+        let mut kept = Kept { spec, table, ledger: None, held: Entries::default() };
         self.begin(&mut kept, Entries::default());
         self.tables.push(Some(kept));
         TableId(self.tables.len() as u32 - 1)
@@ -327,8 +376,9 @@ impl StateStore {
         {
             residency.enable();
         }
-        kept.table.set_capture(self.capture);
+        kept.table.set_capture(self.capture || self.check);
         kept.ledger = self.check.then(|| Ledger::of(entries));
+        kept.held = Entries::default();
     }
 
     /// Frees a table.
@@ -420,9 +470,22 @@ impl StateStore {
         self.check
     }
 
+    /// Begins or ends keeping what tables log for [`Self::take_changes`], between two epochs: those
+    /// that are there and those that are made later. What is there is not in the log.
+    pub fn set_capture(&mut self, on: bool) {
+        self.capture = on;
+        let check = self.check;
+        for kept in self.tables.iter_mut().flatten() {
+            kept.held = Entries::default();
+            if !check || kept.ledger.is_none() {
+                kept.table.set_capture(on);
+            }
+        }
+    }
+
     /// An epoch of some tables begins: what they log from here on goes with it, should it fail.
     pub fn begin_epoch(&mut self, tables: &[TableId]) {
-        if self.capture {
+        if self.capture || self.check {
             tables.iter().for_each(|id| self.table_mut(*id).with_changes(Changes::begin));
         }
     }
@@ -430,12 +493,17 @@ impl StateStore {
     /// Takes what a table has logged since the last time, in its order, between two epochs; of one
     /// that has failed without its last epoch.
     pub fn take_changes(&mut self, id: TableId, failed: bool) -> Entries {
-        self.table_mut(id).with_changes(|changes| changes.take(failed))
+        let kept = self.kept_mut(id);
+        let rest = kept.table.with_changes(|changes| changes.take(failed));
+        let mut all = std::mem::take(&mut kept.held);
+        all.append(&rest);
+        all
     }
 
     /// What a table has logged and nobody has taken, in bytes.
     pub fn changes_bytes(&mut self, id: TableId) -> usize {
-        self.table_mut(id).with_changes(|changes| changes.bytes())
+        let kept = self.kept_mut(id);
+        kept.held.bytes() + kept.table.with_changes(|changes| changes.bytes())
     }
 
     /// Of a table whose parts go when a watermark passes their time: those with times below have
@@ -453,7 +521,8 @@ impl StateStore {
     /// Where contracts are checked: compares what tables have logged with what they hold, at the
     /// end of an epoch.
     pub fn check_changes(&mut self, tables: &[TableId]) -> Result<()> {
-        tables.iter().try_for_each(|id| self.kept_mut(*id).check())
+        let hold = self.capture;
+        tables.iter().try_for_each(|id| self.kept_mut(*id).check(hold))
     }
 
     /// What a table was and what it has logged since, where that is followed, else what it holds.
@@ -512,9 +581,12 @@ impl Kept {
         Ok(entries)
     }
 
-    fn check(&mut self) -> Result<()> {
+    fn check(&mut self, hold: bool) -> Result<()> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let changes = self.table.with_changes(|changes| changes.take(false));
+        if hold {
+            self.held.append(&changes);
+        }
         let due = ledger.add(changes);
         let expired = self.table.expired();
         let full = ledger.is_full();
@@ -527,7 +599,7 @@ impl Kept {
         });
         if full {
             self.ledger = None;
-            self.table.set_capture(false);
+            self.table.set_capture(hold);
         }
         checked.map_err(|e| self.context(e))
     }

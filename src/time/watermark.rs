@@ -10,6 +10,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Watermark(i64);
 
+impl Default for Watermark {
+    fn default() -> Self {
+        Self::MIN
+    }
+}
+
 impl Watermark {
     /// Nothing is known yet.
     pub const MIN: Watermark = Watermark(i64::MIN);
