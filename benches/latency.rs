@@ -17,7 +17,10 @@
 //! Machine: 2 vCPU of an AMD EPYC (Zen 4), 24 GiB. Numbers to beat: INSERT to SELECT p50 below
 //! 1 ms; Kafka to view p99 below 100 ms at 50,000 rows a second. See README.md for results.
 //!
+//! Beside these: a SELECT by key alone, one client or many at once, and COPY.
+//!
 //! `cargo bench --bench latency -- --iterations 3000 --workers 1,2 --rate 50000 --rows 0`
+//! `cargo bench --bench latency -- --part select,connections,copy --workers 1`
 
 #![allow(clippy::print_stdout, reason = "the numbers are what a benchmark is for")]
 
@@ -40,10 +43,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_postgres::{Client, NoTls};
 
+#[path = "latency/client.rs"]
+mod client;
+#[path = "../sql-tests/tpch/mod.rs"]
+#[allow(dead_code, reason = "the queries are for others")]
+mod data;
+#[path = "latency/reads.rs"]
+mod reads;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const GROUPS: i64 = 1_000;
 const PARTITIONS: i32 = 4;
@@ -68,9 +79,18 @@ struct Args {
     /// INSERT: rows in the table at the beginning.
     #[arg(long, value_delimiter = ',', default_value = "0,100000")]
     rows: Vec<i64>,
-    /// `insert` or `kafka`; both by default.
+    /// `insert`, `kafka`, `select`, `connections` or `copy`; the first two by default.
     #[arg(long, value_delimiter = ',', default_value = "insert,kafka")]
     part: Vec<String>,
+    /// Connections: how many.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Connections: how long.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// COPY: the scale factor.
+    #[arg(long, default_value_t = 1.0)]
+    sf: f64,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
@@ -95,6 +115,17 @@ fn main() -> Result<()> {
                 }
             }
         }
+        for workers in &args.workers {
+            if args.part.iter().any(|part| part == "select") {
+                reads::select(&args, *workers).await?;
+            }
+            if args.part.iter().any(|part| part == "connections") {
+                reads::connections(&args, *workers).await?;
+            }
+            if args.part.iter().any(|part| part == "copy") {
+                reads::copy(&args, *workers).await?;
+            }
+        }
         println!("load {}", load());
         Ok(())
     })
@@ -113,14 +144,35 @@ const TABLES: &str = "
     CREATE MATERIALIZED VIEW named AS
       SELECT p.id, a.name, p.amount FROM payment p JOIN account a ON p.account = a.id;";
 
+/// An engine that serves clients.
+struct Served {
+    engine: Engine,
+    port: u16,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<headwater::Result<()>>,
+}
+
+impl Served {
+    async fn start(workers: usize) -> Result<Self> {
+        let engine = open(workers)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let server = tokio::spawn(headwater::server::serve(engine.clone(), listener, shutdown));
+        Ok(Self { engine, port, stop, server })
+    }
+
+    async fn end(self) -> Result<()> {
+        drop(self.stop);
+        self.server.await??;
+        Ok(self.engine.shutdown().await?)
+    }
+}
+
 async fn insert_to_select(workers: usize, rows: i64, iterations: usize) -> Result<()> {
-    let engine = open(workers)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async move { drop(stopped.await) };
-    let server = tokio::spawn(headwater::server::serve(engine.clone(), listener, shutdown));
-    let (writer, reader) = (connect(port).await?, connect(port).await?);
+    let served = Served::start(workers).await?;
+    let (writer, reader) = (connect(served.port).await?, connect(served.port).await?);
     writer.batch_execute(TABLES).await?;
     let accounts = format!("SELECT i, 'name ' || i FROM generate_series(0, {}) t(i)", GROUPS - 1);
     writer.batch_execute(&format!("INSERT INTO account {accounts}")).await?;
@@ -135,10 +187,8 @@ async fn insert_to_select(workers: usize, rows: i64, iterations: usize) -> Resul
         report(&format!("{name}: {part}"), nanos);
     }
     println!("    {:.2} SELECTs until the row was there", times.selects as f64 / iterations as f64);
-    drop((writer, reader, stop));
-    server.await??;
-    engine.shutdown().await?;
-    Ok(())
+    drop((writer, reader));
+    served.end().await
 }
 
 struct Times {

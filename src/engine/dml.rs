@@ -10,18 +10,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
-use hashbrown::hash_table::Entry;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::HashSet;
 use sqlparser::ast;
 
-use super::conflict::keys_of;
 use super::heavy::heavy;
 use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
+use super::unique::check_keys;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
-use crate::delta::text::display_value;
-use crate::delta::{DeltaBatch, Order, Weight, batch_of, concat, consolidate};
+use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::{
@@ -243,25 +241,40 @@ impl Session {
         held: (Arc<Pin>, Option<WriteTicket>),
         reads: bool,
     ) -> Result<()> {
+        self.write_all(relation, vec![delta], held, reads).await
+    }
+
+    /// The same for a change in several batches, which become visible together.
+    pub(super) async fn write_all(
+        &mut self,
+        relation: &Arc<Relation>,
+        mut deltas: Vec<DeltaBatch>,
+        held: (Arc<Pin>, Option<WriteTicket>),
+        reads: bool,
+    ) -> Result<()> {
         let (pin, ticket) = held;
-        if delta.is_empty() {
+        deltas.retain(|delta| !delta.is_empty());
+        if deltas.is_empty() {
             return Ok(());
         }
         if !relation.key.is_empty() {
             let state = state_of(&pin, relation.id, &relation.name)?;
             let own = self.own_writes(relation.id);
-            heavy(delta.len(), || check_keys(relation, state, &pin, own, &delta))?;
+            let rows = deltas.iter().map(DeltaBatch::len).sum();
+            heavy(rows, || check_keys(relation, state, &pin, own, &deltas))?;
         }
         match &mut self.transaction {
             Some(transaction) => {
-                transaction.add(relation.id, delta)?;
+                for delta in deltas {
+                    transaction.add(relation.id, delta)?;
+                }
                 if reads {
                     transaction.read.insert(relation.id);
                 }
             }
             None => {
                 drop(pin);
-                let writes = vec![(relation.id, delta)];
+                let writes = deltas.into_iter().map(|delta| (relation.id, delta)).collect();
                 self.hand_over(writes, ticket.into_iter().collect()).await?;
             }
         }
@@ -427,72 +440,4 @@ pub(super) fn check_writable(relation: &Relation, verb: &str) -> Result<()> {
         .with_hint("Write to the topic or file that it reads."));
     }
     Ok(())
-}
-
-/// After the change no key may be there twice (23505).
-pub(super) fn check_keys(
-    relation: &Relation,
-    state: &RelationState,
-    pin: &Pin,
-    own: &[DeltaBatch],
-    delta: &DeltaBatch,
-) -> Result<()> {
-    let Some(table) = &state.table else { return Ok(()) };
-    let (columns, keys) = keys_of(relation, delta.rows())?;
-    let mut net: HashTable<Net> = HashTable::with_capacity(delta.len());
-    for row in 0..delta.len() {
-        let weight = delta.weight(row);
-        let same = |n: &Net| keys.key(n.row as usize) == keys.key(row);
-        match net.entry(keys.hash(row), same, |n| keys.hash(n.row as usize)) {
-            Entry::Vacant(free) => drop(free.insert(Net { row: row as u32, weight })),
-            Entry::Occupied(mut known) => {
-                let known = known.get_mut();
-                known.weight += weight;
-                if weight > 0 {
-                    known.row = row as u32;
-                }
-            }
-        }
-    }
-    for earlier in own {
-        let (_, own_keys) = keys_of(relation, earlier.rows())?;
-        for row in 0..earlier.len() {
-            let same = |n: &Net| keys.key(n.row as usize) == own_keys.key(row);
-            if let Some(known) = net.find_mut(own_keys.hash(row), same) {
-                known.weight += earlier.weight(row);
-            }
-        }
-    }
-    // Without an insert nothing can be there twice.
-    let mut inserted: Vec<(u32, Weight)> =
-        net.iter().filter(|n| n.weight > 0).map(|n| (n.row, n.weight)).collect();
-    inserted.sort_unstable();
-    let rows: Vec<u32> = inserted.iter().map(|(row, _)| *row).collect();
-    let stored = table.count_keys(&columns, &keys, &rows, pin.epoch_of(relation.id));
-    match inserted.iter().zip(stored).find(|((_, weight), stored)| stored + weight > 1) {
-        None => Ok(()),
-        Some(((row, _), _)) => Err(duplicate_key(relation, delta, *row as usize)),
-    }
-}
-
-/// What a change does to the rows of one key.
-struct Net {
-    /// The last row of the change that inserts it, or its first one.
-    row: u32,
-    weight: Weight,
-}
-
-fn duplicate_key(relation: &Relation, delta: &DeltaBatch, row: usize) -> Error {
-    let names: Vec<&str> =
-        relation.key.iter().map(|c| relation.schema.field(*c).name().as_str()).collect();
-    let values: Vec<String> = relation
-        .key
-        .iter()
-        .map(|c| display_value(delta.rows().column(*c), row).unwrap_or_default())
-        .collect();
-    Error::user(
-        sqlstate::UNIQUE_VIOLATION,
-        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
-    )
-    .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
 }

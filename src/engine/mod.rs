@@ -46,6 +46,7 @@ mod settings;
 mod show;
 mod status;
 mod transaction;
+mod unique;
 mod watermarks;
 
 use std::sync::{Arc, Mutex};

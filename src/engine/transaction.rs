@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::dml::check_keys;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
+use super::unique::check_keys;
 use crate::catalog::RelationId;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
@@ -264,7 +264,7 @@ fn check_unchanged(id: RelationId, change: &DeltaBatch, then: &Pin, now: &Pin) -
     let relation = now.catalog.by_id(id).ok_or_else(conflict)?;
     match relation.key.is_empty() {
         true => Ok(()),
-        false => check_keys(relation, state, now, &[], change),
+        false => check_keys(relation, state, now, &[], std::slice::from_ref(change)),
     }
 }
 

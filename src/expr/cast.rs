@@ -21,9 +21,10 @@ use datafusion::logical_expr::{
 };
 
 use super::arith::out_of_range;
+use super::column_parser::parse_column;
 use super::errors::to_datafusion;
 use super::numeric::{digits_of, rescale};
-use super::parse::{decimal, parse_column};
+use super::parse::decimal;
 use super::temporal::cast_time;
 use crate::delta::jsonb;
 use crate::delta::text::{pg_type_name, write_value};

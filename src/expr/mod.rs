@@ -10,6 +10,7 @@ mod arith;
 mod batch_aggregate;
 mod cast;
 mod clock;
+mod column_parser;
 mod date_template;
 mod datetime;
 mod errors;
@@ -54,6 +55,7 @@ pub use clock::{
     ClockBound, at_time, is_now, is_proctime, now_udf, proctime_type, proctime_udf, reads_clock,
     reads_proctime,
 };
+pub use column_parser::ColumnParser;
 pub use datetime::{date_part_udf, extract_udf};
 pub use errors::from_datafusion;
 pub(crate) use errors::{

@@ -1,23 +1,14 @@
 //! Text to values, with PostgreSQL's input syntax and wording: what casts from text, parameters in
 //! text form and `COPY` share. `delta::text` is the way back.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder,
-    LargeStringBuilder, PrimitiveArray, StringArray,
-};
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
-    TimeUnit, TimestampMicrosecondType,
-};
+use arrow::array::StringArray;
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
 
+use super::column_parser::parse_column;
 use super::errors::from_datafusion;
 use super::numeric;
 use super::parse_datetime::{Fault, moment, time_us};
-use crate::delta::jsonb;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -30,68 +21,8 @@ pub fn parse_value(text: &str, data_type: &DataType) -> Result<ScalarValue> {
     ScalarValue::try_from_array(&array, 0).map_err(from_datafusion)
 }
 
-/// A column of values from their texts; NULL stays NULL.
-pub(crate) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
-    match data_type {
-        DataType::Utf8 => Ok(Arc::new(texts.clone())),
-        DataType::Boolean => {
-            let mut out = BooleanBuilder::with_capacity(texts.len());
-            for text in texts {
-                out.append_option(text.map(boolean).transpose()?);
-            }
-            Ok(Arc::new(out.finish()))
-        }
-        DataType::Binary => {
-            let mut out = BinaryBuilder::new();
-            for text in texts {
-                out.append_option(text.map(parse_bytea).transpose()?);
-            }
-            Ok(Arc::new(out.finish()))
-        }
-        DataType::Int16 => primitive::<Int16Type>(texts, |t| integer(t, data_type)),
-        DataType::Int32 => primitive::<Int32Type>(texts, |t| integer(t, data_type)),
-        DataType::Int64 => primitive::<Int64Type>(texts, |t| integer(t, data_type)),
-        DataType::Float32 => primitive::<Float32Type>(texts, |t| {
-            let v: f32 = float(t, data_type)?;
-            check_float(t, f64::from(v), data_type)?;
-            Ok(v)
-        }),
-        DataType::Float64 => primitive::<Float64Type>(texts, |t| {
-            let v: f64 = float(t, data_type)?;
-            check_float(t, v, data_type)?;
-            Ok(v)
-        }),
-        DataType::Decimal128(p, s) => {
-            let array: PrimitiveArray<Decimal128Type> = texts
-                .iter()
-                .map(|t| t.map(|t| decimal(t, *p, *s)).transpose())
-                .collect::<Result<_>>()?;
-            Ok(Arc::new(array.with_precision_and_scale(*p, *s)?))
-        }
-        DataType::LargeUtf8 => {
-            let mut out = LargeStringBuilder::with_capacity(texts.len(), texts.value_data().len());
-            for text in texts {
-                out.append_option(text.map(jsonb::canonical).transpose()?);
-            }
-            Ok(Arc::new(out.finish()))
-        }
-        DataType::FixedSizeBinary(16) => {
-            let mut out = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
-            for text in texts {
-                match text {
-                    Some(text) => out.append_value(uuid(text)?)?,
-                    None => out.append_null(),
-                }
-            }
-            Ok(Arc::new(out.finish()))
-        }
-        DataType::List(field) => super::parse_array::parse_lists(texts, field),
-        _ => parse_temporal(texts, data_type),
-    }
-}
-
 /// 32 hexadecimal digits, with hyphens between groups of four, in braces or not.
-fn uuid(text: &str) -> Result<[u8; 16]> {
+pub(super) fn uuid(text: &str) -> Result<[u8; 16]> {
     let error = || {
         Error::user(
             sqlstate::INVALID_TEXT_REPRESENTATION,
@@ -117,40 +48,15 @@ fn uuid(text: &str) -> Result<[u8; 16]> {
     if digits == 32 { Ok(bytes) } else { Err(error()) }
 }
 
-fn parse_temporal(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
-    match data_type {
-        DataType::Date32 => primitive::<Date32Type>(texts, |t| {
-            let read = moment(t).and_then(|m| m.day.ok_or(Fault::Syntax));
-            let day = read.map_err(|fault| datetime_error(fault, t, data_type))?;
-            i32::try_from(day).map_err(|_| out_of_range(t))
-        }),
-        DataType::Time64(TimeUnit::Microsecond) => primitive::<Time64MicrosecondType>(texts, |t| {
-            time_us(t).map_err(|fault| datetime_error(fault, t, data_type))
-        }),
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            let zoned = zone.is_some();
-            let array: PrimitiveArray<TimestampMicrosecondType> = texts
-                .iter()
-                .map(|t| t.map(|t| timestamp_us(t, zoned, data_type)).transpose())
-                .collect::<Result<_>>()?;
-            Ok(Arc::new(array.with_timezone_opt(zone.clone())))
-        }
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            primitive::<IntervalMonthDayNanoType>(texts, interval)
-        }
-        other => {
-            Err(Error::unsupported(format!("text can not be read as {}", pg_type_name(other))))
-        }
-    }
+pub(super) fn date(text: &str) -> Result<i32> {
+    let read = moment(text).and_then(|m| m.day.ok_or(Fault::Syntax));
+    let day = read.map_err(|fault| datetime_error(fault, text, &DataType::Date32))?;
+    i32::try_from(day).map_err(|_| out_of_range(text))
 }
 
-fn primitive<T: ArrowPrimitiveType>(
-    texts: &StringArray,
-    parse: impl Fn(&str) -> Result<T::Native>,
-) -> Result<ArrayRef> {
-    let array: PrimitiveArray<T> =
-        texts.iter().map(|t| t.map(&parse).transpose()).collect::<Result<_>>()?;
-    Ok(Arc::new(array))
+/// Microseconds since midnight.
+pub(super) fn time(text: &str, data_type: &DataType) -> Result<i64> {
+    time_us(text).map_err(|fault| datetime_error(fault, text, data_type))
 }
 
 fn invalid(text: &str, data_type: &DataType) -> Error {
@@ -179,7 +85,7 @@ fn out_of_range(text: &str) -> Error {
     )
 }
 
-fn boolean(text: &str) -> Result<bool> {
+pub(super) fn boolean(text: &str) -> Result<bool> {
     let folded = text.trim().to_ascii_lowercase();
     let prefix = |word: &str| !folded.is_empty() && word.starts_with(&folded);
     match folded.as_str() {
@@ -191,11 +97,14 @@ fn boolean(text: &str) -> Result<bool> {
     }
 }
 
-fn integer<N: std::str::FromStr<Err = std::num::ParseIntError>>(
-    text: &str,
-    data_type: &DataType,
-) -> Result<N> {
+pub(super) fn integer<N>(text: &str, data_type: &DataType) -> Result<N>
+where
+    N: std::str::FromStr<Err = std::num::ParseIntError> + TryFrom<i64>,
+{
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    if let Some(value) = plain_integer(text.as_bytes()).and_then(|v| N::try_from(v).ok()) {
+        return Ok(value);
+    }
     text.trim().parse::<N>().map_err(|e| match e.kind() {
         PosOverflow | NegOverflow => Error::user(
             sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
@@ -203,6 +112,68 @@ fn integer<N: std::str::FromStr<Err = std::num::ParseIntError>>(
         ),
         _ => invalid(text, data_type),
     })
+}
+
+/// Digits that fit into 64 bits whatever they are.
+const PLAIN_DIGITS: usize = 18;
+
+/// A number that is nothing but a few digits, as nearly all are, perhaps behind a minus.
+#[inline]
+fn plain_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    if digits.is_empty() || digits.len() > PLAIN_DIGITS {
+        return None;
+    }
+    let mut value = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i64::from(digit - b'0');
+    }
+    Some(if negative { -value } else { value })
+}
+
+/// `-12.34` of a few digits, none of which is behind the scale.
+#[inline]
+fn plain_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    let (mut value, mut point) = (0_i64, None);
+    if digits.len() > PLAIN_DIGITS {
+        return None;
+    }
+    for (i, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(i),
+            _ => return None,
+        }
+    }
+    let behind = point.map_or(0, |at| digits.len() - at - 1);
+    let some = digits.len() > usize::from(point.is_some());
+    let shift = usize::try_from(scale).ok()?.checked_sub(behind)?;
+    let shift = 10_i128.checked_pow(u32::try_from(shift).ok()?)?;
+    let value = i128::from(value).checked_mul(shift)?;
+    let fits = 10_i128.checked_pow(u32::from(precision)).is_none_or(|limit| value < limit);
+    (some && fits).then_some(if negative { -value } else { value })
+}
+
+pub(super) fn float4(text: &str) -> Result<f32> {
+    let value: f32 = float(text, &DataType::Float32)?;
+    check_float(text, f64::from(value), &DataType::Float32)?;
+    Ok(value)
+}
+
+pub(super) fn float8(text: &str) -> Result<f64> {
+    let value: f64 = float(text, &DataType::Float64)?;
+    check_float(text, value, &DataType::Float64)?;
+    Ok(value)
 }
 
 fn float<F: std::str::FromStr>(text: &str, data_type: &DataType) -> Result<F> {
@@ -222,6 +193,9 @@ fn check_float(text: &str, value: f64, data_type: &DataType) -> Result<()> {
 
 /// Reads `-12.34e5` as a decimal of a precision and scale, rounded half away from zero.
 pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
+    if let Some(value) = plain_decimal(text.as_bytes(), precision, scale) {
+        return Ok(value);
+    }
     let error = || invalid(text, &DataType::Decimal128(precision, scale));
     let trimmed = text.trim();
     if ["nan", "inf", "infinity", "-inf", "-infinity", "+inf", "+infinity"]
@@ -302,7 +276,7 @@ pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
 }
 
 /// `1 year 2 mons -3 days 04:05:06.7`, `90 minutes`, `1.5 hours ago`; a number alone is seconds.
-fn interval(text: &str) -> Result<IntervalMonthDayNano> {
+pub(super) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     let error = || {
         Error::user(
             sqlstate::INVALID_DATETIME_FORMAT,
@@ -440,7 +414,7 @@ fn clock(text: &str) -> Option<f64> {
 }
 
 /// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
-fn timestamp_us(text: &str, zoned: bool, data_type: &DataType) -> Result<i64> {
+pub(super) fn timestamp_us(text: &str, zoned: bool, data_type: &DataType) -> Result<i64> {
     let read = moment(text).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
     read.map_err(|fault| datetime_error(fault, text, data_type))
 }
@@ -463,6 +437,8 @@ fn datetime_error(fault: Fault, text: &str, data_type: &DataType) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::datatypes::{IntervalUnit, TimeUnit};
+
     use crate::delta::text::{UTC, display_value};
 
     fn round_trip(text: &str, data_type: &DataType) -> String {
@@ -486,6 +462,13 @@ mod tests {
             ("1.5e2", numeric.clone(), "150"),
             ("0.00000000005", numeric.clone(), "0.0000000001"),
             ("-7.125", DataType::Decimal128(10, 2), "-7.13"),
+            ("-7.1", DataType::Decimal128(10, 2), "-7.10"),
+            (".5", DataType::Decimal128(10, 2), "0.50"),
+            ("5.", DataType::Decimal128(10, 2), "5.00"),
+            ("99.99", DataType::Decimal128(4, 2), "99.99"),
+            ("-32768", DataType::Int16, "-32768"),
+            ("+5", DataType::Int64, "5"),
+            ("-9223372036854775808", DataType::Int64, "-9223372036854775808"),
             ("\\x00Ff", DataType::Binary, "\\x00ff"),
             ("2024-02-29", DataType::Date32, "2024-02-29"),
             ("12:34:56.7", DataType::Time64(TimeUnit::Microsecond), "12:34:56.7"),
@@ -532,6 +515,21 @@ mod tests {
             ),
             ("soon", DataType::Date32, "22007", "invalid input syntax for type date: \"soon\""),
             ("123.4", DataType::Decimal128(4, 2), "22003", "numeric field overflow"),
+            ("-100", DataType::Decimal128(4, 2), "22003", "numeric field overflow"),
+            (
+                ".",
+                DataType::Decimal128(4, 2),
+                "22P02",
+                "invalid input syntax for type numeric: \".\"",
+            ),
+            ("-", DataType::Int64, "22P02", "invalid input syntax for type bigint: \"-\""),
+            ("", DataType::Int64, "22P02", "invalid input syntax for type bigint: \"\""),
+            (
+                "32768",
+                DataType::Int16,
+                "22003",
+                "value \"32768\" is out of range for type smallint",
+            ),
         ] {
             let e = parse_value(text, &data_type).expect_err(text);
             assert_eq!((e.sqlstate(), e.message()), (sqlstate, message));

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, ListArray, StringArray, StringBuilder};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef};
 
-use super::parse::parse_column;
+use super::column_parser::parse_column;
 use crate::error::{Error, Result, sqlstate};
 
 /// Lists of an element type from their texts.

@@ -1,9 +1,10 @@
-//! The text and CSV forms of `COPY .. FROM STDIN`: bytes in pieces to columns of text.
+//! The text and CSV forms of `COPY .. FROM STDIN`: bytes in pieces to fields of rows.
 //!
-//! A line without escapes or quotes, as nearly all are, is cut at its delimiters; only the others
-//! are looked at byte by byte. What the values mean is decided later, by the types of the columns.
+//! Lines without escapes or quotes, as nearly all are, are cut at their delimiters, in one pass
+//! over a piece; only the others are looked at byte by byte. What the fields mean is the matter of
+//! who takes them.
 
-use arrow::array::{StringArray, StringBuilder};
+use memchr::{memchr, memchr2, memchr2_iter, memrchr};
 
 use crate::delta::checked_utf8;
 use crate::error::{Error, Result};
@@ -45,81 +46,202 @@ impl CopyForm {
     }
 }
 
-/// Rows under construction.
+/// Takes the fields of rows.
+pub trait Fields {
+    /// A row begins, on a line.
+    fn begin(&mut self, line: usize);
+    /// A field of the row, in order; `None` is NULL. An error ends the COPY.
+    fn put(&mut self, column: usize, text: Option<&str>) -> Result<()>;
+    /// The row is complete.
+    fn end(&mut self);
+}
+
+/// What has come of rows.
 #[derive(Debug)]
 pub struct CopyReader {
     form: CopyForm,
     names: Vec<String>,
-    columns: Vec<StringBuilder>,
-    rows: usize,
     /// Bytes of a line that is not complete.
     rest: Vec<u8>,
     /// The number of the line being read, from 1.
     line: usize,
-    /// For each row, the line that it begins on.
-    lines: Vec<usize>,
     ended: bool,
+    /// The fields of a line with escapes or quotes.
+    cells: Cells,
+}
+
+/// Fields side by side.
+#[derive(Debug, Default)]
+struct Cells {
+    bytes: Vec<u8>,
+    /// Where each ends, and whether it is NULL.
+    ends: Vec<(usize, bool)>,
+}
+
+impl Cells {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Where the field that is being read begins.
+    fn begin(&self) -> usize {
+        self.ends.last().map_or(0, |(end, _)| *end)
+    }
+
+    fn get(&self, at: usize) -> Result<Option<&str>> {
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        let (end, null) = self.ends[at];
+        match null {
+            true => Ok(None),
+            false => checked_utf8(&self.bytes[begin..end]).map(Some),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
 }
 
 impl CopyReader {
     /// A reader of rows with named columns.
     pub fn new(form: CopyForm, names: Vec<String>) -> Self {
-        let columns = names.iter().map(|_| StringBuilder::new()).collect();
-        let lines = Vec::new();
-        Self { form, names, columns, rows: 0, rest: Vec::new(), line: 1, lines, ended: false }
-    }
-
-    /// Complete rows that wait to be taken.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Takes the rows that are complete: their columns and the line of each row.
-    pub fn take(&mut self) -> (Vec<StringArray>, Vec<usize>) {
-        self.rows = 0;
-        let columns = self.columns.iter_mut().map(StringBuilder::finish).collect();
-        (columns, std::mem::take(&mut self.lines))
+        let (rest, cells) = (Vec::new(), Cells::default());
+        Self { form, names, rest, line: 1, ended: false, cells }
     }
 
     /// Reads a piece.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.rest.is_empty() {
-            let used = self.read(bytes, false)?;
-            self.rest.extend_from_slice(&bytes[used..]);
-            return Ok(());
+    pub fn push(&mut self, bytes: &[u8], out: &mut impl Fields) -> Result<()> {
+        let mut bytes = bytes;
+        if !self.rest.is_empty() {
+            // The line that has begun is made whole, and what is behind it is read where it is.
+            let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+            self.complete(&bytes[..end], out)?;
+            bytes = &bytes[end..];
         }
+        if !self.rest.is_empty() {
+            // It has more lines than one.
+            return self.complete(bytes, out);
+        }
+        let used = self.read(bytes, false, out)?;
+        self.rest.extend_from_slice(&bytes[used..]);
+        Ok(())
+    }
+
+    /// Reads what was left with more behind it.
+    fn complete(&mut self, bytes: &[u8], out: &mut impl Fields) -> Result<()> {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
-        let used = self.read(&all, false)?;
+        let used = self.read(&all, false, out)?;
         all.drain(..used);
         self.rest = all;
         Ok(())
     }
 
     /// Reads what the last line without an end holds.
-    pub fn finish(&mut self) -> Result<()> {
+    pub fn finish(&mut self, out: &mut impl Fields) -> Result<()> {
         let rest = std::mem::take(&mut self.rest);
-        self.read(&rest, true).map(drop)
+        self.read(&rest, true, out).map(drop)
     }
 
     /// Reads complete lines; how many bytes they were.
-    fn read(&mut self, bytes: &[u8], last: bool) -> Result<usize> {
+    fn read(&mut self, bytes: &[u8], last: bool, out: &mut impl Fields) -> Result<usize> {
         let mut at = 0;
         while at < bytes.len() && !self.ended {
-            let Some((line, next)) = self.line(&bytes[at..], last)? else { break };
-            let (line, lines) = (&bytes[at..at + line], self.line);
-            self.line += line.iter().filter(|b| **b == b'\n').count() + 1;
-            at += next;
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line == b"\\." {
-                self.ended = true;
-            } else if lines > 1 || self.form.header == Header::None {
-                self.row(line, lines)?;
-            } else if self.form.header == Header::Match {
-                self.check_names(line)?;
+            // Up to the line in which something has to be looked at.
+            let plain = match self.line > 1 || self.form.header == Header::None {
+                true => self.plain_lines(&bytes[at..]),
+                false => "",
+            };
+            self.plain(plain, out)?;
+            at += plain.len();
+            match self.one(&bytes[at..], last, out)? {
+                Some(next) => at += next,
+                None => break,
             }
         }
         Ok(if self.ended { bytes.len() } else { at })
+    }
+
+    /// Whole lines of text without escapes and quotes.
+    fn plain_lines<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        // No column has one field, and that one only where it is not empty.
+        if self.names.is_empty() {
+            return "";
+        }
+        let special = if self.form.csv { self.form.quote } else { b'\\' };
+        let mut bytes = &bytes[..memchr2(special, 0, bytes).unwrap_or(bytes.len())];
+        // CSV may end as text does.
+        if self.form.csv {
+            bytes = &bytes[..memchr::memmem::find(bytes, b"\\.").unwrap_or(bytes.len())];
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(e) => std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default(),
+        };
+        &text[..memrchr(b'\n', text.as_bytes()).map_or(0, |end| end + 1)]
+    }
+
+    /// Reads lines without escapes and quotes.
+    fn plain(&mut self, text: &str, out: &mut impl Fields) -> Result<()> {
+        let (bytes, wanted) = (text.as_bytes(), self.names.len());
+        let null = self.form.null.as_str();
+        // Where the line begins, where the field does, and which one it is.
+        let (mut line, mut from, mut column) = (0, 0, 0);
+        for at in memchr2_iter(self.form.delimiter, b'\n', bytes) {
+            let ends = bytes[at] == b'\n';
+            let end = match ends && at > from && bytes[at - 1] == b'\r' {
+                true => at - 1,
+                false => at,
+            };
+            if column == 0 {
+                out.begin(self.line);
+            }
+            let field = &text[from..end];
+            if column < wanted {
+                let value = (field != null).then_some(field);
+                out.put(column, value).map_err(|e| self.first_fault(&text[line..], e))?;
+            }
+            column += 1;
+            from = at + 1;
+            if ends {
+                if column != wanted {
+                    return Err(self.wrong_width(self.line, column, &text[line..end]));
+                }
+                out.end();
+                self.line += 1;
+                (line, column) = (from, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong first with a line, of which a field can't be read: too many fields are told
+    /// ahead of that.
+    fn first_fault(&self, text: &str, error: Error) -> Error {
+        let line = text.split('\n').next().unwrap_or_default();
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let count = 1 + line.bytes().filter(|b| *b == self.form.delimiter).count();
+        match count > self.names.len() {
+            true => self.too_wide(self.line, line),
+            false => error,
+        }
+    }
+
+    /// Reads one line, if it is complete; where the next one begins.
+    fn one(&mut self, bytes: &[u8], last: bool, out: &mut impl Fields) -> Result<Option<usize>> {
+        let Some((line, next)) = self.line(bytes, last)? else { return Ok(None) };
+        let (line, number) = (&bytes[..line], self.line);
+        self.line += line.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line == b"\\." {
+            self.ended = true;
+        } else if number > 1 || self.form.header == Header::None {
+            self.row(line, number, out)?;
+        } else if self.form.header == Header::Match {
+            self.check_names(line)?;
+        }
+        Ok(Some(next))
     }
 
     /// The length of the first line, and where the next one begins; `None` when it has no end yet.
@@ -168,23 +290,21 @@ impl CopyReader {
     }
 
     /// The first line has to have the names of the columns.
-    fn check_names(&self, line: &[u8]) -> Result<()> {
+    fn check_names(&mut self, line: &[u8]) -> Result<()> {
         let text = checked_utf8(line).map_err(|e| self.at(1, e, None))?;
-        let fields = match self.form.csv {
-            true => self.csv_fields(text)?,
-            false => self.text_fields(text)?,
-        };
-        if fields.len() != self.names.len() {
-            let message = format!(
-                "wrong number of fields in header line: got {}, expected {}",
-                fields.len(),
-                self.names.len()
-            );
+        self.cut(text);
+        let (got, expected) = (self.cells.len(), self.names.len());
+        if got != expected {
+            let message =
+                format!("wrong number of fields in header line: got {got}, expected {expected}");
             return Err(self.at(1, wrong(&message), Some(text)));
         }
-        let mut pairs = fields.iter().zip(&self.names).enumerate();
-        if let Some((i, (field, name))) = pairs.find(|(_, (f, n))| f.as_ref() != Some(*n)) {
-            let got = field.as_ref().map_or_else(|| "null value".into(), |f| format!("\"{f}\""));
+        for (i, name) in self.names.iter().enumerate() {
+            let field = self.cells.get(i)?;
+            if field == Some(name) {
+                continue;
+            }
+            let got = field.map_or_else(|| "null value".into(), |f| format!("\"{f}\""));
             let at = i + 1;
             let message = format!(
                 "column name mismatch in header line field {at}: got {got}, expected \"{name}\""
@@ -194,97 +314,88 @@ impl CopyReader {
         Ok(())
     }
 
-    fn row(&mut self, line: &[u8], number: usize) -> Result<()> {
+    /// A line that is looked at byte by byte.
+    fn row(&mut self, line: &[u8], number: usize, out: &mut impl Fields) -> Result<()> {
         let text = checked_utf8(line).map_err(|e| self.at(number, e, None))?;
-        let special = if self.form.csv { self.form.quote } else { b'\\' };
-        let count = match line.contains(&special) {
-            true => self.careful(text).map_err(|e| self.at(number, e, None))?,
-            false => self.plain(text),
+        let wanted = self.names.len();
+        // No column has one field, and that one only where it is not empty.
+        let count = match wanted == 0 {
+            true => usize::from(!line.is_empty()),
+            false => {
+                self.cut(text);
+                self.cells.len()
+            }
         };
-        let wanted = self.columns.len();
-        match count {
-            n if n == wanted => {}
-            n if n > wanted => {
-                return Err(self.at(
-                    number,
-                    wrong("extra data after last expected column"),
-                    Some(text),
-                ));
-            }
-            n => {
-                let message = format!("missing data for column \"{}\"", self.names[n]);
-                return Err(self.at(number, wrong(&message), Some(text)));
-            }
+        if count > wanted {
+            return Err(self.too_wide(number, text));
         }
-        self.rows += 1;
-        self.lines.push(number);
+        out.begin(number);
+        for column in 0..count {
+            let field = self.cells.get(column).map_err(|e| self.at(number, e, None))?;
+            out.put(column, field)?;
+        }
+        if count < wanted {
+            return Err(self.wrong_width(number, count, text));
+        }
+        out.end();
         Ok(())
     }
 
-    /// A line that is cut at its delimiters; the number of fields.
-    fn plain(&mut self, line: &str) -> usize {
-        // No column has one field, and that one only where it is not empty.
-        if self.columns.is_empty() {
-            return usize::from(!line.is_empty());
-        }
-        let mut count = 0;
-        let mut from = 0;
-        let bytes = line.as_bytes();
-        loop {
-            let end = bytes[from..].iter().position(|b| *b == self.form.delimiter);
-            let field = &line[from..end.map_or(bytes.len(), |e| from + e)];
-            if let Some(column) = self.columns.get_mut(count) {
-                column.append_option((field != self.form.null).then_some(field));
-            }
-            count += 1;
-            match end {
-                Some(end) => from += end + 1,
-                None => return count,
+    fn too_wide(&self, number: usize, line: &str) -> Error {
+        self.at(number, wrong("extra data after last expected column"), Some(line))
+    }
+
+    fn wrong_width(&self, number: usize, count: usize, line: &str) -> Error {
+        match self.names.get(count) {
+            None => self.too_wide(number, line),
+            Some(name) => {
+                let message = format!("missing data for column \"{name}\"");
+                self.at(number, wrong(&message), Some(line))
             }
         }
     }
 
-    /// A line with escapes or quotes.
-    fn careful(&mut self, line: &str) -> Result<usize> {
-        let fields = match self.form.csv {
-            true => self.csv_fields(line)?,
-            false => self.text_fields(line)?,
-        };
-        for (column, field) in self.columns.iter_mut().zip(&fields) {
-            column.append_option(field.as_deref());
+    /// Cuts a line into its fields.
+    fn cut(&mut self, line: &str) {
+        self.cells.clear();
+        match self.form.csv {
+            true => self.cut_csv(line.as_bytes()),
+            false => self.cut_text(line.as_bytes()),
         }
-        Ok(fields.len())
     }
 
-    fn text_fields(&self, line: &str) -> Result<Vec<Option<String>>> {
-        let mut fields = Vec::new();
-        let mut raw = Vec::new();
-        let mut bytes = line.bytes().peekable();
+    fn cut_text(&mut self, bytes: &[u8]) {
+        let cells = &mut self.cells;
+        let (mut from, mut i, mut escapes) = (0, 0, false);
         loop {
-            let next = bytes.next();
-            match next {
+            match bytes.get(i) {
                 Some(b'\\') => {
-                    raw.push(b'\\');
-                    raw.extend(bytes.next());
+                    escapes = true;
+                    i += 2;
                 }
-                Some(b) if b != self.form.delimiter => raw.push(b),
-                _ => {
+                Some(b) if *b != self.form.delimiter => i += 1,
+                end => {
+                    let raw = &bytes[from..i.min(bytes.len())];
                     let null = raw == self.form.null.as_bytes();
-                    fields.push((!null).then(|| unescape(&raw)).transpose()?);
-                    raw.clear();
-                    if next.is_none() {
-                        return Ok(fields);
+                    match escapes && !null {
+                        true => unescape(raw, &mut cells.bytes),
+                        false => cells.bytes.extend_from_slice(raw),
                     }
+                    cells.ends.push((cells.bytes.len(), null));
+                    if end.is_none() {
+                        return;
+                    }
+                    i += 1;
+                    (from, escapes) = (i, false);
                 }
             }
         }
     }
 
-    fn csv_fields(&self, line: &str) -> Result<Vec<Option<String>>> {
+    fn cut_csv(&mut self, bytes: &[u8]) {
         let (quote, escape) = (self.form.quote, self.form.escape);
-        let bytes = line.as_bytes();
-        let mut fields = Vec::new();
-        let (mut field, mut quoted, mut open) = (Vec::new(), false, false);
+        let cells = &mut self.cells;
+        let (mut quoted, mut open) = (false, false);
         // A quote behind an escape is a quote; so is the escape, where it is another character.
         let behind = |i: usize| {
             let next = bytes.get(i + 1);
@@ -294,19 +405,18 @@ impl CopyReader {
         loop {
             match bytes.get(i) {
                 Some(b) if open && *b == escape && behind(i) => {
-                    field.push(bytes[i + 1]);
+                    cells.bytes.push(bytes[i + 1]);
                     i += 1;
                 }
                 Some(b) if *b == quote => (open, quoted) = (!open, true),
-                Some(b) if open || *b != self.form.delimiter => field.push(*b),
+                Some(b) if open || *b != self.form.delimiter => cells.bytes.push(*b),
                 end => {
+                    let field = &cells.bytes[cells.begin()..];
                     let null = !quoted && field == self.form.null.as_bytes();
-                    let text = checked_utf8(&field)?.to_owned();
-                    fields.push((!null).then_some(text));
-                    field.clear();
+                    cells.ends.push((cells.bytes.len(), null));
                     quoted = false;
                     if end.is_none() {
-                        return Ok(fields);
+                        return;
                     }
                 }
             }
@@ -336,9 +446,8 @@ fn escaped(bytes: &[u8]) -> bool {
     bytes.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1
 }
 
-/// The value of a field of the text form: `\t`, `\x41`, `\101`, `\\`.
-fn unescape(raw: &[u8]) -> Result<String> {
-    let mut out = Vec::with_capacity(raw.len());
+/// Adds the value of a field of the text form: `\t`, `\x41`, `\101`, `\\`.
+fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut bytes = raw.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
         if byte != b'\\' {
@@ -362,7 +471,6 @@ fn unescape(raw: &[u8]) -> Result<String> {
             None => out.push(b'\\'),
         }
     }
-    Ok(checked_utf8(&out)?.to_owned())
 }
 
 fn number(
@@ -384,22 +492,62 @@ fn number(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::Array;
+    use crate::error::sqlstate;
+
+    /// Rows as texts; the value `bad` can't be read.
+    #[derive(Default)]
+    struct Rows(Vec<String>, String);
+
+    impl Fields for Rows {
+        fn begin(&mut self, line: usize) {
+            self.1 = format!("{line}:");
+        }
+
+        fn put(&mut self, column: usize, text: Option<&str>) -> Result<()> {
+            if text == Some("bad") {
+                return Err(Error::user(sqlstate::INVALID_TEXT_REPRESENTATION, self.1.clone()));
+            }
+            let text = text.map_or("NULL".to_owned(), |t| t.replace('\n', "$"));
+            self.1.push_str(if column > 0 { "|" } else { "" });
+            self.1.push_str(&text);
+            Ok(())
+        }
+
+        fn end(&mut self) {
+            self.0.push(std::mem::take(&mut self.1));
+        }
+    }
 
     fn read(form: CopyForm, text: &str, piece: usize) -> Result<Vec<String>> {
         let mut reader = CopyReader::new(form, vec!["a".into(), "b".into()]);
+        let mut rows = Rows::default();
         for chunk in text.as_bytes().chunks(piece) {
-            reader.push(chunk)?;
+            reader.push(chunk, &mut rows)?;
         }
-        reader.finish()?;
-        let (columns, lines) = reader.take();
-        let cell = |c: &StringArray, row| match c.is_null(row) {
-            true => "NULL".to_owned(),
-            false => c.value(row).replace('\n', "$"),
-        };
-        let row =
-            |row| format!("{}:{}|{}", lines[row], cell(&columns[0], row), cell(&columns[1], row));
-        Ok((0..lines.len()).map(row).collect())
+        reader.finish(&mut rows)?;
+        Ok(rows.0)
+    }
+
+    /// The first fault of a text is told, whatever is behind it, and of a row its width before what
+    /// is in it, as far as that is read.
+    #[test]
+    fn the_first_fault_is_told() {
+        for (text, sqlstate, message) in [
+            ("1,2\nbad,2\n3\n", "22P02", "2:"),
+            ("1,2\n3\nbad,2\n", "22P04", "missing data for column \"b\""),
+            ("1,2\nbad\n", "22P02", "2:"),
+            ("1,2\n1,bad\n", "22P02", "2:1"),
+            ("1,2\nbad,2,3\n1,1\n", "22P04", "extra data after last expected column"),
+            ("1,2\n1,bad,3\n1,1\n", "22P04", "extra data after last expected column"),
+            ("1,2\n1,2,bad\n1,1\n", "22P04", "extra data after last expected column"),
+            ("1,\"2\"\n\"bad\",2,3\n", "22P04", "extra data after last expected column"),
+            ("1,\"2\"\n1,\"bad\"\n", "22P02", "2:1"),
+        ] {
+            for piece in [1, 3, 1000] {
+                let error = read(CopyForm::new(true), text, piece).expect_err(text);
+                assert_eq!((error.sqlstate(), error.message()), (sqlstate, message), "{text}");
+            }
+        }
     }
 
     #[test]
@@ -421,7 +569,8 @@ mod tests {
     fn bytes_that_are_no_text_are_refused() {
         let code = |csv, bytes: &[u8]| {
             let mut reader = CopyReader::new(CopyForm::new(csv), vec!["a".into(), "b".into()]);
-            let read = reader.push(bytes).and_then(|()| reader.finish());
+            let mut rows = Rows::default();
+            let read = reader.push(bytes, &mut rows).and_then(|()| reader.finish(&mut rows));
             read.map_err(|e| (e.sqlstate(), e.detail().map(str::to_owned))).err()
         };
         let second = Some(("22021", Some("COPY, line 2".to_owned())));

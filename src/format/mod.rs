@@ -22,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use memchr::memchr;
 
 pub use changes::Changes;
-pub use copy::{CopyForm, CopyReader, Header};
+pub use copy::{CopyForm, CopyReader, Fields, Header};
 pub use outgoing::{Message, Outgoing};
 
 use crate::error::{Error, Result, sqlstate};

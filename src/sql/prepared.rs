@@ -311,7 +311,7 @@ impl Kind {
         let rows = match self {
             Self::Insert(insert) => match &insert.rows {
                 Rows::Values(rows) => rows.as_slice(),
-                Rows::Query(_) => &[],
+                Rows::Query(_) | Rows::Literals(_) => &[],
             },
             _ => &[],
         };
@@ -325,7 +325,7 @@ impl Kind {
                 let mut plans: Vec<&Planned> = insert.returning.iter().collect();
                 plans.extend(match &insert.rows {
                     Rows::Query(planned) => Some(planned.as_ref()),
-                    Rows::Values(_) => None,
+                    Rows::Values(_) | Rows::Literals(_) => None,
                 });
                 plans.extend(match &insert.conflict {
                     Conflict::Update(planned) => Some(planned.as_ref()),
@@ -389,7 +389,14 @@ impl Prepared {
     /// The memory that it takes, about.
     pub fn bytes(&self) -> usize {
         let nodes: usize = self.kind.plans().iter().map(|planned| planned.nature.size).sum();
-        (nodes + self.kind.cells().count()).saturating_mul(NODE_BYTES)
+        let literals = match &self.kind {
+            Kind::Insert(insert) => match &insert.rows {
+                Rows::Literals(rows) => rows.get_array_memory_size(),
+                _ => 0,
+            },
+            _ => 0,
+        };
+        (nodes + self.kind.cells().count()).saturating_mul(NODE_BYTES).saturating_add(literals)
     }
 
     /// Values in the types of the parameters.
@@ -439,6 +446,7 @@ impl Insert {
             Rows::Values(rows) => {
                 InsertRows::Values(evaluate_rows(&relation, rows, values, settings)?)
             }
+            Rows::Literals(rows) => InsertRows::Values(rows.clone()),
             Rows::Query(query) => InsertRows::Query(query.bind(values, settings)?),
         };
         let conflict = match &self.conflict {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use sqlparser::ast::{self, ConflictTarget, OnConflictAction, OnInsert, SelectItem, SetExpr};
 use sqlparser::ast::{DoUpdate, TableObject};
@@ -37,6 +38,8 @@ pub(in crate::sql) struct Insert {
 /// The rows of an INSERT.
 #[derive(Debug, Clone)]
 pub(in crate::sql) enum Rows {
+    /// VALUES that are nothing but literals.
+    Literals(RecordBatch),
     Values(Vec<Vec<Cell>>),
     Query(Box<Planned>),
 }
@@ -169,6 +172,9 @@ fn rows(
     if let (SetExpr::Values(values), true) = (source.body.as_ref(), plain) {
         for row in &values.rows {
             check_width(row.content.len(), columns.len(), named)?;
+        }
+        if let Some(rows) = scope.literals(&values.rows, &columns)? {
+            return Ok(Rows::Literals(rows));
         }
         if !values.rows.iter().flat_map(|r| &r.content).any(has_subquery) {
             let rows = values.rows.iter().map(|row| scope.row(&row.content, &columns));

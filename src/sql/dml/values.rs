@@ -1,6 +1,7 @@
 //! `INSERT .. VALUES` needs no plan: its expressions are kept as cells, and literals and parameters
 //! go straight into arrays.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use super::rules::{default_expr, repeat};
 use crate::catalog::Relation;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
-    Coercion, Walk, assignment_error, can_cast, cast_array, from_datafusion, parse_value,
+    Coercion, ColumnParser, Walk, assignment_error, can_cast, cast_array, from_datafusion,
+    parse_value,
 };
 use crate::sql::binder::{Settings, plan_expr};
 use crate::sql::constant;
@@ -69,6 +71,37 @@ impl<'a, 'c> Scope<'a, 'c> {
         Ok(cells)
     }
 
+    /// The rows of VALUES as columns, if they are nothing but literals and defaults that are.
+    pub(super) fn literals(
+        &self,
+        rows: &[ast::Parens<Vec<ast::Expr>>],
+        columns: &[usize],
+    ) -> Result<Option<RecordBatch>> {
+        let schema = nullable(&self.relation.schema);
+        let (mut parsers, mut given) = (Vec::new(), Vec::new());
+        for (i, field) in schema.fields().iter().enumerate() {
+            parsers.push(ColumnParser::new(field.data_type())?);
+            given.push((columns.iter().position(|c| *c == i), default_expr(self.relation, i)?));
+        }
+        for row in rows {
+            for (i, (at, default)) in given.iter().enumerate() {
+                let expr = at.and_then(|at| row.content.get(at)).filter(|e| !is_default(e));
+                let expr = expr.unwrap_or(default);
+                let Some(text) = literal(expr, schema.field(i).data_type()) else {
+                    return Ok(None);
+                };
+                match (parsers[i].push(text.as_deref()), is_string(expr)) {
+                    (Ok(()), _) => {}
+                    (Err(error), true) => return Err(error),
+                    // What does not fit takes the way of a numeric constant.
+                    (Err(_), false) => return Ok(None),
+                }
+            }
+        }
+        let columns = parsers.iter_mut().map(ColumnParser::finish).collect::<Result<_>>()?;
+        Ok(Some(RecordBatch::try_new(schema, columns)?))
+    }
+
     fn default(&mut self, column: usize, to: &DataType) -> Result<Cell> {
         if let Some(known) = self.defaults.get(&column) {
             return Ok(known.clone());
@@ -79,8 +112,15 @@ impl<'a, 'c> Scope<'a, 'c> {
     }
 
     fn cell(&mut self, expr: &ast::Expr, column: usize, to: &DataType) -> Result<Cell> {
-        if let Some(value) = literal(expr, to) {
-            return Ok(Cell::Value(value?));
+        match literal(expr, to) {
+            None => {}
+            Some(None) => return Ok(Cell::Value(null(to)?)),
+            Some(Some(text)) => match (parse_value(&text, to), is_string(expr)) {
+                (Ok(value), _) => return Ok(Cell::Value(value)),
+                (Err(error), true) => return Err(error),
+                // What does not fit takes the way of a numeric constant.
+                (Err(_), false) => {}
+            },
         }
         let planned = plan_expr(expr, &DFSchema::empty(), self.context, self.parameters)?;
         if let Expr::Placeholder(p) = &planned {
@@ -119,41 +159,39 @@ fn null(data_type: &DataType) -> Result<ScalarValue> {
     ScalarValue::try_from(data_type).map_err(from_datafusion)
 }
 
-/// A literal that is read into the column's type without planning; `None` where that could differ
-/// from planning it.
-fn literal(expr: &ast::Expr, to: &DataType) -> Option<Result<ScalarValue>> {
-    let negated;
-    let value = match expr {
-        ast::Expr::Value(v) => &v.value,
+/// The text of a literal that is read into the column's type without planning, of NULL none;
+/// `None` where that could differ from planning it.
+fn literal<'e>(expr: &'e ast::Expr, to: &DataType) -> Option<Option<Cow<'e, str>>> {
+    let (value, negative) = match expr {
+        ast::Expr::Value(v) => (&v.value, false),
         ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => match expr.as_ref() {
-            ast::Expr::Value(v) => match &v.value {
-                ast::Value::Number(n, long) => {
-                    negated = ast::Value::Number(format!("-{n}"), *long);
-                    &negated
-                }
-                _ => return None,
-            },
+            ast::Expr::Value(v) if matches!(v.value, ast::Value::Number(..)) => (&v.value, true),
             _ => return None,
         },
         _ => return None,
     };
     match value {
-        ast::Value::Null => Some(null(to)),
+        ast::Value::Null => Some(None),
         ast::Value::Boolean(b) if *to == DataType::Boolean => {
-            Some(Ok(ScalarValue::Boolean(Some(*b))))
+            Some(Some(Cow::Borrowed(if *b { "true" } else { "false" })))
         }
-        ast::Value::SingleQuotedString(s) => Some(parse_value(s, to)),
+        ast::Value::SingleQuotedString(s) => Some(Some(Cow::Borrowed(s))),
         ast::Value::Number(n, _) if to.is_numeric() => {
-            let digits = n.strip_prefix('-').unwrap_or(n);
-            let integer = digits.bytes().all(|b| b.is_ascii_digit());
-            // What does not fit or must be rounded takes the way of a numeric constant.
+            let integer = n.bytes().all(|b| b.is_ascii_digit());
+            // What must be rounded takes the way of a numeric constant.
             match to.is_integer() && !integer || n.contains('_') {
                 true => None,
-                false => parse_value(n, to).ok().map(Ok),
+                false if negative => Some(Some(Cow::Owned(format!("-{n}")))),
+                false => Some(Some(Cow::Borrowed(n))),
             }
         }
         _ => None,
     }
+}
+
+/// Whether a literal is of unknown type: what is wrong with it is wrong with its type's input.
+fn is_string(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
 }
 
 /// Whether an expression has another value at another time or with other parameters.
