@@ -23,7 +23,7 @@ use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::{
-    Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, bind_delete, bind_insert,
+    Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete, bind_insert,
     bind_update, conform,
 };
 
@@ -146,10 +146,17 @@ impl Session {
     async fn found(
         &self,
         relation: &Relation,
-        query: &Bound,
+        reading: &Reading,
         joined: bool,
         pin: &Arc<Pin>,
     ) -> Result<RecordBatch> {
+        if !joined
+            && let Some((lookup, values)) = reading.lookup()
+            && let Some(rows) = self.look_up_rows(lookup, values, pin)?
+        {
+            return Ok(rows);
+        }
+        let query = &reading.bind(&self.settings())?;
         if !joined {
             return one_batch(query, &self.collect(query, pin).await?);
         }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
 
 use super::dml::snapshot;
@@ -48,21 +49,30 @@ impl Session {
         bound: &sql::Prepared,
         values: &[ScalarValue],
     ) -> Result<Option<Outcome>> {
-        let Some(lookup) = bound.lookup().filter(|_| self.optimizes()) else { return Ok(None) };
-        if !self.is_unwritten(lookup.relation().id) {
-            return Ok(None);
-        }
+        let Some(lookup) = bound.lookup() else { return Ok(None) };
         let pin = self.read_point();
-        let given = Given { values, now: self.now() };
-        let Some((rows, used)) = find(lookup, given, &pin)? else { return Ok(None) };
-        self.cancel.current().check()?;
-        let Ok(rows) = expand(&rows).and_then(|rows| used.finish(lookup, rows, given)) else {
-            return Ok(None);
-        };
+        let Some(rows) = self.look_up_rows(lookup, values, &pin)? else { return Ok(None) };
         self.note_incomplete(bound.depends_on(), &pin);
         let batches = if rows.num_rows() == 0 { Vec::new() } else { vec![rows] };
         let rows = Rows::ready(Arc::clone(lookup.fields()), batches);
         Ok(Some(Outcome::Rows(Rows { notices: self.take_notices(), ..rows })))
+    }
+
+    /// The result of a read by key at a pinned epoch, if it can be had at once.
+    pub(super) fn look_up_rows(
+        &self,
+        lookup: &Lookup,
+        values: &[ScalarValue],
+        pin: &Arc<Pin>,
+    ) -> Result<Option<RecordBatch>> {
+        if !self.optimizes() || !self.is_unwritten(lookup.relation().id) {
+            return Ok(None);
+        }
+        let given = Given { values, now: self.now() };
+        let Some((rows, used)) = find(lookup, given, pin)? else { return Ok(None) };
+        self.cancel.current().check()?;
+        // What fails here fails there with the words and in the order of that way.
+        Ok(expand(&rows).and_then(|rows| used.finish(lookup, rows, given)).ok())
     }
 
     /// Whether what is published of a relation is what the session sees.
@@ -83,12 +93,7 @@ struct Used {
 }
 
 impl Used {
-    fn finish(
-        &self,
-        lookup: &Lookup,
-        rows: arrow::array::RecordBatch,
-        given: Given<'_>,
-    ) -> Result<arrow::array::RecordBatch> {
+    fn finish(&self, lookup: &Lookup, rows: RecordBatch, given: Given<'_>) -> Result<RecordBatch> {
         let used: Vec<&Wanted> = self.by.iter().map(|at| &self.wanted[*at]).collect();
         lookup.finish(rows, &used, given)
     }

@@ -107,7 +107,7 @@ pub use moving::MovingFilter;
 pub use parser::{is_complete, parse, pieces};
 pub(crate) use parser::{locate, with_name};
 pub use parts::{Part, each_node, scanned_part};
-pub use prepared::{BoundStatement, Prepared, prepare};
+pub use prepared::{BoundStatement, Prepared, Reading, prepare};
 pub use proctime::Stamped;
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};

@@ -50,7 +50,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Change {
     relation: Arc<Relation>,
-    query: Planned,
+    query: Arc<Planned>,
     joined: bool,
     returning: Option<Planned>,
 }
@@ -80,6 +80,25 @@ struct Nature {
 
 /// Memory of a node of a plan or of an expression, about.
 const NODE_BYTES: usize = 512;
+
+/// The rows of an UPDATE or DELETE, still to be planned: not where they are found by key.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    query: Arc<Planned>,
+    values: Vec<ScalarValue>,
+}
+
+impl Reading {
+    /// The read by key that it is, where it is one, with the values of its parameters.
+    pub fn lookup(&self) -> Option<(&Lookup, &[ScalarValue])> {
+        Some((self.query.lookup.as_deref()?, &self.values))
+    }
+
+    /// The plan.
+    pub fn bind(&self, settings: &Settings) -> Result<Bound> {
+        self.query.bind(&self.values, settings)
+    }
+}
 
 /// A statement with its values in it.
 #[derive(Debug, Clone)]
@@ -183,7 +202,7 @@ impl Change {
             Some(first) => assign(plan, first, schema, &targets)?,
             None => plan,
         };
-        let query = Planned::new(analyze(plan)?, &inner);
+        let query = Arc::new(Planned::new(analyze(plan)?, &inner).with_lookup());
         let returning = match returned {
             None => None,
             Some(items) => {
@@ -193,6 +212,12 @@ impl Change {
         };
         let (relation, joined) = (change.relation, change.joined);
         Ok(Self { relation, query, joined, returning })
+    }
+}
+
+impl Change {
+    fn rows(&self, values: Vec<ScalarValue>) -> Reading {
+        Reading { query: Arc::clone(&self.query), values }
     }
 }
 
@@ -334,7 +359,7 @@ impl Kind {
                 plans
             }
             Self::Update(c) | Self::Delete(c) => {
-                std::iter::once(&c.query).chain(&c.returning).collect()
+                std::iter::once(c.query.as_ref()).chain(&c.returning).collect()
             }
         }
     }
@@ -417,15 +442,15 @@ impl Prepared {
             }
             Kind::Update(change) => BoundStatement::Update(BoundUpdate {
                 relation: Arc::clone(&change.relation),
-                rows: change.query.bind(&values, settings)?,
-                joined: change.joined,
                 returning: bind_optional(change.returning.as_ref(), &values, settings)?,
+                rows: change.rows(values),
+                joined: change.joined,
             }),
             Kind::Delete(change) => BoundStatement::Delete(BoundDelete {
                 relation: Arc::clone(&change.relation),
-                rows: change.query.bind(&values, settings)?,
-                joined: change.joined,
                 returning: bind_optional(change.returning.as_ref(), &values, settings)?,
+                rows: change.rows(values),
+                joined: change.joined,
             }),
         })
     }

@@ -617,8 +617,12 @@ fn updates_and_deletes_are_plans_of_rows() {
     let mut report = Report::default();
     let change = |text: &str| -> Result<Vec<String>> {
         let plan = match statement(text) {
-            Statement::Update(u) => bind_update(&u, &catalog(), &settings())?.rows.plan,
-            Statement::Delete(d) => bind_delete(&d, &catalog(), &settings())?.rows.plan,
+            Statement::Update(u) => {
+                bind_update(&u, &catalog(), &settings())?.rows.bind(&settings())?.plan
+            }
+            Statement::Delete(d) => {
+                bind_delete(&d, &catalog(), &settings())?.rows.bind(&settings())?.plan
+            }
             other => panic!("{other:?}"),
         };
         run_plan(&plan, DATA)

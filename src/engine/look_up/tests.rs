@@ -291,6 +291,53 @@ async fn values_are_as_constants() {
     engine.shutdown().await.expect("ends");
 }
 
+/// Changes by key, of which the second session finds its rows without a look-up.
+const CHANGES: &[&str] = &[
+    "UPDATE t SET s = 'changed' WHERE k = 3",
+    "UPDATE t SET i = i + 1, n = n * 2 WHERE k = 3 RETURNING k, i, n",
+    "UPDATE t SET s = upper(s) WHERE k IN (4, 5, 99) RETURNING s",
+    "UPDATE t SET k = 1000 WHERE k = 6",
+    "UPDATE t SET k = 1 WHERE k = 2",
+    "UPDATE t SET i = 10 / i WHERE k = 7",
+    "UPDATE t SET i = 5 WHERE i = 3 AND k > 20",
+    "UPDATE t SET s = NULL WHERE k = 8 AND s = 'other'",
+    "UPDATE two SET v = v + 1 WHERE a = 1 AND b = 'b' RETURNING *",
+    "UPDATE bag SET y = 9 WHERE x = 1",
+    "UPDATE t SET s = two.b FROM two WHERE t.k = 9 AND two.a = 1",
+    "DELETE FROM t WHERE k = 10 RETURNING s, k",
+    "DELETE FROM t WHERE k IN (11, 12) AND i = 4",
+    "DELETE FROM bag WHERE x = 2",
+    "DELETE FROM t WHERE k = 777",
+    "BEGIN; UPDATE t SET i = 1 WHERE k = 13; UPDATE t SET i = i + 1 WHERE k = 13; COMMIT",
+    "BEGIN; DELETE FROM t WHERE k = 14; UPDATE t SET i = 0 WHERE k = 14; COMMIT",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_find_the_same_rows() {
+    let (engine, mut session) = ready(2).await;
+    let (reference, mut plain) = ready(2).await;
+    plain.set_optimize(false);
+    for text in CHANGES {
+        assert_eq!(run(&mut session, text).await, run(&mut plain, text).await, "{text}");
+        session.execute("ROLLBACK").await.expect("a rollback");
+        plain.execute("ROLLBACK").await.expect("a rollback");
+        for table in ["t", "two", "bag", "g"] {
+            let all = format!("SELECT * FROM {table}");
+            assert_eq!(run(&mut session, &all).await, run(&mut plain, &all).await, "{text}");
+        }
+    }
+    let text = "UPDATE two SET v = $2 WHERE b = $1 AND a = 2";
+    for _ in 0..3 {
+        let prepared = session.prepare(text, &[]).await.expect("prepared");
+        let values = vec![ScalarValue::from("a"), ScalarValue::Int32(Some(77))];
+        session.execute_prepared(&prepared, values).await.expect("an update");
+        let found = run(&mut session, "SELECT v FROM two WHERE a = 2 AND b = 'a'").await;
+        assert_eq!(found, "v integer\n77");
+    }
+    engine.shutdown().await.expect("ends");
+    reference.shutdown().await.expect("ends");
+}
+
 /// Would find a plan that is older than a definition, an answer that is kept, a clock that stands
 /// still, and a session that gets what is another's.
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use sqlparser::parser::Parser;
 use super::binder::{Bound, Settings};
 use super::dialect::DIALECT;
 use super::parser::{fold, relation_name};
-use super::prepared::{BoundStatement, Preparable, prepare_statement};
+use super::prepared::{BoundStatement, Preparable, Reading, prepare_statement};
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::text::display_value;
 use crate::error::{About, Error, Result, sqlstate};
@@ -83,7 +83,7 @@ pub struct BoundDelete {
     /// The table.
     pub relation: Arc<Relation>,
     /// The rows to delete, in the first columns.
-    pub rows: Bound,
+    pub rows: Reading,
     /// The statement joins: the first column is the number of a row of the table, which counts
     /// once.
     pub joined: bool,
@@ -98,7 +98,7 @@ pub struct BoundUpdate {
     pub relation: Arc<Relation>,
     /// The old columns of the rows to replace, followed by as many new ones; pass the new ones
     /// through [`conform`].
-    pub rows: Bound,
+    pub rows: Reading,
     /// As in [`BoundDelete`].
     pub joined: bool,
     /// RETURNING: a query over the new rows and the columns behind them.
