@@ -168,7 +168,20 @@ impl Operator for Materialize {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
-        let Some(all) = concat(&std::mem::take(&mut self.epoch))? else { return Ok(()) };
+        let epoch = std::mem::take(&mut self.epoch);
+        let keyed = !self.spec.table.spec().key.is_empty();
+        if keyed
+            && self.spec.conflict == Conflict::Exact
+            && epoch.iter().all(DeltaBatch::is_insert_only)
+        {
+            // No two rows have one key and none goes: there is nothing to put together.
+            for rows in epoch {
+                self.spec.table.write(self.shard).apply(&rows, cx.epoch)?;
+                out.emit(rows);
+            }
+            return Ok(());
+        }
+        let Some(all) = concat(&epoch)? else { return Ok(()) };
         let changes = match self.spec.conflict {
             Conflict::Exact => Some(consolidate(&all, Order::Input)?),
             Conflict::Consolidated => Some(all),
