@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{
     AggregateFunction, InSubquery, NullTreatment, ScalarFunction, Sort, WindowFunction,
 };
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator,
-    Projection, Subquery, WindowFrameBound, WindowFrameUnits, lit, when,
+    Projection, Subquery, WindowFrame, WindowFrameBound, WindowFrameUnits, lit, when,
 };
 
 use crate::error::Error;
@@ -261,6 +262,16 @@ pub(super) fn window_by_length(
     if !offsets {
         let order = std::mem::take(&mut params.order_by).into_iter();
         params.order_by = order.map(|key| sort_of_window(key, schema)).collect::<DfResult<_>>()?;
+        let is_bytes = |key: &Sort| Ok(key.expr.get_type(schema)? == DataType::Binary);
+        let mut bytes = params.order_by.iter().map(is_bytes);
+        let by_bytes = bytes
+            .try_fold(false, |any, one: DfResult<bool>| Ok::<_, DataFusionError>(any | one?))?;
+        // Without offsets both are of peers, and the planner has ranges of numbers and times alone.
+        if by_bytes && params.window_frame.units == WindowFrameUnits::Range {
+            let WindowFrame { start_bound, end_bound, .. } = params.window_frame.clone();
+            params.window_frame =
+                WindowFrame::new_bounds(WindowFrameUnits::Groups, start_bound, end_bound);
+        }
     }
     Ok(call)
 }
