@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("store", 2),
     ("aggregate", 3),
     ("connector", 3),
+    ("checkpoint", 3),
     ("operator", 4),
     // A definition holds its connector's options.
     ("catalog", 4),

@@ -92,6 +92,10 @@ pub const VALUE_BYTES_MAX: usize = (1 << 30) - 1;
 /// is cut in halves, down to one row.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
+/// How often a checkpoint is made. What it takes is proportional to what has changed; what a new
+/// life reads of the log and of topics again is what came since.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Bytes of a file of the log. It is filled with zeros ahead, which takes as long as 2,000 syncs;
 /// one that is not full when the process ends is lost room.
 pub const LOG_SEGMENT_BYTES: usize = 16 << 20;
@@ -204,6 +208,8 @@ pub struct Config {
     /// The directory that definitions and tables are kept in; without one everything ends with the
     /// process.
     pub data: Option<std::path::PathBuf>,
+    /// How often a checkpoint of the state is made there, when anything has changed.
+    pub checkpoint_interval: Duration,
     /// Worker threads of the incremental half; each owns a range of the key groups.
     pub workers: usize,
     /// Checks of every operator contract (schema, weights, epochs, residency). On in debug builds.
@@ -241,6 +247,7 @@ impl Default for Config {
         let memory = machine_memory_bytes();
         Self {
             data: None,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
             workers: cores,
             check_contracts: cfg!(debug_assertions),
             query_threads: cores,

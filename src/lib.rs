@@ -9,7 +9,7 @@
 //! * [`error`], [`config`], [`cancel`]: the one error type, every limit, the end of long work;
 //! * [`delta`], [`time`]: rows with weights, keys and hashes; epochs, watermarks, windows;
 //! * [`expr`], [`state`], [`format`]: expressions over deltas, tables of operators, bytes to rows;
-//! * [`store`]: the data directory and its log;
+//! * [`store`], [`checkpoint`]: the data directory, its log and its checkpoints;
 //! * [`aggregate`], [`connector`]: aggregates over weights; Kafka, files, generators;
 //! * [`operator`], [`catalog`]: incremental kernels; definitions;
 //! * [`sql`]: text to bound plans; [`plan`]: bound plans to operators;
@@ -22,6 +22,7 @@
 pub mod aggregate;
 pub mod cancel;
 pub mod catalog;
+pub mod checkpoint;
 pub mod config;
 pub mod connector;
 pub mod delta;

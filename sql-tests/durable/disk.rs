@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headwater::store::{Disk, DiskFile};
+use headwater::store::{Disk, DiskFile, DiskRead};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -219,6 +219,20 @@ impl DiskFile for Handle {
     }
 }
 
+impl DiskRead for Handle {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let state = self.disk.state();
+        let from = offset as usize;
+        let found = state.files[self.file].bytes.get(from..from + bytes.len());
+        bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.state().files[self.file].bytes.len() as u64)
+    }
+}
+
 impl Disk for MemoryDisk {
     fn make_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
@@ -248,6 +262,11 @@ impl Disk for MemoryDisk {
         let file = state.files.len();
         state.files.push(File::default());
         state.rename(NameChange::Set(path.to_owned(), file));
+        Ok(Box::new(Handle { disk: self.clone(), file }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
+        let file = self.state().find(path)?;
         Ok(Box::new(Handle { disk: self.clone(), file }))
     }
 

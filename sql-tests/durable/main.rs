@@ -12,6 +12,7 @@ mod kill;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use disk::{Fault, MemoryDisk};
@@ -31,6 +32,10 @@ const WORK: &[&str] = &[
     "BEGIN; INSERT INTO t VALUES (10, 'x', 3); INSERT INTO u (f) VALUES (7); COMMIT",
     "CREATE MATERIALIZED VIEW w AS SELECT s.v, u.f FROM s JOIN u ON s.n < u.f",
     "CREATE INDEX ti ON t (v)",
+    "CREATE MATERIALIZED VIEW x AS SELECT DISTINCT v, max(k) OVER (PARTITION BY v) AS m FROM t",
+    "CREATE MATERIALIZED VIEW y AS SELECT t.k, count(DISTINCT u.f) AS f, max(u.f) AS g \
+     FROM t LEFT JOIN u ON t.k < u.f GROUP BY t.k ORDER BY t.k DESC LIMIT 4",
+    "INSERT INTO t VALUES (11, 'b', 3), (12, 'b', 4), (13, 'c', 0)",
     "DELETE FROM t WHERE k = 1",
     "CREATE OR REPLACE MATERIALIZED VIEW w AS SELECT s.v, s.total, u.f FROM s, u",
     "CREATE TABLE c AS SELECT k, v FROM t",
@@ -38,7 +43,7 @@ const WORK: &[&str] = &[
     "DROP MATERIALIZED VIEW w",
     "INSERT INTO d SELECT k + 100, v FROM d",
     "TRUNCATE u",
-    "DROP TABLE u",
+    "DROP TABLE u CASCADE",
     "INSERT INTO t VALUES (4, 'd', 5) ON CONFLICT (k) DO UPDATE SET n = excluded.n",
 ];
 
@@ -46,8 +51,17 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
+/// An engine that makes no checkpoints.
 async fn open(disk: &MemoryDisk) -> Result<Engine, Error> {
-    let config = Config { query_threads: 1, ..Config::with_workers(1) };
+    open_with(disk, 1, Duration::MAX).await
+}
+
+async fn open_with(
+    disk: &MemoryDisk,
+    workers: usize,
+    checkpoint_interval: Duration,
+) -> Result<Engine, Error> {
+    let config = Config { query_threads: 1, checkpoint_interval, ..Config::with_workers(workers) };
     Engine::start_on(config, Arc::new(disk.clone()), Path::new("/data")).await
 }
 
@@ -116,17 +130,27 @@ fn assert_kept(found: &str, states: &[String], acknowledged: usize, about: &str)
 
 #[test]
 fn the_power_goes_at_any_operation() {
+    cut_the_power(Duration::MAX, 1);
+}
+
+#[test]
+fn the_power_goes_while_checkpoints_are_made() {
+    cut_the_power(Duration::ZERO, 3);
+}
+
+/// Stops at every operation, or at every so many, and looks at what is there afterwards.
+fn cut_the_power(interval: Duration, every: usize) {
     runtime().block_on(async {
         let states = expected().await;
         let whole = MemoryDisk::new(Fault::None);
-        let engine = open(&whole).await.expect("it starts");
+        let engine = open_with(&whole, 1, interval).await.expect("it starts");
         assert_eq!(work(&engine).await.0, WORK.len());
         engine.shutdown().await.expect("it ends");
         drop(engine);
         let operations = whole.operations();
-        for at in 0..operations {
+        for at in (0..operations).step_by(every) {
             let disk = MemoryDisk::new(Fault::Stop(at));
-            let acknowledged = match open(&disk).await {
+            let acknowledged = match open_with(&disk, 1, interval).await {
                 Ok(engine) => {
                     let (acknowledged, _) = work(&engine).await;
                     drop(engine.shutdown().await);
@@ -137,7 +161,9 @@ fn the_power_goes_at_any_operation() {
             for seed in 0..2 {
                 let found = disk.after_power_cut(seed + at as u64 * 7);
                 let about = || format!("stopped at {:?}, seed {seed}", disk.last_operations());
-                let engine = open(&found).await.unwrap_or_else(|e| panic!("{}: {e}", about()));
+                // With another number of workers than before.
+                let engine = open_with(&found, 1 + at % 3, interval).await;
+                let engine = engine.unwrap_or_else(|e| panic!("{}: {e}", about()));
                 let after = everything(&engine).await.expect("it reads");
                 assert_kept(&after, &states, acknowledged, &about());
                 // It goes on from there, and is there again in the life after.

@@ -198,6 +198,11 @@ impl Catalog {
         self.next_id = self.next_id.max(id.0);
     }
 
+    /// The greatest id that was ever given.
+    pub fn greatest(&self) -> RelationId {
+        RelationId(self.next_id)
+    }
+
     /// Adds a relation; its name must be free (42P07).
     pub fn add(&mut self, relation: Relation) -> Result<Arc<Relation>> {
         self.check_name_is_free(&relation.name)?;

@@ -98,6 +98,10 @@ impl Engine {
         if config.data.is_some() {
             return Err(Error::internal("an engine with a data directory is started"));
         }
+        Self::open_with(config)
+    }
+
+    fn open_with(config: Config) -> Result<Self> {
         let shared = Shared::new(config.workers.max(1));
         let (coordinator, thread) = Coordinator::start(&config, shared.clone())?;
         let thread = Mutex::new(Some(thread));

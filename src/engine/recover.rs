@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,11 +15,12 @@ use super::Engine;
 use super::record::renamed;
 use super::replace::{rename, replace};
 use crate::catalog::{Creation, Definition, RelationId};
+use crate::checkpoint::{Checkpoints, Image, Manifest};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::runtime::{Coordinator, Journal, Needs};
+use crate::runtime::{Checkpointer, Coordinator, Journal, Needs, apply, definition_of};
 use crate::sql::statement::Statement;
-use crate::store::log::{self, Life, Log, Position, Record};
+use crate::store::log::{self, Life, Log, Lsn, Position, Record};
 use crate::store::{Directory, Disk, Found, OsDisk};
 
 /// Bytes of rows that are on their way into the engine while the log is read.
@@ -47,38 +49,54 @@ impl Engine {
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let directory = Directory::open(disk, path)?;
         let found = directory.found;
-        let dir = path.join("log");
-        let mut survey = Survey::default();
-        let end = log::read(directory.disk.as_ref(), &dir, &mut |record, _| survey.take(record))?;
-        let mut engine = Self::open(Config { data: None, ..config })?;
+        let checkpoints = Checkpoints::open(Arc::clone(&directory.disk), path)?;
+        let mut survey = Survey::of(checkpoints.newest())?;
+        let (dir, needed) = (path.join("log"), survey.needed);
+        let take = &mut |record, _: &Position| survey.take(record);
+        let end = log::read(directory.disk.as_ref(), &dir, needed, take)?;
+        let interval = config.checkpoint_interval;
+        let mut engine = Self::open_with(Config { data: Some(path.to_owned()), ..config })?;
         if let Some(core) = Arc::get_mut(&mut engine.core) {
             core.kept = Some(found);
         }
-        let again = engine.live_again(directory, &dir, survey, end).await;
+        let past = Past { directory, dir, checkpoints, interval, end };
+        let again = engine.live_again(past, survey).await;
         if again.is_err() {
             drop(engine.shutdown().await);
         }
         again.map(|()| engine)
     }
 
-    async fn live_again(
-        &self,
-        directory: Directory,
-        dir: &Path,
-        survey: Survey,
-        end: log::End,
-    ) -> Result<()> {
+    async fn live_again(&self, past: Past, survey: Survey) -> Result<()> {
+        let Past { directory, dir, checkpoints, interval, end } = past;
         let coordinator = &self.core.coordinator;
         let first_epoch = survey.epochs;
-        coordinator.call(move |c| c.begin_at(first_epoch)).await?;
+        let begin = move |c: &mut Coordinator| {
+            c.begin_at(first_epoch);
+            c.set_capture(true);
+        };
+        coordinator.call(begin).await?;
         self.core.shared.change(|catalog, _| catalog.pass(survey.greatest));
         let gone = survey.gone();
         let mut again = Again::new(self, gone);
-        again.read(Arc::clone(&directory.disk), dir.to_owned()).await?;
+        if let Some(manifest) = checkpoints.newest() {
+            again.restore(manifest.clone(), checkpoints.image()?).await?;
+        }
+        again.read(Arc::clone(&directory.disk), dir.clone(), survey.needed).await?;
         let life = Life { number: survey.life + 1, first_epoch };
-        let log = Log::start(Arc::clone(&directory.disk), dir.to_owned(), &end)?;
-        let journal = Journal::start(log, life, directory)?;
-        coordinator.call(move |c| c.keep(journal)).await?;
+        let disk = Arc::clone(&directory.disk);
+        let log = Log::start(Arc::clone(&disk), dir.clone(), &end)?;
+        let mut live = survey.live;
+        live.retain(|id, creation| !again.gone.contains(id) && !creation.provisional);
+        let journal = Journal::start(log, life, live, directory)?;
+        let begin = move |c: &mut Coordinator| {
+            let started = Checkpointer::start(checkpoints, disk, dir, interval, c);
+            started.map(|checkpointer| {
+                c.keep(journal);
+                c.checkpoint_with(checkpointer);
+            })
+        };
+        coordinator.call(begin).await??;
         if let Some(clock) = survey.clock {
             let set = move |c: &mut Coordinator| c.set_clock(clock);
             coordinator.call_when_free(Needs::Everything, set).await?;
@@ -97,9 +115,24 @@ impl Engine {
     }
 }
 
-/// What the log says on the whole.
+/// What an earlier life has left.
+struct Past {
+    directory: Directory,
+    /// Where its log is.
+    dir: PathBuf,
+    checkpoints: Checkpoints,
+    interval: Duration,
+    /// Where its log ends.
+    end: log::End,
+}
+
+/// What the newest checkpoint and the log behind it say on the whole.
 #[derive(Debug, Default)]
 struct Survey {
+    /// The first record of the log that is not in the checkpoint.
+    needed: Lsn,
+    /// What has been created.
+    live: BTreeMap<RelationId, Creation>,
     /// The last life.
     life: u64,
     /// The first epoch that no life has used.
@@ -112,6 +145,40 @@ struct Survey {
 }
 
 impl Survey {
+    fn of(manifest: Option<&Manifest>) -> Result<Self> {
+        let mut survey = Self::default();
+        let Some(manifest) = manifest else { return Ok(survey) };
+        (survey.needed, survey.life) = (manifest.lsn, manifest.life);
+        survey.epochs = manifest.epochs;
+        for definition in &manifest.definitions {
+            survey.define(definition_of(definition)?);
+        }
+        survey.greatest = survey.greatest.max(RelationId(manifest.greatest_relation));
+        survey.clock = manifest.clock.map(Some);
+        Ok(survey)
+    }
+
+    fn define(&mut self, definition: Definition) {
+        apply(&definition, &mut self.live);
+        match definition {
+            Definition::Create(creation) => {
+                let ids: Vec<RelationId> = creation.ids.iter().collect();
+                self.greatest = ids.iter().copied().fold(self.greatest, RelationId::max);
+                if creation.provisional {
+                    self.provisional.insert(creation.ids.relation, ids);
+                }
+            }
+            Definition::Keep(id) => drop(self.provisional.remove(&id)),
+            Definition::Drop(ids) => self.dropped.extend(ids),
+            Definition::Replace { old, new, .. } => {
+                self.dropped.extend(old);
+                self.provisional.remove(&new);
+            }
+            Definition::Rename { .. } => {}
+            Definition::Clock(clock) => self.clock = Some(clock),
+        }
+    }
+
     fn take(&mut self, record: Record) -> Result<()> {
         match record {
             Record::Life(life) => {
@@ -119,23 +186,7 @@ impl Survey {
             }
             Record::Epochs(epoch) => self.epochs = self.epochs.max(epoch),
             Record::Commit(_) => {}
-            Record::Definition(bytes) => match Definition::decode(&bytes)? {
-                Definition::Create(creation) => {
-                    let ids: Vec<RelationId> = creation.ids.iter().collect();
-                    self.greatest = ids.iter().copied().fold(self.greatest, RelationId::max);
-                    if creation.provisional {
-                        self.provisional.insert(creation.ids.relation, ids);
-                    }
-                }
-                Definition::Keep(id) => drop(self.provisional.remove(&id)),
-                Definition::Drop(ids) => self.dropped.extend(ids),
-                Definition::Replace { old, new, .. } => {
-                    self.dropped.extend(old);
-                    self.provisional.remove(&new);
-                }
-                Definition::Rename { .. } => {}
-                Definition::Clock(clock) => self.clock = Some(clock),
-            },
+            Record::Definition(bytes) => self.define(Definition::decode(&bytes)?),
         }
         Ok(())
     }
@@ -162,10 +213,22 @@ impl<'a> Again<'a> {
         Self { engine, gone, sinks: BTreeMap::new(), under_way: VecDeque::new(), bytes: 0 }
     }
 
-    async fn read(&mut self, disk: Arc<dyn Disk>, dir: PathBuf) -> Result<()> {
+    /// Makes again what a checkpoint has, with its state.
+    async fn restore(&mut self, manifest: Manifest, image: Image) -> Result<()> {
+        let coordinator = &self.engine.core.coordinator;
+        let begun = manifest.clone();
+        coordinator.call(move |c| c.begin_restore(image, &begun)).await?;
+        for definition in &manifest.definitions {
+            self.define(definition_of(definition)?).await?;
+        }
+        let coordinator = &self.engine.core.coordinator;
+        coordinator.call(Coordinator::end_restore).await?
+    }
+
+    async fn read(&mut self, disk: Arc<dyn Disk>, dir: PathBuf, needed: Lsn) -> Result<()> {
         let (records, mut inbox) = mpsc::channel::<(Record, Position)>(READ_AHEAD);
         let reader = tokio::task::spawn_blocking(move || {
-            log::read(disk.as_ref(), &dir, &mut |record, position| {
+            log::read(disk.as_ref(), &dir, needed, &mut |record, position| {
                 let sent = records.blocking_send((record, position.clone()));
                 sent.map_err(|_| Error::internal("nobody takes the records of the log"))
             })

@@ -95,7 +95,7 @@ impl Clock {
     }
 
     /// The time that it stands at, when it is in hand.
-    fn manual_us(&self) -> Option<i64> {
+    pub(super) fn manual_us(&self) -> Option<i64> {
         Some(self.manual.load(Ordering::Relaxed)).filter(|us| *us != SYSTEM)
     }
 

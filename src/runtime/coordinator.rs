@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::build::Build;
+use super::checkpoint::{Checkpointer, Restoring};
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
 use super::journal::Journal;
@@ -178,8 +179,14 @@ pub struct Coordinator {
     pub(super) slice_rows: usize,
     pub(super) readers: ReaderLimits,
     pub(super) stopping: bool,
-    /// What is kept for the next life, when there is a data directory.
+    /// Cuts checkpoints, when there is a data directory.
+    pub(super) checkpointer: Option<Checkpointer>,
+    /// What is kept for the next life, when there is a data directory; it lets go of that last.
     pub(super) journal: Option<Journal>,
+    /// The checkpoint that this life begins with.
+    pub(super) restoring: Option<Restoring>,
+    /// Relations of which it had not all.
+    pub(super) void: BTreeSet<u32>,
     /// Epochs that are under way.
     pub(super) flights: Vec<InFlight>,
     /// What waits for them.
@@ -238,6 +245,9 @@ impl Coordinator {
             },
             stopping: false,
             journal: None,
+            checkpointer: None,
+            restoring: None,
+            void: BTreeSet::new(),
             flights: Vec::new(),
             waiting: Vec::new(),
             limits: Limits {
@@ -262,6 +272,7 @@ impl Coordinator {
             if self.stopping {
                 return;
             }
+            self.cut_if_due();
             self.check_clock();
             self.proceed();
             self.begin_builds();

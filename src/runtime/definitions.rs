@@ -213,17 +213,27 @@ impl Coordinator {
             partitioning: by.clone().map_or(Partitioning::Any, Partitioning::Hash),
         };
         let mut route = InputRoute::new(input_node, by, relation.watermark.clone());
+        let now = self.shared.clock.now_us();
         if let Some(source) = &source {
-            route.expect_splits(source.start.keys().copied(), self.shared.clock.now_us());
+            route.expect_splits(source.start.keys().copied(), now);
+        }
+        if let Some(at) = self.input_at(relation.id) {
+            route.put_progress(at);
         }
         self.inputs.insert(relation.id, route);
         if let Some(source) = source {
             self.add_source(&relation, source)?;
         }
-        let id = relation.id;
+        let (id, name) = (relation.id, relation.name.clone());
         let times = relation.watermark.iter().map(|w| TimeColumn::declared(w.column)).collect();
         let known = Known(properties, times);
         self.register(relation, table, known, None, RelationStatus::Running)?;
+        let parts: Vec<RelationId> = self.sources.get(&id).map(|s| s.errors).into_iter().collect();
+        let ids = [&[id][..], &parts].concat();
+        if let Some(tables) = self.restorable_rows(&ids, &name)? {
+            self.load(tables)?;
+            self.restore_rejects(id)?;
+        }
         if stored && has_connector {
             self.read_source(id, all_columns(&schema))?;
         }
@@ -248,7 +258,7 @@ impl Coordinator {
             positions: new.start.clone(),
             ..SourceState::default()
         };
-        let running = RunningSource {
+        let mut running = RunningSource {
             source: new.source,
             start: Some(new.start.clone()),
             task: None,
@@ -258,6 +268,14 @@ impl Coordinator {
             rejects: rejects::Rejects::default(),
             ended: false,
         };
+        if let Some(at) = self.source_at(relation.id) {
+            {
+                let mut state = super::shared::lock(&running.state);
+                state.positions.clone_from(&at.taken);
+                state.rejected = at.rejected;
+            }
+            (running.start, running.taken, running.ended) = (at.start, at.taken, at.ended);
+        }
         self.sources.insert(relation.id, running);
         let properties =
             Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
@@ -266,6 +284,10 @@ impl Coordinator {
 
     /// Makes sure that a source is read, with at least these columns.
     fn read_source(&mut self, id: RelationId, columns: BTreeSet<usize>) -> Result<()> {
+        if self.restoring.is_some() {
+            // It goes on when everything that reads it is there.
+            return Ok(());
+        }
         let catalog = self.shared.catalog();
         let relation = catalog.by_id(id).ok_or_else(|| Error::internal("a source has no name"))?;
         let Some(running) = self.sources.get_mut(&id) else { return Ok(()) };
@@ -312,9 +334,10 @@ impl Coordinator {
         let result = self.install_view(new);
         self.undo_unless(&result, &ids);
         match result {
-            Ok((members, imports, pin)) => {
-                self.builds.push(Build::new(members, imports, pin, done));
-            }
+            Ok((members, imports, pin)) => match self.restorable(&members) {
+                Some(_) => drop(done.send(Ok(()))),
+                None => self.builds.push(Build::new(members, imports, pin, done)),
+            },
             Err(error) => drop(done.send(Err(error))),
         }
     }
@@ -360,22 +383,31 @@ impl Coordinator {
             nodes.extend(added);
             table
         });
-        self.team.install(nodes, true)?;
+        let mut members = vec![relation.id, errors.id];
+        members.extend(late.iter().map(|late| late.id));
+        let restored = self.restorable(&members);
+        let status = match restored {
+            Some(_) => RelationStatus::Running,
+            None => RelationStatus::Building,
+        };
+        self.team.install(nodes, restored.is_none())?;
         let partitioning =
             if append_only { plan.properties.partitioning.clone() } else { Partitioning::Hash(by) };
         let properties = Properties { append_only, key, partitioning };
-        let mut members = vec![relation.id, errors.id];
         let known = Known(properties, plan.times.clone());
-        self.register(relation, Some(table), known, Some(plan), RelationStatus::Building)?;
+        self.register(relation, Some(table), known, Some(plan), status.clone())?;
         let all: Vec<usize> = (0..error_schema().fields().len()).collect();
         let properties =
             Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
-        self.register(errors, Some(error_nodes.1), properties, None, RelationStatus::Building)?;
+        self.register(errors, Some(error_nodes.1), properties, None, status.clone())?;
         if let Some(late) = late {
-            members.push(late.id);
-            self.register_late(late, late_table)?;
+            self.register_late(late, late_table, status)?;
         }
         let pin = self.shared.pin_firmly();
+        if let Some(tables) = restored {
+            self.load(tables)?;
+            return Ok((members, BTreeMap::new(), pin));
+        }
         let imports = self.feed_imports(&built.imports)?;
         Ok((members, imports, pin))
     }
@@ -419,10 +451,15 @@ impl Coordinator {
         (vec![union, node], table)
     }
 
-    fn register_late(&self, late: Relation, table: Option<Arc<ResultTable>>) -> Result<()> {
+    fn register_late(
+        &self,
+        late: Relation,
+        table: Option<Arc<ResultTable>>,
+        status: RelationStatus,
+    ) -> Result<()> {
         let properties =
             Properties { append_only: true, key: None, partitioning: Partitioning::Any };
-        self.register(late, table, properties, None, RelationStatus::Building)
+        self.register(late, table, properties, None, status)
     }
 
     /// A view can't be built over one that has failed.
@@ -560,7 +597,7 @@ impl Coordinator {
                 let mut members = vec![id];
                 if let Some(late) = late {
                     members.push(late.id);
-                    self.register_late(late, late_table)?;
+                    self.register_late(late, late_table, RelationStatus::Building)?;
                 }
                 let pin = self.shared.pin_firmly();
                 Ok(Some((members, self.feed_imports(&built.imports)?, pin)))
@@ -603,6 +640,34 @@ impl Coordinator {
             });
         }
         self.stop_unread_sources();
+    }
+
+    /// Reads all sources that somebody wants to be read, as far as they are not.
+    pub(super) fn start_sources(&mut self) -> Result<()> {
+        let catalog = self.shared.catalog();
+        let ids: Vec<RelationId> = self.sources.keys().copied().collect();
+        for id in ids {
+            let Some(relation) = catalog.by_id(id) else { continue };
+            let columns = match relation.kind {
+                RelationKind::Source => self.wanted_columns(id),
+                _ => all_columns(&relation.schema),
+            };
+            if relation.kind != RelationKind::Source || !columns.is_empty() {
+                self.read_source(id, columns)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a source's `$errors` count among those that it may keep.
+    fn restore_rejects(&mut self, id: RelationId) -> Result<()> {
+        let Some(running) = self.sources.get_mut(&id) else { return Ok(()) };
+        let relations = self.shared.relations();
+        let table = relations.get(&running.errors).and_then(|r| r.table.clone());
+        if let Some(table) = table {
+            running.rejects = rejects::Rejects::of(&table, self.epoch)?;
+        }
+        Ok(())
     }
 
     /// Sources that no plan reads any more are not read from either.

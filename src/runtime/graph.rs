@@ -313,6 +313,11 @@ impl GraphBuilder {
         self.owners.iter().filter(|(_, r)| **r == relation).map(|(n, _)| *n).collect()
     }
 
+    /// A node.
+    pub fn spec(&self, node: NodeId) -> Option<&NodeSpec> {
+        self.specs.get(&node)
+    }
+
     /// The relation of a node.
     pub fn owner(&self, node: NodeId) -> Option<RelationId> {
         self.owners.get(&node).copied()

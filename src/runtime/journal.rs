@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::coordinator::{Commit, Coordinator};
 use super::definitions::relaxed;
 use super::shared::RelationStatus;
-use crate::catalog::{Catalog, Definition, RelationId};
+use crate::catalog::{Catalog, Creation, Definition, RelationId};
 use crate::config::{BATCH_ROWS, LOG_COMMIT_BYTES_MAX};
 use crate::delta::{DeltaBatch, Keys, batch_of, decode_keys};
 use crate::error::{Error, Result, sqlstate};
@@ -31,17 +31,27 @@ pub struct Journal {
     epochs: u64,
     /// Views that are being built, whose statements wait for them.
     pending: BTreeMap<RelationId, Definition>,
+    /// The number of this life.
+    life: u64,
+    /// What has been created and not dropped.
+    live: BTreeMap<RelationId, Creation>,
     /// Let go when nothing is written any more.
     _directory: Directory,
 }
 
 impl Journal {
     /// Begins the journal of a life in its directory.
-    pub fn start(mut log: Log, life: Life, directory: Directory) -> Result<Self> {
+    pub fn start(
+        mut log: Log,
+        life: Life,
+        live: BTreeMap<RelationId, Creation>,
+        directory: Directory,
+    ) -> Result<Self> {
         let epochs = life.first_epoch + EPOCHS_AHEAD;
         let lsn = log.append(vec![Record::Life(life), Record::Epochs(epochs)])?;
         log.wait(lsn)?;
-        Ok(Self { log, epochs, pending: BTreeMap::new(), _directory: directory })
+        let (pending, life) = (BTreeMap::new(), life.number);
+        Ok(Self { log, epochs, pending, life, live, _directory: directory })
     }
 
     /// Writes a record and waits for it.
@@ -51,7 +61,29 @@ impl Journal {
     }
 
     fn define(&mut self, definition: &Definition) -> Result<()> {
-        self.write(Record::Definition(definition.encode()?))
+        self.write(Record::Definition(definition.encode()?))?;
+        apply(definition, &mut self.live);
+        Ok(())
+    }
+
+    /// The number of this life.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// The first epoch that is not taken for used.
+    pub(super) fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
+    /// The number of the next record.
+    pub(super) fn next_lsn(&self) -> Lsn {
+        self.log.next()
+    }
+
+    /// What has been created and not dropped, in order of its numbers.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Creation> {
+        self.live.values()
     }
 
     /// Writes what is pending of some relations, those that they are made of first.
@@ -84,6 +116,28 @@ impl Journal {
             writes.push(write);
         }
         Ok(Record::Commit(log::Commit { now_us, writes }))
+    }
+}
+
+/// Takes a definition into what is there; names and texts are those of the beginning.
+pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>) {
+    match definition {
+        Definition::Create(creation) => {
+            live.insert(creation.ids.relation, creation.as_ref().clone());
+        }
+        Definition::Keep(id) => {
+            if let Some(creation) = live.get_mut(id) {
+                creation.provisional = false;
+            }
+        }
+        Definition::Drop(ids) => live.retain(|id, _| !ids.contains(id)),
+        Definition::Replace { old, new, .. } => {
+            live.retain(|id, _| !old.contains(id));
+            if let Some(creation) = live.get_mut(new) {
+                creation.provisional = false;
+            }
+        }
+        Definition::Rename { .. } | Definition::Clock(_) => {}
     }
 }
 

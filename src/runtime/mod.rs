@@ -17,6 +17,7 @@
 mod activity;
 mod arrivals;
 mod build;
+mod checkpoint;
 mod clock;
 mod coordinator;
 mod definitions;
@@ -41,6 +42,7 @@ mod waits;
 mod worker;
 
 pub use activity::NodeActivity;
+pub use checkpoint::{Checkpointer, definition_of};
 pub use clock::{Clock, ClockMove};
 pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
 pub use definitions::{NewSink, NewSource, NewTable, NewView, SinkSource};
@@ -48,7 +50,7 @@ pub use delivery::does_not_deliver;
 pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
 pub use identity::{NodeKey, TablePlace};
 pub use ingest::{InputRoute, SplitView};
-pub use journal::Journal;
+pub use journal::{Journal, apply};
 pub use rejects::schema as rejects_schema;
 pub use shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket};
 pub use sink_queue::SinkOrder;

@@ -84,11 +84,13 @@ impl Coordinator {
     }
 
     /// Takes what has changed since the last cut, while no step is in flight. What a failed epoch
-    /// has changed is left out.
+    /// has changed is left out; what is being built keeps its log until it is complete.
     pub fn cut(&mut self) -> Cut {
         let state = self.state();
         let failed = state.quarantined.keys().flat_map(|id| self.graph.nodes_of(*id)).collect();
-        Cut { state, changes: self.team.take_changes(&failed) }
+        let members = self.builds.iter().flat_map(|build| build.members());
+        let built = members.flat_map(|member| self.graph.nodes_of(*member)).collect();
+        Cut { state, changes: self.team.take_changes(&failed, &built) }
     }
 
     /// Everything that state tables hold, by worker, while no step is in flight.

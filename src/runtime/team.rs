@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::graph::{NodeId, NodeSpec};
 use super::identity::TablePlace;
 use super::worker::{Counters, Image, Message, Report, Step, TableChanges, TableSize, Worker};
+use crate::checkpoint::Image as Checkpoint;
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::time::{Epoch, Watermark};
@@ -143,11 +144,16 @@ impl Team {
         self.all(|_| Box::new(move |w: &mut Worker| w.set_capture(on)));
     }
 
-    /// Takes what state tables have logged, by worker, without the last epoch of `failed` nodes.
-    pub fn take_changes(&mut self, failed: &BTreeSet<NodeId>) -> Vec<Vec<TableChanges>> {
+    /// Takes what state tables have logged, by worker, without the last epoch of `failed` nodes,
+    /// and nothing of those that are being `built`.
+    pub fn take_changes(
+        &mut self,
+        failed: &BTreeSet<NodeId>,
+        built: &BTreeSet<NodeId>,
+    ) -> Vec<Vec<TableChanges>> {
         self.all(|_| {
-            let failed = failed.clone();
-            Box::new(move |w: &mut Worker| w.take_changes(&failed))
+            let (failed, built) = (failed.clone(), built.clone());
+            Box::new(move |w: &mut Worker| w.take_changes(&failed, &built))
         })
     }
 
@@ -167,6 +173,21 @@ impl Team {
         let results = self.all(|_| {
             let images = images.clone();
             Box::new(move |w| w.restore(&images, epoch))
+        });
+        results.into_iter().collect()
+    }
+
+    /// Gives tables of nodes the state of a checkpoint.
+    pub fn load(
+        &mut self,
+        image: Arc<Checkpoint>,
+        tables: Vec<(NodeId, Vec<u32>)>,
+        epoch: Epoch,
+    ) -> Result<()> {
+        let tables = Arc::new(tables);
+        let results = self.all(|_| {
+            let (image, tables) = (image.clone(), tables.clone());
+            Box::new(move |w| w.load(&image, &tables, epoch))
         });
         results.into_iter().collect()
     }

@@ -17,6 +17,7 @@ use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
 use super::identity::TablePlace;
 use super::step::{RunningStep, Task};
+use crate::checkpoint::Image as Checkpoint;
 use crate::delta::{DeltaBatch, KEY_GROUPS};
 use crate::error::{Error, Result};
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
@@ -569,6 +570,53 @@ impl Worker {
         self.nodes.iter().flatten().map(|node| (node.spec.id, node.counted)).collect()
     }
 
+    /// Gives tables of nodes the state of a checkpoint, as far as this worker owns it.
+    pub fn load(
+        &mut self,
+        image: &Checkpoint,
+        tables: &[(NodeId, Vec<u32>)],
+        epoch: Epoch,
+    ) -> Result<()> {
+        let owned = self.owned();
+        let mut nodes = std::mem::take(&mut self.nodes);
+        let mut loaded = Ok(());
+        for node in nodes.iter_mut().flatten() {
+            let Some((_, numbers)) = tables.iter().find(|(id, _)| *id == node.spec.id) else {
+                continue;
+            };
+            loaded = self.load_node(node, image, (numbers, &owned), epoch);
+            if loaded.is_err() {
+                break;
+            }
+        }
+        self.nodes = nodes;
+        self.state.evict_all();
+        loaded
+    }
+
+    fn load_node(
+        &mut self,
+        node: &mut Node,
+        image: &Checkpoint,
+        (numbers, owned): (&[u32], &std::ops::Range<usize>),
+        epoch: Epoch,
+    ) -> Result<()> {
+        let NodeKind::Operator(spec) = &node.spec.kind else { return Ok(()) };
+        for (table, number) in node.tables.iter().zip(numbers) {
+            let entries = image.entries(*number, owned)?;
+            self.state.restore(*table, [&entries], owned, epoch)?;
+        }
+        node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
+        Ok(())
+    }
+
+    /// The key groups of this worker.
+    fn owned(&self) -> std::ops::Range<usize> {
+        // The groups g with g * workers / KEY_GROUPS == index.
+        let first = |index: usize| (index * KEY_GROUPS).div_ceil(self.workers);
+        first(self.index)..first(self.index + 1)
+    }
+
     /// All state tables as bytes.
     pub fn snapshot(&mut self) -> Result<Image> {
         let mut image = Image::new();
@@ -585,10 +633,15 @@ impl Worker {
     }
 
     /// Takes what state tables have logged, between two epochs: those that have logged something,
-    /// and those that expire. The last epoch of `failed` nodes is left out.
-    pub fn take_changes(&mut self, failed: &BTreeSet<NodeId>) -> Vec<TableChanges> {
+    /// and those that expire. The last epoch of `failed` nodes is left out, and nothing is taken of
+    /// those that are being `built`.
+    pub fn take_changes(
+        &mut self,
+        failed: &BTreeSet<NodeId>,
+        built: &BTreeSet<NodeId>,
+    ) -> Vec<TableChanges> {
         let mut all = Vec::new();
-        for node in self.nodes.iter().flatten() {
+        for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
             for table in &node.tables {
                 let log = self.state.take_changes(*table, failed.contains(&node.spec.id));
                 let expired_below = self.state.expired_below(*table);
@@ -620,9 +673,7 @@ impl Worker {
         if let Some(place) = images.iter().flat_map(Image::keys).find(|p| !known.contains(p)) {
             return Err(Error::corrupted(format!("nobody has the state table {place}")));
         }
-        let owned = self.index * KEY_GROUPS..(self.index + 1) * KEY_GROUPS;
-        // The groups g with g * workers / KEY_GROUPS == index.
-        let owned = owned.start.div_ceil(self.workers)..owned.end.div_ceil(self.workers);
+        let owned = self.owned();
         let mut nodes = std::mem::take(&mut self.nodes);
         for node in nodes.iter_mut().flatten() {
             let NodeKind::Operator(spec) = &node.spec.kind else { continue };

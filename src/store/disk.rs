@@ -15,6 +15,15 @@ pub trait DiskFile: Send + Debug {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// A file that is read at places.
+pub trait DiskRead: Send + Sync + Debug {
+    /// Fills the buffer from an offset.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+
+    /// The length of the file.
+    fn length(&self) -> io::Result<u64>;
+}
+
 /// A disk.
 pub trait Disk: Send + Sync + Debug {
     /// Makes a directory and those above it, unless they exist.
@@ -25,6 +34,9 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Makes a new file that only its owner can read; `AlreadyExists` when there is one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// A file to be read at places; it can be read on when its name is gone.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>>;
 
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
@@ -69,6 +81,26 @@ impl DiskFile for OsFile {
     }
 }
 
+impl DiskRead for OsFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, offset)
+        }
+        #[cfg(not(unix))]
+        {
+            use std::io::{Read, Seek, SeekFrom};
+            let mut file = &self.0;
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(bytes)
+        }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
 /// A file that nobody but its owner can read: rows and passwords of connectors are in it.
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
@@ -97,6 +129,10 @@ impl Disk for OsDisk {
         let mut options = OpenOptions::new();
         let file = private(options.write(true).create_new(true)).open(path)?;
         Ok(Box::new(OsFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
+        Ok(Box::new(OsFile(File::open(path)?)))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -138,7 +174,7 @@ impl Disk for OsDisk {
 }
 
 /// Writes a small file whole, so that it is there with all of its content or not at all.
-pub(super) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside: PathBuf = path.with_extension("new");
     match disk.remove(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -18,5 +18,5 @@ pub mod frame;
 pub mod log;
 
 pub use directory::{Directory, Found};
-pub use disk::{Disk, DiskFile, OsDisk};
+pub use disk::{Disk, DiskFile, DiskRead, OsDisk};
 pub use log::{Log, Lsn, Record};

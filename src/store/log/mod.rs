@@ -12,10 +12,12 @@
 //! Segments are files of zeros that are made ahead, because overwriting is the cheapest thing to
 //! sync. A life never writes into a segment of an earlier one.
 
+mod clean;
 mod read;
 mod record;
 mod write;
 
+pub use clean::clean;
 pub use read::{End, Position, read};
 pub use record::{Commit, Life, Record, Write};
 pub use write::Log;

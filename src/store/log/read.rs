@@ -37,7 +37,7 @@ impl Position {
     }
 }
 
-/// Hands every record to `each`, in order.
+/// Hands every record from `needed` on to `each`, in order.
 ///
 /// # Errors
 ///
@@ -47,14 +47,21 @@ impl Position {
 pub fn read(
     disk: &dyn Disk,
     dir: &Path,
+    needed: Lsn,
     each: &mut dyn FnMut(Record, &Position) -> Result<()>,
 ) -> Result<End> {
+    let each = &mut |record: Record, position: &Position| match position.lsn < needed {
+        true => Ok(()),
+        false => each(record, position),
+    };
     let names = disk.list(dir).map_err(|e| disk_error(&e, dir))?;
     let mut segments: Vec<(Lsn, String)> =
         names.into_iter().filter_map(|name| Some((segment_of(&name)?, name))).collect();
     segments.sort_unstable();
-    let next = segments.first().map_or(0, |(first, _)| *first);
+    // Those whose records are all in a checkpoint may be gone.
+    let next = segments.first().map_or(needed, |(first, _)| (*first).min(needed));
     let mut end = End { next, previous: 0 };
+    let mut begun = false;
     for (first, name) in segments {
         let path = dir.join(&name);
         let bytes = disk.read(&path).map_err(|e| disk_error(&e, &path))?;
@@ -63,6 +70,10 @@ pub fn read(
             // Made ahead, and nothing was written into it.
             continue;
         }
+        if !begun && first <= needed {
+            end.next = first;
+        }
+        begun = true;
         if first != end.next {
             let (missing, shown) = (segment_name(end.next), path.display());
             return Err(damaged(format!("the log has no record {} before \"{shown}\"", end.next))
@@ -114,7 +125,7 @@ fn read_group(
     let mut rest = Bytes(frame.body);
     let header = (rest.u64(), rest.u64());
     let (Ok(first), Ok(previous)) = header else { return Err(bad_group(position)) };
-    if frame.kind != GROUP || first != end.next || (first != 0 && previous != end.previous) {
+    if frame.kind != GROUP || first != end.next || (end.previous != 0 && previous != end.previous) {
         return Err(bad_group(position));
     }
     end.previous = frame.checksum;

@@ -77,6 +77,11 @@ impl Log {
         Ok(Self { requests, state, thread, next: end.next, reserved: 0 })
     }
 
+    /// The number of the next record.
+    pub fn next(&self) -> Lsn {
+        self.next
+    }
+
     /// Makes sure that so many bytes of records find room: 53100 when they don't.
     pub fn reserve(&mut self, bytes: usize) -> Result<()> {
         if bytes <= self.reserved {

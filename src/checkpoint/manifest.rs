@@ -1,0 +1,148 @@
+//! The manifest: what a checkpoint is made of. A frame with JSON, a file by its number.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::run::RunInfo;
+use crate::error::{Error, Result};
+use crate::store::directory::damaged;
+use crate::store::frame;
+
+/// The version that this program writes, the newest that it reads.
+const VERSION: u32 = 1;
+
+/// The kind of a frame that is a manifest.
+const KIND: u8 = 2;
+
+/// A checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of this form.
+    pub version: u32,
+    /// Its number; the greatest is the newest.
+    pub number: u64,
+    /// The life that has written it.
+    pub life: u64,
+    /// The first epoch that no life has used.
+    pub epochs: u64,
+    /// The epoch of the cut.
+    pub epoch: u64,
+    /// Its clock, in microseconds since 1970.
+    pub now_us: i64,
+    /// The first record of the log that is not in it.
+    pub lsn: u64,
+    /// Definitions, in the order in which they are made again.
+    pub definitions: Vec<serde_json::Value>,
+    /// The greatest number of a relation that was ever given.
+    pub greatest_relation: u32,
+    /// The clock that is in hand, as a definition says.
+    pub clock: Option<i64>,
+    /// The tables whose entries are in the runs, by their numbers.
+    pub tables: BTreeMap<u32, TableName>,
+    /// The first number that no table has had.
+    pub next_table: u32,
+    /// Of tables that expire: what has a time below is gone.
+    pub expired_below: BTreeMap<u32, i64>,
+    /// The runs, the newest first.
+    pub runs: Vec<RunName>,
+    /// The first number that no run has had.
+    pub next_run: u64,
+    /// Where inputs stand.
+    pub sources: BTreeMap<u32, SourceMark>,
+}
+
+/// What a table is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableName {
+    /// The relation that it belongs to.
+    pub relation: u32,
+    /// The operator's key, which is a hash of what it is.
+    pub node: String,
+    /// Its name inside of the operator.
+    pub table: String,
+    /// The version of its entries.
+    pub version: u16,
+}
+
+/// A run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunName {
+    /// Its number, which names its file.
+    pub id: u64,
+    /// Its entries.
+    pub entries: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The checksum of its index and directory.
+    pub checksum: u64,
+}
+
+impl RunName {
+    pub(super) fn new(id: u64, info: RunInfo) -> Self {
+        let RunInfo { entries, bytes, checksum } = info;
+        Self { id, entries, bytes, checksum }
+    }
+
+    pub(super) fn info(&self) -> RunInfo {
+        RunInfo { entries: self.entries, bytes: self.bytes, checksum: self.checksum }
+    }
+}
+
+/// Where an input stands: a source, or a table that statements write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceMark {
+    /// Where every reader of the source begins.
+    pub start: Option<BTreeMap<u32, i64>>,
+    /// The next position of each split that was not taken.
+    pub taken: BTreeMap<u32, i64>,
+    /// Its end was read.
+    pub ended: bool,
+    /// The watermark of each split, and whether it is waited for.
+    pub splits: BTreeMap<u32, (i64, bool)>,
+    /// The watermark of them all.
+    pub merged: i64,
+    /// Batches that have gone to workers in turn.
+    pub batches: usize,
+    /// Messages that could not be read, in all.
+    pub rejected: u64,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl Manifest {
+    /// Its bytes.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let written = Self { version: VERSION, ..self.clone() };
+        let body = serde_json::to_vec(&written).map_err(|e| Error::internal(e.to_string()))?;
+        let mut out = Vec::new();
+        frame::encode(KIND, &body, &mut out);
+        Ok(out)
+    }
+
+    /// Reads it back: 0A000 when a newer program has written it.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let bad = |why: String| damaged(format!("the manifest is damaged: {why}"));
+        let newer = |version: u32| {
+            Error::unsupported(format!("the manifest is of a newer program (version {version})"))
+                .with_hint("Use the program that wrote it, or a newer one.")
+        };
+        let body = match frame::decode(bytes) {
+            Ok((frame, used)) if frame.kind == KIND && used == bytes.len() => frame.body,
+            Err(frame::Absent::Newer(version)) => return Err(newer(version.into())),
+            _ => return Err(bad("it is not whole".into())),
+        };
+        let Version { version } = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
+        if version != VERSION {
+            return Err(newer(version));
+        }
+        serde_json::from_slice(body).map_err(|e| bad(e.to_string()))
+    }
+}

@@ -1,0 +1,20 @@
+//! Checkpoints: the state of all tables as of one cut, as immutable files that a manifest names.
+//!
+//! A *run* is a sorted file of the entries that tables have logged between two cuts; the state is
+//! what all runs of a manifest say, the newest first. A *manifest* names the runs, the definitions,
+//! where sources go on, and the record of the log that is the first behind the cut. A checkpoint is
+//! *decided* when its manifest is on the disk; until then its files are nothing. So writing never
+//! stops anybody, merging is work in the background, and an older checkpoint is an older manifest.
+//!
+//! ```text
+//! DIR/run/<id>.run           entries
+//! DIR/manifest/<number>      what there is
+//! ```
+
+mod manifest;
+mod run;
+mod store;
+
+pub use manifest::{Manifest, RunName, SourceMark, TableName};
+pub use run::{RunInfo, RunReader, RunWriter};
+pub use store::{Checkpoints, Image, Part};

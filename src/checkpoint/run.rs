@@ -1,0 +1,356 @@
+//! Runs: immutable files of sorted entries.
+//!
+//! A run is blocks of about 8 KiB, an index with the first place of each block, a directory of its
+//! tables, and a footer of fixed length. An entry is read by finding its block in the index; a key
+//! group of a table by the blocks that its range of hashes lies in.
+//!
+//! ```text
+//! block      length u32, codec u8 (0: as it is), entries u32, bytes, xxh3-64 of all before it
+//! entry      table u32 and 0xff ahead where the table changes; op u8, hash u64,
+//!            three lengths as varints (key, sub, value), their bytes
+//! index      per block: table u32, hash u64, offset u64
+//! directory  per table: number u32, entries u64, bytes u64
+//! footer     magic, version u16, 0 u16, offset and count of the index, of the directory, entries
+//!            (u64 each), xxh3-64 of index and directory, xxh3-64 of the footer before it
+//! ```
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::delta::{KEY_GROUPS, key_group};
+use crate::error::{Error, Result};
+use crate::state::{Entries, Entry, Op};
+use crate::store::directory::{damaged, disk_error};
+use crate::store::{Disk, DiskFile, DiskRead};
+
+const MAGIC: &[u8; 4] = b"HWR1";
+const VERSION: u16 = 1;
+const FOOTER: usize = 64;
+const BLOCK_BYTES: usize = 8 << 10;
+const BLOCK_HEADER: usize = 9;
+const NEW_TABLE: u8 = 0xff;
+
+/// What is written before the file is synced, at a time.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// What is in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunInfo {
+    /// Its entries.
+    pub entries: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The checksum of its index and directory, by which a manifest knows it.
+    pub checksum: u64,
+}
+
+/// Writes a run.
+#[derive(Debug)]
+pub struct RunWriter {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    /// What is in the file.
+    offset: u64,
+    /// What is to be written next.
+    buffer: Vec<u8>,
+    block: Vec<u8>,
+    in_block: u32,
+    table: Option<u32>,
+    index: Vec<u8>,
+    blocks: u64,
+    tables: Vec<(u32, u64, u64)>,
+    entries: u64,
+}
+
+impl RunWriter {
+    /// Begins a file.
+    pub fn create(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let file = disk.create(path).map_err(|e| disk_error(&e, path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            offset: 0,
+            buffer: Vec::new(),
+            block: Vec::new(),
+            in_block: 0,
+            table: None,
+            index: Vec::new(),
+            blocks: 0,
+            tables: Vec::new(),
+            entries: 0,
+        })
+    }
+
+    /// Appends an entry of a table; tables and the entries in them come in order.
+    pub fn push(&mut self, table: u32, entry: &Entry<'_>) -> Result<()> {
+        if self.tables.last().is_none_or(|(last, ..)| *last != table) {
+            self.tables.push((table, 0, 0));
+        }
+        if self.block.is_empty() {
+            self.index.extend_from_slice(&table.to_le_bytes());
+            self.index.extend_from_slice(&entry.hash.to_le_bytes());
+            self.index.extend_from_slice(&(self.offset + self.buffer.len() as u64).to_le_bytes());
+            self.blocks += 1;
+            self.table = None;
+        }
+        let before = self.block.len();
+        if self.table != Some(table) {
+            self.block.push(NEW_TABLE);
+            self.block.extend_from_slice(&table.to_le_bytes());
+            self.table = Some(table);
+        }
+        self.block.push(entry.op as u8);
+        self.block.extend_from_slice(&entry.hash.to_le_bytes());
+        let parts = [entry.key, entry.sub, entry.value];
+        for part in parts {
+            push_varint(part.len() as u64, &mut self.block);
+        }
+        parts.iter().for_each(|part| self.block.extend_from_slice(part));
+        self.in_block += 1;
+        self.entries += 1;
+        if let Some((_, entries, bytes)) = self.tables.last_mut() {
+            *entries += 1;
+            *bytes += (self.block.len() - before) as u64;
+        }
+        match self.block.len() < BLOCK_BYTES {
+            true => Ok(()),
+            false => self.end_block(),
+        }
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let from = self.buffer.len();
+        // A block is as long as its last entry, whose parts have less than 1 GiB each.
+        self.buffer.extend_from_slice(&(self.block.len() as u32).to_le_bytes());
+        self.buffer.push(0);
+        self.buffer.extend_from_slice(&self.in_block.to_le_bytes());
+        self.buffer.append(&mut self.block);
+        let checksum = xxh3_64(&self.buffer[from..]);
+        self.buffer.extend_from_slice(&checksum.to_le_bytes());
+        self.in_block = 0;
+        match self.buffer.len() < WRITE_BYTES {
+            true => Ok(()),
+            false => self.write(),
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let written = self.file.write_at(self.offset, &self.buffer);
+        written.map_err(|e| disk_error(&e, &self.path))?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Ends the file, and returns when it is on the disk.
+    pub fn finish(mut self) -> Result<RunInfo> {
+        self.end_block()?;
+        let index = self.offset + self.buffer.len() as u64;
+        let mut directory = Vec::with_capacity(self.tables.len() * 20);
+        for (table, entries, bytes) in &self.tables {
+            directory.extend_from_slice(&table.to_le_bytes());
+            directory.extend_from_slice(&entries.to_le_bytes());
+            directory.extend_from_slice(&bytes.to_le_bytes());
+        }
+        let mut tail = std::mem::take(&mut self.index);
+        let directory_at = index + tail.len() as u64;
+        tail.extend_from_slice(&directory);
+        let checksum = xxh3_64(&tail);
+        let mut footer = MAGIC.to_vec();
+        footer.extend_from_slice(&VERSION.to_le_bytes());
+        footer.extend_from_slice(&[0; 2]);
+        let numbers =
+            [index, self.blocks, directory_at, self.tables.len() as u64, self.entries, checksum];
+        numbers.iter().for_each(|n| footer.extend_from_slice(&n.to_le_bytes()));
+        let own = xxh3_64(&footer);
+        footer.extend_from_slice(&own.to_le_bytes());
+        self.buffer.extend_from_slice(&tail);
+        self.buffer.extend_from_slice(&footer);
+        self.write()?;
+        self.file.sync().map_err(|e| disk_error(&e, &self.path))?;
+        Ok(RunInfo { entries: self.entries, bytes: self.offset, checksum })
+    }
+}
+
+/// A run that is read.
+#[derive(Debug)]
+pub struct RunReader {
+    path: PathBuf,
+    file: Box<dyn DiskRead>,
+    /// Where each block begins: its first table and hash, its offset; and where the last one ends.
+    blocks: Vec<(u32, u64, u64)>,
+    end: u64,
+    /// Entries by table.
+    tables: Vec<(u32, u64)>,
+    info: RunInfo,
+}
+
+impl RunReader {
+    /// Opens a run: its index is read and checked.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| disk_error(&e, path);
+        let file = disk.open(path).map_err(failed)?;
+        let length = file.length().map_err(failed)?;
+        let bad = |what: &str| damaged(format!("\"{}\" is damaged: {what}", path.display()));
+        let mut footer = [0; FOOTER];
+        let at = length.checked_sub(FOOTER as u64).ok_or_else(|| bad("it is too short"))?;
+        file.read_at(at, &mut footer).map_err(failed)?;
+        let (body, own) = footer.split_at(FOOTER - 8);
+        if xxh3_64(body).to_le_bytes() != *own || !body.starts_with(MAGIC) {
+            return Err(bad("its footer"));
+        }
+        let version = u16::from_le_bytes([body[4], body[5]]);
+        if version != VERSION {
+            return Err(Error::unsupported(format!(
+                "\"{}\" has version {version}; this program reads version {VERSION}",
+                path.display()
+            )));
+        }
+        let numbers: Vec<u64> = body[8..].chunks_exact(8).map(number).collect();
+        let [index, blocks, directory, tables, entries, checksum] = numbers[..] else {
+            return Err(bad("its footer"));
+        };
+        let sized = directory.checked_sub(index) == blocks.checked_mul(20)
+            && at.checked_sub(directory) == tables.checked_mul(20);
+        if !sized {
+            return Err(bad("its footer"));
+        }
+        let mut tail = vec![0; (at - index) as usize];
+        file.read_at(index, &mut tail).map_err(failed)?;
+        if xxh3_64(&tail) != checksum {
+            return Err(bad("its index"));
+        }
+        let (first, rest) = tail.split_at((directory - index) as usize);
+        let table = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let block = |b: &[u8]| (table(b), number(&b[4..12]), number(&b[12..20]));
+        let counted = |b: &[u8]| (table(b), number(&b[4..12]));
+        Ok(Self {
+            blocks: first.chunks_exact(20).map(block).collect(),
+            tables: rest.chunks_exact(20).map(counted).collect(),
+            end: index,
+            path: path.to_owned(),
+            info: RunInfo { entries, bytes: length, checksum },
+            file,
+        })
+    }
+
+    /// What is in it.
+    pub fn info(&self) -> RunInfo {
+        self.info
+    }
+
+    /// Entries by table, in order.
+    pub fn tables(&self) -> &[(u32, u64)] {
+        &self.tables
+    }
+
+    /// The entries of some key groups of a table, as a run.
+    pub fn entries(&self, table: u32, groups: &Range<usize>) -> Result<Entries> {
+        let mut found = Entries::default();
+        if self.tables.binary_search_by_key(&table, |(t, _)| *t).is_err() {
+            return Ok(found);
+        }
+        let begins =
+            |(t, hash, _): &(u32, u64, u64)| (*t, key_group(*hash)) < (table, groups.start);
+        let ends = |(t, hash, _): &(u32, u64, u64)| (*t, key_group(*hash)) < (table, groups.end);
+        // The block before the first one that begins inside may end inside.
+        let from = self.blocks.partition_point(begins).saturating_sub(1);
+        let to = self.blocks.partition_point(ends);
+        for block in from..to {
+            self.block(block, &mut |of, entry| {
+                if of == table && groups.contains(&key_group(entry.hash)) {
+                    found.push(entry);
+                }
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn block(&self, number: usize, each: &mut dyn FnMut(u32, Entry<'_>)) -> Result<()> {
+        let (.., offset) = self.blocks[number];
+        let bad = || {
+            let path = self.path.display();
+            damaged(format!("\"{path}\" is damaged: block at byte {offset}"))
+        };
+        let end = self.blocks.get(number + 1).map_or(self.end, |(.., next)| *next);
+        let length = end.checked_sub(offset).ok_or_else(bad)? as usize;
+        let mut bytes = vec![0; length];
+        self.file.read_at(offset, &mut bytes).map_err(|e| disk_error(&e, &self.path))?;
+        let (body, own) = bytes.split_last_chunk::<8>().ok_or_else(bad)?;
+        if xxh3_64(body) != u64::from_le_bytes(*own) || body.len() < BLOCK_HEADER {
+            return Err(bad());
+        }
+        let mut rest = &body[BLOCK_HEADER..];
+        let mut table = None;
+        while !rest.is_empty() {
+            table = read_table(&mut rest).or(table);
+            let entry = read_entry(&mut rest).ok_or_else(bad)?;
+            each(table.ok_or_else(bad)?, entry);
+        }
+        Ok(())
+    }
+}
+
+/// All key groups in pieces that are merged at a time.
+pub(super) fn pieces() -> impl Iterator<Item = Range<usize>> {
+    const PIECE: usize = 16;
+    (0..KEY_GROUPS).step_by(PIECE).map(|from| from..(from + PIECE).min(KEY_GROUPS))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+}
+
+fn push_varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Option<usize> {
+    let mut n = 0u64;
+    for shift in (0..35).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        n |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return usize::try_from(n).ok();
+        }
+    }
+    None
+}
+
+fn read_table(bytes: &mut &[u8]) -> Option<u32> {
+    let rest = bytes.strip_prefix(&[NEW_TABLE])?;
+    let (table, rest) = rest.split_first_chunk::<4>()?;
+    *bytes = rest;
+    Some(u32::from_le_bytes(*table))
+}
+
+fn read_entry<'a>(bytes: &mut &'a [u8]) -> Option<Entry<'a>> {
+    let (op, rest) = bytes.split_first()?;
+    let op = match op {
+        1 => Op::Put,
+        2 => Op::Add,
+        3 => Op::Delete,
+        _ => return None,
+    };
+    let (hash, rest) = rest.split_first_chunk::<8>()?;
+    let hash = u64::from_le_bytes(*hash);
+    *bytes = rest;
+    let lengths = [read_varint(bytes)?, read_varint(bytes)?, read_varint(bytes)?];
+    let mut take = |length: usize| {
+        let (part, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        Some(part)
+    };
+    let [key, sub, value] = [take(lengths[0])?, take(lengths[1])?, take(lengths[2])?];
+    Some(Entry { hash, key, sub, op, value })
+}

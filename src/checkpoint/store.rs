@@ -1,0 +1,249 @@
+//! The checkpoints of a data directory: writing the next one, merging runs, deleting what nobody
+//! needs, and reading the newest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::manifest::{Manifest, RunName};
+use super::run::{RunReader, RunWriter, pieces};
+use crate::error::Result;
+use crate::state::{Ending, Entries, merge};
+use crate::store::Disk;
+use crate::store::directory::{damaged, disk_error};
+use crate::store::disk::put;
+
+/// Manifests that are kept.
+const KEPT: usize = 3;
+
+/// So many runs are merged into one.
+const FAN: usize = 8;
+
+/// What a table has logged in one worker between two cuts, in its order.
+pub type Part = (u32, Entries);
+
+/// The checkpoints of a directory.
+#[derive(Debug)]
+pub struct Checkpoints {
+    disk: Arc<dyn Disk>,
+    runs: PathBuf,
+    manifests: PathBuf,
+    /// The newest one that is decided.
+    newest: Option<Manifest>,
+    next_run: u64,
+}
+
+impl Checkpoints {
+    /// Opens those of a directory, which may have none.
+    ///
+    /// # Errors
+    ///
+    /// XX001 when the newest manifest is damaged or a run that it names is not what it names; 0A000
+    /// when a newer program has written it.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let (runs, manifests) = (path.join("run"), path.join("manifest"));
+        for dir in [&runs, &manifests] {
+            disk.make_dir(dir).map_err(|e| disk_error(&e, dir))?;
+        }
+        disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
+        let mut this = Self { disk, runs, manifests, newest: None, next_run: 1 };
+        if let Some(number) = this.numbers()?.last().copied() {
+            let manifest = this.read(number)?;
+            this.next_run = manifest.next_run.max(1);
+            for name in &manifest.runs {
+                this.run(name)?;
+            }
+            this.newest = Some(manifest);
+        }
+        // What an earlier life has begun and not decided is nothing.
+        this.clean()?;
+        Ok(this)
+    }
+
+    /// The newest one.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.newest.as_ref()
+    }
+
+    fn path_of(&self, number: u64) -> PathBuf {
+        self.manifests.join(format!("{number:020}"))
+    }
+
+    fn run_path(&self, id: u64) -> PathBuf {
+        self.runs.join(format!("{id:016x}.run"))
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>> {
+        let names = self.disk.list(&self.manifests).map_err(|e| disk_error(&e, &self.manifests))?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn read(&self, number: u64) -> Result<Manifest> {
+        let path = self.path_of(number);
+        let bytes = self.disk.read(&path).map_err(|e| disk_error(&e, &path))?;
+        Manifest::decode(&bytes).map_err(|e| e.context(format!("\"{}\"", path.display())))
+    }
+
+    fn run(&self, name: &RunName) -> Result<RunReader> {
+        let path = self.run_path(name.id);
+        let run = RunReader::open(self.disk.as_ref(), &path)?;
+        match run.info() == name.info() {
+            true => Ok(run),
+            false => Err(damaged(format!("\"{}\" is not the run of its name", path.display()))),
+        }
+    }
+
+    /// Writes a checkpoint: `cuts` is what tables have logged since the one before, cut by cut, the
+    /// oldest first; `manifest` says everything but the runs. When it returns, it is decided.
+    ///
+    /// # Errors
+    ///
+    /// 53100 and 58030: nothing has happened then; the parts may be given again, with more.
+    pub fn write(&mut self, mut manifest: Manifest, cuts: &[Vec<Part>]) -> Result<()> {
+        let older = self.newest.as_ref();
+        manifest.number = older.map_or(1, |m| m.number + 1);
+        manifest.runs = older.map(|m| m.runs.clone()).unwrap_or_default();
+        // Workers have keys of their own, so the logs of a table in one cut are of one age.
+        let mut by_table: BTreeMap<u32, Vec<Entries>> = BTreeMap::new();
+        for parts in cuts.iter().rev() {
+            for (table, entries) in parts.iter().filter(|(_, entries)| !entries.is_empty()) {
+                let known = manifest.tables.contains_key(table);
+                if known {
+                    by_table.entry(*table).or_default().push(entries.compact()?);
+                }
+            }
+        }
+        if !by_table.is_empty() {
+            let id = self.take_run();
+            let mut writer = RunWriter::create(self.disk.as_ref(), &self.run_path(id))?;
+            for (table, logs) in by_table {
+                for entry in merge(&logs, Ending::Open)?.iter() {
+                    writer.push(table, &entry)?;
+                }
+            }
+            manifest.runs.insert(0, RunName::new(id, writer.finish()?));
+        }
+        self.merge_runs(&mut manifest)?;
+        manifest.next_run = self.next_run;
+        self.disk.sync_dir(&self.runs).map_err(|e| disk_error(&e, &self.runs))?;
+        let path = self.path_of(manifest.number);
+        put(self.disk.as_ref(), &path, &manifest.encode()?).map_err(|e| disk_error(&e, &path))?;
+        self.newest = Some(manifest);
+        Ok(())
+    }
+
+    fn take_run(&mut self) -> u64 {
+        let id = self.next_run;
+        self.next_run += 1;
+        id
+    }
+
+    /// Merges runs where they are many, or hold much that others hide: all of them when the older
+    /// half is small beside the newer ones, else the newest.
+    fn merge_runs(&mut self, manifest: &mut Manifest) -> Result<()> {
+        if manifest.runs.len() < FAN {
+            return Ok(());
+        }
+        // The newest runs, as long as the next one is not much larger than all of them together.
+        let mut taken = 0;
+        let mut entries = 0;
+        for run in &manifest.runs {
+            if taken >= FAN && run.entries > 2 * entries {
+                break;
+            }
+            entries += run.entries;
+            taken += 1;
+        }
+        let ending = match taken == manifest.runs.len() {
+            true => Ending::Last,
+            false => Ending::Open,
+        };
+        let readers = manifest.runs[..taken].iter().map(|name| self.run(name));
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let tables: BTreeSet<u32> =
+            readers.iter().flat_map(|run| run.tables().iter().map(|(table, _)| *table)).collect();
+        let id = self.take_run();
+        let mut writer = RunWriter::create(self.disk.as_ref(), &self.run_path(id))?;
+        // What no definition has any more is left out.
+        for table in tables.into_iter().filter(|table| manifest.tables.contains_key(table)) {
+            let expired = manifest.expired_below.get(&table).copied();
+            for groups in pieces() {
+                for entry in merged(&readers, table, &groups, expired, ending)?.iter() {
+                    writer.push(table, &entry)?;
+                }
+            }
+        }
+        let merged = RunName::new(id, writer.finish()?);
+        manifest.runs.splice(..taken, [merged]);
+        Ok(())
+    }
+
+    /// Deletes older manifests, and the runs that none of the kept ones names. Returns the first
+    /// record of the log that a kept one needs.
+    pub fn clean(&self) -> Result<u64> {
+        let numbers = self.numbers()?;
+        let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));
+        for number in old {
+            let path = self.path_of(*number);
+            self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
+        }
+        self.disk.sync_dir(&self.manifests).map_err(|e| disk_error(&e, &self.manifests))?;
+        let kept = kept.iter().map(|n| self.read(*n)).collect::<Result<Vec<_>>>()?;
+        let named: BTreeSet<u64> =
+            kept.iter().flat_map(|m| m.runs.iter().map(|run| run.id)).collect();
+        let names = self.disk.list(&self.runs).map_err(|e| disk_error(&e, &self.runs))?;
+        for name in names {
+            let id = name.strip_suffix(".run").and_then(|id| u64::from_str_radix(id, 16).ok());
+            if id.is_none_or(|id| !named.contains(&id)) {
+                let path = self.runs.join(&name);
+                self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
+            }
+        }
+        Ok(kept.iter().map(|m| m.lsn).min().unwrap_or(0))
+    }
+
+    /// The runs of the newest checkpoint, to be read from.
+    pub fn image(&self) -> Result<Image> {
+        let Some(manifest) = &self.newest else { return Ok(Image::default()) };
+        let runs = manifest.runs.iter().map(|name| self.run(name)).collect::<Result<Vec<_>>>()?;
+        Ok(Image { runs, expired_below: manifest.expired_below.clone() })
+    }
+}
+
+/// The state of a checkpoint.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// The newest first.
+    runs: Vec<RunReader>,
+    expired_below: BTreeMap<u32, i64>,
+}
+
+impl Image {
+    /// What a table holds of some key groups.
+    pub fn entries(&self, table: u32, groups: &Range<usize>) -> Result<Entries> {
+        let expired = self.expired_below.get(&table).copied();
+        merged(&self.runs, table, groups, expired, Ending::Last)
+    }
+}
+
+fn merged(
+    runs: &[RunReader],
+    table: u32,
+    groups: &Range<usize>,
+    expired: Option<i64>,
+    ending: Ending,
+) -> Result<Entries> {
+    let parts = runs.iter().map(|run| run.entries(table, groups)).collect::<Result<Vec<_>>>()?;
+    match expired {
+        // A row behind the watermark may be below zero: it goes with what it would undo.
+        Some(below) => {
+            let mut all = merge(&parts, Ending::Open)?;
+            all.expire(below)?;
+            merge([&all], ending)
+        }
+        None => merge(&parts, ending),
+    }
+}

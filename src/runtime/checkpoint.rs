@@ -1,0 +1,387 @@
+//! Checkpoints at work: cutting between two epochs, a thread that writes, and beginning with the
+//! state of one.
+//!
+//! A cut takes what all tables have logged, which swaps buffers and waits for nobody; sorting,
+//! merging and writing are the thread's. A view that is being built keeps its log until it is
+//! complete: of it there is nothing in a checkpoint before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::coordinator::{Coordinator, Event};
+use super::graph::{NodeId, NodeKind};
+use super::identity::TablePlace;
+use super::journal::Journal;
+use super::shared::RelationStatus;
+use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgress};
+use super::worker::TableChanges;
+use crate::catalog::{Definition, RelationId, RelationKind};
+use crate::checkpoint::{Checkpoints, Image, Manifest, Part, SourceMark, TableName};
+use crate::error::{Error, Result};
+use crate::store::Disk;
+use crate::store::log;
+use crate::time::{Epoch, Watermark};
+
+/// Cuts checkpoints of a life.
+#[derive(Debug)]
+pub struct Checkpointer {
+    cuts: Option<Sender<Written>>,
+    thread: Option<JoinHandle<()>>,
+    interval: Duration,
+    /// A cut is being written.
+    busy: bool,
+    cut_at: Instant,
+    /// The epoch of the last cut, and the record of the log behind it.
+    last: (Epoch, u64),
+    /// Numbers of tables by what they are.
+    numbers: BTreeMap<TableName, u32>,
+    next_number: u32,
+}
+
+/// What is to be written of a cut.
+#[derive(Debug)]
+struct Written {
+    manifest: Manifest,
+    parts: Vec<Part>,
+}
+
+/// The state that a life begins with.
+#[derive(Debug)]
+pub(super) struct Restoring {
+    image: Arc<Image>,
+    numbers: BTreeMap<TableName, u32>,
+    sources: BTreeMap<u32, SourceMark>,
+    /// Relations that it has not all of: what it has of them is void.
+    void: BTreeSet<u32>,
+}
+
+impl Checkpointer {
+    /// Starts the thread behind the newest checkpoint of a directory.
+    pub fn start(
+        checkpoints: Checkpoints,
+        disk: Arc<dyn Disk>,
+        log_dir: PathBuf,
+        interval: Duration,
+        c: &Coordinator,
+    ) -> Result<Self> {
+        let newest = checkpoints.newest();
+        let mut tables = newest.map(|m| m.tables.clone()).unwrap_or_default();
+        tables.retain(|_, name| !c.void.contains(&name.relation));
+        let events = c.events.clone();
+        let next_number = newest.map_or(1, |m| m.next_table);
+        let (cuts, inbox) = channel();
+        let mut writer = Writer { checkpoints, disk, log_dir, events, parts: Vec::new() };
+        let run = move || writer.run(&inbox);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
+        Ok(Self {
+            cuts: Some(cuts),
+            thread: Some(thread),
+            interval,
+            busy: false,
+            cut_at: Instant::now(),
+            last: (Epoch::ZERO, 0),
+            numbers: tables.into_iter().map(|(number, name)| (name, number)).collect(),
+            next_number,
+        })
+    }
+
+    fn number(&mut self, name: TableName) -> u32 {
+        let Self { numbers, next_number, .. } = self;
+        *numbers.entry(name).or_insert_with(|| {
+            *next_number += 1;
+            *next_number - 1
+        })
+    }
+}
+
+impl Drop for Checkpointer {
+    /// The directory is another process's when we are gone: so nothing is written any more.
+    fn drop(&mut self) {
+        self.cuts = None;
+        if let Some(thread) = self.thread.take() {
+            // What it could not write, it has said.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    checkpoints: Checkpoints,
+    disk: Arc<dyn Disk>,
+    log_dir: PathBuf,
+    events: Sender<Event>,
+    /// What was cut and could not be written yet, the oldest first.
+    parts: Vec<Vec<Part>>,
+}
+
+impl Writer {
+    fn run(&mut self, inbox: &Receiver<Written>) {
+        while let Ok(Written { manifest, parts }) = inbox.recv() {
+            self.parts.push(parts);
+            let written = self.checkpoints.write(manifest, &self.parts);
+            match &written {
+                Ok(()) => {
+                    self.parts.clear();
+                    if let Err(error) = self.clean() {
+                        tracing::warn!(%error, "old checkpoints could not be removed");
+                    }
+                }
+                // What was cut is kept and written with the next one.
+                Err(error) => tracing::warn!(%error, "a checkpoint could not be written"),
+            }
+            let done = move |c: &mut Coordinator| c.checkpoint_written();
+            if self.events.send(Event::Call(Box::new(done))).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn clean(&self) -> Result<()> {
+        let needed = self.checkpoints.clean()?;
+        log::clean(self.disk.as_ref(), &self.log_dir, needed)
+    }
+}
+
+impl Coordinator {
+    /// Begins with the state of a checkpoint: what is defined from here on has its state, as far as
+    /// it has any there.
+    pub fn begin_restore(&mut self, image: Image, manifest: &Manifest) {
+        let numbers = manifest.tables.iter().map(|(number, name)| (name.clone(), *number));
+        self.restoring = Some(Restoring {
+            image: Arc::new(image),
+            numbers: numbers.collect(),
+            sources: manifest.sources.clone(),
+            void: BTreeSet::new(),
+        });
+        self.now_us = manifest.now_us;
+    }
+
+    /// All that the checkpoint has is there: watermarks are told again, sources go on.
+    pub fn end_restore(&mut self) -> Result<()> {
+        self.void = self.restoring.take().map(|r| r.void).unwrap_or_default();
+        let merged = self.inputs.values().filter_map(|r| r.merged().map(|(c, w)| (r.node, c, w)));
+        self.watermarks = merged.collect();
+        self.wake.extend(self.watermarks.iter().map(|(node, ..)| *node));
+        self.start_sources()
+    }
+
+    /// From here on checkpoints are cut.
+    pub fn checkpoint_with(&mut self, checkpointer: Checkpointer) {
+        self.checkpointer = Some(checkpointer);
+    }
+
+    /// The tables of a relation and of what belongs to it, where the checkpoint has all of them.
+    pub(super) fn restorable(&mut self, ids: &[RelationId]) -> Option<Vec<(NodeId, Vec<u32>)>> {
+        self.restoring.as_ref()?;
+        let names: Vec<_> = ids.iter().flat_map(|id| self.table_names(*id)).collect();
+        let restoring = self.restoring.as_mut()?;
+        let numbers = |names: &Vec<TableName>| {
+            names
+                .iter()
+                .map(|name| restoring.numbers.get(name).copied())
+                .collect::<Option<Vec<u32>>>()
+        };
+        let tables = names.iter().map(|(node, names)| Some((*node, numbers(names)?)));
+        let tables: Option<Vec<_>> = tables.collect();
+        if tables.is_none() {
+            restoring.void.extend(ids.iter().map(|id| id.0));
+        }
+        tables
+    }
+
+    /// The same of a table, whose rows are nowhere else: XX001 where they are not there.
+    pub(super) fn restorable_rows(
+        &mut self,
+        ids: &[RelationId],
+        name: &str,
+    ) -> Result<Option<Vec<(NodeId, Vec<u32>)>>> {
+        match self.restorable(ids) {
+            None if self.restoring.is_some() => Err(Error::corrupted(format!(
+                "the checkpoint has no rows of \"{name}\", which it says is there"
+            ))),
+            tables => Ok(tables),
+        }
+    }
+
+    /// Gives tables the state of the checkpoint.
+    pub(super) fn load(&mut self, tables: Vec<(NodeId, Vec<u32>)>) -> Result<()> {
+        let Some(restoring) = &self.restoring else { return Ok(()) };
+        self.team.load(Arc::clone(&restoring.image), tables, self.epoch)
+    }
+
+    /// Where a source stood.
+    pub(super) fn source_at(&self, id: RelationId) -> Option<SourceProgress> {
+        let mark = self.restoring.as_ref()?.sources.get(&id.0)?.clone();
+        let SourceMark { start, taken, ended, rejected, .. } = mark;
+        Some(SourceProgress { start, taken, rejected, ended })
+    }
+
+    /// Where an input stood; silence counts from now.
+    pub(super) fn input_at(&self, id: RelationId) -> Option<InputProgress> {
+        let mark = self.restoring.as_ref()?.sources.get(&id.0)?;
+        let since = self.shared.clock.now_us();
+        let split = |(split, (us, idle)): (&u32, &(i64, bool))| {
+            (*split, SplitProgress { watermark: Watermark::at_us(*us), since, idle: *idle })
+        };
+        Some(InputProgress {
+            splits: mark.splits.iter().map(split).collect(),
+            merged: Watermark::at_us(mark.merged),
+            batches: mark.batches,
+        })
+    }
+
+    /// The tables of a relation's nodes, in order.
+    fn table_names(&self, id: RelationId) -> Vec<(NodeId, Vec<TableName>)> {
+        let nodes = self.graph.nodes_of(id).into_iter();
+        let specs = nodes.filter_map(|node| self.graph.spec(node));
+        let named = specs.filter_map(|node| {
+            let NodeKind::Operator(spec) = &node.kind else { return None };
+            let names = spec.tables().into_iter().map(|table| {
+                let place =
+                    TablePlace { relation: id, node: node.key, table: table.name.to_owned() };
+                name_of(&place, table.version)
+            });
+            Some((node.id, names.collect()))
+        });
+        named.filter(|(_, names): &(_, Vec<_>)| !names.is_empty()).collect()
+    }
+
+    /// Cuts a checkpoint when it is time and there is something new.
+    pub(super) fn cut_if_due(&mut self) {
+        let Some(journal) = &self.journal else { return };
+        let Some(checkpointer) = &self.checkpointer else { return };
+        let now = (self.epoch, journal.next_lsn());
+        let due = !checkpointer.busy
+            && checkpointer.cut_at.elapsed() >= checkpointer.interval
+            && checkpointer.last != now;
+        if due && self.flights.is_empty() {
+            self.cut_now(now);
+        }
+    }
+
+    fn cut_now(&mut self, now: (Epoch, u64)) {
+        let began = Instant::now();
+        let Cut { state, changes } = self.cut();
+        let (Some(journal), Some(mut checkpointer)) = (self.journal.take(), self.checkpointer.take())
+        else {
+            return;
+        };
+        let mut manifest = self.manifest(now, &state, &journal);
+        for id in self.complete() {
+            for name in self.table_names(id).into_iter().flat_map(|(_, names)| names) {
+                manifest.tables.insert(checkpointer.number(name.clone()), name);
+            }
+        }
+        let mut parts = Vec::new();
+        for TableChanges { place, version, expired_below, log } in changes.into_iter().flatten() {
+            let number = checkpointer.number(name_of(&place, version));
+            if !manifest.tables.contains_key(&number) {
+                // Of a sink, or of a view that has failed.
+                continue;
+            }
+            if let Some(below) = expired_below {
+                let least = manifest.expired_below.entry(number).or_insert(below);
+                *least = (*least).min(below);
+            }
+            parts.push((number, log));
+        }
+        checkpointer.numbers.retain(|_, number| manifest.tables.contains_key(number));
+        manifest.next_table = checkpointer.next_number;
+        checkpointer.last = now;
+        let cut = Written { manifest, parts };
+        checkpointer.busy = checkpointer.cuts.as_ref().is_some_and(|cuts| cuts.send(cut).is_ok());
+        checkpointer.cut_at = Instant::now();
+        checkpointer.waiting.append(&mut checkpointer.asked);
+        tracing::debug!(pause = ?began.elapsed(), epoch = %now.0, "cut a checkpoint");
+        self.journal = Some(journal);
+        self.checkpointer = Some(checkpointer);
+    }
+
+    /// What the thread is done with, written or not.
+    fn checkpoint_written(&mut self) {
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.busy = false;
+        }
+    }
+
+    /// The relations whose state a checkpoint has: those that are complete, but for views that have
+    /// failed, which are built anew.
+    fn complete(&self) -> Vec<RelationId> {
+        let catalog = self.shared.catalog();
+        let relations = self.shared.relations();
+        let sound = |id: RelationId| match relations.get(&id).map(|r| r.status()) {
+            Some(RelationStatus::Running) => true,
+            Some(RelationStatus::Quarantined(..)) => {
+                catalog.by_id(id).is_some_and(|r| !matches!(r.kind, RelationKind::MaterializedView))
+            }
+            _ => false,
+        };
+        let kept = |id: &RelationId| {
+            catalog.by_id(*id).is_some_and(|relation| match relation.kind {
+                RelationKind::System => relation.depends_on.iter().all(|of| sound(*of)),
+                RelationKind::Sink => false,
+                _ => true,
+            })
+        };
+        relations.keys().copied().filter(|id| sound(*id) && kept(id)).collect()
+    }
+
+    fn manifest(
+        &self,
+        (epoch, lsn): (Epoch, u64),
+        state: &EngineState,
+        journal: &Journal,
+    ) -> Manifest {
+        let catalog = self.shared.catalog();
+        let definitions = journal.live().filter_map(|creation| {
+            let mut creation = creation.clone();
+            // Names may have changed since.
+            let relation = catalog.by_id(creation.ids.relation)?;
+            creation.name.clone_from(&relation.name);
+            creation.text.clone_from(&relation.definition);
+            serde_json::to_value(Definition::Create(Box::new(creation))).ok()
+        });
+        let sources = state.inputs.iter().map(|(id, input)| {
+            let source = state.sources.get(id).cloned().unwrap_or_default();
+            let split = |(split, at): (&u32, &SplitProgress)| (*split, (at.watermark.us(), at.idle));
+            let mark = SourceMark {
+                start: source.start,
+                taken: source.taken,
+                ended: source.ended,
+                splits: input.splits.iter().map(split).collect(),
+                merged: input.merged.us(),
+                batches: input.batches,
+                rejected: source.rejected,
+            };
+            (id.0, mark)
+        });
+        Manifest {
+            life: journal.life(),
+            epochs: journal.epochs(),
+            epoch: epoch.0,
+            now_us: state.now_us,
+            lsn,
+            definitions: definitions.collect(),
+            greatest_relation: catalog.greatest().0,
+            clock: self.shared.clock.manual_us(),
+            sources: sources.collect(),
+            ..Manifest::default()
+        }
+    }
+}
+
+fn name_of(place: &TablePlace, version: u16) -> TableName {
+    let TablePlace { relation, node, table } = place;
+    TableName { relation: relation.0, node: node.to_string(), table: table.clone(), version }
+}
+
+/// A definition of a manifest.
+pub fn definition_of(value: &serde_json::Value) -> Result<Definition> {
+    serde_json::from_value(value.clone())
+        .map_err(|e| Error::corrupted(format!("a definition of the manifest can't be read: {e}")))
+}
