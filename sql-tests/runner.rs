@@ -3,7 +3,8 @@
 //! Modes: `plain` (one worker), `parallel` (four workers, inputs cut at random, new views fed a few
 //! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two
 //! statements all state is written to bytes, as what it was at the last time and what was logged
-//! since, and read back into another number of workers). In every mode each materialized view is
+//! since, and read back into another number of workers), `durable` (between two statements the
+//! engine ends, and another one begins with what is in the data directory). In every mode each materialized view is
 //! compared with its query, recomputed in one shot, after each statement that can change data; and
 //! what state tables have logged with what they hold. A file may say in comments:
 //!
@@ -27,13 +28,17 @@ use std::time::{Duration, Instant};
 
 use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, parse_bytes};
 use headwater::delta::text::display_value;
-use headwater::engine::{Engine, Outcome, Session, Verdict};
+use headwater::engine::{Engine, Outcome, Session, TransactionStatus, Verdict};
 use headwater::error::{Error, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
+#[expect(dead_code, reason = "what other tests need of it")]
+#[path = "durable/disk.rs"]
+mod disk;
 mod kafka;
 
+use disk::{Fault, MemoryDisk};
 use kafka::Broker;
 
 /// How long `WAIT` waits.
@@ -42,7 +47,11 @@ const WAIT_MAX: Duration = Duration::from_secs(180);
 /// Into how many workers the mode `restore` reads all state back, in turn.
 const RESTORED_WORKERS: [usize; 3] = [2, 3, 1];
 
-const MODES: [&str; 4] = ["plain", "parallel", "single", "restore"];
+const MODES: [&str; 5] = ["plain", "parallel", "single", "restore", "durable"];
+
+/// What a file does that outlives no process: the mode `durable` leaves it out.
+const MORTAL: [&str; 6] =
+    ["KAFKA ", "CREATE SINK", "\nconnection ", "SUBSCRIBE", "DECLARE", "'stdin'"];
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -96,6 +105,9 @@ fn header(file: &Path) -> Header {
             header.modes.push("rescale".to_owned());
         }
     }
+    if MORTAL.iter().any(|word| text.contains(word)) {
+        header.modes.retain(|mode| mode != "durable");
+    }
     let real = text.lines().any(|line| line.starts_with("# broker real"));
     if real && std::env::var("HEADWATER_TEST_KAFKA").is_err() {
         header.modes.clear();
@@ -130,6 +142,8 @@ fn run(
     };
     let slice_rows = cuts.map_or(BACKFILL_SLICE_ROWS, |cuts| 3 + 2 * cuts.rows_max);
     let base = Config::with_workers(workers);
+    let checkpoint_interval = Duration::MAX;
+    let base = Config { checkpoint_interval, ..base };
     let mut config = Config { cuts, slice_rows, check_contracts: true, ..base };
     if let Some(bytes) = header.memory {
         (config.read_memory_bytes, config.query_memory_bytes) = (bytes, bytes / 2);
@@ -139,12 +153,16 @@ fn run(
     let settings = Settings {
         oracle: header.oracle,
         restore: mode == "restore",
+        durable: (mode == "durable").then(|| (MemoryDisk::new(Fault::None), config.clone())),
         restores: AtomicUsize::new(0),
         rescale: (mode == "rescale").then_some(header.workers).flatten().map(|w| w.1),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let engine = Engine::open(config)?;
+        let engine = match &settings.durable {
+            Some((disk, config)) => start(disk, config).await?,
+            None => Engine::open(config)?,
+        };
         let settings = Arc::new(settings);
         let vars = broker.variables(file, mode);
         let mut runner = Runner::new(|| {
@@ -166,8 +184,14 @@ fn run(
 struct Settings {
     oracle: bool,
     restore: bool,
+    /// The disk on which everything is kept.
+    durable: Option<(MemoryDisk, Config)>,
     restores: AtomicUsize,
     rescale: Option<usize>,
+}
+
+async fn start(disk: &MemoryDisk, config: &Config) -> Result<Engine> {
+    Engine::start_on(config.clone(), Arc::new(disk.clone()), Path::new("/data")).await
 }
 
 /// One session of the suite.
@@ -209,10 +233,31 @@ impl Connection {
             let before = self.settings.restores.fetch_add(1, Ordering::Relaxed);
             self.engine.restore(RESTORED_WORKERS[before % RESTORED_WORKERS.len()]).await?;
         }
+        if changes_data(text) {
+            self.live_again().await?;
+        }
         if self.settings.oracle && changes_data(text) {
             self.check().await?;
         }
         Ok(last)
+    }
+
+    /// Ends the engine and goes on with another one that has what was kept: in turn of a checkpoint
+    /// of now, and of one before with the log behind it.
+    async fn live_again(&mut self) -> Result<()> {
+        let Some((disk, config)) = &self.settings.durable else { return Ok(()) };
+        if self.session.transaction_status() != TransactionStatus::Idle {
+            return Ok(());
+        }
+        let before = self.settings.restores.fetch_add(1, Ordering::Relaxed);
+        if before % 2 == 0 {
+            self.engine.checkpoint().await?;
+        }
+        self.engine.shutdown().await?;
+        let workers = RESTORED_WORKERS[before % RESTORED_WORKERS.len()];
+        self.engine = start(disk, &Config { workers, ..config.clone() }).await?;
+        self.session.move_to(&self.engine);
+        Ok(())
     }
 
     /// Every view against its query.

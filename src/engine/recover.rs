@@ -104,6 +104,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes a checkpoint of everything that has been published; at once where there is no data
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// 53100 and 58030 when it can't be written; the log has everything all the same.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let (done, decided) = oneshot::channel();
+        self.core.coordinator.call(move |c| c.checkpoint(done)).await?;
+        decided.await.unwrap_or_else(|_| Err(Error::internal("the engine has ended")))
+    }
+
     /// Whether there is a data directory, and whether an earlier process has left something in it.
     pub fn kept(&self) -> Option<Found> {
         self.core.kept

@@ -67,6 +67,13 @@ impl Session {
         }
     }
 
+    /// Goes on with another engine, which has the same definitions, outside of a transaction. For
+    /// tests.
+    #[doc(hidden)]
+    pub fn move_to(&mut self, engine: &Engine) {
+        self.engine = engine.clone();
+    }
+
     /// Says who is there: user, database and the number of the connection.
     pub fn identify(&mut self, user: &str, database: &str, pid: i64) {
         self.values.identify(user);

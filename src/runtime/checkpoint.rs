@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::coordinator::{Coordinator, Event};
 use super::graph::{NodeId, NodeKind};
 use super::identity::TablePlace;
@@ -34,6 +36,9 @@ pub struct Checkpointer {
     interval: Duration,
     /// A cut is being written.
     busy: bool,
+    /// Who waits for a cut that is still to be made, and for the one that is being written.
+    asked: Vec<oneshot::Sender<Result<()>>>,
+    waiting: Vec<oneshot::Sender<Result<()>>>,
     cut_at: Instant,
     /// The epoch of the last cut, and the record of the log behind it.
     last: (Epoch, u64),
@@ -82,6 +87,8 @@ impl Checkpointer {
             thread: Some(thread),
             interval,
             busy: false,
+            asked: Vec::new(),
+            waiting: Vec::new(),
             cut_at: Instant::now(),
             last: (Epoch::ZERO, 0),
             numbers: tables.into_iter().map(|(number, name)| (name, number)).collect(),
@@ -134,7 +141,7 @@ impl Writer {
                 // What was cut is kept and written with the next one.
                 Err(error) => tracing::warn!(%error, "a checkpoint could not be written"),
             }
-            let done = move |c: &mut Coordinator| c.checkpoint_written();
+            let done = move |c: &mut Coordinator| c.checkpoint_written(&written);
             if self.events.send(Event::Call(Box::new(done))).is_err() {
                 return;
             }
@@ -256,9 +263,9 @@ impl Coordinator {
         let Some(journal) = &self.journal else { return };
         let Some(checkpointer) = &self.checkpointer else { return };
         let now = (self.epoch, journal.next_lsn());
-        let due = !checkpointer.busy
-            && checkpointer.cut_at.elapsed() >= checkpointer.interval
-            && checkpointer.last != now;
+        let due =
+            checkpointer.cut_at.elapsed() >= checkpointer.interval && checkpointer.last != now;
+        let due = !checkpointer.busy && (due || !checkpointer.asked.is_empty());
         if due && self.flights.is_empty() {
             self.cut_now(now);
         }
@@ -303,9 +310,22 @@ impl Coordinator {
     }
 
     /// What the thread is done with, written or not.
-    fn checkpoint_written(&mut self) {
+    fn checkpoint_written(&mut self, written: &Result<()>) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.busy = false;
+            for waiting in checkpointer.waiting.drain(..) {
+                // Whoever asked may be gone.
+                let _ = waiting.send(written.clone());
+            }
+        }
+    }
+
+    /// Cuts a checkpoint as soon as no step is in flight; `done` is told when it is decided.
+    pub fn checkpoint(&mut self, done: oneshot::Sender<Result<()>>) {
+        match &mut self.checkpointer {
+            Some(checkpointer) => checkpointer.asked.push(done),
+            // There is nothing to keep.
+            None => drop(done.send(Ok(()))),
         }
     }
 
