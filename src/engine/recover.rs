@@ -97,10 +97,8 @@ impl Engine {
             })
         };
         coordinator.call(begin).await??;
-        if let Some(clock) = survey.clock {
-            let set = move |c: &mut Coordinator| c.set_clock(clock);
-            coordinator.call_when_free(Needs::Everything, set).await?;
-        }
+        // What is read is as of an epoch of this life, with its clock.
+        coordinator.commit(Vec::new(), Vec::new()).await?;
         Ok(())
     }
 
@@ -153,7 +151,6 @@ struct Survey {
     dropped: BTreeSet<RelationId>,
     /// What may not stay, with its parts.
     provisional: BTreeMap<RelationId, Vec<RelationId>>,
-    clock: Option<Option<i64>>,
 }
 
 impl Survey {
@@ -166,7 +163,6 @@ impl Survey {
             survey.define(definition_of(definition)?);
         }
         survey.greatest = survey.greatest.max(RelationId(manifest.greatest_relation));
-        survey.clock = manifest.clock.map(Some);
         Ok(survey)
     }
 
@@ -186,8 +182,7 @@ impl Survey {
                 self.dropped.extend(old);
                 self.provisional.remove(&new);
             }
-            Definition::Rename { .. } => {}
-            Definition::Clock(clock) => self.clock = Some(clock),
+            Definition::Rename { .. } | Definition::Clock(_) => {}
         }
     }
 
@@ -301,7 +296,11 @@ impl<'a> Again<'a> {
             Definition::Replace { old, new, name } => {
                 coordinator.call(move |c| replace(c, old, new, name)).await?
             }
-            Definition::Keep(_) | Definition::Drop(_) | Definition::Clock(_) => Ok(()),
+            Definition::Clock(clock) => {
+                let set = move |c: &mut Coordinator| c.set_clock(clock);
+                coordinator.call_when_free(Needs::Everything, set).await
+            }
+            Definition::Keep(_) | Definition::Drop(_) => Ok(()),
         }
     }
 

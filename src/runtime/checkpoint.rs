@@ -165,7 +165,9 @@ impl Coordinator {
             sources: manifest.sources.clone(),
             void: BTreeSet::new(),
         });
+        self.set_clock(manifest.clock);
         self.now_us = manifest.now_us;
+        self.shared.publish(self.epoch, self.now_us, &BTreeSet::new());
     }
 
     /// All that the checkpoint has is there: watermarks are told again, sources go on.

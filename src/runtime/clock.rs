@@ -137,6 +137,10 @@ impl Coordinator {
     /// Sets the clock as an earlier life has left it: in hand at a time, or moving by itself.
     pub fn set_clock(&mut self, manual_us: Option<i64>) {
         self.shared.clock.manual.store(manual_us.unwrap_or(SYSTEM), Ordering::Relaxed);
+        if self.graph.clocked().is_empty() {
+            // Nobody remembers what time it was.
+            self.now_us = i64::MIN;
+        }
         let now = self.shared.clock.now_us();
         self.inputs.values_mut().for_each(|route| route.start_again(now));
         self.check_clock();
