@@ -276,7 +276,8 @@ impl Coordinator {
     fn cut_now(&mut self, now: (Epoch, u64)) {
         let began = Instant::now();
         let Cut { state, changes } = self.cut();
-        let (Some(journal), Some(mut checkpointer)) = (self.journal.take(), self.checkpointer.take())
+        let (Some(journal), Some(mut checkpointer)) =
+            (self.journal.take(), self.checkpointer.take())
         else {
             return;
         };
@@ -370,7 +371,8 @@ impl Coordinator {
         });
         let sources = state.inputs.iter().map(|(id, input)| {
             let source = state.sources.get(id).cloned().unwrap_or_default();
-            let split = |(split, at): (&u32, &SplitProgress)| (*split, (at.watermark.us(), at.idle));
+            let split =
+                |(split, at): (&u32, &SplitProgress)| (*split, (at.watermark.us(), at.idle));
             let mark = SourceMark {
                 start: source.start,
                 taken: source.taken,
