@@ -4,9 +4,10 @@
 //! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two
 //! statements all state is written to bytes, as what it was at the last time and what was logged
 //! since, and read back into another number of workers), `durable` (between two statements the
-//! engine ends, and another one begins with what is in the data directory). In every mode each materialized view is
-//! compared with its query, recomputed in one shot, after each statement that can change data; and
-//! what state tables have logged with what they hold. A file may say in comments:
+//! engine ends, and another one begins with what is in the data directory). In every mode each
+//! materialized view is compared with its query, recomputed in one shot, after each statement that
+//! can change data; and what state tables have logged with what they hold. A file may say in
+//! comments:
 //!
 //! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;
@@ -250,7 +251,7 @@ impl Connection {
             return Ok(());
         }
         let before = self.settings.restores.fetch_add(1, Ordering::Relaxed);
-        if before % 2 == 0 {
+        if before.is_multiple_of(2) {
             self.engine.checkpoint().await?;
         }
         self.engine.shutdown().await?;

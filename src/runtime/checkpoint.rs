@@ -28,6 +28,9 @@ use crate::store::Disk;
 use crate::store::log;
 use crate::time::{Epoch, Watermark};
 
+/// Tables of nodes, by their numbers in a checkpoint.
+pub type NumberedTables = Vec<(NodeId, Vec<u32>)>;
+
 /// Cuts checkpoints of a life.
 #[derive(Debug)]
 pub struct Checkpointer {
@@ -185,7 +188,7 @@ impl Coordinator {
     }
 
     /// The tables of a relation and of what belongs to it, where the checkpoint has all of them.
-    pub(super) fn restorable(&mut self, ids: &[RelationId]) -> Option<Vec<(NodeId, Vec<u32>)>> {
+    pub(super) fn restorable(&mut self, ids: &[RelationId]) -> Option<NumberedTables> {
         self.restoring.as_ref()?;
         let names: Vec<_> = ids.iter().flat_map(|id| self.table_names(*id)).collect();
         let restoring = self.restoring.as_mut()?;
@@ -208,7 +211,7 @@ impl Coordinator {
         &mut self,
         ids: &[RelationId],
         name: &str,
-    ) -> Result<Option<Vec<(NodeId, Vec<u32>)>>> {
+    ) -> Result<Option<NumberedTables>> {
         match self.restorable(ids) {
             None if self.restoring.is_some() => Err(Error::corrupted(format!(
                 "the checkpoint has no rows of \"{name}\", which it says is there"
@@ -218,7 +221,7 @@ impl Coordinator {
     }
 
     /// Gives tables the state of the checkpoint.
-    pub(super) fn load(&mut self, tables: Vec<(NodeId, Vec<u32>)>) -> Result<()> {
+    pub(super) fn load(&mut self, tables: NumberedTables) -> Result<()> {
         let Some(restoring) = &self.restoring else { return Ok(()) };
         self.team.load(Arc::clone(&restoring.image), tables, self.epoch)
     }
