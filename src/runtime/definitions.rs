@@ -228,12 +228,7 @@ impl Coordinator {
         let times = relation.watermark.iter().map(|w| TimeColumn::declared(w.column)).collect();
         let known = Known(properties, times);
         self.register(relation, table, known, None, RelationStatus::Running)?;
-        let parts: Vec<RelationId> = self.sources.get(&id).map(|s| s.errors).into_iter().collect();
-        let ids = [&[id][..], &parts].concat();
-        if let Some(tables) = self.restorable_rows(&ids, &name)? {
-            self.load(tables)?;
-            self.restore_rejects(id)?;
-        }
+        self.restore_table(id, &name)?;
         if stored && has_connector {
             self.read_source(id, all_columns(&schema))?;
         }
@@ -659,8 +654,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The rows of a source's `$errors` count among those that it may keep.
-    fn restore_rejects(&mut self, id: RelationId) -> Result<()> {
+    /// A table and its `$errors` have what the checkpoint has of them, where there is one.
+    fn restore_table(&mut self, id: RelationId, name: &str) -> Result<()> {
+        let errors = self.sources.get(&id).map(|source| source.errors);
+        let ids: Vec<RelationId> = [id].into_iter().chain(errors).collect();
+        let Some(tables) = self.restorable_rows(&ids, name)? else { return Ok(()) };
+        self.load(tables)?;
         let Some(running) = self.sources.get_mut(&id) else { return Ok(()) };
         let relations = self.shared.relations();
         let table = relations.get(&running.errors).and_then(|r| r.table.clone());
