@@ -60,6 +60,9 @@ pub(crate) fn options() -> ConfigOptions {
     options.optimizer.skip_failed_rules = false;
     // It makes room for as many groups as LIMIT says, which may be 2^60.
     options.optimizer.enable_topk_aggregation = false;
+    // A union of inputs that are partitioned alike would become a node that breaks as soon as a
+    // later rule touches one of them.
+    options.optimizer.prefer_existing_union = true;
     options.execution.target_partitions = 1;
     options.execution.time_zone = Some(UTC.into());
     options
