@@ -246,6 +246,40 @@ fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_checkpoint_waits_for_room() {
+    runtime().block_on(async {
+        let disk = MemoryDisk::new(Fault::None);
+        let engine = open(&disk).await.expect("it starts");
+        let mut session = engine.session();
+        session.execute("CREATE TABLE t (k int PRIMARY KEY, v text)").await.expect("a table");
+        engine.checkpoint().await.expect("a first one");
+        disk.fill();
+        let before = disk.files().len();
+        for k in 0..3 {
+            let insert = format!("INSERT INTO t VALUES ({k}, repeat('x', 1000))");
+            session.execute(&insert).await.expect("the log has room");
+            let error = engine.checkpoint().await.expect_err("a checkpoint has none");
+            assert_eq!(error.sqlstate(), "53100", "{error:?}");
+            assert_eq!(disk.files().len(), before, "it leaves nothing behind");
+        }
+        disk.mend();
+        engine.checkpoint().await.expect("there is room again");
+        session.execute("DELETE FROM t WHERE k = 1").await.expect("it goes on");
+        engine.checkpoint().await.expect("the next one");
+        let manifests = || {
+            let names = disk.files().into_iter().map(|(path, _)| path);
+            names.filter(|path| path.starts_with("/data/manifest")).count()
+        };
+        assert_eq!(manifests(), 3);
+        engine.shutdown().await.expect("it ends");
+        let engine = open(&disk).await.expect("it starts again");
+        let found = rows(&mut engine.session(), "SELECT k, length(v) FROM t").await;
+        assert_eq!(found.expect("it reads"), ["0|1000", "2|1000"]);
+        engine.shutdown().await.expect("it ends");
+    });
+}
+
+#[test]
 fn a_damaged_byte_is_named_or_has_no_effect() {
     runtime().block_on(async {
         let states = expected().await;

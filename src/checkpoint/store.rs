@@ -102,7 +102,22 @@ impl Checkpoints {
     /// # Errors
     ///
     /// 53100 and 58030: nothing has happened then; the parts may be given again, with more.
-    pub fn write(&mut self, mut manifest: Manifest, cuts: &[Vec<Part>]) -> Result<()> {
+    pub fn write(&mut self, manifest: Manifest, cuts: &[Vec<Part>]) -> Result<()> {
+        let first = self.next_run;
+        let manifest = self.write_runs(manifest, cuts).inspect_err(|_| {
+            // Parts of files would take the room that the next try needs.
+            for id in first..self.next_run {
+                drop(self.disk.remove(&self.run_path(id)));
+            }
+        })?;
+        // Of a manifest that fails nobody knows whether it is there: its runs stay.
+        let path = self.path_of(manifest.number);
+        put(self.disk.as_ref(), &path, &manifest.encode()?).map_err(|e| disk_error(&e, &path))?;
+        self.newest = Some(manifest);
+        Ok(())
+    }
+
+    fn write_runs(&mut self, mut manifest: Manifest, cuts: &[Vec<Part>]) -> Result<Manifest> {
         let older = self.newest.as_ref();
         manifest.number = older.map_or(1, |m| m.number + 1);
         manifest.runs = older.map(|m| m.runs.clone()).unwrap_or_default();
@@ -129,10 +144,7 @@ impl Checkpoints {
         self.merge_runs(&mut manifest)?;
         manifest.next_run = self.next_run;
         self.disk.sync_dir(&self.runs).map_err(|e| disk_error(&e, &self.runs))?;
-        let path = self.path_of(manifest.number);
-        put(self.disk.as_ref(), &path, &manifest.encode()?).map_err(|e| disk_error(&e, &path))?;
-        self.newest = Some(manifest);
-        Ok(())
+        Ok(manifest)
     }
 
     fn take_run(&mut self) -> u64 {
