@@ -52,11 +52,6 @@ const STATEMENTS: &[(&str, usize, Make)] = &[
     }),
     ("VALUES", 2_000, |n| format!("VALUES {}", list(n, ", ", |i| format!("({i}, 'x')")))),
     ("WITH queries", 60, |n| doubled(n)),
-    // Each of them was computed for what the one before was beside, which doubled with each.
-    ("correlated subqueries", 4, |n| {
-        let first = "(SELECT b FROM t AS i WHERE i.a > o.a ORDER BY b LIMIT 1)";
-        format!("SELECT {} FROM t AS o", list(n, ", ", |_| first.into()))
-    }),
     ("random expressions", 500, |n| {
         let mut random = SmallRng::seed_from_u64(7);
         format!("SELECT {} FROM t", expression(&mut random, n))
@@ -99,6 +94,7 @@ fn main() {
         Trial::test(format!("planning/{name}"), || grows_linearly(*size, *make))
     });
     let trials = trials.chain([
+        Trial::test("planning/correlated subqueries", correlated_subqueries),
         Trial::test("planning/views that double", views_that_double),
         Trial::test("planning/views on one another", views_on_one_another),
         Trial::test("planning/limits", limits),
@@ -127,22 +123,40 @@ fn converse<T: Send + 'static>(
 }
 
 fn grows_linearly(size: usize, make: Make) -> Result<(), Failed> {
+    grows(size, make, RATIO_MAX)
+}
+
+/// Each correlated subquery was once computed for what the one before was beside, which doubled
+/// with each. As joins they carry the columns of those before, which grows with the square of their
+/// number.
+fn correlated_subqueries() -> Result<(), Failed> {
+    let subqueries = |n: usize| {
+        let first = "(SELECT b FROM t AS i WHERE i.a > o.a ORDER BY b LIMIT 1)";
+        format!("SELECT {} FROM t AS o", list(n, ", ", |_| first.into()))
+    };
+    grows(4, subqueries, 4.0 * RATIO_MAX)
+}
+
+fn grows(size: usize, make: Make, ratio_max: f64) -> Result<(), Failed> {
     let (ratio, least, most) = converse(async move |mut session| {
         let (small, large) = (make(size), make(4 * size));
         let (mut least, mut most) = (Duration::MAX, Duration::MAX);
         let mut ratio = f64::MAX;
         for tried in 1..=TRIES {
+            // Plans that were kept are of another catalog.
+            let change = format!("CREATE VIEW tried_{tried} AS SELECT 1 AS one");
+            session.execute(&change).await.expect("a view");
             least = least.min(time_to_plan(&mut session, &small).await);
             most = most.min(time_to_plan(&mut session, &large).await);
             ratio = most.as_secs_f64() / least.as_secs_f64();
             // The first one meets cold caches.
-            if tried > 2 && ratio < RATIO_MAX {
+            if tried > 2 && ratio < ratio_max {
                 break;
             }
         }
         (ratio, least, most)
     })?;
-    match ratio < RATIO_MAX {
+    match ratio < ratio_max {
         true => Ok(()),
         false => {
             let times = format!("{least:?} at {size} and {most:?} at {}", 4 * size);
