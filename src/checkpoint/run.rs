@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! block      length u32, codec u8 (0: as it is), entries u32, bytes, xxh3-64 of all before it
-//! entry      table u32 and 0xff ahead where the table changes; op u8, hash u64,
-//!            three lengths as varints (key, sub, value), their bytes
+//! entry      table u32 and 0xff ahead where the table changes; op u8,
+//!            three lengths as varints (key, sub, value), their bytes, hash u64
 //! index      per block: table u32, hash u64, offset u64
 //! directory  per table: number u32, entries u64, bytes u64
 //! footer     magic, version u16, 0 u16, offset and count of the index, of the directory, entries
@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::delta::{KEY_GROUPS, key_group};
 use crate::error::{Error, Result};
-use crate::state::{Entries, Entry, Op};
+use crate::state::{Entries, Entry};
 use crate::store::directory::{damaged, disk_error};
 use crate::store::{Disk, DiskFile, DiskRead};
 
@@ -101,13 +101,8 @@ impl RunWriter {
             self.block.extend_from_slice(&table.to_le_bytes());
             self.table = Some(table);
         }
-        self.block.push(entry.op as u8);
+        entry.encode(&mut self.block);
         self.block.extend_from_slice(&entry.hash.to_le_bytes());
-        let parts = [entry.key, entry.sub, entry.value];
-        for part in parts {
-            push_varint(part.len() as u64, &mut self.block);
-        }
-        parts.iter().for_each(|part| self.block.extend_from_slice(part));
         self.in_block += 1;
         self.entries += 1;
         if let Some((_, entries, bytes)) = self.tables.last_mut() {
@@ -306,27 +301,6 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
-fn push_varint(mut n: u64, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn read_varint(bytes: &mut &[u8]) -> Option<usize> {
-    let mut n = 0u64;
-    for shift in (0..35).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return usize::try_from(n).ok();
-        }
-    }
-    None
-}
-
 fn read_table(bytes: &mut &[u8]) -> Option<u32> {
     let rest = bytes.strip_prefix(&[NEW_TABLE])?;
     let (table, rest) = rest.split_first_chunk::<4>()?;
@@ -335,22 +309,8 @@ fn read_table(bytes: &mut &[u8]) -> Option<u32> {
 }
 
 fn read_entry<'a>(bytes: &mut &'a [u8]) -> Option<Entry<'a>> {
-    let (op, rest) = bytes.split_first()?;
-    let op = match op {
-        1 => Op::Put,
-        2 => Op::Add,
-        3 => Op::Delete,
-        _ => return None,
-    };
-    let (hash, rest) = rest.split_first_chunk::<8>()?;
-    let hash = u64::from_le_bytes(*hash);
+    let entry = Entry::decode(0, bytes)?;
+    let (hash, rest) = bytes.split_first_chunk::<8>()?;
     *bytes = rest;
-    let lengths = [read_varint(bytes)?, read_varint(bytes)?, read_varint(bytes)?];
-    let mut take = |length: usize| {
-        let (part, rest) = bytes.split_at_checked(length)?;
-        *bytes = rest;
-        Some(part)
-    };
-    let [key, sub, value] = [take(lengths[0])?, take(lengths[1])?, take(lengths[2])?];
-    Some(Entry { hash, key, sub, op, value })
+    Some(Entry { hash: u64::from_le_bytes(*hash), ..entry })
 }

@@ -55,6 +55,19 @@ impl<'a> Entry<'a> {
         (self.hash, self.key, self.sub)
     }
 
+    /// Appends its bytes, all but the hash: op, three lengths (key, sub, value), and these.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.op as u8);
+        let parts = [self.key, self.sub, self.value];
+        parts.iter().for_each(|part| push_varint(part.len() as u64, out));
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+
+    /// Takes what [`Self::encode`] has written off the front of bytes.
+    pub fn decode(hash: u64, bytes: &mut &'a [u8]) -> Option<Self> {
+        read_record(hash, bytes)
+    }
+
     /// The error that this entry is damaged.
     pub fn damaged(&self, why: &str) -> Error {
         const SHOWN: usize = 64;
@@ -174,14 +187,7 @@ impl Entries {
     /// Appends an entry, wherever it belongs.
     pub fn push(&mut self, entry: Entry<'_>) {
         self.index.push((entry.hash, self.bytes.len()));
-        let Entry { key, sub, op, value, .. } = entry;
-        self.bytes.push(op as u8);
-        for part in [key, sub, value] {
-            push_varint(part.len() as u64, &mut self.bytes);
-        }
-        for part in [key, sub, value] {
-            self.bytes.extend_from_slice(part);
-        }
+        entry.encode(&mut self.bytes);
     }
 
     /// Appends others as they are.
