@@ -96,6 +96,13 @@ pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// life reads of the log and of topics again is what came since.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Bytes of changes for which a checkpoint is made earlier: sorting more at once costs more cache
+/// misses, and they are memory.
+pub const CHECKPOINT_BUFFER_BYTES: usize = 64 << 20;
+
+/// At most this part of the machine's memory.
+pub const CHECKPOINT_BUFFER_PART: usize = 32;
+
 /// Bytes of a file of the log. It is filled with zeros ahead, which takes as long as 2,000 syncs;
 /// one that is not full when the process ends is lost room.
 pub const LOG_SEGMENT_BYTES: usize = 16 << 20;
@@ -210,6 +217,9 @@ pub struct Config {
     pub data: Option<std::path::PathBuf>,
     /// How often a checkpoint of the state is made there, when anything has changed.
     pub checkpoint_interval: Duration,
+    /// Bytes of changes for which one is made earlier; when there are four times as many that are
+    /// not on the disk yet, rows wait.
+    pub checkpoint_buffer_bytes: usize,
     /// Worker threads of the incremental half; each owns a range of the key groups.
     pub workers: usize,
     /// Checks of every operator contract (schema, weights, epochs, residency). On in debug builds.
@@ -248,6 +258,7 @@ impl Default for Config {
         Self {
             data: None,
             checkpoint_interval: CHECKPOINT_INTERVAL,
+            checkpoint_buffer_bytes: CHECKPOINT_BUFFER_BYTES.min(memory / CHECKPOINT_BUFFER_PART),
             workers: cores,
             check_contracts: cfg!(debug_assertions),
             query_threads: cores,

@@ -29,6 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Time that the engine has to stop; a source that waits for its broker may take a while.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How often somebody who waits for a start is told that it goes on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Exit statuses as sysexits.h has them.
 const EX_IOERR: u8 = 74;
 const EX_CONFIG: u8 = 78;
@@ -152,6 +155,9 @@ struct DemoArgs {
     /// End after this many frames; where the output is no terminal, after 5 by default.
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
+    /// The directory that definitions and state are kept in; by default in memory alone.
+    #[arg(long, value_name = "DIR", requires = "brokers")]
+    data: Option<PathBuf>,
     /// The address for PostgreSQL clients; by default 127.0.0.1:5433 or a free port.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -166,10 +172,16 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match cli.command {
         Some(Command::Serve(args)) => {
-            with_engine(args.limits.config(args.workers), |rt, engine| serve(rt, engine, &args))
+            let config = args.limits.config(args.workers);
+            let listening = |rt: &Runtime, config| listen(rt, config, args.listen);
+            with_engine(config, listening, |rt, engine, listener| {
+                serve(rt, engine, listener, &args)
+            })
         }
         Some(Command::Demo(args)) => {
-            with_engine(LimitArgs::default().config(args.workers), |rt, engine| {
+            let config =
+                Config { data: args.data.clone(), ..LimitArgs::default().config(args.workers) };
+            with_engine(config, start, |rt, engine, ()| {
                 let DemoArgs { brokers, rate, frames, listen, .. } = args;
                 demo::run(rt, engine, &demo::Settings { brokers, rate, frames, listen })?;
                 Ok(ExitCode::SUCCESS)
@@ -177,7 +189,7 @@ fn main() -> ExitCode {
         }
         None => {
             let config = cli.shell.limits.config(cli.shell.workers);
-            with_engine(config, |rt, engine| run_shell(rt, engine, &cli.shell))
+            with_engine(config, start, |rt, engine, ()| run_shell(rt, engine, &cli.shell))
         }
     };
     done.unwrap_or_else(|error| {
@@ -194,14 +206,15 @@ fn bytes(text: &str) -> std::result::Result<usize, String> {
     parse_bytes(text).ok_or_else(|| "not a size: write 512MB or 2GB".to_owned())
 }
 
-/// Starts a runtime and an engine, and ends both after `run`.
-fn with_engine(
+/// Starts a runtime and an engine by `start`, and ends both after `run`.
+fn with_engine<T>(
     config: Config,
-    run: impl FnOnce(&Runtime, &Engine) -> Result<ExitCode>,
+    start: impl FnOnce(&Runtime, Config) -> Result<(Engine, T)>,
+    run: impl FnOnce(&Runtime, &Engine, T) -> Result<ExitCode>,
 ) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let engine = runtime.block_on(Engine::start(config))?;
-    let done = run(&runtime, &engine);
+    let (engine, with) = start(&runtime, config)?;
+    let done = run(&runtime, &engine, with);
     let ended = runtime.block_on(async {
         let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, engine.shutdown()).await;
         ended.unwrap_or_else(|_| {
@@ -213,6 +226,39 @@ fn with_engine(
     // Threads that still wait for an external system must not hold the process.
     runtime.shutdown_background();
     done.and_then(|code| ended.map(|()| code))
+}
+
+/// Starts an engine.
+fn start(runtime: &Runtime, config: Config) -> Result<(Engine, ())> {
+    Ok((runtime.block_on(patiently(Engine::start(config)))?, ()))
+}
+
+/// The same, beside an address that is bound first: one in use is found before a long recovery, and
+/// clients that come meanwhile are told to try again.
+fn listen(runtime: &Runtime, config: Config, address: SocketAddr) -> Result<(Engine, TcpListener)> {
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
+        let started = patiently(Engine::start(config));
+        let engine = headwater::server::refuse_until(&listener, started).await?;
+        Ok((engine, listener))
+    })
+}
+
+/// Waits for a start, and says so when it takes long.
+async fn patiently(start: impl Future<Output = Result<Engine>>) -> Result<Engine> {
+    let began = std::time::Instant::now();
+    let mut start = std::pin::pin!(start);
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut start).await {
+            Ok(started) => return started,
+            Err(_) => {
+                let seconds = began.elapsed().as_secs();
+                note(&format!("the data directory is being read, for {seconds} s now"));
+            }
+        }
+    }
 }
 
 fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<ExitCode> {
@@ -248,12 +294,13 @@ fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(runtime: &Runtime, engine: &Engine, args: &ServeArgs) -> Result<ExitCode> {
+fn serve(
+    runtime: &Runtime,
+    engine: &Engine,
+    listener: TcpListener,
+    args: &ServeArgs,
+) -> Result<ExitCode> {
     runtime.block_on(async {
-        // Bound first, so that an address in use is found before a long script has run.
-        let listener = TcpListener::bind(args.listen)
-            .await
-            .map_err(|e| Error::from(e).context(format!("cannot listen on {}", args.listen)))?;
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
         let scripts: Vec<Script> = args.files.iter().cloned().map(Script::File).collect();

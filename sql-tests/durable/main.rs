@@ -9,6 +9,7 @@
 mod client;
 mod disk;
 mod kill;
+mod storage;
 
 use std::path::Path;
 use std::sync::Arc;

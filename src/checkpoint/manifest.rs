@@ -1,13 +1,14 @@
 //! The manifest: what a checkpoint is made of. A frame with JSON, a file by its number.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::run::RunInfo;
 use crate::error::{Error, Result};
-use crate::store::directory::damaged;
-use crate::store::frame;
+use crate::store::directory::{damaged, disk_error};
+use crate::store::{Disk, frame};
 
 /// The version that this program writes, the newest that it reads.
 const VERSION: u32 = 1;
@@ -87,8 +88,13 @@ impl RunName {
         Self { id, entries, bytes, checksum }
     }
 
-    pub(super) fn info(&self) -> RunInfo {
-        RunInfo { entries: self.entries, bytes: self.bytes, checksum: self.checksum }
+    /// XX001 when a file is another run.
+    pub(super) fn check(&self, found: RunInfo, path: &Path) -> Result<()> {
+        let Self { entries, bytes, checksum, .. } = *self;
+        match found == (RunInfo { entries, bytes, checksum }) {
+            true => Ok(()),
+            false => Err(damaged(format!("\"{}\" is not the run of its name", path.display()))),
+        }
     }
 }
 
@@ -118,6 +124,12 @@ struct Version {
 }
 
 impl Manifest {
+    /// Reads a file: 0A000 when a newer program has written it, XX001 when it is damaged.
+    pub fn read(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let bytes = disk.read(path).map_err(|e| disk_error(&e, path))?;
+        Self::decode(&bytes).map_err(|e| e.context(format!("\"{}\"", path.display())))
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let written = Self { version: VERSION, ..self.clone() };

@@ -11,10 +11,14 @@
 //! DIR/manifest/<number>      what there is
 //! ```
 
+mod check;
+mod history;
 mod manifest;
 mod run;
 mod store;
 
+pub use check::{Checked, check};
+pub use history::{Cost, Failure, History, Made};
 pub use manifest::{Manifest, RunName, SourceMark, TableName};
 pub use run::{RunInfo, RunReader, RunWriter};
 pub use store::{Checkpoints, Image, Part};

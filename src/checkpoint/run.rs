@@ -266,6 +266,18 @@ impl RunReader {
         Ok(found)
     }
 
+    /// Reads everything, and returns how many entries there are: XX001 where it is damaged.
+    pub fn check(&self) -> Result<u64> {
+        let mut entries = 0;
+        for block in 0..self.blocks.len() {
+            self.block(block, &mut |_, _| entries += 1)?;
+        }
+        match entries == self.info.entries {
+            true => Ok(entries),
+            false => Err(damaged(format!("\"{}\" is damaged: entries", self.path.display()))),
+        }
+    }
+
     fn block(&self, number: usize, each: &mut dyn FnMut(u32, Entry<'_>)) -> Result<()> {
         let (.., offset) = self.blocks[number];
         let bad = || {

@@ -11,11 +11,11 @@ use super::run::{RunReader, RunWriter, pieces};
 use crate::error::Result;
 use crate::state::{Ending, Entries, merge};
 use crate::store::Disk;
-use crate::store::directory::{damaged, disk_error};
+use crate::store::directory::disk_error;
 use crate::store::disk::put;
 
 /// Manifests that are kept.
-const KEPT: usize = 3;
+pub(super) const KEPT: usize = 3;
 
 /// So many runs are merged into one.
 const FAN: usize = 8;
@@ -27,8 +27,8 @@ pub type Part = (u32, Entries);
 #[derive(Debug)]
 pub struct Checkpoints {
     disk: Arc<dyn Disk>,
-    runs: PathBuf,
-    manifests: PathBuf,
+    /// The data directory.
+    path: PathBuf,
     /// The newest one that is decided.
     newest: Option<Manifest>,
     next_run: u64,
@@ -42,12 +42,11 @@ impl Checkpoints {
     /// XX001 when the newest manifest is damaged or a run that it names is not what it names; 0A000
     /// when a newer program has written it.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        let (runs, manifests) = (path.join("run"), path.join("manifest"));
-        for dir in [&runs, &manifests] {
-            disk.make_dir(dir).map_err(|e| disk_error(&e, dir))?;
+        let mut this = Self { disk, path: path.to_owned(), newest: None, next_run: 1 };
+        for dir in [this.runs(), this.manifests()] {
+            this.disk.make_dir(&dir).map_err(|e| disk_error(&e, &dir))?;
         }
-        disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
-        let mut this = Self { disk, runs, manifests, newest: None, next_run: 1 };
+        this.disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
         if let Some(number) = this.numbers()?.last().copied() {
             let manifest = this.read(number)?;
             this.next_run = manifest.next_run.max(1);
@@ -66,34 +65,36 @@ impl Checkpoints {
         self.newest.as_ref()
     }
 
-    fn path_of(&self, number: u64) -> PathBuf {
-        self.manifests.join(format!("{number:020}"))
-    }
-
-    fn run_path(&self, id: u64) -> PathBuf {
-        self.runs.join(format!("{id:016x}.run"))
-    }
-
     fn numbers(&self) -> Result<Vec<u64>> {
-        let names = self.disk.list(&self.manifests).map_err(|e| disk_error(&e, &self.manifests))?;
-        let mut numbers: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        numbers(self.disk.as_ref(), &self.manifests())
     }
 
     fn read(&self, number: u64) -> Result<Manifest> {
-        let path = self.path_of(number);
-        let bytes = self.disk.read(&path).map_err(|e| disk_error(&e, &path))?;
-        Manifest::decode(&bytes).map_err(|e| e.context(format!("\"{}\"", path.display())))
+        Manifest::read(self.disk.as_ref(), &manifest_path(&self.path, number))
+    }
+
+    fn run_path(&self, id: u64) -> PathBuf {
+        run_path(&self.path, id)
     }
 
     fn run(&self, name: &RunName) -> Result<RunReader> {
         let path = self.run_path(name.id);
         let run = RunReader::open(self.disk.as_ref(), &path)?;
-        match run.info() == name.info() {
-            true => Ok(run),
-            false => Err(damaged(format!("\"{}\" is not the run of its name", path.display()))),
-        }
+        name.check(run.info(), &path)?;
+        Ok(run)
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.path.join("manifest")
+    }
+
+    /// Those that are kept, the oldest first; one that can't be read is left out.
+    pub fn kept(&self) -> Result<Vec<Manifest>> {
+        Ok(self.numbers()?.into_iter().filter_map(|number| self.read(number).ok()).collect())
     }
 
     /// Writes a checkpoint: `cuts` is what tables have logged since the one before, cut by cut, the
@@ -111,7 +112,7 @@ impl Checkpoints {
             }
         })?;
         // Of a manifest that fails nobody knows whether it is there: its runs stay.
-        let path = self.path_of(manifest.number);
+        let path = manifest_path(&self.path, manifest.number);
         put(self.disk.as_ref(), &path, &manifest.encode()?).map_err(|e| disk_error(&e, &path))?;
         self.newest = Some(manifest);
         Ok(())
@@ -143,7 +144,8 @@ impl Checkpoints {
         }
         self.merge_runs(&mut manifest)?;
         manifest.next_run = self.next_run;
-        self.disk.sync_dir(&self.runs).map_err(|e| disk_error(&e, &self.runs))?;
+        let runs = self.runs();
+        self.disk.sync_dir(&runs).map_err(|e| disk_error(&e, &runs))?;
         Ok(manifest)
     }
 
@@ -199,18 +201,19 @@ impl Checkpoints {
         let numbers = self.numbers()?;
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));
         for number in old {
-            let path = self.path_of(*number);
+            let path = manifest_path(&self.path, *number);
             self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
         }
-        self.disk.sync_dir(&self.manifests).map_err(|e| disk_error(&e, &self.manifests))?;
+        let (runs, manifests) = (self.runs(), self.manifests());
+        self.disk.sync_dir(&manifests).map_err(|e| disk_error(&e, &manifests))?;
         let kept = kept.iter().map(|n| self.read(*n)).collect::<Result<Vec<_>>>()?;
         let named: BTreeSet<u64> =
             kept.iter().flat_map(|m| m.runs.iter().map(|run| run.id)).collect();
-        let names = self.disk.list(&self.runs).map_err(|e| disk_error(&e, &self.runs))?;
+        let names = self.disk.list(&runs).map_err(|e| disk_error(&e, &runs))?;
         for name in names {
             let id = name.strip_suffix(".run").and_then(|id| u64::from_str_radix(id, 16).ok());
             if id.is_none_or(|id| !named.contains(&id)) {
-                let path = self.runs.join(&name);
+                let path = runs.join(&name);
                 self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
             }
         }
@@ -239,6 +242,24 @@ impl Image {
         let expired = self.expired_below.get(&table).copied();
         merged(&self.runs, table, groups, expired, Ending::Last)
     }
+}
+
+/// The file of a manifest in a data directory.
+pub(super) fn manifest_path(path: &Path, number: u64) -> PathBuf {
+    path.join("manifest").join(format!("{number:020}"))
+}
+
+/// The file of a run in a data directory.
+pub(super) fn run_path(path: &Path, id: u64) -> PathBuf {
+    path.join("run").join(format!("{id:016x}.run"))
+}
+
+/// The numbers of the manifests in a folder, in order.
+pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
+    let names = disk.list(dir).map_err(|e| disk_error(&e, dir))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 fn merged(

@@ -49,6 +49,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Subscribe(_)
         | Statement::Explain(_)
         | Statement::Clock(_)
+        | Statement::Checkpoint
         | Statement::Flush => Part::Ends,
         _ => Part::Neutral,
     }

@@ -45,17 +45,19 @@ mod set;
 mod settings;
 mod show;
 mod status;
+mod storage;
 mod transaction;
 mod unique;
 mod watermarks;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::config::{Config, EVALUATION_STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 use crate::sql::memory::ReadMemory;
-use crate::store::Found;
+use crate::store::{Disk, Found};
 
 use self::plan_cache::PlanCache;
 
@@ -87,8 +89,16 @@ pub(crate) struct Core {
     pub(crate) memory: Arc<ReadMemory>,
     /// Plans of statements that have come before.
     plans: PlanCache,
-    /// What was found in the data directory, when there is one.
-    kept: Option<Found>,
+    /// The data directory, when there is one.
+    kept: Option<Kept>,
+}
+
+/// A data directory that is in use.
+struct Kept {
+    /// What was found in it.
+    found: Found,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
 }
 
 impl Engine {

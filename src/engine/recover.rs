@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Engine;
 use super::record::renamed;
 use super::replace::{rename, replace};
+use super::{Engine, Kept};
 use crate::catalog::{Creation, Definition, RelationId};
 use crate::checkpoint::{Checkpoints, Image, Manifest};
 use crate::config::Config;
@@ -54,10 +54,11 @@ impl Engine {
         let (dir, needed) = (path.join("log"), survey.needed);
         let take = &mut |record, _: &Position| survey.take(record);
         let end = log::read(directory.disk.as_ref(), &dir, needed, take)?;
-        let interval = config.checkpoint_interval;
+        let interval = (config.checkpoint_interval, config.checkpoint_buffer_bytes);
         let mut engine = Self::open_with(Config { data: Some(path.to_owned()), ..config })?;
         if let Some(core) = Arc::get_mut(&mut engine.core) {
-            core.kept = Some(found);
+            let disk = Arc::clone(&directory.disk);
+            core.kept = Some(Kept { found, disk, path: path.to_owned() });
         }
         let past = Past { directory, dir, checkpoints, interval, end };
         let again = engine.live_again(past, survey).await;
@@ -116,7 +117,7 @@ impl Engine {
 
     /// Whether there is a data directory, and whether an earlier process has left something in it.
     pub fn kept(&self) -> Option<Found> {
-        self.core.kept
+        self.core.kept.as_ref().map(|kept| kept.found)
     }
 
     /// Returns when the engine has failed and ends, with the reason: its log can't be written.
@@ -131,7 +132,8 @@ struct Past {
     /// Where its log is.
     dir: PathBuf,
     checkpoints: Checkpoints,
-    interval: Duration,
+    /// When checkpoints are cut: the interval, and bytes that tables have logged.
+    interval: (Duration, usize),
     /// Where its log ends.
     end: log::End,
 }

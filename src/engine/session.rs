@@ -217,6 +217,8 @@ impl Session {
             Statement::Rename(rename) => self.rename_relation(rename).await,
             Statement::AlterSink(alter) => self.alter_sink(alter).await,
             Statement::Check(names) => self.check(names).await,
+            Statement::CheckStorage => self.check_storage().await,
+            Statement::Checkpoint => self.checkpoint().await,
             Statement::Prepare(prepare) => self.prepare_named(prepare),
             Statement::Execute(execute) => self.execute_named(execute).await,
             Statement::Deallocate(name) => self.deallocate(name.as_deref()),

@@ -220,6 +220,8 @@ fn writes(statement: &Statement) -> Option<String> {
         | Statement::Reset(_)
         | Statement::ResetAll
         | Statement::DiscardAll
+        | Statement::CheckStorage
+        | Statement::Checkpoint
         | Statement::Flush
         | Statement::NoOp(_) => return None,
     };

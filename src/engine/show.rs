@@ -11,6 +11,7 @@ use super::outcome::{Outcome, Rows};
 use super::session::Session;
 use super::set::shown_name;
 use super::status::state_word;
+use super::storage::{checkpoint_fields, storage_fields};
 use super::watermarks::WATERMARK_COLUMNS;
 use crate::catalog::{Relation, RelationKind};
 use crate::connector::Receiver;
@@ -80,6 +81,7 @@ impl Session {
             Show::Sinks => self.show_sinks().await?,
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
+            Show::Checkpoints => self.show_checkpoints().await?,
             Show::Watermarks => self.show_watermarks().await?,
             Show::All => self.show_settings()?,
             Show::Setting(name) => self.show_setting(name)?,
@@ -111,6 +113,8 @@ impl Session {
             Statement::Explain(_) => vec!["query plan"],
             Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
             Statement::Check(_) => return Ok(Some(check_fields())),
+            Statement::CheckStorage => return Ok(Some(storage_fields())),
+            Statement::Show(Show::Checkpoints) => return Ok(Some(checkpoint_fields())),
             Statement::Fetch(fetch) if !fetch.moves => {
                 return self.cursor_fields(&fetch.name).map(Some);
             }

@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::backlog::Backlog;
 use super::coordinator::{Coordinator, Event};
 use super::graph::{NodeId, NodeKind};
 use super::identity::TablePlace;
@@ -22,7 +24,9 @@ use super::shared::RelationStatus;
 use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgress};
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
-use crate::checkpoint::{Checkpoints, Image, Manifest, Part, SourceMark, TableName};
+use crate::checkpoint::{
+    Checkpoints, Cost, History, Image, Made, Manifest, Part, SourceMark, TableName,
+};
 use crate::error::{Error, Result};
 use crate::store::Disk;
 use crate::store::log;
@@ -48,6 +52,10 @@ pub struct Checkpointer {
     /// Numbers of tables by what they are.
     numbers: BTreeMap<TableName, u32>,
     next_number: u32,
+    /// What is shown of them.
+    history: Arc<History>,
+    /// What is not on the disk yet.
+    pub(super) backlog: Backlog,
 }
 
 /// What is to be written of a cut.
@@ -55,6 +63,8 @@ pub struct Checkpointer {
 struct Written {
     manifest: Manifest,
     parts: Vec<Part>,
+    /// How long the cut has taken.
+    pause: Duration,
 }
 
 /// The state that a life begins with.
@@ -68,12 +78,13 @@ pub(super) struct Restoring {
 }
 
 impl Checkpointer {
-    /// Starts the thread behind the newest checkpoint of a directory.
+    /// Starts the thread behind the newest checkpoint of a directory: one is cut when `interval`
+    /// has passed, or when tables have logged more bytes than `early`.
     pub fn start(
         checkpoints: Checkpoints,
         disk: Arc<dyn Disk>,
         log_dir: PathBuf,
-        interval: Duration,
+        (interval, early): (Duration, usize),
         c: &Coordinator,
     ) -> Result<Self> {
         let newest = checkpoints.newest();
@@ -82,7 +93,13 @@ impl Checkpointer {
         let events = c.events.clone();
         let next_number = newest.map_or(1, |m| m.next_table);
         let (cuts, inbox) = channel();
-        let mut writer = Writer { checkpoints, disk, log_dir, events, parts: Vec::new() };
+        let history = Arc::new(History::default());
+        checkpoints.kept()?.iter().for_each(|manifest| history.made(Made::of(manifest, None)));
+        let parts = Vec::new();
+        let backlog = Backlog::new(early);
+        let (history_of, bytes) = (Arc::clone(&history), Arc::clone(&backlog.cut));
+        let mut writer =
+            Writer { checkpoints, disk, log_dir, events, parts, bytes, history: history_of };
         let run = move || writer.run(&inbox);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
         Ok(Self {
@@ -96,6 +113,8 @@ impl Checkpointer {
             last: (Epoch::ZERO, 0),
             numbers: tables.into_iter().map(|(number, name)| (name, number)).collect(),
             next_number,
+            history,
+            backlog,
         })
     }
 
@@ -127,28 +146,46 @@ struct Writer {
     events: Sender<Event>,
     /// What was cut and could not be written yet, the oldest first.
     parts: Vec<Vec<Part>>,
+    /// Bytes of what was cut and is not written.
+    bytes: Arc<AtomicUsize>,
+    history: Arc<History>,
 }
 
 impl Writer {
     fn run(&mut self, inbox: &Receiver<Written>) {
-        while let Ok(Written { manifest, parts }) = inbox.recv() {
+        while let Ok(Written { manifest, parts, pause }) = inbox.recv() {
             self.parts.push(parts);
+            let began = Instant::now();
+            let before = self.checkpoints.newest().map_or(0, |m| m.next_run);
             let written = self.checkpoints.write(manifest, &self.parts);
             match &written {
                 Ok(()) => {
                     self.parts.clear();
+                    self.bytes.store(0, Ordering::Relaxed);
+                    self.note(before, pause, began.elapsed());
                     if let Err(error) = self.clean() {
                         tracing::warn!(%error, "old checkpoints could not be removed");
                     }
                 }
                 // What was cut is kept and written with the next one.
-                Err(error) => tracing::warn!(%error, "a checkpoint could not be written"),
+                Err(error) => {
+                    tracing::warn!(%error, "a checkpoint could not be written");
+                    self.history.failed(error.clone());
+                }
             }
             let done = move |c: &mut Coordinator| c.checkpoint_written(&written);
             if self.events.send(Event::Call(Box::new(done))).is_err() {
                 return;
             }
         }
+    }
+
+    /// Notes what the newest one has cost; runs with numbers below `before` were there.
+    fn note(&self, before: u64, pause: Duration, write: Duration) {
+        let Some(manifest) = self.checkpoints.newest() else { return };
+        let new = manifest.runs.iter().filter(|run| run.id >= before);
+        let cost = Cost { pause, write, written: new.map(|run| run.bytes).sum() };
+        self.history.made(Made::of(manifest, Some(cost)));
     }
 
     fn clean(&self) -> Result<()> {
@@ -265,12 +302,16 @@ impl Coordinator {
 
     /// Cuts a checkpoint when it is time and there is something new.
     pub(super) fn cut_if_due(&mut self) {
+        self.measure_backlog();
         let Some(journal) = &self.journal else { return };
         let Some(checkpointer) = &self.checkpointer else { return };
         let now = (self.epoch, journal.next_lsn());
-        let due =
-            checkpointer.cut_at.elapsed() >= checkpointer.interval && checkpointer.last != now;
-        let due = !checkpointer.busy && (due || !checkpointer.asked.is_empty());
+        let Checkpointer { backlog, .. } = checkpointer;
+        // What could not be written is tried again, though nothing may have changed since.
+        let new = checkpointer.last != now || backlog.failing.is_some();
+        let due = checkpointer.cut_at.elapsed() >= checkpointer.interval && new;
+        let due = due || backlog.is_large() || !checkpointer.asked.is_empty();
+        let due = due && !checkpointer.busy;
         if due && self.flights.is_empty() {
             self.cut_now(now);
         }
@@ -306,11 +347,15 @@ impl Coordinator {
         checkpointer.numbers.retain(|_, number| manifest.tables.contains_key(number));
         manifest.next_table = checkpointer.next_number;
         checkpointer.last = now;
-        let cut = Written { manifest, parts };
+        checkpointer.backlog.taken();
+        let bytes = parts.iter().map(|(_, log): &Part| log.bytes()).sum();
+        checkpointer.backlog.cut.fetch_add(bytes, Ordering::Relaxed);
+        let pause = began.elapsed();
+        let cut = Written { manifest, parts, pause };
         checkpointer.busy = checkpointer.cuts.as_ref().is_some_and(|cuts| cuts.send(cut).is_ok());
         checkpointer.cut_at = Instant::now();
         checkpointer.waiting.append(&mut checkpointer.asked);
-        tracing::debug!(pause = ?began.elapsed(), epoch = %now.0, "cut a checkpoint");
+        tracing::debug!(?pause, epoch = %now.0, "cut a checkpoint");
         self.journal = Some(journal);
         self.checkpointer = Some(checkpointer);
     }
@@ -319,6 +364,7 @@ impl Coordinator {
     fn checkpoint_written(&mut self, written: &Result<()>) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.busy = false;
+            checkpointer.backlog.failing = written.as_ref().err().cloned();
             for waiting in checkpointer.waiting.drain(..) {
                 // Whoever asked may be gone.
                 let _ = waiting.send(written.clone());
@@ -333,6 +379,11 @@ impl Coordinator {
             // There is nothing to keep.
             None => drop(done.send(Ok(()))),
         }
+    }
+
+    /// What is shown of checkpoints; nothing where there is no data directory.
+    pub fn checkpoints(&self) -> Option<Arc<History>> {
+        self.checkpointer.as_ref().map(|checkpointer| Arc::clone(&checkpointer.history))
     }
 
     /// The relations whose state a checkpoint has: those that are complete, but for views that have

@@ -64,8 +64,12 @@ impl Coordinator {
         }
     }
 
-    /// The nodes whose rows would reach a sink that has no room.
+    /// The nodes whose rows would reach a sink that has no room; all that rows come into when there
+    /// is none for what they change.
     pub(super) fn held_nodes(&self) -> BTreeSet<NodeId> {
+        if self.is_backlog_full() {
+            return self.inputs.values().map(|route| route.node).collect();
+        }
         let full = self.sinks.values().filter(|(_, sink)| sink.is_full()).map(|(node, _)| *node);
         let full: Vec<NodeId> = full.collect();
         if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) }
@@ -111,10 +115,12 @@ impl Coordinator {
     /// Why nothing more comes through, when rows wait for a sink that does not deliver.
     pub(super) fn obstacle(&self) -> Option<Error> {
         let catalog = self.shared.catalog();
-        self.sinks.iter().filter(|(_, (_, sink))| sink.is_full()).find_map(|(id, (_, sink))| {
+        let full = self.sinks.iter().filter(|(_, (_, sink))| sink.is_full());
+        let mut full = full.filter_map(|(id, (_, sink))| {
             let name = catalog.by_id(*id).map_or_else(String::new, |r| r.name.clone());
             sink.trouble().map(|error| does_not_deliver(&name, error))
-        })
+        });
+        self.backlog_obstacle().or_else(|| full.next())
     }
 
     /// Where a source stands; one that waits for a sink says for which.
@@ -125,7 +131,9 @@ impl Coordinator {
         let ended = matches!(state.state.as_str(), "failed" | "unavailable");
         if waits && !ended && self.is_held(id, &self.held_nodes()) {
             state.state = "waiting".into();
-            state.detail = Some(format!("waits for {}", self.full_sinks_of(id).join(", ")));
+            let sinks = || self.full_sinks_of(id).join(", ");
+            let waits_for = self.backlog_detail().unwrap_or_else(sinks);
+            state.detail = Some(format!("waits for {waits_for}"));
         }
         Some(state)
     }

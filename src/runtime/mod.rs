@@ -16,6 +16,7 @@
 
 mod activity;
 mod arrivals;
+mod backlog;
 mod build;
 mod checkpoint;
 mod clock;

@@ -88,8 +88,7 @@ impl Coordinator {
     pub fn cut(&mut self) -> Cut {
         let state = self.state();
         let failed = state.quarantined.keys().flat_map(|id| self.graph.nodes_of(*id)).collect();
-        let members = self.builds.iter().flat_map(|build| build.members());
-        let built = members.flat_map(|member| self.graph.nodes_of(*member)).collect();
+        let built = self.built_nodes();
         Cut { state, changes: self.team.take_changes(&failed, &built) }
     }
 

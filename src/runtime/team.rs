@@ -157,6 +157,14 @@ impl Team {
         })
     }
 
+    /// The bytes of what state tables have logged and nobody has taken, by worker.
+    pub fn logged_bytes(&mut self, built: &BTreeSet<NodeId>) -> Vec<usize> {
+        self.all(|_| {
+            let built = built.clone();
+            Box::new(move |w: &mut Worker| w.logged_bytes(&built))
+        })
+    }
+
     /// What each state table is; the same on every worker.
     pub fn places(&self) -> Vec<TablePlace> {
         self.first.places().into_iter().map(|(place, _)| place).collect()

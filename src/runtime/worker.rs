@@ -655,6 +655,16 @@ impl Worker {
         all
     }
 
+    /// The bytes of what state tables have logged and nobody has taken, but for those of nodes that
+    /// are being `built`.
+    pub fn logged_bytes(&mut self, built: &BTreeSet<NodeId>) -> usize {
+        let mut bytes = 0;
+        for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
+            bytes += node.tables.iter().map(|t| self.state.changes_bytes(*t)).sum::<usize>();
+        }
+        bytes
+    }
+
     /// What each state table is.
     pub fn places(&self) -> Vec<(TablePlace, TableId)> {
         let nodes = self.nodes.iter().flatten();

@@ -23,6 +23,7 @@ mod idle;
 mod numeric;
 mod params;
 mod shape;
+mod starting;
 mod startup;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ use self::errors::{code, fatal_message};
 use self::wire::{Opening, Wire};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+
+pub use starting::refuse_until;
 
 /// Sessions at the same time; each costs a few tens of kilobytes and its statements.
 const CONNECTIONS_MAX: usize = 1_000;

@@ -500,3 +500,29 @@ async fn a_client_that_is_silent_for_too_long_is_cut_off() {
     let told = timeout(Duration::from_secs(5), raw.told()).await.expect("in time");
     assert_eq!(told, ["FATAL 57P05: terminating connection due to idle-session timeout", "closed"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_too_early_are_told_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let (ready, is_ready) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let engine = super::refuse_until(&listener, async {
+            is_ready.await.expect("the test says when");
+            Engine::open(Config::with_workers(1)).expect("an engine in memory")
+        });
+        super::serve(engine.await, listener, std::future::pending()).await
+    });
+    let config = format!("host=127.0.0.1 port={port} user=test");
+    for _ in 0..3 {
+        let refused = tokio_postgres::connect(&config, NoTls).await.map(drop);
+        assert_eq!(code(&refused.expect_err("it begins")), "57P03");
+    }
+    ready.send(()).expect("it listens");
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while let Err(error) = tokio_postgres::connect(&config, NoTls).await.map(drop) {
+        assert_eq!(code(&error), "57P03", "{error}");
+        assert!(std::time::Instant::now() < deadline, "it has begun");
+    }
+    serving.abort();
+}

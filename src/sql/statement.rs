@@ -70,6 +70,10 @@ pub enum Statement {
     AlterSink(AlterSink),
     /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
     Check(Vec<String>),
+    /// CHECK STORAGE.
+    CheckStorage,
+    /// CHECKPOINT.
+    Checkpoint,
     /// PREPARE.
     Prepare(Prepare),
     /// EXECUTE.
@@ -508,6 +512,8 @@ pub enum Show {
     Create(String),
     /// SHOW COLUMNS FROM name.
     Columns(String),
+    /// SHOW CHECKPOINTS.
+    Checkpoints,
     /// SHOW WATERMARKS.
     Watermarks,
     /// SHOW ALL.

@@ -52,12 +52,36 @@ impl Broker {
         }
     }
 
+    /// The broker and the topics of an earlier run.
+    pub(super) fn again(servers: &str, suffix: &str) -> Result<Self> {
+        let broker =
+            Self { servers: servers.to_string(), suffix: suffix.to_string(), _embedded: None };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// How many messages its topics have taken.
+    pub(super) fn written(&self) -> Result<u64> {
+        let consumer = self.consumer()?;
+        let mut written = 0;
+        for table in Table::ALL {
+            for partition in 0..PARTITIONS {
+                let topic = self.topic(table.name());
+                let marks = consumer.fetch_watermarks(&topic, partition, ADMIN_TIMEOUT);
+                written += marks.map_err(|e| failed(&e))?.1.max(0) as u64;
+            }
+        }
+        Ok(written)
+    }
+
+    fn consumer(&self) -> Result<BaseConsumer> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers).create().map_err(|e| failed(&e))
+    }
+
     /// A topic is announced before the leaders of its partitions answer.
     fn wait_until_ready(&self) -> Result<()> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .create()
-            .map_err(|e| failed(&e))?;
+        let consumer = self.consumer()?;
         let begin = Instant::now();
         for table in Table::ALL {
             for partition in 0..PARTITIONS {
@@ -82,6 +106,11 @@ impl Broker {
     pub(super) fn topic(&self, table: &str) -> String {
         topic_name(table, &self.suffix)
     }
+}
+
+/// The suffix of the topic of a table, where it is one of ours.
+pub(super) fn suffix_of<'a>(topic: &'a str, table: &str) -> Option<&'a str> {
+    topic.strip_prefix(&topic_name(table, ""))
 }
 
 fn topic_name(table: &str, suffix: &str) -> String {

@@ -22,6 +22,7 @@ use self::producer::Producer;
 use super::{OnInterrupt, Options, Shell, Stop, interactive};
 use crate::engine::Engine;
 use crate::error::{Error, Result, sqlstate};
+use crate::store::Found;
 
 /// Where the demo serves PostgreSQL clients, if the port is free.
 const LISTEN_DEFAULT: &str = "127.0.0.1:5433";
@@ -45,13 +46,20 @@ pub struct Settings {
 /// Runs the demo to its end.
 pub fn run(runtime: &Runtime, engine: &Engine, settings: &Settings) -> Result<()> {
     let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
-    let broker = Broker::start(settings.brokers.as_deref())?;
+    let again = engine.kept() == Some(Found::Old);
+    let broker = match (again, settings.brokers.as_deref()) {
+        (true, Some(servers)) => Broker::again(servers, &suffix(engine)?)?,
+        (_, servers) => Broker::start(servers)?,
+    };
     say(&match &settings.brokers {
         None => format!("A Kafka broker runs in this process, at {}.\n", broker.servers()),
         Some(brokers) => format!("Kafka: {brokers}\n"),
     })?;
     let mut shell = Shell::new(engine, Options::default(), OnInterrupt::Exit);
-    runtime.block_on(define(&mut shell, &queries::statements(&broker)))?;
+    match again {
+        true => say("The views of the data directory go on.\n\n")?,
+        false => runtime.block_on(define(&mut shell, &queries::statements(&broker)))?,
+    }
     let server = runtime.block_on(Server::start(engine, settings.listen))?;
     let producer = Producer::start(&broker, settings.rate)?;
     let mut screen = screen::Screen::new(engine, server.address, settings.rate);
@@ -66,6 +74,21 @@ pub fn run(runtime: &Runtime, engine: &Engine, settings: &Settings) -> Result<()
     }
     producer.stop()?;
     runtime.block_on(server.stop())
+}
+
+/// What is behind the names of the topics that an earlier run has used.
+fn suffix(engine: &Engine) -> Result<String> {
+    let catalog = engine.core.shared.catalog();
+    let source = catalog.find("bid").and_then(|r| r.connector.as_ref());
+    let topic = source.and_then(|c| c.options.get("topic"));
+    let suffix = topic.and_then(|topic| broker::suffix_of(topic, "bid"));
+    suffix.map(str::to_owned).ok_or_else(|| {
+        Error::user(
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the data directory is not one of the demo",
+        )
+        .with_hint("Name another directory, or run headwater serve --data with this one.")
+    })
 }
 
 /// Prints and runs the definitions.

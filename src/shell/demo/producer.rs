@@ -28,7 +28,7 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// Starts to write.
+    /// Starts to write, behind what an earlier run has written.
     pub(super) fn start(broker: &Broker, rate: u64) -> Result<Self> {
         let client: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", broker.servers())
@@ -39,12 +39,13 @@ impl Producer {
                 Error::external(sqlstate::CONNECTION_EXCEPTION, "could not start the producer")
                     .with_detail(e.to_string())
             })?;
+        let from = broker.written()?;
         let topics = ["person", "auction", "bid"].map(|table| broker.topic(table));
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("demo-producer".into())
-            .spawn(move || produce(&client, &topics, rate.max(1), &flag))?;
+            .spawn(move || produce(&client, &topics, (from, rate.max(1)), &flag))?;
         Ok(Self { stop, thread })
     }
 
@@ -55,13 +56,18 @@ impl Producer {
     }
 }
 
-fn produce(client: &BaseProducer, topics: &[String; 3], rate: u64, stop: &AtomicBool) {
+fn produce(
+    client: &BaseProducer,
+    topics: &[String; 3],
+    (from, rate): (u64, u64),
+    stop: &AtomicBool,
+) {
     let begin = Instant::now();
     let begin_ms = now_ms();
     let mut line = Vec::with_capacity(512);
     let mut written: u64 = 0;
     let mut next_partition = [0; 3];
-    let mut source = events(None, 0);
+    let mut source = events(None, from);
     while !stop.load(Ordering::Relaxed) {
         let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let due = elapsed_ms.saturating_mul(rate) / 1_000;

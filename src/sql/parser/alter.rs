@@ -64,9 +64,12 @@ impl StreamParser<'_> {
         Ok(Statement::NoOp("COMMENT"))
     }
 
-    /// CHECK MATERIALIZED VIEW v, .. | CHECK MATERIALIZED VIEWS.
-    pub(super) fn check_views(&mut self) -> Result<Statement> {
+    /// CHECK MATERIALIZED VIEW v, .. | CHECK MATERIALIZED VIEWS | CHECK STORAGE.
+    pub(super) fn check_statement(&mut self) -> Result<Statement> {
         self.p.advance_token();
+        if self.accept_word("storage") {
+            return Ok(Statement::CheckStorage);
+        }
         self.expect_word("materialized")?;
         if self.accept_word("views") {
             return Ok(Statement::Check(Vec::new()));

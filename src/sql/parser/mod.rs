@@ -134,7 +134,7 @@ impl<'a> StreamParser<'a> {
             "advance" => self.advance_clock(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "alter" => self.alter(),
-            "check" => self.check_views(),
+            "check" => self.check_statement(),
             "comment" => self.comment(),
             "copy" => self.copy(),
             "declare" => self.declare(),
@@ -145,7 +145,9 @@ impl<'a> StreamParser<'a> {
             "deallocate" => self.deallocate(),
             "truncate" => self.truncate(),
             "savepoint" | "release" => self.savepoint(),
-            "discard" | "flush" | "unlisten" | "analyze" | "vacuum" => self.without_effect(),
+            "discard" | "flush" | "checkpoint" | "unlisten" | "analyze" | "vacuum" => {
+                self.without_effect()
+            }
             _ => self.foreign_statement(),
         }
     }

@@ -60,6 +60,8 @@ impl StreamParser<'_> {
             Show::MaterializedViews
         } else if self.accept_word("sinks") {
             Show::Sinks
+        } else if self.accept_word("checkpoints") {
+            Show::Checkpoints
         } else if self.accept_word("watermarks") {
             Show::Watermarks
         } else if self.accept_word("create") {
@@ -246,8 +248,8 @@ impl StreamParser<'_> {
         }
     }
 
-    /// DISCARD and FLUSH; UNLISTEN, which pools of connections send, and ANALYZE and VACUUM, which
-    /// have nothing to do here.
+    /// DISCARD, FLUSH and CHECKPOINT; UNLISTEN, which pools of connections send, and ANALYZE and
+    /// VACUUM, which have nothing to do here.
     pub(super) fn without_effect(&mut self) -> Result<Statement> {
         let word = self.peek_word(0).unwrap_or_default();
         self.p.advance_token();
@@ -272,6 +274,7 @@ impl StreamParser<'_> {
                 self.skip_rest();
                 Ok(Statement::NoOp(if word == "vacuum" { "VACUUM" } else { "ANALYZE" }))
             }
+            "checkpoint" => Ok(Statement::Checkpoint),
             _ => Ok(Statement::Flush),
         }
     }

@@ -61,6 +61,8 @@ fn every_statement_is_read() {
         ("DISCARD ALL", "DiscardAll"),
         ("DEALLOCATE PREPARE p", "Deallocate"),
         ("FLUSH", "Flush"),
+        ("CHECKPOINT", "Checkpoint"),
+        ("CHECK STORAGE", "CheckStorage"),
         ("UNLISTEN *", "NoOp"),
         ("UNLISTEN jobs", "NoOp"),
         ("ANALYZE", "NoOp"),
@@ -129,6 +131,7 @@ fn sinks_explains_and_shows() {
         assert_eq!(found, view, "{text}");
     }
     for (text, expected) in [
+        ("SHOW CHECKPOINTS", Show::Checkpoints),
         ("SHOW MATERIALIZED VIEWS", Show::MaterializedViews),
         ("SHOW CREATE MATERIALIZED VIEW V", Show::Create("v".into())),
         ("SHOW COLUMNS FROM t", Show::Columns("t".into())),
