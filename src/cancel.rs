@@ -5,6 +5,7 @@
 //! awaiting (planning, operators of a read, a worker's step) calls [`Cancel::check`] between
 //! pieces that take well below 50 ms. A token that has been canceled stays so.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,20 +105,46 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Tells whether the client of a session has gone.
+type IsGone = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Where others find the token of the statement that a session runs at the moment.
-#[derive(Debug, Default)]
-pub struct CancelSlot(Mutex<Cancel>);
+#[derive(Default)]
+pub struct CancelSlot {
+    current: Mutex<Cancel>,
+    /// Asked while the task of the client waits for work that does not await anything, and so can't
+    /// see for itself.
+    is_gone: OnceLock<IsGone>,
+}
+
+impl fmt::Debug for CancelSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelSlot").field(&self.current).finish()
+    }
+}
 
 impl CancelSlot {
     /// Puts the token of a new statement in the place of the last one.
     pub fn begin(&self, cancel: Cancel) {
         // Held for one move; a token is whole at every moment.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+    }
+
+    /// Says how to find out that the client has gone; what is said first counts.
+    pub fn watch_client(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        drop(self.is_gone.set(Box::new(is_gone)));
+    }
+
+    /// Ends the statement if nobody is there any more who could want its answer.
+    pub fn end_if_gone(&self) {
+        if self.is_gone.get().is_some_and(|is_gone| is_gone()) {
+            self.current().cancel();
+        }
     }
 
     /// The token of the statement that runs.
     pub fn current(&self) -> Cancel {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -187,6 +187,9 @@ pub const VIEW_DEPTH_MAX: usize = 200;
 /// planning of such a text much more.
 pub const LONG_STATEMENT_BYTES: usize = 300;
 
+/// Relations and queries in a statement up to which it is planned where it comes in.
+pub const PLANNED_AT_ONCE: usize = 4;
+
 /// The stack of that thread. Only what is used takes memory.
 pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
 

@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// Ticks of processor time that it has used.
-    fn ticks(&self) -> u64 {
+    pub fn ticks(&self) -> u64 {
         let stat = self.proc("stat");
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         fields.skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()

@@ -336,3 +336,57 @@ fn the_end_of_the_server_waits_for_nobody() {
         assert!(took < Duration::from_millis(1500), "{took:?}");
     });
 }
+
+/// Statements of a few bytes that take long to plan: 4,096 grouping sets, a join by 1,000 columns.
+#[test]
+fn a_statement_that_is_planned_delays_nobody_and_ends_when_told() {
+    let server = Server::start(&[]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        let columns: Vec<String> = (0..1_000).map(|i| format!("c{i} int")).collect();
+        let setup = format!(
+            "CREATE TABLE w ({});
+             CREATE TABLE kv (k int PRIMARY KEY, v int);
+             INSERT INTO kv SELECT g, g FROM generate_series(1, 1000) g",
+            columns.join(", ")
+        );
+        client.batch_execute(&setup).await.expect("the tables are made");
+        let keys: Vec<String> = (0..12).map(|i| format!("c{i}")).collect();
+        let cube = format!("SELECT count(*) FROM w GROUP BY CUBE ({})", keys.join(", "));
+        let wide = "SELECT * FROM w NATURAL JOIN w AS b".to_owned();
+        // Their plans are not kept, as no two texts are the same.
+        let mut texts = (1..).flat_map(|i| [&cube, &wide].map(|text| format!("{text} OFFSET {i}")));
+        let mut next = || texts.next().expect("without end");
+        let mut tokens = Vec::new();
+        let mut running = Vec::new();
+        for _ in 0..4 {
+            let (other, text) = (server.connect().await, next());
+            tokens.push(other.cancel_token());
+            running.push(tokio::spawn(async move { other.batch_execute(&text).await }));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let row = client.query_one("SELECT v FROM kv WHERE k = 7", &[]);
+        let began = Instant::now();
+        assert_eq!(row.await.expect("a probe is answered").get::<_, i32>(0), 7);
+        let took = began.elapsed();
+        eprintln!("a probe beside four statements that are planned: {took:?}");
+        assert!(took < Duration::from_millis(250), "{took:?}");
+        let began = Instant::now();
+        for token in tokens {
+            token.cancel_query(tokio_postgres::NoTls).await.expect("a cancel request");
+        }
+        for statement in running {
+            let error = statement.await.expect("no panic").expect_err("it was canceled");
+            assert_eq!(code(&error), "57014");
+        }
+        eprintln!("four statements that are planned: canceled after {:?}", began.elapsed());
+        assert!(server.wait_until_idle(), "what was canceled is planned on");
+        // Who dies wants no plan. The longest of these takes several times as long as this waits.
+        let before = server.ticks();
+        for _ in 0..8 {
+            reset_in_the_middle(server.port, &next(), Duration::from_millis(30));
+        }
+        assert!(server.wait_until_idle(), "what nobody waits for is planned on");
+        eprintln!("eight clients that died: {} hundredths of a second", server.ticks() - before);
+    });
+}

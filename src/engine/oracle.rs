@@ -61,7 +61,9 @@ impl Session {
             .collect();
         let mut verdicts = Vec::new();
         for view in views {
-            let verdict = sql::OnLargeStack::new(self.check_relation(&view, &pin)).await?;
+            let running = Arc::clone(&self.cancel);
+            let checked = sql::OnLargeStack::new(running, self.check_relation(&view, &pin));
+            let verdict = checked.await?;
             verdicts.push((view.name.clone(), verdict));
         }
         Ok(verdicts)

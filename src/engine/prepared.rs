@@ -36,7 +36,10 @@ impl Session {
             });
         };
         let prepared = match sql::is_deep(&statement, &self.engine.core.shared.catalog()) {
-            true => sql::on_large_stack(|| self.prepare_parsed(&statement, declared))?,
+            true => {
+                let prepare = || self.prepare_parsed(&statement, declared);
+                sql::on_large_stack(Some(&self.cancel), prepare)?
+            }
             false => self.prepare_parsed(&statement, declared),
         };
         let prepared = prepared.map_err(|e| sql::locate(e, &statement.text, statement.offset))?;
@@ -137,7 +140,8 @@ impl Session {
         statement: &'a Arc<ParsedStatement>,
         parameters: Vec<ScalarValue>,
     ) -> sql::OnLargeStack<'a, Outcome> {
-        sql::OnLargeStack::new(self.run_prepared(prepared, statement, parameters))
+        let running = Arc::clone(&self.cancel);
+        sql::OnLargeStack::new(running, self.run_prepared(prepared, statement, parameters))
     }
 
     async fn run_prepared(

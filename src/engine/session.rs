@@ -191,7 +191,8 @@ impl Session {
         &'a mut self,
         parsed: &'a Arc<ParsedStatement>,
     ) -> sql::OnLargeStack<'a, Outcome> {
-        sql::OnLargeStack::new(self.dispatch_here(parsed))
+        let running = Arc::clone(&self.cancel);
+        sql::OnLargeStack::new(running, self.dispatch_here(parsed))
     }
 
     async fn dispatch_here(&mut self, parsed: &Arc<ParsedStatement>) -> Result<Outcome> {

@@ -128,7 +128,9 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
         return refuse(&mut wire, &error).await;
     };
     let mut session = shared.engine.session();
-    let interrupts = shared.registry.register(shared.shutdown.clone(), session.cancel_slot());
+    let running = session.cancel_slot();
+    running.watch_client(wire.absence());
+    let interrupts = shared.registry.register(shared.shutdown.clone(), running);
     let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key());
     let reported = match greeted {
         Ok(reported) => reported,

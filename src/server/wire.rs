@@ -5,8 +5,10 @@
 //! Flush, the end of a simple query, an error) or when [`OUTBOX_BYTES`] have gathered.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use futures::FutureExt;
 use pgwire::messages::copy::CopyFail;
 use pgwire::messages::extendedquery::Flush;
 use pgwire::messages::simplequery::Query;
@@ -14,7 +16,7 @@ use pgwire::messages::startup::Startup;
 use pgwire::messages::{
     DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::errors::protocol_error;
@@ -48,7 +50,7 @@ pub(crate) enum Opening {
 
 /// A client's socket with its buffers.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     inbox: BytesMut,
     outbox: BytesMut,
     context: DecodeContext,
@@ -61,7 +63,18 @@ impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let (inbox, outbox) =
             (BytesMut::with_capacity(8 * 1024), BytesMut::with_capacity(8 * 1024));
+        let stream = Arc::new(stream);
         Self { stream, inbox, outbox, context: DecodeContext::default(), garbled: None }
+    }
+
+    /// Tells at any time, and from any thread, whether the client has gone.
+    pub(crate) fn absence(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let stream = Arc::clone(&self.stream);
+        move || match stream.ready(Interest::READABLE).now_or_never() {
+            Some(Ok(ready)) => ready.is_read_closed(),
+            Some(Err(_)) => true,
+            None => false,
+        }
     }
 
     /// Reads up to the startup or cancel message, answering requests for encryption with `N`.
@@ -119,9 +132,15 @@ impl Wire {
     /// Reads what is there into the input; an error when the client has gone.
     async fn read(&mut self) -> io::Result<()> {
         self.inbox.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.inbox).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(&mut self.inbox) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(()),
+                // It was said to be readable, and is not.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -207,7 +226,13 @@ impl Wire {
     /// Writes the output. May be dropped: what was written is gone from the output, the rest stays.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
-            self.stream.write_buf(&mut self.outbox).await?;
+            self.stream.writable().await?;
+            match self.stream.try_write(&self.outbox) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.outbox.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

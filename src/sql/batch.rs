@@ -26,6 +26,7 @@ use futures::{FutureExt, StreamExt};
 use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::{Purpose, Settings};
 use super::bounded::Bounded;
+use super::checkpoint::cancelable_physical;
 use super::context::{RelationSource, config, nullable};
 use super::parts::{self, Part, PartRows, parts_of, scanned_part};
 use super::rules;
@@ -230,6 +231,7 @@ pub(super) fn session(
         let builder = SessionStateBuilder::new().with_config(session);
         let mut rules = rules::physical(optimize);
         rules.push(Arc::new(Bounded));
+        let rules: Vec<_> = rules.into_iter().map(cancelable_physical).collect();
         let builder = builder.with_physical_optimizer_rules(rules);
         Arc::new(builder.with_aggregate_functions(aggregates).build())
     };

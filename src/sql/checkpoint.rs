@@ -7,9 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cancel::Cancel;
 use crate::expr::to_datafusion;
@@ -69,6 +72,67 @@ impl OptimizerRule for Cancelable {
     ) -> DfResult<Transformed<LogicalPlan>> {
         checkpoint()?;
         self.0.rewrite(plan, config)
+    }
+}
+
+/// A rule over physical plans that ends with its statement.
+pub(super) fn cancelable_physical(rule: PhysicalRule) -> PhysicalRule {
+    Arc::new(CancelablePhysical(rule))
+}
+
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+#[derive(Debug)]
+struct CancelablePhysical(PhysicalRule);
+
+impl PhysicalOptimizerRule for CancelablePhysical {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        checkpoint()?;
+        self.0.optimize(plan, config)
+    }
+
+    fn optimize_with_context(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &dyn PhysicalOptimizerContext,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        checkpoint()?;
+        self.0.optimize_with_context(plan, context)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}
+
+/// A rule of the analyzer that ends with its statement.
+pub(super) fn cancelable_analysis(rule: AnalysisRule) -> AnalysisRule {
+    Arc::new(CancelableAnalysis(rule))
+}
+
+type AnalysisRule = Arc<dyn AnalyzerRule + Send + Sync>;
+
+#[derive(Debug)]
+struct CancelableAnalysis(AnalysisRule);
+
+impl AnalyzerRule for CancelableAnalysis {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> DfResult<LogicalPlan> {
+        checkpoint()?;
+        let plan = self.0.analyze(plan, config);
+        checkpoint()?;
+        plan
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
     }
 }
 

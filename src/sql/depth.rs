@@ -121,7 +121,8 @@ fn parts(mut expr: Expr, op: &BinaryOperator) -> Vec<Expr> {
     }
 }
 
-fn balanced(mut parts: Vec<Expr>, op: &BinaryOperator) -> Expr {
+/// A chain as a tree that is as flat as can be; NULL where there is nothing.
+pub(super) fn balanced(mut parts: Vec<Expr>, op: &BinaryOperator) -> Expr {
     while parts.len() > 1 {
         let mut halves = Vec::with_capacity(parts.len().div_ceil(2));
         let mut rest = parts.into_iter();

@@ -3,11 +3,15 @@
 //! The batch half runs one aggregate per set: DataFusion's own has no row for the empty set over no
 //! rows, which PostgreSQL has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, powerset};
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Projection, Union};
+
+use crate::error::Error;
+use crate::expr::to_datafusion;
 
 /// The grouping sets of an aggregate.
 #[derive(Debug, Clone)]
@@ -25,6 +29,14 @@ pub fn grouping_sets(node: &Aggregate) -> DfResult<Option<GroupingSets>> {
     let [Expr::GroupingSet(set)] = node.group_expr.as_slice() else { return Ok(None) };
     let keys: Vec<Expr> =
         grouping_set_to_exprlist(&node.group_expr)?.into_iter().cloned().collect();
+    let too_many = || {
+        let message = format!("grouping sets of {} columns are not supported", keys.len());
+        to_datafusion(
+            Error::unsupported(message)
+                .with_detail("The sets of a GROUP BY can have 63 columns together.")
+                .with_hint("GROUP BY fewer columns, or UNION ALL of several queries."),
+        )
+    };
     let lists: Vec<Vec<&Expr>> = match set {
         GroupingSet::GroupingSets(sets) => sets.iter().map(|s| s.iter().collect()).collect(),
         GroupingSet::Rollup(exprs) => {
@@ -33,11 +45,15 @@ pub fn grouping_sets(node: &Aggregate) -> DfResult<Option<GroupingSets>> {
         GroupingSet::Cube(exprs) => powerset(exprs)?,
     };
     let mut sets: Vec<(Vec<bool>, u64)> = Vec::with_capacity(lists.len());
+    let mut seen: HashMap<Vec<bool>, u64> = HashMap::with_capacity(lists.len());
     for list in lists {
         let there: Vec<bool> = keys.iter().map(|key| list.contains(&key)).collect();
         let mask = there.iter().fold(0_u64, |mask, there| mask << 1 | u64::from(!there));
-        let before = sets.iter().filter(|(other, _)| *other == there).count() as u64;
-        sets.push((there, mask | before << keys.len()));
+        let before = seen.entry(there.clone()).or_default();
+        let above = 1_u64.checked_shl(keys.len() as u32).and_then(|one| one.checked_mul(*before));
+        let above = above.ok_or_else(too_many)?;
+        sets.push((there, mask | above));
+        *before += 1;
     }
     Ok(Some(GroupingSets { keys, sets }))
 }

@@ -1,8 +1,10 @@
 //! Limits of a statement that PostgreSQL has, with its codes and words.
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::LogicalPlan;
-use sqlparser::ast::{Expr, Function, FunctionArguments, GroupByExpr, TableFactor, TableWithJoins};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
+use sqlparser::ast::{
+    Expr, Function, FunctionArguments, GroupByExpr, SelectItem, TableFactor, TableWithJoins,
+};
 
 use super::group_twice::inner_sets;
 use crate::config::{
@@ -31,11 +33,23 @@ pub(super) fn check_select_list(count: usize) -> Result<()> {
     })
 }
 
+/// Whether an entry is one that an UPDATE or INSERT has put there: old values and new ones of the
+/// widest table are more than a list of a user may have.
+pub(super) fn is_of_a_change(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::ExprWithAlias { alias, .. } if is_ours(&alias.value))
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with('\u{2}')
+}
+
 /// The SELECT lists of a plan, once `*` is what it stands for.
 pub(super) fn check_select_lists(plan: &LogicalPlan) -> Result<()> {
     let visited = plan.each_node(|node| {
         if let LogicalPlan::Projection(node) = node {
-            check_select_list(node.expr.len()).map_err(to_datafusion)?;
+            let ours = |e: &&PlanExpr| matches!(e, PlanExpr::Alias(a) if is_ours(&a.name));
+            let count = node.expr.len() - node.expr.iter().filter(ours).count();
+            check_select_list(count).map_err(to_datafusion)?;
         }
         Ok(TreeNodeRecursion::Continue)
     });

@@ -27,6 +27,7 @@ mod depth;
 mod desugar;
 mod dialect;
 mod dml;
+mod effort;
 mod errors;
 mod flink;
 mod frames;
@@ -98,6 +99,7 @@ pub use dml::{
     bind_insert, bind_update, check_default, conform, copy_target, default_values,
     evaluate_arguments, write_rules,
 };
+pub use effort::is_deep;
 pub use functions::function_names;
 pub use grouping::{GroupingSets, grouping_sets};
 pub use limits::check_columns;
@@ -111,7 +113,7 @@ pub use prepared::{BoundStatement, Prepared, Reading, prepare};
 pub use proctime::Stamped;
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
-pub use stack::{OnLargeStack, is_deep, on_large_stack};
+pub use stack::{OnLargeStack, on_large_stack};
 pub use system::{SessionFacts, SessionSettings};
 pub use types::sql_type;
 pub use watermark::{bind_interval, bind_watermark, interval, timestamp};

@@ -2,68 +2,60 @@
 //! the stack, and a client's thread may have little of it.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::parts::names_in;
-use super::statement::{ParsedStatement, Statement};
-use crate::catalog::{Catalog, RelationKind};
-use crate::config::{LONG_STATEMENT_BYTES, STATEMENT_STACK_BYTES};
+use super::checkpoint::under;
+use crate::cancel::CancelSlot;
+use crate::config::STATEMENT_STACK_BYTES;
 use crate::error::{Error, Result, sqlstate};
 
-/// Whether a statement may be deep: its text is long, it defines something, whose query is also
-/// made into operators, or it reads plain views, which may be made of any number of others.
-pub fn is_deep(parsed: &ParsedStatement, catalog: &Catalog) -> bool {
-    if parsed.text.len() > LONG_STATEMENT_BYTES {
-        return true;
-    }
-    let views = |names: Result<Vec<String>>| {
-        let is_view = |name: String| {
-            catalog.find(&name).is_some_and(|relation| relation.kind == RelationKind::View)
-        };
-        names.map_or(true, |names| names.into_iter().any(is_view))
-    };
-    match &parsed.statement {
-        Statement::Query(query) => views(names_in(query.as_ref())),
-        Statement::Insert(insert) => views(names_in(insert.as_ref())),
-        Statement::Update(update) => views(names_in(update.as_ref())),
-        Statement::Delete(delete) => views(names_in(delete.as_ref())),
-        Statement::CreateView(_)
-        | Statement::CreateTableAs(_)
-        | Statement::CreateSink(_)
-        | Statement::Declare(_)
-        | Statement::Prepare(_)
-        | Statement::Execute(_)
-        | Statement::Explain(_)
-        | Statement::Check(_) => true,
-        _ => false,
-    }
-}
+/// Looks whether the client of a statement is still there, while the statement is planned.
+const LOOK: Duration = Duration::from_millis(20);
 
 thread_local! {
     static LARGE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs a function on a thread of its own with a large stack and waits for it; in place where the
-/// stack is large already. The thread that waits leaves what else it has to do to others.
-pub fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
+/// stack is large already. The thread that waits leaves what else it has to do to others, and ends
+/// the statement of `running` when its client has gone.
+pub fn on_large_stack<T: Send>(
+    running: Option<&CancelSlot>,
+    run: impl FnOnce() -> T + Send,
+) -> Result<T> {
     if LARGE.get() {
         return Ok(run());
     }
     let run = || {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("planner".into());
+            // Closed by the thread's end.
+            let (end, ended) = mpsc::channel::<Infallible>();
             let thread = thread.stack_size(STATEMENT_STACK_BYTES).spawn_scoped(scope, || {
                 LARGE.set(true);
-                run()
+                let _end = end;
+                match running.map(CancelSlot::current) {
+                    Some(cancel) => under(&cancel, run),
+                    None => run(),
+                }
             });
             let thread = thread.map_err(|e| {
                 Error::user(sqlstate::OUT_OF_MEMORY, format!("a thread could not be started: {e}"))
             })?;
+            if let Some(running) = running {
+                while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    running.end_if_gone();
+                }
+            }
             Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })
     };
@@ -75,12 +67,18 @@ pub fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
 
 /// A future that is polled on a large stack. Its type is told to break the circle of statements
 /// that run statements.
-pub struct OnLargeStack<'a, T>(Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>);
+pub struct OnLargeStack<'a, T> {
+    running: Arc<CancelSlot>,
+    future: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+}
 
 impl<'a, T> OnLargeStack<'a, T> {
-    /// Wraps a future.
-    pub fn new(future: impl Future<Output = Result<T>> + Send + 'a) -> Self {
-        Self(Box::pin(future))
+    /// Wraps a future of a session's statement.
+    pub fn new(
+        running: Arc<CancelSlot>,
+        future: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> Self {
+        Self { running, future: Box::pin(future) }
     }
 }
 
@@ -89,8 +87,8 @@ impl<T: Send> Future for OnLargeStack<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let (handle, waker) = (Handle::try_current().ok(), cx.waker());
-        let future = &mut self.0;
-        let polled = on_large_stack(|| {
+        let Self { running, future } = &mut *self;
+        let polled = on_large_stack(Some(running), || {
             let _entered = handle.as_ref().map(Handle::enter);
             future.as_mut().poll(&mut Context::from_waker(waker))
         });

@@ -5,7 +5,7 @@
 //! WHERE. So such a join gets its condition written out, and the merged column's name and `*` what
 //! they stand for, in the syntax tree. The columns of a side are found by planning it alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::datatypes::DataType;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
@@ -18,6 +18,7 @@ use sqlparser::parser::Parser;
 
 use super::binder::plan_raw;
 use super::context::Context;
+use super::depth::balanced;
 use super::dialect::DIALECT;
 use super::parser::fold;
 use super::parts::names_in;
@@ -228,8 +229,9 @@ impl Expand<'_> {
                 names.iter().filter_map(last).collect()
             }
             JoinConstraint::Natural => {
+                let on_the_right: HashSet<&str> = right.iter().map(|r| r.name.as_str()).collect();
                 let common = left.iter().map(|l| l.name.clone());
-                common.filter(|name| right.iter().any(|r| r.name == *name)).collect()
+                common.filter(|name| on_the_right.contains(name.as_str())).collect()
             }
             JoinConstraint::On(_) | JoinConstraint::None => {
                 if let JoinConstraint::On(condition) = constraint {
@@ -239,8 +241,9 @@ impl Expand<'_> {
             }
         };
         let (mut scope, mut equal) = (Vec::new(), Vec::new());
+        let (on_left, on_right) = (by_name(&left), by_name(&right));
         for name in &names {
-            let (l, r) = (find(&left, name, "left")?, find(&right, name, "right")?);
+            let (l, r) = (find(&on_left, name, "left")?, find(&on_right, name, "right")?);
             equal.push(Expr::BinaryOp {
                 left: Box::new(l.clone()),
                 op: BinaryOperator::Eq,
@@ -253,14 +256,12 @@ impl Expand<'_> {
             };
             scope.push(Visible { name: name.clone(), expr, merged: true });
         }
-        let both = |left, right| Expr::BinaryOp {
-            left: Box::new(left),
-            op: BinaryOperator::And,
-            right: Box::new(right),
+        let condition = match equal.is_empty() {
+            true => Expr::value(ast::Value::Boolean(true)),
+            false => balanced(equal, &BinaryOperator::And),
         };
-        let condition = equal.into_iter().reduce(both);
-        let condition = condition.unwrap_or_else(|| Expr::value(ast::Value::Boolean(true)));
         *constraint = JoinConstraint::On(condition);
+        let names: HashSet<String> = names.into_iter().collect();
         let rest = left.into_iter().chain(right).filter(|v| !names.contains(&v.name));
         scope.extend(rest);
         Ok(scope)
@@ -315,11 +316,19 @@ fn merges(table: &TableWithJoins) -> bool {
         })
 }
 
-fn find<'a>(side: &'a [Visible], name: &str, which: &str) -> Result<&'a Expr> {
-    let mut found = side.iter().filter(|v| v.name == name);
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(&one.expr),
-        (None, _) => Err(Error::user(
+/// The columns of a side by name: wide tables have a thousand.
+fn by_name(side: &[Visible]) -> HashMap<&str, Vec<&Expr>> {
+    let mut named = HashMap::<&str, Vec<&Expr>>::with_capacity(side.len());
+    for column in side {
+        named.entry(&column.name).or_default().push(&column.expr);
+    }
+    named
+}
+
+fn find<'a>(side: &HashMap<&str, Vec<&'a Expr>>, name: &str, which: &str) -> Result<&'a Expr> {
+    match side.get(name).map(Vec::as_slice) {
+        Some(&[one]) => Ok(one),
+        None => Err(Error::user(
             sqlstate::UNDEFINED_COLUMN,
             format!("column \"{name}\" specified in USING clause does not exist in {which} table"),
         )),

@@ -16,7 +16,7 @@ use sqlparser::ast::{
 use super::binder::Purpose;
 use super::desugar::returns_set;
 use super::limit::unsupported_fetch;
-use super::limits::{check_group_by, check_joined, check_select_list};
+use super::limits::{check_group_by, check_joined, check_select_list, is_of_a_change};
 use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::proctime::unsupported_proctime;
@@ -160,7 +160,7 @@ impl Checker {
             GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty() => {}
             _ => return Err(refused("GROUP BY ALL or a modifier of GROUP BY")),
         }
-        check_select_list(select.projection.len())?;
+        check_select_list(select.projection.iter().filter(|item| !is_of_a_change(item)).count())?;
         check_group_by(&select.group_by)?;
         check_joined(&select.from)?;
         if select.projection.is_empty() {

@@ -67,7 +67,7 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
             Ok(statement)
         };
         let statement = match part.len() > SHORT_TOKENS {
-            true => on_large_stack(read)??,
+            true => on_large_stack(None, read)??,
             false => read()?,
         };
         statements.push(ParsedStatement {

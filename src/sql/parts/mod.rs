@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::expr::{WalkPlan, from_datafusion, to_datafusion};
 
 pub(super) use run::{PartRows, provider};
-pub(super) use share::{Mentions, names_in, share, views_of};
+pub(super) use share::{Mentions, names_in, relation, share, views_of};
 
 /// A query that others read by name.
 #[derive(Debug, Clone)]

@@ -129,7 +129,8 @@ pub(crate) fn names_in<T: Visit>(node: &T) -> Result<Vec<String>> {
     Ok(names.0)
 }
 
-fn relation(factor: &TableFactor) -> Option<String> {
+/// The relation that stands in FROM by its name.
+pub(crate) fn relation(factor: &TableFactor) -> Option<String> {
     match factor {
         TableFactor::Table { name, args: None, .. } => last_part(name),
         _ => None,

@@ -2,6 +2,8 @@
 
 use datafusion::optimizer::Analyzer;
 
+use crate::sql::checkpoint::cancelable_analysis;
+
 /// All rules of DataFusion's analyzer, which run in its order, and why they are sound for us.
 const RULES: &[(&str, &str)] = &[
     (
@@ -19,6 +21,7 @@ const RULES: &[(&str, &str)] = &[
 pub(in crate::sql) fn analyzer() -> Analyzer {
     let mut analyzer = Analyzer::new();
     analyzer.rules.retain(|rule| RULES.iter().any(|(name, _)| *name == rule.name()));
+    analyzer.rules = analyzer.rules.into_iter().map(cancelable_analysis).collect();
     analyzer
 }
 
