@@ -208,6 +208,13 @@ impl Error {
         self
     }
 
+    /// Marks the error as one that passes by itself.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.0.retry = Retry::Backoff;
+        self
+    }
+
     /// Puts context in front of the primary message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {

@@ -56,6 +56,8 @@ fn main() {
             beside("a_large_message_stops_its_sink_alone", |b| Box::pin(large_message(b))),
             beside("a_small_batch_limit_is_met", |b| Box::pin(small_batches(b))),
             beside("a_deleted_topic_is_seen", |b| Box::pin(deleted_topic(b))),
+            beside("a_topic_made_anew_is_another_one", |b| Box::pin(topic_made_anew(b))),
+            beside("offsets_that_are_gone_are_told", |b| Box::pin(offsets_gone(b))),
         ]);
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -654,6 +656,140 @@ async fn deleted_topic(broker: Arc<Broker>) -> Result<(), Failed> {
         assert_eq!(rows, [["1"]], "what was read stays");
         assert_eq!(notices, [format!("table \"t\" is not read any more: {gone}")], "{query}");
     }
+    engine.shutdown().await?;
+    Ok(())
+}
+
+/// A data directory that goes with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("headwater-{name}-{}", std::process::id())))
+    }
+
+    async fn open(&self) -> Engine {
+        let config = Config { data: Some(self.0.clone()), ..Config::with_workers(1) };
+        Engine::start(config).await.expect("it starts")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Two tables over a topic: one fails where its offsets are gone, the other goes on.
+async fn two_tables(session: &mut Session, servers: &str, topic: &str) {
+    for (name, policy) in [("fails", "fail"), ("goes_on", "earliest")] {
+        let table = format!(
+            "CREATE TABLE {name} (id int) WITH ({}, on_offset_gone = '{policy}') \
+             FORMAT PLAIN ENCODE JSON",
+            kafka(servers, topic)
+        );
+        execute(session, &table).await;
+    }
+}
+
+fn numbers(servers: &str, topic: &str, ids: std::ops::Range<i32>) {
+    let texts: Vec<String> = ids.map(|id| format!("{{\"id\": {id}}}")).collect();
+    let messages: Vec<_> = texts.iter().map(|text| (None, None, Some(text.as_str()))).collect();
+    probe::produce(servers, topic, &messages).expect("produces");
+}
+
+async fn wait_for_rows(session: &mut Session, query: &str, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (rows, _) = ask(session, query).await.expect("it reads");
+        if rows == [[wanted]] {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{query}: {rows:?} and not {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A topic that was deleted and made anew while nobody looked has other messages at the offsets
+/// that the checkpoint has.
+async fn topic_made_anew(broker: Arc<Broker>) -> Result<(), Failed> {
+    let broker = broker.get();
+    let topic = &broker.create("anew", None).await;
+    let directory = Directory::new("anew");
+    let engine = directory.open().await;
+    let mut session = engine.session();
+    two_tables(&mut session, broker.servers(), topic).await;
+    numbers(broker.servers(), topic, 0..3);
+    for table in ["fails", "goes_on"] {
+        wait_for_rows(&mut session, &format!("SELECT sum(id) FROM {table}"), "3").await;
+    }
+    execute(&mut session, "CHECKPOINT").await;
+    engine.shutdown().await?;
+    let admin = broker.admin();
+    let deleted = admin.delete_topics(&[topic.as_str()], &AdminOptions::new()).await?;
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&new], &AdminOptions::new()).await?;
+        if made.iter().all(Result::is_ok) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{made:?}");
+    }
+    numbers(broker.servers(), topic, 10..15);
+    let engine = directory.open().await;
+    let mut session = engine.session();
+    let state = wait_for(&mut session, ("SOURCES", "fails"), "state", "failed").await;
+    let anew = format!("Kafka topic \"{topic}\" is not the one that was read: it was made anew");
+    assert_eq!(state["detail"], anew);
+    wait_for_rows(&mut session, "SELECT sum(id) FROM goes_on", &(3 + 60).to_string()).await;
+    let state = shown(&mut session, "SOURCES", "goes_on").await;
+    let moved =
+        format!("topic \"{topic}\" was made anew: it goes on at the first message that is there");
+    assert_eq!(state["detail"], moved);
+    execute(&mut session, "ALTER TABLE fails RESUME AT EARLIEST").await;
+    wait_for_rows(&mut session, "SELECT sum(id) FROM fails", "63").await;
+    execute(&mut session, "CHECKPOINT").await;
+    engine.shutdown().await?;
+    let engine = directory.open().await;
+    let mut session = engine.session();
+    numbers(broker.servers(), topic, 100..101);
+    for table in ["fails", "goes_on"] {
+        wait_for_rows(&mut session, &format!("SELECT sum(id) FROM {table}"), "163").await;
+    }
+    engine.shutdown().await?;
+    Ok(())
+}
+
+/// Messages that retention has removed before they were read are not left out in silence.
+async fn offsets_gone(broker: Arc<Broker>) -> Result<(), Failed> {
+    let broker = broker.get();
+    let topic = &broker.create("gone", None).await;
+    let directory = Directory::new("gone");
+    let engine = directory.open().await;
+    let mut session = engine.session();
+    two_tables(&mut session, broker.servers(), topic).await;
+    numbers(broker.servers(), topic, 0..3);
+    for table in ["fails", "goes_on"] {
+        wait_for_rows(&mut session, &format!("SELECT sum(id) FROM {table}"), "3").await;
+    }
+    execute(&mut session, "CHECKPOINT").await;
+    engine.shutdown().await?;
+    numbers(broker.servers(), topic, 3..8);
+    let mut below = rdkafka::TopicPartitionList::new();
+    below.add_partition_offset(topic, 0, rdkafka::Offset::Offset(6))?;
+    broker.admin().delete_records(&below, &AdminOptions::new()).await?;
+    let engine = directory.open().await;
+    let mut session = engine.session();
+    let state = wait_for(&mut session, ("SOURCES", "fails"), "state", "failed").await;
+    let gone = format!("offset 3 of partition 0 of Kafka topic \"{topic}\" is not there");
+    assert_eq!(state["detail"], gone);
+    wait_for_rows(&mut session, "SELECT sum(id) FROM goes_on", &(3 + 6 + 7).to_string()).await;
+    execute(&mut session, "ALTER TABLE fails RESUME AT LATEST").await;
+    numbers(broker.servers(), topic, 50..51);
+    wait_for_rows(&mut session, "SELECT sum(id) FROM fails", "53").await;
+    wait_for_rows(&mut session, "SELECT sum(id) FROM goes_on", "66").await;
     engine.shutdown().await?;
     Ok(())
 }

@@ -106,6 +106,9 @@ pub struct SourceMark {
     pub start: Option<BTreeMap<u32, i64>>,
     /// The next position of each split that was not taken.
     pub taken: BTreeMap<u32, i64>,
+    /// What these are positions of, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Its end was read.
     pub ended: bool,
     /// The watermark of each split, and whether it is waited for.

@@ -106,13 +106,42 @@ pub trait Source: Send + Sync {
         columns: &[usize],
     ) -> Result<Box<dyn SplitReader>>;
 
-    /// The first positions that can still be read, where the system forgets old ones. Talks to it.
-    fn earliest(&self) -> Result<Option<Positions>> {
+    /// The first positions that can still be read, or those behind the last rows, where the system
+    /// knows such places. Talks to it.
+    fn edge(&self, _edge: Edge) -> Result<Option<Positions>> {
         Ok(None)
+    }
+
+    /// Where a reader goes on that wants `from` next, of what was known by `identity` when that was
+    /// said. Talks to the external system. Where that is gone, options of the source say whether it
+    /// is an error.
+    fn go_on(&self, from: &Positions, _identity: Option<&str>) -> Result<Continuation> {
+        Ok(Continuation { from: from.clone(), identity: None, moved: None })
     }
 
     /// Whether the source ends by itself (a file), so that its watermark becomes plus infinity.
     fn is_bounded(&self) -> bool;
+}
+
+/// A place that a source has by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// The first rows that are there.
+    Earliest,
+    /// Behind the last ones.
+    Latest,
+}
+
+/// Where a source goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continuation {
+    /// The next positions.
+    pub from: Positions,
+    /// By what the system knows what is read, where it does: another thing of the same name has
+    /// other rows at the same positions.
+    pub identity: Option<String>,
+    /// Why it is not where it should go on.
+    pub moved: Option<String>,
 }
 
 /// Reads the splits that it was opened for; lives on a thread of its own and may block.

@@ -45,6 +45,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Drop(_)
         | Statement::Rename(_)
         | Statement::AlterSink(_)
+        | Statement::AlterSource(_)
         | Statement::Check(_)
         | Statement::Subscribe(_)
         | Statement::Explain(_)

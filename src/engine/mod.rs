@@ -13,6 +13,7 @@
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
 mod alter_sink;
+mod alter_source;
 mod analyze;
 mod commit_point;
 mod conflict;

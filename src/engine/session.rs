@@ -217,6 +217,7 @@ impl Session {
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
             Statement::Rename(rename) => self.rename_relation(rename).await,
             Statement::AlterSink(alter) => self.alter_sink(alter).await,
+            Statement::AlterSource(alter) => self.alter_source(alter).await,
             Statement::Check(names) => self.check(names).await,
             Statement::CheckStorage => self.check_storage().await,
             Statement::Checkpoint => self.checkpoint().await,

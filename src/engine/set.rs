@@ -195,6 +195,8 @@ fn writes(statement: &Statement) -> Option<String> {
             ClockStatement::By(_) | ClockStatement::To(_) => "ADVANCE CLOCK",
         },
         Statement::AlterSink(_) => "ALTER SINK",
+        Statement::AlterSource(alter) if alter.noun == "table" => "ALTER TABLE",
+        Statement::AlterSource(_) => "ALTER SOURCE",
         Statement::NoOp("COMMENT") => "COMMENT",
         // What EXECUTE runs is looked at by itself.
         Statement::Execute(_)

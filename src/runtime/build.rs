@@ -185,6 +185,8 @@ impl Build {
                     self.begin_replays();
                 }
                 FeedKind::Failed(error) => self.failed = Some(error),
+                // It has an end among what was read.
+                FeedKind::GoesOn(_) => {}
                 FeedKind::Rows { rows, next, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first
                     // read.

@@ -266,8 +266,8 @@ impl Coordinator {
     /// Where a source stood.
     pub(super) fn source_at(&self, id: RelationId) -> Option<SourceProgress> {
         let mark = self.restoring.as_ref()?.sources.get(&id.0)?.clone();
-        let SourceMark { start, taken, ended, rejected, .. } = mark;
-        Some(SourceProgress { start, taken, rejected, ended })
+        let SourceMark { start, taken, identity, ended, rejected, .. } = mark;
+        Some(SourceProgress { start, taken, identity, rejected, ended })
     }
 
     /// Where an input stood; silence counts from now.
@@ -430,6 +430,7 @@ impl Coordinator {
             let mark = SourceMark {
                 start: source.start,
                 taken: source.taken,
+                identity: source.identity,
                 ended: source.ended,
                 splits: input.splits.iter().map(split).collect(),
                 merged: input.merged.us(),

@@ -137,6 +137,8 @@ pub(super) struct RunningSource {
     pub(super) task: Option<SourceTask>,
     /// The next position that the engine has not taken.
     pub(super) taken: Positions,
+    /// What these are positions of, where the system tells.
+    pub(super) identity: Option<String>,
     pub(super) state: Arc<Mutex<SourceState>>,
     pub(super) errors: RelationId,
     /// The rows of `$errors`, oldest first.
@@ -442,9 +444,14 @@ impl Coordinator {
         }
         let Some(running) = self.sources.get_mut(&feed.relation) else { return 0 };
         let Some(task) = running.task.as_ref().filter(|t| t.number == feed.task) else { return 0 };
+        if let FeedKind::GoesOn(on) = feed.kind {
+            self.source_goes_on(feed.relation, on);
+            return 1;
+        }
         task.give_back();
         let Some(route) = self.inputs.get_mut(&feed.relation) else { return 0 };
         let advanced = match feed.kind {
+            FeedKind::GoesOn(_) => None,
             FeedKind::End => {
                 running.ended = true;
                 route.end()

@@ -258,6 +258,7 @@ impl Coordinator {
             start: Some(new.start.clone()),
             task: None,
             taken: new.start,
+            identity: None,
             state: Arc::new(Mutex::new(state)),
             errors: new.errors.id,
             rejects: rejects::Rejects::default(),
@@ -270,6 +271,7 @@ impl Coordinator {
                 state.rejected = at.rejected;
             }
             (running.start, running.taken, running.ended) = (at.start, at.taken, at.ended);
+            running.identity = at.identity;
         }
         self.sources.insert(relation.id, running);
         let properties =
@@ -278,7 +280,7 @@ impl Coordinator {
     }
 
     /// Makes sure that a source is read, with at least these columns.
-    fn read_source(&mut self, id: RelationId, columns: BTreeSet<usize>) -> Result<()> {
+    pub(super) fn read_source(&mut self, id: RelationId, columns: BTreeSet<usize>) -> Result<()> {
         if self.restoring.is_some() {
             // It goes on when everything that reads it is there.
             return Ok(());
@@ -305,6 +307,7 @@ impl Coordinator {
             schema: relaxed(&relation.schema),
             columns: wanted.into_iter().collect(),
             from: Some(running.taken.clone()),
+            identity: running.identity.clone(),
             until: None,
             watermark: relation.watermark.clone(),
             watermarks: self.inputs.get(&id).map(|r| r.split_watermarks()).unwrap_or_default(),
@@ -509,6 +512,7 @@ impl Coordinator {
             schema: relaxed(&relation.schema),
             columns: columns.into_iter().collect(),
             from: running.start.clone(),
+            identity: None,
             until: Some(running.taken.clone()),
             watermark: relation.watermark.clone(),
             watermarks: BTreeMap::new(),

@@ -33,6 +33,7 @@ mod restore;
 mod shared;
 mod sink_queue;
 mod sink_task;
+mod source_moves;
 mod source_task;
 mod state;
 mod step;

@@ -24,13 +24,18 @@ use super::coordinator::Event;
 use super::shared::lock;
 use crate::catalog::{RelationId, WatermarkDef};
 use crate::config::{BATCH_ROWS, RETRY_BACKOFF, SOURCE_QUEUE_BATCHES};
-use crate::connector::{Positions, Read, Rejected, Source, SourceBatch, SplitId};
+use crate::connector::{
+    Continuation, Edge, Positions, Read, Rejected, Source, SourceBatch, SplitId,
+};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, Retry};
 use crate::time::Watermark;
 
 /// How long a reader waits for rows before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How often a system that is away is asked where to go on.
+const AWAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often a reader that has to wait asks where its splits end.
 const ENDS_PAUSE: Duration = Duration::from_secs(1);
@@ -86,6 +91,8 @@ pub enum FeedKind {
         /// The split's watermark behind them.
         watermark: Option<Watermark>,
     },
+    /// Where the reader goes on, ahead of what it reads.
+    GoesOn(Continuation),
     /// All splits have ended.
     End,
     /// The reader has failed for good.
@@ -116,6 +123,8 @@ pub struct SourceTaskSpec {
     pub columns: Vec<usize>,
     /// Where to begin; `None`: as the source's options say.
     pub from: Option<Positions>,
+    /// What `from` are positions of, where that was said.
+    pub identity: Option<String>,
     /// Where to end.
     pub until: Option<Positions>,
     /// The event-time column; it is among the wanted ones.
@@ -171,7 +180,9 @@ impl SourceTask {
             stop: stop.clone(),
         };
         std::thread::Builder::new().name(format!("source-{}", spec.relation)).spawn(move || {
-            TaskThread { spec, credits, stop, positions: None, times: BTreeMap::new() }.run()
+            let (identity, times) = (spec.identity.clone(), BTreeMap::new());
+            let (positions, moved) = (None, None);
+            TaskThread { spec, credits, stop, positions, times, identity, moved }.run()
         })?;
         Ok(task)
     }
@@ -197,6 +208,10 @@ struct TaskThread {
     positions: Option<Positions>,
     /// Event time, by split.
     times: BTreeMap<SplitId, SplitTime>,
+    /// What is read, where that is known.
+    identity: Option<String>,
+    /// Why it has gone on elsewhere, to be shown.
+    moved: Option<String>,
 }
 
 impl TaskThread {
@@ -245,6 +260,7 @@ impl TaskThread {
             (None, None) => self.spec.source.start()?,
         };
         let from = self.still_there(from)?;
+        let from = self.go_on(from)?;
         {
             let mut told = lock(&self.spec.state);
             for (split, position) in &from {
@@ -264,11 +280,11 @@ impl TaskThread {
             }
             match reader.read(BATCH_ROWS, POLL)? {
                 Read::Batch(batch) => {
-                    self.tell("running", None);
+                    self.tell("running", self.moved.clone());
                     self.send(batch)?;
                 }
                 Read::Idle => {
-                    self.tell("idle", None);
+                    self.tell("idle", self.moved.clone());
                     self.credits.give_back();
                 }
                 Read::Unavailable(reason) => {
@@ -290,7 +306,7 @@ impl TaskThread {
         if self.spec.until.is_none() || self.positions.is_some() {
             return Ok(from);
         }
-        let earliest = self.spec.source.earliest()?.unwrap_or_default();
+        let earliest = self.spec.source.edge(Edge::Earliest)?.unwrap_or_default();
         for (split, position) in &mut from {
             let first = earliest.get(split).copied().unwrap_or(*position);
             if first > *position {
@@ -302,6 +318,34 @@ impl TaskThread {
             }
         }
         Ok(from)
+    }
+
+    /// Whether what comes next is there, and where to go on where not; a replay has an end among
+    /// what was read, so it is another's concern.
+    fn go_on(&mut self, from: Positions) -> Result<Positions> {
+        if self.spec.until.is_some() {
+            return Ok(from);
+        }
+        let on = loop {
+            match self.spec.source.go_on(&from, self.identity.as_deref()) {
+                Ok(on) => break on,
+                // A system that is away is asked often: nobody reads until it answers.
+                Err(error) if error.retry() == Retry::Backoff && !self.stopped() => {
+                    self.tell("unavailable", Some(error.to_string()));
+                    self.sleep(AWAY_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        if let Some(moved) = &on.moved {
+            tracing::warn!(relation = %self.spec.relation, "{moved}");
+            self.moved = on.moved.clone();
+        }
+        if on.moved.is_some() || on.identity != self.identity {
+            self.identity.clone_from(&on.identity);
+            self.feed(FeedKind::GoesOn(on.clone()));
+        }
+        Ok(on.from)
     }
 
     fn send(&mut self, batch: SourceBatch) -> Result<()> {

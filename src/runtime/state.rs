@@ -38,6 +38,8 @@ pub struct SourceProgress {
     pub start: Option<Positions>,
     /// The next position that the engine has not taken.
     pub taken: Positions,
+    /// What these are positions of, where the system tells.
+    pub identity: Option<String>,
     /// Messages that could not be decoded; the newest are in its `$errors`.
     pub rejected: u64,
     /// It is bounded, and all of it has been taken.
@@ -102,6 +104,7 @@ impl Coordinator {
         let source = |running: &super::coordinator::RunningSource| SourceProgress {
             start: running.start.clone(),
             taken: running.taken.clone(),
+            identity: running.identity.clone(),
             rejected: lock(&running.state).rejected,
             ended: running.ended,
         };
@@ -130,6 +133,7 @@ impl Coordinator {
                 of.ok_or_else(|| Error::corrupted(format!("nothing is known of source {id}")))?;
             running.start.clone_from(&of.start);
             running.taken.clone_from(&of.taken);
+            running.identity.clone_from(&of.identity);
             running.ended = of.ended;
             {
                 let mut shown = lock(&running.state);
@@ -166,7 +170,7 @@ impl Coordinator {
         (self.epoch, self.now_us) = (Epoch::ZERO, i64::MIN);
         for running in self.sources.values_mut() {
             (running.start, running.ended) = (None, false);
-            running.taken = Positions::new();
+            (running.taken, running.identity) = (Positions::new(), None);
             running.rejects = Rejects::default();
             let mut shown = lock(&running.state);
             (shown.rejected, shown.positions) = (0, Positions::new());

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use sqlparser::ast;
 
 use crate::catalog::{ConflictRule, TextLimit};
-use crate::connector::Included;
+use crate::connector::{Edge, Included};
 use crate::format::{CopyForm, FormatSpec};
 
 /// One parsed statement with the text that it came from.
@@ -68,6 +68,8 @@ pub enum Statement {
     Rename(Rename),
     /// ALTER SINK .. SKIP | RESUME.
     AlterSink(AlterSink),
+    /// ALTER SOURCE | TABLE .. RESUME.
+    AlterSource(AlterSource),
     /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
     Check(Vec<String>),
     /// CHECK STORAGE.
@@ -205,6 +207,19 @@ pub enum SinkAction {
     Skip,
     /// Try again.
     Resume,
+}
+
+/// ALTER SOURCE | TABLE name RESUME [AT EARLIEST | LATEST].
+#[derive(Debug, Clone)]
+pub struct AlterSource {
+    /// The folded name.
+    pub name: String,
+    /// SOURCE or TABLE, as it was written.
+    pub noun: &'static str,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// Where to go on, where it is said.
+    pub at: Option<Edge>,
 }
 
 /// PREPARE name AS.

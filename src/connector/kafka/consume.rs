@@ -1,4 +1,5 @@
-//! Batches of messages from librdkafka without a copy. The only module of the crate with `unsafe`.
+//! Batches of messages from librdkafka without a copy. Beside
+//! `topic_id` the only module of the crate with `unsafe`.
 //!
 //! The safe layer hands out one message per call, each with an event object and a reference count:
 //! 1141 ns a message, against 323 ns in batches (unoptimised, 200-byte messages). And it mixes

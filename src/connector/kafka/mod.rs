@@ -34,6 +34,7 @@
 mod config;
 mod consume;
 mod embedded;
+mod gone;
 mod include;
 pub mod probe;
 mod reader;
@@ -44,6 +45,7 @@ mod source;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod topic_id;
 
 pub use embedded::EmbeddedBroker;
 

@@ -8,8 +8,10 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::consume::{Fetcher, Messages};
+use super::gone::{OnGone, made_anew};
 use super::rows::Rows;
 use super::startup;
+use super::topic_id::topic_id;
 use crate::connector::{Position, Positions, Read, SourceBatch, SplitReader};
 use crate::error::{Error, Result, Retry, sqlstate};
 
@@ -39,6 +41,9 @@ pub(super) struct Split {
 /// Reads some partitions of a topic.
 pub(super) struct KafkaReader {
     topic: String,
+    on_gone: OnGone,
+    /// The topic's id, as far as it was looked for.
+    id: Option<String>,
     fetcher: Fetcher,
     rows: Rows,
     /// Ascending by partition.
@@ -94,7 +99,10 @@ impl SplitReader for KafkaReader {
         }
         let messages = self.fetcher.fetch(max_rows, timeout);
         let nothing_came = messages.is_empty();
-        let reported = distribute(&messages, &self.topic, &mut self.splits)?;
+        let reported = distribute(&messages, &self.topic, &mut self.splits);
+        // Where it goes on by itself, the next reader finds out where.
+        let mended = |e: Error| if self.on_gone == OnGone::Fail { e } else { e.temporary() };
+        let reported = reported.map_err(mended)?;
         for split in &mut self.splits {
             if let Some(batch) = self.rows.decode(&messages, split)? {
                 self.ready.push_back(batch);
@@ -131,7 +139,7 @@ impl SplitReader for KafkaReader {
 impl KafkaReader {
     /// A reader of partitions that have been started, ascending.
     pub(super) fn new(
-        topic: String,
+        (topic, on_gone): (String, OnGone),
         fetcher: Fetcher,
         rows: Rows,
         splits: Vec<Split>,
@@ -139,13 +147,33 @@ impl KafkaReader {
     ) -> Self {
         let ready = VecDeque::new();
         let (trouble, looked, missing) = (None, Instant::now(), None);
-        Self { topic, fetcher, rows, splits, ready, trouble, looked, missing, discovery }
+        let id = None;
+        Self {
+            topic,
+            on_gone,
+            id,
+            fetcher,
+            rows,
+            splits,
+            ready,
+            trouble,
+            looked,
+            missing,
+            discovery,
+        }
     }
 
     /// Begins to read partitions that were not there before, from their start. When the brokers do
     /// not answer, the next look finds them.
     fn discover(&mut self) -> Result<()> {
         let client = self.fetcher.client();
+        if let Ok(Some(id)) = topic_id(client, &self.topic, Discovery::TIMEOUT) {
+            let was = self.id.get_or_insert_with(|| id.clone());
+            if *was != id {
+                let error = made_anew(&self.topic);
+                return Err(if self.on_gone == OnGone::Fail { error } else { error.temporary() });
+            }
+        }
         let Ok(found) = startup::partitions(client, &self.topic, Discovery::TIMEOUT) else {
             return Ok(());
         };
@@ -281,7 +309,8 @@ fn offset_gone(topic: &str, split: &Split, text: &str) -> Error {
         "Its retention has removed it, or the topic was made anew. librdkafka: {text}."
     ))
     .with_hint(
-        "Create the source again; messages that are gone can't be read. A longer retention.ms of \
-         the topic keeps them.",
+        "ALTER SOURCE .. RESUME AT EARLIEST; goes on with the first message that is there, and \
+         on_offset_gone = 'earliest' does so by itself. A longer retention.ms of the topic keeps \
+         messages.",
     )
 }

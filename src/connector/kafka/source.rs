@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::consume::Fetcher;
+use super::gone::OnGone;
 use super::include::IncludeColumns;
 use super::reader::{Discovery, KafkaReader, Split};
 use super::rows::Rows;
 use super::startup::{self, Startup};
-use crate::connector::{ConnectorSpec, Options, Positions, Source, SplitReader};
+use crate::connector::{
+    ConnectorSpec, Continuation, Edge, Options, Positions, Source, SplitReader,
+};
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, project};
 
@@ -17,6 +20,7 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
     let mut options = Options::new(spec);
     let settings = Settings::consumer(&mut options)?;
     let startup = Startup::read(&mut options)?;
+    let on_gone = OnGone::read(&mut options)?;
     let every = options.duration("scan.partition.discovery.interval")?;
     let discovery = Some(every.unwrap_or(DISCOVERY)).filter(|every| !every.is_zero());
     options.finish()?;
@@ -31,7 +35,7 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
         )
         .with_hint("Add PRIMARY KEY (...) with the columns of the message key."));
     }
-    let source = KafkaSource { settings, startup, discovery, spec: spec.clone() };
+    let source = KafkaSource { settings, startup, on_gone, discovery, spec: spec.clone() };
     let all: Vec<usize> = (0..spec.schema.fields().len()).collect();
     source.rows(&all)?;
     Ok(Arc::new(source))
@@ -42,6 +46,7 @@ const HEADER: &str = "without_header";
 struct KafkaSource {
     settings: Settings,
     startup: Startup,
+    on_gone: OnGone,
     /// How often to look for new partitions.
     discovery: Option<Duration>,
     spec: ConnectorSpec,
@@ -92,13 +97,22 @@ impl Source for KafkaSource {
         }
         // A replay ends where the engine stands: what is new later is read by the other reader.
         let discovery = self.discovery.filter(|_| until.is_none()).map(Discovery::new);
-        let topic = self.settings.topic.clone();
+        let topic = (self.settings.topic.clone(), self.on_gone);
         Ok(Box::new(KafkaReader::new(topic, fetcher, rows, splits, discovery)))
     }
 
-    fn earliest(&self) -> Result<Option<Positions>> {
+    fn edge(&self, edge: Edge) -> Result<Option<Positions>> {
         let client = self.settings.create_consumer()?;
-        Startup::Earliest.resolve(&client, &self.settings.topic).map(Some)
+        let startup = match edge {
+            Edge::Earliest => Startup::Earliest,
+            Edge::Latest => Startup::Latest,
+        };
+        startup.resolve(&client, &self.settings.topic).map(Some)
+    }
+
+    fn go_on(&self, from: &Positions, identity: Option<&str>) -> Result<Continuation> {
+        let client = self.settings.create_consumer()?;
+        self.on_gone.go_on(&client, &self.settings.topic, (from, identity))
     }
 
     fn is_bounded(&self) -> bool {

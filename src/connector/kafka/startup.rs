@@ -12,7 +12,7 @@ use crate::connector::{Options, Position, Positions, SplitId};
 use crate::error::{Error, Result, sqlstate};
 
 /// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The startup options.
 #[derive(Debug, Clone, PartialEq, Eq)]

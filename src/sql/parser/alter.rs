@@ -1,4 +1,4 @@
-//! ALTER .. RENAME TO, ALTER SINK, COMMENT ON, CHECK, PREPARE, EXECUTE and DEALLOCATE.
+//! ALTER .. RENAME TO, ALTER SINK, ALTER SOURCE, COMMENT ON, CHECK, PREPARE, EXECUTE, DEALLOCATE.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::{StreamParser, is_word};
+use crate::connector::Edge;
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    AlterSink, Execute, ParsedStatement, Prepare, Rename, SinkAction, Statement,
+    AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, SinkAction, Statement,
 };
 use crate::sql::types::sql_type;
 
@@ -30,6 +31,15 @@ impl StreamParser<'_> {
         if let Some(action) = action {
             return Ok(Statement::AlterSink(AlterSink { name, if_exists, action }));
         }
+        if matches!(noun, "source" | "table") && self.accept_word("resume") {
+            let at = match self.accept_word("at") {
+                false => None,
+                true if self.accept_word("earliest") => Some(Edge::Earliest),
+                true if self.accept_word("latest") => Some(Edge::Latest),
+                true => return Err(self.unexpected()),
+            };
+            return Ok(Statement::AlterSource(AlterSource { name, noun, if_exists, at }));
+        }
         if !self.accept_words(&["rename", "to"]) {
             return Err(Error::unsupported(format!(
                 "this form of ALTER {} is not supported yet",
@@ -37,6 +47,9 @@ impl StreamParser<'_> {
             ))
             .with_hint(match noun {
                 "sink" => "ALTER SINK name RENAME TO new_name | SKIP | RESUME are.",
+                "source" => {
+                    "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are."
+                }
                 _ => "ALTER .. RENAME TO new_name is.",
             }));
         }
