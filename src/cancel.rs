@@ -5,12 +5,17 @@
 //! awaiting (planning, operators of a read, a worker's step) calls [`Cancel::check`] between
 //! pieces that take well below 50 ms. A token that has been canceled stays so.
 
+mod sort;
+
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, sqlstate};
+
+pub use sort::sort_by;
 
 const RUNNING: u8 = 0;
 const CANCELED: u8 = 1;
@@ -108,6 +113,27 @@ impl Drop for CancelOnDrop {
 /// Tells whether the client of a session has gone.
 type IsGone = Box<dyn Fn() -> bool + Send + Sync>;
 
+thread_local! {
+    static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
+}
+
+/// Works under a token: [`checkpoint`] looks at it, for code that is given no context.
+pub fn under<T>(cancel: &Cancel, work: impl FnOnce() -> T) -> T {
+    struct Before(Option<Cancel>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.take());
+        }
+    }
+    let _before = Before(CURRENT.replace(Some(cancel.clone())));
+    work()
+}
+
+/// 57014 when the statement that this thread works for is to end.
+pub fn checkpoint() -> Result<()> {
+    CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), Cancel::check))
+}
+
 /// Where others find the token of the statement that a session runs at the moment.
 #[derive(Default)]
 pub struct CancelSlot {
@@ -177,5 +203,19 @@ mod tests {
         assert_eq!((why(&other), why(&part)), (None, None));
         drop(other.on_drop());
         assert_eq!(why(&part), Some(canceled().message().to_owned()));
+    }
+
+    #[test]
+    fn a_token_holds_while_its_thread_works_under_it() {
+        let (outer, inner) = (Cancel::default(), Cancel::default());
+        inner.cancel();
+        under(&outer, || {
+            assert!(checkpoint().is_ok());
+            assert!(under(&inner, checkpoint).is_err());
+            assert!(checkpoint().is_ok());
+            outer.cancel();
+            assert!(checkpoint().is_err());
+        });
+        assert!(checkpoint().is_ok());
     }
 }

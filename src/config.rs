@@ -32,6 +32,9 @@ pub const BATCH_ROWS: usize = 8_192;
 /// epoch, so that a backlog cannot grow an epoch without bound.
 pub const EPOCH_ROWS_MAX: usize = 1 << 20;
 
+/// Measuring takes at most one part in this many of the time.
+pub const STATE_CHECK_SHARE: u32 = 50;
+
 /// Step time that the size of an epoch is steered to while somebody waits for a write or a read.
 pub const EPOCH_TARGET_INTERACTIVE: Duration = Duration::from_millis(20);
 
@@ -42,7 +45,7 @@ pub const STEP_SLICE: Duration = Duration::from_millis(10);
 /// The same while nobody waits. Workers meet at the end of a slice, which costs some 20 us.
 pub const STEP_SLICE_BULK: Duration = Duration::from_millis(50);
 
-/// How often the state of a step that lasts is measured.
+/// How often the state of views is measured, between steps and in one that lasts.
 pub const STATE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Step time that the size of an epoch is steered to while nobody waits.

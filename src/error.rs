@@ -106,6 +106,12 @@ pub mod sqlstate {
 /// A column of a batch would have more bytes than its offsets can count, 2 GB.
 pub(crate) const TOO_MANY_BYTES: &str = "a column of a batch of rows has more than 2 GB";
 
+/// 54000: offsets of text and bytes are of 32 bits. With fewer rows it may go.
+pub(crate) fn too_many_bytes() -> Error {
+    Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, TOO_MANY_BYTES)
+        .with_hint("Write fewer of the large values at once, or select fewer of them.")
+}
+
 /// An error of the engine, ready to be shown to its user.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Fields>);
@@ -269,6 +275,13 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// Whether it is one of a batch of rows, and not of a single one.
+    pub(crate) fn is_too_many_bytes(&self) -> bool {
+        self.message() == TOO_MANY_BYTES
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl From<arrow::error::ArrowError> for Error {
@@ -276,9 +289,7 @@ impl From<arrow::error::ArrowError> for Error {
         use arrow::error::ArrowError;
         match e {
             ArrowError::DivideByZero => Self::user(sqlstate::DIVISION_BY_ZERO, "division by zero"),
-            ArrowError::OffsetOverflowError(_) => {
-                Self::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, TOO_MANY_BYTES)
-            }
+            ArrowError::OffsetOverflowError(_) => too_many_bytes(),
             ArrowError::ArithmeticOverflow(m) => {
                 Self::user(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range")
                     .with_detail(m)

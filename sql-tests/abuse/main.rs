@@ -312,6 +312,43 @@ fn a_view_whose_step_never_ends_is_quarantined_alone() {
     });
 }
 
+/// No step of it is long: each adds a little, and none is measured by itself.
+#[test]
+fn a_view_that_grows_slowly_is_quarantined_at_its_limit() {
+    let server = Server::start(&["--state-limit", "16"]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        client
+            .batch_execute(
+                "CREATE TABLE a (x int, s text);
+                 CREATE MATERIALIZED VIEW grows AS SELECT x, s, count(*) AS n FROM a GROUP BY x, s;
+                 CREATE MATERIALIZED VIEW counts AS SELECT count(*) AS n FROM a",
+            )
+            .await
+            .expect("the views are made");
+        let mut rows = 0i64;
+        let told = loop {
+            let insert = format!(
+                "INSERT INTO a SELECT g, repeat('x', 100) FROM generate_series({rows}, {}) g",
+                rows + 499
+            );
+            client.batch_execute(&insert).await.expect("the write itself is not at fault");
+            rows += 500;
+            let told = client.text_of("SHOW MATERIALIZED VIEWS").await;
+            if told.contains("state limit") {
+                break told;
+            }
+            assert!(rows < 200_000, "16 MB are passed by far: {told}");
+        };
+        eprintln!("a view of at most 16 MB is ended at {rows} rows");
+        assert_eq!(told.matches("state limit").count(), 1, "{told}");
+        client.batch_execute("INSERT INTO a VALUES (0)").await.expect("its input goes on");
+        let row = client.query_one("SELECT n FROM counts", &[]).await.expect("a read");
+        assert_eq!(row.get::<_, i64>(0), rows + 1);
+        client.batch_execute("DROP MATERIALIZED VIEW grows").await.expect("it can be dropped");
+    });
+}
+
 #[test]
 fn the_end_of_the_server_waits_for_nobody() {
     let mut server = Server::start(&[]);

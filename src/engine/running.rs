@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Core;
-use crate::cancel::{Cancel, CancelOnDrop};
+use crate::cancel::{Cancel, CancelOnDrop, under};
 use crate::error::{Error, Result};
 use crate::expr::from_datafusion;
 use crate::sql::Settings;
@@ -113,7 +113,10 @@ impl Work {
     fn spawn(self, runtime: &Handle) {
         let handle = runtime.clone();
         drop(runtime.spawn_blocking(move || {
-            let Some(mut work) = handle.block_on(self.fill()) else { return };
+            // For what works long on one batch: sorts and aggregates.
+            let cancel = self.cancel.clone();
+            let filled = under(&cancel, || handle.block_on(self.fill()));
+            let Some(mut work) = filled else { return };
             let runtime = handle.clone();
             drop(handle.spawn(async move {
                 if work.wait().await.is_some() {

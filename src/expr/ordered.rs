@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 
 use super::batch_aggregate::BatchAggregate;
 use super::errors::to_datafusion;
+use crate::cancel::sort_by;
 use crate::delta::{Keys, decode_keys};
 use crate::error::Result;
 
@@ -187,7 +188,7 @@ impl Accumulator for Sorting {
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        self.kept.sort_unstable();
+        sort_by(&mut self.kept, Ord::cmp).map_err(to_datafusion)?;
         if self.rows.distinct {
             self.kept.dedup();
         }

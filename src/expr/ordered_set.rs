@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 
 use super::errors::{from_datafusion, to_datafusion};
 use super::temporal::{interval_order, interval_scaled};
+use crate::cancel::sort_by;
 use crate::delta::Keys;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -179,10 +180,11 @@ impl Kept {
         let nulls = all.logical_nulls();
         let valid = |row: &u32| nulls.as_ref().is_none_or(|n| n.is_valid(*row as usize));
         let mut rows: Vec<u32> = (0..all.len() as u32).filter(valid).collect();
-        rows.sort_by(|a, b| {
+        sort_by(&mut rows, |a, b| {
             let order = keys.key(*a as usize).cmp(keys.key(*b as usize));
-            if self.descending { order.reverse() } else { order }
-        });
+            let order = if self.descending { order.reverse() } else { order };
+            order.then(a.cmp(b))
+        })?;
         Ok(take(&all, &UInt32Array::from(rows), None)?)
     }
 

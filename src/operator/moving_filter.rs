@@ -196,7 +196,8 @@ impl Operator for MovingFilter {
         for part in passed.chunks(BATCH_ROWS) {
             let slots: Vec<u32> = part.iter().map(|(slot, _)| *slot).collect();
             let width = self.spec.schema.fields().len();
-            let columns = (0..width).map(|c| table.gather_column(c, &slots)).collect();
+            let columns = (0..width).map(|c| table.gather_column(c, &slots));
+            let columns = columns.collect::<Result<_>>()?;
             let rows = batch_of(self.spec.schema.clone(), columns, slots.len())?;
             let weights = Int64Array::from_iter_values(part.iter().map(|(_, w)| sign * w));
             let once = weights.values().iter().all(|w| *w == 1);

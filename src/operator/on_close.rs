@@ -120,7 +120,8 @@ impl Operator for OnClose {
         for rows in table.passed(self.closed).chunks(BATCH_ROWS) {
             let (slots, weights): (Vec<u32>, Vec<i64>) = rows.iter().copied().unzip();
             let width = self.spec.schema.fields().len();
-            let columns = (0..width).map(|c| table.gather_column(c, &slots)).collect();
+            let columns = (0..width).map(|c| table.gather_column(c, &slots));
+            let columns = columns.collect::<Result<_>>()?;
             let rows = batch_of(self.spec.schema.clone(), columns, slots.len())?;
             let once = weights.iter().all(|w| *w == 1);
             out.emit(DeltaBatch::with_weights(rows, (!once).then(|| Int64Array::from(weights))));

@@ -255,7 +255,8 @@ impl TopN {
         let Changes { slots, weights, numbers } = std::mem::take(&mut self.changes);
         let count = slots.len();
         let columns = 0..self.spec.input.fields().len();
-        let mut columns: Vec<ArrayRef> = columns.map(|c| table.gather_column(c, &slots)).collect();
+        let columns = columns.map(|c| table.gather_column(c, &slots));
+        let mut columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         match self.spec.number {
             Number::Absent => {}
             Number::Unread => columns.push(new_null_array(&DataType::Int64, count)),

@@ -135,7 +135,8 @@ impl Window {
     /// The rows of a piece with their results; runs that fail are left out and go to the errors.
     fn emit(&self, table: &Ranked, piece: Piece, out: &mut Output) -> Result<()> {
         let width = self.spec.width;
-        let columns = (0..width).map(|c| table.gather_column(c, &piece.slots)).collect();
+        let columns = (0..width).map(|c| table.gather_column(c, &piece.slots));
+        let columns = columns.collect::<Result<_>>()?;
         let columns_only: Vec<usize> = (0..width).collect();
         let schema = Arc::new(self.spec.input.project(&columns_only)?);
         let rows = batch_of(schema, columns, piece.slots.len())?;
@@ -181,7 +182,8 @@ impl Window {
         }
         let slots: Vec<u32> = failed.iter().map(|(slot, ..)| *slot).collect();
         let fields: Schema = self.spec.input.project(&self.spec.partition)?;
-        let columns = self.spec.partition.iter().map(|c| table.gather_column(*c, &slots)).collect();
+        let columns = self.spec.partition.iter().map(|c| table.gather_column(*c, &slots));
+        let columns = columns.collect::<Result<_>>()?;
         let keys: RecordBatch = batch_of(Arc::new(fields), columns, slots.len())?;
         let rows: Vec<(usize, Weight, &str, String)> = failed
             .iter()

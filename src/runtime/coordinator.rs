@@ -194,6 +194,8 @@ pub struct Coordinator {
     /// What waits for them.
     pub(super) waiting: Vec<Waiting>,
     pub(super) limits: Limits,
+    /// When the state of views is measured next.
+    pub(super) sizes_due: Instant,
 }
 
 /// What those who read may hold.
@@ -252,6 +254,7 @@ impl Coordinator {
             void: BTreeSet::new(),
             flights: Vec::new(),
             waiting: Vec::new(),
+            sizes_due: Instant::now(),
             limits: Limits {
                 step_timeout: config.step_timeout,
                 state_bytes: config.state_limit_bytes,
@@ -567,7 +570,7 @@ impl Coordinator {
     }
 
     /// Freezes a failed node's relation and everything that depends on it.
-    fn quarantine(&mut self, node: NodeId, error: &Error, epoch: Epoch) {
+    pub(super) fn quarantine(&mut self, node: NodeId, error: &Error, epoch: Epoch) {
         let last = Epoch(epoch.0.saturating_sub(1));
         let relations = self.shared.relations();
         let owners: BTreeSet<RelationId> =

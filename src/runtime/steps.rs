@@ -13,7 +13,7 @@
 //! Each view that is being built takes steps of its own. They feed what nobody else reads, so that
 //! a view over its own inputs holds up nobody until it is attached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use super::coordinator::{Commit, Coordinator};
 use super::graph::NodeId;
 use super::shared::{RelationStatus, lock};
 use super::worker::{Report, Step};
-use crate::catalog::RelationId;
-use crate::config::{STATE_CHECK_INTERVAL, STEP_SLICE, STEP_SLICE_BULK};
+use crate::catalog::{RelationId, RelationKind};
+use crate::config::{STATE_CHECK_INTERVAL, STATE_CHECK_SHARE, STEP_SLICE, STEP_SLICE_BULK};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, sqlstate};
 use crate::store::Lsn;
@@ -231,6 +231,37 @@ impl Coordinator {
             drop(commit.done.send(self.commit_result(&commit.writes, epoch)));
         }
         self.steer(flight.spent, flight.rows);
+        self.check_sizes(&flight.active, epoch);
+    }
+
+    /// Quarantines the views of a step that have outgrown their limit, however little each step has
+    /// added. Looks at them from time to time, and less often where looking takes long.
+    fn check_sizes(&mut self, active: &[NodeId], epoch: Epoch) {
+        let began = Instant::now();
+        if began < self.sizes_due {
+            return;
+        }
+        let mut state = BTreeMap::<RelationId, usize>::new();
+        for table in self.team.sizes().into_iter().flatten() {
+            if let Some(owner) = self.graph.owner(table.node) {
+                *state.entry(owner).or_default() += table.bytes;
+            }
+        }
+        let catalog = self.shared.catalog();
+        for id in self.owners_of(active) {
+            let Some(view) = catalog.by_id(id) else { continue };
+            let bytes = state.get(&id).copied().unwrap_or(0) + self.row_bytes(id);
+            if view.kind != RelationKind::MaterializedView || bytes <= self.limits.state_bytes {
+                continue;
+            }
+            let name = format!("{} \"{}\"", view.kind.noun(), view.name);
+            if let Some(output) = self.graph.output(id) {
+                // This epoch is the last one that it shows.
+                self.quarantine(output, &self.outgrown(&name, bytes), epoch.next());
+            }
+        }
+        let took = began.elapsed();
+        self.sizes_due = began + STATE_CHECK_INTERVAL.max(took * STATE_CHECK_SHARE);
     }
 
     /// From now on the relations of a step are read as they were before it.
@@ -287,12 +318,14 @@ impl Coordinator {
 
     fn too_large(&mut self, owner: RelationId, name: &str) -> Option<Error> {
         let bytes = self.bytes_of(owner);
+        (bytes > self.limits.state_bytes).then(|| self.outgrown(name, bytes))
+    }
+
+    fn outgrown(&self, name: &str, bytes: usize) -> Error {
         let limit = self.limits.state_bytes;
-        (bytes > limit).then(|| {
-            Error::user(sqlstate::OUT_OF_MEMORY, format!("{name} has outgrown its state limit"))
-                .with_detail(format!("It holds {} MB, of at most {}.", bytes >> 20, limit >> 20))
-                .with_hint("DROP it, or start with a larger --state-limit.")
-        })
+        Error::user(sqlstate::OUT_OF_MEMORY, format!("{name} has outgrown its state limit"))
+            .with_detail(format!("It holds {} MB, of at most {}.", bytes >> 20, limit >> 20))
+            .with_hint("DROP it, or start with a larger --state-limit.")
     }
 
     /// Bytes of a relation: its operators' state and its rows.
@@ -300,10 +333,14 @@ impl Coordinator {
         let nodes: BTreeSet<NodeId> = self.graph.nodes_of(id).into_iter().collect();
         let sizes = self.team.sizes();
         let state = sizes.iter().flatten().filter(|t| nodes.contains(&t.node)).map(|t| t.bytes);
-        let state: usize = state.sum();
+        state.sum::<usize>() + self.row_bytes(id)
+    }
+
+    /// Bytes of the rows that are read of a relation.
+    fn row_bytes(&self, id: RelationId) -> usize {
         let relations = self.shared.relations();
         let table = relations.get(&id).and_then(|r| r.table.as_ref());
-        state + table.map_or(0, |t| (0..t.shards()).map(|shard| t.read(shard).bytes()).sum())
+        table.map_or(0, |t| (0..t.shards()).map(|shard| t.read(shard).bytes()).sum())
     }
 
     /// Runs a call as soon as no step in flight touches what it needs.

@@ -19,7 +19,8 @@ use super::identity::TablePlace;
 use super::step::{RunningStep, Task};
 use crate::checkpoint::Image as Checkpoint;
 use crate::delta::{DeltaBatch, KEY_GROUPS};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, too_many_bytes};
+use crate::expr::is_overflow;
 use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
 use crate::state::{Bound, Entries, KeyRequest, ResultTable, StateStore, TableId, TableKind};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
@@ -399,7 +400,13 @@ impl Worker {
                 return None;
             }
             Err(panic) => {
-                self.fail(id, Error::internal(format!("operator panicked: {}", text_of(&panic))));
+                // Kernels of the library that would make a column with more bytes than its offsets
+                // can count end so.
+                let error = match is_overflow(panic.as_ref()) {
+                    true => too_many_bytes(),
+                    false => Error::internal(format!("operator panicked: {}", text_of(&panic))),
+                };
+                self.fail(id, error);
                 return None;
             }
         };

@@ -10,7 +10,6 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
-use super::checkpoint::under;
 use super::context::{Context, config};
 use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
@@ -45,7 +44,7 @@ use super::typed_values::type_values;
 use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
 use super::whole_rows::{count_rows, name_rows};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, under};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};

@@ -2,7 +2,6 @@
 //! that a pass of ours or a rule of the optimiser comes to. The hooks of the planner are given no
 //! context, so the token of the statement is the thread's while it plans.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,31 +13,12 @@ use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, Optimizer
 use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::cancel::Cancel;
+use crate::cancel;
 use crate::expr::to_datafusion;
-
-thread_local! {
-    static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
-}
-
-/// Plans under a token.
-pub(super) fn under<T>(cancel: &Cancel, plan: impl FnOnce() -> T) -> T {
-    struct Before(Option<Cancel>);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            CURRENT.set(self.0.take());
-        }
-    }
-    let _before = Before(CURRENT.replace(Some(cancel.clone())));
-    plan()
-}
 
 /// 57014 when the statement that this thread plans has been canceled.
 pub(super) fn checkpoint() -> DfResult<()> {
-    CURRENT.with_borrow(|current| match current {
-        Some(cancel) => cancel.check().map_err(to_datafusion),
-        None => Ok(()),
-    })
+    cancel::checkpoint().map_err(to_datafusion)
 }
 
 /// A rule that ends with its statement.
@@ -133,24 +113,5 @@ impl AnalyzerRule for CancelableAnalysis {
 
     fn name(&self) -> &str {
         self.0.name()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_holds_while_its_statement_is_planned() {
-        let (outer, inner) = (Cancel::default(), Cancel::default());
-        inner.cancel();
-        under(&outer, || {
-            assert!(checkpoint().is_ok());
-            assert!(under(&inner, checkpoint).is_err());
-            assert!(checkpoint().is_ok());
-            outer.cancel();
-            assert!(checkpoint().is_err());
-        });
-        assert!(checkpoint().is_ok());
     }
 }

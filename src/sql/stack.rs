@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::checkpoint::under;
-use crate::cancel::CancelSlot;
+use crate::cancel::{CancelSlot, under};
 use crate::config::STATEMENT_STACK_BYTES;
 use crate::error::{Error, Result, sqlstate};
 

@@ -97,7 +97,7 @@ pub struct Changed {
 }
 
 /// Matches of a probe: parallel vectors.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Probe {
     /// The probing row.
     pub rows: Vec<u32>,
@@ -558,7 +558,7 @@ impl Arrangement {
     }
 
     /// One column of matched slots.
-    pub fn gather_column(&self, column: usize, slots: &[u32]) -> ArrayRef {
+    pub fn gather_column(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         self.pages.gather_column(column, slots)
     }
 
@@ -649,7 +649,7 @@ mod tests {
             let limit = out.slots.len() + 7;
             cursor = table.probe(probing, when, cursor, limit, &mut out);
         }
-        let names = table.gather_column(1, &out.slots);
+        let names = table.gather_column(1, &out.slots).expect("short names");
         let text = |i: usize| crate::delta::text::display_value(&names, i).unwrap_or_default();
         let weight = |i: usize| out.weights.get(i).copied().unwrap_or(1);
         let mut found: Vec<String> =

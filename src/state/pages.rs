@@ -22,7 +22,7 @@ use super::cell::Cell;
 use super::column::{PageColumn, Values};
 use crate::config::PAGE_ROWS;
 use crate::delta::decode_keys;
-use crate::error::Result;
+use crate::error::{Result, too_many_bytes};
 
 /// Rows of one schema in pages.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Pages {
     }
 
     /// All columns of the given slots.
-    pub(crate) fn gather(&self, slots: &[u32]) -> Vec<ArrayRef> {
+    pub(crate) fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         (0..self.schema.fields().len()).map(|c| self.gather_column(c, slots)).collect()
     }
 
@@ -153,12 +153,12 @@ impl Pages {
     /// The given slots as a batch.
     pub(crate) fn gather_batch(&self, slots: &[u32]) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let columns = self.gather(slots);
+        let columns = self.gather(slots)?;
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
-    /// One column of the given slots.
-    pub(crate) fn gather_column(&self, column: usize, slots: &[u32]) -> ArrayRef {
+    /// One column of the given slots; an error when their values are too many bytes for one.
+    pub(crate) fn gather_column(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         let data_type = self.schema.field(column).data_type();
         macro_rules! fixed {
             ($kind:ident, $t:ty) => {{
@@ -169,7 +169,7 @@ impl Pages {
                 self.primitive::<$t>(values.collect(), column, slots, data_type)
             }};
         }
-        match data_type {
+        Ok(match data_type {
             DataType::Null => Arc::new(NullArray::new(slots.len())),
             DataType::Boolean => {
                 let values = slots.iter().map(|slot| match self.at(*slot, column) {
@@ -188,13 +188,13 @@ impl Pages {
             DataType::Float64 => fixed!(F64, Float64Type),
             DataType::Decimal128(..) => fixed!(I128, Decimal128Type),
             DataType::Interval(_) => fixed!(Interval, IntervalMonthDayNanoType),
-            DataType::Utf8 => self.text(column, slots),
-            DataType::Binary => self.binary(column, slots),
+            DataType::Utf8 => self.text(column, slots)?,
+            DataType::Binary => self.binary(column, slots)?,
             DataType::LargeUtf8 => self.jsonb(column, slots),
             DataType::FixedSizeBinary(16) => self.uuid(column, slots),
             DataType::List(_) => self.lists(data_type, column, slots),
             other => unreachable!("a page of type {other} can't be made"),
-        }
+        })
     }
 
     fn primitive<T: ArrowPrimitiveType>(
@@ -219,30 +219,36 @@ impl Pages {
         Some(NullBuffer::from_iter(valid)).filter(|n| n.null_count() > 0)
     }
 
-    fn text(&self, column: usize, slots: &[u32]) -> ArrayRef {
+    fn text(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
         for slot in slots {
             let (values, row) = self.at(*slot, column);
             match &values.values {
                 Values::Text(_) if values.is_null(row) => builder.append_null(),
-                Values::Text(v) => builder.append_value(v.get(row)),
+                Values::Text(v) => {
+                    check_room(builder.values_slice(), v.bytes_of(row))?;
+                    builder.append_value(v.get(row));
+                }
                 _ => unreachable!("a column has one physical type"),
             }
         }
-        Arc::new(builder.finish())
+        Ok(Arc::new(builder.finish()))
     }
 
-    fn binary(&self, column: usize, slots: &[u32]) -> ArrayRef {
+    fn binary(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         let mut builder = BinaryBuilder::with_capacity(slots.len(), slots.len() * 16);
         for slot in slots {
             let (values, row) = self.at(*slot, column);
             match &values.values {
                 Values::Bytes(_) if values.is_null(row) => builder.append_null(),
-                Values::Bytes(v) => builder.append_value(v.get(row)),
+                Values::Bytes(v) => {
+                    check_room(builder.values_slice(), v.bytes_of(row))?;
+                    builder.append_value(v.get(row));
+                }
                 _ => unreachable!("a column has one physical type"),
             }
         }
-        Arc::new(builder.finish())
+        Ok(Arc::new(builder.finish()))
     }
 
     fn jsonb(&self, column: usize, slots: &[u32]) -> ArrayRef {
@@ -290,5 +296,15 @@ impl Pages {
     pub(crate) fn bytes(&self) -> usize {
         let columns: usize = self.pages.iter().flatten().map(PageColumn::bytes).sum();
         columns + self.free.capacity() * 4
+    }
+}
+
+/// The offsets of text and bytes are of 32 bits. Tests have less memory.
+const COLUMN_BYTES_MAX: usize = if cfg!(test) { 64 << 20 } else { i32::MAX as usize };
+
+fn check_room(have: &[u8], more: usize) -> Result<()> {
+    match have.len() + more <= COLUMN_BYTES_MAX {
+        true => Ok(()),
+        false => Err(too_many_bytes()),
     }
 }

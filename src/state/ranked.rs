@@ -552,7 +552,7 @@ impl Ranked {
     }
 
     /// One column of the given slots.
-    pub fn gather_column(&self, column: usize, slots: &[u32]) -> ArrayRef {
+    pub fn gather_column(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         self.pages.gather_column(column, slots)
     }
 

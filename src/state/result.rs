@@ -458,7 +458,7 @@ impl ResultShard {
             self.note(slot, added);
             return true;
         }
-        let columns = self.pages.gather(&[slot]);
+        let Ok(columns) = self.pages.gather(&[slot]) else { return false };
         let hash = self.key_hash[slot as usize];
         self.finish(slot, epoch);
         let mut slots = Vec::with_capacity(1);

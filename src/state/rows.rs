@@ -28,7 +28,7 @@ pub(super) fn each_row(
             to += 1;
         }
         let part = &slots[from..to];
-        let columns = pages.gather(part);
+        let columns = pages.gather(part)?;
         let whole = Keys::encode_exact(&columns, part.len())?;
         let keys = encode(&columns, key, part.len())?;
         for row in 0..part.len() {

@@ -65,8 +65,8 @@ impl Secondary {
     pub(super) fn add(&mut self, pages: &Pages, slots: &[u32]) -> Result<()> {
         let mine: Vec<u32> =
             slots.iter().copied().filter(|s| (*s as usize) < self.covered).collect();
-        let columns: Vec<ArrayRef> =
-            self.columns.iter().map(|c| pages.gather_column(*c, &mine)).collect();
+        let columns = self.columns.iter().map(|c| pages.gather_column(*c, &mine));
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let keys = Keys::encode(&columns, mine.len())?;
         let slots = pages.slots();
         self.next.resize(slots.max(self.next.len()), NONE);

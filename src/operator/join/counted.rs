@@ -8,7 +8,7 @@
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::take;
 
-use super::kernel::{Join, OUTPUT_ROWS, Pending, pair_weight};
+use super::kernel::{Join, OUTPUT_ROWS, Pending, halves, pair_weight};
 use super::{JoinCondition, Side};
 use crate::delta::{DeltaBatch, Weight, batch_of};
 use crate::error::Result;
@@ -94,7 +94,26 @@ impl Join {
         Ok(passed)
     }
 
+    /// Which pairs pass the condition; what it reads of them may be more than fits in one batch.
     fn mask(
+        &self,
+        state: &mut StateStore,
+        condition: &JoinCondition,
+        from: &Pending,
+        probe: &Probe,
+        out: &mut Output,
+    ) -> Result<BooleanArray> {
+        let error = match self.mask_at_once(state, condition, from, probe, out) {
+            Ok(mask) => return Ok(mask),
+            Err(error) => error,
+        };
+        let Some((first, rest)) = halves(probe.clone(), &error) else { return Err(error) };
+        let first = self.mask(state, condition, from, &first, out)?;
+        let rest = self.mask(state, condition, from, &rest, out)?;
+        Ok(first.iter().chain(rest.iter()).collect())
+    }
+
+    fn mask_at_once(
         &self,
         state: &mut StateStore,
         condition: &JoinCondition,
@@ -107,7 +126,7 @@ impl Join {
         let column = |(side, column): &(Side, usize)| -> Result<ArrayRef> {
             match *side == from.side {
                 true => Ok(take(from.delta.rows().column(*column), &rows, None)?),
-                false => Ok(other.gather_column(*column, &probe.slots)),
+                false => other.gather_column(*column, &probe.slots),
             }
         };
         let columns = condition.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
@@ -160,7 +179,8 @@ impl Join {
         let width = self.spec.input(side).schema.fields().len();
         for piece in changes.chunks(OUTPUT_ROWS) {
             let slots: Vec<u32> = piece.iter().map(|(slot, ..)| *slot).collect();
-            let columns: Vec<_> = (0..width).map(|c| rows.gather_column(c, &slots)).collect();
+            let columns = (0..width).map(|c| rows.gather_column(c, &slots));
+            let columns = columns.collect::<Result<_>>()?;
             let weights = Int64Array::from_iter_values(piece.iter().map(|(_, weight, _)| *weight));
             let weights = (!weights.values().iter().all(|w| *w == 1)).then_some(weights);
             let marks: BooleanArray = piece.iter().map(|(_, _, mark)| Some(*mark)).collect();

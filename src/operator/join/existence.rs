@@ -147,7 +147,8 @@ impl Join {
             if probe.slots.is_empty() {
                 continue;
             }
-            let columns: Vec<_> = (0..width).map(|c| rows.gather_column(c, &probe.slots)).collect();
+            let columns = (0..width).map(|c| rows.gather_column(c, &probe.slots));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
             let weight = |i: usize| probe.weights.get(i).copied().unwrap_or(1);
             let matched = |i: usize| now[probe.rows[i] as usize];
             // As it was, then as it is.

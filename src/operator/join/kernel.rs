@@ -141,7 +141,7 @@ impl Join {
             probe = self.check_pairs(state, &mut pending, probe, out)?;
         }
         if !probe.slots.is_empty() && self.spec.kind.has_pairs() {
-            out.emit(self.combine(state, &pending, probe)?);
+            self.emit_pairs(state, &pending, probe, out)?;
         }
         if pending.next.position == pending.selection.len() {
             self.finish_counts(state, &pending)?;
@@ -151,16 +151,30 @@ impl Join {
         Ok(Progress::More)
     }
 
-    pub(super) fn combine(
+    /// Hands out pairs: in one batch, or in several where their texts are more than one can have.
+    pub(super) fn emit_pairs(
         &self,
         state: &mut StateStore,
         from: &Pending,
         probe: Probe,
-    ) -> Result<DeltaBatch> {
+        out: &mut Output,
+    ) -> Result<()> {
+        match self.combine(state, from, &probe) {
+            Ok(pairs) => out.emit(pairs),
+            Err(error) => {
+                let Some((first, rest)) = halves(probe, &error) else { return Err(error) };
+                self.emit_pairs(state, from, first, out)?;
+                self.emit_pairs(state, from, rest, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn combine(&self, state: &mut StateStore, from: &Pending, probe: &Probe) -> Result<DeltaBatch> {
         let weights = if from.delta.is_insert_only() && probe.weights.is_empty() {
             None
         } else {
-            let weights = (0..probe.rows.len()).map(|i| pair_weight(from, &probe, i));
+            let weights = (0..probe.rows.len()).map(|i| pair_weight(from, probe, i));
             Some(Int64Array::from_iter_values(weights))
         };
         let side = from.side.other();
@@ -168,16 +182,32 @@ impl Join {
         let width = self.spec.input(side).schema.fields().len();
         let theirs = (0..width).map(|c| other.gather_column(c, &probe.slots));
         let count = probe.rows.len();
-        let rows = UInt32Array::from(probe.rows);
+        let rows = UInt32Array::from(probe.rows.clone());
+        let theirs = theirs.collect::<Result<Vec<_>>>()?;
         let mine = from.delta.rows().columns().iter().map(|c| take(c, &rows, None));
         let mine = mine.collect::<Result<Vec<_>, _>>()?;
         let columns: Vec<ArrayRef> = match from.side {
             Side::Left => mine.into_iter().chain(theirs).collect(),
-            Side::Right => theirs.chain(mine).collect(),
+            Side::Right => theirs.into_iter().chain(mine).collect(),
         };
         let rows = batch_of(self.spec.schema.clone(), columns, count)?;
         Ok(DeltaBatch::with_weights(rows, weights))
     }
+}
+
+/// Pairs as two times half as many, where `error` says that they are too many for one batch.
+pub(super) fn halves(mut probe: Probe, error: &Error) -> Option<(Probe, Probe)> {
+    let half = probe.rows.len() / 2;
+    if half == 0 || !error.is_too_many_bytes() {
+        return None;
+    }
+    let rest = Probe {
+        rows: probe.rows.split_off(half),
+        slots: probe.slots.split_off(half),
+        // Empty when all are one.
+        weights: probe.weights.split_off(half.min(probe.weights.len())),
+    };
+    Some((probe, rest))
 }
 
 /// The weight of match `i`.

@@ -92,7 +92,7 @@ impl TemporalJoin {
             }
             probe.rows.iter().for_each(|row| matched[*row as usize] = true);
             if !probe.slots.is_empty() {
-                out.emit(self.join.combine(state, &pending, probe)?);
+                self.join.emit_pairs(state, &pending, probe, out)?;
             }
         }
         if self.join.spec.kind == JoinKind::Left {

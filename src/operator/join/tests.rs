@@ -358,3 +358,20 @@ fn fields_of_a_side_that_may_be_missing_are_nullable() {
     run.left("+1 | 1 | 5");
     assert_eq!(run.harness.flush(), "+1 | 1 | 5 | NULL | NULL");
 }
+
+/// Texts of 100 MB where a column of a batch has 64 (in tests).
+#[test]
+fn pairs_with_more_text_than_fits_in_a_batch_are_several_batches() {
+    let mut inputs = inputs(true);
+    inputs[1].schema = schema("k:int, b:text");
+    let spec = JoinSpec::new(JoinKind::Inner, inputs, NullKeys::MatchNothing, None);
+    let mut run = Run::new(&spec);
+    run.right(&format!("+1 | 1 | {}", "x".repeat(1 << 20)));
+    run.harness.flush();
+    let rows: Vec<String> = (0..100).map(|i| format!("+1 | 1 | {i}")).collect();
+    run.left(&rows.join("\n"));
+    let pairs = run.harness.flush();
+    assert_eq!(pairs.lines().count(), 100);
+    assert!(pairs.lines().all(|pair| pair.len() > 1 << 20), "whole texts");
+    assert_eq!(run.harness.batches(), 2);
+}
