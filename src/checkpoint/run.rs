@@ -83,14 +83,15 @@ impl RunWriter {
         })
     }
 
-    /// Appends an entry of a table; tables and the entries in them come in order.
-    pub fn push(&mut self, table: u32, entry: &Entry<'_>) -> Result<()> {
+    /// Appends an entry of a table, as [`Entry::encode`] writes it; tables and the entries in them
+    /// come in order.
+    pub fn push(&mut self, table: u32, hash: u64, record: &[u8]) -> Result<()> {
         if self.tables.last().is_none_or(|(last, ..)| *last != table) {
             self.tables.push((table, 0, 0));
         }
         if self.block.is_empty() {
             self.index.extend_from_slice(&table.to_le_bytes());
-            self.index.extend_from_slice(&entry.hash.to_le_bytes());
+            self.index.extend_from_slice(&hash.to_le_bytes());
             self.index.extend_from_slice(&(self.offset + self.buffer.len() as u64).to_le_bytes());
             self.blocks += 1;
             self.table = None;
@@ -101,8 +102,8 @@ impl RunWriter {
             self.block.extend_from_slice(&table.to_le_bytes());
             self.table = Some(table);
         }
-        entry.encode(&mut self.block);
-        self.block.extend_from_slice(&entry.hash.to_le_bytes());
+        self.block.extend_from_slice(record);
+        self.block.extend_from_slice(&hash.to_le_bytes());
         self.in_block += 1;
         self.entries += 1;
         if let Some((_, entries, bytes)) = self.tables.last_mut() {

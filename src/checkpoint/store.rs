@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::manifest::{Manifest, RunName};
 use super::run::{RunReader, RunWriter, pieces};
 use crate::error::Result;
-use crate::state::{Ending, Entries, merge};
+use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
 use crate::store::Disk;
 use crate::store::directory::disk_error;
 use crate::store::disk::put;
@@ -123,12 +123,12 @@ impl Checkpoints {
         manifest.number = older.map_or(1, |m| m.number + 1);
         manifest.runs = older.map(|m| m.runs.clone()).unwrap_or_default();
         // Workers have keys of their own, so the logs of a table in one cut are of one age.
-        let mut by_table: BTreeMap<u32, Vec<Entries>> = BTreeMap::new();
+        let mut by_table: BTreeMap<u32, Vec<&Entries>> = BTreeMap::new();
         for parts in cuts.iter().rev() {
             for (table, entries) in parts.iter().filter(|(_, entries)| !entries.is_empty()) {
                 let known = manifest.tables.contains_key(table);
                 if known {
-                    by_table.entry(*table).or_default().push(entries.compact()?);
+                    by_table.entry(*table).or_default().push(entries);
                 }
             }
         }
@@ -136,9 +136,13 @@ impl Checkpoints {
             let id = self.take_run();
             let mut writer = RunWriter::create(self.disk.as_ref(), &self.run_path(id))?;
             for (table, logs) in by_table {
-                for entry in merge(&logs, Ending::Open)?.iter() {
-                    writer.push(table, &entry)?;
+                let out = &mut |hash: u64, record: &[u8]| writer.push(table, hash, record);
+                if let [log] = logs[..] {
+                    log.compact_into(out)?;
+                    continue;
                 }
+                let runs = logs.iter().map(|log| log.compact()).collect::<Result<Vec<_>>>()?;
+                merge_into(&runs, Ending::Open, out)?;
             }
             manifest.runs.insert(0, RunName::new(id, writer.finish()?));
         }
@@ -185,9 +189,8 @@ impl Checkpoints {
         for table in tables.into_iter().filter(|table| manifest.tables.contains_key(table)) {
             let expired = manifest.expired_below.get(&table).copied();
             for groups in pieces() {
-                for entry in merged(&readers, table, &groups, expired, ending)?.iter() {
-                    writer.push(table, &entry)?;
-                }
+                let out = &mut |hash: u64, record: &[u8]| writer.push(table, hash, record);
+                merged_into(&readers, table, &groups, (expired, ending), out)?;
             }
         }
         let merged = RunName::new(id, writer.finish()?);
@@ -239,8 +242,10 @@ pub struct Image {
 impl Image {
     /// What a table holds of some key groups.
     pub fn entries(&self, table: u32, groups: &Range<usize>) -> Result<Entries> {
-        let expired = self.expired_below.get(&table).copied();
-        merged(&self.runs, table, groups, expired, Ending::Last)
+        let how = (self.expired_below.get(&table).copied(), Ending::Last);
+        let mut all = Entries::default();
+        merged_into(&self.runs, table, groups, how, &mut all.at_end())?;
+        Ok(all)
     }
 }
 
@@ -262,21 +267,22 @@ pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn merged(
+/// What runs hold of some key groups of a table.
+fn merged_into(
     runs: &[RunReader],
     table: u32,
     groups: &Range<usize>,
-    expired: Option<i64>,
-    ending: Ending,
-) -> Result<Entries> {
+    (expired, ending): (Option<i64>, Ending),
+    out: &mut MergeInto<'_>,
+) -> Result<()> {
     let parts = runs.iter().map(|run| run.entries(table, groups)).collect::<Result<Vec<_>>>()?;
     match expired {
         // A row behind the watermark may be below zero: it goes with what it would undo.
         Some(below) => {
             let mut all = merge(&parts, Ending::Open)?;
             all.expire(below)?;
-            merge([&all], ending)
+            merge_into([&all], ending, out)
         }
-        None => merge(&parts, ending),
+        None => merge_into(&parts, ending, out),
     }
 }

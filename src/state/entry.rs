@@ -82,7 +82,11 @@ impl<'a> Entry<'a> {
 
     /// The integers of an ADD.
     pub fn sum(&self) -> Result<Vec<i64>> {
-        read_sum(self.value).ok_or_else(|| self.damaged("its integers are cut short"))
+        read_sum(self.value).ok_or_else(|| self.sum_is_cut())
+    }
+
+    pub(super) fn sum_is_cut(&self) -> Error {
+        self.damaged("its integers are cut short")
     }
 
     /// The `N` integers of an ADD, none below zero and the first above; anything else is damage.
@@ -224,9 +228,9 @@ impl Entries {
         }
     }
 
-    fn get(&self, at: usize) -> Entry<'_> {
-        let (hash, start) = self.index[at];
-        read_record(hash, &mut &self.bytes[start..]).expect("what was pushed can be read")
+    /// An entry by its place among the others.
+    pub(super) fn get(&self, at: usize) -> Entry<'_> {
+        self.record(at).0
     }
 
     /// All entries in their order.
@@ -234,10 +238,33 @@ impl Entries {
         (0..self.index.len()).map(|at| self.get(at))
     }
 
-    /// The entries of some key groups, of a run.
-    pub fn within(&self, groups: &Range<usize>) -> impl Iterator<Item = Entry<'_>> + Clone {
+    /// The hashes of some of them, in their order.
+    pub(super) fn hashes(&self, which: Range<usize>) -> impl Iterator<Item = u64> {
+        self.index[which].iter().map(|(hash, _)| *hash)
+    }
+
+    /// Which entries of a run are those of some key groups.
+    pub(super) fn within(&self, groups: &Range<usize>) -> Range<usize> {
         let below = |group: usize| self.index.partition_point(|(h, _)| key_group(*h) < group);
-        (below(groups.start)..below(groups.end)).map(|at| self.get(at))
+        below(groups.start)..below(groups.end)
+    }
+
+    /// An entry and its bytes.
+    pub(super) fn record(&self, at: usize) -> (Entry<'_>, &[u8]) {
+        let (hash, start) = self.index[at];
+        let whole = &self.bytes[start..];
+        let mut rest = whole;
+        let entry = read_record(hash, &mut rest).expect("what was pushed can be read");
+        (entry, &whole[..whole.len() - rest.len()])
+    }
+
+    /// Takes the bytes of entries at its end.
+    pub fn at_end(&mut self) -> impl FnMut(u64, &[u8]) -> Result<()> {
+        |hash, record| {
+            self.index.push((hash, self.bytes.len()));
+            self.bytes.extend_from_slice(record);
+            Ok(())
+        }
     }
 
     /// Drops what a watermark has freed, of a table whose parts begin with their time.
@@ -254,25 +281,6 @@ impl Entries {
         }
         *self = kept;
         Ok(())
-    }
-
-    /// Entries in the order in which they were made, each newer than those before it, as a run.
-    pub fn compact(&self) -> Result<Self> {
-        merge_aged((0..self.len()).map(|at| (at as u64, self.get(at))).collect(), Ending::Open)
-    }
-
-    /// What a walk over a table has found, as a run.
-    pub fn of_walk(found: &Self) -> Result<Self> {
-        merge_aged(found.iter().map(|e| (0, e)).collect(), Ending::Last)
-    }
-
-    /// The entries of some key groups in parts of one table, each held by another worker.
-    pub fn of_parts<'a>(
-        parts: impl IntoIterator<Item = &'a Self>,
-        groups: &Range<usize>,
-    ) -> Result<Self> {
-        let all = parts.into_iter().flat_map(|part| part.within(groups)).map(|e| (0, e));
-        merge_aged(all.collect(), Ending::Last)
     }
 
     /// A run in one piece, with the version of the table's form and a checksum.
@@ -350,92 +358,6 @@ fn read_record<'a>(hash: u64, bytes: &mut &'a [u8]) -> Option<Entry<'a>> {
     Some(Entry { hash, key, sub, op, value })
 }
 
-/// What lies below merged entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Older entries, so that the end of something has to be known.
-    Open,
-    /// Nothing: what is left is the table.
-    Last,
-}
-
-/// Runs as one, the newest first.
-pub fn merge<'a>(runs: impl IntoIterator<Item = &'a Entries>, ending: Ending) -> Result<Entries> {
-    let runs = runs.into_iter().enumerate();
-    let aged = runs.flat_map(|(i, run)| run.iter().map(move |entry| (u64::MAX - i as u64, entry)));
-    merge_aged(aged.collect(), ending)
-}
-
-/// Entries with their ages, the greatest the newest. Of one age, a DELETE is older than the rest.
-fn merge_aged(mut aged: Vec<(u64, Entry<'_>)>, ending: Ending) -> Result<Entries> {
-    aged.sort_unstable_by(|(age, a), (other, b)| {
-        let newest_first = other.cmp(age).then(a.op.cmp(&b.op));
-        a.place().cmp(&b.place()).then(newest_first)
-    });
-    let mut out = Entries::default();
-    for of_key in aged.chunk_by(|(_, a), (_, b)| (a.hash, a.key) == (b.hash, b.key)) {
-        let ended = of_key.iter().find(|(_, e)| e.op == Op::Delete && e.sub.is_empty());
-        if let (Some((_, end)), Ending::Open) = (ended, ending) {
-            out.push(*end);
-        }
-        let ended = ended.map_or(0, |(age, _)| *age);
-        for of_part in of_key.chunk_by(|(_, a), (_, b)| a.sub == b.sub) {
-            let there = of_part
-                .iter()
-                .filter(|(age, e)| *age >= ended && !(e.op == Op::Delete && e.sub.is_empty()));
-            fold(there, ending, &mut out)?;
-        }
-    }
-    Ok(out)
-}
-
-/// The entries of one place, newest first, as one.
-fn fold<'a>(
-    entries: impl Iterator<Item = &'a (u64, Entry<'a>)>,
-    ending: Ending,
-    out: &mut Entries,
-) -> Result<()> {
-    let mut sum: Option<(Entry<'_>, Vec<i64>)> = None;
-    let mut newest: Option<&(u64, Entry<'_>)> = None;
-    for aged in entries {
-        let (age, entry) = aged;
-        match (entry.op, &mut sum) {
-            (Op::Add, None) if newest.is_none() => sum = Some((*entry, entry.sum()?)),
-            (Op::Add, Some((_, sum))) => {
-                let more = entry.sum()?;
-                if more.len() != sum.len() {
-                    return Err(entry.damaged("its integers are of different tables"));
-                }
-                sum.iter_mut().zip(more).for_each(|(n, m)| *n = n.wrapping_add(m));
-            }
-            (Op::Put | Op::Delete, None) => match newest {
-                Some((newest, _)) if newest == age && entry.op == Op::Put => {
-                    return Err(entry.damaged("it stands twice"));
-                }
-                Some(_) => {}
-                None => newest = Some(aged),
-            },
-            _ => return Err(entry.damaged("a sum meets a value")),
-        }
-    }
-    if let Some((entry, sum)) = sum {
-        if sum.iter().all(|n| *n == 0) {
-            return Ok(());
-        }
-        if ending == Ending::Last && sum.iter().any(|n| *n < 0) {
-            return Err(entry.damaged("it is there less than never"));
-        }
-        let mut value = Vec::new();
-        push_sum(&sum, &mut value);
-        out.push(Entry { value: &value, ..entry });
-    } else if let Some((_, entry)) = newest
-        && (ending == Ending::Open || entry.op != Op::Delete)
-    {
-        out.push(*entry);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -443,6 +365,7 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
 
+    use super::super::merge::{Ending, merge};
     use super::*;
 
     fn add(hash: u64, sub: &[u8], n: i64) -> (u64, Vec<u8>, Op, Vec<u8>) {

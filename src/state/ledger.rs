@@ -7,7 +7,8 @@
 //! to its size: small ones after each epoch, a large one now and then. One that outgrows
 //! [`LEDGER_ENTRIES_MAX`] is not followed any more.
 
-use super::entry::{Ending, Entries, merge};
+use super::entry::Entries;
+use super::merge::{Ending, merge};
 use crate::error::{Error, Result};
 
 /// Tables that are greater are not followed.
