@@ -113,8 +113,9 @@ pub const LOG_SEGMENT_BYTES: usize = 16 << 20;
 /// Bytes of records that are written and synced together at most; one record may be larger.
 pub const LOG_GROUP_BYTES: usize = 4 << 20;
 
-/// Bytes of the writes of one statement or transaction in the log.
-pub const LOG_COMMIT_BYTES_MAX: usize = 1 << 30;
+/// Bytes of the writes of one statement or transaction that are one record of the log; one with
+/// more has several, so that it is never in memory as a whole in this form.
+pub const LOG_PART_BYTES: usize = 8 << 20;
 
 /// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;

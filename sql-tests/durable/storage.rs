@@ -56,6 +56,55 @@ fn checkpoints_are_shown_and_files_are_checked() {
     });
 }
 
+/// A commit of many records is there as a whole or not at all.
+#[test]
+fn a_large_commit_is_one_whatever_is_lost_of_it() {
+    const FILL: &str = "INSERT INTO t SELECT i, repeat('x', 2000) FROM generate_series(1, 12000) i";
+    runtime().block_on(async {
+        let prepare = async |disk: &MemoryDisk| {
+            let engine = open(disk).await.expect("it starts");
+            let mut session = engine.session();
+            session.execute("CREATE TABLE t (k int PRIMARY KEY, v text)").await.expect("a table");
+            (engine, session)
+        };
+        let disk = MemoryDisk::new(Fault::None);
+        let (engine, mut session) = prepare(&disk).await;
+        let before = disk.operations();
+        session.execute(FILL).await.expect("rows of 24 MB");
+        let after = disk.operations();
+        session.execute("INSERT INTO t VALUES (0, 'behind')").await.expect("a row");
+        engine.shutdown().await.expect("it ends");
+        let engine = open(&disk).await.expect("it starts again");
+        let count = rows(&mut engine.session(), "SELECT count(*), sum(length(v)) FROM t").await;
+        assert_eq!(count.expect("it reads"), ["12001|24000006"]);
+        engine.shutdown().await.expect("it ends");
+        for stop in (before..after).step_by(((after - before) / 6).max(1)) {
+            let disk = MemoryDisk::new(Fault::Stop(stop));
+            let (engine, mut session) = prepare(&disk).await;
+            let filled = session.execute(FILL).await.map(drop);
+            drop(session);
+            drop(engine.shutdown().await);
+            let disk = disk.after_power_cut(stop as u64);
+            let engine = open(&disk).await.expect("it starts again");
+            let mut session = engine.session();
+            let found = rows(&mut session, "SELECT count(*) FROM t").await.expect("it reads");
+            let whole = found == ["12000"];
+            assert!(whole || found == ["0"] && filled.is_err(), "{stop}: {found:?} {filled:?}");
+            if !whole {
+                // What is left of it in the log is nothing to the next one.
+                session.execute(FILL).await.expect("again");
+                engine.shutdown().await.expect("it ends");
+                let engine = open(&disk).await.expect("it starts again");
+                let found = rows(&mut engine.session(), "SELECT count(*) FROM t").await;
+                assert_eq!(found.expect("it reads"), ["12000"]);
+                engine.shutdown().await.expect("it ends");
+            } else {
+                engine.shutdown().await.expect("it ends");
+            }
+        }
+    });
+}
+
 #[test]
 fn rows_wait_while_checkpoints_are_not_written() {
     runtime().block_on(async {

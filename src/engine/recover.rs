@@ -194,7 +194,7 @@ impl Survey {
                 (self.life, self.epochs) = (life.number, self.epochs.max(life.first_epoch));
             }
             Record::Epochs(epoch) => self.epochs = self.epochs.max(epoch),
-            Record::Commit(_) => {}
+            Record::Commit(_) | Record::Part(_) => {}
             Record::Definition(bytes) => self.define(Definition::decode(&bytes)?),
         }
         Ok(())
@@ -215,11 +215,14 @@ struct Again<'a> {
     /// Rows on their way into the engine, with their bytes.
     under_way: VecDeque<(usize, oneshot::Receiver<Result<crate::time::Epoch>>)>,
     bytes: usize,
+    /// The parts of a large commit that were read, and the number of the first.
+    parts: (Lsn, Vec<log::Write>),
 }
 
 impl<'a> Again<'a> {
     fn new(engine: &'a Engine, gone: BTreeSet<RelationId>) -> Self {
-        Self { engine, gone, sinks: BTreeMap::new(), under_way: VecDeque::new(), bytes: 0 }
+        let (sinks, under_way) = (BTreeMap::new(), VecDeque::new());
+        Self { engine, gone, sinks, under_way, bytes: 0, parts: Default::default() }
     }
 
     /// Makes again what a checkpoint has, with its state.
@@ -258,7 +261,25 @@ impl<'a> Again<'a> {
     async fn take(&mut self, record: Record) -> Result<()> {
         match record {
             Record::Life(_) | Record::Epochs(_) => Ok(()),
-            Record::Commit(commit) => self.write(commit).await,
+            Record::Commit(mut commit) => {
+                let (first, parts) = std::mem::take(&mut self.parts);
+                if let Some(wanted) = commit.parts {
+                    if wanted != first {
+                        return Err(Error::corrupted("the log has a commit without its parts"));
+                    }
+                    let last = std::mem::replace(&mut commit.writes, parts);
+                    commit.writes.extend(last);
+                }
+                self.write(commit).await
+            }
+            Record::Part(part) => {
+                // What was begun and not committed did not happen.
+                if self.parts.0 != part.first {
+                    self.parts = (part.first, Vec::new());
+                }
+                self.parts.1.extend(part.writes);
+                Ok(())
+            }
             Record::Definition(bytes) => {
                 self.wait(0).await;
                 self.define(Definition::decode(&bytes)?).await

@@ -13,7 +13,7 @@ use super::coordinator::{Commit, Coordinator};
 use super::definitions::relaxed;
 use super::shared::RelationStatus;
 use crate::catalog::{Catalog, Creation, Definition, RelationId};
-use crate::config::{BATCH_ROWS, LOG_COMMIT_BYTES_MAX};
+use crate::config::{BATCH_ROWS, LOG_PART_BYTES};
 use crate::delta::{DeltaBatch, Keys, batch_of, decode_keys};
 use crate::error::{Error, Result, sqlstate};
 use crate::store::Directory;
@@ -97,25 +97,33 @@ impl Journal {
         Ok(())
     }
 
-    /// The record of a commit: 54000 when it is too large.
-    fn record(commit: &Commit, now_us: i64) -> Result<Record> {
-        let mut writes: Vec<log::Write> = Vec::with_capacity(commit.writes.len());
+    /// The record of a commit; all but the last part of a large one is in the log then, where it
+    /// counts for nothing without that record. `ahead`: bytes that are to be appended before it.
+    fn record(&mut self, commit: &Commit, now_us: i64, ahead: usize) -> Result<Record> {
+        let mut parts = None;
+        let mut writes: Vec<log::Write> = Vec::new();
         let mut bytes = 0;
         for (id, rows) in &commit.writes {
-            let mut write = log::Write { relation: id.0, rows: Vec::new() };
+            writes.push(log::Write { relation: id.0, rows: Vec::new() });
             let mut from = 0;
             while from < rows.len() {
-                let piece = rows.slice(from, BATCH_ROWS.min(rows.len() - from));
-                encode(&piece, &mut write)?;
-                if bytes + write.rows.len() > LOG_COMMIT_BYTES_MAX {
-                    return Err(too_large());
+                if bytes >= LOG_PART_BYTES {
+                    let first = *parts.get_or_insert(self.log.next());
+                    let part = log::Part { first, writes: std::mem::take(&mut writes) };
+                    self.log.append(vec![Record::Part(part)])?;
+                    writes.push(log::Write { relation: id.0, rows: Vec::new() });
+                    bytes = 0;
                 }
+                let piece = rows.slice(from, BATCH_ROWS.min(rows.len() - from));
                 from += piece.len();
+                if let Some(write) = writes.last_mut() {
+                    bytes += encode(&piece, write)?;
+                }
             }
-            bytes += write.rows.len();
-            writes.push(write);
         }
-        Ok(Record::Commit(log::Commit { now_us, writes }))
+        let record = Record::Commit(log::Commit { now_us, parts, writes });
+        self.log.reserve(ahead + record.bytes())?;
+        Ok(record)
     }
 }
 
@@ -141,10 +149,12 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
     }
 }
 
-fn encode(rows: &DeltaBatch, write: &mut log::Write) -> Result<()> {
+/// Appends rows; returns how many bytes they take.
+fn encode(rows: &DeltaBatch, write: &mut log::Write) -> Result<usize> {
+    let before = write.rows.len();
     let keys = Keys::encode_exact(rows.rows().columns(), rows.len())?;
     (0..rows.len()).for_each(|row| write.push(rows.weight(row), keys.key(row)));
-    Ok(())
+    Ok(write.rows.len() - before)
 }
 
 fn decode(schema: SchemaRef, rows: &[(i64, &[u8])]) -> Result<DeltaBatch> {
@@ -154,12 +164,6 @@ fn decode(schema: SchemaRef, rows: &[(i64, &[u8])]) -> Result<DeltaBatch> {
     let rows = batch_of(relaxed(&schema), columns, rows.len())?;
     let weights = weights.iter().any(|w| *w != 1).then(|| weights.into());
     Ok(DeltaBatch::with_weights(rows, weights))
-}
-
-fn too_large() -> Error {
-    let limit = LOG_COMMIT_BYTES_MAX >> 20;
-    Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, format!("a transaction writes over {limit} MB"))
-        .with_hint("Write in several transactions.")
 }
 
 impl Coordinator {
@@ -268,14 +272,11 @@ impl Coordinator {
                 logged.push(commit);
                 continue;
             }
-            let record = self.check_writable(&commit).and_then(|()| {
-                let record = Journal::record(&commit, now_us)?;
-                journal.log.reserve(bytes + record.bytes())?;
-                bytes += record.bytes();
-                Ok(record)
-            });
+            let record = self.check_writable(&commit);
+            let record = record.and_then(|()| journal.record(&commit, now_us, bytes));
             match record {
                 Ok(record) => {
+                    bytes += record.bytes();
                     records.push(record);
                     logged.push(Commit { at_us: Some(now_us), ..commit });
                 }
@@ -290,7 +291,10 @@ impl Coordinator {
         match lsn {
             Ok(lsn) => (logged, lsn),
             Err(error) => {
-                self.fail_engine(&error);
+                // Without room nothing was written, so that nothing has happened.
+                if error.sqlstate() != sqlstate::DISK_FULL {
+                    self.fail_engine(&error);
+                }
                 logged.into_iter().for_each(|c| drop(c.done.send(Err(error.clone()))));
                 (Vec::new(), None)
             }

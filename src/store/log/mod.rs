@@ -19,7 +19,7 @@ mod write;
 
 pub use clean::clean;
 pub use read::{End, Position, read};
-pub use record::{Commit, Life, Record, Write};
+pub use record::{Commit, Life, Part, Record, Write};
 pub use write::Log;
 
 /// The number of a record of the log.

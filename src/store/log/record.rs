@@ -12,6 +12,8 @@ pub enum Record {
     Definition(Vec<u8>),
     /// Writes of one statement or transaction.
     Commit(Commit),
+    /// The first writes of one that is large; the commit behind its parts says that it happened.
+    Part(Part),
     /// Epochs below this one may have been used.
     Epochs(u64),
 }
@@ -30,6 +32,17 @@ pub struct Life {
 pub struct Commit {
     /// The clock, in microseconds since 1970.
     pub now_us: i64,
+    /// The number of its first part, where it has some; their writes come before these.
+    pub parts: Option<u64>,
+    /// Changes of tables.
+    pub writes: Vec<Write>,
+}
+
+/// Writes of a commit that is still to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the commit's first part, by which it is known.
+    pub first: u64,
     /// Changes of tables.
     pub writes: Vec<Write>,
 }
@@ -52,6 +65,22 @@ impl Write {
         self.rows.extend_from_slice(row);
     }
 
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.relation.to_le_bytes());
+        out.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.rows);
+    }
+
+    /// All that is left of a record.
+    fn all(body: &mut Bytes<'_>) -> Result<Vec<Self>> {
+        let mut writes = Vec::new();
+        while !body.0.is_empty() {
+            let relation = u32::from_le_bytes(body.array()?);
+            writes.push(Self { relation, rows: body.counted()?.to_vec() });
+        }
+        Ok(writes)
+    }
+
     /// The rows with their weights.
     pub fn rows(&self) -> Result<Vec<(i64, &[u8])>> {
         let mut rest = Bytes(&self.rows);
@@ -68,6 +97,8 @@ const LIFE: u8 = 1;
 const DEFINITION: u8 = 2;
 const COMMIT: u8 = 3;
 const EPOCHS: u8 = 4;
+const PART: u8 = 5;
+const COMMIT_OF_PARTS: u8 = 6;
 
 impl Record {
     /// Bytes that it takes in a group, about.
@@ -75,7 +106,9 @@ impl Record {
         64 + match self {
             Self::Life(_) | Self::Epochs(_) => 16,
             Self::Definition(bytes) => bytes.len(),
-            Self::Commit(commit) => commit.writes.iter().map(|w| w.rows.len() + 16).sum(),
+            Self::Commit(Commit { writes, .. }) | Self::Part(Part { writes, .. }) => {
+                writes.iter().map(|w| w.rows.len() + 16).sum()
+            }
         }
     }
 
@@ -84,7 +117,9 @@ impl Record {
         let kind = match self {
             Self::Life(_) => LIFE,
             Self::Definition(_) => DEFINITION,
-            Self::Commit(_) => COMMIT,
+            Self::Commit(Commit { parts: None, .. }) => COMMIT,
+            Self::Commit(_) => COMMIT_OF_PARTS,
+            Self::Part(_) => PART,
             Self::Epochs(_) => EPOCHS,
         };
         out.push(kind);
@@ -99,11 +134,12 @@ impl Record {
             Self::Epochs(epoch) => out.extend_from_slice(&epoch.to_le_bytes()),
             Self::Commit(commit) => {
                 out.extend_from_slice(&commit.now_us.to_le_bytes());
-                for write in &commit.writes {
-                    out.extend_from_slice(&write.relation.to_le_bytes());
-                    out.extend_from_slice(&(write.rows.len() as u32).to_le_bytes());
-                    out.extend_from_slice(&write.rows);
-                }
+                commit.parts.iter().for_each(|first| out.extend_from_slice(&first.to_le_bytes()));
+                commit.writes.iter().for_each(|write| write.encode(out));
+            }
+            Self::Part(part) => {
+                out.extend_from_slice(&part.first.to_le_bytes());
+                part.writes.iter().for_each(|write| write.encode(out));
             }
         }
         let bytes = (out.len() - length - 4) as u32;
@@ -118,14 +154,14 @@ impl Record {
             LIFE => Self::Life(Life { number: body.u64()?, first_epoch: body.u64()? }),
             DEFINITION => Self::Definition(std::mem::take(&mut body.0).to_vec()),
             EPOCHS => Self::Epochs(body.u64()?),
-            COMMIT => {
+            COMMIT | COMMIT_OF_PARTS => {
                 let now_us = i64::from_le_bytes(body.array()?);
-                let mut writes = Vec::new();
-                while !body.0.is_empty() {
-                    let relation = u32::from_le_bytes(body.array()?);
-                    writes.push(Write { relation, rows: body.counted()?.to_vec() });
-                }
-                Self::Commit(Commit { now_us, writes })
+                let parts = if kind == COMMIT { None } else { Some(body.u64()?) };
+                Self::Commit(Commit { now_us, parts, writes: Write::all(&mut body)? })
+            }
+            PART => {
+                let first = body.u64()?;
+                Self::Part(Part { first, writes: Write::all(&mut body)? })
             }
             other => return Err(damaged(format!("a record has the unknown kind {other}"))),
         };
@@ -172,12 +208,15 @@ mod tests {
         let mut write = Write { relation: 7, rows: Vec::new() };
         write.push(1, b"a row");
         write.push(-1, b"");
-        let commit = Commit { now_us: -5, writes: vec![write.clone(), Write::default()] };
+        let writes = vec![write.clone(), Write::default()];
+        let commit = Commit { now_us: -5, parts: None, writes: writes.clone() };
         let records = [
             Record::Life(Life { number: 3, first_epoch: 1 << 40 }),
             Record::Definition(b"{}".to_vec()),
-            Record::Commit(commit),
+            Record::Commit(commit.clone()),
             Record::Epochs(9),
+            Record::Part(Part { first: 12, writes }),
+            Record::Commit(Commit { parts: Some(12), ..commit }),
         ];
         let mut bytes = Vec::new();
         records.iter().for_each(|r| r.encode(&mut bytes));
