@@ -117,6 +117,13 @@ pub const LOG_GROUP_BYTES: usize = 4 << 20;
 /// more has several, so that it is never in memory as a whole in this form.
 pub const LOG_PART_BYTES: usize = 8 << 20;
 
+/// Bytes of messages that a sink delivers in one step: one transaction of Kafka, where the sink is
+/// behind or a checkpoint has many.
+pub const LOAD_BYTES: usize = 32 << 20;
+
+/// Bytes of messages of all sinks that may wait on the disk, unless the program is told otherwise.
+pub const OUTBOX_BYTES: u64 = 4 << 30;
+
 /// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;
 
@@ -237,8 +244,10 @@ pub struct Config {
     pub cuts: Option<BatchCuts>,
     /// Rows of a worker's stored rows that a new view is fed between two epochs.
     pub slice_rows: usize,
-    /// What may wait for one sink.
+    /// What may wait for one sink in memory.
     pub sink_limits: SinkLimits,
+    /// Bytes of messages of all sinks that may wait in the data directory.
+    pub outbox_bytes: u64,
     /// How long taking in one change may take. What holds it up for longer is quarantined; nobody
     /// else waits for it.
     pub step_timeout: Duration,
@@ -272,6 +281,7 @@ impl Default for Config {
             cuts: None,
             slice_rows: BACKFILL_SLICE_ROWS,
             sink_limits: SinkLimits::default(),
+            outbox_bytes: OUTBOX_BYTES,
             step_timeout: Duration::from_secs(300),
             state_limit_bytes: memory / 2,
             read_memory_bytes: memory / READ_MEMORY_PART,

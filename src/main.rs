@@ -119,6 +119,9 @@ struct LimitArgs {
     /// default.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     query_memory: Option<usize>,
+    /// Messages of sinks that may wait in the data directory; 4GB by default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    outbox: Option<usize>,
     /// The temporary files that sorts and groups may fill; 16GB by default.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     spill: Option<usize>,
@@ -139,6 +142,7 @@ impl LimitArgs {
         }
         config.query_memory_bytes = self.query_memory.unwrap_or(config.query_memory_bytes);
         config.spill_bytes = self.spill.unwrap_or(config.spill_bytes);
+        config.outbox_bytes = self.outbox.map_or(config.outbox_bytes, |bytes| bytes as u64);
         config
     }
 }

@@ -18,10 +18,16 @@ pub struct Server {
 impl Server {
     /// Starts the program on a free port.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::try_start(arguments, &[]).expect("it says where it listens")
+    }
+
+    /// The same in an environment in which it may end before it listens.
+    pub fn try_start(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_headwater"))
             .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"])
             .args(arguments)
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -29,9 +35,18 @@ impl Server {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        if line.is_empty() {
+            drop(child.wait());
+            return None;
+        }
         let port = line.trim().rsplit(':').next().and_then(|p| p.parse().ok());
         let port = port.unwrap_or_else(|| panic!("no port in {line:?}"));
-        Self { child, port }
+        Some(Self { child, port })
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// A session.

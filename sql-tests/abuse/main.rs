@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stderr, reason = "it says what it has measured")]
 
+#[expect(dead_code, reason = "what other tests need of it")]
 mod client;
 
 use std::time::{Duration, Instant};

@@ -1,9 +1,11 @@
 //! Checking a data directory while it is used: every file that counts is read to its end.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Manifest;
+use super::outbox::out_path;
 use super::run::RunReader;
 use super::store::{manifest_path, numbers, run_path};
 use crate::error::{Error, Result};
@@ -18,13 +20,14 @@ const TRIES: usize = 5;
 pub struct Checked {
     /// The file, or the folder of the log.
     pub file: PathBuf,
-    /// What is in it: entries of a run, records of the log, runs of a manifest.
+    /// What is in it: entries of a run, records of the log, runs of a manifest, messages of an
+    /// outbox.
     pub items: u64,
     /// What is wrong with it.
     pub error: Option<Error>,
 }
 
-/// Reads all manifests, the runs that they name, and the log.
+/// Reads all manifests, the runs and outboxes that they name, and the log.
 ///
 /// # Errors
 ///
@@ -32,12 +35,14 @@ pub struct Checked {
 pub fn check(disk: &dyn Disk, path: &Path) -> Result<Vec<Checked>> {
     let mut all = Vec::new();
     let mut needed = u64::MAX;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut read_outboxes = BTreeSet::new();
     for number in numbers(disk, &path.join("manifest"))? {
         let file = manifest_path(path, number);
         let Some(read) = present(disk, &file, || Manifest::read(disk, &file)) else { continue };
         let items = read.as_ref().map_or(0, |m| m.runs.len() as u64);
         let runs = read.as_ref().map_or_else(|_| Vec::new(), |m| m.runs.clone());
+        let outboxes = read.as_ref().map_or_else(|_| Vec::new(), |m| m.outbox.clone());
         needed = read.as_ref().map_or(needed, |m| needed.min(m.lsn));
         all.push(Checked { file, items, error: read.err() });
         for name in runs {
@@ -51,6 +56,12 @@ pub fn check(disk: &dyn Disk, path: &Path) -> Result<Vec<Checked>> {
                 run.check()
             };
             let Some(read) = present(disk, &file, whole) else { continue };
+            let items = *read.as_ref().unwrap_or(&0);
+            all.push(Checked { file, items, error: read.err() });
+        }
+        for out in outboxes.into_iter().filter(|out| read_outboxes.insert(out.id)) {
+            let file = out_path(path, out.id);
+            let Some(read) = present(disk, &file, || out.check(disk, &file)) else { continue };
             let items = *read.as_ref().unwrap_or(&0);
             all.push(Checked { file, items, error: read.err() });
         }

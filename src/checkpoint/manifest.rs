@@ -5,13 +5,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::outbox::OutFile;
 use super::run::RunInfo;
 use crate::error::{Error, Result};
 use crate::store::directory::{damaged, disk_error};
-use crate::store::{Disk, frame};
+use crate::store::{Ancestry, Disk, Place, Receipt, frame};
 
-/// The version that this program writes, the newest that it reads.
-const VERSION: u32 = 1;
+/// The version that this program writes, the newest that it reads. The first one knew no sinks.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 
 /// The kind of a frame that is a manifest.
 const KIND: u8 = 2;
@@ -52,6 +54,18 @@ pub struct Manifest {
     pub next_run: u64,
     /// Where inputs stand.
     pub sources: BTreeMap<u32, SourceMark>,
+    /// The incarnations that have decided checkpoints.
+    #[serde(default)]
+    pub ancestry: Ancestry,
+    /// Where sinks stand whose messages are in outboxes.
+    #[serde(default)]
+    pub sinks: BTreeMap<u32, SinkMark>,
+    /// Files with messages that some sink has not delivered.
+    #[serde(default)]
+    pub outbox: Vec<OutFile>,
+    /// The first number that no such file has had.
+    #[serde(default)]
+    pub next_out: u64,
 }
 
 /// What a table is.
@@ -121,6 +135,45 @@ pub struct SourceMark {
     pub rejected: u64,
 }
 
+/// Where a sink stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkMark {
+    /// The first checkpoint of which it delivers messages; 0: none yet.
+    pub begins: u64,
+    /// Its first rows are not complete, so nothing was delivered.
+    pub opening: bool,
+    /// How far the receiver was known to have its messages.
+    pub delivered: Option<Place>,
+    /// How long a file was at that place.
+    #[serde(default)]
+    pub length: u64,
+    /// What the receiver has said, and somebody has decided that it does not count.
+    #[serde(default)]
+    pub overruled: Option<Overruled>,
+    /// Why it has lost its place for good.
+    #[serde(default)]
+    pub lost: Option<String>,
+}
+
+/// An account of a receiver that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overruled {
+    /// The account, where there was one.
+    pub receipt: Option<Receipt>,
+}
+
+impl SinkMark {
+    /// Whether messages of a checkpoint are of no use to it any more; `messages`: how many it has
+    /// of that checkpoint.
+    pub fn is_past(&self, checkpoint: u64, messages: u64) -> bool {
+        let all = Place { checkpoint, messages };
+        let before = self.begins > 0 && checkpoint < self.begins;
+        self.lost.is_some() || before || self.delivered.is_some_and(|place| place >= all)
+    }
+}
+
 #[derive(Deserialize)]
 struct Version {
     version: u32,
@@ -155,7 +208,7 @@ impl Manifest {
             _ => return Err(bad("it is not whole".into())),
         };
         let Version { version } = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(newer(version));
         }
         serde_json::from_slice(body).map_err(|e| bad(e.to_string()))

@@ -8,17 +8,20 @@
 //!
 //! ```text
 //! DIR/run/<id>.run           entries
+//! DIR/out/<id>.out           messages of sinks
 //! DIR/manifest/<number>      what there is
 //! ```
 
 mod check;
 mod history;
 mod manifest;
+mod outbox;
 mod run;
 mod store;
 
 pub use check::{Checked, check};
 pub use history::{Cost, Failure, History, Made};
-pub use manifest::{Manifest, RunName, SourceMark, TableName};
+pub use manifest::{Manifest, Overruled, RunName, SinkMark, SourceMark, TableName};
+pub use outbox::{Chunk, Content, OutFile, OutReader, OutWriter, Outboxes, Section};
 pub use run::{RunInfo, RunReader, RunWriter};
 pub use store::{Checkpoints, Image, Part};

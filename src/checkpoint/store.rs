@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::manifest::{Manifest, RunName};
+use super::manifest::{Manifest, RunName, SinkMark};
+use super::outbox::{OutFile, Outboxes};
 use super::run::{RunReader, RunWriter, pieces};
 use crate::error::Result;
 use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
-use crate::store::Disk;
 use crate::store::directory::disk_error;
 use crate::store::disk::put;
+use crate::store::{Disk, failpoint};
 
 /// Manifests that are kept.
 pub(super) const KEPT: usize = 3;
@@ -29,6 +30,7 @@ pub struct Checkpoints {
     disk: Arc<dyn Disk>,
     /// The data directory.
     path: PathBuf,
+    outboxes: Arc<Outboxes>,
     /// The newest one that is decided.
     newest: Option<Manifest>,
     next_run: u64,
@@ -42,18 +44,22 @@ impl Checkpoints {
     /// XX001 when the newest manifest is damaged or a run that it names is not what it names; 0A000
     /// when a newer program has written it.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        let mut this = Self { disk, path: path.to_owned(), newest: None, next_run: 1 };
-        for dir in [this.runs(), this.manifests()] {
-            this.disk.make_dir(&dir).map_err(|e| disk_error(&e, &dir))?;
+        let (runs, manifests) = (path.join("run"), path.join("manifest"));
+        for dir in [&runs, &manifests] {
+            disk.make_dir(dir).map_err(|e| disk_error(&e, dir))?;
         }
-        this.disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
-        if let Some(number) = this.numbers()?.last().copied() {
-            let manifest = this.read(number)?;
-            this.next_run = manifest.next_run.max(1);
-            for name in &manifest.runs {
-                this.run(name)?;
-            }
-            this.newest = Some(manifest);
+        let numbers = numbers(disk.as_ref(), &manifests)?;
+        let newest =
+            numbers.last().map(|n| Manifest::read(disk.as_ref(), &manifest_path(path, *n)));
+        let newest = newest.transpose()?;
+        let next_run = newest.as_ref().map_or(1, |m| m.next_run.max(1));
+        let next_out = newest.as_ref().map_or(1, |m| m.next_out);
+        let outboxes = Arc::new(Outboxes::open(Arc::clone(&disk), path, next_out)?);
+        disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
+        let this = Self { disk, path: path.to_owned(), outboxes, newest, next_run };
+        if let Some(manifest) = &this.newest {
+            manifest.runs.iter().try_for_each(|name| this.run(name).map(drop))?;
+            manifest.outbox.iter().try_for_each(|file| this.outboxes.check(file))?;
         }
         // What an earlier life has begun and not decided is nothing.
         this.clean()?;
@@ -63,6 +69,16 @@ impl Checkpoints {
     /// The newest one.
     pub fn newest(&self) -> Option<&Manifest> {
         self.newest.as_ref()
+    }
+
+    /// The files of messages of sinks.
+    pub fn outboxes(&self) -> &Arc<Outboxes> {
+        &self.outboxes
+    }
+
+    /// The number of the next one.
+    pub fn next_number(&self) -> u64 {
+        self.newest.as_ref().map_or(1, |m| m.number + 1)
     }
 
     fn numbers(&self) -> Result<Vec<u64>> {
@@ -98,29 +114,45 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint: `cuts` is what tables have logged since the one before, cut by cut, the
-    /// oldest first; `manifest` says everything but the runs. When it returns, it is decided.
+    /// oldest first; `new` are files with messages of sinks; `manifest` says everything else. When
+    /// it returns, it is decided.
     ///
     /// # Errors
     ///
-    /// 53100 and 58030: nothing has happened then; the parts may be given again, with more.
-    pub fn write(&mut self, manifest: Manifest, cuts: &[Vec<Part>]) -> Result<()> {
+    /// 53100 and 58030: nothing has happened then; the parts may be given again, with more, and
+    /// so may files of first rows. Other files have to be written anew.
+    pub fn write(
+        &mut self,
+        mut manifest: Manifest,
+        cuts: &[Vec<Part>],
+        new: &[OutFile],
+    ) -> Result<()> {
         let first = self.next_run;
+        let known = self.newest.iter().flat_map(|m| &m.outbox);
+        manifest.outbox = undelivered(known.chain(new), &manifest.sinks);
+        manifest.next_out = self.outboxes.next();
         let manifest = self.write_runs(manifest, cuts).inspect_err(|_| {
             // Parts of files would take the room that the next try needs.
             for id in first..self.next_run {
                 drop(self.disk.remove(&self.run_path(id)));
             }
+            new.iter().filter(|file| !file.first).for_each(|f| self.outboxes.remove(f.id));
         })?;
         // Of a manifest that fails nobody knows whether it is there: its runs stay.
         let path = manifest_path(&self.path, manifest.number);
-        put(self.disk.as_ref(), &path, &manifest.encode()?).map_err(|e| disk_error(&e, &path))?;
+        let written = put(self.disk.as_ref(), &path, &manifest.encode()?);
+        written.map_err(|e| disk_error(&e, &path)).inspect_err(|_| {
+            new.iter().filter(|file| !file.first).for_each(|f| self.outboxes.let_go(f.id));
+        })?;
+        failpoint::reach("checkpoint-decided");
         self.newest = Some(manifest);
+        new.iter().for_each(|file| self.outboxes.let_go(file.id));
         Ok(())
     }
 
     fn write_runs(&mut self, mut manifest: Manifest, cuts: &[Vec<Part>]) -> Result<Manifest> {
+        manifest.number = self.next_number();
         let older = self.newest.as_ref();
-        manifest.number = older.map_or(1, |m| m.number + 1);
         manifest.runs = older.map(|m| m.runs.clone()).unwrap_or_default();
         // Workers have keys of their own, so the logs of a table in one cut are of one age.
         let mut by_table: BTreeMap<u32, Vec<&Entries>> = BTreeMap::new();
@@ -220,6 +252,8 @@ impl Checkpoints {
                 self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
             }
         }
+        let named = kept.iter().flat_map(|m| m.outbox.iter().map(|file| file.id)).collect();
+        self.outboxes.clean(&named)?;
         Ok(kept.iter().map(|m| m.lsn).min().unwrap_or(0))
     }
 
@@ -229,6 +263,30 @@ impl Checkpoints {
         let runs = manifest.runs.iter().map(|name| self.run(name)).collect::<Result<Vec<_>>>()?;
         Ok(Image { runs, expired_below: manifest.expired_below.clone() })
     }
+}
+
+/// What of some files is still to be delivered.
+fn undelivered<'a>(
+    files: impl Iterator<Item = &'a OutFile>,
+    sinks: &BTreeMap<u32, SinkMark>,
+) -> Vec<OutFile> {
+    let mut files: Vec<OutFile> = files.cloned().collect();
+    // First rows and changes of one checkpoint are numbered as one.
+    let mut messages: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+    for file in &files {
+        for (sink, section) in &file.sinks {
+            *messages.entry((*sink, file.checkpoint)).or_default() += section.messages;
+        }
+    }
+    for OutFile { checkpoint, sinks: sections, .. } in &mut files {
+        sections.retain(|sink, section| {
+            let all = messages.get(&(*sink, *checkpoint)).copied().unwrap_or(0);
+            let mark = sinks.get(sink).filter(|_| section.messages > 0);
+            mark.is_some_and(|mark| !mark.is_past(*checkpoint, all))
+        });
+    }
+    files.retain(|file| !file.sinks.is_empty());
+    files
 }
 
 /// The state of a checkpoint.

@@ -7,7 +7,7 @@ use super::{ConnectorSpec, Delivery, Failure, Options, Sink, SinkConnector, Sink
 use crate::error::Result;
 
 /// The entry of the registry.
-pub const SINK: SinkConnector = SinkConnector { name: "blackhole", mode, create };
+pub const SINK: SinkConnector = SinkConnector { name: "blackhole", mode, create, keep: None };
 
 fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
     Options::new(spec).finish()?;

@@ -4,6 +4,7 @@
 //! Connectors are found by name in [`SOURCES`] and [`SINKS`]; adding one is one file and one line.
 
 pub mod blackhole;
+mod carrier;
 mod delivery;
 pub mod file;
 pub mod kafka;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
+pub use carrier::{Account, Carrier, Guarantee, KeptSink, Load, MakeCarrier, SinkId, Watch};
 pub use delivery::{Delivery, Failure, Receiver, Refused, Sink};
 use key::sink_key;
 pub use options::Options;
@@ -237,7 +239,14 @@ pub struct SinkConnector {
     pub mode: fn(&ConnectorSpec) -> Result<SinkMode>,
     /// Makes the sink.
     pub create: fn(&ConnectorSpec) -> Result<Box<dyn Sink>>,
+    /// Makes one whose messages are kept in a data directory until they have arrived, by the
+    /// guarantee that is asked for, or the best that it can give; `None`: it delivers from memory.
+    pub keep: Option<Keep>,
 }
+
+/// How a connector makes a sink whose messages are kept; `None` where its receiver is of a kind for
+/// which that makes no sense.
+pub type Keep = fn(&ConnectorSpec, SinkId, Option<Guarantee>) -> Result<Option<KeptSink>>;
 
 /// Every source connector, sorted by name.
 pub const SOURCES: &[SourceConnector] =

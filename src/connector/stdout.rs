@@ -10,7 +10,7 @@ use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, Message, Outgoing};
 
 /// The entry in the registry of sinks.
-pub const SINK: SinkConnector = SinkConnector { name: "stdout", mode, create };
+pub const SINK: SinkConnector = SinkConnector { name: "stdout", mode, create, keep: None };
 
 fn outgoing(spec: &ConnectorSpec) -> Result<Outgoing> {
     if spec.format.changelog == Changelog::Upsert {

@@ -1,4 +1,5 @@
-//! ALTER SINK .. SKIP | RESUME: what becomes of a sink that has failed.
+//! ALTER SINK .. SKIP | RESUME [AT CHECKPOINT n] | REPUBLISH: what becomes of a sink that has
+//! failed or lost its place.
 
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
@@ -26,16 +27,33 @@ impl Session {
                 format!("\"{}\" is not a sink", alter.name),
             ));
         }
-        let order = match alter.action {
-            SinkAction::Skip => SinkOrder::Skip,
-            SinkAction::Resume => SinkOrder::Resume,
-        };
         let id = relation.id;
-        let told = core.coordinator.call(move |c| c.order_sink(id, order)).await?;
+        let coordinator = &core.coordinator;
+        let told = match alter.action {
+            SinkAction::Skip => {
+                coordinator.call(move |c| c.order_sink(id, SinkOrder::Skip)).await?
+            }
+            SinkAction::Resume => {
+                coordinator.call(move |c| c.order_sink(id, SinkOrder::Resume)).await?
+            }
+            SinkAction::ResumeAt(checkpoint) => {
+                match coordinator.call(move |c| c.resume_sink_at(id, checkpoint)).await? {
+                    Some(Ok(())) => {
+                        // It counts in the next life, too, before anything is delivered by it.
+                        self.engine.checkpoint().await?;
+                        coordinator.call(move |c| c.order_sink(id, SinkOrder::Resume)).await?
+                    }
+                    refused => refused,
+                }
+            }
+            SinkAction::Republish => {
+                coordinator.call(move |c| c.republish_sink(id)).await?.transpose()?
+            }
+        };
         match told {
             None => Err(undefined(&alter.name)),
             Some(Ok(())) => Ok(self.done(TAG)),
-            Some(Err(refusal)) => Err(refused(&alter.name, refusal)),
+            Some(Err(refusal)) => Err(refused(&alter.name, refusal, core.directory().is_some())),
         }
     }
 }
@@ -44,7 +62,7 @@ fn undefined(name: &str) -> Error {
     Error::user(sqlstate::UNDEFINED_TABLE, format!("sink \"{name}\" does not exist"))
 }
 
-fn refused(name: &str, refusal: Refusal) -> Error {
+fn refused(name: &str, refusal: Refusal, has_directory: bool) -> Error {
     let error = |message| Error::user(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
     match refusal {
         Refusal::HasNotFailed => {
@@ -54,6 +72,28 @@ fn refused(name: &str, refusal: Refusal) -> Error {
         Refusal::NothingToSkip => error(format!("sink \"{name}\" has not failed at a message"))
             .with_detail("What it has failed at would meet every message.")
             .with_hint(format!("ALTER SINK \"{name}\" RESUME; when it is mended.")),
+        Refusal::Stopped if has_directory => error(format!("sink \"{name}\" has lost its place"))
+            .with_hint(format!(
+                "ALTER SINK \"{name}\" REPUBLISH; begins anew with all rows. Keys that have gone \
+                 in the meantime are not deleted from its topic."
+            )),
+        Refusal::HasNotLostItsPlace => {
+            error(format!("sink \"{name}\" and its receiver agree about its place"))
+                .with_detail("RESUME AT is for one whose receiver says something else.")
+                .with_hint("SHOW SINKS;")
+        }
+        Refusal::NoSuchCheckpoint(newest) => Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("there is no such checkpoint: the newest is {newest}"),
+        ),
+        Refusal::IsNotKept => Error::unsupported(format!(
+            "sink \"{name}\" delivers from memory, and can't begin anew"
+        ))
+        .with_hint(format!("DROP SINK \"{name}\"; and create it again.")),
+        Refusal::IsAQuery => Error::unsupported(format!(
+            "sink \"{name}\" delivers a query whose rows nobody stores, and can't begin anew"
+        ))
+        .with_hint(format!("DROP SINK \"{name}\"; and create it again.")),
         Refusal::Stopped => error(format!("sink \"{name}\" has lost its place"))
             .with_detail("More changes came after its failure than its queue holds.")
             .with_hint(format!(

@@ -13,18 +13,17 @@ use super::session::Session;
 use crate::catalog::{
     Catalog, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
-use crate::connector::{ConnectorSpec, SINKS, SOURCES, SinkMode, Source};
+use crate::connector::{ConnectorSpec, SOURCES, Source};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
 use crate::runtime::{
-    Coordinator, CoordinatorHandle, Needs, NewSink, NewSource, NewTable, NewView, Shared,
-    SinkSource, rejects_schema,
+    Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Shared, rejects_schema,
 };
-use crate::sql::statement::{CreateSink, CreateTable, CreateView, Drop, SinkInput, Statement};
-use crate::sql::{self, Bound, Purpose};
+use crate::sql::statement::{CreateTable, CreateView, Drop};
+use crate::sql::{self, Bound};
 use crate::state::ResultTable;
 
 impl Session {
@@ -39,7 +38,7 @@ impl Session {
     }
 
     /// True when IF NOT EXISTS makes the statement do nothing.
-    fn exists_already(&mut self, name: &str, if_not_exists: bool) -> bool {
+    pub(super) fn exists_already(&mut self, name: &str, if_not_exists: bool) -> bool {
         let exists = self.engine.core.shared.catalog().find(name).is_some();
         if exists && if_not_exists {
             let text = format!("relation \"{name}\" already exists, skipping");
@@ -178,7 +177,7 @@ impl Session {
         self.system_relation(of, "errors", schema, what)
     }
 
-    fn late_relation(&self, of: &Relation) -> Relation {
+    pub(super) fn late_relation(&self, of: &Relation) -> Relation {
         let what = format!("-- rows that came too late for a window of \"{}\"", of.name);
         self.system_relation(of, "late", late_schema(), what)
     }
@@ -284,97 +283,6 @@ impl Session {
         }
     }
 
-    pub(super) async fn create_sink(&mut self, create: &CreateSink, text: &str) -> Result<Outcome> {
-        self.refuse_in_transaction("CREATE SINK")?;
-        let core = self.engine.core.clone();
-        let one_at_a_time = self.turn(core.ddl.lock()).await?;
-        if self.exists_already(&create.name, create.if_not_exists) {
-            return Ok(self.done("CREATE SINK"));
-        }
-        let catalog = core.shared.catalog();
-        catalog.check_name_is_free(&create.name)?;
-        let input = self.sink_input(create, &catalog)?;
-        let mut relation = Relation {
-            id: self.allocate(),
-            name: create.name.clone(),
-            kind: RelationKind::Sink,
-            schema: input.schema.clone(),
-            key: input.key.clone(),
-            watermark: None,
-            rules: WriteRules::default(),
-            connector: None,
-            definition: text.to_owned(),
-            query: None,
-            depends_on: input.depends_on.clone(),
-        };
-        let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
-        let (spec, holds) = with_sink_options(spec)?;
-        let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
-            let known: Vec<&str> = SINKS.iter().map(|s| s.name).collect();
-            Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("sink connector \"{}\" does not exist", spec.connector),
-            )
-            .with_hint(format!("Use one of: {}.", known.join(", ")))
-        })?;
-        let mode = (connector.mode)(&spec)?;
-        if mode == SinkMode::AppendOnly && !input.append_only {
-            return Err(Error::unsupported(format!(
-                "sink \"{}\" is append-only, but the rows of its input change and disappear",
-                create.name
-            ))
-            .with_hint(APPEND_ONLY_HINT));
-        }
-        let (create_fn, sink_spec) = (connector.create, spec.clone());
-        let sink = tokio::task::spawn_blocking(move || create_fn(&sink_spec)).await;
-        let sink = sink.map_err(|e| Error::internal(e.to_string()))??;
-        relation.connector = Some(spec);
-        let late = match &input.from {
-            SinkSource::Plan(plan) if plan.finds_late() => Some(self.late_relation(&relation)),
-            _ => None,
-        };
-        let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
-        let record = self.creation(&relation, (None, late.as_ref()), None);
-        let new = NewSink { relation, late, from: input.from, sink, holds, record };
-        let (done, built) = oneshot::channel();
-        let needs = Needs::Relations(input.depends_on);
-        core.coordinator.call_when_free(needs, move |c| c.create_sink(new, done)).await?;
-        drop(one_at_a_time);
-        wait_built(built).await?;
-        guard.armed = false;
-        Ok(self.done("CREATE SINK"))
-    }
-
-    fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {
-        let shared = &self.engine.core.shared;
-        let (query, on_close) = match &create.input {
-            SinkInput::Relation(name) => {
-                let relation = catalog.get(name)?;
-                let state = shared.relations().get(&relation.id).cloned();
-                if let Some(state) = state.filter(|s| s.table.is_some()) {
-                    return Ok(ResolvedInput {
-                        schema: relation.schema.clone(),
-                        key: state.properties.key.clone().unwrap_or_default(),
-                        append_only: state.properties.append_only,
-                        depends_on: vec![relation.id],
-                        from: SinkSource::Relation(relation.id),
-                    });
-                }
-                (select_all(name)?, false)
-            }
-            SinkInput::Query(query, on_close) => (query.clone(), *on_close),
-        };
-        let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
-        let plan = lower_bound(&bound, on_close, shared)?;
-        Ok(ResolvedInput {
-            schema: bound.fields.clone(),
-            key: result_key(&plan, bound.fields.fields().len()).unwrap_or_default(),
-            append_only: plan.properties.append_only,
-            depends_on: bound.depends_on,
-            from: SinkSource::Plan(plan),
-        })
-    }
-
     pub(super) async fn drop_relations(&mut self, drop: &Drop) -> Result<Outcome> {
         let tag = format!("DROP {}", drop.noun.to_uppercase());
         self.refuse_in_transaction(&tag)?;
@@ -428,23 +336,8 @@ impl Session {
     }
 }
 
-/// What to do with a view that retracts.
-const APPEND_ONLY_HINT: &str = "Use FORMAT UPSERT ENCODE JSON with primary_key = '..' in WITH, so \
-    that a change replaces the row with its key; or write the changes themselves, with FORMAT \
-    PLAIN ENCODE JSON (op_column = '__op') or FORMAT DEBEZIUM ENCODE JSON. \
-    (force_append_only = true) leaves retractions out.";
-
-/// What a sink delivers, resolved.
-struct ResolvedInput {
-    schema: SchemaRef,
-    key: Vec<usize>,
-    append_only: bool,
-    depends_on: Vec<RelationId>,
-    from: SinkSource,
-}
-
 /// Waits until a view is complete.
-async fn wait_built(built: oneshot::Receiver<Result<()>>) -> Result<()> {
+pub(super) async fn wait_built(built: oneshot::Receiver<Result<()>>) -> Result<()> {
     built.await.unwrap_or_else(|_| Err(Error::internal("the build was lost")))
 }
 
@@ -500,27 +393,6 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
     }
 }
 
-/// `force_append_only` is the format's, but may stand in WITH too. `on_failure` is ours: whether
-/// the sink's inputs wait for it when it has failed for good.
-fn with_sink_options(mut spec: ConnectorSpec) -> Result<(ConnectorSpec, bool)> {
-    if let Some(value) = spec.options.remove("force_append_only") {
-        spec.format.options.insert("force_append_only".into(), value);
-    }
-    let holds = match spec.options.remove("on_failure") {
-        None => false,
-        Some(word) if word.eq_ignore_ascii_case("stop") => false,
-        Some(word) if word.eq_ignore_ascii_case("wait") => true,
-        Some(word) => {
-            return Err(Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("invalid value for option \"on_failure\": \"{word}\""),
-            )
-            .with_detail("It must be one of 'stop', 'wait'."));
-        }
-    };
-    Ok((spec, holds))
-}
-
 /// Whether messages replace and delete the rows of their key, where that is possible.
 fn check_changelog(create: &CreateTable, spec: &ConnectorSpec) -> Result<bool> {
     let changelog = spec.format.changelog;
@@ -552,7 +424,7 @@ fn optional_interval(expr: Option<&sqlparser::ast::Expr>, what: &str) -> Result<
     expr.map(|e| sql::bind_interval(e, what)).transpose()
 }
 
-fn connector_spec(
+pub(super) fn connector_spec(
     relation: &Relation,
     options: &BTreeMap<String, String>,
     format: Option<&FormatSpec>,
@@ -628,14 +500,6 @@ fn check_storable(fields: &SchemaRef) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn select_all(name: &str) -> Result<Box<sqlparser::ast::Query>> {
-    let text = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
-    match sql::parse(&text)?.pop().map(|s| s.statement) {
-        Some(Statement::Query(query)) => Ok(query),
-        _ => Err(Error::internal("a query of our own does not parse")),
-    }
 }
 
 /// DROP names the kind of what it drops.

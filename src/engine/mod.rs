@@ -19,10 +19,12 @@ mod commit_point;
 mod conflict;
 mod copy;
 mod create_as;
+mod create_sink;
 mod cursor;
 mod ddl;
 mod dml;
 mod explain;
+mod guarantees;
 mod heavy;
 mod implicit;
 mod index;
@@ -100,6 +102,15 @@ struct Kept {
     found: Found,
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// Its own number.
+    id: u64,
+}
+
+impl Core {
+    /// The number of the data directory, when there is one.
+    fn directory(&self) -> Option<u64> {
+        self.kept.as_ref().map(|kept| kept.id)
+    }
 }
 
 impl Engine {

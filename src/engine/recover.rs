@@ -2,7 +2,8 @@
 //!
 //! The log is read twice. The first time says what is gone by its end: of that nothing is done
 //! again. The second time definitions are made and rows written in the order of the log, so that a
-//! view sees what it has seen. Sinks come last: what they deliver is where things stand.
+//! view sees what it has seen. Sinks that the checkpoint has go on where it was; those that came
+//! behind it have delivered nothing, and come last: they begin with what there is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::catalog::{Creation, Definition, RelationId};
 use crate::checkpoint::{Checkpoints, Image, Manifest};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::runtime::{Checkpointer, Coordinator, Journal, Needs, apply, definition_of};
+use crate::runtime::{Checkpointer, Coordinator, Journal, Keeping, Needs, apply, definition_of};
 use crate::sql::statement::Statement;
 use crate::store::log::{self, Life, Log, Lsn, Position, Record};
 use crate::store::{Directory, Disk, Found, OsDisk};
@@ -55,12 +56,13 @@ impl Engine {
         let take = &mut |record, _: &Position| survey.take(record);
         let end = log::read(directory.disk.as_ref(), &dir, needed, take)?;
         let interval = (config.checkpoint_interval, config.checkpoint_buffer_bytes);
+        let outbox_bytes = config.outbox_bytes;
         let mut engine = Self::open_with(Config { data: Some(path.to_owned()), ..config })?;
         if let Some(core) = Arc::get_mut(&mut engine.core) {
-            let disk = Arc::clone(&directory.disk);
-            core.kept = Some(Kept { found, disk, path: path.to_owned() });
+            let (disk, id) = (Arc::clone(&directory.disk), directory.id);
+            core.kept = Some(Kept { found, disk, path: path.to_owned(), id });
         }
-        let past = Past { directory, dir, checkpoints, interval, end };
+        let past = Past { directory, dir, checkpoints, interval, outbox_bytes, end };
         let again = engine.live_again(past, survey).await;
         if again.is_err() {
             drop(engine.shutdown().await);
@@ -69,12 +71,16 @@ impl Engine {
     }
 
     async fn live_again(&self, past: Past, survey: Survey) -> Result<()> {
-        let Past { directory, dir, checkpoints, interval, end } = past;
+        let Past { directory, dir, checkpoints, interval, outbox_bytes, end } = past;
         let coordinator = &self.core.coordinator;
         let first_epoch = survey.epochs;
+        let incarnation = getrandom::u64().map_err(|e| Error::internal(e.to_string()))?;
+        let outboxes = Arc::clone(checkpoints.outboxes());
+        let keeping = Keeping::new(outboxes, checkpoints.newest(), incarnation, outbox_bytes);
         let begin = move |c: &mut Coordinator| {
             c.begin_at(first_epoch);
             c.set_capture(true);
+            c.keep_messages(keeping);
         };
         coordinator.call(begin).await?;
         self.core.shared.change(|catalog, _| catalog.pass(survey.greatest));
@@ -134,6 +140,8 @@ struct Past {
     checkpoints: Checkpoints,
     /// When checkpoints are cut: the interval, and bytes that tables have logged.
     interval: (Duration, usize),
+    /// Bytes of messages of sinks that may be kept.
+    outbox_bytes: u64,
     /// Where its log ends.
     end: log::End,
 }
@@ -210,7 +218,9 @@ impl Survey {
 struct Again<'a> {
     engine: &'a Engine,
     gone: BTreeSet<RelationId>,
-    /// Sinks, which are made at the end.
+    /// The checkpoint's definitions are being made.
+    restoring: bool,
+    /// Sinks that it has not, which are made at the end.
     sinks: BTreeMap<RelationId, Creation>,
     /// Rows on their way into the engine, with their bytes.
     under_way: VecDeque<(usize, oneshot::Receiver<Result<crate::time::Epoch>>)>,
@@ -222,7 +232,8 @@ struct Again<'a> {
 impl<'a> Again<'a> {
     fn new(engine: &'a Engine, gone: BTreeSet<RelationId>) -> Self {
         let (sinks, under_way) = (BTreeMap::new(), VecDeque::new());
-        Self { engine, gone, sinks, under_way, bytes: 0, parts: Default::default() }
+        let parts = Default::default();
+        Self { engine, gone, restoring: false, sinks, under_way, bytes: 0, parts }
     }
 
     /// Makes again what a checkpoint has, with its state.
@@ -230,9 +241,11 @@ impl<'a> Again<'a> {
         let coordinator = &self.engine.core.coordinator;
         let begun = manifest.clone();
         coordinator.call(move |c| c.begin_restore(image, &begun)).await?;
+        self.restoring = true;
         for definition in &manifest.definitions {
             self.define(definition_of(definition)?).await?;
         }
+        self.restoring = false;
         let coordinator = &self.engine.core.coordinator;
         coordinator.call(Coordinator::end_restore).await?
     }
@@ -295,7 +308,7 @@ impl<'a> Again<'a> {
                 let mut session = self.engine.session();
                 let parsed = session.parse(&creation.text)?;
                 let statement = parsed.first().map(|p| &p.statement);
-                if matches!(statement, Some(Statement::CreateSink(_))) {
+                if matches!(statement, Some(Statement::CreateSink(_))) && !self.restoring {
                     self.sinks.insert(creation.ids.relation, *creation);
                     return Ok(());
                 }

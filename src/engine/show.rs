@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
+use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
 use super::outcome::{Outcome, Rows};
 use super::session::Session;
 use super::set::shown_name;
@@ -23,7 +24,7 @@ use crate::sql;
 use crate::sql::statement::{Explain, ExplainTarget, Show, Statement};
 
 /// The columns of SHOW SINKS.
-const SINK_COLUMNS: [&str; 11] = [
+const SINK_COLUMNS: [&str; 13] = [
     "name",
     "connector",
     "state",
@@ -35,6 +36,8 @@ const SINK_COLUMNS: [&str; 11] = [
     "lag_seconds",
     "broker",
     "skipped",
+    "delivered_checkpoint",
+    "checkpoints_behind",
 ];
 
 /// A column of text or numbers under construction.
@@ -82,6 +85,8 @@ impl Session {
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
             Show::Checkpoints => self.show_checkpoints().await?,
+            Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
+            Show::Offsets => self.show_offsets().await?,
             Show::Watermarks => self.show_watermarks().await?,
             Show::All => self.show_settings()?,
             Show::Setting(name) => self.show_setting(name)?,
@@ -105,6 +110,8 @@ impl Session {
             Statement::Show(Show::Sinks) => SINK_COLUMNS.to_vec(),
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
+            Statement::Show(Show::Guarantees(_)) => GUARANTEE_COLUMNS.to_vec(),
+            Statement::Show(Show::Offsets) => OFFSET_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting", "description"],
             Statement::Show(Show::Setting(name)) => vec![shown_name(name)],
             Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
@@ -124,11 +131,19 @@ impl Session {
             _ => return Ok(None),
         };
         // A setting may have any name.
-        let typed = matches!(statement, Statement::Show(Show::Sources | Show::Sinks));
+        let typed =
+            matches!(statement, Statement::Show(Show::Sources | Show::Sinks | Show::Offsets));
         let field = |name: &&str| {
             let data_type = match *name {
-                "lag" | "rejected" | "rows" | "delivered_epoch" | "lag_epochs" | "lag_rows"
+                "lag"
+                | "rejected"
+                | "rows"
+                | "delivered_epoch"
+                | "lag_epochs"
+                | "lag_rows"
                 | "skipped"
+                | "delivered_checkpoint"
+                | "checkpoints_behind"
                     if typed =>
                 {
                     DataType::Int64
@@ -228,6 +243,9 @@ impl Session {
         let number = |of: fn(&SinkState) -> u64| {
             Column::Number(states.iter().map(|s| i64::try_from(of(s)).ok()).collect())
         };
+        let known = |of: fn(&SinkState) -> Option<u64>| {
+            Column::Number(states.iter().map(|s| i64::try_from(of(s)?).ok()).collect())
+        };
         let lag = states.iter().map(|s| Some((s.lag.as_secs_f64() * 1_000.0).round() / 1_000.0));
         let columns = vec![
             text(found.iter().map(|r| r.name.clone())),
@@ -241,6 +259,8 @@ impl Session {
             Column::Seconds(lag.collect()),
             Column::Text(states.iter().map(|s| broker(&s.receiver)).collect()),
             number(|s| s.skipped),
+            known(|s| s.checkpoint),
+            known(|s| s.behind),
         ];
         table(SINK_COLUMNS.iter().copied().zip(columns).collect())
     }

@@ -20,12 +20,15 @@ use super::coordinator::{Coordinator, Event};
 use super::graph::{NodeId, NodeKind};
 use super::identity::TablePlace;
 use super::journal::Journal;
+use super::keeping::{SinksCut, SinksDecided, write_outbox};
+use super::running_sink::SinkCut;
 use super::shared::RelationStatus;
+use super::sink_queue::Size;
 use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgress};
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
-    Checkpoints, Cost, History, Image, Made, Manifest, Part, SourceMark, TableName,
+    Checkpoints, Cost, History, Image, Made, Manifest, OutFile, Part, SourceMark, TableName,
 };
 use crate::error::{Error, Result};
 use crate::store::Disk;
@@ -47,8 +50,12 @@ pub struct Checkpointer {
     asked: Vec<oneshot::Sender<Result<()>>>,
     waiting: Vec<oneshot::Sender<Result<()>>>,
     cut_at: Instant,
+    /// The next one is made as soon as possible.
+    hurried: bool,
     /// The epoch of the last cut, and the record of the log behind it.
     last: (Epoch, u64),
+    /// The number of the next one.
+    next: u64,
     /// Numbers of tables by what they are.
     numbers: BTreeMap<TableName, u32>,
     next_number: u32,
@@ -59,12 +66,12 @@ pub struct Checkpointer {
 }
 
 /// What is to be written of a cut.
-#[derive(Debug)]
 struct Written {
     manifest: Manifest,
     parts: Vec<Part>,
     /// How long the cut has taken.
     pause: Duration,
+    sinks: SinksCut,
 }
 
 /// The state that a life begins with.
@@ -75,6 +82,13 @@ pub(super) struct Restoring {
     sources: BTreeMap<u32, SourceMark>,
     /// Relations that it has not all of: what it has of them is void.
     void: BTreeSet<u32>,
+}
+
+impl Restoring {
+    /// Whether it has not all of a relation.
+    pub(super) fn has_lost(&self, id: RelationId) -> bool {
+        self.void.contains(&id.0)
+    }
 }
 
 impl Checkpointer {
@@ -95,11 +109,19 @@ impl Checkpointer {
         let (cuts, inbox) = channel();
         let history = Arc::new(History::default());
         checkpoints.kept()?.iter().for_each(|manifest| history.made(Made::of(manifest, None)));
-        let parts = Vec::new();
+        let next = checkpoints.next_number();
         let backlog = Backlog::new(early);
-        let (history_of, bytes) = (Arc::clone(&history), Arc::clone(&backlog.cut));
-        let mut writer =
-            Writer { checkpoints, disk, log_dir, events, parts, bytes, history: history_of };
+        let mut writer = Writer {
+            checkpoints,
+            disk,
+            log_dir,
+            events,
+            parts: Vec::new(),
+            sinks: Vec::new(),
+            opened: Vec::new(),
+            bytes: Arc::clone(&backlog.cut),
+            history: Arc::clone(&history),
+        };
         let run = move || writer.run(&inbox);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
         Ok(Self {
@@ -110,7 +132,9 @@ impl Checkpointer {
             asked: Vec::new(),
             waiting: Vec::new(),
             cut_at: Instant::now(),
+            hurried: false,
             last: (Epoch::ZERO, 0),
+            next,
             numbers: tables.into_iter().map(|(number, name)| (name, number)).collect(),
             next_number,
             history,
@@ -146,6 +170,9 @@ struct Writer {
     events: Sender<Event>,
     /// What was cut and could not be written yet, the oldest first.
     parts: Vec<Vec<Part>>,
+    /// The same of sinks, and their first rows, which are in files.
+    sinks: Vec<SinkCut>,
+    opened: Vec<OutFile>,
     /// Bytes of what was cut and is not written.
     bytes: Arc<AtomicUsize>,
     history: Arc<History>,
@@ -153,14 +180,18 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, inbox: &Receiver<Written>) {
-        while let Ok(Written { manifest, parts, pause }) = inbox.recv() {
+        while let Ok(Written { manifest, parts, sinks, pause }) = inbox.recv() {
             self.parts.push(parts);
+            self.sinks.extend(sinks.cuts);
+            self.opened.extend(sinks.opened);
             let began = Instant::now();
             let before = self.checkpoints.newest().map_or(0, |m| m.next_run);
-            let written = self.checkpoints.write(manifest, &self.parts);
+            let written = self.write(manifest);
             match &written {
-                Ok(()) => {
+                Ok(_) => {
                     self.parts.clear();
+                    self.sinks.clear();
+                    self.opened.clear();
                     self.bytes.store(0, Ordering::Relaxed);
                     self.note(before, pause, began.elapsed());
                     if let Err(error) = self.clean() {
@@ -173,7 +204,7 @@ impl Writer {
                     self.history.failed(error.clone());
                 }
             }
-            let done = move |c: &mut Coordinator| c.checkpoint_written(&written);
+            let done = move |c: &mut Coordinator| c.checkpoint_written(written);
             if self.events.send(Event::Call(Box::new(done))).is_err() {
                 return;
             }
@@ -186,6 +217,20 @@ impl Writer {
         let new = manifest.runs.iter().filter(|run| run.id >= before);
         let cost = Cost { pause, write, written: new.map(|run| run.bytes).sum() };
         self.history.made(Made::of(manifest, Some(cost)));
+    }
+
+    fn write(&mut self, manifest: Manifest) -> Result<SinksDecided> {
+        let number = self.checkpoints.next_number();
+        let (marks, sources) = (manifest.sinks.clone(), manifest.sources.clone());
+        let mut files = self.opened.clone();
+        files.extend(write_outbox(self.checkpoints.outboxes(), number, &self.sinks)?);
+        self.checkpoints.write(manifest, &self.parts, &files)?;
+        let mut released = BTreeMap::new();
+        for cut in &self.sinks {
+            let (size, _) = released.entry(cut.relation).or_insert((Size::default(), cut.since));
+            (size.rows, size.bytes) = (size.rows + cut.size.rows, size.bytes + cut.size.bytes);
+        }
+        Ok(SinksDecided { number, marks, files, sources, released })
     }
 
     fn clean(&self) -> Result<()> {
@@ -306,15 +351,36 @@ impl Coordinator {
         let Some(journal) = &self.journal else { return };
         let Some(checkpointer) = &self.checkpointer else { return };
         let now = (self.epoch, journal.next_lsn());
-        let Checkpointer { backlog, .. } = checkpointer;
-        // What could not be written is tried again, though nothing may have changed since.
-        let new = checkpointer.last != now || backlog.failing.is_some();
-        let due = checkpointer.cut_at.elapsed() >= checkpointer.interval && new;
-        let due = due || backlog.is_large() || !checkpointer.asked.is_empty();
-        let due = due && !checkpointer.busy;
-        if due && self.flights.is_empty() {
+        if !checkpointer.busy && self.flights.is_empty() && self.until_checkpoint().is_zero() {
             self.cut_now(now);
         }
+    }
+
+    /// How long it is until the next checkpoint can be cut, as things stand.
+    pub(super) fn until_checkpoint(&self) -> Duration {
+        let (Some(journal), Some(checkpointer)) = (&self.journal, &self.checkpointer) else {
+            return Duration::MAX;
+        };
+        if checkpointer.busy {
+            // Its thread tells.
+            return Duration::MAX;
+        }
+        let Checkpointer { backlog, hurried, .. } = checkpointer;
+        let (waits, soon) = self.sinks_wait();
+        if soon || *hurried || backlog.is_large() || !checkpointer.asked.is_empty() {
+            return Duration::ZERO;
+        }
+        // What could not be written is tried again, though nothing may have changed since.
+        let now = (self.epoch, journal.next_lsn());
+        match checkpointer.last != now || waits || backlog.failing.is_some() {
+            true => checkpointer.interval.saturating_sub(checkpointer.cut_at.elapsed()),
+            false => Duration::MAX,
+        }
+    }
+
+    /// The next checkpoint is cut as soon as no step is in flight.
+    pub(super) fn hurry_checkpoint(&mut self) {
+        self.checkpointer.iter_mut().for_each(|checkpointer| checkpointer.hurried = true);
     }
 
     fn cut_now(&mut self, now: (Epoch, u64)) {
@@ -335,7 +401,7 @@ impl Coordinator {
         for TableChanges { place, version, expired_below, log } in changes.into_iter().flatten() {
             let number = checkpointer.number(name_of(&place, version));
             if !manifest.tables.contains_key(&number) {
-                // Of a sink, or of a view that has failed.
+                // Of a view that has failed.
                 continue;
             }
             if let Some(below) = expired_below {
@@ -344,14 +410,16 @@ impl Coordinator {
             }
             parts.push((number, log));
         }
+        let sinks = self.cut_sinks(checkpointer.next, &mut manifest);
         checkpointer.numbers.retain(|_, number| manifest.tables.contains_key(number));
         manifest.next_table = checkpointer.next_number;
         checkpointer.last = now;
         checkpointer.backlog.taken();
+        checkpointer.hurried = false;
         let bytes = parts.iter().map(|(_, log): &Part| log.bytes()).sum();
         checkpointer.backlog.cut.fetch_add(bytes, Ordering::Relaxed);
         let pause = began.elapsed();
-        let cut = Written { manifest, parts, pause };
+        let cut = Written { manifest, parts, sinks, pause };
         checkpointer.busy = checkpointer.cuts.as_ref().is_some_and(|cuts| cuts.send(cut).is_ok());
         checkpointer.cut_at = Instant::now();
         checkpointer.waiting.append(&mut checkpointer.asked);
@@ -361,13 +429,18 @@ impl Coordinator {
     }
 
     /// What the thread is done with, written or not.
-    fn checkpoint_written(&mut self, written: &Result<()>) {
+    fn checkpoint_written(&mut self, mut written: Result<SinksDecided>) {
+        match &mut written {
+            Ok(decided) => self.sinks_decided(decided),
+            Err(error) => self.sinks_not_decided(error),
+        }
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.busy = false;
             checkpointer.backlog.failing = written.as_ref().err().cloned();
+            checkpointer.next += u64::from(written.is_ok());
             for waiting in checkpointer.waiting.drain(..) {
                 // Whoever asked may be gone.
-                let _ = waiting.send(written.clone());
+                let _ = waiting.send(written.as_ref().map(drop).map_err(Clone::clone));
             }
         }
     }
@@ -393,15 +466,16 @@ impl Coordinator {
         let relations = self.shared.relations();
         let sound = |id: RelationId| match relations.get(&id).map(|r| r.status()) {
             Some(RelationStatus::Running) => true,
-            Some(RelationStatus::Quarantined(..)) => {
-                catalog.by_id(id).is_some_and(|r| !matches!(r.kind, RelationKind::MaterializedView))
-            }
+            Some(RelationStatus::Quarantined(..)) => catalog.by_id(id).is_some_and(|r| {
+                !matches!(r.kind, RelationKind::MaterializedView | RelationKind::Sink)
+            }),
             _ => false,
         };
         let kept = |id: &RelationId| {
             catalog.by_id(*id).is_some_and(|relation| match relation.kind {
                 RelationKind::System => relation.depends_on.iter().all(|of| sound(*of)),
-                RelationKind::Sink => false,
+                // What it has of a query is of no use without what it has delivered.
+                RelationKind::Sink => self.sinks.get(id).is_some_and(|(_, s)| s.kept().is_some()),
                 _ => true,
             })
         };

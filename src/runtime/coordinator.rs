@@ -16,9 +16,10 @@ use super::checkpoint::{Checkpointer, Restoring};
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
 use super::journal::Journal;
+use super::keeping::Keeping;
 use super::rejects::Rejects;
+use super::running_sink::RunningSink;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
-use super::sink_task::SinkTask;
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
 use super::steps::{InFlight, Limits, Needs, Waiting};
 use super::subscribers::Subscriber;
@@ -160,7 +161,7 @@ pub struct Coordinator {
     pub(super) sources: BTreeMap<RelationId, RunningSource>,
     pub(super) builds: Vec<Build>,
     pub(super) subscribers: BTreeMap<NodeId, Vec<Subscriber>>,
-    pub(super) sinks: BTreeMap<RelationId, (NodeId, SinkTask)>,
+    pub(super) sinks: BTreeMap<RelationId, (NodeId, RunningSink)>,
     pub(super) sink_limits: SinkLimits,
     pub(super) next_task: u64,
     pub(super) commits: Vec<Commit>,
@@ -185,6 +186,8 @@ pub struct Coordinator {
     pub(super) checkpointer: Option<Checkpointer>,
     /// What is kept for the next life, when there is a data directory; it lets go of that last.
     pub(super) journal: Option<Journal>,
+    /// The messages of sinks, when there is a data directory.
+    pub(super) keeping: Option<Keeping>,
     /// The checkpoint that this life begins with.
     pub(super) restoring: Option<Restoring>,
     /// Relations of which it had not all.
@@ -250,6 +253,7 @@ impl Coordinator {
             stopping: false,
             journal: None,
             checkpointer: None,
+            keeping: None,
             restoring: None,
             void: BTreeSet::new(),
             flights: Vec::new(),
@@ -275,7 +279,7 @@ impl Coordinator {
                 self.take(event);
             }
             if self.stopping {
-                return;
+                break;
             }
             self.cut_if_due();
             self.check_clock();
@@ -286,6 +290,7 @@ impl Coordinator {
             }
             self.answer_flushes();
         }
+        self.end_sinks();
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -311,7 +316,8 @@ impl Coordinator {
             (true, true) => 100,
             (true, false) => 500,
         };
-        match self.inbox.recv_timeout(Duration::from_millis(pause)) {
+        let pause = self.until_checkpoint().min(Duration::from_millis(pause));
+        match self.inbox.recv_timeout(pause) {
             Ok(event) => self.take(event),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,

@@ -12,12 +12,11 @@ use super::graph::{Edge, ImportSpec, NodeId, NodeKind, NodeSpec, Outlet, error_e
 use super::ingest::InputRoute;
 use super::rejects;
 use super::shared::{Pin, RelationState, RelationStatus};
-use super::sink_task::{SinkPolicy, SinkTask};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
 use crate::catalog::{Definition, Relation, RelationId, RelationKind};
-use crate::connector::{Positions, Sink, Source};
+use crate::connector::{Positions, Source};
 use crate::error::{Error, Result, sqlstate};
 use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema, late_schema};
 use crate::plan::{Partitioning, PlanKind, PlanNode, Properties, TimeColumn};
@@ -63,32 +62,8 @@ pub struct NewView {
     pub background: bool,
 }
 
-/// A sink to be created.
-pub struct NewSink {
-    /// Its definition.
-    pub relation: Relation,
-    /// The definition of its `$late`, when rows can be late for its query.
-    pub late: Option<Relation>,
-    /// The relation that it delivers.
-    pub from: SinkSource,
-    /// The receiver.
-    pub sink: Box<dyn Sink>,
-    /// Whether its inputs wait for it when it has failed for good.
-    pub holds: bool,
-    /// What is kept of it.
-    pub record: Definition,
-}
-
-/// What a sink delivers.
-pub enum SinkSource {
-    /// A relation that stores its rows: they come first, as of one epoch.
-    Relation(RelationId),
-    /// A query of its own.
-    Plan(PlanNode),
-}
-
 /// What plans over a relation may rely on.
-struct Known(Properties, Vec<TimeColumn>);
+pub(super) struct Known(Properties, Vec<TimeColumn>);
 
 impl From<Properties> for Known {
     fn from(properties: Properties) -> Self {
@@ -129,7 +104,7 @@ impl Coordinator {
         (node, table)
     }
 
-    fn register(
+    pub(super) fn register(
         &self,
         relation: Relation,
         table: Option<Arc<ResultTable>>,
@@ -158,7 +133,7 @@ impl Coordinator {
 
     /// Leaves nothing of a definition that has failed half-way: a node that some worker lacks would
     /// be waited for.
-    fn undo_unless<T>(&mut self, result: &Result<T>, ids: &[RelationId]) {
+    pub(super) fn undo_unless<T>(&mut self, result: &Result<T>, ids: &[RelationId]) {
         if result.is_err() {
             // Where that can't be kept, the log has no room for the definition either.
             drop(self.drop_relations(ids));
@@ -428,7 +403,7 @@ impl Coordinator {
 
     /// The nodes of a view's `$late`: changes that are only ever added, so they stay where they are
     /// made.
-    fn late_nodes(
+    pub(super) fn late_nodes(
         &mut self,
         late: &Relation,
         from: &[NodeId],
@@ -449,7 +424,7 @@ impl Coordinator {
         (vec![union, node], table)
     }
 
-    fn register_late(
+    pub(super) fn register_late(
         &self,
         late: Relation,
         table: Option<Arc<ResultTable>>,
@@ -461,11 +436,11 @@ impl Coordinator {
     }
 
     /// A view can't be built over one that has failed.
-    fn check_inputs(&self, plan: &PlanNode) -> Result<()> {
+    pub(super) fn check_inputs(&self, plan: &PlanNode) -> Result<()> {
         plan.relations().into_iter().try_for_each(|id| self.check_runs(id))
     }
 
-    fn check_runs(&self, id: RelationId) -> Result<()> {
+    pub(super) fn check_runs(&self, id: RelationId) -> Result<()> {
         match self.shared.relations().get(&id).map(|r| r.status()) {
             Some(RelationStatus::Quarantined(_, error)) => Err(error),
             Some(_) => Ok(()),
@@ -477,7 +452,10 @@ impl Coordinator {
     }
 
     /// How each import of a new view gets its old rows.
-    fn feed_imports(&mut self, imports: &[ImportSpec]) -> Result<BTreeMap<NodeId, Import>> {
+    pub(super) fn feed_imports(
+        &mut self,
+        imports: &[ImportSpec],
+    ) -> Result<BTreeMap<NodeId, Import>> {
         let mut feeding = BTreeMap::new();
         let relations = self.shared.relations();
         for ImportSpec { node, relation, first } in imports {
@@ -532,78 +510,6 @@ impl Coordinator {
         wanted
     }
 
-    /// Creates a sink.
-    pub fn create_sink(&mut self, new: NewSink, done: oneshot::Sender<Result<()>>) {
-        if done.is_closed() {
-            return;
-        }
-        let mut ids: Vec<RelationId> = new.late.iter().map(|r| r.id).collect();
-        ids.push(new.relation.id);
-        let result = self.try_create_sink(new);
-        self.undo_unless(&result, &ids);
-        match result {
-            Ok(Some((members, imports, pin))) => {
-                self.builds.push(Build::new(members, imports, pin, done));
-            }
-            Ok(None) => drop(done.send(Ok(()))),
-            Err(error) => drop(done.send(Err(error))),
-        }
-    }
-
-    #[expect(clippy::type_complexity, reason = "what a build is made of, where there is one")]
-    fn try_create_sink(
-        &mut self,
-        new: NewSink,
-    ) -> Result<Option<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)>> {
-        let NewSink { relation, late, from, sink, holds, record } = new;
-        self.shared.catalog().check_name_is_free(&relation.name)?;
-        let id = relation.id;
-        let any = Properties { append_only: false, key: None, partitioning: Partitioning::Any };
-        let consolidated = matches!(&from, SinkSource::Plan(plan) if plan.is_consolidated());
-        let policy = SinkPolicy { limits: self.sink_limits, holds, consolidated };
-        let task = SinkTask::start(id, sink, policy)?;
-        match from {
-            SinkSource::Relation(input) => {
-                self.check_runs(input)?;
-                self.note(&record, &relation.depends_on)?;
-                let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
-                let pin = self.shared.pin_firmly();
-                let table = pin.relations.get(&input).and_then(|r| r.table.clone());
-                if let Some(table) = table {
-                    task.snapshot(pin, table);
-                }
-                self.team.tap(node, true);
-                self.sinks.insert(id, (node, task));
-                self.register(relation, None, any, None, RelationStatus::Running)?;
-                Ok(None)
-            }
-            SinkSource::Plan(mut plan) => {
-                self.check_inputs(&plan)?;
-                self.note_later(id, record);
-                // Nobody stores the rows, so nobody asks when they arrived.
-                plan.times.clear();
-                let mut built = self.graph.plan(id, &plan)?;
-                let late_table = late.as_ref().map(|late| {
-                    let (added, table) = self.late_nodes(late, &built.late);
-                    built.nodes.extend(added);
-                    table
-                });
-                self.team.install(built.nodes, true)?;
-                self.team.tap(built.output, true);
-                self.sinks.insert(id, (built.output, task));
-                self.graph.publish(id, built.output, None);
-                self.register(relation, None, any, Some(plan), RelationStatus::Building)?;
-                let mut members = vec![id];
-                if let Some(late) = late {
-                    members.push(late.id);
-                    self.register_late(late, late_table, RelationStatus::Building)?;
-                }
-                let pin = self.shared.pin_firmly();
-                Ok(Some((members, self.feed_imports(&built.imports)?, pin)))
-            }
-        }
-    }
-
     /// Drops relations, those that depend on others first.
     pub fn drop_relations(&mut self, ids: &[RelationId]) -> Result<()> {
         self.note_dropped(ids)?;
@@ -623,8 +529,8 @@ impl Coordinator {
                 // Dropping the senders ends the subscriptions.
                 self.subscribers.remove(&output);
             }
-            if let Some((node, task)) = self.sinks.remove(id) {
-                drop(task);
+            if let Some((node, sink)) = self.sinks.remove(id) {
+                drop(sink);
                 self.untap(node);
             }
             self.sources.remove(id);

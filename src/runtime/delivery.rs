@@ -163,7 +163,10 @@ impl Coordinator {
     }
 
     /// Told when every sink has delivered what is queued for it.
-    pub fn sinks_flushed(&self) -> Vec<Flushed> {
+    pub fn sinks_flushed(&mut self) -> Vec<Flushed> {
+        if self.sinks.values().any(|(_, sink)| sink.needs_checkpoint()) {
+            self.hurry_checkpoint();
+        }
         let catalog = self.shared.catalog();
         let name = |id: RelationId| catalog.by_id(id).map_or_else(String::new, |r| r.name.clone());
         self.sinks.iter().map(|(id, (_, sink))| (name(*id), sink.flushed())).collect()
@@ -178,7 +181,10 @@ fn folded(deltas: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
 
 /// The error of those who wait for a sink.
 pub fn does_not_deliver(sink: &str, error: Error) -> Error {
+    let named = |hint: &str| hint.replace("ALTER SINK ..", &format!("ALTER SINK \"{sink}\""));
+    let own = error.hint().filter(|hint| hint.contains("REPUBLISH")).map(named);
     let hint = match error.retry() {
+        _ if own.is_some() => own.unwrap_or_default(),
         crate::error::Retry::Never => {
             format!(
                 "ALTER SINK \"{sink}\" RESUME; tries again, ALTER SINK \"{sink}\" SKIP; leaves out \

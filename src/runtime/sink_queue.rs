@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::kept::Kept;
 use super::shared::{Pin, lock};
 use crate::config::{SINK_PATIENCE, SINK_STALL, SinkLimits};
 use crate::connector::Receiver;
@@ -43,6 +44,7 @@ pub enum SinkOrder {
 }
 
 /// What waits.
+#[derive(Debug)]
 pub(super) enum Waiting {
     /// All rows of a table as of a pinned epoch; they are read when it is their turn.
     Snapshot(Pin, Arc<ResultTable>),
@@ -67,6 +69,7 @@ impl Size {
 }
 
 /// Both ends of the queue.
+#[derive(Debug)]
 pub(super) struct SinkQueue {
     backlog: Mutex<Backlog>,
     changed: Condvar,
@@ -76,7 +79,7 @@ pub(super) struct SinkQueue {
 }
 
 /// What is behind the lock.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Backlog {
     waiting: VecDeque<Waiting>,
     /// What has not arrived, that under way included.
@@ -100,11 +103,56 @@ pub(super) struct Backlog {
     pub(super) delivered: Epoch,
     pub(super) rows: u64,
     pub(super) skipped: u64,
+    /// What of it is on the disk, where its messages are kept.
+    pub(super) kept: Option<Kept>,
+    /// The thread has ended.
+    pub(super) gone: bool,
 }
 
 impl SinkQueue {
     pub(super) fn new(limits: SinkLimits, holds: bool) -> Self {
         Self { backlog: Mutex::default(), changed: Condvar::new(), limits, holds }
+    }
+
+    /// The queue of a sink whose messages are kept.
+    pub(super) fn keeping(limits: SinkLimits, holds: bool, kept: Kept) -> Self {
+        let queue = Self::new(limits, holds);
+        {
+            let mut backlog = queue.lock();
+            backlog.queued = kept.portions().map(|portion| portion.section.epochs).sum();
+            backlog.kept = Some(kept);
+        }
+        queue
+    }
+
+    /// Whether a sink that has failed for good is waited for.
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// First rows are on their way, which count as one epoch.
+    pub(super) fn expect_first_rows(&self) {
+        self.lock().queued += 1;
+    }
+
+    /// Waits until the sink ends, but no longer than until then.
+    pub(super) fn wait_for_end(&self, deadline: Instant) {
+        let at_most = deadline.saturating_duration_since(Instant::now());
+        let goes_on = |b: &mut Backlog| !b.is_over_for_good();
+        let waited = self.changed.wait_timeout_while(self.lock(), at_most, goes_on);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until the thread has ended, but no longer than until then.
+    pub(super) fn wait_until_gone(&self, deadline: Instant) {
+        let at_most = deadline.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(self.lock(), at_most, |b| !b.gone);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells the thread that something has changed.
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Backlog> {
@@ -124,6 +172,7 @@ impl SinkQueue {
         backlog.waiting.push_back(waiting);
         if let Standing::Failed(error) = &backlog.standing
             && !self.holds
+            && backlog.kept.is_none()
             && backlog.is_over(&self.limits)
         {
             let error = error.clone();
@@ -141,7 +190,18 @@ impl SinkQueue {
             Standing::Failed(_) => self.holds,
             Standing::Stopped(_) => false,
         };
-        waited_for && backlog.is_over(&self.limits)
+        match &backlog.kept {
+            None => waited_for && backlog.is_over(&self.limits),
+            // What is in memory goes to the disk, however the sink stands.
+            Some(kept) => (waited_for && kept.full) || backlog.is_over(&self.limits),
+        }
+    }
+
+    /// Whether what is in memory should go to the disk soon.
+    pub(super) fn presses(&self) -> bool {
+        let backlog = self.lock();
+        let SinkLimits { rows, bytes } = self.limits;
+        backlog.is_over(&SinkLimits { rows: rows / 4, bytes: bytes / 4 })
     }
 
     /// Told when everything queued so far has arrived, or why it will not.
@@ -174,8 +234,13 @@ impl SinkQueue {
     /// Waits until there is an order or the end, with `for_more` also until something waits.
     pub(super) fn wait(&self, at_most: Duration, for_more: bool) {
         let backlog = self.lock();
-        let nothing =
-            |b: &mut Backlog| !b.ended && b.order.is_none() && (!for_more || b.waiting.is_empty());
+        let nothing = |b: &mut Backlog| {
+            let waits = match &b.kept {
+                None => !b.waiting.is_empty(),
+                Some(kept) => kept.is_due(),
+            };
+            !b.ended && b.order.is_none() && !(for_more && waits)
+        };
         let waited = self.changed.wait_timeout_while(backlog, at_most, nothing);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
@@ -197,6 +262,29 @@ impl Backlog {
         self.size.bytes = self.size.bytes.saturating_sub(size.bytes);
     }
 
+    /// Whether the thread is told to end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Everything that waits.
+    pub(super) fn take_waiting(&mut self) -> VecDeque<Waiting> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether something waits in memory.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Tells those who wait until something has arrived that it will not.
+    pub(super) fn fail_flushes(&mut self, error: &Error) {
+        for (_, done) in self.flushes.drain(..) {
+            // Whoever asked may be gone.
+            let _ = done.send(Err(error.clone()));
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         self.waiting.pop_front()
     }
@@ -212,7 +300,12 @@ impl Backlog {
 
     /// A snapshot or an epoch has arrived as a whole, or was left out.
     pub(super) fn complete(&mut self) {
-        self.arrived += 1;
+        self.complete_all(1);
+    }
+
+    /// The same for several.
+    pub(super) fn complete_all(&mut self, count: u64) {
+        self.arrived += count;
     }
 
     /// Something has come through.
@@ -244,7 +337,11 @@ impl Backlog {
         self.receiver = receiver;
     }
 
-    fn stop(&mut self, error: Error) {
+    /// It has lost its place.
+    pub(super) fn stop(&mut self, error: Error) {
+        if let Some(kept) = &mut self.kept {
+            kept.lose(error.message());
+        }
         self.standing = Standing::Stopped(error);
         self.waiting.clear();
         self.size = Size::default();
@@ -293,9 +390,11 @@ impl Backlog {
             Waiting::Snapshot(..) => Instant::now(),
             Waiting::Changes { since, .. } => *since,
         });
-        let oldest = self.oldest.or(first);
+        let kept = self.kept.as_ref();
+        let oldest = self.oldest.or(kept.and_then(Kept::oldest)).or(first);
         let age = oldest.map_or(Duration::ZERO, |since| since.elapsed());
-        (self.queued - self.arrived, self.size.rows, age)
+        let messages = kept.map_or(0, |kept| kept.messages() as usize);
+        (self.queued - self.arrived, self.size.rows + messages, age)
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::kept::Kept;
 use super::shared::Pin;
 use super::sink_queue::{SinkOrder, SinkQueue, Size, Standing, Waiting};
 use crate::catalog::RelationId;
@@ -61,6 +62,10 @@ pub struct SinkState {
     pub lag: Duration,
     /// Where the receiver stands.
     pub receiver: Receiver,
+    /// The last checkpoint whose messages are with it, where they are kept until then.
+    pub checkpoint: Option<u64>,
+    /// Checkpoints whose messages are not.
+    pub behind: Option<u64>,
 }
 
 /// How a sink is run.
@@ -70,6 +75,8 @@ pub struct SinkPolicy {
     pub limits: SinkLimits,
     /// Whether its inputs wait for it when it has failed for good.
     pub holds: bool,
+    /// Whether it loses its place when its messages fill the data directory.
+    pub gives_way: bool,
     /// Its input's changes come without duplicates.
     pub consolidated: bool,
 }
@@ -83,6 +90,14 @@ pub enum Refusal {
     NothingToSkip,
     /// It has lost its place.
     Stopped,
+    /// Its receiver and the data directory agree about its place.
+    HasNotLostItsPlace,
+    /// There is no such checkpoint yet; the newest is this.
+    NoSuchCheckpoint(u64),
+    /// Its messages are not kept.
+    IsNotKept,
+    /// Nobody stores its rows.
+    IsAQuery,
 }
 
 /// A running sink.
@@ -123,69 +138,66 @@ impl SinkTask {
         self.queue.push(Waiting::Changes { epoch, changes, size, since });
     }
 
-    /// Whether so much waits that what it delivers should not change.
-    pub fn is_full(&self) -> bool {
-        self.queue.is_full()
+    pub(super) fn queue(&self) -> &SinkQueue {
+        &self.queue
     }
+}
 
-    /// Told when everything queued so far has arrived, or why it will not.
-    pub fn flushed(&self) -> tokio::sync::oneshot::Receiver<Result<()>> {
-        self.queue.flush()
-    }
-
-    /// Why nothing comes through, when it has been so for long enough that nobody should wait.
-    pub fn trouble(&self) -> Option<Error> {
-        self.queue.lock().trouble()
-    }
-
-    /// Passes on what a statement asks.
-    pub fn order(&self, order: SinkOrder) -> Result<(), Refusal> {
-        let state = self.state().state;
-        match (state, order) {
-            ("failed", SinkOrder::Skip) if !self.queue.lock().skippable => {
-                return Err(Refusal::NothingToSkip);
-            }
-            ("failed", _) | ("retrying", SinkOrder::Resume) => self.queue.order(order),
-            ("running", SinkOrder::Resume) => {}
-            ("stopped", _) => return Err(Refusal::Stopped),
-            (_, SinkOrder::Skip) => return Err(Refusal::HasNotFailed),
-            (_, SinkOrder::Resume) => {}
+/// Passes on to a sink what a statement asks.
+pub(super) fn order(queue: &SinkQueue, order: SinkOrder) -> Result<(), Refusal> {
+    match (state_of(queue).state, order) {
+        ("failed", SinkOrder::Skip) if !queue.lock().skippable => {
+            return Err(Refusal::NothingToSkip);
         }
-        Ok(())
+        ("failed", _) | ("retrying", SinkOrder::Resume) => queue.order(order),
+        ("running", SinkOrder::Resume) => {}
+        ("stopped", _) => return Err(Refusal::Stopped),
+        (_, SinkOrder::Skip) => return Err(Refusal::HasNotFailed),
+        (_, SinkOrder::Resume) => {}
     }
+    Ok(())
+}
 
-    /// Where it stands.
-    pub fn state(&self) -> SinkState {
-        let backlog = self.queue.lock();
-        let (lag_epochs, lag_rows, lag) = backlog.lag();
-        let (state, detail) = match (&backlog.standing, &backlog.receiver) {
-            (Standing::Failed(error), _) => ("failed", Some(told(error))),
-            (Standing::Stopped(error), _) => {
-                let lost = "its queue was full, and what waited in it is lost";
-                ("stopped", Some(format!("{}; {lost}", told(error))))
-            }
-            (_, Receiver::Unreachable { reason, .. }) => ("retrying", Some(reason.clone())),
-            (Standing::Retrying(error), _) => ("retrying", Some(told(error))),
-            (Standing::Running, _) => ("running", None),
-        };
-        SinkState {
-            state,
-            detail,
-            delivered: backlog.delivered,
-            rows: backlog.rows,
-            skipped: backlog.skipped,
-            lag_epochs,
-            lag_rows: lag_rows as u64,
-            lag,
-            receiver: backlog.receiver.clone(),
+/// Where a sink stands.
+pub(super) fn state_of(queue: &SinkQueue) -> SinkState {
+    let backlog = queue.lock();
+    let (lag_epochs, lag_rows, lag) = backlog.lag();
+    let (state, detail) = match (&backlog.standing, &backlog.receiver) {
+        (Standing::Failed(error), _) => ("failed", Some(told(error))),
+        (Standing::Stopped(error), _) if backlog.kept.is_some() => ("stopped", Some(told(error))),
+        (Standing::Stopped(error), _) => {
+            let lost = "its queue was full, and what waited in it is lost";
+            ("stopped", Some(format!("{}; {lost}", told(error))))
         }
+        (_, Receiver::Unreachable { reason, .. }) => ("retrying", Some(reason.clone())),
+        (Standing::Retrying(error), _) => ("retrying", Some(told(error))),
+        (Standing::Running, _) => ("running", None),
+    };
+    let kept = backlog.kept.as_ref();
+    SinkState {
+        state,
+        detail,
+        delivered: backlog.delivered,
+        rows: backlog.rows,
+        skipped: backlog.skipped,
+        lag_epochs,
+        lag_rows: lag_rows as u64,
+        lag,
+        receiver: backlog.receiver.clone(),
+        checkpoint: kept.and_then(|kept| kept.mark.delivered).map(|place| place.checkpoint),
+        behind: kept.map(Kept::behind),
     }
 }
 
 fn told(error: &Error) -> String {
-    match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.message()),
-        None => error.message().to_owned(),
+    let mut text = error.message().to_owned();
+    if let Some(detail) = error.detail() {
+        text = format!("{text}: {detail}");
+    }
+    // Where nothing but a choice of its owner helps.
+    match error.hint().filter(|hint| hint.contains("REPUBLISH")) {
+        Some(hint) => format!("{text} {hint}"),
+        None => text,
     }
 }
 
@@ -473,22 +485,29 @@ impl SinkThread {
 impl Feed {
     /// Inserts as they are, anything else consolidated.
     fn prepare(&mut self, as_they_come: bool) -> Result<()> {
-        let as_is = as_they_come || self.changes.iter().all(DeltaBatch::is_insert_only);
-        if self.prepared || as_is {
-            return Ok(());
+        if !self.prepared && !as_they_come {
+            self.changes = prepared(self.epoch, &self.changes)?;
+            self.prepared = true;
         }
-        let all = concat(&self.changes).map_err(|e| {
-            Error::user(
-                sqlstate::INSUFFICIENT_RESOURCES,
-                format!("the changes of epoch {} are too large to be put in order", self.epoch),
-            )
-            .with_detail(e.message().to_owned())
-        })?;
-        let changes = all.map(|all| consolidate(&all, Order::Changelog)).transpose()?;
-        self.changes = changes.into_iter().filter(|c| !c.is_empty()).collect();
-        self.prepared = true;
         Ok(())
     }
+}
+
+/// Changes of an epoch as messages are made of them: inserts as they are, anything else
+/// consolidated.
+pub(super) fn prepared(epoch: Epoch, changes: &[DeltaBatch]) -> Result<Vec<DeltaBatch>> {
+    if changes.iter().all(DeltaBatch::is_insert_only) {
+        return Ok(changes.to_vec());
+    }
+    let all = concat(changes).map_err(|e| {
+        Error::user(
+            sqlstate::INSUFFICIENT_RESOURCES,
+            format!("the changes of epoch {epoch} are too large to be put in order"),
+        )
+        .with_detail(e.message().to_owned())
+    })?;
+    let changes = all.map(|all| consolidate(&all, Order::Changelog)).transpose()?;
+    Ok(changes.into_iter().filter(|c| !c.is_empty()).collect())
 }
 
 impl Reading {
@@ -606,7 +625,8 @@ mod tests {
     fn start() -> (SinkTask, Arc<Mutex<Script>>) {
         let sink = Scripted::default();
         let script = sink.script.clone();
-        let policy = SinkPolicy { limits: LIMITS, holds: false, consolidated: false };
+        let policy =
+            SinkPolicy { limits: LIMITS, holds: false, gives_way: false, consolidated: false };
         (SinkTask::start(RelationId(1), Box::new(sink), policy).expect("starts"), script)
     }
 
@@ -630,14 +650,14 @@ mod tests {
         lock(&script).away = true;
         (1..=20).for_each(|epoch| write(&task, epoch, &[epoch as i64]));
         wait("all written", || lock(&script).written.len() == 20);
-        let state = task.state();
+        let state = state_of(task.queue());
         assert_eq!((state.lag_epochs, state.lag_rows, state.delivered), (20, 20, Epoch::ZERO));
-        let mut flushed = task.flushed();
+        let mut flushed = task.queue().flush();
         assert!(flushed.try_recv().is_err(), "nothing has arrived");
         lock(&script).away = false;
         wait("flushed", || flushed.try_recv().is_ok_and(|told| told.is_ok()));
         assert_eq!(lock(&script).arrived, (1..=20).collect::<Vec<_>>());
-        let state = task.state();
+        let state = state_of(task.queue());
         assert_eq!((state.lag_epochs, state.rows, state.delivered), (0, 20, Epoch(20)));
     }
 
@@ -651,10 +671,10 @@ mod tests {
         (1..=5).for_each(|epoch| write(&task, epoch, &[epoch as i64]));
         wait("written again", || lock(&script).written.len() == 8);
         assert_eq!(lock(&script).written, [1, 2, 3, 1, 2, 3, 4, 5]);
-        assert_eq!(task.state().state, "retrying");
+        assert_eq!(state_of(task.queue()).state, "retrying");
         lock(&script).away = false;
         wait("arrived", || lock(&script).arrived.len() == 5);
-        wait("running", || task.state().state == "running");
+        wait("running", || state_of(task.queue()).state == "running");
         assert_eq!(lock(&script).arrived, [1, 2, 3, 4, 5]);
         assert_eq!(lock(&script).restarts, 1);
     }
@@ -666,18 +686,20 @@ mod tests {
         write(&task, 7, &[1]);
         write(&task, 8, &[1, 2, 3]);
         write(&task, 9, &[4]);
-        wait("failed", || task.state().state == "failed");
-        assert_eq!(task.state().detail.as_deref(), Some("row 2 of epoch 8: refused"));
-        let told = task.flushed().try_recv().expect("answered at once");
-        assert!(told.is_err() && !task.is_full());
+        wait("failed", || state_of(task.queue()).state == "failed");
+        assert_eq!(state_of(task.queue()).detail.as_deref(), Some("row 2 of epoch 8: refused"));
+        let told = task.queue().flush().try_recv().expect("answered at once");
+        assert!(told.is_err() && !task.queue().is_full());
         wait("what is before it arrives", || lock(&script).arrived == [1]);
-        assert_eq!(task.order(SinkOrder::Resume), Ok(()));
-        wait("tried again", || lock(&script).restarts == 1 && task.state().state == "failed");
-        assert_eq!(task.order(SinkOrder::Skip), Ok(()));
+        assert_eq!(order(task.queue(), SinkOrder::Resume), Ok(()));
+        wait("tried again", || {
+            lock(&script).restarts == 1 && state_of(task.queue()).state == "failed"
+        });
+        assert_eq!(order(task.queue(), SinkOrder::Skip), Ok(()));
         wait("arrived", || lock(&script).arrived == [1, 1, 3, 4]);
-        wait("running", || task.state().state == "running");
-        assert_eq!((task.state().skipped, task.state().lag_epochs), (1, 0));
-        assert_eq!(task.order(SinkOrder::Skip), Err(Refusal::HasNotFailed));
-        assert_eq!(task.order(SinkOrder::Resume), Ok(()));
+        wait("running", || state_of(task.queue()).state == "running");
+        assert_eq!((state_of(task.queue()).skipped, state_of(task.queue()).lag_epochs), (1, 0));
+        assert_eq!(order(task.queue(), SinkOrder::Skip), Err(Refusal::HasNotFailed));
+        assert_eq!(order(task.queue(), SinkOrder::Resume), Ok(()));
     }
 }

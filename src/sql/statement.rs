@@ -189,7 +189,7 @@ pub struct Rename {
     pub if_exists: bool,
 }
 
-/// ALTER SINK .. SKIP | RESUME.
+/// ALTER SINK .. SKIP | RESUME [AT CHECKPOINT n] | REPUBLISH.
 #[derive(Debug, Clone)]
 pub struct AlterSink {
     /// The folded name.
@@ -207,6 +207,10 @@ pub enum SinkAction {
     Skip,
     /// Try again.
     Resume,
+    /// Go on behind the messages of a checkpoint, whatever the receiver says.
+    ResumeAt(u64),
+    /// Begin anew with all rows.
+    Republish,
 }
 
 /// ALTER SOURCE | TABLE name RESUME [AT EARLIEST | LATEST].
@@ -529,6 +533,10 @@ pub enum Show {
     Columns(String),
     /// SHOW CHECKPOINTS.
     Checkpoints,
+    /// SHOW GUARANTEES [FOR SINK name].
+    Guarantees(Option<String>),
+    /// SHOW OFFSETS: where sources stand.
+    Offsets,
     /// SHOW WATERMARKS.
     Watermarks,
     /// SHOW ALL.

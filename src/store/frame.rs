@@ -6,7 +6,8 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 4] = b"HWF1";
-const HEADER: usize = 12;
+/// Bytes of a frame in front of its body.
+pub const HEADER: usize = 12;
 const CHECKSUM: usize = 8;
 
 /// The version of the frames that this program writes, the newest that it reads.
@@ -49,6 +50,12 @@ pub fn encode(kind: u8, body: &[u8], out: &mut Vec<u8>) -> u64 {
     let checksum = xxh3_64(&out[from..]);
     out.extend_from_slice(&checksum.to_le_bytes());
     checksum
+}
+
+/// How many bytes a frame with this header says that it takes.
+pub fn whole(header: &[u8; HEADER]) -> usize {
+    let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    OVERHEAD + length as usize
 }
 
 /// The frame at the beginning of some bytes, and how many it takes.

@@ -14,9 +14,12 @@
 
 pub mod directory;
 pub mod disk;
+pub mod failpoint;
 pub mod frame;
 pub mod log;
+mod place;
 
 pub use directory::{Directory, Found};
 pub use disk::{Disk, DiskFile, DiskRead, OsDisk};
 pub use log::{Log, Lsn, Record};
+pub use place::{Ancestry, Place, Receipt};

@@ -17,6 +17,7 @@
 //! FORMAT UPSERT, which lives by them, is refused. After a failed write the file is cut back to the
 //! last whole epoch.
 
+mod carrier;
 mod lines;
 mod sink;
 mod source;
@@ -34,8 +35,12 @@ pub const SOURCE: SourceConnector =
     SourceConnector { name: "file", create: source::create, metadata: false, replays: true };
 
 /// The entry in the registry of sinks.
-pub const SINK: SinkConnector =
-    SinkConnector { name: "file", mode: sink::mode, create: sink::create };
+pub const SINK: SinkConnector = SinkConnector {
+    name: "file",
+    mode: sink::mode,
+    create: sink::create,
+    keep: Some(carrier::keep),
+};
 
 /// An error of the file system, with the path and what was tried.
 fn io_error(verb: &str, path: &Path, e: &std::io::Error) -> Error {

@@ -14,7 +14,7 @@ use crate::format::{Changelog, Message, Outgoing};
 /// Bytes gathered before they go to the system.
 const BLOCK_BYTES: usize = 1 << 20;
 
-fn read_options(spec: &ConnectorSpec) -> Result<(PathBuf, Outgoing)> {
+pub(super) fn read_options(spec: &ConnectorSpec) -> Result<(PathBuf, Outgoing)> {
     if spec.format.changelog == Changelog::Upsert {
         return Err(Error::unsupported("connector \"file\" can't write FORMAT UPSERT")
             .with_hint(CHANGELOG_HINT));

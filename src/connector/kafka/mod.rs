@@ -25,17 +25,23 @@
 //! offsets that the engine asks for; there is no consumer group and nothing is committed. A source
 //! reads `read_committed`. What messages mean is the business of [`crate::format`]; FORMAT UPSERT
 //! takes the message's key for a JSON object with the key columns, or for a key of one column its
-//! bare value. INCLUDE columns are in `include.rs`. A sink delivers at least once, in order for
-//! each key; an epoch has arrived when the broker has acknowledged all its messages.
+//! bare value. INCLUDE columns are in `include.rs`. A sink delivers in order for each key. From
+//! memory (`sink.rs`) it does so at least once, and an epoch has arrived when the broker has
+//! acknowledged all its messages; with a data directory (`carrier.rs`) exactly once, by
+//! transactions that hold messages and how far they have come.
 //!
 //! [`EmbeddedBroker`] is a broker inside the process, for tests and demonstrations; [`probe`] is a
 //! small producer and consumer of its own to look at topics with.
 
+mod carrier;
 mod config;
 mod consume;
+mod control;
 mod embedded;
+mod failure;
 mod gone;
 mod include;
+mod outlook;
 pub mod probe;
 mod reader;
 mod reports;
@@ -56,5 +62,9 @@ pub const SOURCE: SourceConnector =
     SourceConnector { name: "kafka", create: source::create, metadata: true, replays: true };
 
 /// The entry in the registry of sinks.
-pub const SINK: SinkConnector =
-    SinkConnector { name: "kafka", mode: sink::mode, create: sink::create };
+pub const SINK: SinkConnector = SinkConnector {
+    name: "kafka",
+    mode: sink::mode,
+    create: sink::create,
+    keep: Some(carrier::keep),
+};

@@ -14,27 +14,24 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
 use super::config::{Settings, creation_error};
+use super::failure::{is_of_a_message, judge};
+use super::outlook::Outlook;
 use super::reports::{Lost, Reports, name};
 use crate::connector::{
     ConnectorSpec, Delivery, Failure, Options, Receiver, Refused, Sink, SinkMode, sink_key,
 };
-use crate::error::{Error, Result, sqlstate};
+use crate::error::{Error, Result};
 use crate::format::{Changelog, Message, Outgoing};
 
 /// How long requests that are under way may take to end before everything is written again.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a broker may take to say that it is there, and how often it is asked at most.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-const PROBE_PAUSE: Duration = Duration::from_millis(300);
-
 /// The library's own limit of a batch.
-const BATCH_BYTES: usize = 1_000_000;
+pub(super) const BATCH_BYTES: usize = 1_000_000;
 
 pub(super) fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
     let (_, key) = read_options(spec)?;
@@ -61,16 +58,14 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
         settled: 0,
         batches: Batches::Full,
         batch_bytes: given.unwrap_or(BATCH_BYTES),
-        receiver: Receiver::Connecting,
-        suspicion: None,
-        asked: None,
+        outlook: Outlook::default(),
     };
     // Properties that contradict each other are an error of the statement.
     sink.connect()?;
     Ok(Box::new(sink))
 }
 
-fn read_options(spec: &ConnectorSpec) -> Result<(Settings, Vec<usize>)> {
+pub(super) fn read_options(spec: &ConnectorSpec) -> Result<(Settings, Vec<usize>)> {
     let mut options = Options::new(spec);
     let settings = Settings::producer(&mut options)?;
     let key = sink_key(spec, &mut options)?;
@@ -82,7 +77,7 @@ fn read_options(spec: &ConnectorSpec) -> Result<(Settings, Vec<usize>)> {
     Ok((settings, key))
 }
 
-type Client = BaseProducer<Reports>;
+pub(super) type Client = BaseProducer<Reports>;
 
 /// How messages are put into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +103,7 @@ struct KafkaSink {
     settled: usize,
     batches: Batches,
     batch_bytes: usize,
-    receiver: Receiver,
-    /// Why the receiver may be away.
-    suspicion: Option<String>,
-    asked: Option<Instant>,
+    outlook: Outlook,
 }
 
 impl Sink for KafkaSink {
@@ -164,46 +156,9 @@ impl Sink for KafkaSink {
     }
 
     fn receiver(&mut self) -> Receiver {
-        let Some(producer) = &self.producer else { return self.receiver.clone() };
-        if producer.context().take_answered() {
-            drop(producer.context().client().take_trouble());
-            (self.receiver, self.suspicion) = (Receiver::Connected, None);
-        } else if let Some(trouble) = producer.context().client().take_trouble() {
-            self.suspicion = Some(trouble);
-        }
-        let fine = self.receiver == Receiver::Connected && self.suspicion.is_none();
-        if fine || self.asked.is_some_and(|asked| asked.elapsed() < PROBE_PAUSE) {
-            return self.receiver.clone();
-        }
-        match probe(producer, &self.settings.topic) {
-            None => (self.receiver, self.suspicion) = (Receiver::Connected, None),
-            Some(reason) => {
-                let since = match &self.receiver {
-                    Receiver::Unreachable { since, .. } => *since,
-                    _ => Utc::now(),
-                };
-                let reason = self.suspicion.clone().unwrap_or(reason);
-                self.receiver = Receiver::Unreachable { since, reason };
-            }
-        }
-        self.asked = Some(Instant::now());
-        self.receiver.clone()
-    }
-}
-
-/// Asks for the topic; what is wrong with it or with the brokers.
-fn probe(producer: &Client, topic: &str) -> Option<String> {
-    match producer.client().fetch_metadata(Some(topic), PROBE_TIMEOUT) {
-        Err(e) => Some(e.to_string()),
-        Ok(metadata) => {
-            let found = metadata.topics().first()?;
-            let code = found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from)?;
-            Some(match code {
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                    format!("Kafka topic \"{topic}\" does not exist")
-                }
-                code => format!("Kafka topic \"{topic}\": {code}"),
-            })
+        match &self.producer {
+            Some(producer) => self.outlook.look(producer, &self.settings.topic),
+            None => self.outlook.receiver().clone(),
         }
     }
 }
@@ -280,32 +235,8 @@ impl KafkaSink {
 
     /// The error of a message that did not arrive.
     fn judge(&self, lost: &Lost, alone: bool) -> Failure {
-        let topic = &self.settings.topic;
         let context = self.producer.as_ref().map(|producer| producer.context());
-        let error = Error::external(
-            sqlstate::CONNECTION_EXCEPTION,
-            format!("could not deliver to Kafka topic \"{topic}\": {}", lost.error),
-        );
-        let error = match context.and_then(|context| context.client().take_trouble()) {
-            Some(trouble) => error.with_detail(trouble),
-            None => error,
-        };
-        if !is_of_a_message(&lost.error) {
-            let error = if is_forbidden(&lost.error) { error.permanent() } else { error };
-            return error.into();
-        }
-        if !alone {
-            return error.into();
-        }
-        let hint = match lost.error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-                "Raise max.message.bytes of the topic, and properties.message.max.bytes, which \
-                 only a new sink can have; or leave the message out with ALTER SINK .. SKIP."
-            }
-            _ => "Leave the message out with ALTER SINK .. SKIP.",
-        };
-        let refused = Some(lost.message.clone());
-        Failure { error: error.permanent().with_hint(hint), refused }
+        judge(&self.settings.topic, context.map(|context| context.as_ref()), lost, alone)
     }
 
     /// Takes back what was not sent, and waits for the answers to what was, so that nothing of it
@@ -326,30 +257,4 @@ impl KafkaSink {
         self.skip.clear();
         (self.first, self.sent) = (0, 0);
     }
-}
-
-/// Whether it is about what is in a message.
-fn is_of_a_message(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::InvalidRecord
-        )
-    )
-}
-
-/// Whether somebody has to allow it first.
-fn is_forbidden(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::InvalidTopic
-                | RDKafkaErrorCode::UnsupportedForMessageFormat
-        )
-    )
 }

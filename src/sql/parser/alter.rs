@@ -25,7 +25,12 @@ impl StreamParser<'_> {
         let name = self.name()?;
         let action = match noun {
             "sink" if self.accept_word("skip") => Some(SinkAction::Skip),
+            "sink" if self.accept_words(&["resume", "at", "checkpoint"]) => {
+                let checkpoint = self.p.parse_literal_uint();
+                Some(SinkAction::ResumeAt(self.sql(checkpoint)?))
+            }
             "sink" if self.accept_word("resume") => Some(SinkAction::Resume),
+            "sink" if self.accept_word("republish") => Some(SinkAction::Republish),
             _ => None,
         };
         if let Some(action) = action {
@@ -46,7 +51,10 @@ impl StreamParser<'_> {
                 noun.to_uppercase()
             ))
             .with_hint(match noun {
-                "sink" => "ALTER SINK name RENAME TO new_name | SKIP | RESUME are.",
+                "sink" => {
+                    "ALTER SINK name RENAME TO new_name | SKIP | RESUME [AT CHECKPOINT n] | \
+                     REPUBLISH are."
+                }
                 "source" => {
                     "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are."
                 }

@@ -62,6 +62,11 @@ impl StreamParser<'_> {
             Show::Sinks
         } else if self.accept_word("checkpoints") {
             Show::Checkpoints
+        } else if self.accept_word("guarantees") {
+            let sink = self.accept_words(&["for", "sink"]);
+            Show::Guarantees(if sink { Some(self.name()?) } else { None })
+        } else if self.accept_word("offsets") {
+            Show::Offsets
         } else if self.accept_word("watermarks") {
             Show::Watermarks
         } else if self.accept_word("create") {
