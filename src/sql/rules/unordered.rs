@@ -24,6 +24,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
@@ -34,7 +35,9 @@ use datafusion::physical_plan::{
 
 use crate::expr::Walk;
 
-/// Puts a node without properties above those whose properties are not to be trusted.
+/// Puts a node without properties above those whose properties are not to be trusted, and the
+/// limit of a sort above it: of a sort by one order over a sort by another one, whose input has the
+/// first order already, both go, and the limit with them.
 #[derive(Debug)]
 pub(super) struct ForgetProperties {
     /// Above all nodes that read rows or put them together, and not only where it is needed.
@@ -53,6 +56,13 @@ impl PhysicalOptimizerRule for ForgetProperties {
             {
                 let counts = (limit.skip(), limit.fetch());
                 return offset(counts, limit.input()).map(Transformed::yes);
+            }
+            if let Some(sort) = node.downcast_ref::<SortExec>()
+                && let Some(fetch) = sort.fetch()
+                && sort.properties().output_partitioning().partition_count() == 1
+            {
+                let limit = GlobalLimitExec::new(Arc::clone(&node), 0, Some(fetch));
+                return Ok(Transformed::yes(Arc::new(limit) as Arc<dyn ExecutionPlan>));
             }
             if is_window(node.as_ref()) {
                 return over_unordered(node);
