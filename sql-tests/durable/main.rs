@@ -9,6 +9,7 @@
 mod client;
 mod disk;
 mod kill;
+mod sink;
 mod storage;
 
 use std::path::Path;

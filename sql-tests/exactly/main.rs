@@ -51,6 +51,8 @@ fn main() {
         };
         trials.push(Trial::test("a_broker_that_is_away_is_waited_for", broker_away));
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
+        trials.push(test("a_lost_account_is_not_guessed", account_lost));
+        trials.push(test("a_large_message_is_left_out", large_message));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     broker.end();
@@ -260,6 +262,94 @@ fn copied(broker: &Running) -> Result<(), Failed> {
             session.batch_execute("UPDATE t SET v = 4; FLUSH").await?;
             assert_eq!(broker.table(&topic).1, 5);
         }
+        Ok(())
+    })
+}
+
+/// A set-up with a table and one sink of it, in a directory of its own.
+async fn one_sink(server: &Server, servers: &str, topic: &str) -> Result<client::Client, Failed> {
+    let session = server.connect().await;
+    let set_up = format!(
+        "CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); \
+         CREATE SINK s FROM t WITH (connector = 'kafka', topic = '{topic}', \
+         properties.bootstrap.server = '{servers}') FORMAT UPSERT ENCODE JSON"
+    );
+    session.batch_execute(&set_up).await?;
+    session.batch_execute("FLUSH").await?;
+    Ok(session)
+}
+
+/// The topic of accounts is gone: nobody knows what has arrived.
+fn account_lost(broker: &Running) -> Result<(), Failed> {
+    let scratch = Scratch::new("lost");
+    let data = scratch.path("data");
+    block_on(async {
+        let topic = broker.create("lost", None).await;
+        let server = start(&data, None).ok_or("the program does not start")?;
+        drop(one_sink(&server, broker.servers(), &topic).await?);
+        // The next checkpoint notes that it is delivered.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        drop(server);
+        let format = std::fs::read_to_string(scratch.0.join("data/FORMAT"))?;
+        let control = format!("headwater-{}", format.lines().nth(1).unwrap_or_default());
+        let options = rdkafka::admin::AdminOptions::new();
+        let deleted = broker.admin().delete_topics(&[control.as_str()], &options).await?;
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        let server = start(&data, None).ok_or("the program does not start")?;
+        let session = server.connect().await;
+        session.batch_execute("UPDATE t SET v = 'b'").await?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let shown = loop {
+            let shown = session.text_of("SHOW SINKS").await;
+            if shown.contains("|failed|") || Instant::now() > deadline {
+                break shown;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(shown.contains("the receiver has no record of the sink"), "{shown}");
+        let noted = verify::between(&shown, "RESUME AT CHECKPOINT ", ";");
+        let skipped = session.batch_execute("ALTER SINK s SKIP").await.expect_err("no message");
+        assert_eq!(client::code(&skipped), "55000");
+        let later = session.batch_execute("ALTER SINK s RESUME AT CHECKPOINT 1000000").await;
+        assert_eq!(client::code(&later.expect_err("it is not there")), "22023");
+        session.batch_execute(&format!("ALTER SINK s RESUME AT CHECKPOINT {noted}")).await?;
+        session.batch_execute("FLUSH").await?;
+        let (table, messages) = broker.table(&topic);
+        assert_eq!(messages, 2, "{table:?}");
+        assert_eq!(table.values().collect::<Vec<_>>(), ["{\"k\":1,\"v\":\"b\"}"]);
+        Ok(())
+    })
+}
+
+/// One message that the topic never takes stops its sink, which says so, and nobody else.
+fn large_message(broker: &Running) -> Result<(), Failed> {
+    let scratch = Scratch::new("large");
+    let data = scratch.path("data");
+    block_on(async {
+        let (topic, other) =
+            (broker.create("large", Some("3000")).await, broker.create("other", None).await);
+        let server = start(&data, None).ok_or("the program does not start")?;
+        let session = one_sink(&server, broker.servers(), &topic).await?;
+        let servers = broker.servers();
+        let create = format!(
+            "CREATE SINK other FROM t WITH (connector = 'kafka', topic = '{other}', \
+             properties.bootstrap.server = '{servers}') FORMAT UPSERT ENCODE JSON"
+        );
+        session.batch_execute(&create).await?;
+        let insert = "INSERT INTO t SELECT i, CASE WHEN i = 20 THEN repeat('x', 5000) ELSE 'y' END \
+             FROM generate_series(10, 30) AS g(i)";
+        session.batch_execute(insert).await?;
+        let error = session.batch_execute("FLUSH").await.expect_err("it is too large");
+        let text = verify::text(&error);
+        assert!(text.contains("key {\"k\":20} of epoch "), "{text}");
+        assert_eq!(broker.table(&other).0.len(), 22, "the other sink goes on");
+        session.batch_execute("DELETE FROM t WHERE k = 1").await?;
+        session.batch_execute("ALTER SINK s RESUME").await?;
+        session.batch_execute("FLUSH").await.expect_err("it is too large still");
+        session.batch_execute("ALTER SINK s SKIP").await?;
+        session.batch_execute("FLUSH").await?;
+        let (table, messages) = broker.table(&topic);
+        assert_eq!((table.len(), messages), (20, 22), "each once, and one left out");
         Ok(())
     })
 }

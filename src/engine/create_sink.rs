@@ -58,6 +58,9 @@ impl Session {
             ))
             .with_hint(APPEND_ONLY_HINT));
         }
+        if self.past.is_none() {
+            check_key(&create.name, &mode, &input)?;
+        }
         let way = self.sink_way(connector, &spec, relation.id, options.guarantee).await?;
         relation.connector = Some(spec);
         let late = match &input.from {
@@ -84,9 +87,13 @@ impl Session {
                 let relation = catalog.get(name)?;
                 let state = shared.relations().get(&relation.id).cloned();
                 if let Some(state) = state.filter(|s| s.table.is_some()) {
+                    let key = state.properties.key.clone();
+                    // The one row of a global aggregate is told apart by nothing.
+                    let of_plan = |plan| result_key(plan, relation.schema.fields().len());
                     return Ok(ResolvedInput {
                         schema: relation.schema.clone(),
-                        key: state.properties.key.clone().unwrap_or_default(),
+                        unique: key.clone().or_else(|| state.plan.as_ref().and_then(of_plan)),
+                        key: key.unwrap_or_default(),
                         append_only: state.properties.append_only,
                         depends_on: vec![relation.id],
                         from: SinkSource::Relation(relation.id),
@@ -98,9 +105,11 @@ impl Session {
         };
         let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
         let plan = lower_bound(&bound, on_close, shared)?;
+        let unique = result_key(&plan, bound.fields.fields().len());
         Ok(ResolvedInput {
             schema: bound.fields.clone(),
-            key: result_key(&plan, bound.fields.fields().len()).unwrap_or_default(),
+            key: unique.clone().unwrap_or_default(),
+            unique,
             append_only: plan.properties.append_only,
             depends_on: bound.depends_on,
             from: SinkSource::Plan(plan),
@@ -171,9 +180,37 @@ const APPEND_ONLY_HINT: &str = "Use FORMAT UPSERT ENCODE JSON with primary_key =
 struct ResolvedInput {
     schema: SchemaRef,
     key: Vec<usize>,
+    /// Columns of which no two rows have the same values, where some are known.
+    unique: Option<Vec<usize>>,
     append_only: bool,
     depends_on: Vec<RelationId>,
     from: SinkSource,
+}
+
+/// Where a message replaces the row of its key, no two rows may share one: when one of them goes,
+/// its deletion would delete the other. Rows that are only added replace one another in order.
+fn check_key(name: &str, mode: &SinkMode, input: &ResolvedInput) -> Result<()> {
+    let SinkMode::Upsert { key } = mode else { return Ok(()) };
+    let unique = input.unique.as_ref();
+    if input.append_only || unique.is_some_and(|unique| unique.iter().all(|c| key.contains(c))) {
+        return Ok(());
+    }
+    let names = |columns: &[usize]| {
+        let of = |c: &usize| input.schema.fields().get(*c).map(|field| field.name().as_str());
+        columns.iter().filter_map(of).collect::<Vec<_>>().join(", ")
+    };
+    let error = Error::unsupported(format!(
+        "rows of the input of sink \"{name}\" may share a key ({})",
+        names(key)
+    ))
+    .with_detail("When one of them goes, its deletion would delete the other.");
+    Err(match unique {
+        Some(unique) => error.with_hint(format!("Its rows are told apart by: {}.", names(unique))),
+        None => error.with_hint(
+            "Group by the key, take one row of each by DISTINCT ON, or write the changes \
+             themselves, with FORMAT PLAIN ENCODE JSON (op_column = '__op') or FORMAT DEBEZIUM.",
+        ),
+    })
 }
 
 /// What sinks of all connectors may say in WITH.

@@ -47,6 +47,11 @@ pub(super) fn open(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "first rows of a sink could not be written");
+                    {
+                        let mut backlog = rows.queue.lock();
+                        backlog.note_failure(&error, false);
+                        backlog.answer();
+                    }
                     rows.queue.wait_for_end(Instant::now() + pause);
                     pause = (pause * 2).min(RETRY_BACKOFF.1);
                 }

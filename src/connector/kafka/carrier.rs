@@ -97,7 +97,10 @@ impl Carrier for KafkaCarrier {
         self.init(&producer, watch)?;
         let receiver = self.outlook.receiver().clone();
         let account = match &self.exactly {
-            Some((_, control)) => control.read(&mut || watch(&receiver))?,
+            Some((_, control)) => {
+                control.ensure_again()?;
+                control.read(&mut || watch(&receiver))?
+            }
             None => None,
         };
         self.producer = Some(producer);

@@ -86,6 +86,21 @@ impl Control {
         }
     }
 
+    /// Makes the topic where it is gone, so that it is found to be empty.
+    pub(super) fn ensure_again(&self) -> Result<()> {
+        let client = self.consumer("read_committed")?;
+        let found = client.fetch_metadata(Some(&self.topic), REQUEST_TIMEOUT);
+        let found = found.map_err(|e| self.failed(&e.to_string(), false))?;
+        let codes = found.topics().iter().filter_map(|topic| topic.error());
+        let gone = codes.map(RDKafkaErrorCode::from).any(|code| {
+            matches!(
+                code,
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic
+            )
+        });
+        if gone { self.ensure() } else { Ok(()) }
+    }
+
     /// The account of the sink. What was under way of it has ended, so all of it lies in front of
     /// the end that the partition has now. The last record of it that is there, committed or not,
     /// is how far the committed ones have to be read: past transactions of other sinks that are
