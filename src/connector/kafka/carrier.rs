@@ -39,8 +39,17 @@ const MESSAGE_TIMEOUT_MS: &str = "30000";
 /// A step of a transaction that takes longer is in doubt.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the client waits before it looks around.
-const TURN: Duration = Duration::from_millis(100);
+/// How long the client works before it is asked what has arrived: its safe layer waits for as long
+/// as it is told, whatever comes meanwhile.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How often it is looked where the receiver stands, and how long it is waited for the end of what
+/// an earlier client has left before that.
+const LOOK: Duration = Duration::from_millis(100);
+const INIT: Duration = Duration::from_millis(500);
+
+/// Messages of a load come at once, so that few of them wait for others.
+const LINGER_MS: &str = "1";
 
 /// How long requests that are under way may take to end before everything is sent again.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +81,8 @@ struct KafkaCarrier {
     alone: bool,
     batch_bytes: usize,
     outlook: Outlook,
+    /// When it was looked last where the receiver stands.
+    looked: Instant,
 }
 
 impl Carrier for KafkaCarrier {
@@ -144,6 +155,9 @@ impl KafkaCarrier {
                 if unset(&settings.client, "transaction.timeout.ms", None) {
                     settings.client.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
                 }
+                if unset(&settings.client, "linger.ms", Some("5")) {
+                    settings.client.set("linger.ms", LINGER_MS);
+                }
                 // Zero is without end, which no transaction is.
                 if unset(&settings.client, "message.timeout.ms", Some("0")) {
                     settings.client.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
@@ -160,6 +174,7 @@ impl KafkaCarrier {
             alone: false,
             batch_bytes: given.unwrap_or(BATCH_BYTES),
             outlook: Outlook::default(),
+            looked: Instant::now(),
         };
         // Properties that contradict each other are an error of the statement.
         carrier.client()?;
@@ -179,7 +194,7 @@ impl KafkaCarrier {
     fn init(&mut self, producer: &Client, watch: Watch<'_>) -> Result<(), Failure> {
         loop {
             producer.poll(Duration::ZERO);
-            match producer.init_transactions(TURN * 5) {
+            match producer.init_transactions(INIT) {
                 Ok(()) => {
                     self.outlook.note_answer();
                     return Ok(());
@@ -300,7 +315,7 @@ impl KafkaCarrier {
 
     /// Lets the client work for a while.
     fn turn(&mut self, producer: &Client, watch: Watch<'_>) -> Result<(), Failure> {
-        // It fails when the time is over; until then nothing lingers.
+        // It fails when the time is over.
         drop(producer.flush(TURN));
         if let (_, Some(lost)) = producer.context().take() {
             let failure = judge(&self.settings.topic, Some(producer.context()), &lost, self.alone);
@@ -308,8 +323,9 @@ impl KafkaCarrier {
             self.alone |= is_of_a_message(&lost.error);
             return Err(failure);
         }
-        if producer.context().open() > 0 {
+        if producer.context().open() > 0 && self.looked.elapsed() > LOOK {
             let receiver = self.outlook.look(producer, &self.settings.topic);
+            self.looked = Instant::now();
             if !watch(&receiver) {
                 return Err(given_up());
             }
