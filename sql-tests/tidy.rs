@@ -22,22 +22,23 @@ const LAYERS: &[(&str, u8)] = &[
     ("time", 1),
     ("expr", 2),
     ("state", 2),
-    ("format", 2),
     ("store", 2),
-    ("aggregate", 3),
-    ("connector", 3),
-    ("checkpoint", 3),
-    ("operator", 4),
+    // A text means in a message what it means in a statement.
+    ("format", 3),
+    ("aggregate", 4),
+    ("connector", 4),
+    ("checkpoint", 4),
+    ("operator", 5),
     // A definition holds its connector's options.
-    ("catalog", 4),
-    ("sql", 5),
+    ("catalog", 5),
+    ("sql", 6),
     // Plans are lowered from what `sql` has bound.
-    ("plan", 6),
-    ("runtime", 7),
-    ("engine", 8),
-    ("server", 9),
+    ("plan", 7),
+    ("runtime", 8),
+    ("engine", 9),
+    ("server", 10),
     // The demo serves PostgreSQL clients beside its screen.
-    ("shell", 10),
+    ("shell", 11),
 ];
 
 /// Words that the code of a folder must not contain, and why.

@@ -14,10 +14,11 @@ use arrow::datatypes::{
 };
 
 use super::parse::{
-    boolean, date, decimal, float4, float8, integer, interval, parse_bytea, parse_value, time,
-    timestamp_us, uuid,
+    boolean, date, decimal, float4, float8, integer, parse_bytea, parse_value, time, timestamp_us,
+    uuid,
 };
 use super::parse_array::parse_lists;
+use super::parse_interval::interval;
 use crate::delta::jsonb;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};

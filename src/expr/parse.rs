@@ -2,7 +2,7 @@
 //! text form and `COPY` share. `delta::text` is the way back.
 
 use arrow::array::StringArray;
-use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
 use super::column_parser::parse_column;
@@ -12,9 +12,6 @@ use super::parse_datetime::{Fault, moment, time_us};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
-const SECOND_US: i64 = 1_000_000;
-const DAY_US: i64 = 86_400 * SECOND_US;
-
 /// One value from its text.
 pub fn parse_value(text: &str, data_type: &DataType) -> Result<ScalarValue> {
     let array = parse_column(&StringArray::from(vec![text]), data_type)?;
@@ -22,7 +19,7 @@ pub fn parse_value(text: &str, data_type: &DataType) -> Result<ScalarValue> {
 }
 
 /// 32 hexadecimal digits, with hyphens between groups of four, in braces or not.
-pub(super) fn uuid(text: &str) -> Result<[u8; 16]> {
+pub fn uuid(text: &str) -> Result<[u8; 16]> {
     let error = || {
         Error::user(
             sqlstate::INVALID_TEXT_REPRESENTATION,
@@ -273,144 +270,6 @@ pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(out)
-}
-
-/// `1 year 2 mons -3 days 04:05:06.7`, `90 minutes`, `1.5 hours ago`; a number alone is seconds.
-pub(super) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
-    let error = || {
-        Error::user(
-            sqlstate::INVALID_DATETIME_FORMAT,
-            format!("invalid input syntax for type interval: \"{text}\""),
-        )
-    };
-    let folded = text.trim().to_ascii_lowercase();
-    let folded = folded.strip_prefix('@').unwrap_or(&folded);
-    let (folded, sign) = match folded.strip_suffix(" ago") {
-        Some(rest) => (rest, -1.0),
-        None => (folded, 1.0),
-    };
-    let mut span = Span::default();
-    let mut words = folded.split_ascii_whitespace().peekable();
-    if words.peek().is_none() {
-        return Err(error());
-    }
-    while let Some(word) = words.next() {
-        if word.contains(':') {
-            span.us += sign * clock(word).ok_or_else(error)?;
-            continue;
-        }
-        if let Some((years, months)) = years_and_months(word) {
-            span.months += sign * (years * 12.0 + months);
-            continue;
-        }
-        let digits = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
-        let (number, unit) = word.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| error())?;
-        let unit = match unit {
-            "" => words.next_if(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())),
-            unit => Some(unit),
-        };
-        // A number in front of a time of day is one of days.
-        let days = unit.is_none() && words.peek().is_some_and(|w| w.contains(':'));
-        let unit = if days { "day" } else { unit.unwrap_or("second") };
-        span.add(sign * number, unit).ok_or_else(error)?;
-    }
-    span.value().ok_or_else(|| {
-        Error::user(
-            sqlstate::DATETIME_FIELD_OVERFLOW,
-            format!("interval field value out of range: \"{text}\""),
-        )
-    })
-}
-
-/// `1-2` is a year and two months.
-fn years_and_months(word: &str) -> Option<(f64, f64)> {
-    let (negative, word) = match word.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, word.strip_prefix('+').unwrap_or(word)),
-    };
-    let (years, months) = word.split_once('-')?;
-    let (years, months): (u32, u32) = (years.parse().ok()?, months.parse().ok()?);
-    let sign = if negative { -1.0 } else { 1.0 };
-    (months < 12).then_some((sign * f64::from(years), sign * f64::from(months)))
-}
-
-/// Sums of the fields of an interval. Fractions go down: of a month to days, of a day to time.
-#[derive(Default)]
-struct Span {
-    months: f64,
-    days: f64,
-    us: f64,
-}
-
-impl Span {
-    fn add(&mut self, n: f64, unit: &str) -> Option<()> {
-        let singular = match unit {
-            "ms" | "us" => unit,
-            _ => unit.strip_suffix('s').filter(|u| u.len() > 1).unwrap_or(unit),
-        };
-        let us = |seconds: f64| n * seconds * SECOND_US as f64;
-        match singular {
-            "millennium" | "mil" => self.months += n * 12_000.0,
-            "century" | "centurie" | "cent" | "c" => self.months += n * 1_200.0,
-            "decade" | "dec" => self.months += n * 120.0,
-            "year" | "yr" | "y" => self.months += n * 12.0,
-            "month" | "mon" => self.add_months(n),
-            "week" | "w" => self.add_days(n * 7.0),
-            "day" | "d" => self.add_days(n),
-            "hour" | "hr" | "h" => self.us += us(3_600.0),
-            "minute" | "min" | "m" => self.us += us(60.0),
-            "second" | "sec" | "s" => self.us += us(1.0),
-            "millisecond" | "msec" | "ms" => self.us += us(0.001),
-            "microsecond" | "usec" | "us" | "u" => self.us += n,
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn add_months(&mut self, n: f64) {
-        self.months += n.trunc();
-        self.add_days(n.fract() * 30.0);
-    }
-
-    fn add_days(&mut self, n: f64) {
-        // Noise of binary fractions below a microsecond's share of a day is no time.
-        let n = (n * 1e9).round() / 1e9;
-        self.days += n.trunc();
-        self.us += n.fract() * DAY_US as f64;
-    }
-
-    fn value(&self) -> Option<IntervalMonthDayNano> {
-        let fits = |v: f64, limit: f64| (v.abs() <= limit).then_some(v.round());
-        let limit = f64::from(i32::MAX);
-        Some(IntervalMonthDayNano::new(
-            fits(self.months, limit)? as i32,
-            fits(self.days, limit)? as i32,
-            fits(self.us, (i64::MAX / 1_000) as f64)? as i64 * 1_000,
-        ))
-    }
-}
-
-/// `[-]hh:mm[:ss[.f]]` in microseconds; hours may be any number.
-fn clock(text: &str) -> Option<f64> {
-    let (negative, text) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let mut parts = text.split(':');
-    let hours: u32 = parts.next()?.parse().ok()?;
-    let minutes: u32 = parts.next()?.parse().ok().filter(|m| *m < 60)?;
-    let seconds: f64 = match parts.next() {
-        Some(s) if s.starts_with(|c: char| c.is_ascii_digit()) => s.parse().ok()?,
-        Some(_) => return None,
-        None => 0.0,
-    };
-    if parts.next().is_some() || seconds >= 61.0 {
-        return None;
-    }
-    let whole = f64::from(hours) * 3_600.0 + f64::from(minutes) * 60.0;
-    let us = (whole * SECOND_US as f64) + (seconds * SECOND_US as f64).round();
-    Some(if negative { -us } else { us })
 }
 
 /// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.

@@ -20,12 +20,13 @@ use super::datetime;
 use super::reading::{self, Kind, Reading, UNAVAILABLE, Unit};
 use super::scalar::{self, Invalid};
 use super::scan::{Scanner, Token, unescape};
+use super::spelled;
 use crate::delta::jsonb;
 use crate::error::{Error, Result};
 
 /// Values of variable length.
 #[derive(Debug)]
-struct Bytes {
+pub(super) struct Bytes {
     /// Where each value begins, and the end of the last.
     offsets: Vec<i32>,
     data: Vec<u8>,
@@ -78,7 +79,7 @@ impl Bytes {
 
 /// The values, by type.
 #[derive(Debug)]
-enum Values {
+pub(super) enum Values {
     Bool(Vec<bool>),
     Int16(Vec<i16>),
     Int32(Vec<i32>),
@@ -101,7 +102,7 @@ enum Values {
 
 /// Arrays: the elements of all rows in one column.
 #[derive(Debug)]
-struct Lists {
+pub(super) struct Lists {
     /// Where each array begins, and the end of the last.
     offsets: Vec<i32>,
     elements: Column,
@@ -358,9 +359,18 @@ impl Column {
         }
     }
 
-    /// Appends a value given as text.
+    /// Appends a value given as text: what a cast of the text gives. Nearly all texts are in the
+    /// plain form of their type, which is read at once; the others are left to the cast.
     #[inline]
     pub(in crate::format) fn push_text(&mut self, text: &[u8]) -> Result<(), Invalid> {
+        match self.push_plain(text) {
+            Err(Invalid::Syntax) => spelled::push(&mut self.values, text),
+            done => done,
+        }
+    }
+
+    #[inline]
+    fn push_plain(&mut self, text: &[u8]) -> Result<(), Invalid> {
         match &mut self.values {
             Values::Text(bytes) => bytes.push(text)?,
             Values::Int64(v) => v.push(scalar::integer(text)?),
@@ -375,7 +385,6 @@ impl Column {
             }
             Values::Date(v) => v.push(datetime::date(text)?),
             Values::Time(v) => v.push(datetime::time(text)?),
-            Values::Interval(v) => v.push(scalar::interval(text)?),
             Values::Binary(bytes) => {
                 scalar::bytea(text, &mut bytes.data)?;
                 bytes.close()?;
@@ -385,8 +394,9 @@ impl Column {
                 let canonical = jsonb::canonical(text).map_err(|_| Invalid::Syntax)?;
                 bytes.push(canonical.as_bytes())?;
             }
-            Values::Uuid(v) => v.push(scalar::uuid(text)?),
-            Values::List(_) => return Err(Invalid::Syntax),
+            Values::Uuid(_) | Values::Interval(_) | Values::List(_) => {
+                return Err(Invalid::Syntax);
+            }
         }
         Ok(())
     }

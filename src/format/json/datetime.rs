@@ -256,29 +256,6 @@ pub(super) fn time(text: &[u8]) -> Result<i64, Invalid> {
     if cursor.rest.is_empty() { Ok(us) } else { Err(Invalid::Syntax) }
 }
 
-/// Microseconds of the clock part of an interval: `[-]HHH:MM[:SS[.ffffff]]`.
-pub(super) fn clock_us(text: &[u8]) -> Result<i64, Invalid> {
-    let mut cursor = Cursor { rest: text };
-    let negative = cursor.take(b'-');
-    let _plus = !negative && cursor.take(b'+');
-    let hours = cursor.number(1, 10)?;
-    if !cursor.take(b':') {
-        return Err(Invalid::Syntax);
-    }
-    let minutes = cursor.two()?;
-    let seconds = if cursor.take(b':') { cursor.two()? } else { 0 };
-    let fraction = if cursor.take(b'.') { cursor.fraction_us()? } else { 0 };
-    if !cursor.rest.is_empty() {
-        return Err(Invalid::Syntax);
-    }
-    if minutes > 59 || seconds > 59 {
-        return Err(Invalid::Range);
-    }
-    let seconds = hours * 3600 + minutes * 60 + seconds;
-    let us = seconds.checked_mul(SECOND_US).and_then(|us| us.checked_add(fraction));
-    us.map(|us| if negative { -us } else { us }).ok_or(Invalid::Range)
-}
-
 fn days_of_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,

@@ -22,6 +22,7 @@ pub(in crate::format) mod fault;
 pub(in crate::format) mod reading;
 mod scalar;
 pub(in crate::format) mod scan;
+mod spelled;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,6 @@
 //! Text of scalars to values, in PostgreSQL's input syntax and with its error texts: integers,
-//! floats, `numeric`, `boolean`, `bytea`, `interval`. Dates and times are in [`super::datetime`].
-
-use arrow::datatypes::IntervalMonthDayNano;
+//! floats, `numeric`, `boolean`, `bytea`. Dates and times are in [`super::datetime`], what is not in
+//! plain form in [`super::spelled`].
 
 /// Why a text is not a value of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,48 +146,6 @@ pub(super) fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// An interval: `1 year 2 mons -3 days 04:05:06.5`. Units are arrow's; the clock part is ours.
-pub(super) fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, Invalid> {
-    use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-    let text = str_of(text)?;
-    if text.is_empty() {
-        return Err(Invalid::Syntax);
-    }
-    let (clock, units): (Vec<&str>, Vec<&str>) =
-        text.split_ascii_whitespace().partition(|word| word.contains(':'));
-    let mut value = match units.as_slice() {
-        [] => IntervalMonthDayNano::new(0, 0, 0),
-        words => parse_interval_month_day_nano(&words.join(" ")).map_err(|_| Invalid::Syntax)?,
-    };
-    match clock.as_slice() {
-        [] => Ok(value),
-        [word] => {
-            let nanos = super::datetime::clock_us(word.as_bytes())?
-                .checked_mul(1000)
-                .ok_or(Invalid::Range)?;
-            value.nanoseconds = value.nanoseconds.checked_add(nanos).ok_or(Invalid::Range)?;
-            Ok(value)
-        }
-        _ => Err(Invalid::Syntax),
-    }
-}
-
-/// 32 hexadecimal digits, hyphens between groups of four.
-pub(super) fn uuid(text: &[u8]) -> Result<[u8; 16], Invalid> {
-    let (mut bytes, mut digits) = ([0_u8; 16], 0);
-    for c in text {
-        match char::from(*c).to_digit(16) {
-            Some(digit) if digits < 32 => {
-                bytes[digits / 2] = bytes[digits / 2] << 4 | digit as u8;
-                digits += 1;
-            }
-            None if *c == b'-' && digits > 0 && digits % 4 == 0 => {}
-            _ => return Err(Invalid::Syntax),
-        }
-    }
-    if digits == 32 { Ok(bytes) } else { Err(Invalid::Syntax) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,18 +182,5 @@ mod tests {
         assert_eq!(integer::<i64>(b""), Err(Invalid::Syntax));
         assert_eq!(double(b"1e400"), Err(Invalid::Range));
         assert_eq!(double(b"-Infinity"), Ok(f64::NEG_INFINITY));
-    }
-
-    #[test]
-    fn intervals_with_a_clock_part() {
-        let ns = 1_000_000_000;
-        assert_eq!(
-            interval(b"1 year 2 mons -3 days -04:05:06.5"),
-            Ok(IntervalMonthDayNano::new(14, -3, -(4 * 3600 + 5 * 60 + 6) * ns - ns / 2))
-        );
-        assert_eq!(interval(b"90 minutes"), Ok(IntervalMonthDayNano::new(0, 0, 5400 * ns)));
-        assert_eq!(interval(b"x"), Err(Invalid::Syntax));
-        assert_eq!(interval(b""), Err(Invalid::Syntax));
-        assert_eq!(interval(b"2562047789:00:00"), Err(Invalid::Range));
     }
 }
