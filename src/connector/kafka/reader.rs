@@ -44,6 +44,7 @@ pub(super) struct KafkaReader {
     on_gone: OnGone,
     /// The topic's id, as far as it was looked for.
     id: Option<String>,
+    tells_ids: bool,
     fetcher: Fetcher,
     rows: Rows,
     /// Ascending by partition.
@@ -147,11 +148,12 @@ impl KafkaReader {
     ) -> Self {
         let ready = VecDeque::new();
         let (trouble, looked, missing) = (None, Instant::now(), None);
-        let id = None;
+        let (id, tells_ids) = (None, true);
         Self {
             topic,
             on_gone,
             id,
+            tells_ids,
             fetcher,
             rows,
             splits,
@@ -167,11 +169,16 @@ impl KafkaReader {
     /// not answer, the next look finds them.
     fn discover(&mut self) -> Result<()> {
         let client = self.fetcher.client();
-        if let Ok(Some(id)) = topic_id(client, &self.topic, Discovery::TIMEOUT) {
-            let was = self.id.get_or_insert_with(|| id.clone());
-            if *was != id {
-                let error = made_anew(&self.topic);
-                return Err(if self.on_gone == OnGone::Fail { error } else { error.temporary() });
+        if self.tells_ids {
+            match topic_id(client, &self.topic, Discovery::TIMEOUT) {
+                Ok(Some(id)) if self.id.get_or_insert_with(|| id.clone()) != &id => {
+                    let error = made_anew(&self.topic);
+                    let fails = self.on_gone == OnGone::Fail;
+                    return Err(if fails { error } else { error.temporary() });
+                }
+                Ok(Some(_)) => {}
+                // Brokers that never told one are not asked again.
+                Ok(None) | Err(_) => self.tells_ids = self.id.is_some(),
             }
         }
         let Ok(found) = startup::partitions(client, &self.topic, Discovery::TIMEOUT) else {

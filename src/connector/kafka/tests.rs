@@ -452,3 +452,15 @@ fn tls_and_sasl_are_compiled_in() {
         assert!(!format!("{error:?}").contains("hush"), "{error:?}");
     }
 }
+
+#[test]
+fn the_id_of_a_topic_of_a_broker_that_does_not_tell_it_is_not_waited_for() {
+    let broker = broker("id", 1);
+    let spec = spec(&broker, "id", &[]);
+    let source = source::create(&spec).expect("a source");
+    let start = source.start().expect("positions");
+    let began = Instant::now();
+    let on = source.go_on(&start, None).expect("it goes on");
+    assert_eq!((on.from, on.moved), (start, None));
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}

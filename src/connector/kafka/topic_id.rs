@@ -2,7 +2,7 @@
 //! the same offsets. librdkafka tells it, its safe layer does not; beside `consume` the only module
 //! with `unsafe`.
 //!
-//! Invariant: everything that is made in [`topic_id`] is given back by its guard, in the reverse
+//! Invariant: everything that is made in [`described`] is given back by its guard, in the reverse
 //! order, before the client that it was made from can go.
 
 #![allow(unsafe_code, reason = "the safe layer has no request for the id of a topic")]
@@ -15,10 +15,34 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::config::Context;
+use super::startup;
 use crate::error::{Error, Result, sqlstate};
 
 /// How an id looks that a broker without ids gives.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// How the id of a cluster begins that runs inside of a process and does not answer.
+const EMBEDDED: &str = "mockCluster";
+
+/// The id of a topic as text; `None` where the brokers have none (before Kafka 2.8), do not let us
+/// ask, or there is no topic. Brokers that answer everything else but this have none either.
+///
+/// # Errors
+///
+/// 08000 when the brokers do not answer in time.
+pub(super) fn topic_id(
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<String>> {
+    let cluster = client.client().fetch_cluster_id(timeout);
+    if cluster.is_some_and(|id| id.starts_with(EMBEDDED)) {
+        return Ok(None);
+    }
+    described(client, topic, timeout).or_else(|error| {
+        startup::partitions(client, topic, timeout).map_err(|_| error).map(|_| None)
+    })
+}
 
 /// Gives something of librdkafka back.
 struct Guard<T>(*mut T, unsafe extern "C" fn(*mut T));
@@ -32,13 +56,7 @@ impl<T> Drop for Guard<T> {
     }
 }
 
-/// The id of a topic as text; `None` where the brokers have none (before Kafka 2.8), do not let us
-/// ask, or there is no topic.
-///
-/// # Errors
-///
-/// 08000 when the brokers do not answer in time.
-pub(super) fn topic_id(
+fn described(
     client: &BaseConsumer<Context>,
     topic: &str,
     timeout: Duration,
