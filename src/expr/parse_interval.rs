@@ -71,7 +71,7 @@ fn iso_interval(text: &str) -> Option<Span> {
         None if text.is_empty() => return None,
         None => (text, ""),
     };
-    let mut fields = date.splitn(3, |c: char| c == '-');
+    let mut fields = date.splitn(3, '-');
     if let (Some(years), Some(months), Some(days)) = (fields.next(), fields.next(), fields.next())
         && date.starts_with(|c: char| c.is_ascii_digit())
     {

@@ -264,7 +264,8 @@ impl Generator {
 
     // --------------------------------------------------------------------------------- windows
 
-    /// Window functions whose values ties do not change.
+    /// Window functions whose values ties do not change. One alone may tell equal rows apart: which
+    /// of them has which values of two is nobody's to say.
     fn windowed(&mut self, depth: usize) -> Select {
         let from = self.from(depth);
         let mut items = Vec::new();
@@ -272,15 +273,17 @@ impl Generator {
             let column = from.columns[self.rng.random_range(0..from.columns.len())].clone();
             items.push((column.name, column.ty));
         }
+        let mut apart = self.chance(40);
         for _ in 0..self.rng.random_range(1..=2) {
-            items.push(self.window(&from.columns));
+            items.push(self.window(&from.columns, std::mem::take(&mut apart)));
         }
         let (list, columns) = listed(items);
         let condition = self.where_clause(&from.columns, 40);
         Select { sql: format!("SELECT {list} FROM {}{condition}", from.sql), columns }
     }
 
-    fn window(&mut self, scope: &[Column]) -> (String, Ty) {
+    /// `apart`: it tells equal rows apart.
+    fn window(&mut self, scope: &[Column], apart: bool) -> (String, Ty) {
         let held = std::mem::take(&mut self.subqueries);
         let partition = match self.chance(50) {
             true => {
@@ -293,7 +296,7 @@ impl Generator {
         let value = self.leaf(ty, scope);
         let number = self.leaf(Ty::Int, scope);
         self.subqueries = held;
-        if self.chance(40) {
+        if apart {
             return self.row_window(&partition, scope, (&value, ty), &number);
         }
         let key = scope[self.rng.random_range(0..scope.len())].clone();

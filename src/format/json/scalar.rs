@@ -1,6 +1,6 @@
 //! Text of scalars to values, in PostgreSQL's input syntax and with its error texts: integers,
-//! floats, `numeric`, `boolean`, `bytea`. Dates and times are in [`super::datetime`], what is not in
-//! plain form in [`super::spelled`].
+//! floats, `numeric`, `boolean`, `bytea`. Dates and times are in [`super::datetime`], what is not
+//! in plain form in [`super::spelled`].
 
 /// Why a text is not a value of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
