@@ -68,6 +68,8 @@ fn without_empty(Union { inputs, schema }: Union) -> DfResult<Transformed<Logica
 
 /// The columns of a plan, by place, with the names and types of a schema.
 fn named(plan: LogicalPlan, schema: &DFSchemaRef) -> DfResult<LogicalPlan> {
+    // An input of a union may say that it has the names of the union and have its own.
+    let plan = plan.recompute_schema()?;
     if plan.schema() == schema {
         return Ok(plan);
     }
