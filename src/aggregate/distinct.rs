@@ -5,6 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
+use super::passing;
 use crate::delta::Weight;
 use crate::error::Result;
 use crate::state::{GroupTable, VARIANTS_MAX, ValueSpec, Values};
@@ -54,12 +55,8 @@ impl DistinctStage {
         let mut masks = vec![always.fold(0, |mask, (variant, _)| mask | 1 << variant); rows];
         for (variant, filter) in self.filters.iter().enumerate() {
             let Some(filter) = filter else { continue };
-            let filter = columns[*filter].as_boolean();
-            let nulls = filter.nulls().filter(|n| n.null_count() > 0);
-            for (row, mask) in masks.iter_mut().enumerate() {
-                let passes = filter.value(row) && nulls.is_none_or(|n| n.is_valid(row));
-                *mask |= u32::from(passes) << variant;
-            }
+            let passes = passing(columns[*filter].as_boolean());
+            passes.set_indices().for_each(|row| masks[row] |= 1 << variant);
         }
         masks
     }
@@ -80,6 +77,7 @@ impl DistinctStage {
         let mut set = table.values_mut(set);
         let mut turns = vec![Turns::default(); self.filters.len()];
         for (row, (slot, mask)) in slots.iter().zip(masks).enumerate() {
+            set.read_ahead(slots, &values, row);
             if mask == 0 || nulls.as_ref().is_some_and(|n| n.is_null(row)) {
                 continue;
             }

@@ -136,6 +136,17 @@ impl InMultiset {
             sets.replace(slot, value);
         }
     }
+
+    /// The same, without a copy of bytes that change nothing.
+    fn add_bytes(&self, sets: &mut MultisetsMut<'_>, slot: u32, value: &[u8], weight: i64) {
+        let old = self.extreme.of(sets.get(slot));
+        if let Some(OrderedValue::Bytes(old)) = old.filter(|_| self.append_only)
+            && !self.extreme.is_better(value, old)
+        {
+            return;
+        }
+        self.add(sets, slot, OrderedValue::Bytes(value.into()), weight);
+    }
 }
 
 impl Aggregate for InMultiset {
@@ -154,15 +165,13 @@ impl Aggregate for InMultiset {
             DataType::Utf8 => {
                 let values = values.as_string::<i32>();
                 rows.for_each(|row, slot, weight| {
-                    let value = OrderedValue::Bytes(values.value(row).as_bytes().into());
-                    self.add(&mut sets, slot, value, weight);
+                    self.add_bytes(&mut sets, slot, values.value(row).as_bytes(), weight);
                 });
             }
             DataType::Binary => {
                 let values = values.as_binary::<i32>();
                 rows.for_each(|row, slot, weight| {
-                    let value = OrderedValue::Bytes(values.value(row).into());
-                    self.add(&mut sets, slot, value, weight);
+                    self.add_bytes(&mut sets, slot, values.value(row), weight);
                 });
             }
             _ => {

@@ -19,7 +19,7 @@ mod sum;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 
@@ -96,27 +96,35 @@ impl Rows<'_> {
     #[inline]
     fn rows(&self, nulls: Option<&NullBuffer>, mut each: impl FnMut(usize, u32, Weight)) {
         let weight = |i: usize| self.weights.map_or(1, |w| w[i]);
-        let counts = |row: usize| {
-            nulls.is_none_or(|n| n.is_valid(row))
-                && self.filter.is_none_or(|f| f.is_valid(row) && f.value(row))
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0).map(NullBuffer::inner);
+        let counts = match (nulls, self.filter.map(passing)) {
+            (Some(valid), Some(passes)) => Some(valid & &passes),
+            (valid, passes) => passes.or_else(|| valid.cloned()),
         };
-        if let Some(selection) = self.selection {
-            for (i, row) in selection.iter().enumerate() {
-                if counts(*row as usize) {
-                    each(*row as usize, self.slots[*row as usize], weight(i));
+        match (self.selection, counts) {
+            (Some(selection), counts) => {
+                for (i, row) in selection.iter().map(|row| *row as usize).enumerate() {
+                    if counts.as_ref().is_none_or(|counts| counts.value(row)) {
+                        each(row, self.slots[row], weight(i));
+                    }
                 }
             }
-        } else if nulls.is_none() && self.filter.is_none() {
-            for (row, slot) in self.slots.iter().enumerate() {
-                each(row, *slot, weight(row));
+            (None, Some(counts)) => {
+                counts.set_indices().for_each(|row| each(row, self.slots[row], weight(row)));
             }
-        } else {
-            for (row, slot) in self.slots.iter().enumerate() {
-                if counts(row) {
-                    each(row, *slot, weight(row));
-                }
+            (None, None) => {
+                let slots = self.slots.iter().enumerate();
+                slots.for_each(|(row, slot)| each(row, *slot, weight(row)));
             }
         }
+    }
+}
+
+/// The rows for which a FILTER is true.
+fn passing(filter: &BooleanArray) -> BooleanBuffer {
+    match filter.nulls().filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => filter.values() & nulls.inner(),
+        None => filter.values().clone(),
     }
 }
 

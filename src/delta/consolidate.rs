@@ -36,18 +36,21 @@ fn merge(delta: &DeltaBatch, columns: &[ArrayRef], order: Order) -> Result<Delta
         return Ok(delta.clone());
     }
     let keys = Keys::encode(columns, delta.len())?;
-    let mut rows: Vec<u32> = (0..delta.len() as u32).collect();
-    let compare = |a: &u32, b: &u32| {
-        let (a, b) = (*a as usize, *b as usize);
-        keys.hash(a).cmp(&keys.hash(b)).then_with(|| keys.key(a).cmp(keys.key(b)))
-    };
-    // Sorting by hash finds equal rows; a stable sort keeps the first of them in front.
-    rows.sort_by(compare);
-    let mut kept: Vec<(u32, Weight)> = Vec::new();
-    for run in rows.chunk_by(|a, b| compare(a, b).is_eq()) {
-        let weight: Weight = run.iter().map(|r| delta.weight(*r as usize)).sum();
-        if weight != 0 {
-            kept.push((run[0], weight));
+    // Sorting by hash finds equal rows, the first of them in front.
+    let mut rows: Vec<(u64, u32)> = keys.hashes().iter().copied().zip(0..).collect();
+    rows.sort_unstable();
+    let mut kept: Vec<(u32, Weight)> = Vec::with_capacity(rows.len());
+    for alike in rows.chunk_by_mut(|a, b| a.0 == b.0) {
+        let key = |row: &(u64, u32)| keys.key(row.1 as usize);
+        if alike.len() > 1 {
+            // Different rows hardly ever have one hash.
+            alike.sort_by(|a, b| key(a).cmp(key(b)));
+        }
+        for run in alike.chunk_by(|a, b| key(a) == key(b)) {
+            let weight: Weight = run.iter().map(|(_, row)| delta.weight(*row as usize)).sum();
+            if weight != 0 {
+                kept.push((run[0].1, weight));
+            }
         }
     }
     match order {

@@ -263,6 +263,11 @@ impl Target for Scattered<'_> {
         let mut at = self.cursors[row] as usize;
         self.bytes[at] = PRESENT;
         at += 1;
+        if !value.contains(&0) {
+            self.bytes[at..at + value.len()].copy_from_slice(value);
+            self.cursors[row] = (at + value.len()) as u32 + 2;
+            return;
+        }
         for part in value.split_inclusive(|b| *b == 0) {
             self.bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();

@@ -32,7 +32,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_
 use crate::aggregate::{
     Aggregate, DistinctStage, Rows, Signature, StateAt, create, takes_distinct,
 };
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys, hash_key, worker_of};
+use crate::delta::{DeltaBatch, Keys, Weight, hash_key, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
 use crate::state::{
@@ -40,11 +40,10 @@ use crate::state::{
 };
 use crate::time::{Watermark, event_times};
 
-/// Words in front of the aggregates' states: the weight of the group's rows, and whether the output
-/// has a row (or an error) of the group.
+/// The word in front of the aggregates' states: the weight of the group's rows, which is also what
+/// `count(*)` has of its own.
 const ROWS: usize = 0;
-const EMITTED: usize = 1;
-const OWN_WORDS: usize = 2;
+const OWN_WORDS: usize = 1;
 
 /// One aggregate of the select list.
 #[derive(Debug, Clone, Default)]
@@ -172,14 +171,17 @@ impl AggregateSpec {
 
     fn places(&self) -> Vec<StateAt> {
         let mut at = StateAt { word: OWN_WORDS, multiset: 0, values: self.stages.len() };
-        let step = |aggregate: &Arc<dyn Aggregate>| {
+        let step = |(call, aggregate): (&AggregateCall, &Arc<dyn Aggregate>)| {
+            if call.counts_rows() {
+                return StateAt { word: ROWS, ..at };
+            }
             let here = at;
             at.word += aggregate.words();
             at.multiset += aggregate.multisets();
             at.values += aggregate.value_sets().len();
             here
         };
-        self.aggregates.iter().map(step).collect()
+        self.calls.iter().zip(&self.aggregates).map(step).collect()
     }
 
     /// The keys of groups that this worker keeps over no rows.
@@ -195,6 +197,11 @@ impl AggregateSpec {
 }
 
 impl AggregateCall {
+    /// Whether its value is the weight of a group's rows.
+    fn counts_rows(&self) -> bool {
+        self.function == "count" && self.columns().next().is_none() && self.filter.is_none()
+    }
+
     /// The same call over rows with one more column in front of its own.
     pub fn move_behind_one(&mut self) {
         self.arguments.iter_mut().chain(&mut self.filter).for_each(|c| *c += 1);
@@ -266,7 +273,8 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        let words: usize = self.aggregates.iter().map(|a| a.words()).sum();
+        let own = self.calls.iter().zip(&self.aggregates).filter(|(call, _)| !call.counts_rows());
+        let words: usize = own.map(|(_, aggregate)| aggregate.words()).sum();
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());
         let grows = grows.or((!self.stages.is_empty()).then_some("distinct values of a group"));
         let bound = match (self.closes, self.keys.is_empty(), grows) {
@@ -361,8 +369,7 @@ impl AggregateOperator {
 
     /// The output rows of groups as their states stand.
     fn rows_of(&self, table: &GroupTable, slots: &[u32]) -> Result<Snapshot> {
-        let keys: Vec<Vec<u8>> = slots.iter().map(|s| table.key(*s)).collect();
-        let mut columns = decode_keys(&self.key_types, keys.iter().map(Vec::as_slice))?;
+        let mut columns = table.key_columns(slots, &self.key_types)?;
         let mut failed = BTreeMap::new();
         for (aggregate, at) in self.spec.aggregates.iter().zip(&self.places) {
             let emitted = aggregate.emit(table, *at, slots)?;
@@ -378,7 +385,8 @@ impl AggregateOperator {
     fn remember(&mut self, table: &GroupTable, fresh: &[u32]) -> Result<()> {
         let mut with_row = Vec::new();
         for slot in fresh {
-            let emitted = table.slab().words(*slot)[EMITTED] != 0;
+            // A group that an epoch has left is in the output, as a row or as an error.
+            let emitted = table.is_stored(*slot);
             let position = emitted.then(|| (self.old_rows + with_row.len()) as u32);
             if emitted {
                 with_row.push(*slot);
@@ -407,6 +415,9 @@ impl AggregateOperator {
         }
         for (i, (aggregate, at)) in self.spec.aggregates.iter().zip(&self.places).enumerate() {
             let call = &self.spec.calls[i];
+            if call.counts_rows() {
+                continue;
+            }
             let arguments: Vec<ArrayRef> = call.columns().map(|c| columns[c].clone()).collect();
             let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(&columns[c]));
             let all = Rows {
@@ -440,7 +451,8 @@ impl AggregateOperator {
         let rows = std::mem::take(&mut slab.words_mut(from)[ROWS]);
         let word = &mut slab.words_mut(into)[ROWS];
         *word = word.wrapping_add(rows);
-        for (aggregate, at) in self.spec.aggregates.iter().zip(&self.places) {
+        let own = self.spec.calls.iter().zip(self.spec.aggregates.iter().zip(&self.places));
+        for (_, (aggregate, at)) in own.filter(|(call, _)| !call.counts_rows()) {
             aggregate.merge(table, *at, from, into)?;
         }
         Ok(())
@@ -659,9 +671,6 @@ impl Operator for AggregateOperator {
         let new = self.rows_of(table, &slots)?;
         let old = self.take_old()?;
         self.emit(&old, &new, &alive, out)?;
-        for slot in &slots {
-            table.slab_mut().words_mut(*slot)[EMITTED] = 1;
-        }
         let forget = self.spec.one_epoch;
         for slot in std::mem::take(&mut self.touched) {
             let keep = !forget && self.is_there(table, slot);

@@ -15,7 +15,7 @@ use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
+use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
 use crate::error::Result;
 use crate::state::{
     Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec, negative_weight,
@@ -104,8 +104,7 @@ impl Distinct {
         weights: Option<Vec<Weight>>,
         out: &mut Output,
     ) -> Result<()> {
-        let keys: Vec<Vec<u8>> = slots.iter().map(|s| table.key(*s)).collect();
-        let columns = decode_keys(&self.types, keys.iter().map(Vec::as_slice))?;
+        let columns = table.key_columns(slots, &self.types)?;
         let rows = batch_of(self.spec.schema.clone(), columns, slots.len())?;
         out.emit(DeltaBatch::with_weights(rows, weights.map(Int64Array::from)));
         Ok(())

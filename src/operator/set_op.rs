@@ -15,7 +15,7 @@ use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys, Weight, batch_of, decode_keys};
+use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
 use crate::error::Result;
 use crate::state::{Bound, GroupSpec, KeyRequest, TableId, TableKind, TableSpec, negative_weight};
 use crate::time::{Watermark, event_times};
@@ -184,8 +184,7 @@ impl Operator for SetOp {
         let (slots, weights): (Vec<u32>, Vec<Weight>) =
             changes.filter(|(_, weight)| *weight != 0).unzip();
         if !slots.is_empty() {
-            let keys: Vec<Vec<u8>> = slots.iter().map(|s| table.key(*s)).collect();
-            let columns = decode_keys(&self.types, keys.iter().map(Vec::as_slice))?;
+            let columns = table.key_columns(&slots, &self.types)?;
             let rows = batch_of(self.spec.schema.clone(), columns, slots.len())?;
             out.emit(DeltaBatch::new(rows, Int64Array::from(weights)));
         }

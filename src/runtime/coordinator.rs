@@ -33,6 +33,7 @@ use crate::config::{
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
+use crate::state::ResultTable;
 use crate::store::Lsn;
 use crate::time::{Epoch, Watermark};
 
@@ -601,9 +602,7 @@ impl Coordinator {
         for table in
             self.owners_of(active).iter().filter_map(|id| relations.get(id)?.table.as_ref())
         {
-            for shard in 0..table.shards() {
-                table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
-            }
+            vacuum(table, oldest);
         }
     }
 
@@ -623,9 +622,7 @@ impl Coordinator {
             let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };
             tracing::warn!(%oldest, "readers of an old epoch were cut off");
             for table in tables() {
-                for shard in 0..table.shards() {
-                    table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX);
-                }
+                vacuum(table, oldest);
             }
         }
     }
@@ -654,5 +651,15 @@ impl Coordinator {
     /// A pin of the last published epoch.
     pub fn pin(&self) -> Pin {
         self.shared.pin()
+    }
+}
+
+/// Gives back row versions of a table that nobody can read.
+fn vacuum(table: &ResultTable, oldest: Epoch) {
+    for shard in 0..table.shards() {
+        if let Err(error) = table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX) {
+            // They are seen by nobody, and stay.
+            tracing::error!(%error, "old row versions could not be given back");
+        }
     }
 }

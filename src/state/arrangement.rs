@@ -1,8 +1,8 @@
 //! Arrangement: a multimap from key to rows, the state of a join side.
 //!
 //! Rows lie in [`Pages`]; an index leads from a key to the first slot of a chain of all rows with
-//! that key. Where rows can be retracted, a second index over the hash of the whole row finds the
-//! slot to retract without walking the chain of a hot key.
+//! that key ([`Chains`]). The slot of a row that is retracted is looked for in its chain; from the
+//! first chain on that is too long for it, a second index over the hash of the whole row finds it.
 //!
 //! Epochs: every slot has its weight as of the last sealed epoch and its weight now. A probe says
 //! which it wants ([`When::Before`] or [`When::After`] the current epoch's delta);
@@ -18,22 +18,22 @@
 //! The join counts; the arrangement keeps the counts by slot, tells at the end of an epoch which
 //! rows changed, and writes the counts with the rows.
 
+mod change;
 mod entries;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 
 use super::Residency;
+use super::chains::{Chains, NONE};
 use super::changes::Changes;
 use super::expiry::{Expiry, NEVER};
 use super::negative_weight;
 use super::pages::Pages;
-use super::slot_index::SlotIndex;
-use crate::delta::{DeltaBatch, Keys, Weight};
+use super::slot_index::{READ_AHEAD_MAX, SlotIndex};
+use super::weights::TwoWeights;
+use crate::delta::{Keys, Weight};
 use crate::error::Result;
-use crate::time::event_times;
-
-const NONE: u32 = u32::MAX;
 
 /// The layout of an arrangement.
 #[derive(Debug, Clone)]
@@ -113,8 +113,8 @@ pub struct Arrangement {
     name: &'static str,
     spec: ArrangementSpec,
     pages: Pages,
-    index: SlotIndex,
-    next: Vec<u32>,
+    /// By key.
+    index: Chains,
     retractable: Option<Retractable>,
     counts: Option<Counts>,
     /// Append-only: slots below this are of sealed epochs.
@@ -129,16 +129,13 @@ pub struct Arrangement {
     residency: Residency,
 }
 
-/// What only arrangements keep whose rows can go, by slot.
-#[derive(Debug)]
+/// What only arrangements keep whose rows can go.
+#[derive(Debug, Default)]
 struct Retractable {
-    /// By the hash of the whole row; `None` where rows go by a watermark alone.
+    /// By the hash of the whole row, from the first long chain on.
     rows: Option<SlotIndex>,
-    row_hash: Vec<u64>,
-    key_hash: Vec<u64>,
-    prev: Vec<u32>,
-    /// Weight as of the last seal, and now.
-    weights: Vec<(Weight, Weight)>,
+    /// As of the last seal, and now.
+    weights: TwoWeights,
     touched: Vec<u32>,
 }
 
@@ -169,21 +166,13 @@ impl Arrangement {
         closes: Option<(usize, Expiry, i64)>,
     ) -> Self {
         let stays = spec.append_only && closes.is_none();
-        let retractable = (!stays).then(|| Retractable {
-            rows: (!spec.append_only).then(SlotIndex::new),
-            row_hash: Vec::new(),
-            key_hash: Vec::new(),
-            prev: Vec::new(),
-            weights: Vec::new(),
-            touched: Vec::new(),
-        });
+        let retractable = (!stays).then(Retractable::default);
         Self {
             name,
             pages: Pages::new(spec.schema.clone()),
             counts: spec.counted.then(Counts::default),
             spec,
-            index: SlotIndex::new(),
-            next: Vec::new(),
+            index: Chains::new(),
             retractable,
             sealed_slots: 0,
             null_time: closes.as_ref().map_or(NEVER, |(.., time)| *time),
@@ -194,221 +183,24 @@ impl Arrangement {
         }
     }
 
-    /// Adds a delta to the current epoch. `keys` are those of all rows; rows whose key has a NULL
-    /// are left out by the caller through `selection`.
-    pub fn update(&mut self, delta: &DeltaBatch, keys: &Keys, selection: &[u32]) -> Result<()> {
-        for row in selection {
-            self.residency.check(keys.hash(*row as usize));
-        }
-        match self.spec.append_only {
-            true => self.append(delta, keys, selection, &mut None),
-            false => self.change(delta, keys, selection, &mut None),
-        }
-    }
-
-    /// As `update`; says which rows got slots of their own, as `(row, slot)`. The others are equal
-    /// to rows that are there.
-    pub fn update_counted(
-        &mut self,
-        delta: &DeltaBatch,
-        keys: &Keys,
-        selection: &[u32],
-    ) -> Result<Vec<(u32, u32)>> {
-        for row in selection {
-            self.residency.check(keys.hash(*row as usize));
-        }
-        let mut fresh = Some(Vec::new());
-        match self.spec.append_only {
-            true => self.append(delta, keys, selection, &mut fresh)?,
-            false => self.change(delta, keys, selection, &mut fresh)?,
-        }
-        if let Some(counts) = &mut self.counts {
-            counts.matches.resize(self.pages.slots(), (0, 0));
-        }
-        Ok(fresh.unwrap_or_default())
-    }
-
-    fn append(
-        &mut self,
-        delta: &DeltaBatch,
-        keys: &Keys,
-        selection: &[u32],
-        fresh: &mut Option<Vec<(u32, u32)>>,
-    ) -> Result<()> {
-        let repeated: Vec<u32>;
-        let rows = if delta.is_insert_only() {
-            selection
-        } else {
-            let copies = |row: &u32| vec![*row; delta.weight(*row as usize).max(0) as usize];
-            repeated = selection.iter().flat_map(copies).collect();
-            &repeated
-        };
-        let mut slots = Vec::with_capacity(rows.len());
-        self.pages.insert(delta.rows().columns(), rows, &mut slots)?;
-        self.next.resize(self.pages.slots(), NONE);
-        let key_columns = self.key_columns(delta.rows());
-        let fast = plain_i64(&key_columns);
-        if let Some(state) = &mut self.retractable {
-            state.reserve(self.pages.slots());
-        }
-        let times = self.times(delta.rows());
-        for (slot, row) in slots.iter().zip(rows) {
-            let row = *row as usize;
-            if let Some(state) = &mut self.retractable {
-                state.key_hash[*slot as usize] = keys.hash(row);
-                state.weights[*slot as usize] = (0, 1);
-                state.touched.push(*slot);
-            }
-            self.link(*slot, keys.hash(row), &key_columns, fast, row);
-            self.set_time(*slot, times.as_ref().map(|time| time(row)));
-        }
-        if let Some(fresh) = fresh {
-            fresh.extend(rows.iter().copied().zip(slots));
-        }
-        Ok(())
-    }
-
-    fn change(
-        &mut self,
-        delta: &DeltaBatch,
-        keys: &Keys,
-        selection: &[u32],
-        fresh: &mut Option<Vec<(u32, u32)>>,
-    ) -> Result<()> {
-        let whole = Keys::encode(delta.rows().columns(), delta.len())?;
-        let key_columns = self.key_columns(delta.rows());
-        let fast = plain_i64(&key_columns);
-        let mut slots = Vec::with_capacity(1);
-        let times = self.times(delta.rows());
-        for row in selection {
-            let weight = delta.weight(*row as usize);
-            let hash = whole.hash(*row as usize);
-            if let Some(slot) = self.find_row(delta.rows().columns(), *row as usize, hash) {
-                self.touch(slot, weight);
-                continue;
-            }
-            slots.clear();
-            self.pages.insert(delta.rows().columns(), &[*row], &mut slots)?;
-            let slot = slots[0];
-            self.next.resize(self.pages.slots(), NONE);
-            let key_hash = keys.hash(*row as usize);
-            let state = self.retractable.as_mut().expect("rows can be retracted");
-            state.reserve(self.pages.slots());
-            state.rows.as_mut().expect("rows can be found").insert(hash, slot);
-            state.row_hash[slot as usize] = hash;
-            state.key_hash[slot as usize] = key_hash;
-            state.weights[slot as usize] = (0, 0);
-            self.touch(slot, weight);
-            self.link(slot, key_hash, &key_columns, fast, *row as usize);
-            self.set_time(slot, times.as_ref().map(|time| time(*row as usize)));
-            if let Some(fresh) = fresh {
-                fresh.push((*row, slot));
-            }
-        }
-        Ok(())
-    }
-
-    /// The times of rows, where they go by them.
-    fn times<'a>(&self, rows: &'a RecordBatch) -> Option<impl Fn(usize) -> i64 + use<'a>> {
-        let (column, _) = self.expiry.as_ref()?;
-        event_times(rows.column(*column))
-    }
-
-    /// Says when a row that got its slot just now goes.
-    fn set_time(&mut self, slot: u32, time: Option<i64>) {
-        if let (Some((_, expiry)), Some(time)) = (&mut self.expiry, time) {
-            expiry.set(slot, if time == NEVER { self.null_time } else { time });
-        }
-    }
-
-    fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
-        self.spec.key.iter().map(|c| rows.column(*c).clone()).collect()
-    }
-
-    fn find_row(&self, columns: &[ArrayRef], row: usize, hash: u64) -> Option<u32> {
-        let state = self.retractable.as_ref()?;
-        let all: Vec<usize> = (0..columns.len()).collect();
-        state.rows.as_ref()?.find(hash, |slot| {
-            state.row_hash[slot as usize] == hash && self.pages.equals(slot, &all, columns, row)
-        })
-    }
-
-    fn touch(&mut self, slot: u32, weight: Weight) {
-        let state = self.retractable.as_mut().expect("rows can be retracted");
-        let weights = &mut state.weights[slot as usize];
-        if weights.0 == weights.1 {
-            state.touched.push(slot);
-        }
-        weights.1 += weight;
-    }
-
-    /// Puts a new slot at the head of its key's chain.
-    fn link(&mut self, slot: u32, hash: u64, key: &[ArrayRef], fast: Option<&[i64]>, row: usize) {
-        let head = match fast {
-            Some(values) => {
-                let (column, value) = (self.spec.key[0], values[row]);
-                self.index.find(hash, |s| self.pages.is_i64(s, column, value))
-            }
-            None => self.index.find(hash, |s| self.pages.equals(s, &self.spec.key, key, row)),
-        };
-        match head {
-            Some(head) => {
-                self.index.replace(hash, head, slot);
-                self.next[slot as usize] = head;
-                if let Some(state) = &mut self.retractable {
-                    state.prev[head as usize] = slot;
-                }
-            }
-            None => {
-                self.index.insert(hash, slot);
-                self.next[slot as usize] = NONE;
-            }
-        }
-        if let Some(state) = &mut self.retractable {
-            state.prev[slot as usize] = NONE;
-        }
-    }
-
     /// The rows with times below a cut, oldest first, with their weights as of the last seal:
     /// [`Self::seal_and_expire`] frees them.
     pub fn passed(&self, cut: i64) -> Vec<(u32, Weight)> {
         let Some((_, expiry)) = &self.expiry else { return Vec::new() };
         let Some(state) = &self.retractable else { return Vec::new() };
-        let weights = |slot: u32| (slot, state.weights[slot as usize].0);
+        let weights = |slot: u32| (slot, state.weights.get(slot).0);
         expiry.below(cut).map(weights).collect()
     }
 
     /// Frees the rows with times below a watermark, between two epochs.
-    fn expire(&mut self, watermark: i64) {
-        let Some((_, expiry)) = &mut self.expiry else { return };
+    fn expire(&mut self, watermark: i64) -> Result<()> {
+        let Some((_, expiry)) = &mut self.expiry else { return Ok(()) };
         self.expired = self.expired.max(watermark);
-        for slot in expiry.take_below(watermark) {
-            if let Some(state) = &mut self.retractable {
-                state.weights[slot as usize] = (0, 0);
-            }
-            self.unlink(slot);
+        let slots = expiry.take_below(watermark);
+        if let Some(state) = &mut self.retractable {
+            slots.iter().for_each(|slot| state.weights.set(*slot, (0, 0)));
         }
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        if let Some((_, expiry)) = &mut self.expiry {
-            expiry.clear(slot);
-        }
-        let state = self.retractable.as_mut().expect("rows can be retracted");
-        let (prev, next) = (state.prev[slot as usize], self.next[slot as usize]);
-        let hash = state.key_hash[slot as usize];
-        if next != NONE {
-            state.prev[next as usize] = prev;
-        }
-        match (prev, next) {
-            (NONE, NONE) => self.index.remove(hash, slot),
-            (NONE, next) => self.index.replace(hash, slot, next),
-            (prev, next) => self.next[prev as usize] = next,
-        }
-        if let Some(rows) = &mut state.rows {
-            rows.remove(state.row_hash[slot as usize], slot);
-        }
-        self.pages.free(slot);
+        self.unlink(&slots)
     }
 
     /// Adds to the matches of a row.
@@ -436,7 +228,7 @@ impl Arrangement {
         slots.dedup();
         let change = |slot: u32| {
             let weights = match &self.retractable {
-                Some(state) => state.weights[slot as usize],
+                Some(state) => state.weights.get(slot),
                 None => (Weight::from(slot < self.sealed_slots), 1),
             };
             let matches = counts.matches[slot as usize];
@@ -453,8 +245,7 @@ impl Arrangement {
     /// Ends the epoch and frees the rows with times below a watermark.
     pub fn seal_and_expire(&mut self, watermark: i64) -> Result<()> {
         self.seal_above(watermark)?;
-        self.expire(watermark);
-        Ok(())
+        self.expire(watermark)
     }
 
     /// What is below the watermark may be a retraction of a row that has been freed.
@@ -476,18 +267,17 @@ impl Arrangement {
         touched.dedup();
         let mut gone = Vec::new();
         for slot in touched {
-            let weights = &mut state.weights[slot as usize];
+            let (_, weight) = state.weights.get(slot);
             let passed = || self.expiry.as_ref().is_some_and(|(_, e)| e.time(slot) < watermark);
-            if weights.1 < 0 && !passed() {
-                return Err(negative_weight(self.name, weights.1));
+            if weight < 0 && !passed() {
+                return Err(negative_weight(self.name, weight));
             }
-            weights.0 = weights.1;
-            if weights.1 == 0 {
+            state.weights.set(slot, (weight, weight));
+            if weight == 0 {
                 gone.push(slot);
             }
         }
-        gone.into_iter().for_each(|slot| self.unlink(slot));
-        Ok(())
+        self.unlink(&gone)
     }
 
     /// Finds the matches of probing rows from a place on, until `limit` matches were found or the
@@ -503,6 +293,9 @@ impl Arrangement {
         let fast = plain_i64(probing.columns);
         let mut held = from.slot;
         for (position, row) in probing.selection.iter().enumerate().skip(from.position) {
+            if position % READ_AHEAD_MAX == 0 || position == from.position {
+                self.read_ahead(probing.keys, &probing.selection[position..]);
+            }
             if out.slots.len() >= limit {
                 return Cursor { position, slot: held };
             }
@@ -515,10 +308,19 @@ impl Arrangement {
                     return Cursor { position, slot: Some(slot) };
                 }
                 self.visit(slot, *row, when, out);
-                slot = self.next[slot as usize];
+                slot = self.index.next(slot);
             }
         }
         Cursor { position: probing.selection.len(), slot: None }
+    }
+
+    /// Reads ahead what looking for the keys of the next rows will read.
+    #[inline]
+    fn read_ahead(&self, keys: &Keys, rows: &[u32]) {
+        let next = &rows[..rows.len().min(READ_AHEAD_MAX)];
+        let hashes = next.iter().map(|row| keys.hash(*row as usize));
+        let column = self.spec.key.first().copied();
+        self.index.read_ahead(hashes, |s| column.map_or(0, |column| self.pages.peek(s, column)));
     }
 
     /// The first slot of the chain of a probing row's key.
@@ -526,17 +328,23 @@ impl Arrangement {
     fn head(&self, probing: Probing<'_>, fast: Option<&[i64]>, row: usize) -> u32 {
         let hash = probing.keys.hash(row);
         self.residency.check(hash);
-        let found = match fast {
+        self.find_head((hash, probing.columns, fast), row).unwrap_or(NONE)
+    }
+
+    /// The first slot of the chain of a key with this hash, in row `row` of key columns.
+    #[inline]
+    fn find_head(
+        &self,
+        (hash, key, fast): (u64, &[ArrayRef], Option<&[i64]>),
+        row: usize,
+    ) -> Option<u32> {
+        match fast {
             Some(values) => {
                 let (column, value) = (self.spec.key[0], values[row]);
-                self.index.find(hash, |s| self.pages.is_i64(s, column, value))
+                self.index.head(hash, |s| self.pages.is_i64(s, column, value))
             }
-            None => {
-                let is = |s| self.pages.equals(s, &self.spec.key, probing.columns, row);
-                self.index.find(hash, is)
-            }
-        };
-        found.unwrap_or(NONE)
+            None => self.index.head(hash, |s| self.pages.equals(s, &self.spec.key, key, row)),
+        }
     }
 
     #[inline]
@@ -545,7 +353,7 @@ impl Arrangement {
             None if when == When::Before && slot >= self.sealed_slots => return,
             None => {}
             Some(state) => {
-                let (before, after) = state.weights[slot as usize];
+                let (before, after) = state.weights.get(slot);
                 let weight = if when == When::Before { before } else { after };
                 if weight == 0 && when != When::Any {
                     return;
@@ -574,13 +382,13 @@ impl Arrangement {
 
     /// Bytes of pages and indexes.
     pub fn bytes(&self) -> usize {
-        let state = self.retractable.as_ref().map_or(0, |s| {
-            let rows = s.rows.as_ref().map_or(0, SlotIndex::bytes);
-            rows + s.row_hash.capacity() * 16 + s.prev.capacity() * 20
-        });
+        let state = self
+            .retractable
+            .as_ref()
+            .map_or(0, |s| s.rows.as_ref().map_or(0, SlotIndex::bytes) + s.weights.bytes());
         let state = state + self.expiry.as_ref().map_or(0, |(_, expiry)| expiry.bytes());
         let counts = self.counts.as_ref().map_or(0, |c| c.matches.capacity() * 16);
-        self.pages.bytes() + self.index.bytes() + self.next.capacity() * 4 + state + counts
+        self.pages.bytes() + self.index.bytes() + state + counts
     }
 
     pub(super) fn residency_mut(&mut self) -> &mut Residency {
@@ -601,23 +409,15 @@ fn plain_i64(key: &[ArrayRef]) -> Option<&[i64]> {
     one.as_primitive_opt::<TimestampMicrosecondType>().map(|values| values.values().as_ref())
 }
 
-impl Retractable {
-    fn reserve(&mut self, slots: usize) {
-        self.row_hash.resize(slots, 0);
-        self.key_hash.resize(slots, 0);
-        self.prev.resize(slots, NONE);
-        self.weights.resize(slots, (0, 0));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+    use crate::delta::DeltaBatch;
 
     fn rows(keys: &[i64], names: &[&str]) -> RecordBatch {
         let schema = Arc::new(Schema::new(vec![
@@ -632,7 +432,7 @@ mod tests {
     }
 
     fn update(table: &mut Arrangement, delta: &DeltaBatch) {
-        let keys = Keys::encode(&table.key_columns(delta.rows()), delta.len()).expect("keys");
+        let keys = Keys::encode(&delta.rows().columns()[..1], delta.len()).expect("keys");
         let all: Vec<u32> = (0..delta.len() as u32).collect();
         table.update(delta, &keys, &all).expect("updates");
     }

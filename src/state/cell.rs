@@ -55,6 +55,7 @@ impl<'a> Cell<'a> {
             Values::I64(v) => Self::Int(v[row]),
             Values::F32(v) => Self::Float(v[row].into()),
             Values::F64(v) => Self::Float(v[row]),
+            Values::Narrow(v) => Self::Wide(v[row].into()),
             Values::I128(v) => Self::Wide(v[row]),
             Values::Interval(v) => Self::Interval(v[row]),
             Values::Text(v) => Self::Bytes(v.get(row).as_bytes()),

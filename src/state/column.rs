@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, GenericStringArray, OffsetSizeTrait, UInt32Array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
@@ -15,6 +17,7 @@ use arrow::datatypes::{
 };
 use hashbrown::HashMap;
 
+use crate::config::PAGE_ROWS;
 use crate::delta::Keys;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
@@ -37,6 +40,8 @@ pub(super) enum Values {
     I64(Vec<i64>),
     F32(Vec<f32>),
     F64(Vec<f64>),
+    /// Numerics of a page that all fit 64 bits.
+    Narrow(Vec<i64>),
     I128(Vec<i128>),
     Interval(Vec<IntervalMonthDayNano>),
     Text(Spans<String>),
@@ -71,6 +76,7 @@ pub(super) trait Arena: Default {
     fn len(&self) -> usize;
     fn capacity(&self) -> usize;
     fn reserve(&mut self, bytes: usize);
+    fn reserve_exact(&mut self, bytes: usize);
     fn push(&mut self, value: &Self::Value);
     fn value(&self, range: Range<usize>) -> &Self::Value;
 }
@@ -89,6 +95,9 @@ macro_rules! arena {
             }
             fn reserve(&mut self, bytes: usize) {
                 <$arena>::reserve(self, bytes);
+            }
+            fn reserve_exact(&mut self, bytes: usize) {
+                <$arena>::reserve_exact(self, bytes);
             }
             #[inline]
             fn push(&mut self, value: &$value) {
@@ -121,6 +130,31 @@ impl<A: Arena> Spans<A> {
         self.spans[row].1 as usize
     }
 
+    /// Writes the value and its length that `get` gives for the second of each pair at the first.
+    fn write<'a>(&mut self, pairs: &[(u32, u32)], get: impl Fn(usize) -> (&'a A::Value, usize))
+    where
+        A::Value: 'a,
+    {
+        let lengths = pairs.iter().map(|(_, row)| get(*row as usize).1);
+        self.reserve(pairs.len(), lengths.filter(|len| *len < LONG_BYTES).sum());
+        for (to, row) in pairs {
+            let (value, len) = get(*row as usize);
+            self.set(*to as usize, value, len);
+        }
+    }
+
+    /// Makes room for the bytes of some values. A page that begins with many will become full: what
+    /// it then takes is there at once, so that it is not copied as it grows.
+    fn reserve(&mut self, rows: usize, bytes: usize) {
+        let row = bytes / rows.max(1) + 1;
+        if self.spans.is_empty() && rows >= ROWS_MANY && row <= ROW_BYTES_MAX {
+            self.spans.reserve_exact(PAGE_ROWS);
+            self.arena.reserve_exact(bytes.max(row * PAGE_ROWS));
+        } else {
+            self.arena.reserve(bytes);
+        }
+    }
+
     fn set(&mut self, row: usize, value: &A::Value, len: usize) {
         let mut span = (self.arena.len() as u32, len as u32);
         if len < LONG_BYTES {
@@ -145,7 +179,8 @@ impl<A: Arena> Spans<A> {
         self.live += len;
         if self.arena.len() > 4096 && self.arena.len() > self.live * 2 {
             let mut arena = A::default();
-            arena.reserve(self.live);
+            // As much as there will be before the next time.
+            arena.reserve_exact(self.live * 2);
             for span in self.spans.iter_mut().filter(|span| span.0 != LONG) {
                 let start = span.0 as usize;
                 span.0 = arena.len() as u32;
@@ -161,6 +196,12 @@ impl<A: Arena> Spans<A> {
         self.arena.capacity() + self.spans.capacity() * 8 + long + self.long.capacity() * entry
     }
 }
+
+/// Rows of a new page from which on it is expected to become full.
+const ROWS_MANY: usize = PAGE_ROWS / 8;
+
+/// Bytes of a row up to which room is made for a full page.
+const ROW_BYTES_MAX: usize = 1024;
 
 /// Overwrites `values[row]`, or appends when `row` is the next one.
 #[inline]
@@ -189,7 +230,7 @@ impl PageColumn {
             | DataType::Timestamp(TimeUnit::Microsecond, _) => Values::I64(Vec::new()),
             DataType::Float32 => Values::F32(Vec::new()),
             DataType::Float64 => Values::F64(Vec::new()),
-            DataType::Decimal128(..) => Values::I128(Vec::new()),
+            DataType::Decimal128(..) => Values::Narrow(Vec::new()),
             DataType::Interval(IntervalUnit::MonthDayNano) => Values::Interval(Vec::new()),
             DataType::Utf8 | DataType::LargeUtf8 => Values::Text(Spans::default()),
             DataType::Binary | DataType::FixedSizeBinary(16) => Values::Bytes(Spans::default()),
@@ -211,9 +252,13 @@ impl PageColumn {
     /// or the next new one, in order.
     pub(super) fn write(&mut self, source: &ArrayRef, pairs: &[(u32, u32)], old_len: usize) {
         self.write_nulls(source, pairs, old_len);
+        self.widen(source, pairs);
         macro_rules! fixed {
             ($values:expr, $t:ty) => {{
                 let from = source.as_primitive::<$t>().values();
+                if $values.is_empty() && pairs.len() >= ROWS_MANY {
+                    $values.reserve_exact(PAGE_ROWS);
+                }
                 pairs.iter().for_each(|(to, row)| put($values, *to as usize, from[*row as usize]));
             }};
         }
@@ -231,30 +276,40 @@ impl PageColumn {
             (Values::I64(v), _) => fixed!(v, Int64Type),
             (Values::F32(v), _) => fixed!(v, Float32Type),
             (Values::F64(v), _) => fixed!(v, Float64Type),
+            (Values::Narrow(v), _) => {
+                let from = source.as_primitive::<Decimal128Type>().values();
+                pairs.iter().for_each(|(to, r)| put(v, *to as usize, from[*r as usize] as i64));
+            }
             (Values::I128(v), _) => fixed!(v, Decimal128Type),
             (Values::Interval(v), _) => fixed!(v, IntervalMonthDayNanoType),
-            (Values::Text(v), _) => {
-                for (to, row) in pairs {
-                    let null = source.is_null(*row as usize);
-                    let value = if null { "" } else { text_at(source, *row as usize) };
-                    v.set(*to as usize, value, value.len());
-                }
+            (Values::Text(v), DataType::LargeUtf8) => {
+                v.write(pairs, texts(source.as_string::<i64>()));
             }
-            (Values::Bytes(v), _) => {
-                for (to, row) in pairs {
-                    let null = source.is_null(*row as usize);
-                    let value = if null { &[] } else { bytes_at(source, *row as usize) };
-                    v.set(*to as usize, value, value.len());
-                }
-            }
+            (Values::Text(v), _) => v.write(pairs, texts(source.as_string::<i32>())),
+            (Values::Bytes(v), _) => v.write(pairs, |row| {
+                let value = if source.is_null(row) { &[] } else { bytes_at(source, row) };
+                (value, value.len())
+            }),
             (Values::Lists(v), _) => {
                 let rows = UInt32Array::from_iter_values(pairs.iter().map(|(_, row)| *row));
                 let keys = list_keys(source, &rows);
-                for (i, (to, _)) in pairs.iter().enumerate() {
+                let pairs: Vec<(u32, u32)> =
+                    (0..).zip(pairs).map(|(i, (to, _))| (*to, i)).collect();
+                v.write(&pairs, |i| {
                     let value = keys.as_ref().map_or(&[][..], |k| k.key(i));
-                    v.set(*to as usize, value, value.len());
-                }
+                    (value, value.len())
+                });
             }
+        }
+    }
+
+    /// Makes room for numerics that do not fit 64 bits, if there are some to be written.
+    fn widen(&mut self, source: &ArrayRef, pairs: &[(u32, u32)]) {
+        let Values::Narrow(narrow) = &self.values else { return };
+        let wide = source.as_primitive::<Decimal128Type>();
+        let fits = |(_, row): &(u32, u32)| i64::try_from(wide.value(*row as usize)).is_ok();
+        if !pairs.iter().all(fits) {
+            self.values = Values::I128(narrow.iter().map(|v| i128::from(*v)).collect());
         }
     }
 
@@ -307,6 +362,9 @@ impl PageColumn {
                 let b = other.as_primitive::<Float64Type>().value(other_row);
                 v[row] == b || (v[row].is_nan() && b.is_nan())
             }
+            (Values::Narrow(v), _) => {
+                i128::from(v[row]) == other.as_primitive::<Decimal128Type>().value(other_row)
+            }
             (Values::I128(v), _) => fixed!(v, Decimal128Type),
             (Values::Interval(v), _) => fixed!(v, IntervalMonthDayNanoType),
             (Values::Text(v), _) => v.get(row) == text_at(other, other_row),
@@ -334,7 +392,7 @@ impl PageColumn {
             Values::Bool(v) => v.capacity(),
             Values::I16(v) => v.capacity() * 2,
             Values::I32(v) => v.capacity() * 4,
-            Values::I64(v) => v.capacity() * 8,
+            Values::I64(v) | Values::Narrow(v) => v.capacity() * 8,
             Values::F32(v) => v.capacity() * 4,
             Values::F64(v) => v.capacity() * 8,
             Values::I128(v) => v.capacity() * 16,
@@ -343,6 +401,16 @@ impl PageColumn {
             Values::Bytes(v) | Values::Lists(v) => v.bytes(),
         };
         values + self.nulls.capacity()
+    }
+}
+
+/// The texts of an array with their lengths, empty for NULL.
+fn texts<'a, O: OffsetSizeTrait>(
+    array: &'a GenericStringArray<O>,
+) -> impl Fn(usize) -> (&'a str, usize) + use<'a, O> {
+    move |row| {
+        let value = if array.is_null(row) { "" } else { array.value(row) };
+        (value, value.len())
     }
 }
 
@@ -372,7 +440,37 @@ pub(super) fn list_keys(array: &ArrayRef, rows: &UInt32Array) -> Option<Keys> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Decimal128Array;
+
     use super::*;
+
+    /// Would find a value that is cut off, before and after the first one that is wide.
+    #[test]
+    fn numerics_are_narrow_until_one_is_not() {
+        let most = i128::from(i64::MAX);
+        let array =
+            |values: Vec<Option<i128>>| -> ArrayRef { Arc::new(Decimal128Array::from(values)) };
+        let mut column = PageColumn::new(&DataType::Decimal128(38, 10)).expect("can be kept");
+        let mut expected = vec![Some(1), None, Some(-most - 1), Some(most)];
+        column.write(&array(expected.clone()), &[(0, 0), (1, 1), (2, 2), (3, 3)], 0);
+        assert!(matches!(column.values, Values::Narrow(_)));
+        let later = array(vec![Some(5), Some(most + 1)]);
+        column.write(&later, &[(1, 0)], 4);
+        assert!(matches!(column.values, Values::Narrow(_)), "what is wide is not written");
+        column.write(&later, &[(0, 1), (4, 0)], 4);
+        assert!(matches!(column.values, Values::I128(_)));
+        (expected[0], expected[1]) = (Some(most + 1), Some(5));
+        expected.push(Some(5));
+        let expected = array(expected);
+        for row in 0..5 {
+            for other in 0..5 {
+                let alike = row == other || [row, other] == [1, 4] || [row, other] == [4, 1];
+                assert_eq!(column.equals(row, &expected, other), alike, "{row} and {other}");
+            }
+        }
+    }
 
     /// Values around the length from which they lie beside the arena, overwritten at random.
     #[test]

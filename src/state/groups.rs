@@ -1,7 +1,7 @@
 //! Group table: key to aggregate states, the state of GROUP BY.
 //!
-//! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds hash,
-//! flags, the key (inline when every key fits 16 bytes, else a place in an arena) and all states of
+//! A key maps to a dense slot (with a free list, so that groups can go). A slot's line holds the
+//! key (inline when every key fits 31 bytes, else its place in an arena), flags and all states of
 //! fixed width, in 64-bit words side by side: one cache miss per group. Ordered multisets and sets
 //! of distinct values, for the aggregates that need them, lie beside the lines by the same slot.
 //!
@@ -9,14 +9,17 @@
 
 mod entries;
 
-use std::sync::Arc;
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 
 use super::Residency;
 use super::expiry::{Expiry, NEVER};
+use super::key_arena::{KeyArena, PLACE_BITS};
 use super::multiset::Multiset;
-use super::slot_index::SlotIndex;
+use super::slot_index::{READ_AHEAD_MAX, SlotIndex};
 use super::values::{ValueSet, ValueSpec};
-use crate::delta::Keys;
+use crate::delta::{Keys, decode_keys, hash_key};
+use crate::error::Result;
 
 pub use entries::{MultisetsMut, ValuesMut};
 
@@ -39,18 +42,25 @@ pub struct GroupSpec {
     pub one_epoch: bool,
 }
 
-/// Words in front of the states: hash, flags and key length, key (two words).
-const HEADER_WORDS: usize = 4;
-const INLINE_KEY_BYTES: usize = 16;
+/// Bytes of a key that lies in its line, with a byte for flags.
+const INLINE_KEY_BYTES: usize = 31;
+const HEADER_WORDS_MAX: usize = (INLINE_KEY_BYTES + 1) / 8;
+
+/// A key as the header of a line has it: its bytes, or its place.
+type Header = [u64; HEADER_WORDS_MAX];
+
+/// Flags are the last byte of a header.
 const TOUCHED: u64 = 1 << 63;
 /// An epoch has ended with the group.
 const STORED: u64 = 1 << 62;
-const LENGTH: u64 = (1 << 32) - 1;
+const FLAGS: u64 = TOUCHED | STORED;
 
 /// The state words of all groups: `slab.words(slot)` are those of one group.
 #[derive(Debug)]
 pub struct Slab {
     words: Vec<u64>,
+    /// Words in front of the states: the key and flags.
+    header: usize,
     stride: usize,
 }
 
@@ -59,26 +69,44 @@ impl Slab {
     #[inline]
     pub fn words(&self, slot: u32) -> &[u64] {
         let line = slot as usize * self.stride;
-        &self.words[line + HEADER_WORDS..line + self.stride]
+        &self.words[line + self.header..line + self.stride]
     }
 
     /// The state words of a group, to be changed.
     #[inline]
     pub fn words_mut(&mut self, slot: u32) -> &mut [u64] {
         let line = slot as usize * self.stride;
-        &mut self.words[line + HEADER_WORDS..line + self.stride]
+        &mut self.words[line + self.header..line + self.stride]
     }
 
     #[inline]
     fn header(&self, slot: u32) -> &[u64] {
         let line = slot as usize * self.stride;
-        &self.words[line..line + HEADER_WORDS]
+        &self.words[line..line + self.header]
+    }
+
+    fn header_mut(&mut self, slot: u32) -> &mut [u64] {
+        let line = slot as usize * self.stride;
+        &mut self.words[line..line + self.header]
+    }
+
+    /// The last word of a header, with the flags.
+    #[inline]
+    fn flags(&self, slot: u32) -> u64 {
+        self.words[slot as usize * self.stride + self.header - 1]
     }
 
     #[inline]
-    fn header_mut(&mut self, slot: u32) -> &mut [u64] {
-        let line = slot as usize * self.stride;
-        &mut self.words[line..line + HEADER_WORDS]
+    fn flags_mut(&mut self, slot: u32) -> &mut u64 {
+        &mut self.words[slot as usize * self.stride + self.header - 1]
+    }
+
+    /// Whether a header has the key of another one.
+    #[inline]
+    fn has_key(&self, slot: u32, key: &Header) -> bool {
+        let header = self.header(slot);
+        let last = self.header - 1;
+        header[..last] == key[..last] && (header[last] ^ key[last]) & !FLAGS == 0
     }
 }
 
@@ -86,13 +114,14 @@ impl Slab {
 #[derive(Debug)]
 pub struct GroupTable {
     spec: GroupSpec,
-    inline: bool,
+    /// The bytes of every key, where they lie in the lines.
+    inline: Option<usize>,
     index: SlotIndex,
     slab: Slab,
     multisets: Vec<Vec<Multiset>>,
     values: Vec<ValueSet>,
-    /// Keys that do not fit a line, by slot.
-    long_keys: Vec<Arc<[u8]>>,
+    /// Keys that do not fit a line.
+    long_keys: KeyArena,
     slots: u32,
     free: Vec<u32>,
     /// Slots of groups that are gone while values of theirs are still held: freed by a sweep.
@@ -107,13 +136,15 @@ pub struct GroupTable {
 
 impl GroupTable {
     pub(super) fn new(spec: GroupSpec, closes: bool) -> Self {
+        let inline = spec.key_width.filter(|width| *width <= INLINE_KEY_BYTES);
+        let header = inline.map_or(1, |width| (width + 1).div_ceil(8));
         Self {
-            inline: spec.key_width.is_some_and(|w| w <= INLINE_KEY_BYTES),
+            inline,
             index: SlotIndex::new(),
-            slab: Slab { words: Vec::new(), stride: HEADER_WORDS + spec.state_words },
+            slab: Slab { words: Vec::new(), header, stride: header + spec.state_words },
             multisets: vec![Vec::new(); spec.multisets],
             values: spec.values.iter().map(ValueSet::new).collect(),
-            long_keys: Vec::new(),
+            long_keys: KeyArena::default(),
             slots: 0,
             free: Vec::new(),
             stale: Vec::new(),
@@ -162,13 +193,18 @@ impl GroupTable {
     fn intern_all(
         &mut self,
         keys: &Keys,
-        rows: impl Iterator<Item = usize>,
+        rows: impl ExactSizeIterator<Item = usize> + Clone,
         time: impl Fn(usize) -> i64,
         (slots, fresh): (&mut Vec<u32>, &mut Vec<u32>),
     ) {
         // Rows of one group often come together, and of few groups always.
         let mut last: Option<(usize, u32)> = None;
-        for row in rows {
+        for (at, row) in rows.clone().enumerate() {
+            if at % READ_AHEAD_MAX == 0 {
+                let ahead = rows.clone().skip(at).take(READ_AHEAD_MAX);
+                let touch = |slot| self.slab.flags(slot);
+                self.index.read_ahead(ahead.map(|row| keys.hash(row)), touch);
+            }
             let same = |other: usize| {
                 keys.hash(row) == keys.hash(other) && keys.key(row) == keys.key(other)
             };
@@ -194,7 +230,7 @@ impl GroupTable {
     /// Makes a slot part of the epoch.
     #[inline]
     fn touch(&mut self, slot: u32, fresh: &mut Vec<u32>) -> u32 {
-        let flags = &mut self.slab.header_mut(slot)[1];
+        let flags = self.slab.flags_mut(slot);
         if *flags & TOUCHED == 0 {
             *flags |= TOUCHED;
             fresh.push(slot);
@@ -205,23 +241,20 @@ impl GroupTable {
     #[inline]
     fn intern_one(&mut self, key: &[u8], hash: u64, time: impl FnOnce() -> i64) -> u32 {
         self.residency.check(hash);
-        let inline = inline_words(key);
-        let found = self.index.find(hash, |slot| {
-            let header = self.slab.header(slot);
-            if self.inline {
-                // Equal hash and equal words: keys of one width need no length.
-                header[2] == inline[0] && header[3] == inline[1]
-            } else {
-                header[0] == hash && *self.long_keys[slot as usize] == *key
+        let found = match self.inline {
+            Some(_) => {
+                let header = inline_header(key);
+                self.index.find(hash, |slot| self.slab.has_key(slot, &header))
             }
-        });
+            None => self.index.find(hash, |slot| self.long_key(slot) == key),
+        };
         match found {
             Some(slot) => slot,
-            None => self.add(key, hash, inline, time()),
+            None => self.add(key, hash, time()),
         }
     }
 
-    fn add(&mut self, key: &[u8], hash: u64, inline: [u64; 2], time: i64) -> u32 {
+    fn add(&mut self, key: &[u8], hash: u64, time: i64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slab.words.resize(self.slots as usize * self.slab.stride, 0);
@@ -229,14 +262,13 @@ impl GroupTable {
             self.slots - 1
         });
         self.slab.words_mut(slot).fill(0);
-        let header = self.slab.header_mut(slot);
-        header[0] = hash;
-        header[1] = key.len() as u64;
-        header[2..4].copy_from_slice(&inline);
-        if !self.inline {
-            self.long_keys.resize(self.slots as usize, Arc::from([].as_slice()));
-            self.long_keys[slot as usize] = Arc::from(key);
+        let mut header = inline_header(&[]);
+        match self.inline {
+            Some(_) => header = inline_header(key),
+            None => header[0] = self.long_keys.push(slot, key),
         }
+        let words = self.slab.header;
+        self.slab.header_mut(slot).copy_from_slice(&header[..words]);
         if let Some(expiry) = &mut self.expiry {
             expiry.set(slot, time);
         }
@@ -259,7 +291,11 @@ impl GroupTable {
 
     /// Frees the groups that [`Self::take_closed`] has taken.
     pub fn free_closed(&mut self, slots: &[u32]) {
-        slots.iter().for_each(|slot| self.free(*slot));
+        for slots in slots.chunks(READ_AHEAD_MAX) {
+            let hashes: Vec<u64> = slots.iter().map(|slot| self.hash_of(*slot)).collect();
+            self.index.read_ahead(hashes.iter().copied(), |_| 0);
+            slots.iter().zip(hashes).for_each(|(slot, hash)| self.free(*slot, hash));
+        }
     }
 
     /// The times of groups, oldest first.
@@ -272,15 +308,41 @@ impl GroupTable {
         self.key_bytes(slot, &mut [0; INLINE_KEY_BYTES]).to_vec()
     }
 
+    /// The keys of groups as columns of their types.
+    pub fn key_columns(&self, slots: &[u32], types: &[DataType]) -> Result<Vec<ArrayRef>> {
+        let Some(width) = self.inline else {
+            return decode_keys(types, slots.iter().map(|slot| self.long_key(*slot)));
+        };
+        let mut keys = vec![[0; INLINE_KEY_BYTES]; slots.len()];
+        for (slot, key) in slots.iter().zip(&mut keys) {
+            self.key_bytes(*slot, key);
+        }
+        decode_keys(types, keys.iter().map(|key| &key[..width]))
+    }
+
     /// The key bytes of a group, in `inline` when they lie in its line.
     fn key_bytes<'a>(&'a self, slot: u32, inline: &'a mut [u8; INLINE_KEY_BYTES]) -> &'a [u8] {
-        if !self.inline {
-            return &self.long_keys[slot as usize];
-        }
-        let header = self.slab.header(slot);
-        inline[..8].copy_from_slice(&header[2].to_le_bytes());
-        inline[8..].copy_from_slice(&header[3].to_le_bytes());
-        &inline[..(header[1] & LENGTH) as usize]
+        let Some(width) = self.inline else { return self.long_key(slot) };
+        let words = self.slab.header(slot).iter().map(|word| word.to_le_bytes());
+        inline.chunks_mut(8).zip(words).for_each(|(to, word)| {
+            let length = to.len();
+            to.copy_from_slice(&word[..length]);
+        });
+        &inline[..width]
+    }
+
+    #[inline]
+    fn long_key(&self, slot: u32) -> &[u8] {
+        self.long_keys.get(self.slab.flags(slot) & ((1 << PLACE_BITS) - 1))
+    }
+
+    fn hash_of(&self, slot: u32) -> u64 {
+        hash_key(self.key_bytes(slot, &mut [0; INLINE_KEY_BYTES]))
+    }
+
+    /// Whether an epoch has ended with a group.
+    pub fn is_stored(&self, slot: u32) -> bool {
+        self.slab.flags(slot) & STORED != 0
     }
 
     /// Ends a group's part in the epoch; `keep` false gives its slot back.
@@ -289,32 +351,34 @@ impl GroupTable {
             self.capture(slot, keep);
         }
         if keep {
-            let flags = &mut self.slab.header_mut(slot)[1];
+            let flags = self.slab.flags_mut(slot);
             *flags = *flags & !TOUCHED | STORED;
         } else {
-            self.free(slot);
+            self.free(slot, self.hash_of(slot));
         }
     }
 
     /// Ends the part in the epoch of a group that an epoch before has left as it is now.
     pub fn release_unchanged(&mut self, slot: u32) {
-        let flags = &mut self.slab.header_mut(slot)[1];
+        let flags = self.slab.flags_mut(slot);
         debug_assert!(*flags & STORED != 0, "a group that is new has changed");
         *flags &= !TOUCHED;
     }
 
-    fn free(&mut self, slot: u32) {
-        let header = self.slab.header_mut(slot);
-        header[1] = 0;
-        let hash = header[0];
+    fn free(&mut self, slot: u32, hash: u64) {
         self.index.remove(hash, slot);
+        if self.inline.is_none() {
+            let place = self.slab.flags(slot) & !FLAGS;
+            for (moved, place) in self.long_keys.remove(place) {
+                let header = self.slab.flags_mut(moved);
+                *header = *header & FLAGS | place;
+            }
+        }
+        self.slab.header_mut(slot).fill(0);
         if let Some(expiry) = &mut self.expiry {
             expiry.clear(slot);
         }
         self.multisets.iter_mut().for_each(|m| m[slot as usize] = Multiset::default());
-        if !self.inline {
-            self.long_keys[slot as usize] = Arc::from([].as_slice());
-        }
         if self.values.iter().all(|v| v.values_of(slot) == 0) {
             self.free.push(slot);
             return;
@@ -354,10 +418,9 @@ impl GroupTable {
     pub fn bytes(&self) -> usize {
         let sets: usize = self.multisets.iter().flatten().map(Multiset::bytes).sum();
         let sets = sets + self.values.iter().map(ValueSet::bytes).sum::<usize>();
-        let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
         self.slab.words.capacity() * 8
             + sets
-            + keys
+            + self.long_keys.bytes()
             + self.index.bytes()
             + self.expiry.as_ref().map_or(0, Expiry::bytes)
     }
@@ -367,12 +430,14 @@ impl GroupTable {
     }
 }
 
-/// The first 16 bytes of a key as two words, zero-filled.
+/// A key that fits a line as its header has it, without flags.
 #[inline]
-fn inline_words(key: &[u8]) -> [u64; 2] {
-    let mut bytes = [0; INLINE_KEY_BYTES];
-    let length = key.len().min(INLINE_KEY_BYTES);
-    bytes[..length].copy_from_slice(&key[..length]);
-    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
-    [word(0), word(8)]
+fn inline_header(key: &[u8]) -> Header {
+    let mut header = [0; HEADER_WORDS_MAX];
+    let (words, rest) = key.as_chunks::<8>();
+    header.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_le_bytes(*word));
+    for (shift, byte) in rest.iter().enumerate() {
+        header[words.len()] |= u64::from(*byte) << (8 * shift);
+    }
+    header
 }

@@ -18,11 +18,13 @@
 
 mod arrangement;
 mod cell;
+mod chains;
 mod changes;
 mod column;
 mod entry;
 mod expiry;
 mod groups;
+mod key_arena;
 mod ledger;
 mod merge;
 mod multiset;
@@ -39,6 +41,8 @@ mod sorted;
 mod tests;
 mod timeline;
 mod values;
+mod versions;
+mod weights;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -61,7 +65,7 @@ use arrow::datatypes::SchemaRef;
 
 use self::expiry::Expiry;
 use self::ledger::Ledger;
-use crate::delta::Weight;
+use crate::delta::{Keys, Weight};
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -638,6 +642,13 @@ impl Residency {
     fn clear(&mut self) {
         if let Some(set) = &mut self.0 {
             set.clear();
+        }
+    }
+
+    /// The same for some rows of a batch.
+    pub(crate) fn check_rows(&self, keys: &Keys, rows: &[u32]) {
+        if self.0.is_some() {
+            rows.iter().for_each(|row| self.check(keys.hash(*row as usize)));
         }
     }
 

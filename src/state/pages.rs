@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, LargeStringBuilder, NullArray,
-    PrimitiveArray, RecordBatch, RecordBatchOptions, StringBuilder,
+    ArrayRef, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, GenericStringBuilder, NullArray,
+    OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
@@ -103,6 +103,13 @@ impl Pages {
         Ok(())
     }
 
+    /// The slots that hold rows, but for some.
+    pub(super) fn used(&self, without: &[u32]) -> Vec<u32> {
+        let mut used = vec![true; self.len];
+        self.free.iter().chain(without).for_each(|slot| used[*slot as usize] = false);
+        (0..self.len as u32).filter(|slot| used[*slot as usize]).collect()
+    }
+
     /// Gives a slot back.
     pub(crate) fn free(&mut self, slot: u32) {
         self.free.push(slot);
@@ -136,6 +143,18 @@ impl Pages {
         match &values.values {
             Values::I64(v) => v[offset] == value && !values.is_null(offset),
             _ => false,
+        }
+    }
+
+    /// Reads a value of a slot, for nothing but to have it in the cache.
+    #[inline]
+    pub(super) fn peek(&self, slot: u32, column: usize) -> u64 {
+        let (values, row) = self.at(slot, column);
+        match &values.values {
+            Values::I64(v) => v[row] as u64,
+            Values::I32(v) => v[row] as u64,
+            Values::Text(v) => v.bytes_of(row) as u64,
+            _ => 0,
         }
     }
 
@@ -186,11 +205,18 @@ impl Pages {
             DataType::Timestamp(..) => fixed!(I64, TimestampMicrosecondType),
             DataType::Float32 => fixed!(F32, Float32Type),
             DataType::Float64 => fixed!(F64, Float64Type),
-            DataType::Decimal128(..) => fixed!(I128, Decimal128Type),
+            DataType::Decimal128(..) => {
+                let values = slots.iter().map(|slot| match self.at(*slot, column) {
+                    (PageColumn { values: Values::Narrow(v), .. }, row) => v[row].into(),
+                    (PageColumn { values: Values::I128(v), .. }, row) => v[row],
+                    _ => unreachable!("a column has one physical type"),
+                });
+                self.primitive::<Decimal128Type>(values.collect(), column, slots, data_type)
+            }
             DataType::Interval(_) => fixed!(Interval, IntervalMonthDayNanoType),
-            DataType::Utf8 => self.text(column, slots)?,
+            DataType::Utf8 => self.text::<i32>(column, slots)?,
             DataType::Binary => self.binary(column, slots)?,
-            DataType::LargeUtf8 => self.jsonb(column, slots),
+            DataType::LargeUtf8 => self.text::<i64>(column, slots)?,
             DataType::FixedSizeBinary(16) => self.uuid(column, slots),
             DataType::List(_) => self.lists(data_type, column, slots),
             other => unreachable!("a page of type {other} can't be made"),
@@ -219,40 +245,21 @@ impl Pages {
         Some(NullBuffer::from_iter(valid)).filter(|n| n.null_count() > 0)
     }
 
-    fn text(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
-        let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
-        for slot in slots {
+    /// Bytes of the values of variable length that slots have in a column.
+    fn bytes_in(&self, column: usize, slots: &[u32]) -> usize {
+        let bytes = slots.iter().map(|slot| {
             let (values, row) = self.at(*slot, column);
-            match &values.values {
-                Values::Text(_) if values.is_null(row) => builder.append_null(),
-                Values::Text(v) => {
-                    check_room(builder.values_slice(), v.bytes_of(row))?;
-                    builder.append_value(v.get(row));
-                }
-                _ => unreachable!("a column has one physical type"),
-            }
-        }
-        Ok(Arc::new(builder.finish()))
+            values.variable_bytes(row)
+        });
+        bytes.sum()
     }
 
-    fn binary(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
-        let mut builder = BinaryBuilder::with_capacity(slots.len(), slots.len() * 16);
-        for slot in slots {
-            let (values, row) = self.at(*slot, column);
-            match &values.values {
-                Values::Bytes(_) if values.is_null(row) => builder.append_null(),
-                Values::Bytes(v) => {
-                    check_room(builder.values_slice(), v.bytes_of(row))?;
-                    builder.append_value(v.get(row));
-                }
-                _ => unreachable!("a column has one physical type"),
-            }
+    fn text<O: OffsetSizeTrait>(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
+        let bytes = self.bytes_in(column, slots);
+        if !O::IS_LARGE {
+            check_room(&[], bytes)?;
         }
-        Ok(Arc::new(builder.finish()))
-    }
-
-    fn jsonb(&self, column: usize, slots: &[u32]) -> ArrayRef {
-        let mut builder = LargeStringBuilder::with_capacity(slots.len(), slots.len() * 64);
+        let mut builder = GenericStringBuilder::<O>::with_capacity(slots.len(), bytes);
         for slot in slots {
             let (values, row) = self.at(*slot, column);
             match &values.values {
@@ -261,7 +268,22 @@ impl Pages {
                 _ => unreachable!("a column has one physical type"),
             }
         }
-        Arc::new(builder.finish())
+        Ok(Arc::new(builder.finish()))
+    }
+
+    fn binary(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
+        let bytes = self.bytes_in(column, slots);
+        check_room(&[], bytes)?;
+        let mut builder = BinaryBuilder::with_capacity(slots.len(), bytes);
+        for slot in slots {
+            let (values, row) = self.at(*slot, column);
+            match &values.values {
+                Values::Bytes(_) if values.is_null(row) => builder.append_null(),
+                Values::Bytes(v) => builder.append_value(v.get(row)),
+                _ => unreachable!("a column has one physical type"),
+            }
+        }
+        Ok(Arc::new(builder.finish()))
     }
 
     fn uuid(&self, column: usize, slots: &[u32]) -> ArrayRef {

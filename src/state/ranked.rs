@@ -29,7 +29,7 @@ use super::expiry::{Expiry, NEVER};
 use super::negative_weight;
 use super::order_prefix::{ABOVE_ALL, Prefix, order_prefixes};
 use super::pages::Pages;
-use super::slot_index::SlotIndex;
+use super::slot_index::{READ_AHEAD_MAX, SlotIndex};
 use super::sorted::{Entry, Place, Sorted};
 use crate::delta::{DeltaBatch, Keys, Weight};
 use crate::error::Result;
@@ -233,6 +233,10 @@ impl Ranked {
         let times = self.expiry.as_ref().and_then(|(column, _)| event_times(&columns[*column]));
         let mut pending = Vec::new();
         for (row, prefix) in prefixes.into_iter().enumerate() {
+            if row % READ_AHEAD_MAX == 0 {
+                let ahead = keys.hashes()[row..].iter().take(READ_AHEAD_MAX).copied();
+                self.index.read_ahead(ahead, |p| self.partitions[p as usize].hash);
+            }
             let time = || times.as_ref().map_or(NEVER, |time| time(row));
             let partition = self.intern(keys.key(row), keys.hash(row), time);
             let entry = Entry { prefix, weight: delta.weight(row), slot: PENDING | row as u32 };

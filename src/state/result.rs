@@ -1,8 +1,9 @@
 //! Result table: the multi-version rows of a table or view, written by the workers and read by
 //! everybody.
 //!
-//! A row slot carries `(begin, end)` epochs and a weight; a snapshot is an epoch number held as a
-//! pin, so nothing is copied for readers. A slot is visible at epoch `e` when `begin <= e < end`.
+//! A row slot carries `(begin, end)` epochs and a weight ([`Versions`], [`Weights`]); a snapshot is
+//! an epoch number held as a pin, so nothing is copied for readers. A slot is visible at epoch `e`
+//! when `begin <= e < end`.
 //! Slots that ended at or before the oldest epoch anybody may read are given back, in slices.
 //!
 //! A table has one shard per worker, each behind its own lock: the worker holds it while it applies
@@ -11,23 +12,24 @@
 
 mod entries;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::chains::Chains;
 use super::changes::Changes;
 use super::column::PageColumn;
 use super::pages::Pages;
+use super::rows::hashes_of;
 use super::secondary::Secondary;
-use super::slot_index::SlotIndex;
+use super::slot_index::READ_AHEAD_MAX;
+use super::versions::Versions;
+use super::weights::Weights;
 use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
 use crate::delta::{DeltaBatch, Keys, Weight, worker_of};
 use crate::error::{Error, Result};
 use crate::time::Epoch;
-
-const NONE: u32 = u32::MAX;
 
 /// Slots that are added to a new index under one lock.
 const INDEX_SLICE: usize = 16 * BATCH_ROWS;
@@ -114,7 +116,7 @@ impl ResultTable {
             slots.clear();
             let shard = self.read(worker);
             let index = shard.secondary.iter().find(|s| s.columns() == columns && s.is_whole());
-            let visible = |s: &u32| shard.visible(*s as usize, epoch);
+            let visible = |s: &u32| shard.versions.visible(*s, epoch);
             for row in (0..keys.len()).filter(here) {
                 let hash = keys.hash(row);
                 let room = rows_max.saturating_sub(weights.len() + slots.len()).saturating_add(1);
@@ -142,7 +144,7 @@ impl ResultTable {
                     return Ok(Found::TooMany);
                 }
             }
-            weights.extend(slots.iter().map(|s| shard.weights[*s as usize]));
+            weights.extend(slots.iter().map(|s| shard.weights.get(*s)));
             batches.push(shard.pages.gather_batch(&slots)?);
         }
         let rows = match batches.len() {
@@ -219,7 +221,7 @@ impl ResultTable {
             let shard = self.read(worker_of(keys.hash(row), self.shards()));
             let slots = shard.visible_with_key(&key, row, keys.hash(row), epoch);
             let equal = slots.filter(|s| shard.pages.equals(*s, &all, columns, row));
-            equal.map(|s| shard.weights[s as usize]).sum::<Weight>()
+            equal.map(|s| shard.weights.get(s)).sum::<Weight>()
         };
         Ok((0..change.len()).all(|row| change.weight(row) > 0 || held(row) >= -change.weight(row)))
     }
@@ -241,7 +243,7 @@ impl ResultTable {
                     let hash = keys.hash(*row as usize);
                     if worker_of(hash, self.shards()) == worker {
                         let slots = shard.visible_with_key(key, *row as usize, hash, epoch);
-                        *count = slots.map(|s| shard.weights[s as usize]).sum();
+                        *count = slots.map(|s| shard.weights.get(s)).sum();
                     }
                 }
             }
@@ -288,19 +290,14 @@ pub struct ResultShard {
     spec: ResultSpec,
     key: Vec<usize>,
     pages: Pages,
-    index: SlotIndex,
-    /// The next slot of a key's chain.
-    next: Vec<u32>,
-    prev: Vec<u32>,
-    key_hash: Vec<u64>,
-    begin: Vec<Epoch>,
-    end: Vec<Epoch>,
-    weights: Vec<Weight>,
+    /// By key.
+    index: Chains,
+    versions: Versions,
+    weights: Weights,
     /// Empty unless they are kept.
     arrivals: Vec<i64>,
     /// Indexes by other columns than the key.
     secondary: Vec<Secondary>,
-    ended: VecDeque<(Epoch, u32)>,
     /// The weight of all rows that have not ended.
     live: Weight,
     /// The log of changes, and slots whose weights have changed since it was written to.
@@ -332,16 +329,11 @@ impl ResultShard {
             key: if spec.key.is_empty() { all.collect() } else { spec.key.clone() },
             pages: Pages::new(spec.schema.clone()),
             spec: spec.clone(),
-            index: SlotIndex::new(),
-            next: Vec::new(),
-            prev: Vec::new(),
-            key_hash: Vec::new(),
-            begin: Vec::new(),
-            end: Vec::new(),
-            weights: Vec::new(),
+            index: Chains::new(),
+            versions: Versions::default(),
+            weights: Weights::default(),
             arrivals: Vec::new(),
             secondary: Vec::new(),
-            ended: VecDeque::new(),
             live: 0,
             changes: None,
         }
@@ -355,8 +347,11 @@ impl ResultShard {
         let all = (0..delta.rows().num_columns()).collect();
         let change = Change { delta, key, keys, all };
         if !delta.is_insert_only() {
-            for row in (0..delta.len()).filter(|r| delta.weight(*r) < 0) {
-                self.retract(&change, row, epoch)?;
+            for row in 0..delta.len() {
+                self.read_ahead(&change.keys, row);
+                if delta.weight(row) < 0 {
+                    self.retract(&change, row, epoch)?;
+                }
             }
         }
         let inserts: Vec<u32> =
@@ -365,6 +360,16 @@ impl ResultShard {
         match self.changes {
             Some(_) => self.log_changes(),
             None => Ok(()),
+        }
+    }
+
+    /// Reads ahead, now and then, what looking for the keys of rows from one on will read.
+    #[inline]
+    fn read_ahead(&self, keys: &Keys, row: usize) {
+        if row % READ_AHEAD_MAX == 0 {
+            let hashes = keys.hashes()[row..].iter().take(READ_AHEAD_MAX).copied();
+            let peek = |slot| self.key.first().map_or(0, |column| self.pages.peek(slot, *column));
+            self.index.read_ahead(hashes, peek);
         }
     }
 
@@ -392,17 +397,24 @@ impl ResultShard {
             }
         }
         self.pages.insert(d.rows().columns(), &fresh, &mut slots)?;
-        self.reserve(self.pages.slots());
         for (slot, row) in slots.iter().zip(&fresh) {
             let row = *row as usize;
+            if d.is_insert_only() {
+                self.read_ahead(&change.keys, row);
+            }
             let hash = change.keys.hash(row);
             self.place(*slot, hash, &change.key, row, (epoch, d.weight(row)));
-            if self.spec.arrivals {
-                let arrival = d.arrivals().map_or(i64::MIN, |a| a.value(row));
-                self.arrivals[*slot as usize] = arrival;
-            }
+            self.set_arrival(*slot, d.arrivals().map_or(i64::MIN, |a| a.value(row)));
         }
         self.index_slots(&slots)
+    }
+
+    fn set_arrival(&mut self, slot: u32, arrival: i64) {
+        if self.spec.arrivals {
+            let slots = self.arrivals.len().max(slot as usize + 1);
+            self.arrivals.resize(slots, i64::MIN);
+            self.arrivals[slot as usize] = arrival;
+        }
     }
 
     fn index_slots(&mut self, slots: &[u32]) -> Result<()> {
@@ -425,8 +437,8 @@ impl ResultShard {
         let to = index.covered().saturating_add(limit).min(self.pages.slots());
         // Freed slots are of no epoch.
         let stored: Vec<u32> = (index.covered()..to)
-            .filter(|s| self.begin[*s] != Epoch::MAX)
             .map(|s| s as u32)
+            .filter(|s| !self.versions.is_free(*s))
             .collect();
         let rest = Some(to).filter(|to| *to < self.pages.slots());
         index.fill(&self.pages, &stored, rest)?;
@@ -445,32 +457,29 @@ impl ResultShard {
         if self.spec.arrivals && self.arrivals[slot as usize] != arrival {
             return false;
         }
-        let weight = self.weights[slot as usize] + d.weight(row);
+        let weight = self.weights.get(slot) + d.weight(row);
         self.reweigh(slot, weight, epoch)
     }
 
     /// Gives a live row another weight: in place when it is of this epoch, else as a new version.
     fn reweigh(&mut self, slot: u32, weight: Weight, epoch: Epoch) -> bool {
-        if self.begin[slot as usize] == epoch {
-            let added = weight - self.weights[slot as usize];
+        let added = weight - self.weights.get(slot);
+        if self.versions.is_new(slot, epoch) {
             self.live += added;
-            self.weights[slot as usize] = weight;
+            self.weights.set(slot, weight);
             self.note(slot, added);
             return true;
         }
         let Ok(columns) = self.pages.gather(&[slot]) else { return false };
-        let hash = self.key_hash[slot as usize];
+        let key = self.key_columns(&columns);
+        let Ok(keys) = Keys::encode(&key, 1) else { return false };
         self.finish(slot, epoch);
         let mut slots = Vec::with_capacity(1);
         if self.pages.insert(&columns, &[0], &mut slots).is_err() {
             return false;
         }
-        self.reserve(self.pages.slots());
-        let key = self.key_columns(&columns);
-        self.place(slots[0], hash, &key, 0, (epoch, weight));
-        if self.spec.arrivals {
-            self.arrivals[slots[0] as usize] = self.arrivals[slot as usize];
-        }
+        self.place(slots[0], keys.hash(0), &key, 0, (epoch, weight));
+        self.set_arrival(slots[0], self.arrivals.get(slot as usize).copied().unwrap_or(i64::MIN));
         self.index_slots(&slots).is_ok()
     }
 
@@ -480,7 +489,7 @@ impl ResultShard {
             let slot = self.find_live(change, row).ok_or_else(|| {
                 Error::internal("a change retracts a row that the relation does not have")
             })?;
-            let have = self.weights[slot as usize];
+            let have = self.weights.get(slot);
             let taken = have.min(rest);
             rest -= taken;
             match have - taken {
@@ -493,44 +502,19 @@ impl ResultShard {
         Ok(())
     }
 
-    fn reserve(&mut self, slots: usize) {
-        self.next.resize(slots, NONE);
-        self.prev.resize(slots, NONE);
-        self.key_hash.resize(slots, 0);
-        self.begin.resize(slots, Epoch::ZERO);
-        self.end.resize(slots, Epoch::ZERO);
-        self.weights.resize(slots, 0);
-        if self.spec.arrivals {
-            self.arrivals.resize(slots, i64::MIN);
-        }
-    }
-
     fn place(&mut self, slot: u32, hash: u64, key: &[ArrayRef], row: usize, at: (Epoch, Weight)) {
-        let i = slot as usize;
-        (self.begin[i], self.end[i], self.weights[i]) = (at.0, Epoch::MAX, at.1);
+        self.versions.begin(slot, at.0);
+        self.weights.set(slot, at.1);
         self.live += at.1;
         self.note(slot, at.1);
-        self.key_hash[i] = hash;
-        self.prev[i] = NONE;
-        let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
-        match head {
-            Some(head) => {
-                self.index.replace(hash, head, slot);
-                self.next[i] = head;
-                self.prev[head as usize] = slot;
-            }
-            None => {
-                self.index.insert(hash, slot);
-                self.next[i] = NONE;
-            }
-        }
+        self.index.link(hash, slot, |s| self.pages.equals(s, &self.key, key, row));
     }
 
     fn finish(&mut self, slot: u32, epoch: Epoch) {
-        self.end[slot as usize] = epoch;
-        self.live -= self.weights[slot as usize];
-        self.note(slot, -self.weights[slot as usize]);
-        self.ended.push_back((epoch, slot));
+        self.versions.end(slot, epoch);
+        let weight = self.weights.get(slot);
+        self.live -= weight;
+        self.note(slot, -weight);
     }
 
     /// The live slot of a row that is equal in all columns; the one that arrived last.
@@ -538,7 +522,7 @@ impl ResultShard {
         let columns = change.delta.rows().columns();
         let mut equal = self
             .chain(&change.key, row, change.keys.hash(row))
-            .filter(|s| self.end[*s as usize] == Epoch::MAX)
+            .filter(|s| self.versions.is_live(*s))
             .filter(|s| self.pages.equals(*s, &change.all, columns, row));
         match self.spec.arrivals {
             false => equal.next(),
@@ -547,8 +531,7 @@ impl ResultShard {
     }
 
     fn chain(&self, key: &[ArrayRef], row: usize, hash: u64) -> impl Iterator<Item = u32> {
-        let head = self.index.find(hash, |s| self.pages.equals(s, &self.key, key, row));
-        std::iter::successors(head, |s| Some(self.next[*s as usize]).filter(|next| *next != NONE))
+        self.index.of(hash, move |s| self.pages.equals(s, &self.key, key, row))
     }
 
     /// Slots with a key that are visible at an epoch.
@@ -559,15 +542,15 @@ impl ResultShard {
         hash: u64,
         epoch: Epoch,
     ) -> impl Iterator<Item = u32> {
-        self.chain(key, row, hash).filter(move |s| self.visible(*s as usize, epoch))
+        self.chain(key, row, hash).filter(move |s| self.versions.visible(*s, epoch))
     }
 
     /// For each row of key columns, the live row with that key: `(probing row, slot)`.
     pub fn live_with_keys(&self, key: &[ArrayRef], keys: &Keys) -> Vec<(u32, u32)> {
         let mut found = Vec::new();
         for row in 0..keys.len() {
-            let live =
-                self.chain(key, row, keys.hash(row)).find(|s| self.end[*s as usize] == Epoch::MAX);
+            self.read_ahead(keys, row);
+            let live = self.chain(key, row, keys.hash(row)).find(|s| self.versions.is_live(*s));
             found.extend(live.map(|slot| (row as u32, slot)));
         }
         found
@@ -578,27 +561,21 @@ impl ResultShard {
         self.pages.gather_batch(slots)
     }
 
-    #[inline]
-    fn visible(&self, slot: usize, epoch: Epoch) -> bool {
-        self.begin[slot] <= epoch && epoch < self.end[slot]
-    }
-
     /// Visible rows from a cursor on, at most `limit` slots looked at; fewer where rows are wide.
     pub fn scan(&self, epoch: Epoch, from: usize, limit: usize) -> Result<SnapshotSlice> {
         let end = from.saturating_add(limit).min(self.pages.slots());
         let (mut slots, mut bytes, mut to) = (Vec::new(), 0, from);
         // Rows may be wide.
         while to < end && bytes <= BATCH_BYTES_MAX {
-            if self.visible(to, epoch) {
+            if self.versions.visible(to as u32, epoch) {
                 bytes += self.pages.variable_bytes(to as u32);
                 slots.push(to as u32);
             }
             to += 1;
         }
         let rows = self.pages.gather_batch(&slots)?;
-        let ones = slots.iter().all(|s| self.weights[*s as usize] == 1);
-        let weights = (!ones)
-            .then(|| slots.iter().map(|s| self.weights[*s as usize]).collect::<Vec<_>>().into());
+        let weights: Vec<Weight> = slots.iter().map(|s| self.weights.get(*s)).collect();
+        let weights = weights.iter().any(|w| *w != 1).then(|| weights.into());
         let next = (to < self.pages.slots()).then_some(to);
         let arrivals = self
             .spec
@@ -609,45 +586,25 @@ impl ResultShard {
     }
 
     fn count(&self, epoch: Epoch) -> u64 {
-        let slots = (0..self.pages.slots()).filter(|s| self.visible(*s, epoch));
-        slots.map(|s| self.weights[s].unsigned_abs()).sum()
+        let slots = (0..self.pages.slots() as u32).filter(|s| self.versions.visible(*s, epoch));
+        slots.map(|s| self.weights.get(s).unsigned_abs()).sum()
     }
 
     /// Gives back at most `limit` slots that ended at or before `oldest`.
-    pub fn vacuum(&mut self, oldest: Epoch, limit: usize) {
-        for _ in 0..limit {
-            match self.ended.front() {
-                Some((end, _)) if *end <= oldest => {}
-                _ => return,
-            }
-            let Some((_, slot)) = self.ended.pop_front() else { return };
-            self.unlink(slot);
-        }
+    pub fn vacuum(&mut self, oldest: Epoch, limit: usize) -> Result<()> {
+        let gone = self.versions.take_ended(oldest, limit);
+        let hashes = hashes_of(&self.pages, &self.key, &gone)?;
+        gone.iter().zip(hashes).for_each(|(slot, hash)| self.index.unlink(hash, *slot));
+        self.secondary.iter_mut().try_for_each(|s| s.remove(&self.pages, &gone))?;
+        gone.iter().for_each(|slot| self.pages.free(*slot));
+        Ok(())
     }
 
     fn ended_bytes(&self) -> usize {
-        match self.ended.len() {
+        match self.versions.ended() {
             0 => 0,
             ended => self.bytes() / self.pages.slots().max(1) * ended,
         }
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        let (prev, next) = (self.prev[slot as usize], self.next[slot as usize]);
-        let hash = self.key_hash[slot as usize];
-        if next != NONE {
-            self.prev[next as usize] = prev;
-        }
-        match (prev, next) {
-            (NONE, NONE) => self.index.remove(hash, slot),
-            (NONE, next) => self.index.replace(hash, slot, next),
-            (prev, next) => self.next[prev as usize] = next,
-        }
-        self.secondary.iter_mut().for_each(|s| s.remove(slot));
-        // Invisible at every epoch until the slot is used again.
-        self.begin[slot as usize] = Epoch::MAX;
-        self.end[slot as usize] = Epoch::ZERO;
-        self.pages.free(slot);
     }
 
     /// Row versions held.
@@ -659,7 +616,8 @@ impl ResultShard {
     pub fn bytes(&self) -> usize {
         self.pages.bytes()
             + self.index.bytes()
-            + self.next.capacity() * 40
+            + self.versions.bytes()
+            + self.weights.bytes()
             + self.arrivals.capacity() * 8
             + self.secondary.iter().map(Secondary::bytes).sum::<usize>()
     }

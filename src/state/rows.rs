@@ -21,22 +21,42 @@ pub(super) fn each_row(
     slots: &[u32],
     mut each: impl FnMut(usize, (u64, &[u8]), &[u8]),
 ) -> Result<()> {
-    let (mut from, mut to, mut bytes) = (0, 0, 0);
-    while from < slots.len() {
-        while to < slots.len() && to - from < BATCH_ROWS && bytes <= BATCH_BYTES_MAX {
-            bytes += pages.variable_bytes(slots[to]);
-            to += 1;
-        }
-        let part = &slots[from..to];
+    let mut from = 0;
+    for part in pieces(pages, slots) {
         let columns = pages.gather(part)?;
         let whole = Keys::encode_exact(&columns, part.len())?;
         let keys = encode(&columns, key, part.len())?;
         for row in 0..part.len() {
             each(from + row, (keys.hash(row), keys.key(row)), whole.key(row));
         }
-        (from, bytes) = (to, 0);
+        from += part.len();
     }
     Ok(())
+}
+
+/// The hashes of the `key` columns of slots.
+pub(super) fn hashes_of(pages: &Pages, key: &[usize], slots: &[u32]) -> Result<Vec<u64>> {
+    let mut hashes = Vec::with_capacity(slots.len());
+    for part in pieces(pages, slots) {
+        let columns = key.iter().map(|c| pages.gather_column(*c, part));
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+        hashes.extend_from_slice(Keys::encode(&columns, part.len())?.hashes());
+    }
+    Ok(hashes)
+}
+
+/// Slots in pieces whose rows are neither many nor wide.
+fn pieces<'a>(pages: &'a Pages, mut slots: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+    std::iter::from_fn(move || {
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < slots.len().min(BATCH_ROWS) && bytes <= BATCH_BYTES_MAX {
+            bytes += pages.variable_bytes(slots[rows]);
+            rows += 1;
+        }
+        let (piece, rest) = slots.split_at(rows);
+        slots = rest;
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
 }
 
 fn encode(columns: &[ArrayRef], key: &[usize], rows: usize) -> Result<Keys> {

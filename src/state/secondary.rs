@@ -10,21 +10,17 @@
 
 use arrow::array::ArrayRef;
 
+use super::chains::Chains;
 use super::pages::Pages;
-use super::slot_index::SlotIndex;
+use super::rows::hashes_of;
 use crate::delta::Keys;
 use crate::error::Result;
-
-const NONE: u32 = u32::MAX;
 
 /// Values of columns to chains of slots.
 #[derive(Debug)]
 pub(super) struct Secondary {
     columns: Vec<usize>,
-    index: SlotIndex,
-    next: Vec<u32>,
-    prev: Vec<u32>,
-    hash: Vec<u64>,
+    index: Chains,
     covered: usize,
 }
 
@@ -36,8 +32,7 @@ impl Secondary {
 
     /// An index of a table that has rows.
     pub(super) fn unfilled(columns: Vec<usize>) -> Self {
-        let index = SlotIndex::new();
-        Self { columns, index, next: Vec::new(), prev: Vec::new(), hash: Vec::new(), covered: 0 }
+        Self { columns, index: Chains::new(), covered: 0 }
     }
 
     pub(super) fn columns(&self) -> &[usize] {
@@ -63,45 +58,28 @@ impl Secondary {
 
     /// Adds slots whose rows are in the pages.
     pub(super) fn add(&mut self, pages: &Pages, slots: &[u32]) -> Result<()> {
-        let mine: Vec<u32> =
-            slots.iter().copied().filter(|s| (*s as usize) < self.covered).collect();
+        let mine = self.covered_of(slots);
         let columns = self.columns.iter().map(|c| pages.gather_column(*c, &mine));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let keys = Keys::encode(&columns, mine.len())?;
-        let slots = pages.slots();
-        self.next.resize(slots.max(self.next.len()), NONE);
-        self.prev.resize(slots.max(self.prev.len()), NONE);
-        self.hash.resize(slots.max(self.hash.len()), 0);
         for (row, slot) in mine.iter().enumerate() {
-            let (i, hash) = (*slot as usize, keys.hash(row));
-            (self.prev[i], self.next[i], self.hash[i]) = (NONE, NONE, hash);
-            match self.index.find(hash, |s| pages.equals(s, &self.columns, &columns, row)) {
-                Some(head) => {
-                    self.index.replace(hash, head, *slot);
-                    self.next[i] = head;
-                    self.prev[head as usize] = *slot;
-                }
-                None => self.index.insert(hash, *slot),
-            }
+            let is = |s| pages.equals(s, &self.columns, &columns, row);
+            self.index.link(keys.hash(row), *slot, is);
         }
         Ok(())
     }
 
-    /// Takes a slot out, before its row is freed.
-    pub(super) fn remove(&mut self, slot: u32) {
-        let i = slot as usize;
-        if i >= self.covered {
-            return;
-        }
-        let (prev, next) = (self.prev[i], self.next[i]);
-        if next != NONE {
-            self.prev[next as usize] = prev;
-        }
-        match (prev, next) {
-            (NONE, NONE) => self.index.remove(self.hash[i], slot),
-            (NONE, next) => self.index.replace(self.hash[i], slot, next),
-            (prev, next) => self.next[prev as usize] = next,
-        }
+    /// Takes slots out, before their rows are freed.
+    pub(super) fn remove(&mut self, pages: &Pages, slots: &[u32]) -> Result<()> {
+        let mine = self.covered_of(slots);
+        let hashes = hashes_of(pages, &self.columns, &mine)?;
+        mine.iter().zip(hashes).for_each(|(slot, hash)| self.index.unlink(hash, *slot));
+        Ok(())
+    }
+
+    /// Those of some slots that are in the index.
+    fn covered_of(&self, slots: &[u32]) -> Vec<u32> {
+        slots.iter().copied().filter(|s| (*s as usize) < self.covered).collect()
     }
 
     /// The slots with the values in row `row` of `values`.
@@ -112,12 +90,11 @@ impl Secondary {
         row: usize,
         hash: u64,
     ) -> impl Iterator<Item = u32> {
-        let head = self.index.find(hash, |s| pages.equals(s, &self.columns, values, row));
-        std::iter::successors(head, |s| Some(self.next[*s as usize]).filter(|next| *next != NONE))
+        self.index.of(hash, move |s| pages.equals(s, &self.columns, values, row))
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.index.bytes() + self.next.capacity() * 16
+        self.index.bytes()
     }
 }
 
@@ -183,7 +160,7 @@ mod tests {
             }
             history.push((Epoch(epoch), live.clone()));
             history.drain(..history.len().saturating_sub(5));
-            table.write(0).vacuum(history[0].0, 8);
+            table.write(0).vacuum(history[0].0, 8).expect("vacuums");
             if epoch > 150 {
                 check(&table, &history);
             }

@@ -10,6 +10,12 @@ pub(crate) const SLOT_MAX: u32 = u32::MAX - 1;
 
 const EMPTY: u64 = u64::MAX;
 
+/// Entries from which on an index and what it leads to are not in cache.
+const READ_AHEAD_MIN: usize = 1 << 14;
+
+/// Hashes that are read ahead at a time.
+pub(crate) const READ_AHEAD_MAX: usize = 64;
+
 /// Hash to slot.
 #[derive(Debug)]
 pub(crate) struct SlotIndex {
@@ -35,6 +41,33 @@ impl SlotIndex {
         // The table never has more than 2^32 entries, so the top bits of the tag address it.
         let bits = self.entries.len().trailing_zeros();
         ((u64::from(tag) << 32) >> (64 - bits)) as usize
+    }
+
+    /// Reads ahead what looking up some hashes will read, entries and then what `touch` reads of
+    /// the slots that they lead to. Reads that do not wait for one another overlap, where look-ups
+    /// one by one would each wait for memory; so this is for a few dozen hashes at a time.
+    #[inline]
+    pub(crate) fn read_ahead(
+        &self,
+        hashes: impl ExactSizeIterator<Item = u64> + Clone,
+        touch: impl Fn(u32) -> u64,
+    ) {
+        if self.entries.len() < READ_AHEAD_MIN {
+            return;
+        }
+        let mut entries = [EMPTY; READ_AHEAD_MAX];
+        let count = hashes.len().min(READ_AHEAD_MAX);
+        for (entry, hash) in entries.iter_mut().zip(hashes.clone()) {
+            *entry = self.entries[self.home(hash as u32)];
+        }
+        let mut read = 0;
+        for (entry, hash) in entries[..count].iter().zip(hashes) {
+            if (entry >> 32) as u32 == hash as u32 && *entry != EMPTY {
+                read ^= touch(*entry as u32);
+            }
+        }
+        // What was read is of no use but in the cache.
+        std::hint::black_box(read);
     }
 
     /// The slot with this hash for which `is` holds.
@@ -80,7 +113,8 @@ impl SlotIndex {
         }
     }
 
-    fn position(&self, hash: u64, slot: u32) -> Option<usize> {
+    /// Where the entry of a slot is, until the index changes.
+    pub(crate) fn position(&self, hash: u64, slot: u32) -> Option<usize> {
         let entry = u64::from(hash as u32) << 32 | u64::from(slot);
         let mut at = self.home(hash as u32);
         while self.entries[at] != EMPTY {
@@ -95,12 +129,23 @@ impl SlotIndex {
     /// Makes an entry point to another slot.
     pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) {
         let at = self.position(hash, old).expect("the replaced slot is indexed");
-        self.entries[at] = u64::from(hash as u32) << 32 | u64::from(new);
+        self.set(at, hash, new);
+    }
+
+    /// Makes the entry at a place point to another slot of the same hash.
+    #[inline]
+    pub(crate) fn set(&mut self, at: usize, hash: u64, slot: u32) {
+        self.entries[at] = u64::from(hash as u32) << 32 | u64::from(slot);
     }
 
     /// Removes an entry.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) {
-        let mut hole = self.position(hash, slot).expect("the removed slot is indexed");
+        let at = self.position(hash, slot).expect("the removed slot is indexed");
+        self.remove_at(at);
+    }
+
+    /// Removes the entry at a place.
+    pub(crate) fn remove_at(&mut self, mut hole: usize) {
         let mask = self.mask();
         let mut at = hole;
         loop {

@@ -308,7 +308,7 @@ fn apply(table: &ResultTable, changes: &[(Row, Weight)], now: i64) {
     let arrivals = table.spec().arrivals.then(|| vec![now / 3; delta.len()].into());
     let mut shard = table.write(0);
     shard.apply(&delta.with_arrivals(arrivals), Epoch(now as u64)).expect("applies");
-    shard.vacuum(Epoch(now as u64), 3);
+    shard.vacuum(Epoch(now as u64), 3).expect("vacuums");
 }
 
 fn multiset_result(append_only: bool, arrivals: bool) -> (TableSpec, Work) {

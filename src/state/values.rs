@@ -17,6 +17,7 @@ use arrow::datatypes::{
 };
 
 use super::entry::{Entry, Op, push_sum};
+use super::slot_index::READ_AHEAD_MAX;
 use crate::delta::{Keys, Weight, hash_key};
 use crate::error::Result;
 
@@ -71,6 +72,8 @@ pub struct ValueSet {
 }
 
 const CAPACITY_MIN: usize = 16;
+/// Lines from which on a set is not in cache.
+const READ_AHEAD_MIN: usize = 1 << 13;
 const LINE_WORDS_MAX: usize = 3 + VARIANTS_MAX;
 const SLOT: u64 = (1 << 32) - 1;
 
@@ -190,6 +193,19 @@ impl ValueSet {
     ) -> Turn {
         let (value, bytes) = values.parts(row);
         self.add_words(slot, value, bytes, weight, mask)
+    }
+
+    /// Reads ahead where rows from one on will look for their values, so that these reads overlap.
+    pub(super) fn read_ahead(&self, slots: &[u32], values: &Values, from: usize) {
+        if self.capacity() < READ_AHEAD_MIN {
+            return;
+        }
+        let mut read = 0;
+        for (row, slot) in slots.iter().enumerate().skip(from).take(READ_AHEAD_MAX) {
+            read ^= self.line(self.home(mix(*slot, values.parts(row).0)))[0];
+        }
+        // What was read is of no use but in the cache.
+        std::hint::black_box(read);
     }
 
     /// Whether a group has a value of at most 8 bytes, in any variant.

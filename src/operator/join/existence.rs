@@ -11,7 +11,7 @@ use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use super::kernel::{Join, OUTPUT_ROWS, Pending};
 use super::{Closes, JoinKind, Side};
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, decode_keys};
+use crate::delta::{DeltaBatch, Keys, Weight};
 use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::state::{
@@ -131,10 +131,9 @@ impl Join {
         out: &mut Output,
     ) -> Result<()> {
         let table = state.groups(self.keys_table(side.other())?);
-        let bytes: Vec<Vec<u8>> = slots.iter().map(|slot| table.key(*slot)).collect();
         let now: Vec<bool> = slots.iter().map(|slot| there(table, *slot, NOW)).collect();
         let types = self.spec.key_types(side);
-        let columns = decode_keys(&types, bytes.iter().map(Vec::as_slice))?;
+        let columns = table.key_columns(slots, &types)?;
         let keys = Keys::encode(&columns, slots.len())?;
         let selection: Vec<u32> = (0..slots.len() as u32).collect();
         let probing = Probing { keys: &keys, columns: &columns, selection: &selection };

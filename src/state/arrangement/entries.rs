@@ -61,7 +61,7 @@ impl Arrangement {
         touched.sort_unstable();
         touched.dedup();
         let added = |slot: u32| {
-            let (before, after) = state.weights[slot as usize];
+            let (before, after) = state.weights.get(slot);
             (slot, after - before, 0)
         };
         touched.into_iter().map(added).collect()
@@ -90,8 +90,8 @@ impl Arrangement {
         let rows: Vec<Added> = match &self.retractable {
             None => (0..self.sealed_slots).map(|slot| (slot, 1, matches(slot))).collect(),
             Some(state) => {
-                let all = (0..).zip(&state.weights).filter(|(_, (before, _))| *before != 0);
-                all.map(|(slot, (before, _))| (slot, *before, matches(slot))).collect()
+                let all = state.weights.iter().filter(|(_, (before, _))| *before != 0);
+                all.map(|(slot, (before, _))| (slot, before, matches(slot))).collect()
             }
         };
         self.each_entry(&rows, |entry| out.push(entry))

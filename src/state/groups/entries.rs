@@ -5,13 +5,14 @@
 //! Words are logged when a group's part in an epoch ends; a multiset and a value set are only
 //! changed through what is here, which logs value by value.
 
-use super::{GroupTable, INLINE_KEY_BYTES, STORED, Slab, inline_words};
+use super::{GroupTable, INLINE_KEY_BYTES, STORED, Slab};
 use crate::delta::{Weight, hash_key};
 use crate::error::Result;
 use crate::state::changes::Changes;
 use crate::state::entry::{Entries, Entry, Op, push_sum, split_time, time_bytes};
 use crate::state::expiry::NEVER;
 use crate::state::multiset::{Multiset, OrderedValue};
+use crate::state::slot_index::READ_AHEAD_MAX;
 use crate::state::values::{Turn, ValueSet, Values};
 
 /// What a table that captures has beside its state.
@@ -92,6 +93,14 @@ impl ValuesMut<'_> {
         turn
     }
 
+    /// Reads ahead where some rows from one on will look for their values.
+    #[inline]
+    pub fn read_ahead(&self, slots: &[u32], values: &Values, from: usize) {
+        if from % READ_AHEAD_MAX == 0 {
+            self.set.read_ahead(slots, values, from);
+        }
+    }
+
     /// Whether a group has a value of at most 8 bytes, in any variant.
     pub fn contains(&self, slot: u32, value: u64) -> bool {
         self.set.contains(slot, value)
@@ -155,7 +164,7 @@ impl GroupTable {
         let hash = self.placing(key);
         if keep {
             self.put(slot, (hash, key), buffer, |entry| changes.push(entry));
-        } else if self.slab.header(slot)[1] & STORED != 0 || self.has_parts() {
+        } else if self.slab.flags(slot) & STORED != 0 || self.has_parts() {
             changes.push(Entry { hash, key, sub: b"", op: Op::Delete, value: b"" });
         }
         self.capture = Some(capture);
@@ -259,8 +268,8 @@ impl GroupTable {
         if words.len() != self.spec.state_words || !rest.is_empty() {
             return Err(entry.damaged("its words are of another table"));
         }
-        let slot = self.add(key, hash_key(key), inline_words(key), time);
-        self.slab.header_mut(slot)[1] |= STORED;
+        let slot = self.add(key, hash_key(key), time);
+        *self.slab.flags_mut(slot) |= STORED;
         let line = self.slab.words_mut(slot);
         line.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_le_bytes(*word));
         Ok(slot)

@@ -39,15 +39,12 @@ impl ResultShard {
         done
     }
 
-    fn is_live(&self, slot: u32) -> bool {
-        self.end[slot as usize] == Epoch::MAX
-    }
-
     fn log_keyed(&self, noted: &[(u32, Weight)], changes: &mut Changes) -> Result<()> {
         let mut slots: Vec<u32> = noted.iter().map(|(slot, _)| *slot).collect();
         slots.sort_unstable();
         slots.dedup();
-        let (live, ended): (Vec<u32>, Vec<u32>) = slots.iter().partition(|s| self.is_live(**s));
+        let (live, ended): (Vec<u32>, Vec<u32>) =
+            slots.iter().partition(|s| self.versions.is_live(**s));
         let mut put: HashSet<Vec<u8>> = HashSet::with_capacity(live.len());
         self.each_put(&live, |entry| {
             put.insert(entry.key.to_vec());
@@ -64,11 +61,11 @@ impl ResultShard {
     fn each_put(&self, slots: &[u32], mut each: impl FnMut(Entry<'_>)) -> Result<()> {
         let mut value = Vec::new();
         each_row(&self.pages, &self.key, slots, |at, (hash, key), row| {
-            let slot = slots[at] as usize;
+            let slot = slots[at];
             value.clear();
-            push_sum(&[self.weights[slot]], &mut value);
+            push_sum(&[self.weights.get(slot)], &mut value);
             if self.spec.arrivals {
-                value.extend_from_slice(&time_bytes(self.arrivals[slot]));
+                value.extend_from_slice(&time_bytes(self.arrivals[slot as usize]));
             }
             value.extend_from_slice(row);
             each(Entry { hash, key, sub: b"", op: Op::Put, value: &value });
@@ -95,11 +92,11 @@ impl ResultShard {
     pub(in crate::state) fn entries(&self, out: &mut Entries) -> Result<()> {
         // The places of freed slots have ended, too.
         let live: Vec<u32> =
-            (0..self.pages.slots() as u32).filter(|slot| self.is_live(*slot)).collect();
+            (0..self.pages.slots() as u32).filter(|slot| self.versions.is_live(*slot)).collect();
         if !self.spec.key.is_empty() {
             return self.each_put(&live, |entry| out.push(entry));
         }
-        let rows: Vec<_> = live.iter().map(|s| (*s, self.weights[*s as usize])).collect();
+        let rows: Vec<_> = live.iter().map(|s| (*s, self.weights.get(*s))).collect();
         self.each_added(&rows, |entry| out.push(entry))
     }
 
