@@ -1,0 +1,116 @@
+//! Question: how many bytes does a row cost, in a table and in what views keep of it?
+//!
+//! Data: a table of two bigints with its key, loaded with n rows in pieces of 100,000; alone, and
+//! below one view that is made before: a group per row with a count and a sum, and the join of the
+//! table with itself by its key. Each case is a process of its own.
+//!
+//! Measured: what is resident (VmRSS, so Linux alone) when all rows are in and the allocator has
+//! had time to give back what it does not need, less what was resident when everything was made and
+//! empty; divided by n. Of a view, what it adds to the table alone: its state and its rows. Numbers
+//! not to be exceeded: 80 bytes for the table, 110 for the group, 120 for the join.
+//!
+//! `cargo bench --bench memory -- --rows 10000000`
+
+#![allow(clippy::print_stdout, reason = "the numbers are what a benchmark is for")]
+
+use std::error::Error;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use headwater::{Config, Engine};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const LOAD_ROWS: u64 = 100_000;
+
+/// A name, a view over the table, and the bytes of a row that are not to be exceeded.
+const CASES: &[(&str, Option<&str>, f64)] = &[
+    ("table", None, 80.0),
+    ("group", Some("SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k"), 110.0),
+    ("self join", Some("SELECT a.k, a.v, b.v AS w FROM t AS a JOIN t AS b ON a.k = b.k"), 120.0),
+];
+
+#[derive(Parser)]
+struct Args {
+    /// Rows of the table.
+    #[arg(long, default_value_t = 10_000_000)]
+    rows: u64,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// The case that this process is for.
+    #[arg(long, hide = true)]
+    case: Option<usize>,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(case) = args.case {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        println!("{}", runtime.block_on(measure(CASES[case].1, &args))?);
+        return Ok(());
+    }
+    println!("{} rows, {} worker(s), bytes of a row", args.rows, args.workers);
+    println!("{:10} {:>9} {:>12}", "", "resident", "at most");
+    let mut table = 0.0;
+    for (case, (name, view, most)) in CASES.iter().enumerate() {
+        let (rows, workers) = (args.rows.to_string(), args.workers.to_string());
+        let arguments = ["--rows", &rows, "--workers", &workers, "--case", &case.to_string()];
+        let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let bytes: f64 = text.trim().parse().map_err(|_| format!("{name} failed: {text}"))?;
+        let own = if view.is_some() { bytes - table } else { bytes };
+        if view.is_none() {
+            table = bytes;
+        }
+        println!("{name:10} {own:9.1} {most:12.1}");
+    }
+    Ok(())
+}
+
+/// Bytes of a row of the table and of what a view keeps of it.
+async fn measure(view: Option<&str>, args: &Args) -> Result<f64> {
+    let config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
+    let engine = Engine::open(config)?;
+    let mut session = engine.session();
+    session.execute("CREATE TABLE t (k bigint PRIMARY KEY, v bigint)").await?;
+    if let Some(view) = view {
+        session.execute(&format!("CREATE MATERIALIZED VIEW x AS {view}")).await?;
+    }
+    // What statements need for themselves is there from the first on.
+    let mut empty = 0.0;
+    for from in (0..args.rows).step_by(LOAD_ROWS as usize) {
+        let to = args.rows.min(from + LOAD_ROWS) - 1;
+        let rows =
+            format!("SELECT i, i::bigint * 7919 FROM generate_series({from}, {to}) AS s (i)");
+        if from == 0 {
+            session.execute(&format!("SELECT count(*) FROM ({rows}) AS r")).await?;
+            empty = resident()?;
+        }
+        session.execute(&format!("INSERT INTO t {rows}")).await?;
+    }
+    // The allocator gives memory back when it is used.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.execute("SELECT 1").await?;
+    }
+    let bytes = (resident()? - empty) / args.rows as f64;
+    engine.shutdown().await?;
+    Ok(bytes)
+}
+
+/// Resident bytes of this process.
+fn resident() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no such line")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024.0)
+}
