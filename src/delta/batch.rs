@@ -8,6 +8,11 @@
 //! microseconds, that their split had just before them. It decides whether a row is late, wherever
 //! in the chain its window is looked at, so operators without state hand it on; those with state
 //! do not, as their rows come from many.
+//!
+//! An exchange encodes and hashes the keys of rows to place them. They go with the rows, so that
+//! the operator behind it, which most often has the same keys, need not make them again.
+
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
@@ -15,6 +20,7 @@ use arrow::array::{
 use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 
+use super::Keys;
 use crate::error::Result;
 
 /// How often a row is in a relation, or by how much that changes.
@@ -27,18 +33,26 @@ pub struct DeltaBatch {
     weights: Option<Int64Array>,
     /// Boxed, as most batches have none.
     arrivals: Option<Box<Int64Array>>,
+    keys: Option<Box<Carried>>,
+}
+
+/// Keys that were made of some columns of a batch.
+#[derive(Debug, Clone)]
+struct Carried {
+    columns: Vec<usize>,
+    keys: Arc<Keys>,
 }
 
 impl DeltaBatch {
     /// Every row with weight +1.
     pub fn inserts(rows: RecordBatch) -> Self {
-        Self { rows, weights: None, arrivals: None }
+        Self { rows, weights: None, arrivals: None, keys: None }
     }
 
     /// Every row with weight -1.
     pub fn retractions(rows: RecordBatch) -> Self {
         let weights = Int64Array::from_value(-1, rows.num_rows());
-        Self { rows, weights: Some(weights), arrivals: None }
+        Self { rows, weights: Some(weights), arrivals: None, keys: None }
     }
 
     /// Rows with their weights; as many as rows, none of them zero or NULL.
@@ -46,7 +60,7 @@ impl DeltaBatch {
         assert_eq!(rows.num_rows(), weights.len(), "one weight per row");
         debug_assert_eq!(weights.null_count(), 0, "a weight is never NULL");
         debug_assert!(weights.values().iter().all(|w| *w != 0), "a weight is never zero");
-        Self { rows, weights: Some(weights), arrivals: None }
+        Self { rows, weights: Some(weights), arrivals: None, keys: None }
     }
 
     /// Rows with optional weights, for kernels that pass the representation through.
@@ -69,7 +83,35 @@ impl DeltaBatch {
     #[must_use]
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
         assert_eq!(rows.num_rows(), self.len(), "a row for a row");
-        Self { rows, weights: self.weights.clone(), arrivals: self.arrivals.clone() }
+        Self { rows, weights: self.weights.clone(), arrivals: self.arrivals.clone(), keys: None }
+    }
+
+    /// The same rows under the names of another schema.
+    pub fn with_schema(&self, schema: SchemaRef) -> Result<Self> {
+        let rows = batch_of(schema, self.rows.columns().to_vec(), self.len())?;
+        Ok(Self { keys: self.keys.clone(), ..self.with_rows(rows) })
+    }
+
+    /// The same rows with the keys that were made of some of their columns.
+    #[must_use]
+    pub fn with_keys(self, columns: &[usize], keys: Arc<Keys>) -> Self {
+        assert_eq!(keys.len(), self.len(), "one key per row");
+        Self { keys: Some(Box::new(Carried { columns: columns.to_vec(), keys })), ..self }
+    }
+
+    /// The keys of some columns: those that came with the rows, or made here.
+    pub fn keys(&self, columns: &[usize]) -> Result<Arc<Keys>> {
+        let make = || {
+            let columns = columns.iter().map(|c| ArrayRef::clone(self.rows.column(*c)));
+            Keys::encode(&columns.collect::<Vec<_>>(), self.len())
+        };
+        match self.keys.as_ref().filter(|carried| carried.columns == columns) {
+            Some(carried) => {
+                debug_assert_eq!(make()?, *carried.keys, "keys are those of the rows");
+                Ok(Arc::clone(&carried.keys))
+            }
+            None => make().map(Arc::new),
+        }
     }
 
     /// A batch without rows.
@@ -130,7 +172,7 @@ impl DeltaBatch {
             values.map(|v| Ok(downcast(&filter(v, mask)?))).transpose()
         };
         let weights = parallel(self.weights())?;
-        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new) })
+        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new), keys: None })
     }
 
     /// The rows at `indices`, in that order.
@@ -140,7 +182,7 @@ impl DeltaBatch {
             values.map(|v| Ok(downcast(&take(v, indices, None)?))).transpose()
         };
         let weights = parallel(self.weights())?;
-        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new) })
+        Ok(Self { rows, weights, arrivals: parallel(self.arrivals())?.map(Box::new), keys: None })
     }
 
     /// A window of rows without a copy.
@@ -149,6 +191,7 @@ impl DeltaBatch {
             rows: self.rows.slice(offset, length),
             weights: self.weights.as_ref().map(|w| w.slice(offset, length)),
             arrivals: self.arrivals().map(|a| Box::new(a.slice(offset, length))),
+            keys: None,
         }
     }
 
@@ -159,7 +202,7 @@ impl DeltaBatch {
             Some(w) => w.values().iter().map(|w| -w).collect::<Vec<_>>().into(),
             None => Int64Array::from_value(-1, self.len()),
         };
-        Self { rows: self.rows.clone(), weights: Some(weights), arrivals: self.arrivals.clone() }
+        Self { weights: Some(weights), ..self.clone() }
     }
 
     /// Bytes of the arrays, for budgets.
@@ -200,7 +243,7 @@ pub fn concat(batches: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
                 let values = all.iter().flat_map(|a| a.values().iter().copied());
                 Box::new(Int64Array::from_iter_values(values))
             });
-            Ok(Some(DeltaBatch { rows, weights, arrivals }))
+            Ok(Some(DeltaBatch { rows, weights, arrivals, keys: None }))
         }
     }
 }

@@ -50,14 +50,14 @@ pub fn worker_of(hash: u64, workers: usize) -> usize {
 }
 
 /// The encoded keys of a batch: one per row, with its hash.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     bytes: Vec<u8>,
     layout: Layout,
     hashes: Vec<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Layout {
     /// Every key has this many bytes.
     Fixed(usize),
@@ -132,6 +132,29 @@ impl Keys {
         let keys = offsets.windows(2).map(|w| &bytes[w[0] as usize..w[1] as usize]);
         let hashes = keys.map(hash_key).collect();
         Ok(Self { bytes, layout: Layout::Variable(offsets), hashes })
+    }
+
+    /// The keys at `rows`, in that order.
+    pub fn take(&self, rows: &[u32]) -> Self {
+        let keys = rows.iter().map(|row| self.key(*row as usize));
+        let (bytes, layout) = match &self.layout {
+            Layout::Fixed(stride) => {
+                let mut bytes = Vec::with_capacity(stride * rows.len());
+                keys.for_each(|key| bytes.extend_from_slice(key));
+                (bytes, Layout::Fixed(*stride))
+            }
+            Layout::Variable(_) => {
+                let mut bytes = Vec::with_capacity(keys.clone().map(<[u8]>::len).sum());
+                let mut offsets = Vec::with_capacity(rows.len() + 1);
+                offsets.push(0);
+                for key in keys {
+                    bytes.extend_from_slice(key);
+                    offsets.push(bytes.len() as u32);
+                }
+                (bytes, Layout::Variable(offsets))
+            }
+        };
+        Self { bytes, layout, hashes: rows.iter().map(|row| self.hash(*row as usize)).collect() }
     }
 
     /// The number of keys.

@@ -363,10 +363,6 @@ struct Snapshot {
 }
 
 impl AggregateOperator {
-    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
-        self.spec.keys.iter().map(|c| delta.rows().column(*c).clone()).collect()
-    }
-
     /// The output rows of groups as their states stand.
     fn rows_of(&self, table: &GroupTable, slots: &[u32]) -> Result<Snapshot> {
         let mut columns = table.key_columns(slots, &self.key_types)?;
@@ -612,7 +608,7 @@ fn equal_values(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanArray> {
 
 impl Operator for AggregateOperator {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        let keys = delta.keys(&self.spec.keys)?;
         request.add(self.groups, keys.hashes());
         Ok(())
     }
@@ -624,7 +620,7 @@ impl Operator for AggregateOperator {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let keys = delta.keys(&self.spec.keys)?;
         let table = cx.state.groups(self.groups);
         let mut slots = std::mem::take(&mut self.slots);
         let mut fresh = Vec::new();

@@ -11,6 +11,8 @@
 //! Example: `+1 | a`, `+1 | a` gives `+1 | a`; then `-1 | a` gives nothing, `-1 | a` gives
 //! `-1 | a`.
 
+use std::sync::Arc;
+
 use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -96,6 +98,10 @@ struct Distinct {
 }
 
 impl Distinct {
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Arc<Keys>> {
+        delta.keys(&(0..self.types.len()).collect::<Vec<_>>())
+    }
+
     /// The rows of slots.
     fn emit(
         &self,
@@ -137,7 +143,7 @@ impl Distinct {
 
 impl Operator for Distinct {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(delta.rows().columns(), delta.len())?;
+        let keys = self.keys_of(delta)?;
         request.add(self.rows, keys.hashes());
         Ok(())
     }
@@ -149,7 +155,7 @@ impl Operator for Distinct {
         delta: DeltaBatch,
         out: &mut Output,
     ) -> Result<Progress> {
-        let keys = Keys::encode(delta.rows().columns(), delta.len())?;
+        let keys = self.keys_of(&delta)?;
         let table = cx.state.groups(self.rows);
         let mut fresh = Vec::new();
         let mut slots = std::mem::take(&mut self.slots);

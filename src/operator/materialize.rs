@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, concat, consolidate, net};
+use crate::delta::{DeltaBatch, Order, Weight, batch_of, concat, consolidate, net};
 use crate::error::Result;
 use crate::state::{Bound, KeyRequest, ResultTable, TableId, TableKind, TableSpec};
 use crate::time::Watermark;
@@ -93,8 +93,7 @@ struct Materialize {
 
 impl Materialize {
     fn conform(&self, delta: DeltaBatch) -> Result<DeltaBatch> {
-        let rows = batch_of(self.schema(), delta.rows().columns().to_vec(), delta.len())?;
-        Ok(delta.with_rows(rows))
+        delta.with_schema(self.schema())
     }
 
     fn schema(&self) -> SchemaRef {
@@ -107,7 +106,7 @@ impl Materialize {
         let key = &self.spec.table.spec().key;
         let columns: Vec<ArrayRef> =
             key.iter().map(|c| upserts.rows().column(*c).clone()).collect();
-        let keys = Keys::encode(&columns, upserts.len())?;
+        let keys = upserts.keys(key)?;
         let shard = self.spec.table.read(self.shard);
         let live = shard.live_with_keys(&columns, &keys);
         let old = shard.gather(&live.iter().map(|(_, slot)| *slot).collect::<Vec<_>>())?;

@@ -13,7 +13,9 @@
 //! Example, rows above wanted, time the second column: at cut 5, `+1 | a | 3`, `+1 | b | 7` gives
 //! `+1 | b | 7`; when the cut is 8, `-1 | b | 7`.
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{Array, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
@@ -146,10 +148,8 @@ impl MovingFilter {
         }
     }
 
-    fn keys_of(&self, delta: &DeltaBatch) -> Result<Keys> {
-        let key: Vec<ArrayRef> =
-            self.spec.by.iter().map(|c| delta.rows().column(*c).clone()).collect();
-        Keys::encode(&key, delta.len())
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Arc<Keys>> {
+        delta.keys(&self.spec.by)
     }
 }
 

@@ -12,7 +12,9 @@
 //! Example, closing by the second column: `+1 | a | 10`, `-1 | a | 10`, `+1 | b | 10` give nothing;
 //! the watermark 11 gives `+1 | b | 10`.
 
-use arrow::array::{ArrayRef, Int64Array};
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
@@ -80,9 +82,8 @@ struct OnClose {
 }
 
 impl OnClose {
-    fn keys_of(&self, delta: &DeltaBatch) -> Result<Keys> {
-        let columns = self.spec.by.iter().map(|c| delta.rows().column(*c).clone());
-        Keys::encode(&columns.collect::<Vec<ArrayRef>>(), delta.len())
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Arc<Keys>> {
+        delta.keys(&self.spec.by)
     }
 }
 
@@ -99,8 +100,7 @@ impl Operator for OnClose {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let rows = batch_of(self.spec.schema.clone(), delta.rows().columns().to_vec(), delta.len());
-        let delta = delta.with_rows(rows?);
+        let delta = delta.with_schema(self.spec.schema.clone())?;
         let all: Vec<u32> = (0..delta.len() as u32).collect();
         let keys = self.keys_of(&delta)?;
         cx.state.arrangement(self.open).update(&delta, &keys, &all)?;

@@ -205,10 +205,6 @@ impl Touched<'_> {
 }
 
 impl SessionOperator {
-    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
-        self.spec.keys.iter().map(|c| delta.rows().column(*c).clone()).collect()
-    }
-
     /// The changes of the epoch by key and row, those that cancel out left away.
     fn take_changes(&mut self) -> Vec<Change> {
         let mut all = std::mem::take(&mut self.changes);
@@ -267,7 +263,7 @@ impl SessionOperator {
 
 impl Operator for SessionOperator {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        let keys = delta.keys(&self.spec.keys)?;
         request.add(self.rows, keys.hashes());
         Ok(())
     }
@@ -279,7 +275,7 @@ impl Operator for SessionOperator {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let keys = delta.keys(&self.spec.keys)?;
         let rest: Vec<ArrayRef> =
             self.rest.iter().map(|c| delta.rows().column(*c).clone()).collect();
         let rest = Keys::encode_exact(&rest, delta.len())?;

@@ -147,8 +147,8 @@ struct Assigned {
 }
 
 impl SessionAggregate {
-    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
-        delta.rows().columns()[..self.spec.keys].to_vec()
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Arc<Keys>> {
+        delta.keys(&(0..self.spec.keys).collect::<Vec<_>>())
     }
 
     fn assign(&self, cx: &mut Context<'_>, delta: &DeltaBatch, keys: &Keys) -> Assigned {
@@ -203,7 +203,7 @@ impl SessionAggregate {
 
 impl Operator for SessionAggregate {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        let keys = self.keys_of(delta)?;
         request.add(self.sessions, keys.hashes());
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Operator for SessionAggregate {
         delta: DeltaBatch,
         out: &mut Output,
     ) -> Result<Progress> {
-        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let keys = self.keys_of(&delta)?;
         let Assigned { rows, marks, merges } = self.assign(cx, &delta, &keys);
         let picked = take_record_batch(delta.rows(), &UInt32Array::from(rows.clone()))?;
         let mut columns = picked.columns().to_vec();

@@ -11,6 +11,8 @@
 //!
 //! Example, EXCEPT ALL: `+2 | a | left`, `+1 | a | right` gives `+1 | a`.
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -131,14 +133,14 @@ struct SetOp {
 }
 
 impl SetOp {
-    fn encode(&self, delta: &DeltaBatch) -> Result<Keys> {
-        Keys::encode(&delta.rows().columns()[..self.types.len()], delta.len())
+    fn keys_of(&self, delta: &DeltaBatch) -> Result<Arc<Keys>> {
+        delta.keys(&(0..self.types.len()).collect::<Vec<_>>())
     }
 }
 
 impl Operator for SetOp {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        request.add(self.rows, self.encode(delta)?.hashes());
+        request.add(self.rows, self.keys_of(delta)?.hashes());
         Ok(())
     }
 
@@ -149,7 +151,7 @@ impl Operator for SetOp {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let keys = self.encode(&delta)?;
+        let keys = self.keys_of(&delta)?;
         let table = cx.state.groups(self.rows);
         let mut fresh = Vec::new();
         match self.spec.closes.and_then(|c| event_times(delta.rows().column(c))) {

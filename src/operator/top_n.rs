@@ -22,7 +22,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
+use crate::delta::{DeltaBatch, Weight, batch_of};
 use crate::error::Result;
 use crate::state::{
     Bound, KeyRequest, Member, OrderBy, Ranked, RankedSpec, Ranking, TableId, TableKind, TableSpec,
@@ -246,10 +246,6 @@ impl Changes {
 }
 
 impl TopN {
-    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
-        self.spec.partition.iter().map(|c| delta.rows().column(*c).clone()).collect()
-    }
-
     /// Hands out what has gathered.
     fn emit(&mut self, table: &Ranked, out: &mut Output) -> Result<()> {
         let Changes { slots, weights, numbers } = std::mem::take(&mut self.changes);
@@ -270,7 +266,7 @@ impl TopN {
 
 impl Operator for TopN {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        let keys = delta.keys(&self.spec.partition)?;
         request.add(self.rows, keys.hashes());
         Ok(())
     }
@@ -285,7 +281,7 @@ impl Operator for TopN {
         if self.spec.top.limit == Some(0) {
             return Ok(Progress::Done);
         }
-        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let keys = delta.keys(&self.spec.partition)?;
         cx.state.ranked(self.rows).update(&delta, &keys)?;
         Ok(Progress::Done)
     }

@@ -17,13 +17,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
 use crate::config::BATCH_ROWS;
-use crate::delta::{DeltaBatch, Keys, Order, Weight, batch_of, consolidate};
+use crate::delta::{DeltaBatch, Order, Weight, batch_of, consolidate};
 use crate::error::{Error, Result};
 use crate::expr::WindowCalls;
 use crate::state::{
@@ -128,10 +128,6 @@ impl Piece {
 }
 
 impl Window {
-    fn key_columns(&self, delta: &DeltaBatch) -> Vec<ArrayRef> {
-        self.spec.partition.iter().map(|c| delta.rows().column(*c).clone()).collect()
-    }
-
     /// The rows of a piece with their results; runs that fail are left out and go to the errors.
     fn emit(&self, table: &Ranked, piece: Piece, out: &mut Output) -> Result<()> {
         let width = self.spec.width;
@@ -201,7 +197,7 @@ impl Window {
 
 impl Operator for Window {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
-        let keys = Keys::encode(&self.key_columns(delta), delta.len())?;
+        let keys = delta.keys(&self.spec.partition)?;
         request.add(self.rows, keys.hashes());
         Ok(())
     }
@@ -213,7 +209,7 @@ impl Operator for Window {
         delta: DeltaBatch,
         _out: &mut Output,
     ) -> Result<Progress> {
-        let keys = Keys::encode(&self.key_columns(&delta), delta.len())?;
+        let keys = delta.keys(&self.spec.partition)?;
         cx.state.ranked(self.rows).update(&delta, &keys)?;
         Ok(Progress::Done)
     }

@@ -200,7 +200,7 @@ impl GroupTable {
         // Rows of one group often come together, and of few groups always.
         let mut last: Option<(usize, u32)> = None;
         for (at, row) in rows.clone().enumerate() {
-            if at % READ_AHEAD_MAX == 0 {
+            if at.is_multiple_of(READ_AHEAD_MAX) {
                 let ahead = rows.clone().skip(at).take(READ_AHEAD_MAX);
                 let touch = |slot| self.slab.flags(slot);
                 self.index.read_ahead(ahead.map(|row| keys.hash(row)), touch);

@@ -233,7 +233,7 @@ impl Ranked {
         let times = self.expiry.as_ref().and_then(|(column, _)| event_times(&columns[*column]));
         let mut pending = Vec::new();
         for (row, prefix) in prefixes.into_iter().enumerate() {
-            if row % READ_AHEAD_MAX == 0 {
+            if row.is_multiple_of(READ_AHEAD_MAX) {
                 let ahead = keys.hashes()[row..].iter().take(READ_AHEAD_MAX).copied();
                 self.index.read_ahead(ahead, |p| self.partitions[p as usize].hash);
             }

@@ -214,9 +214,9 @@ impl ResultTable {
     pub fn holds(&self, change: &DeltaBatch, epoch: Epoch) -> Result<bool> {
         let columns = change.rows().columns();
         let all: Vec<usize> = (0..columns.len()).collect();
-        let key = if self.spec.key.is_empty() { &all } else { &self.spec.key };
-        let key: Vec<ArrayRef> = key.iter().map(|c| columns[*c].clone()).collect();
-        let keys = Keys::encode(&key, change.len())?;
+        let numbers = if self.spec.key.is_empty() { &all } else { &self.spec.key };
+        let key: Vec<ArrayRef> = numbers.iter().map(|c| columns[*c].clone()).collect();
+        let keys = change.keys(numbers)?;
         let held = |row: usize| {
             let shard = self.read(worker_of(keys.hash(row), self.shards()));
             let slots = shard.visible_with_key(&key, row, keys.hash(row), epoch);
@@ -308,7 +308,7 @@ pub struct ResultShard {
 struct Change<'a> {
     delta: &'a DeltaBatch,
     key: Vec<ArrayRef>,
-    keys: Keys,
+    keys: Arc<Keys>,
     /// The numbers of all columns.
     all: Vec<usize>,
 }
@@ -343,7 +343,7 @@ impl ResultShard {
     /// that is not there is a broken contract of the operator before, and an error.
     pub fn apply(&mut self, delta: &DeltaBatch, epoch: Epoch) -> Result<()> {
         let key = self.key_columns(delta.rows().columns());
-        let keys = Keys::encode(&key, delta.len())?;
+        let keys = delta.keys(&self.key)?;
         let all = (0..delta.rows().num_columns()).collect();
         let change = Change { delta, key, keys, all };
         if !delta.is_insert_only() {
@@ -366,7 +366,7 @@ impl ResultShard {
     /// Reads ahead, now and then, what looking for the keys of rows from one on will read.
     #[inline]
     fn read_ahead(&self, keys: &Keys, row: usize) {
-        if row % READ_AHEAD_MAX == 0 {
+        if row.is_multiple_of(READ_AHEAD_MAX) {
             let hashes = keys.hashes()[row..].iter().take(READ_AHEAD_MAX).copied();
             let peek = |slot| self.key.first().map_or(0, |column| self.pages.peek(slot, *column));
             self.index.read_ahead(hashes, peek);

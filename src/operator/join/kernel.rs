@@ -53,7 +53,7 @@ pub(super) struct Join {
 pub(super) struct Pending {
     pub(super) side: Side,
     pub(super) delta: DeltaBatch,
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<Keys>,
     pub(super) key_columns: Vec<ArrayRef>,
     /// Rows that can match.
     pub(super) selection: Vec<u32>,
@@ -76,7 +76,7 @@ impl Join {
     pub(super) fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
         let key_columns: Vec<ArrayRef> =
             self.spec.input(side).key.iter().map(|c| delta.rows().column(*c).clone()).collect();
-        let keys = Keys::encode(&key_columns, delta.len())?;
+        let keys = delta.keys(&self.spec.input(side).key)?;
         let nulls: Vec<_> = match self.spec.nulls {
             NullKeys::MatchNothing => {
                 key_columns.iter().filter_map(|c| c.logical_nulls()).collect()

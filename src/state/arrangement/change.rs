@@ -105,7 +105,7 @@ impl Arrangement {
         let slots = self.store(delta, rows)?;
         let times = self.times(delta.rows());
         for (at, (slot, row)) in slots.iter().zip(rows).enumerate() {
-            if at % READ_AHEAD_MAX == 0 {
+            if at.is_multiple_of(READ_AHEAD_MAX) {
                 self.read_ahead(change.keys, &rows[at..]);
             }
             let row = *row as usize;
@@ -133,7 +133,7 @@ impl Arrangement {
         let delta = change.delta;
         let mut new = Vec::new();
         for (at, row) in selection.iter().enumerate() {
-            if at % READ_AHEAD_MAX == 0 {
+            if at.is_multiple_of(READ_AHEAD_MAX) {
                 self.read_ahead(change.keys, &selection[at..]);
             }
             match self.find_row(&mut change, *row as usize, &[])? {

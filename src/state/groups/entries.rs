@@ -96,7 +96,7 @@ impl ValuesMut<'_> {
     /// Reads ahead where some rows from one on will look for their values.
     #[inline]
     pub fn read_ahead(&self, slots: &[u32], values: &Values, from: usize) {
-        if from % READ_AHEAD_MAX == 0 {
+        if from.is_multiple_of(READ_AHEAD_MAX) {
             self.set.read_ahead(slots, values, from);
         }
     }
