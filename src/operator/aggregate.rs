@@ -184,6 +184,18 @@ impl AggregateSpec {
         self.calls.iter().zip(&self.aggregates).map(step).collect()
     }
 
+    /// The words of a stored group: that it is in the output, which it always is, stands beside the
+    /// weight of its rows, and every call has its own.
+    fn stored_words(&self) -> Vec<Option<usize>> {
+        let mut stored = vec![Some(ROWS), None];
+        let calls = self.calls.iter().zip(self.aggregates.iter().zip(self.places()));
+        for (call, (aggregate, at)) in calls {
+            let words = if call.counts_rows() { 1 } else { aggregate.words() };
+            stored.extend((at.word..at.word + words).map(Some));
+        }
+        stored
+    }
+
     /// The keys of groups that this worker keeps over no rows.
     fn always(&self, place: Placement) -> Result<Vec<(Vec<u8>, u64)>> {
         let (columns, rows) = match &self.always {
@@ -290,6 +302,7 @@ impl OperatorSpec for AggregateSpec {
             bound,
             kind: TableKind::Groups(GroupSpec {
                 state_words: OWN_WORDS + words,
+                stored: self.stored_words(),
                 multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
                 key_width: Keys::fixed_width(&self.key_types()),
                 suffix: 0,

@@ -30,6 +30,9 @@ use self::entries::Capture;
 pub struct GroupSpec {
     /// Words of state in a line.
     pub state_words: usize,
+    /// What a group's entry has word by word, where that is not the line as it is: a word of the
+    /// line, or none for a word that is always 1.
+    pub stored: Vec<Option<usize>>,
     /// Multisets beside a line.
     pub multisets: usize,
     /// Bytes of every key when all have the same.
@@ -55,50 +58,83 @@ const TOUCHED: u64 = 1 << 63;
 const STORED: u64 = 1 << 62;
 const FLAGS: u64 = TOUCHED | STORED;
 
-/// The state words of all groups: `slab.words(slot)` are those of one group.
+/// The state words of all groups: `slab.words(slot)` are those of one group. They lie in pieces, so
+/// that none moves when groups come.
 #[derive(Debug)]
 pub struct Slab {
-    words: Vec<u64>,
+    /// [`PIECE_LINES`] lines each, but for the last one of a small table.
+    pieces: Vec<Vec<u64>>,
     /// Words in front of the states: the key and flags.
     header: usize,
     stride: usize,
 }
 
+/// Lines of a piece, a power of two.
+const PIECE_LINES: usize = 1 << 10;
+
 impl Slab {
+    /// Makes room for one more line than there were slots, of zeros.
+    fn add_line(&mut self, slots: u32) {
+        let (piece, line) = (slots as usize / PIECE_LINES, slots as usize % PIECE_LINES);
+        match piece {
+            0 => {
+                self.pieces.resize_with(1, Vec::new);
+                self.pieces[0].resize((line + 1) * self.stride, 0);
+            }
+            _ if line == 0 => self.pieces.push(vec![0; PIECE_LINES * self.stride]),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn line(&self, slot: u32) -> &[u64] {
+        let line = slot as usize % PIECE_LINES * self.stride;
+        &self.pieces[slot as usize / PIECE_LINES][line..line + self.stride]
+    }
+
+    #[inline]
+    fn line_mut(&mut self, slot: u32) -> &mut [u64] {
+        let line = slot as usize % PIECE_LINES * self.stride;
+        &mut self.pieces[slot as usize / PIECE_LINES][line..line + self.stride]
+    }
+
     /// The state words of a group.
     #[inline]
     pub fn words(&self, slot: u32) -> &[u64] {
-        let line = slot as usize * self.stride;
-        &self.words[line + self.header..line + self.stride]
+        &self.line(slot)[self.header..]
     }
 
     /// The state words of a group, to be changed.
     #[inline]
     pub fn words_mut(&mut self, slot: u32) -> &mut [u64] {
-        let line = slot as usize * self.stride;
-        &mut self.words[line + self.header..line + self.stride]
+        let header = self.header;
+        &mut self.line_mut(slot)[header..]
     }
 
     #[inline]
     fn header(&self, slot: u32) -> &[u64] {
-        let line = slot as usize * self.stride;
-        &self.words[line..line + self.header]
+        &self.line(slot)[..self.header]
     }
 
     fn header_mut(&mut self, slot: u32) -> &mut [u64] {
-        let line = slot as usize * self.stride;
-        &mut self.words[line..line + self.header]
+        let header = self.header;
+        &mut self.line_mut(slot)[..header]
     }
 
     /// The last word of a header, with the flags.
     #[inline]
     fn flags(&self, slot: u32) -> u64 {
-        self.words[slot as usize * self.stride + self.header - 1]
+        self.line(slot)[self.header - 1]
     }
 
     #[inline]
     fn flags_mut(&mut self, slot: u32) -> &mut u64 {
-        &mut self.words[slot as usize * self.stride + self.header - 1]
+        let last = self.header - 1;
+        &mut self.line_mut(slot)[last]
+    }
+
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(Vec::capacity).sum::<usize>() * 8
     }
 
     /// Whether a header has the key of another one.
@@ -141,7 +177,7 @@ impl GroupTable {
         Self {
             inline,
             index: SlotIndex::new(),
-            slab: Slab { words: Vec::new(), header, stride: header + spec.state_words },
+            slab: Slab { pieces: Vec::new(), header, stride: header + spec.state_words },
             multisets: vec![Vec::new(); spec.multisets],
             values: spec.values.iter().map(ValueSet::new).collect(),
             long_keys: KeyArena::default(),
@@ -256,8 +292,8 @@ impl GroupTable {
 
     fn add(&mut self, key: &[u8], hash: u64, time: i64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
+            self.slab.add_line(self.slots);
             self.slots += 1;
-            self.slab.words.resize(self.slots as usize * self.slab.stride, 0);
             self.multisets.iter_mut().for_each(|m| m.push(Multiset::default()));
             self.slots - 1
         });
@@ -418,7 +454,7 @@ impl GroupTable {
     pub fn bytes(&self) -> usize {
         let sets: usize = self.multisets.iter().flatten().map(Multiset::bytes).sum();
         let sets = sets + self.values.iter().map(ValueSet::bytes).sum::<usize>();
-        self.slab.words.capacity() * 8
+        self.slab.bytes()
             + sets
             + self.long_keys.bytes()
             + self.index.bytes()

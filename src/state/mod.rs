@@ -29,6 +29,7 @@ mod ledger;
 mod merge;
 mod multiset;
 mod order_prefix;
+mod paged;
 mod pages;
 mod ranked;
 mod result;
@@ -122,7 +123,7 @@ impl TableSpec {
                 let values =
                     values.map(|v| format!("{}x{}{}", v.data_type, v.variants, v.weighted));
                 let values = values.collect::<Vec<_>>().join(", ");
-                let (width, words) = (s.key_width, s.state_words);
+                let (width, words) = (s.key_width, s.stored_words());
                 format!("groups {width:?}-{}: {words} words, {}, ({values})", s.suffix, s.multisets)
             }
             TableKind::Ranked(s) => {

@@ -257,7 +257,7 @@ impl Pages {
     fn text<O: OffsetSizeTrait>(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         let bytes = self.bytes_in(column, slots);
         if !O::IS_LARGE {
-            check_room(&[], bytes)?;
+            check_room(bytes)?;
         }
         let mut builder = GenericStringBuilder::<O>::with_capacity(slots.len(), bytes);
         for slot in slots {
@@ -273,7 +273,7 @@ impl Pages {
 
     fn binary(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
         let bytes = self.bytes_in(column, slots);
-        check_room(&[], bytes)?;
+        check_room(bytes)?;
         let mut builder = BinaryBuilder::with_capacity(slots.len(), bytes);
         for slot in slots {
             let (values, row) = self.at(*slot, column);
@@ -324,8 +324,8 @@ impl Pages {
 /// The offsets of text and bytes are of 32 bits. Tests have less memory.
 const COLUMN_BYTES_MAX: usize = if cfg!(test) { 64 << 20 } else { i32::MAX as usize };
 
-fn check_room(have: &[u8], more: usize) -> Result<()> {
-    match have.len() + more <= COLUMN_BYTES_MAX {
+fn check_room(bytes: usize) -> Result<()> {
+    match bytes <= COLUMN_BYTES_MAX {
         true => Ok(()),
         false => Err(too_many_bytes()),
     }

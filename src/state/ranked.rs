@@ -28,6 +28,7 @@ use super::cell::{Cell, comparable};
 use super::expiry::{Expiry, NEVER};
 use super::negative_weight;
 use super::order_prefix::{ABOVE_ALL, Prefix, order_prefixes};
+use super::paged::Paged;
 use super::pages::Pages;
 use super::slot_index::{READ_AHEAD_MAX, SlotIndex};
 use super::sorted::{Entry, Place, Sorted};
@@ -146,7 +147,7 @@ pub struct Ranked {
     // Rows.
     pages: Pages,
     index: SlotIndex,
-    partitions: Vec<Partition>,
+    partitions: Paged<Partition>,
     free: Vec<u32>,
     /// Keys that do not fit their partition.
     long_keys: Vec<Box<[u8]>>,
@@ -210,7 +211,7 @@ impl Ranked {
             inline: Keys::fixed_width(&types).is_some_and(|w| w <= INLINE_KEY_BYTES),
             pages: Pages::new(spec.schema.clone()),
             index: SlotIndex::new(),
-            partitions: Vec::new(),
+            partitions: Paged::default(),
             free: Vec::new(),
             long_keys: Vec::new(),
             touched: Vec::new(),
@@ -592,8 +593,7 @@ impl Ranked {
         let lists: usize = self.partitions.iter().map(|p| p.entries.bytes()).sum();
         let lists = lists + self.expiry.as_ref().map_or(0, |(_, expiry)| expiry.bytes());
         let keys: usize = self.long_keys.iter().map(|k| k.len() + 16).sum();
-        let partitions = self.partitions.capacity() * size_of::<Partition>();
-        self.pages.bytes() + self.index.bytes() + partitions + lists + keys
+        self.pages.bytes() + self.index.bytes() + self.partitions.bytes() + lists + keys
     }
 
     pub(super) fn residency_mut(&mut self) -> &mut Residency {

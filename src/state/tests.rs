@@ -145,6 +145,8 @@ fn groups(long: bool, closes: bool) -> (TableSpec, Work) {
     let column = |data_type, weighted| ValueSpec { data_type, variants: 2, weighted };
     let spec = GroupSpec {
         state_words: 2,
+        // In another order, one of them twice, and one that is not in the line.
+        stored: if long { Vec::new() } else { vec![Some(1), None, Some(0), Some(1)] },
         multisets: 2,
         key_width: (!long).then_some(9),
         values: vec![column(DataType::Int64, true), column(DataType::Utf8, false)],

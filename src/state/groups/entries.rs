@@ -5,7 +5,7 @@
 //! Words are logged when a group's part in an epoch ends; a multiset and a value set are only
 //! changed through what is here, which logs value by value.
 
-use super::{GroupTable, INLINE_KEY_BYTES, STORED, Slab};
+use super::{GroupSpec, GroupTable, INLINE_KEY_BYTES, STORED, Slab};
 use crate::delta::{Weight, hash_key};
 use crate::error::Result;
 use crate::state::changes::Changes;
@@ -107,6 +107,35 @@ impl ValuesMut<'_> {
     }
 }
 
+impl GroupSpec {
+    /// Words of an entry.
+    pub(in crate::state) fn stored_words(&self) -> usize {
+        if self.stored.is_empty() { self.state_words } else { self.stored.len() }
+    }
+
+    /// The words of an entry by the words of a line.
+    fn push_words(&self, line: &[u64], out: &mut Vec<u8>) {
+        if self.stored.is_empty() {
+            return out.extend(line.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        let words = self.stored.iter().map(|at| at.map_or(1, |at| line[at]));
+        out.extend(words.flat_map(u64::to_le_bytes));
+    }
+
+    /// The other way round; false when the words contradict one another.
+    fn read_words(&self, words: &[[u8; 8]], line: &mut [u64]) -> bool {
+        let words = words.iter().map(|word| u64::from_le_bytes(*word));
+        if self.stored.is_empty() {
+            line.iter_mut().zip(words).for_each(|(to, word)| *to = word);
+            return true;
+        }
+        for (at, word) in self.stored.iter().zip(words.clone()) {
+            at.iter().for_each(|at| line[*at] = word);
+        }
+        self.stored.iter().zip(words).all(|(at, word)| at.map_or(1, |at| line[at]) == word)
+    }
+}
+
 impl GroupTable {
     /// The multisets of one aggregate, to be changed.
     pub fn multisets_mut(&mut self, index: usize) -> MultisetsMut<'_> {
@@ -189,7 +218,7 @@ impl GroupTable {
         buffer.clear();
         self.push_time(slot, buffer);
         let time = buffer.len();
-        buffer.extend(self.slab.words(slot).iter().flat_map(|word| word.to_le_bytes()));
+        self.spec.push_words(self.slab.words(slot), buffer);
         let (sub, value) = buffer.split_at(time);
         each(Entry { hash, key, sub, op: Op::Put, value });
     }
@@ -265,14 +294,15 @@ impl GroupTable {
             return Err(entry.damaged("its key is another one"));
         }
         let (words, rest) = entry.put()?.as_chunks::<8>();
-        if words.len() != self.spec.state_words || !rest.is_empty() {
+        if words.len() != self.spec.stored_words() || !rest.is_empty() {
             return Err(entry.damaged("its words are of another table"));
         }
         let slot = self.add(key, hash_key(key), time);
         *self.slab.flags_mut(slot) |= STORED;
-        let line = self.slab.words_mut(slot);
-        line.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_le_bytes(*word));
-        Ok(slot)
+        match self.spec.read_words(words, self.slab.words_mut(slot)) {
+            true => Ok(slot),
+            false => Err(entry.damaged("its words contradict one another")),
+        }
     }
 
     fn load_part(&mut self, entry: &Entry<'_>, slot: u32, sub: &[u8]) -> Result<()> {

@@ -74,7 +74,7 @@ impl Ranked {
 
     /// Appends all rows, between two epochs.
     pub(in crate::state) fn entries(&self, out: &mut Entries) -> Result<()> {
-        let partitions = (0_u32..).zip(&self.partitions);
+        let partitions = (0_u32..).zip(self.partitions.iter());
         let rows: Vec<Noted> = partitions
             .flat_map(|(id, p)| p.entries.iter().map(move |e| (e.slot, id, e.weight)))
             .collect();
