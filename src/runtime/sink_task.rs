@@ -163,7 +163,7 @@ pub(super) fn state_of(queue: &SinkQueue) -> SinkState {
     let backlog = queue.lock();
     let (lag_epochs, lag_rows, lag) = backlog.lag();
     let (state, detail) = match (&backlog.standing, &backlog.receiver) {
-        (Standing::Failed(error), _) => ("failed", Some(told(error))),
+        (Standing::Failed(error), _) => ("failed", Some(advised(error))),
         (Standing::Stopped(error), _) if backlog.kept.is_some() => ("stopped", Some(told(error))),
         (Standing::Stopped(error), _) => {
             let lost = "its queue was full, and what waited in it is lost";
@@ -190,14 +190,27 @@ pub(super) fn state_of(queue: &SinkQueue) -> SinkState {
 }
 
 fn told(error: &Error) -> String {
-    let mut text = error.message().to_owned();
-    if let Some(detail) = error.detail() {
-        text = format!("{text}: {detail}");
-    }
     // Where nothing but a choice of its owner helps.
-    match error.hint().filter(|hint| hint.contains("REPUBLISH")) {
-        Some(hint) => format!("{text} {hint}"),
-        None => text,
+    match error.hint().is_some_and(|hint| hint.contains("REPUBLISH")) {
+        true => advised(error),
+        false => reason(error),
+    }
+}
+
+fn reason(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// With what is to be done.
+fn advised(error: &Error) -> String {
+    let reason = reason(error);
+    match error.hint() {
+        Some(hint) if reason.ends_with('.') => format!("{reason} {hint}"),
+        Some(hint) => format!("{reason}. {hint}"),
+        None => reason,
     }
 }
 

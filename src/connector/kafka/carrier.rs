@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 
-use super::config::{Settings, creation_error};
+use super::config::Settings;
 use super::control::Control;
-use super::failure::{is_of_a_message, judge, transaction_error};
+use super::failure::{ended, is_of_a_message, judge, transaction_error};
 use super::outlook::Outlook;
-use super::reports::{Lost, Reports, name};
+use super::reports::{Lost, name};
 use super::sink::{BATCH_BYTES, Client, read_options};
+use super::trouble::check_access;
 use crate::connector::{
     Account, Carrier, ConnectorSpec, Failure, Guarantee, KeptSink, Load, Receiver, Refused, SinkId,
     Watch,
@@ -87,6 +88,8 @@ struct KafkaCarrier {
 
 impl Carrier for KafkaCarrier {
     fn try_out(&mut self) -> Result<()> {
+        // Exactly once there is no sink without an answer; at least once it may come later.
+        check_access(&self.settings, self.exactly.is_some())?;
         let Some((_, control)) = &self.exactly else {
             return self.client().map(drop);
         };
@@ -187,7 +190,7 @@ impl KafkaCarrier {
             true => client.set("batch.num.messages", "1"),
             false => client.set("batch.size", self.batch_bytes.to_string()),
         };
-        client.create_with_context(Reports::default()).map_err(|e| creation_error(&e))
+        self.settings.create_producer(&client)
     }
 
     /// Fences earlier clients and waits for the end of what they have left.
@@ -213,11 +216,12 @@ impl KafkaCarrier {
 
     fn doubt(&self, what: &str, error: &KafkaError, producer: &Client) -> Error {
         let timeout = self.settings.client.get("transaction.timeout.ms").unwrap_or_default();
+        let topic = self.settings.topic.as_str();
         let (id, control) = match &self.exactly {
             Some((id, control)) => (id.as_str(), control.topic.as_str()),
             None => ("", ""),
         };
-        transaction_error(what, error, producer.context(), (id, control, timeout))
+        transaction_error(what, error, producer.context(), (id, topic, control, timeout))
     }
 
     fn try_deliver(&mut self, load: &Load<'_>, watch: Watch<'_>) -> Result<(), Failure> {
@@ -291,6 +295,9 @@ impl KafkaCarrier {
                         self.turn(producer, watch)?;
                     }
                     Err((error, _)) => {
+                        if let Some(failure) = ended(topic, producer) {
+                            return Err(failure);
+                        }
                         let what = name(message.key.as_deref(), message.payload.as_deref());
                         let message = Refused { delivery: 0, message: number - first, what };
                         // It has met no other message yet.
@@ -321,6 +328,11 @@ impl KafkaCarrier {
             let failure = judge(&self.settings.topic, Some(producer.context()), &lost, self.alone);
             // Whichever it was: the next time each of them is alone.
             self.alone |= is_of_a_message(&lost.error);
+            return Err(failure);
+        }
+        if producer.context().open() > 0
+            && let Some(failure) = ended(&self.settings.topic, producer)
+        {
             return Err(failure);
         }
         if producer.context().open() > 0 && self.looked.elapsed() > LOOK {

@@ -1,13 +1,14 @@
 //! From WITH options to a librdkafka configuration, and what clients report about their broker.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::reports::Reports as ProducerReports;
+use super::sink::Client;
 use crate::connector::Options;
 use crate::error::{Error, Result, sqlstate};
 
@@ -113,9 +114,21 @@ impl Settings {
         }
     }
 
+    /// The addresses of the brokers, as they were given.
+    pub(super) fn servers(&self) -> &str {
+        self.client.get("bootstrap.servers").unwrap_or_default()
+    }
+
     /// A consumer client, which has not talked to a broker yet.
     pub(super) fn create_consumer(&self) -> Result<BaseConsumer<Context>> {
-        self.client.create_with_context(Context::default()).map_err(|e| creation_error(&e))
+        let context = Context::of(self.servers());
+        self.client.create_with_context(context).map_err(|e| creation_error(&e))
+    }
+
+    /// A producer client with some further properties.
+    pub(super) fn create_producer(&self, client: &ClientConfig) -> Result<Client> {
+        let reports = ProducerReports::of(self.servers());
+        client.create_with_context(reports).map_err(|e| creation_error(&e))
     }
 }
 
@@ -124,19 +137,10 @@ pub(super) fn creation_error(e: &KafkaError) -> Error {
     Error::user(sqlstate::INVALID_PARAMETER_VALUE, format!("could not create a Kafka client: {e}"))
 }
 
-/// The error for a request that failed, with what the client knows of the reason.
-pub(super) fn request_error(what: &str, e: &KafkaError, client: &BaseConsumer<Context>) -> Error {
-    while client.poll(Duration::from_millis(10)).is_some() {}
-    let error = Error::external(sqlstate::CONNECTION_EXCEPTION, format!("could not {what}: {e}"));
-    match client.context().take_trouble() {
-        Some(trouble) => error.with_detail(trouble),
-        None => error,
-    }
-}
-
 /// Receives what librdkafka reports beside messages.
 #[derive(Debug, Default)]
 pub(super) struct Context {
+    servers: String,
     reports: Mutex<Reports>,
 }
 
@@ -146,12 +150,41 @@ struct Reports {
     trouble: Option<String>,
     /// The last error of a connection.
     cause: Option<String>,
+    /// What has ended a transaction: told to nobody but the log.
+    doom: Option<String>,
 }
 
 impl Context {
+    /// The addresses of the brokers.
+    pub(super) fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The last error that nobody has taken yet.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
+    }
+
     /// The last error since it was asked for, in librdkafka's words.
     pub(super) fn take_trouble(&self) -> Option<String> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).trouble.take()
+    }
+
+    /// A context of a client of these brokers.
+    pub(super) fn of(servers: &str) -> Self {
+        Self { servers: servers.to_owned(), ..Self::default() }
+    }
+
+    /// Why the client's transaction can't be committed any more, in librdkafka's words.
+    pub(super) fn doom(&self) -> Option<String> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).doom.clone()
+    }
+
+    /// `[thrd:..]: host:1/1: Failed to add partition ..`; what is said first says most.
+    fn note_doom(&self, message: &str) {
+        let text = message.split_once("]: ").map_or(message, |(_, text)| text);
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.doom.get_or_insert_with(|| text.to_owned());
     }
 
     fn report(&self, error: &KafkaError, reason: &str) {
@@ -169,6 +202,9 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if matches!(facility, "ADDPARTS" | "TXNERR") {
+            self.note_doom(message);
+        }
         // Errors come to `error` too; the log has the details for those who look for them.
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

@@ -127,7 +127,8 @@ impl Control {
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Context>> {
         let mut client = self.client.clone();
         client.set("isolation.level", isolation);
-        let made = client.create_with_context(Context::default());
+        let servers = client.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let made = client.create_with_context(Context::of(&servers));
         made.map_err(|e| self.failed(&e.to_string(), false))
     }
 
@@ -185,7 +186,7 @@ impl Control {
 }
 
 /// A consumer's properties from those of a producer: how to reach and to talk to the brokers.
-fn consumer_of(producer: &ClientConfig) -> ClientConfig {
+pub(super) fn consumer_of(producer: &ClientConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
     client.set_log_level(producer.log_level);
     let shared = ["bootstrap.", "security.", "sasl.", "ssl.", "client.", "reconnect.", "socket."];

@@ -2,17 +2,18 @@
 //! to blame, and what has to be changed.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::Producer;
 
 use super::reports::{Lost, Reports};
+use super::sink::Client;
+use super::trouble::{Trouble, failed};
 use crate::connector::Failure;
 use crate::error::{Error, sqlstate};
 
 /// The error of a message that did not arrive. `alone`: it was in a batch of its own.
 pub(super) fn judge(topic: &str, context: Option<&Reports>, lost: &Lost, alone: bool) -> Failure {
-    let error = Error::external(
-        sqlstate::CONNECTION_EXCEPTION,
-        format!("could not deliver to Kafka topic \"{topic}\": {}", lost.error),
-    );
+    let servers = context.map_or("", |context| context.client().servers());
+    let error = failed(&delivering(topic), &lost.error.to_string(), servers);
     let error = match context.and_then(|context| context.client().take_trouble()) {
         Some(trouble) => error.with_detail(trouble),
         None => error,
@@ -33,6 +34,22 @@ pub(super) fn judge(topic: &str, context: Option<&Reports>, lost: &Lost, alone: 
     };
     let refused = Some(lost.message.clone());
     Failure { error: error.permanent().with_hint(hint), refused }
+}
+
+/// An error that ends a client or its transaction: the client keeps the messages, and says nothing
+/// of them any more.
+pub(super) fn ended(topic: &str, producer: &Client) -> Option<Failure> {
+    let context = producer.context().client();
+    // What the log says names the topic, where it is about one.
+    let fatal = producer.client().fatal_error();
+    let reason = context.doom().or(fatal.as_ref().map(|(_, reason)| reason.clone()))?;
+    let error = failed(&delivering(topic), &reason, context.servers());
+    let forbidden = Trouble::of(&reason).is_some_and(Trouble::is_of_rights);
+    Some(if forbidden { error.permanent() } else { error }.into())
+}
+
+fn delivering(topic: &str) -> String {
+    format!("deliver to Kafka topic \"{topic}\"")
 }
 
 /// Whether it is about what is in a message.
@@ -69,7 +86,7 @@ pub(super) fn transaction_error(
     what: &str,
     error: &KafkaError,
     context: &Reports,
-    (id, control, timeout): (&str, &str, &str),
+    (id, topic, control, timeout): (&str, &str, &str, &str),
 ) -> Error {
     let code = match error {
         KafkaError::Transaction(error) => Some(error.code()),
@@ -92,7 +109,8 @@ pub(super) fn transaction_error(
              \"headwater-\"), {AT_LEAST_ONCE}."
         ),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => format!(
-            "Allow READ, WRITE, DESCRIBE and CREATE of topic \"{control}\", {AT_LEAST_ONCE}."
+            "Allow WRITE and DESCRIBE of topic \"{topic}\", and READ, WRITE, DESCRIBE and CREATE \
+             of topic \"{control}\"."
         ),
         Some(RDKafkaErrorCode::InvalidTransactionTimeout) => format!(
             "Raise transaction.max.timeout.ms of the brokers to {timeout} or more, or lower \

@@ -52,6 +52,7 @@ mod startup;
 #[cfg(test)]
 mod tests;
 mod topic_id;
+mod trouble;
 
 pub use embedded::EmbeddedBroker;
 

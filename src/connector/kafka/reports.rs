@@ -54,6 +54,11 @@ struct Open {
 }
 
 impl Reports {
+    /// Those of a producer of these brokers.
+    pub(super) fn of(servers: &str) -> Self {
+        Self { client: Context::of(servers), ..Self::default() }
+    }
+
     /// What the client says beside reports of messages.
     pub(super) fn client(&self) -> &Context {
         &self.client

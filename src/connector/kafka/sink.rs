@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
-use super::config::{Settings, creation_error};
-use super::failure::{is_of_a_message, judge};
+use super::config::Settings;
+use super::failure::{ended, is_of_a_message, judge};
 use super::outlook::Outlook;
 use super::reports::{Lost, Reports, name};
+use super::trouble::check_access;
 use crate::connector::{
     ConnectorSpec, Delivery, Failure, Options, Receiver, Refused, Sink, SinkMode, sink_key,
 };
@@ -60,8 +61,11 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Box<dyn Sink>> {
         batch_bytes: given.unwrap_or(BATCH_BYTES),
         outlook: Outlook::default(),
     };
-    // Properties that contradict each other are an error of the statement.
+    // Properties that contradict each other are an error of the statement, and so is who is not
+    // let in.
     sink.connect()?;
+    let access = check_access(&sink.settings, false);
+    access.map_err(|e| e.context(format!("sink \"{}\" can't deliver", spec.relation)))?;
     Ok(Box::new(sink))
 }
 
@@ -143,8 +147,12 @@ impl Sink for KafkaSink {
                 self.forget();
             }
         }
-        match lost {
-            Some(lost) => Err(self.failure(lost)),
+        if let Some(lost) = lost {
+            return Err(self.failure(lost));
+        }
+        let ended = || self.producer.as_ref().and_then(|p| ended(&self.settings.topic, p));
+        match (arrived == 0 && open > 0).then(ended).flatten() {
+            Some(failure) => Err(failure),
             None => Ok(arrived),
         }
     }
@@ -173,8 +181,7 @@ impl KafkaSink {
             Batches::Alone(_) => client.set("batch.num.messages", "1"),
             Batches::Full => client.set("batch.size", self.batch_bytes.to_string()),
         };
-        let made = client.create_with_context(Reports::default());
-        self.producer = Some(made.map_err(|e| creation_error(&e))?);
+        self.producer = Some(self.settings.create_producer(&client)?);
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::config::{Context, request_error};
+use super::config::Context;
+use super::trouble::{failed, metadata, request_error};
 use crate::connector::options::invalid;
 use crate::connector::{Options, Position, Positions, SplitId};
 use crate::error::{Error, Result, sqlstate};
@@ -154,9 +155,7 @@ pub(super) fn partitions(
     timeout: Duration,
 ) -> Result<Vec<i32>> {
     let what = format!("read the partitions of topic \"{topic}\"");
-    let metadata = client
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(|e| request_error(&what, &e, client))?;
+    let metadata = metadata(client, topic, &what, timeout)?;
     let Some(found) = metadata.topics().first() else {
         return Err(Error::external(sqlstate::CONNECTION_EXCEPTION, format!("could not {what}")));
     };
@@ -168,8 +167,7 @@ pub(super) fn partitions(
             return Err(no_topic(topic));
         }
         Some(code) => {
-            let message = format!("could not {what}: {code}");
-            return Err(Error::external(sqlstate::CONNECTION_EXCEPTION, message));
+            return Err(failed(&what, &code.to_string(), client.context().servers()));
         }
     }
     if let Some(headless) = found.partitions().iter().find(|p| p.leader() < 0) {

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::{EmbeddedBroker, probe, sink, source};
+use super::{EmbeddedBroker, carrier, probe, sink, source};
 use crate::connector::{
-    ConnectorSpec, Delivery, Failure, Position, Positions, Read, Receiver, Rejected, Sink,
-    SinkMode, Source, SourceBatch, SplitReader,
+    ConnectorSpec, Delivery, Failure, Guarantee, Load, Position, Positions, Read, Receiver,
+    Rejected, Sink, SinkId, SinkMode, Source, SourceBatch, SplitReader,
 };
 use crate::delta::DeltaBatch;
-use crate::format::{Changelog, FormatSpec};
+use crate::format::{Changelog, FormatSpec, Message};
+use crate::store::Receipt;
 use crate::time::Epoch;
 
 fn schema() -> SchemaRef {
@@ -24,10 +27,14 @@ fn schema() -> SchemaRef {
 }
 
 fn spec(broker: &EmbeddedBroker, topic: &str, options: &[(&str, &str)]) -> ConnectorSpec {
+    spec_at(broker.bootstrap_servers(), topic, options)
+}
+
+fn spec_at(servers: &str, topic: &str, options: &[(&str, &str)]) -> ConnectorSpec {
     let mut options: std::collections::BTreeMap<String, String> =
         options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     options.insert("topic".into(), topic.into());
-    options.insert("properties.bootstrap.server".into(), broker.bootstrap_servers().into());
+    options.insert("properties.bootstrap.server".into(), servers.into());
     ConnectorSpec {
         relation: "t".into(),
         connector: "kafka".into(),
@@ -463,4 +470,45 @@ fn the_id_of_a_topic_of_a_broker_that_does_not_tell_it_is_not_waited_for() {
     let on = source.go_on(&start, None).expect("it goes on");
     assert_eq!((on.from, on.moved), (start, None));
     assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_producer_that_may_not_write_says_so() {
+    let cluster = MockCluster::new(1).expect("starts");
+    cluster.create_topic("out", 1, 1).expect("creates");
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused; 3]);
+    let spec = spec_at(&cluster.bootstrap_servers(), "out", &[]);
+    let mut sink = sink::create(&spec).expect("creates");
+    write(sink.as_mut(), 1, DeltaBatch::inserts(rows(&[1], &["a"]))).expect("queued");
+    let failure = arrive(sink.as_mut(), 1).expect_err("it may not");
+    assert!(failure.is_permanent(), "{}", failure.error);
+    let error = failure.error;
+    assert!(error.message().contains("Cluster authorization failed"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("IdempotentWrite")), "{error}");
+}
+
+/// The client keeps the messages of such a transaction to itself.
+#[test]
+fn a_transaction_that_may_not_write_says_so() {
+    let cluster = MockCluster::new(1).expect("starts");
+    cluster.create_topic("out", 1, 1).expect("creates");
+    cluster.create_topic("headwater-0000000000000007", 1, 1).expect("creates");
+    let spec = spec_at(&cluster.bootstrap_servers(), "out", &[]);
+    let id = SinkId { directory: 7, sink: 1 };
+    let kept = carrier::keep(&spec, id, Some(Guarantee::ExactlyOnce)).expect("valid");
+    let (_, mut carrier) = (kept.expect("is kept").make)().expect("makes");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut watch = |_: &Receiver| Instant::now() < deadline;
+    carrier.settle(&mut watch).unwrap_or_else(|failure| panic!("{}", failure.error));
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refused; 3]);
+    let message = Message { key: None, payload: Some(b"{}".to_vec()) };
+    let receipt = Receipt { checkpoint: 1, messages: 1, incarnation: 1 };
+    let load = Load { messages: &[&message], receipt, length: 0 };
+    let failure = carrier.deliver(&load, &mut watch).expect_err("it may not");
+    assert!(failure.is_permanent() && failure.refused.is_none(), "{}", failure.error);
+    let error = failure.error;
+    assert!(error.message().contains("Failed to add partition"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--operation Write")), "{error}");
 }
