@@ -11,8 +11,8 @@ use super::slot_index::SlotIndex;
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Slots of a chain that are looked at before a way without a walk is made.
-pub(super) const WALK_MAX: usize = 16;
+/// Slots of a chain that are passed to take one out before a way without a walk is made.
+const WALK_MAX: usize = 4;
 
 /// Keys to chains of slots.
 #[derive(Debug)]

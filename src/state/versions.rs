@@ -89,21 +89,22 @@ impl Versions {
         }
     }
 
-    /// Looks whether the next full page has settled. It is looked at again until all of its rows
-    /// are old, and never again when one of them has ended.
-    fn settle(&mut self) {
-        let Some(Page::Slots(slots)) = self.pages.get(self.looked_at) else { return };
+    /// Looks whether the next full page has settled; true when the one behind it is next. It is
+    /// looked at again until all of its rows are old, and never again when one of them has ended.
+    fn settle(&mut self) -> bool {
+        let Some(Page::Slots(slots)) = self.pages.get(self.looked_at) else { return false };
         if slots.len() < PAGE_ROWS {
-            return;
+            return false;
         }
         if slots.iter().all(|begin| begin & ENDED == 0) {
             let newest = slots.iter().copied().max().unwrap_or_default();
             if self.base + u64::from(newest) > self.oldest.0 {
-                return;
+                return false;
             }
             self.pages[self.looked_at] = Page::Settled;
         }
         self.looked_at += 1;
+        true
     }
 
     /// Counts from a later epoch. Rows that begin before the oldest readable one begin with it; a
@@ -176,7 +177,7 @@ impl Versions {
     /// Takes out at most `limit` rows that ended at or before the oldest epoch that is read.
     pub(super) fn take_ended(&mut self, oldest: Epoch, limit: usize) -> Vec<u32> {
         self.oldest = self.oldest.max(oldest);
-        self.settle();
+        while self.settle() {}
         let passed = |slot: &&u32| {
             let place = self.get(**slot) ^ ENDED;
             self.ended[place as usize].end <= oldest

@@ -6,11 +6,14 @@ use arrow::array::{ArrayRef, RecordBatch};
 use super::{Arrangement, plain_i64};
 use crate::delta::{DeltaBatch, Keys, Weight};
 use crate::error::Result;
-use crate::state::chains::{NONE, WALK_MAX};
+use crate::state::chains::NONE;
 use crate::state::expiry::NEVER;
 use crate::state::rows::hashes_of;
 use crate::state::slot_index::{READ_AHEAD_MAX, SlotIndex};
 use crate::time::event_times;
+
+/// Rows of a chain that are compared before an index of whole rows is made.
+const COMPARED_MAX: usize = 16;
 
 /// Rows that get slots of their own, as `(row, slot)`, where somebody wants to know.
 type Fresh = Option<Vec<(u32, u32)>>;
@@ -191,7 +194,7 @@ impl Arrangement {
         };
         let rows = self.retractable.as_ref().and_then(|state| state.rows.as_ref());
         let mut slot = head;
-        for _ in 0..if rows.is_some() { 1 } else { WALK_MAX } {
+        for _ in 0..if rows.is_some() { 1 } else { COMPARED_MAX } {
             if is(&self.pages, slot, change) {
                 return Ok((Some(head), Some(slot)));
             }
