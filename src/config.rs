@@ -28,6 +28,10 @@ pub const LOOKUP_BYTES_MAX: usize = 256 << 10;
 /// a few hundred rows; much larger batches leave the second-level cache.
 pub const BATCH_ROWS: usize = 8_192;
 
+/// Groups or rows that an operator flushes in one piece: some ten milliseconds. Between two pieces
+/// others' steps get their time.
+pub const FLUSH_ROWS: usize = 4 * BATCH_ROWS;
+
 /// Rows that one epoch takes at most from all its inputs together: the upper limit of the adaptive
 /// epoch, so that a backlog cannot grow an epoch without bound.
 pub const EPOCH_ROWS_MAX: usize = 1 << 20;

@@ -19,6 +19,7 @@
 //! `-1 | a | 2`, `+1 | a | 1`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -32,6 +33,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_
 use crate::aggregate::{
     Aggregate, DistinctStage, Rows, Signature, StateAt, create, takes_distinct,
 };
+use crate::config::FLUSH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, hash_key, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
@@ -338,6 +340,7 @@ impl AggregateSpec {
             old_position: Vec::new(),
             old: Vec::new(),
             old_rows: 0,
+            flushing: None,
             closed: i64::MIN,
             slots: Vec::new(),
         })
@@ -359,12 +362,20 @@ pub(super) struct AggregateOperator {
     old_position: Vec<Option<u32>>,
     old: Vec<Snapshot>,
     old_rows: usize,
+    /// A flush on its way.
+    flushing: Option<Flushing>,
     /// The watermark of the time column.
     closed: i64,
     // Buffers.
     slots: Vec<u32>,
     /// Whether the groups over no rows were looked after since the operator was built.
     seeded: bool,
+}
+
+/// A flush on its way: the rows before it, and the place in `touched` where it goes on.
+struct Flushing {
+    old: Snapshot,
+    next: usize,
 }
 
 /// The output rows of some groups at one moment.
@@ -534,13 +545,21 @@ impl AggregateOperator {
         Ok(equal.values().iter().collect())
     }
 
-    /// Emits `-old +new` for what differs.
-    fn emit(&self, old: &Snapshot, new: &Snapshot, alive: &[u32], out: &mut Output) -> Result<()> {
+    /// Emits `-old +new` for what differs in a piece of `touched`.
+    fn emit(
+        &self,
+        old: &Snapshot,
+        new: &Snapshot,
+        piece: Range<usize>,
+        alive: &[usize],
+        out: &mut Output,
+    ) -> Result<()> {
         // `alive[i]` is the place of new row `i` in `touched`.
-        let mut new_of = vec![None; self.touched.len()];
-        alive.iter().enumerate().for_each(|(i, t)| new_of[*t as usize] = Some(i as u32));
+        let mut new_of = vec![None; piece.len()];
+        alive.iter().enumerate().for_each(|(i, t)| new_of[*t - piece.start] = Some(i as u32));
+        let old_position = &self.old_position[piece];
         let pairs: Vec<(u32, u32)> =
-            self.old_position.iter().zip(&new_of).filter_map(|(o, n)| (*o).zip(*n)).collect();
+            old_position.iter().zip(&new_of).filter_map(|(o, n)| (*o).zip(*n)).collect();
         let equal = self.equal(old, new, &pairs)?;
         let mut unchanged = pairs.iter().zip(equal).map(|((o, n), equal)| {
             let failed =
@@ -550,7 +569,7 @@ impl AggregateOperator {
         let mut picks: Vec<(usize, usize)> = Vec::new();
         let mut weights: Vec<Weight> = Vec::new();
         let mut errors = [Vec::new(), Vec::new()];
-        for (old_row, new_row) in self.old_position.iter().zip(&new_of) {
+        for (old_row, new_row) in old_position.iter().zip(&new_of) {
             if old_row.is_some() && new_row.is_some() && unchanged.next() == Some(true) {
                 continue;
             }
@@ -660,34 +679,47 @@ impl Operator for AggregateOperator {
         out.watermarks.extend(key.map(|output| (output, w)));
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         if !self.seeded {
             self.seed(cx)?;
         }
-        if self.touched.is_empty() {
-            cx.state.groups(self.groups).expire(self.closed);
-            return Ok(());
-        }
         let table = cx.state.groups(self.groups);
+        if self.touched.is_empty() {
+            table.expire(self.closed);
+            return Ok(Progress::Done);
+        }
         let rows = self.touched.iter().map(|slot| table.slab().words(*slot)[ROWS] as Weight);
         if let Some(least) = rows.min().filter(|least| *least < 0) {
             return Err(negative_weight("groups", least));
         }
-        let alive: Vec<u32> = (0..self.touched.len() as u32)
-            .filter(|t| self.is_there(table, self.touched[*t as usize]))
-            .collect();
-        let slots: Vec<u32> = alive.iter().map(|t| self.touched[*t as usize]).collect();
-        let new = self.rows_of(table, &slots)?;
         let old = self.take_old()?;
-        self.emit(&old, &new, &alive, out)?;
+        self.flushing = Some(Flushing { old, next: 0 });
+        self.resume(cx, out)
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        let Some(mut flushing) = self.flushing.take() else { return Ok(Progress::Done) };
+        let table = cx.state.groups(self.groups);
+        let piece = flushing.next..self.touched.len().min(flushing.next + FLUSH_ROWS);
+        let alive: Vec<usize> =
+            piece.clone().filter(|t| self.is_there(table, self.touched[*t])).collect();
+        let slots: Vec<u32> = alive.iter().map(|t| self.touched[*t]).collect();
+        let new = self.rows_of(table, &slots)?;
+        self.emit(&flushing.old, &new, piece.clone(), &alive, out)?;
         let forget = self.spec.one_epoch;
-        for slot in std::mem::take(&mut self.touched) {
-            let keep = !forget && self.is_there(table, slot);
-            table.release(slot, keep);
+        for slot in &self.touched[piece.clone()] {
+            let keep = !forget && self.is_there(table, *slot);
+            table.release(*slot, keep);
+        }
+        flushing.next = piece.end;
+        if flushing.next < self.touched.len() {
+            self.flushing = Some(flushing);
+            return Ok(Progress::More);
         }
         table.expire(self.closed);
+        self.touched = Vec::new();
         self.old_position.clear();
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

@@ -81,8 +81,8 @@ impl Operator for Constant {
 
     fn on_watermark(&mut self, _port: usize, _column: usize, _w: Watermark, _out: &mut Output) {}
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
-        let Some(rows) = self.rows.take() else { return Ok(()) };
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        let Some(rows) = self.rows.take() else { return Ok(Progress::Done) };
         let key = Keys::encode(&[], 1)?;
         let mut request = KeyRequest::default();
         request.add(self.emitted, key.hashes());
@@ -94,6 +94,6 @@ impl Operator for Constant {
             fresh.iter().for_each(|slot| table.release(*slot, true));
             out.emit(DeltaBatch::inserts(rows));
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 }

@@ -91,12 +91,12 @@ impl Operator for Checked {
         self.check_output(out, before);
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         assert!(cx.epoch >= self.epoch, "{}: epochs go back", self.name);
         self.epoch = cx.epoch;
         let before = out.rows.len();
-        self.inner.flush(cx, out)?;
+        let progress = self.inner.flush(cx, out)?;
         self.check_output(out, before);
-        Ok(())
+        Ok(progress)
     }
 }

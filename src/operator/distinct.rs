@@ -185,11 +185,11 @@ impl Operator for Distinct {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.groups(self.rows);
         if self.touched.is_empty() {
             table.expire(self.closed);
-            return Ok(());
+            return Ok(Progress::Done);
         }
         let touched = std::mem::take(&mut self.touched);
         let is = |slot: u32| table.slab().words(slot)[0] as i64 > 0;
@@ -208,7 +208,7 @@ impl Operator for Distinct {
             table.release(slot, weight != 0);
         }
         table.expire(self.closed);
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

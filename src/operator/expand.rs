@@ -115,8 +115,8 @@ impl Operator for Expand {
         }
     }
 
-    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {
-        Ok(())
+    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 }
 

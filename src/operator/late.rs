@@ -223,8 +223,8 @@ impl Operator for Late {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {
-        Ok(())
+    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 }
 

@@ -176,8 +176,8 @@ impl Operator for LateWindows {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {
-        Ok(())
+    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 }
 

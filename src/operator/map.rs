@@ -305,7 +305,7 @@ impl Operator for Map {
         out.watermarks.extend(marks);
     }
 
-    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {
-        Ok(())
+    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 }

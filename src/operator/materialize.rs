@@ -166,7 +166,7 @@ impl Operator for Materialize {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let epoch = std::mem::take(&mut self.epoch);
         let keyed = !self.spec.table.spec().key.is_empty();
         if keyed
@@ -178,9 +178,9 @@ impl Operator for Materialize {
                 self.spec.table.write(self.shard).apply(&rows, cx.epoch)?;
                 out.emit(rows);
             }
-            return Ok(());
+            return Ok(Progress::Done);
         }
-        let Some(all) = concat(&epoch)? else { return Ok(()) };
+        let Some(all) = concat(&epoch)? else { return Ok(Progress::Done) };
         let changes = match self.spec.conflict {
             Conflict::Exact => Some(consolidate(&all, Order::Input)?),
             Conflict::Consolidated => Some(all),
@@ -196,6 +196,6 @@ impl Operator for Materialize {
             self.spec.table.write(self.shard).apply(&stored, cx.epoch)?;
             out.emit(changes);
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 }

@@ -149,7 +149,7 @@ pub trait Operator: Send {
         out: &mut Output,
     ) -> Result<Progress>;
 
-    /// Hands out the next piece of an output too large for one batch.
+    /// Hands out the next piece of an output too large for one batch, or goes on with a flush.
     fn resume(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)
     }
@@ -157,8 +157,9 @@ pub trait Operator: Send {
     /// Takes a watermark of an input column.
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output);
 
-    /// Ends the epoch: emits what is still owed and seals the state.
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()>;
+    /// Ends the epoch: emits what is still owed and seals the state. What takes long is done in
+    /// pieces: the others are for [`Operator::resume`].
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress>;
 }
 
 /// The plan constants of an operator.

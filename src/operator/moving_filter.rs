@@ -188,7 +188,7 @@ impl Operator for MovingFilter {
 
     fn on_watermark(&mut self, _port: usize, _column: usize, _w: Watermark, _out: &mut Output) {}
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let cut = self.cut(cx.now_us)?;
         let table = cx.state.arrangement(self.above);
         let sign = if self.spec.order.comes() { 1 } else { -1 };
@@ -204,7 +204,7 @@ impl Operator for MovingFilter {
             out.emit(DeltaBatch::with_weights(rows, (!once).then_some(weights)));
         }
         table.seal_and_expire(cut)?;
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

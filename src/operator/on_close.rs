@@ -114,7 +114,7 @@ impl Operator for OnClose {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.arrangement(self.open);
         table.seal()?;
         for rows in table.passed(self.closed).chunks(BATCH_ROWS) {
@@ -126,7 +126,8 @@ impl Operator for OnClose {
             let once = weights.iter().all(|w| *w == 1);
             out.emit(DeltaBatch::with_weights(rows, (!once).then(|| Int64Array::from(weights))));
         }
-        table.seal_and_expire(self.closed)
+        table.seal_and_expire(self.closed)?;
+        Ok(Progress::Done)
     }
 }
 

@@ -309,7 +309,7 @@ impl Operator for SessionOperator {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let changes = self.take_changes();
         let table = cx.state.timeline(self.rows);
         let mut emitted = Emitted::default();
@@ -328,7 +328,7 @@ impl Operator for SessionOperator {
             table.seal(of_key[0].slot)?;
         }
         table.expire(self.closed);
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

@@ -256,12 +256,34 @@ impl Operator for SessionAggregate {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let mut groups = Output::default();
-        self.inner.flush(cx, &mut groups)?;
+        let progress = self.inner.flush(cx, &mut groups)?;
+        self.go_on(cx, progress, groups, out)
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        let mut groups = Output::default();
+        let progress = self.inner.resume(cx, &mut groups)?;
+        self.go_on(cx, progress, groups, out)
+    }
+}
+
+impl SessionAggregate {
+    /// Hands on a piece of what the groups have flushed; after the last one, closed sessions go.
+    fn go_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: Progress,
+        mut groups: Output,
+        out: &mut Output,
+    ) -> Result<Progress> {
         out.errors.append(&mut groups.errors);
         for rows in &groups.rows {
             out.emit(self.rows(rows)?);
+        }
+        if progress == Progress::More {
+            return Ok(progress);
         }
         let mut closed = Vec::new();
         let note = |key: &[u8], mark| closed.push((key.to_vec(), mark));
@@ -273,7 +295,7 @@ impl Operator for SessionAggregate {
             cx.state.make_resident(&request);
             self.inner.forget(cx, &key);
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

@@ -178,7 +178,7 @@ impl Operator for SetOp {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.groups(self.rows);
         let touched = std::mem::take(&mut self.touched);
         let copies = |slot: u32| self.spec.rule.copies(table.slab().words(slot));
@@ -201,7 +201,7 @@ impl Operator for SetOp {
             table.release(slot, keep);
         }
         table.expire(self.closed);
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

@@ -82,9 +82,9 @@ impl Operator for Stamp {
         out.watermarks.push((column, w));
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         out.watermarks.push((self.schema.fields().len() - 1, Watermark::at_us(cx.now_us)));
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

@@ -118,7 +118,10 @@ impl<'a> Harness<'a> {
     /// Ends the epoch; its output, consolidated.
     pub(super) fn flush(&mut self) -> String {
         let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
-        self.operator.flush(&mut cx, &mut self.out).expect("flushes");
+        let mut progress = self.operator.flush(&mut cx, &mut self.out);
+        while progress.expect("flushes") == Progress::More {
+            progress = self.operator.resume(&mut cx, &mut self.out);
+        }
         self.state.evict_all();
         self.state.check_changes(&self.tables).expect("changes are logged");
         self.epoch = self.epoch.next();

@@ -21,7 +21,7 @@ use arrow::array::{ArrayRef, Int64Array, new_null_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::config::BATCH_ROWS;
+use crate::config::{BATCH_ROWS, FLUSH_ROWS};
 use crate::delta::{DeltaBatch, Weight, batch_of};
 use crate::error::Result;
 use crate::state::{
@@ -153,7 +153,7 @@ impl OperatorSpec for TopNSpec {
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
         let (rows, changes) = (tables[0], Changes::default());
-        Ok(Box::new(TopN { spec: self.clone(), rows, closed: i64::MIN, changes }))
+        Ok(Box::new(TopN { spec: self.clone(), rows, closed: i64::MIN, next: 0, changes }))
     }
 }
 
@@ -162,6 +162,8 @@ struct TopN {
     rows: TableId,
     /// The watermark of the time column.
     closed: i64,
+    /// The partition that is flushed next.
+    next: usize,
     // Buffers.
     changes: Changes,
 }
@@ -295,13 +297,23 @@ impl Operator for TopN {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        self.next = 0;
+        self.resume(cx, out)
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.ranked(self.rows);
         let mut after = Vec::new();
-        for touched in 0..table.touched() {
+        let mut looked_at = 0;
+        while self.next < table.touched() {
+            if looked_at >= FLUSH_ROWS {
+                return Ok(Progress::More);
+            }
             after.clear();
-            table.after(touched, &mut after);
-            let before = table.before(touched);
+            table.after(self.next, &mut after);
+            let before = table.before(self.next);
+            looked_at += 1 + before.len() + after.len();
             match (self.spec.number, self.spec.top.ranking) {
                 (Number::Column, Ranking::RowNumber) => {
                     self.changes.of_numbers(table, before, &after);
@@ -309,6 +321,7 @@ impl Operator for TopN {
                 (Number::Column, _) => self.changes.of_ranks(table, before, &after),
                 _ => self.changes.of_rows(table, before, &after),
             }
+            self.next += 1;
             if self.changes.slots.len() >= BATCH_ROWS {
                 self.emit(table, out)?;
             }
@@ -318,7 +331,7 @@ impl Operator for TopN {
         }
         table.seal()?;
         table.expire(self.closed);
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 

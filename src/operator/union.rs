@@ -83,8 +83,8 @@ impl Operator for Union {
         out.watermarks.extend(merge.advance(port, w).map(|w| (column, w)));
     }
 
-    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<()> {
-        Ok(())
+    fn flush(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 }
 

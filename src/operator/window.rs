@@ -92,7 +92,7 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Window { spec: self.clone(), rows: tables[0], closed: i64::MIN }))
+        Ok(Box::new(Window { spec: self.clone(), rows: tables[0], closed: i64::MIN, next: 0 }))
     }
 }
 
@@ -101,6 +101,8 @@ struct Window {
     rows: TableId,
     /// The watermark of the time column.
     closed: i64,
+    /// The partition that is flushed next.
+    next: usize,
 }
 
 /// Partitions whose rows are gathered together.
@@ -223,24 +225,30 @@ impl Operator for Window {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
+        self.next = 0;
+        self.resume(cx, out)
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.ranked(self.rows);
         let mut piece = Piece::default();
         let mut after = Vec::new();
-        for touched in 0..table.touched() {
+        while self.next < table.touched() && piece.slots.len() < BATCH_ROWS {
             after.clear();
-            table.after(touched, &mut after);
-            piece.add(table.before(touched), -1);
+            table.after(self.next, &mut after);
+            piece.add(table.before(self.next), -1);
             piece.add(&after, 1);
-            if piece.slots.len() >= BATCH_ROWS {
-                self.emit(table, std::mem::take(&mut piece), out)?;
-            }
+            self.next += 1;
         }
         if !piece.slots.is_empty() {
             self.emit(table, piece, out)?;
         }
+        if self.next < table.touched() {
+            return Ok(Progress::More);
+        }
         table.seal()?;
         table.expire(self.closed);
-        Ok(())
+        Ok(Progress::Done)
     }
 }

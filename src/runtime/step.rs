@@ -17,7 +17,6 @@ use super::graph::{NodeId, Outlet};
 use super::worker::{Message, Report, Slice, Step, Worker};
 use crate::delta::DeltaBatch;
 use crate::error::Error;
-use crate::operator::Progress;
 use crate::time::{Epoch, Watermark};
 
 /// Something that a step is to do.
@@ -222,10 +221,7 @@ impl Worker {
             let Ok(node) = self.node(id) else { return };
             node.marks = 0;
             if !node.failed {
-                self.call(id, |operator, cx, out| {
-                    operator.flush(cx, out)?;
-                    Ok(Progress::Done)
-                });
+                self.call(id, |operator, cx, out| operator.flush(cx, out));
             }
             return;
         }

@@ -261,7 +261,7 @@ impl Operator for Join {
         self.marks.advance(&self.spec, (Side::of(port), column), w, &mut out.watermarks);
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let kind = self.spec.kind;
         for side in SIDES.into_iter().filter(|side| kind.preserves(*side)) {
             match self.spec.condition {
@@ -275,6 +275,6 @@ impl Operator for Join {
                 cx.state.arrangement(table).seal_and_expire(self.marks.closed(side))?;
             }
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 }

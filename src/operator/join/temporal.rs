@@ -143,12 +143,12 @@ impl Operator for TemporalJoin {
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<()> {
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         for delta in std::mem::take(&mut self.held) {
             self.emit(cx.state, delta, out)?;
         }
         cx.state.arrangement(self.join.tables.rows(Side::Right)?).seal()?;
-        Ok(())
+        Ok(Progress::Done)
     }
 }
 
