@@ -563,21 +563,28 @@ async fn wait_for_rows(session: &mut Session, query: &str, wanted: &str) {
     }
 }
 
-/// A topic that was deleted and made anew while nobody looked has other messages at the offsets
-/// that the checkpoint has.
-async fn topic_made_anew(broker: Arc<Broker>) -> Result<(), Failed> {
-    let broker = broker.get();
-    let topic = &broker.create("anew", None).await;
-    let directory = Directory::new("anew");
+/// A data directory with two tables that have read the first messages of a topic, and the topic.
+async fn read_and_stopped(broker: &broker::Running, name: &str) -> (Directory, String) {
+    let topic = broker.create(name, None).await;
+    let directory = Directory::new(name);
     let engine = directory.open().await;
     let mut session = engine.session();
-    two_tables(&mut session, broker.servers(), topic).await;
-    numbers(broker.servers(), topic, 0..3);
+    two_tables(&mut session, broker.servers(), &topic).await;
+    numbers(broker.servers(), &topic, 0..3);
     for table in ["fails", "goes_on"] {
         wait_for_rows(&mut session, &format!("SELECT sum(id) FROM {table}"), "3").await;
     }
     execute(&mut session, "CHECKPOINT").await;
-    engine.shutdown().await?;
+    engine.shutdown().await.expect("it ends");
+    (directory, topic)
+}
+
+/// A topic that was deleted and made anew while nobody looked has other messages at the offsets
+/// that the checkpoint has.
+async fn topic_made_anew(broker: Arc<Broker>) -> Result<(), Failed> {
+    let broker = broker.get();
+    let (directory, topic) = read_and_stopped(&broker, "anew").await;
+    let topic = &topic;
     let admin = broker.admin();
     let deleted = admin.delete_topics(&[topic.as_str()], &AdminOptions::new()).await?;
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
@@ -618,17 +625,8 @@ async fn topic_made_anew(broker: Arc<Broker>) -> Result<(), Failed> {
 /// Messages that retention has removed before they were read are not left out in silence.
 async fn offsets_gone(broker: Arc<Broker>) -> Result<(), Failed> {
     let broker = broker.get();
-    let topic = &broker.create("gone", None).await;
-    let directory = Directory::new("gone");
-    let engine = directory.open().await;
-    let mut session = engine.session();
-    two_tables(&mut session, broker.servers(), topic).await;
-    numbers(broker.servers(), topic, 0..3);
-    for table in ["fails", "goes_on"] {
-        wait_for_rows(&mut session, &format!("SELECT sum(id) FROM {table}"), "3").await;
-    }
-    execute(&mut session, "CHECKPOINT").await;
-    engine.shutdown().await?;
+    let (directory, topic) = read_and_stopped(&broker, "gone").await;
+    let topic = &topic;
     numbers(broker.servers(), topic, 3..8);
     let mut below = rdkafka::TopicPartitionList::new();
     below.add_partition_offset(topic, 0, rdkafka::Offset::Offset(6))?;
