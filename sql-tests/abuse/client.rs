@@ -52,10 +52,7 @@ impl Server {
     /// A session.
     pub async fn connect(&self) -> Client {
         let config = format!("host=127.0.0.1 port={} user=abuse dbname=abuse", self.port);
-        let (client, connection) =
-            tokio_postgres::connect(&config, NoTls).await.expect("a connection");
-        tokio::spawn(connection);
-        Client(client)
+        Client::open(&config).await.expect("a connection")
     }
 
     fn proc(&self, file: &str) -> String {
@@ -122,6 +119,13 @@ impl Deref for Client {
 }
 
 impl Client {
+    /// A session with any server.
+    pub async fn open(config: &str) -> Result<Self, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(config, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(Self(client))
+    }
+
     /// All cells of an answer.
     pub async fn text_of(&self, query: &str) -> String {
         let messages = self.0.simple_query(query).await.expect("an answer");

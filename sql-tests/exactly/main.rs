@@ -1,6 +1,7 @@
 //! What sinks deliver with a data directory arrives exactly once: the program is killed, at random
 //! times and at every named place, and at the end each topic, read with `read_committed`, and each
-//! file hold every result once and in order. Against a real broker, which is killed, too.
+//! file hold every result once and in order. Against a real broker, which is killed, too; and a
+//! real PostgreSQL, whose sessions are.
 //!
 //! Each seed is a run of several lives over one directory, with tables that clients write, a topic
 //! that is fed, views with a join, groups and windows, and sinks of all forms.
@@ -11,6 +12,7 @@ mod broker;
 #[expect(dead_code, reason = "what other tests need of it")]
 #[path = "../abuse/client.rs"]
 mod client;
+mod postgres;
 mod verify;
 mod work;
 
@@ -54,6 +56,7 @@ fn main() {
         trials.push(test("a_lost_account_is_not_guessed", account_lost));
         trials.push(test("a_large_message_is_left_out", large_message));
     }
+    trials.extend(postgres::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     broker.end();
     conclusion.exit();

@@ -7,7 +7,8 @@ use super::{ConnectorSpec, Delivery, Failure, Options, Sink, SinkConnector, Sink
 use crate::error::Result;
 
 /// The entry of the registry.
-pub const SINK: SinkConnector = SinkConnector { name: "blackhole", mode, create, keep: None };
+pub const SINK: SinkConnector =
+    SinkConnector { name: "blackhole", mode, create, keep: None, formats: true };
 
 fn mode(spec: &ConnectorSpec) -> Result<SinkMode> {
     Options::new(spec).finish()?;

@@ -12,6 +12,7 @@ mod key;
 pub mod memory;
 pub mod nexmark;
 mod options;
+mod postgres;
 mod stdout;
 
 use std::collections::BTreeMap;
@@ -242,6 +243,8 @@ pub struct SinkConnector {
     /// Makes one whose messages are kept in a data directory until they have arrived, by the
     /// guarantee that is asked for, or the best that it can give; `None`: it delivers from memory.
     pub keep: Option<Keep>,
+    /// Whether a FORMAT .. ENCODE .. says what its messages are.
+    pub formats: bool,
 }
 
 /// How a connector makes a sink whose messages are kept; `None` where its receiver is of a kind for
@@ -253,4 +256,5 @@ pub const SOURCES: &[SourceConnector] =
     &[file::SOURCE, kafka::SOURCE, memory::SOURCE, nexmark::SOURCE, file::stdin::STDIN];
 
 /// Every sink connector, sorted by name.
-pub const SINKS: &[SinkConnector] = &[blackhole::SINK, file::SINK, kafka::SINK, stdout::SINK];
+pub const SINKS: &[SinkConnector] =
+    &[blackhole::SINK, file::SINK, kafka::SINK, postgres::SINK, stdout::SINK];

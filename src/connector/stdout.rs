@@ -10,7 +10,8 @@ use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, Message, Outgoing};
 
 /// The entry in the registry of sinks.
-pub const SINK: SinkConnector = SinkConnector { name: "stdout", mode, create, keep: None };
+pub const SINK: SinkConnector =
+    SinkConnector { name: "stdout", mode, create, keep: None, formats: true };
 
 fn outgoing(spec: &ConnectorSpec) -> Result<Outgoing> {
     if spec.format.changelog == Changelog::Upsert {

@@ -75,7 +75,7 @@ fn refused(name: &str, refusal: Refusal, has_directory: bool) -> Error {
         Refusal::Stopped if has_directory => error(format!("sink \"{name}\" has lost its place"))
             .with_hint(format!(
                 "ALTER SINK \"{name}\" REPUBLISH; begins anew with all rows. Keys that have gone \
-                 in the meantime are not deleted from its topic."
+                 in the meantime are not deleted from where it delivers."
             )),
         Refusal::HasNotLostItsPlace => {
             error(format!("sink \"{name}\" and its receiver agree about its place"))
@@ -98,7 +98,7 @@ fn refused(name: &str, refusal: Refusal, has_directory: bool) -> Error {
             .with_detail("More changes came after its failure than its queue holds.")
             .with_hint(format!(
                 "DROP SINK \"{name}\"; and create it again: it begins with all rows. Keys that \
-                 have gone in the meantime are not deleted from its topic."
+                 have gone in the meantime are not deleted from where it delivers."
             )),
     }
 }

@@ -50,6 +50,10 @@ impl Session {
             )
             .with_hint(format!("Use one of: {}.", known.join(", ")))
         })?;
+        if create.format.is_some() && !connector.formats {
+            let message = format!("connector \"{}\" takes rows, no messages", connector.name);
+            return Err(Error::unsupported(message).with_hint("Leave FORMAT .. ENCODE .. out."));
+        }
         let mode = (connector.mode)(&spec)?;
         if mode == SinkMode::AppendOnly && !input.append_only {
             return Err(Error::unsupported(format!(
@@ -59,7 +63,7 @@ impl Session {
             .with_hint(APPEND_ONLY_HINT));
         }
         if self.past.is_none() {
-            check_key(&create.name, &mode, &input)?;
+            check_key(&create.name, &mode, &input, connector.formats)?;
         }
         let way = self.sink_way(connector, &spec, relation.id, options.guarantee).await?;
         relation.connector = Some(spec);
@@ -189,7 +193,7 @@ struct ResolvedInput {
 
 /// Where a message replaces the row of its key, no two rows may share one: when one of them goes,
 /// its deletion would delete the other. Rows that are only added replace one another in order.
-fn check_key(name: &str, mode: &SinkMode, input: &ResolvedInput) -> Result<()> {
+fn check_key(name: &str, mode: &SinkMode, input: &ResolvedInput, formats: bool) -> Result<()> {
     let SinkMode::Upsert { key } = mode else { return Ok(()) };
     let unique = input.unique.as_ref();
     if input.append_only || unique.is_some_and(|unique| unique.iter().all(|c| key.contains(c))) {
@@ -206,6 +210,9 @@ fn check_key(name: &str, mode: &SinkMode, input: &ResolvedInput) -> Result<()> {
     .with_detail("When one of them goes, its deletion would delete the other.");
     Err(match unique {
         Some(unique) => error.with_hint(format!("Its rows are told apart by: {}.", names(unique))),
+        None if !formats => {
+            error.with_hint("Group by the key, or take one row of each by DISTINCT ON.")
+        }
         None => error.with_hint(
             "Group by the key, take one row of each by DISTINCT ON, or write the changes \
              themselves, with FORMAT PLAIN ENCODE JSON (op_column = '__op') or FORMAT DEBEZIUM.",

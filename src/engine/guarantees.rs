@@ -165,6 +165,9 @@ fn receiver(sink: &Relation, guarantee: Guarantee, kept: bool) -> Link {
         (Guarantee::ExactlyOnce, "kafka") => {
             "in transactions, for readers with isolation.level = read_committed"
         }
+        (Guarantee::ExactlyOnce, "postgres") => {
+            "in transactions that note how far it is, in headwater_sinks"
+        }
         (Guarantee::ExactlyOnce, _) => "its length is in the checkpoint",
         (Guarantee::AtLeastOnce, _) => "delivery = 'at_least_once': again after a failure",
         (Guarantee::WhileItRuns, _) if kept => "delivered from memory; a start begins anew",

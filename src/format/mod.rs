@@ -10,6 +10,7 @@ mod changes;
 mod copy;
 mod csv;
 mod debezium;
+mod fields;
 pub mod json;
 mod outgoing;
 mod raw;
@@ -23,6 +24,7 @@ use memchr::memchr;
 
 pub use changes::Changes;
 pub use copy::{CopyForm, CopyReader, Fields, Header};
+pub use fields::read_fields;
 pub use outgoing::{Message, Outgoing};
 
 use crate::error::{Error, Result, sqlstate};

@@ -20,6 +20,7 @@ use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::debezium::write_envelope;
+use super::fields::FieldsEncoder;
 use super::{Changelog, Encoder, FormatSpec, csv, flag, project, without};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
@@ -102,6 +103,18 @@ impl Outgoing {
         };
         let values = encode.encoder(written)?;
         Ok(Self { form, values, keys, name: name.to_owned(), header })
+    }
+
+    /// Upserts for receivers that are no stream of messages: keys and values are fields, see
+    /// [`super::read_fields`].
+    pub fn fields(key: &[usize], name: &str) -> Self {
+        Self {
+            form: Form::Upserts,
+            values: Box::new(FieldsEncoder { keys: false }),
+            keys: Some((Box::new(FieldsEncoder { keys: true }), key.to_vec())),
+            name: name.to_owned(),
+            header: None,
+        }
     }
 
     /// Whether the input must be append-only.

@@ -399,7 +399,17 @@ impl Courier {
 
 impl Drop for Courier {
     fn drop(&mut self) {
-        self.queue.lock().gone = true;
+        let mut backlog = self.queue.lock();
+        backlog.gone = true;
+        if std::thread::panicking() {
+            // Nobody would be told otherwise.
+            let error =
+                Error::internal("what delivers has ended by a bug; start the program again");
+            backlog.note_failure(&error, true);
+            backlog.skippable = false;
+            backlog.answer();
+        }
+        drop(backlog);
         self.queue.wake();
     }
 }

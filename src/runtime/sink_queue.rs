@@ -219,7 +219,10 @@ impl SinkQueue {
         let mut backlog = self.lock();
         backlog.order = Some(order);
         if matches!(backlog.standing, Standing::Failed(_)) {
-            (backlog.standing, backlog.troubled) = (Standing::Running, None);
+            backlog.standing = Standing::Running;
+            // One whose receiver is away is given time.
+            let away = matches!(backlog.receiver, Receiver::Unreachable { .. });
+            backlog.troubled = away.then(Instant::now);
         }
         drop(backlog);
         self.changed.notify_all();

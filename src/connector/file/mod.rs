@@ -40,6 +40,7 @@ pub const SINK: SinkConnector = SinkConnector {
     mode: sink::mode,
     create: sink::create,
     keep: Some(carrier::keep),
+    formats: true,
 };
 
 /// An error of the file system, with the path and what was tried.

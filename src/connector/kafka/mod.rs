@@ -68,4 +68,5 @@ pub const SINK: SinkConnector = SinkConnector {
     mode: sink::mode,
     create: sink::create,
     keep: Some(carrier::keep),
+    formats: true,
 };
