@@ -122,8 +122,9 @@ const RULES: &[(&str, Use<Rule>)] = &[
         "common_sub_expression_eliminate",
         Ours(
             apart,
-            "it takes a moment with a time zone for one without; else what is computed twice in \
-             one row is computed once, but what a CASE, AND or OR may not come to",
+            "it takes a moment with a time zone for one without, and puts a window function that \
+             is called twice below the node that computes it; else what is computed twice in one \
+             row is computed once, but what a CASE, AND or OR may not come to",
         ),
     ),
     (

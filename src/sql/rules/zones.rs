@@ -1,9 +1,12 @@
 //! Literals that differ in their type alone: to DataFusion a `timestamp` is equal to a `timestamp
 //! with time zone` of the same moment, and so are expressions around them. Its elimination of
 //! common subexpressions would give one the type of the other; a plan that has both goes without.
+//!
+//! So does a plan with one call of a window function twice, as simplified arguments and frames make
+//! them: the rule would put the call below the node that computes it.
 
 use crate::expr::{Walk, WalkPlan};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::TimeUnit;
@@ -41,7 +44,7 @@ impl OptimizerRule for Apart {
         plan: LogicalPlan,
         config: &dyn OptimizerConfig,
     ) -> DfResult<Transformed<LogicalPlan>> {
-        match mixes_zones(&plan)? {
+        match mixes_zones(&plan)? || has_twin_windows(&plan)? {
             true => Ok(Transformed::no(plan)),
             false => self.rule.rewrite(plan, config),
         }
@@ -65,6 +68,24 @@ fn mixes_zones(plan: &LogicalPlan) -> DfResult<bool> {
         })
     })?;
     Ok(mixed)
+}
+
+/// Whether a call of a window function stands in a plan twice.
+fn has_twin_windows(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut calls: HashSet<Expr> = HashSet::new();
+    let mut twin = false;
+    plan.each_node(|node| {
+        if let LogicalPlan::Window(window) = node {
+            for mut call in &window.window_expr {
+                while let Expr::Alias(alias) = call {
+                    call = &alias.expr;
+                }
+                twin |= !calls.insert(call.clone());
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(twin)
 }
 
 /// A timestamp, and whether it has a time zone.
