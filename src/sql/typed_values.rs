@@ -1,17 +1,22 @@
 //! Text literals of VALUES beside values of a type that the planner does not take text for:
-//! `VALUES (timestamptz '2024-01-01'), ('2024-01-02')`. They are of the type of the others.
+//! `VALUES (timestamptz '2024-01-01'), ('2024-01-02')`. They are of the type of the others. And
+//! rows with a subquery or a column of an outer query, of which DataFusion has none in VALUES: they
+//! are a SELECT each.
 
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::ExprSchemable;
-use sqlparser::ast::{self, Expr, Query, SetExpr, Value, Values};
+use sqlparser::ast::{
+    self, Expr, Ident, Parens, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Value,
+    Values,
+};
 use sqlparser::parser::Parser;
 
 use super::binder::plan_expr;
 use super::context::Context;
 use super::dialect::DIALECT;
 use super::tree::{call, cast};
-use super::visit::{Rewrite, walk_mut};
+use super::visit::{Rewrite, any_expr, walk_mut};
 use crate::delta::text::pg_type_name;
 use crate::error::Result;
 
@@ -39,7 +44,12 @@ impl Rewrite for Types<'_> {
 impl Types<'_> {
     fn set(&self, body: &mut SetExpr) {
         match body {
-            SetExpr::Values(values) => self.values(values),
+            SetExpr::Values(values) => {
+                self.values(values);
+                if let Some(selects) = as_selects(values) {
+                    *body = selects;
+                }
+            }
             SetExpr::SetOperation { left, right, .. } => {
                 self.set(left);
                 self.set(right);
@@ -84,6 +94,57 @@ impl Types<'_> {
         let name = pg_type_name(&data_type);
         Parser::new(&DIALECT).try_with_sql(name).and_then(|mut p| p.parse_data_type()).ok()
     }
+}
+
+/// Rows of which some have such a thing: a SELECT for each, since NULL in VALUES would be text to
+/// the others.
+fn as_selects(values: &Values) -> Option<SetExpr> {
+    let needs_select = |row: &Parens<Vec<Expr>>| any_expr(&row.content, &is_of_select);
+    match values.rows.iter().any(needs_select) {
+        true => union_of(&values.rows),
+        false => None,
+    }
+}
+
+/// UNION ALL of rows, no deeper than it has to be.
+fn union_of(rows: &[Parens<Vec<Expr>>]) -> Option<SetExpr> {
+    if let [row] = rows {
+        return select_of(&row.content);
+    }
+    let (left, right) = rows.split_at(rows.len() / 2);
+    Some(SetExpr::SetOperation {
+        op: SetOperator::Union,
+        set_quantifier: SetQuantifier::All,
+        left: Box::new(union_of(left)?),
+        right: Box::new(union_of(right)?),
+    })
+}
+
+/// SELECT of a row, its columns named as those of VALUES are.
+fn select_of(row: &[Expr]) -> Option<SetExpr> {
+    let parsed = Parser::new(&DIALECT).try_with_sql("SELECT 1").and_then(|mut p| p.parse_query());
+    let mut body = *parsed.ok()?.body;
+    let SetExpr::Select(select) = &mut body else { return None };
+    let named = row.iter().zip(1..).map(|(cell, number)| SelectItem::ExprWithAlias {
+        expr: cell.clone(),
+        alias: Ident::new(format!("column{number}")),
+    });
+    select.projection = named.collect();
+    Some(body)
+}
+
+/// A subquery, or a column, which can only be one of an outer query.
+fn is_of_select(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Subquery(_)
+            | Expr::Exists { .. }
+            | Expr::InSubquery { .. }
+            | Expr::AnyOp { .. }
+            | Expr::AllOp { .. }
+    )
 }
 
 fn is_text(cell: &Expr) -> bool {

@@ -24,7 +24,10 @@ impl Decorrelator {
                 true => plan,
                 false => nullable_value(plan)?,
             };
-            return Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..s }));
+            // What a LATERAL inside of it read of its own FROM was counted as outer.
+            let outer_ref_columns = Vec::new();
+            let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, ..s };
+            return Ok(Expr::ScalarSubquery(subquery));
         }
         let local = outer_columns(&plan, input).is_empty();
         let rows = rows_of(&plan);
