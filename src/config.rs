@@ -6,7 +6,7 @@ use std::time::Duration;
 
 mod machine;
 
-pub use machine::{memory as machine_memory_bytes, parse_bytes};
+pub use machine::{available, memory as machine_memory_bytes, parse_bytes};
 
 /// Values that a query may look up by an index; for more of them the relation is scanned, which
 /// then costs about the same.
@@ -94,6 +94,13 @@ pub const SPILL_BYTES: usize = 16 << 30;
 /// The largest value, as PostgreSQL has it: one that would be larger is refused with 54000 before
 /// it is made.
 pub const VALUE_BYTES_MAX: usize = (1 << 30) - 1;
+
+/// The most bytes of a constant that is computed while a statement is planned, and of what it is
+/// computed from: plans are copied often. Larger ones are computed when the statement runs.
+pub const FOLDED_BYTES_MAX: usize = 16 << 10;
+
+/// From so many bytes on a function looks whether there is memory for its result.
+pub const LARGE_VALUE_BYTES: usize = 32 << 20;
 
 /// Bytes of results that an expression may make of one batch. Where more would come out the batch
 /// is cut in halves, down to one row.

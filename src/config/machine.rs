@@ -17,6 +17,12 @@ pub fn memory() -> usize {
     allowed.chain(installed).min().unwrap_or(UNKNOWN)
 }
 
+/// Bytes that could be had at the moment, as far as the machine tells.
+pub fn available() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&text, "MemAvailable:")?.checked_mul(1024)
+}
+
 /// A size as people write it: a number of kB, or with a unit; powers of 1024, as PostgreSQL's
 /// settings have it.
 pub fn parse_bytes(text: &str) -> Option<usize> {
@@ -33,10 +39,15 @@ pub fn parse_bytes(text: &str) -> Option<usize> {
     text[..digits].parse::<usize>().ok()?.checked_mul(unit)
 }
 
-/// The total in `/proc/meminfo`, which counts in kB.
+/// The total in `/proc/meminfo`.
 fn total(text: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+    kilobytes(text, "MemTotal:")?.checked_mul(1024)
+}
+
+/// A line of `/proc/meminfo`, which counts in kB.
+fn kilobytes(text: &str, name: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 #[cfg(test)]

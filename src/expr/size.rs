@@ -4,6 +4,10 @@
 //! it would be passed, the function answers with an error of its own, and whoever can evaluates
 //! again over halves of the batch ([`in_slices`] says that it can). A batch of one row has the
 //! limit of a value alone.
+//!
+//! While a plan is made ([`folding`]) only small values are computed, since a plan is copied often
+//! and its making counts for no query's memory: what is larger, or is made of larger values, stays a
+//! call and is computed by the statement when it runs.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +17,9 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::ColumnarValue;
 
 use super::errors::from_datafusion;
-use crate::config::{BATCH_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::config::{
+    BATCH_BYTES_MAX, FOLDED_BYTES_MAX, LARGE_VALUE_BYTES, VALUE_BYTES_MAX, available,
+};
 use crate::error::{Error, Result, TOO_MANY_BYTES, sqlstate};
 
 /// Tells [`batch_too_large`] from errors of rows. With one row there is no such error.
@@ -31,6 +37,8 @@ const UNCUT_BYTES_MAX: usize = 1 << 30;
 thread_local! {
     /// Whether the evaluation under way can be tried again with fewer rows.
     static SLICES: Cell<bool> = const { Cell::new(false) };
+    /// Whether a plan is being made.
+    static FOLDING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The result of an expression over a batch would be too large.
@@ -63,6 +71,53 @@ pub(crate) fn in_slices<T>(rows: usize, evaluate: impl FnOnce() -> Result<T>) ->
     }
 }
 
+/// Makes a plan, in which only small constants are computed.
+pub(crate) fn folding<T>(plan: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            FOLDING.set(self.0);
+        }
+    }
+    let _before = Before(FOLDING.replace(true));
+    plan()
+}
+
+/// Refuses arguments that are too large for a plan's constants.
+pub(crate) fn check_arguments(arguments: &[ColumnarValue]) -> Result<()> {
+    if !FOLDING.get() {
+        return Ok(());
+    }
+    let size = |argument: &ColumnarValue| match argument {
+        ColumnarValue::Scalar(value) => value.size(),
+        ColumnarValue::Array(_) => 0,
+    };
+    match arguments.iter().map(size).sum::<usize>() <= FOLDED_BYTES_MAX {
+        true => Ok(()),
+        false => Err(postponed()),
+    }
+}
+
+/// Nobody sees it: an expression that can't be computed while it is planned is computed later.
+fn postponed() -> Error {
+    Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, "a constant is too large to be kept in a plan")
+}
+
+/// The most bytes that a value may have.
+fn value_max() -> usize {
+    if FOLDING.get() { FOLDED_BYTES_MAX } else { VALUE_BYTES_MAX }
+}
+
+/// 53200 when there is no room for a large value and a copy of it.
+fn check_room(bytes: usize) -> Result<()> {
+    let needed = bytes.saturating_mul(2);
+    match bytes < LARGE_VALUE_BYTES || available().is_none_or(|have| have >= needed) {
+        true => Ok(()),
+        false => Err(Error::user(sqlstate::OUT_OF_MEMORY, "out of memory")
+            .with_detail(format!("Failed on request of size {bytes}."))),
+    }
+}
+
 /// Whether a panic is the one of offsets that cannot count further.
 pub(crate) fn is_overflow(panic: &(dyn std::any::Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -72,8 +127,8 @@ pub(crate) fn is_overflow(panic: &(dyn std::any::Any + Send)) -> bool {
 
 /// 54000 when a value would have more bytes than a value may have.
 pub(crate) fn check_value(bytes: usize) -> Result<()> {
-    match bytes <= VALUE_BYTES_MAX {
-        true => Ok(()),
+    match bytes <= value_max() {
+        true => check_room(bytes),
         false => Err(value_too_large(bytes)),
     }
 }
@@ -87,8 +142,9 @@ pub(crate) fn value_too_large(bytes: usize) -> Error {
 
 /// 54000 when an array would have more elements than an array may have.
 pub(crate) fn check_elements(count: usize) -> Result<()> {
-    match count <= ELEMENTS_MAX {
-        true => Ok(()),
+    let size = std::mem::size_of::<u64>();
+    match count <= ELEMENTS_MAX.min(value_max() / size) {
+        true => check_room(count * size),
         false => Err(Error::user(
             sqlstate::PROGRAM_LIMIT_EXCEEDED,
             format!("array size exceeds the maximum allowed ({ELEMENTS_MAX})"),
@@ -98,7 +154,7 @@ pub(crate) fn check_elements(count: usize) -> Result<()> {
 
 /// 54000 when a text that is put together piece by piece would get too long.
 pub(crate) fn check_text(have: usize, more: usize) -> Result<()> {
-    match have.saturating_add(more) <= VALUE_BYTES_MAX {
+    match have.saturating_add(more) <= value_max() {
         true => Ok(()),
         false => Err(Error::user(sqlstate::PROGRAM_LIMIT_EXCEEDED, "out of memory").with_detail(
             format!("Cannot enlarge string buffer containing {have} bytes by {more} more bytes."),
@@ -151,7 +207,7 @@ impl Size {
     /// Nothing yet, of so many rows.
     pub(crate) fn of_rows(rows: usize) -> Self {
         let limit = match rows {
-            0 | 1 => VALUE_BYTES_MAX,
+            0 | 1 => value_max(),
             _ if SLICES.get() => BATCH_BYTES_MAX,
             _ => UNCUT_BYTES_MAX,
         };
@@ -173,6 +229,8 @@ impl Size {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::ScalarValue;
+
     use super::*;
 
     #[test]
@@ -190,6 +248,21 @@ mod tests {
         let value = Size::of_rows(1).add(VALUE_BYTES_MAX + 1).expect_err("too large");
         assert_eq!(value.sqlstate(), "54000");
         assert_eq!(value.message(), "invalid memory alloc request size 1073741824");
+    }
+
+    #[test]
+    fn plans_have_small_constants() {
+        assert!(check_value(FOLDED_BYTES_MAX + 1).is_ok());
+        folding(|| {
+            assert!(check_value(FOLDED_BYTES_MAX).is_ok());
+            assert!(check_value(FOLDED_BYTES_MAX + 1).is_err());
+            assert!(check_text(FOLDED_BYTES_MAX, 1).is_err());
+            assert!(check_elements(FOLDED_BYTES_MAX).is_err());
+            assert!(Size::of_rows(1).add(FOLDED_BYTES_MAX + 1).is_err());
+            let text = "x".repeat(FOLDED_BYTES_MAX);
+            assert!(check_arguments(&[ColumnarValue::from(ScalarValue::from(text))]).is_err());
+        });
+        assert!(check_text(FOLDED_BYTES_MAX, 1).is_ok());
     }
 
     #[test]

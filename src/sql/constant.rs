@@ -12,7 +12,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::errors::plan_error;
 use crate::error::Result;
-use crate::expr::{compile, from_datafusion};
+use crate::expr::{compile, folding, from_datafusion};
 
 /// The value of an expression without columns. Literals are free.
 pub(super) fn evaluate(expr: &Expr) -> Result<ScalarValue> {
@@ -46,7 +46,7 @@ pub(super) fn coerce(expr: Expr, schema: &DFSchema, now: Option<DateTime<Utc>>) 
     let simplifier = ExprSimplifier::new(context.build());
     let coerced = simplifier.coerce(expr, &schema).map_err(plan_error)?;
     match now {
-        Some(_) => simplifier.simplify(coerced).map_err(plan_error),
+        Some(_) => folding(|| simplifier.simplify(coerced)).map_err(plan_error),
         None => Ok(coerced),
     }
 }

@@ -39,7 +39,7 @@ const SCALAR: &[&str] = &[
     "random", "signum", "sin", "sinh", "sqrt", "tan", "tanh", "to_hex",
     // Text and bytes.
     "ascii", "bit_length", "btrim", "char_length", "character_length", "chr", "concat",
-    "concat_ws", "decode", "encode", "initcap", "left", "length", "levenshtein", "lower", "lpad",
+    "concat_ws", "decode", "encode", "initcap", "left", "length", "lower", "lpad",
     "ltrim", "md5", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
     "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
     "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with",

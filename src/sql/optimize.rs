@@ -22,6 +22,7 @@ use super::window_ties::order_windows;
 use crate::config::BATCH_ROWS;
 use crate::delta::text::UTC;
 use crate::error::Result;
+use crate::expr::folding;
 
 /// It would put `now()` into a projection of its own, away from the condition that it is part of.
 const NOT_WITH_CLOCK: &[&str] = &["common_sub_expression_eliminate"];
@@ -97,6 +98,6 @@ pub(crate) fn optimize(
     let context = WithFunctions { context, functions: session(1, true, BATCH_ROWS) };
     let rules = rules::logical(purpose, without).into_iter().map(cancelable);
     let optimizer = Optimizer::with_rules(rules.collect());
-    let plan = optimizer.optimize(plan, &context, |_, _| {});
+    let plan = folding(|| optimizer.optimize(plan, &context, |_, _| {}));
     order_windows(plan.map_err(plan_error)?, purpose)
 }

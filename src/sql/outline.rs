@@ -44,7 +44,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::checkpoint::checkpoint;
 use super::heights::KEEP;
 use super::semantics::rewrite_in;
-use crate::expr::{Walk, compile, to_datafusion};
+use crate::expr::{Walk, compile, folding, to_datafusion};
 
 /// An outline with more arguments is an argument itself of the one above, so that a long sum of
 /// columns is no list of columns at every piece of it.
@@ -290,7 +290,8 @@ impl Typed {
         let compiled = self.compiled.get_or_init(|| {
             // Some functions of the library are nothing but what they simplify to.
             let context = SimplifyContext::builder().with_schema(Arc::clone(&self.schema)).build();
-            let simple = ExprSimplifier::new(context).simplify(self.body.clone());
+            let simplifier = ExprSimplifier::new(context);
+            let simple = folding(|| simplifier.simplify(self.body.clone()));
             compile(&simple.map_err(super::errors::plan_error)?, &self.schema)
         });
         compiled.as_ref().map_err(|e| to_datafusion(e.clone()))

@@ -45,6 +45,7 @@ pub(crate) use self::json_build::{object_key, write_json};
 use self::signature::Overload;
 pub(crate) use self::signature::common as common_type;
 use super::errors::to_datafusion;
+use super::size::check_arguments;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -206,6 +207,7 @@ impl ScalarUDFImpl for PgFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        check_arguments(&args.args).map_err(to_datafusion)?;
         let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
         let found = self.resolve(&types).map_err(to_datafusion)?;
         let rows = if constant { 1 } else { args.number_rows };

@@ -12,6 +12,7 @@ use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind};
 
+use crate::cancel::checkpoint;
 use crate::error::{Error, Result, sqlstate};
 
 /// A match: where it and its groups are.
@@ -116,21 +117,27 @@ impl Pattern {
         }
     }
 
-    /// All matches that begin at a place or behind, one after another.
+    /// All matches that begin at a place or behind, one after another. Each may look at all of the
+    /// text, so it ends with its statement.
     pub(super) fn all<'p>(
         &'p self,
         text: &'p str,
         from: usize,
-    ) -> impl Iterator<Item = Found> + 'p {
+    ) -> impl Iterator<Item = Result<Found>> + 'p {
         let mut next = Some(from);
         std::iter::from_fn(move || {
-            let found = self.find_at(text, next?)?;
+            let at = next?;
+            if let Err(canceled) = checkpoint() {
+                next = None;
+                return Some(Err(canceled));
+            }
+            let found = self.find_at(text, at)?;
             next = match found.start() == found.end() {
                 false => Some(found.end()),
                 // Behind an empty match the search goes on with the next character.
                 true => text[found.end()..].chars().next().map(|c| found.end() + c.len_utf8()),
             };
-            Some(found)
+            Some(Ok(found))
         })
     }
 }

@@ -152,6 +152,7 @@ fn replace_matches(
 ) -> Result<()> {
     let mut copied = 0;
     for (i, found) in regex.all(text, from).enumerate() {
+        let found = found?;
         if nth != 0 && i + 1 != nth {
             continue;
         }
@@ -216,7 +217,12 @@ fn count(a: &Args<'_>) -> Result<ArrayRef> {
         let text = a.text(0, row);
         let from = if a.len() > 2 { start(text, a.int(2, row))? } else { 0 };
         let regex = cache.get(a.text(1, row), flags(a, 3, row))?;
-        Ok(Some(regex.all(text, from).count() as i32))
+        let mut found = 0;
+        for one in regex.all(text, from) {
+            one?;
+            found += 1;
+        }
+        Ok(Some(found))
     })
 }
 
@@ -226,7 +232,13 @@ fn nth_match(a: &Args<'_>, row: usize, cache: &mut Cache) -> Result<Option<(usiz
     let from = if a.len() > 2 { start(text, a.int(2, row))? } else { 0 };
     let nth = if a.len() > 3 { nth_of(a.int(3, row), 1)? } else { 1 };
     let regex = cache.get(a.text(1, row), flags(a, 4, row))?;
-    Ok(regex.all(text, from).nth(nth - 1).map(|m| (m.start(), m.end())))
+    for (i, found) in regex.all(text, from).enumerate() {
+        let found = found?;
+        if i + 1 == nth {
+            return Ok(Some((found.start(), found.end())));
+        }
+    }
+    Ok(None)
 }
 
 fn substr(a: &Args<'_>) -> Result<ArrayRef> {
@@ -257,6 +269,7 @@ fn split(a: &Args<'_>) -> Result<ArrayRef> {
             let (mut begin, mut before) = (0, 0);
             // An empty match at the begin, at the end or behind another one parts nothing.
             for found in cache.get(a.text(1, row), flags(a, 2, row))?.all(text, 0) {
+                let found = found?;
                 if found.start() < text.len() && found.end() > before {
                     out.values().append_value(&text[begin..found.start()]);
                     begin = found.end();
@@ -281,6 +294,7 @@ fn matches(a: &Args<'_>) -> Result<ArrayRef> {
             let regex = cache.get(a.text(1, row), flags)?;
             let text = a.text(0, row);
             for found in regex.all(text, 0).take(most) {
+                let found = found?;
                 let elements = out.values().values();
                 groups(&found, text).for_each(|group| elements.append_option(group));
                 out.values().append(true);

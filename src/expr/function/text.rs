@@ -7,7 +7,7 @@ use arrow::datatypes::Int32Type;
 
 use super::args::Args;
 use super::{Def, Nulls};
-use crate::config::VALUE_BYTES_MAX;
+use crate::config::{FOLDED_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::delta::text::display_value;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::size::check_value;
@@ -26,6 +26,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("rpad(text, int) -> text", Nulls::Strict, |a| pad(a, false)),
     ("rpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, false)),
     ("repeat(text, int) -> text", Nulls::Strict, repeat),
+    ("levenshtein(text, text) -> int", Nulls::Strict, levenshtein),
     ("replace(text, text, text) -> text", Nulls::Strict, replace),
     ("translate(text, text, text) -> text", Nulls::Strict, translate),
     ("^@(text, text) -> boolean", Nulls::Strict, |a| {
@@ -73,6 +74,7 @@ fn pad(a: &Args<'_>, left: bool) -> Result<ArrayRef> {
         if missing.saturating_mul(4) > VALUE_BYTES_MAX {
             return Err(too_long());
         }
+        check_value(text.len().saturating_add(missing))?;
         let filling = fill.chars().cycle().take(missing);
         match left {
             true => {
@@ -98,7 +100,8 @@ fn repeat(a: &Args<'_>) -> Result<ArrayRef> {
         let times = usize::try_from(a.int(1, row)).unwrap_or(0);
         match text.len().checked_mul(times) {
             Some(bytes) if bytes <= VALUE_BYTES_MAX => {
-                out.push_str(&text.repeat(times));
+                check_value(bytes)?;
+                *out = text.repeat(times);
                 Ok(true)
             }
             _ => Err(too_long()),
@@ -115,7 +118,7 @@ fn replace(a: &Args<'_>) -> Result<ArrayRef> {
         }
         let grows = to.len().saturating_sub(from.len());
         // Counted first only where there is something to fear.
-        if text.len().saturating_mul(to.len()) > VALUE_BYTES_MAX {
+        if text.len().saturating_mul(to.len()) > FOLDED_BYTES_MAX {
             let found = text.matches(from).count();
             check_value(text.len().saturating_add(found.saturating_mul(grows)))?;
         }
@@ -127,6 +130,37 @@ fn replace(a: &Args<'_>) -> Result<ArrayRef> {
         }
         out.push_str(rest);
         Ok(true)
+    })
+}
+
+/// The longest text whose distance to another one is counted, which takes as many steps as the
+/// product of their lengths.
+const LEVENSHTEIN_MAX: usize = 255;
+
+/// The insertions, deletions and substitutions of characters that make one text of another.
+fn levenshtein(a: &Args<'_>) -> Result<ArrayRef> {
+    a.values::<Int32Type>(|row| {
+        let (from, to) = (a.text(0, row), a.text(1, row));
+        if from.chars().count().max(to.chars().count()) > LEVENSHTEIN_MAX {
+            return Err(Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!(
+                    "levenshtein argument exceeds maximum length of {LEVENSHTEIN_MAX} characters"
+                ),
+            ));
+        }
+        let to: Vec<char> = to.chars().collect();
+        // Distances of what was read of `from` to each beginning of `to`.
+        let mut distances: Vec<i32> = (0..).take(to.len() + 1).collect();
+        for (read, c) in (1..).zip(from.chars()) {
+            let mut before = std::mem::replace(&mut distances[0], read);
+            for (i, other) in to.iter().enumerate() {
+                let substituted = before + i32::from(*other != c);
+                before = distances[i + 1];
+                distances[i + 1] = substituted.min(before + 1).min(distances[i] + 1);
+            }
+        }
+        Ok(distances.last().copied())
     })
 }
 
