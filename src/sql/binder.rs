@@ -21,6 +21,7 @@ use super::group_windows::expand_group_windows;
 use super::heights::mark;
 use super::hidden::mark_beside_star;
 use super::lateral::unnest_laterals;
+use super::levels::name_levels;
 use super::lifted::lift_outer_aggregates;
 use super::limit::{fetch_to_limit, order_matters};
 use super::limits::{check_columns, check_select_lists};
@@ -28,6 +29,7 @@ use super::memory::QueryMemory;
 use super::moving::moving_filters;
 use super::names::{check_unique, name_columns, name_in_expr, unmarked};
 use super::optimize::{analyze, optimize};
+use super::ordered_input::order_inputs;
 use super::outer_aggregates::inline_outer_aggregates;
 use super::outline::stage;
 use super::parser::parse;
@@ -46,6 +48,7 @@ use super::validate::{check_expr, check_plan, check_query};
 use super::whole_rows::{count_rows, name_rows};
 use crate::cancel::{Cancel, under};
 use crate::catalog::{Catalog, Relation, RelationId};
+use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -73,13 +76,16 @@ pub struct Settings {
     pub cancel: Cancel,
     /// The memory of the query; without it there is no limit.
     pub memory: Option<QueryMemory>,
+    /// How texts of values are written and read; views have the default.
+    pub style: TextStyle,
 }
 
 impl Settings {
     /// The settings of a session that has set nothing, at a time.
     pub fn at(now: DateTime<Utc>) -> Self {
         let (session, cancel) = (Arc::default(), Cancel::default());
-        Self { now, target_partitions: 1, optimize: true, session, cancel, memory: None }
+        let style = TextStyle::DEFAULT;
+        Self { now, target_partitions: 1, optimize: true, session, cancel, memory: None, style }
     }
 }
 
@@ -103,8 +109,14 @@ pub fn bind_query(
     settings: &Settings,
 ) -> Result<Bound> {
     let context = Context::new(catalog, purpose, settings);
-    let plan = analyze(plan_query(query, &context, &[])?)?;
-    let bound = finish(plan, &context, settings)?;
+    let style = match purpose {
+        Purpose::AdHoc => settings.style,
+        Purpose::View => TextStyle::DEFAULT,
+    };
+    let bound = style.under(|| {
+        let plan = analyze(plan_query(query, &context, &[])?)?;
+        finish(plan, &context, settings)
+    })?;
     if purpose == Purpose::View {
         check_unique(bound.plan.schema().fields().iter().map(|f| f.name().as_str()))?;
     }
@@ -253,7 +265,10 @@ pub(super) fn plan_raw(
                 return plan_named(query, context, parameters).map_err(|_| e);
             }
             // `SELECT t FROM t`: a column goes ahead of a table of its name.
-            Err(e) if e.sqlstate() == sqlstate::UNDEFINED_COLUMN && name_rows(&mut query, &e)? => {
+            Err(e)
+                if e.sqlstate() == sqlstate::UNDEFINED_COLUMN
+                    && name_rows(&mut query, &e, context.catalog())? =>
+            {
                 plan_named(query.clone(), context, parameters)
             }
             done => return done,
@@ -276,6 +291,8 @@ fn plan_named(
     plain_offsets(&mut query);
     keep_keys_apart(&mut query)?;
     count_rows(&mut query)?;
+    order_inputs(&mut query)?;
+    name_levels(&mut query, context.catalog())?;
     inline_outer_aggregates(&mut query)?;
     lift_outer_aggregates(&mut query)?;
     desugar_query(&mut query)?;

@@ -3,9 +3,9 @@
 //!
 //! An aggregate is of the innermost query whose columns are in its arguments. Such a query is taken
 //! apart: it is grouped in FROM, where its keys and all of its aggregates become columns, and its
-//! SELECT list and HAVING, with the subqueries in them, read those. Columns are told by the names
-//! of tables in front of them; an aggregate of columns without such names counts as the subquery's
-//! own.
+//! SELECT list and HAVING, with the subqueries in them, read those; so does what GROUPING tells of
+//! grouping sets. Columns are told by the names of tables in front of them (see `levels`); an
+//! aggregate of columns without such names counts as the subquery's own.
 
 use sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableAlias,
@@ -56,23 +56,25 @@ struct Grouped {
     /// The tables in its FROM.
     tables: Vec<String>,
     keys: Vec<Expr>,
+    /// The keys as they were written, grouping sets among them.
+    group_by: Vec<Expr>,
     calls: Vec<Expr>,
 }
 
 fn take_apart(select: &mut Select) -> Result<Option<Grouped>> {
     let tables = names_of(&select.from);
     let inside = Calls::of(select, &tables, Where::Subqueries)?;
-    let GroupByExpr::Expressions(keys, modifiers) = &select.group_by else { return Ok(None) };
-    let plain = keys.iter().all(|key| !matches!(key, Expr::Rollup(_) | Expr::Cube(_)))
-        && keys.iter().all(|key| !matches!(key, Expr::GroupingSets(_)))
-        && modifiers.is_empty();
-    if inside.is_empty() || !plain {
+    let GroupByExpr::Expressions(written, modifiers) = &select.group_by else { return Ok(None) };
+    if inside.is_empty() || !modifiers.is_empty() {
         return Ok(None);
     }
-    let keys = keys.iter().map(|key| item_of(select, key)).collect::<Vec<Expr>>();
+    let group_by = written.iter().map(|key| items_of(select, key)).collect::<Vec<Expr>>();
+    let mut keys = Vec::new();
+    group_by.iter().for_each(|key| add_keys(key, &mut keys));
+    keep_names(&mut select.projection);
     let mut calls = Calls::of(select, &tables, Where::Outside)?;
     calls.extend(inside.into_iter().filter(|call| !calls.contains(call)).collect::<Vec<_>>());
-    let grouped = Grouped { tables, keys, calls };
+    let grouped = Grouped { tables, keys, group_by, calls };
     grouped.place(&mut select.projection)?;
     grouped.place(&mut select.having)?;
     if let Some(Distinct::On(exprs)) = &mut select.distinct {
@@ -91,6 +93,48 @@ fn take_apart(select: &mut Select) -> Result<Option<Grouped>> {
     let relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
     select.from = vec![TableWithJoins { relation, joins: Vec::new() }];
     Ok(Some(grouped))
+}
+
+/// A key, or grouping sets of keys, with expressions in the places of numbers.
+fn items_of(select: &Select, key: &Expr) -> Expr {
+    let all = |sets: &[Vec<Expr>]| {
+        let set = |set: &Vec<Expr>| set.iter().map(|key| items_of(select, key)).collect();
+        sets.iter().map(set).collect()
+    };
+    match key {
+        Expr::Rollup(sets) => Expr::Rollup(all(sets)),
+        Expr::Cube(sets) => Expr::Cube(all(sets)),
+        Expr::GroupingSets(sets) => Expr::GroupingSets(all(sets)),
+        key => item_of(select, key),
+    }
+}
+
+/// Adds the keys of which grouping sets are made, each once.
+fn add_keys(key: &Expr, keys: &mut Vec<Expr>) {
+    match key {
+        Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
+            sets.iter().flatten().for_each(|key| add_keys(key, keys));
+        }
+        Expr::Tuple(several) => several.iter().for_each(|key| add_keys(key, keys)),
+        key if keys.contains(key) => {}
+        key => keys.push(key.clone()),
+    }
+}
+
+/// Columns of the list keep the names that they have by themselves.
+fn keep_names(list: &mut [SelectItem]) {
+    for item in list {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let name = match expr {
+            Expr::Identifier(name) => Some(name.clone()),
+            Expr::CompoundIdentifier(parts) => parts.last().cloned(),
+            _ => None,
+        };
+        if let Some(alias) = name {
+            let expr = std::mem::replace(expr, Expr::value(Value::Null));
+            *item = SelectItem::ExprWithAlias { expr, alias };
+        }
+    }
 }
 
 /// The expression of a key, which may be the number of an entry.
@@ -124,7 +168,7 @@ impl Grouped {
             };
             select.projection =
                 self.keys.iter().chain(&self.calls).enumerate().map(named).collect();
-            select.group_by = GroupByExpr::Expressions(self.keys.clone(), Vec::new());
+            select.group_by = GroupByExpr::Expressions(self.group_by.clone(), Vec::new());
         }
         Ok(query)
     }
@@ -222,9 +266,11 @@ impl Rewrite for Place<'_> {
     }
 }
 
-fn is_aggregate(f: &Function) -> bool {
+/// Whether a call is of a group, as GROUPING is, too.
+pub(super) fn is_aggregate(f: &Function) -> bool {
     let name = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
-    f.over.is_none() && name.is_some_and(|name| FUNCTIONS.aggregate.contains_key(&name))
+    let of_group = |name: String| name == "grouping" || FUNCTIONS.aggregate.contains_key(&name);
+    f.over.is_none() && name.is_some_and(of_group)
 }
 
 /// Whether a call inside of queries in `scopes` is of the query whose `tables` these are.

@@ -42,6 +42,7 @@ use super::missing::missing_error;
 use super::operators::{function_of, subscript};
 use super::outer_aggregates::check_levels;
 use super::outline::{is_outline, stage, type_of};
+use super::printed::{print_in_style, rows_as_json};
 use super::records::{record, with_whole_rows};
 use super::set_ops::mark_sides;
 use super::set_types::{rewrite_union, rewrite_values};
@@ -282,6 +283,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 let params = &mut call.params;
                 let sorts = params.order_by.iter_mut().map(|sort| &mut sort.expr);
                 guard_by_filter(params.filter.as_deref(), params.args.iter_mut().chain(sorts))?;
+                rows_as_json(&mut call, self.schema)?;
                 rewrite_call(aggregate_by_length(call, self.schema)?)?
             }
             Expr::WindowFunction(mut call) => {
@@ -618,6 +620,7 @@ impl Rewriter<'_> {
             return Ok(record(f.args));
         }
         if argument_types(&f.func, &[]).is_some() {
+            print_in_style(&mut f, self.schema)?;
             return self.own_call(Expr::ScalarFunction(f));
         }
         match f.func.name() {

@@ -4,19 +4,24 @@
 //! tell, as all of them may be NULL in a row that is there: so such a side gets a column more,
 //! which `*` does not show, and that is counted.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use sqlparser::ast::{
     DataType, DuplicateTreatment, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, JoinOperator, ObjectName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
-    WildcardAdditionalOptions,
+    FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, OrderBy, OrderByExpr,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias,
+    TableFactor, TableWithJoins, Value, WildcardAdditionalOptions, WindowType,
 };
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
+use super::levels::with_names;
 use super::parser::fold;
-use super::scopes::{name_of_factor, names_in, names_of};
+use super::scopes::{name_of_factor, names_of};
 use super::tree::{call, cast};
 use super::visit::{Rewrite, walk_mut};
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
 
 /// Begins the name of the column that says that a row is there.
@@ -24,30 +29,107 @@ pub(super) const THERE: &str = "\u{1}there_";
 
 /// Takes a name that is no column's for the row of a table with that name; false where there is
 /// none.
-pub(super) fn name_rows(query: &mut Query, error: &Error) -> Result<bool> {
+pub(super) fn name_rows(query: &mut Query, error: &Error, catalog: &Catalog) -> Result<bool> {
     let quoted = error.message().strip_prefix("column \"").and_then(|m| m.split_once('"'));
     let Some((table, " does not exist")) = quoted else { return Ok(false) };
-    let mut rows = NamedRows { table, scopes: Vec::new(), found: false };
+    let with = with_names(query)?;
+    let mut rows = NamedRows { table, catalog, with, scopes: Vec::new(), found: false };
     walk_mut(query, &mut rows)?;
     Ok(rows.found)
 }
 
 struct NamedRows<'a> {
     table: &'a str,
-    /// Whether the table is in FROM, of the innermost query last.
-    scopes: Vec<bool>,
+    catalog: &'a Catalog,
+    with: BTreeSet<String>,
+    /// Whether the table is in FROM, and what it is where that is of the catalog; of the innermost
+    /// query last.
+    scopes: Vec<(bool, Option<Arc<Relation>>)>,
     found: bool,
 }
 
 impl NamedRows<'_> {
-    fn enter(&mut self, from: &[String]) {
-        self.scopes.push(from.iter().any(|name| name == self.table));
+    fn enter(&mut self, from: &[TableWithJoins]) {
+        let there = names_of(from).iter().any(|name| name == self.table);
+        let relation = relation_in(from, self.table, self.catalog);
+        self.scopes.push((there, relation.filter(|r| !self.with.contains(&r.name))));
     }
+
+    /// Orders by a row are those by its columns.
+    fn order_by_columns(&mut self, orders: &mut Vec<OrderByExpr>) {
+        let Some((true, Some(relation))) = self.scopes.last() else { return };
+        for order in std::mem::take(orders) {
+            if !self.is_row(&order.expr) {
+                orders.push(order);
+                continue;
+            }
+            self.found = true;
+            orders.extend(relation.schema.fields().iter().map(|field| {
+                let table = Ident::with_quote('"', self.table);
+                let column = Ident::with_quote('"', field.name());
+                OrderByExpr { expr: Expr::CompoundIdentifier(vec![table, column]), ..order.clone() }
+            }));
+        }
+    }
+
+    fn is_row(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Identifier(name) if fold(name) == self.table)
+    }
+}
+
+/// The relation that an item of FROM with a name reads, with the columns that it has by itself.
+fn relation_in(from: &[TableWithJoins], wanted: &str, catalog: &Catalog) -> Option<Arc<Relation>> {
+    let factors = from.iter().flat_map(|item| {
+        std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation))
+    });
+    let is_wanted = |factor: &&TableFactor| name_of_factor(factor).as_deref() == Some(wanted);
+    match factors.into_iter().find(is_wanted)? {
+        TableFactor::Table { name, alias, args: None, .. }
+            if alias.as_ref().is_none_or(|alias| alias.columns.is_empty()) =>
+        {
+            let name = name.0.last()?.as_ident().map(fold)?;
+            catalog.find(&name).cloned()
+        }
+        _ => None,
+    }
+}
+
+/// The place of the entry of a list that has a name.
+fn place_of(select: &Select, wanted: &str) -> Option<usize> {
+    let is_named = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => fold(name) == wanted,
+        SelectItem::ExprWithAlias { alias, .. } => fold(alias) == wanted,
+        _ => false,
+    };
+    select.projection.iter().position(is_named)
 }
 
 impl Rewrite for NamedRows<'_> {
     fn pre_query(&mut self, query: &mut Query) -> Result<()> {
-        self.enter(&names_in(query));
+        let SetExpr::Select(select) = query.body.as_ref() else {
+            self.enter(&[]);
+            return Ok(());
+        };
+        self.enter(&select.from);
+        let listed = place_of(select, self.table).map(|at| at + 1);
+        // The row itself may be the key.
+        let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(e, _) if e.is_empty());
+        let Some(OrderBy { kind: OrderByKind::Expressions(orders), .. }) = &mut query.order_by
+        else {
+            return Ok(());
+        };
+        match listed {
+            Some(number) => {
+                for order in orders {
+                    if self.is_row(&order.expr) {
+                        order.expr = Expr::value(Value::Number(number.to_string(), false));
+                        self.found = true;
+                    }
+                }
+            }
+            None if grouped => {}
+            None => self.order_by_columns(orders),
+        }
         Ok(())
     }
 
@@ -56,8 +138,17 @@ impl Rewrite for NamedRows<'_> {
         Ok(())
     }
 
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Expr::Function(f) = expr
+            && let Some(WindowType::WindowSpec(window)) = &mut f.over
+        {
+            self.order_by_columns(&mut window.order_by);
+        }
+        Ok(())
+    }
+
     fn pre_select(&mut self, select: &mut Select) -> Result<()> {
-        self.enter(&names_of(&select.from));
+        self.enter(&select.from);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
                 && fold(name) == self.table
@@ -77,7 +168,7 @@ impl Rewrite for NamedRows<'_> {
     fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
         if let Expr::Identifier(name) = expr
             && fold(name) == self.table
-            && self.scopes.iter().any(|there| *there)
+            && self.scopes.iter().any(|(there, _)| *there)
         {
             *expr = of_columns("pg_same", self.table);
             self.found = true;

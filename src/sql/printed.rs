@@ -1,0 +1,49 @@
+//! Arguments that functions print by themselves.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
+
+use super::outline::type_of;
+use crate::delta::style::TextStyle;
+use crate::expr::{call, in_style};
+
+/// Arguments of a function in the style of the session. JSON has a style of its own for days and
+/// moments.
+pub(super) fn print_in_style(f: &mut ScalarFunction, schema: &DFSchema) -> DfResult<()> {
+    let json = match f.func.name() {
+        "concat" | "concat_ws" | "format" | "quote_literal" | "quote_nullable"
+        | "array_to_string" => false,
+        "to_json" | "to_jsonb" | "jsonb_build_array" | "jsonb_build_object" => true,
+        _ => return Ok(()),
+    };
+    if TextStyle::current().is_default() {
+        return Ok(());
+    }
+    for arg in &mut f.args {
+        let data_type = type_of(arg, schema)?;
+        if !json || matches!(data_type, DataType::Interval(_) | DataType::Binary) {
+            *arg = in_style(take(arg), &data_type);
+        }
+    }
+    Ok(())
+}
+
+/// Rows in an aggregate that gives JSON, as JSON.
+pub(super) fn rows_as_json(f: &mut AggregateFunction, schema: &DFSchema) -> DfResult<()> {
+    let names = ["json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"];
+    if !names.contains(&f.func.name()) {
+        return Ok(());
+    }
+    for arg in &mut f.params.args {
+        if matches!(type_of(arg, schema)?, DataType::Struct(_)) {
+            *arg = call("to_jsonb", vec![take(arg)])?;
+        }
+    }
+    Ok(())
+}
+
+fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None))
+}
