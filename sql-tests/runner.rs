@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, parse_bytes};
-use headwater::delta::text::display_value;
+use headwater::delta::style::TextStyle;
+use headwater::delta::text::styled_value;
 use headwater::engine::{Engine, Outcome, Session, TransactionStatus, Verdict};
 use headwater::error::{Error, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -226,8 +227,10 @@ impl Connection {
             return self.tables(view).await;
         }
         let mut last = DBOutput::StatementComplete(0);
-        for outcome in self.session.execute(text).await? {
-            last = output(outcome).await?;
+        let outcomes = self.session.execute(text).await?;
+        let style = self.session.text_style();
+        for outcome in outcomes {
+            last = output(outcome, style).await?;
         }
         if self.settings.restore && changes_data(text) {
             // Into another number of workers each time.
@@ -279,7 +282,9 @@ impl Connection {
     async fn state(&mut self, view: &str) -> Result<Answer> {
         let mut tables = Vec::new();
         for outcome in self.session.execute(&format!("EXPLAIN STATE {view}")).await? {
-            let DBOutput::Rows { rows, .. } = output(outcome).await? else { continue };
+            let DBOutput::Rows { rows, .. } = output(outcome, TextStyle::DEFAULT).await? else {
+                continue;
+            };
             let lines = rows.into_iter().flatten().filter(|line| line.starts_with("  "));
             let count = |line: String| line.split(" rows,").next().map(|l| l.trim().to_owned());
             tables.extend(lines.filter_map(count).map(|line| vec![line]));
@@ -291,7 +296,9 @@ impl Connection {
     async fn tables(&mut self, view: &str) -> Result<Answer> {
         let mut tables = Vec::new();
         for outcome in self.session.execute(&format!("EXPLAIN (VERBOSE) {view}")).await? {
-            let DBOutput::Rows { rows, .. } = output(outcome).await? else { continue };
+            let DBOutput::Rows { rows, .. } = output(outcome, TextStyle::DEFAULT).await? else {
+                continue;
+            };
             let lines = rows.into_iter().flatten();
             let lines = lines.skip_while(|line| !line.starts_with("state tables"));
             tables.extend(lines.skip(1).map(|line| vec![line.trim().to_owned()]));
@@ -308,7 +315,7 @@ impl Connection {
         let began = Instant::now();
         while began.elapsed() < WAIT_MAX {
             for outcome in self.session.execute(query).await? {
-                if let DBOutput::Rows { rows, .. } = output(outcome).await? {
+                if let DBOutput::Rows { rows, .. } = output(outcome, TextStyle::DEFAULT).await? {
                     seen = rows.concat().join(" ");
                 }
             }
@@ -338,7 +345,7 @@ fn rows(rows: Vec<Vec<String>>) -> Answer {
     DBOutput::Rows { types: vec![DefaultColumnType::Any; width], rows }
 }
 
-async fn output(outcome: Outcome) -> Result<Answer> {
+async fn output(outcome: Outcome, style: TextStyle) -> Result<Answer> {
     let answer = match outcome {
         Outcome::Rows(answer) => answer,
         Outcome::Done { tag, .. } => {
@@ -351,7 +358,7 @@ async fn output(outcome: Outcome) -> Result<Answer> {
     let mut lines = Vec::new();
     for batch in answer.collect().await? {
         for row in 0..batch.num_rows() {
-            let value = |c: &arrow::array::ArrayRef| match display_value(c, row) {
+            let value = |c: &arrow::array::ArrayRef| match styled_value(c.as_ref(), row, style) {
                 None => "NULL".to_owned(),
                 Some(text) if text.is_empty() => "(empty)".to_owned(),
                 Some(text) => text,

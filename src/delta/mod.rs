@@ -10,7 +10,9 @@ pub mod jsonb;
 pub mod jsonb_order;
 mod key;
 mod key_decode;
+pub mod style;
 pub mod text;
+mod time_text;
 mod utf8;
 
 pub use batch::{DeltaBatch, Weight, batch_of, concat};

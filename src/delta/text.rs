@@ -18,6 +18,9 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
+use super::style::{ByteaOutput, TextStyle};
+use super::time_text::{write_date, write_interval, write_moment, write_time};
+
 /// Precision of `numeric` without a declaration.
 pub const NUMERIC_PRECISION: u8 = 38;
 /// Scale of `numeric` without a declaration; its text has no trailing zeros.
@@ -26,27 +29,39 @@ pub const NUMERIC_SCALE: i8 = 10;
 pub const UTC: &str = "+00:00";
 
 const SECOND_US: i64 = 1_000_000;
-const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// The text of one value; `None` for NULL.
 pub fn display_value(array: &dyn Array, row: usize) -> Option<String> {
-    if array.is_null(row) || array.data_type() == &DataType::Null {
-        return None;
-    }
-    let mut out = String::new();
-    write_value(array, row, &mut out);
-    Some(out)
+    styled_value(array, row, TextStyle::DEFAULT)
 }
 
 /// Appends the text of one value that is not NULL.
 pub fn write_value(array: &dyn Array, row: usize, out: &mut String) {
+    write_styled(array, row, TextStyle::DEFAULT, out);
+}
+
+/// The same in a style.
+pub fn write_styled(array: &dyn Array, row: usize, style: TextStyle, out: &mut String) {
     // Writing to a string cannot fail; a value that its type cannot print leaves a mark instead.
-    if write(array, row, out).is_err() {
+    if write(array, row, style, out).is_err() {
         out.push('?');
     }
 }
 
-fn write(array: &dyn Array, row: usize, out: &mut String) -> fmt::Result {
+/// Whether the text of a type hangs on the style.
+pub fn has_styles(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => true,
+        DataType::Interval(_) | DataType::Duration(_) => true,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        DataType::List(field) => has_styles(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| has_styles(f.data_type())),
+        DataType::Dictionary(_, values) => has_styles(values),
+        _ => false,
+    }
+}
+
+fn write(array: &dyn Array, row: usize, style: TextStyle, out: &mut String) -> fmt::Result {
     match array.data_type() {
         DataType::Boolean => out.write_str(if array.as_boolean().value(row) { "t" } else { "f" }),
         DataType::Int8 => write!(out, "{}", array.as_primitive::<Int8Type>().value(row)),
@@ -65,29 +80,34 @@ fn write(array: &dyn Array, row: usize, out: &mut String) -> fmt::Result {
         DataType::Utf8 => out.write_str(array.as_string::<i32>().value(row)),
         DataType::LargeUtf8 => out.write_str(array.as_string::<i64>().value(row)),
         DataType::Utf8View => out.write_str(array.as_string_view().value(row)),
-        DataType::Binary => write_bytea(array.as_binary::<i32>().value(row), out),
-        DataType::LargeBinary => write_bytea(array.as_binary::<i64>().value(row), out),
-        DataType::BinaryView => write_bytea(array.as_binary_view().value(row), out),
+        DataType::Binary => write_bytes(array.as_binary::<i32>().value(row), style.bytes, out),
+        DataType::LargeBinary => write_bytes(array.as_binary::<i64>().value(row), style.bytes, out),
+        DataType::BinaryView => write_bytes(array.as_binary_view().value(row), style.bytes, out),
         DataType::FixedSizeBinary(16) => write_uuid(array.as_fixed_size_binary().value(row), out),
-        DataType::List(_) => write_list(&array.as_list::<i32>().value(row), out),
-        DataType::Struct(_) => write_record(array.as_struct(), row, out),
+        DataType::List(_) => write_list(&array.as_list::<i32>().value(row), style, out),
+        DataType::Struct(_) => write_record(array.as_struct(), row, style, out),
         DataType::Dictionary(_, values) => match arrow::compute::cast(&array.slice(row, 1), values)
         {
-            Ok(value) => write(&value, 0, out),
+            Ok(value) => write(&value, 0, style, out),
             Err(_) => Err(fmt::Error),
         },
-        _ => write_temporal(array, row, out),
+        _ => write_temporal(array, row, style, out),
     }
 }
 
-fn write_temporal(array: &dyn Array, row: usize, out: &mut String) -> fmt::Result {
+fn write_temporal(
+    array: &dyn Array,
+    row: usize,
+    style: TextStyle,
+    out: &mut String,
+) -> fmt::Result {
     match array.data_type() {
         DataType::Date32 => {
-            write_date(i64::from(array.as_primitive::<Date32Type>().value(row)), "", out)
+            write_date(i64::from(array.as_primitive::<Date32Type>().value(row)), style, out)
         }
         DataType::Date64 => {
             let day = array.as_primitive::<Date64Type>().value(row).div_euclid(86_400_000);
-            write_date(day, "", out)
+            write_date(day, style, out)
         }
         DataType::Time64(TimeUnit::Microsecond) => {
             write_time(array.as_primitive::<Time64MicrosecondType>().value(row), out)
@@ -97,14 +117,14 @@ fn write_temporal(array: &dyn Array, row: usize, out: &mut String) -> fmt::Resul
         }
         DataType::Timestamp(unit, zone) => {
             let us = timestamp_us(array, row, *unit).ok_or(fmt::Error)?;
-            write_timestamp(us, zone.is_some(), out)
+            write_moment(us, zone.is_some(), style, out)
         }
         DataType::Interval(unit) => {
-            let (months, days, us) = interval_parts(array, row, *unit);
-            write_interval(months, days, us, out)
+            write_interval(interval_parts(array, row, *unit), style.intervals, out)
         }
         DataType::Duration(TimeUnit::Microsecond) => {
-            write_interval(0, 0, array.as_primitive::<DurationMicrosecondType>().value(row), out)
+            let us = array.as_primitive::<DurationMicrosecondType>().value(row);
+            write_interval((0, 0, us), style.intervals, out)
         }
         _ => {
             let text = arrow::util::display::array_value_to_string(array, row);
@@ -222,8 +242,16 @@ pub fn write_decimal(value: i128, precision: u8, scale: i8, out: &mut String) ->
     Ok(())
 }
 
-/// Appends bytes as `\x` and lower-case hexadecimal digits.
-pub fn write_bytea(bytes: &[u8], out: &mut String) -> fmt::Result {
+/// Appends bytes as `\x` and lower-case hexadecimal digits, or as characters where they are some of
+/// ASCII's.
+fn write_bytes(bytes: &[u8], form: ByteaOutput, out: &mut String) -> fmt::Result {
+    if form == ByteaOutput::Escape {
+        return bytes.iter().try_for_each(|b| match b {
+            b'\\' => out.write_str("\\\\"),
+            0x20..=0x7e => out.write_char(char::from(*b)),
+            _ => write!(out, "\\{b:03o}"),
+        });
+    }
     out.push_str("\\x");
     bytes.iter().try_for_each(|b| write!(out, "{b:02x}"))
 }
@@ -239,74 +267,29 @@ fn write_uuid(bytes: &[u8], out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// Appends a day, counted from 1970-01-01, with `time` between it and the mark of years before 1.
-fn write_date(day: i64, time: &str, out: &mut String) -> fmt::Result {
-    let (year, month, dom) = civil_from_days(day);
-    match year > 0 {
-        true => write!(out, "{year:04}-{month:02}-{dom:02}{time}"),
-        false => write!(out, "{:04}-{month:02}-{dom:02}{time} BC", 1 - year),
-    }
-}
-
-/// Appends a time of day or a longer span, given in microseconds and not negative.
-fn write_time(us: i64, out: &mut String) -> fmt::Result {
-    let seconds = us / SECOND_US;
-    write!(out, "{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)?;
-    let fraction = us % SECOND_US;
-    if fraction != 0 {
-        write!(out, ".{fraction:06}")?;
-        out.truncate(out.trim_end_matches('0').len());
-    }
-    Ok(())
-}
-
 /// Appends a timestamp in microseconds since 1970; with a zone it is in UTC and ends in `+00`.
 pub fn write_timestamp(us: i64, zoned: bool, out: &mut String) -> fmt::Result {
-    let mut time = String::from(" ");
-    write_time(us.rem_euclid(DAY_US), &mut time)?;
-    if zoned {
-        time.push_str("+00");
-    }
-    write_date(us.div_euclid(DAY_US), &time, out)
+    write_moment(us, zoned, TextStyle::DEFAULT, out)
 }
 
-/// Appends an interval: `1 year 2 mons 3 days 04:05:06.7`.
-fn write_interval(months: i32, days: i32, us: i64, out: &mut String) -> fmt::Result {
-    let begin = out.len();
-    let mut negative = false;
-    for (value, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
-        if value == 0 {
-            continue;
-        }
-        let space = if out.len() > begin { " " } else { "" };
-        // As in PostgreSQL, a plus sign marks a positive field that follows a negative one.
-        let sign = if negative && value > 0 { "+" } else { "" };
-        let plural = if value == 1 { "" } else { "s" };
-        write!(out, "{space}{sign}{value} {unit}{plural}")?;
-        negative = value < 0;
+/// The text of one value in a style; `None` for NULL.
+pub fn styled_value(array: &dyn Array, row: usize, style: TextStyle) -> Option<String> {
+    if array.is_null(row) || array.data_type() == &DataType::Null {
+        return None;
     }
-    if us == 0 && out.len() > begin {
-        return Ok(());
-    }
-    if out.len() > begin {
-        out.push(' ');
-    }
-    match (us < 0, negative) {
-        (true, _) => out.push('-'),
-        (false, true) => out.push('+'),
-        (false, false) => {}
-    }
-    write_time(i64::try_from(us.unsigned_abs()).unwrap_or(i64::MAX), out)
+    let mut out = String::new();
+    write_styled(array, row, style, &mut out);
+    Some(out)
 }
 
 /// Appends an array as `{a,b,NULL}`, elements quoted where PostgreSQL quotes them.
-fn write_list(values: &ArrayRef, out: &mut String) -> fmt::Result {
+fn write_list(values: &ArrayRef, style: TextStyle, out: &mut String) -> fmt::Result {
     out.push('{');
     for row in 0..values.len() {
         if row > 0 {
             out.push(',');
         }
-        match display_value(values, row) {
+        match styled_value(values, row, style) {
             None => out.push_str("NULL"),
             Some(text)
                 if needs_quotes(&text) && !matches!(values.data_type(), DataType::List(_)) =>
@@ -328,13 +311,13 @@ fn write_list(values: &ArrayRef, out: &mut String) -> fmt::Result {
 }
 
 /// Appends a row as `(a,"b c",)`: NULL is nothing, quotes and backslashes in quotes are doubled.
-fn write_record(rows: &StructArray, row: usize, out: &mut String) -> fmt::Result {
+fn write_record(rows: &StructArray, row: usize, style: TextStyle, out: &mut String) -> fmt::Result {
     out.push('(');
     for (i, column) in rows.columns().iter().enumerate() {
         if i > 0 {
             out.push(',');
         }
-        let Some(text) = display_value(column, row) else { continue };
+        let Some(text) = styled_value(column, row, style) else { continue };
         let special = |c: char| {
             c.is_ascii_whitespace() || c == '\u{b}' || matches!(c, '(' | ')' | ',' | '"' | '\\')
         };
@@ -361,21 +344,6 @@ fn needs_quotes(text: &str) -> bool {
         || text.contains(|c: char| {
             c.is_ascii_whitespace() || c == '\u{b}' || matches!(c, '{' | '}' | ',' | '"' | '\\')
         })
-}
-
-/// Year, month and day of month of a day since 1970-01-01 in the proleptic Gregorian calendar.
-/// Years are counted with a year zero. Works in 400-year eras that begin on the first of March, so
-/// that the leap day is the last of its year.
-fn civil_from_days(day: i64) -> (i64, i64, i64) {
-    let z = day + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    (year, month, doy - (153 * mp + 2) / 5 + 1)
 }
 
 /// The PostgreSQL name of a type, without modifiers, as in error messages.
@@ -558,6 +526,13 @@ mod tests {
                 "25:00:00",
             ]
         );
+    }
+
+    #[test]
+    fn bytes_as_characters() {
+        let mut out = String::new();
+        write_bytes(b"a\\\x00~\x7f\xff'", ByteaOutput::Escape, &mut out).expect("a string");
+        assert_eq!(out, "a\\\\\\000~\\177\\377'");
     }
 
     #[test]

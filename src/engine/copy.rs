@@ -144,7 +144,8 @@ impl Session {
         let settings = self.settings();
         let held = settings.memory.as_ref().map(|memory| memory.reserve("rows of a COPY"));
         let parsers = columns.iter().map(|c| relation.schema.field(*c).data_type());
-        let parsers = parsers.map(ColumnParser::new).collect::<Result<_>>()?;
+        let parsers =
+            parsers.map(|t| ColumnParser::new(t, settings.style)).collect::<Result<_>>()?;
         let rows = Rows { relation, columns, parsers, rows: 0, bytes: 0, line: 0 };
         Ok(CopyIn { reader, rows, batches: Vec::new(), held, settings })
     }

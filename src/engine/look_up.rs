@@ -33,7 +33,8 @@ impl Session {
         else {
             return Ok(None);
         };
-        let current = self.engine.core.shared.is_catalog(catalog);
+        let current =
+            self.engine.core.shared.is_catalog(catalog) && prepared.style == self.text_style();
         // A cursor is read later.
         let query = matches!(statement.statement, sql::statement::Statement::Query(_));
         if bound.lookup().is_none() || !current || !query {

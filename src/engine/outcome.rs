@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Stream, StreamExt};
 
 use crate::catalog::Catalog;
+use crate::delta::style::TextStyle;
 use crate::error::Result;
 use crate::runtime::{SubscriberEvent, SubscriberEvents};
 use crate::sql;
@@ -121,6 +122,8 @@ pub struct Prepared {
     /// What was bound, and the definitions that it was bound with; `None` for statements that are
     /// bound when they are run.
     pub(crate) bound: Option<(Arc<sql::Prepared>, Arc<Catalog>)>,
+    /// The style of the texts that it makes and reads.
+    pub(crate) style: TextStyle,
 }
 
 /// Where a session stands, as ReadyForQuery tells it.

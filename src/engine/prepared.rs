@@ -8,6 +8,7 @@ use datafusion::common::ScalarValue;
 
 use super::outcome::{Outcome, Prepared};
 use super::session::Session;
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ParsedStatement, Statement};
 use crate::sql::{self, BoundStatement};
@@ -33,6 +34,7 @@ impl Session {
                 parameters: Arc::default(),
                 fields: None,
                 bound: None,
+                style: TextStyle::DEFAULT,
             });
         };
         let prepared = match sql::is_deep(&statement, &self.engine.core.shared.catalog()) {
@@ -49,8 +51,10 @@ impl Session {
 
     /// A statement of a text that was planned before.
     pub(super) fn known(&self, text: &str, declared: &[Option<DataType>]) -> Option<Prepared> {
-        // Plans that are not optimised are for comparison, and made anew.
-        let core = self.optimizes().then_some(&self.engine.core)?;
+        // Plans that are not optimised are for comparison, and made anew; so are those with texts in
+        // another style than the default.
+        let shared = self.optimizes() && self.text_style().is_default();
+        let core = shared.then_some(&self.engine.core)?;
         let text = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
         core.plans.get(&core.shared.catalog(), text, declared)
     }
@@ -58,7 +62,8 @@ impl Session {
     /// Keeps a plan for those who send the same text.
     pub(super) fn keep(&self, declared: &[Option<DataType>], prepared: &Prepared) {
         // Positions of errors are counted from the beginning of the text.
-        if self.optimizes() && prepared.statement.as_ref().is_some_and(|s| s.offset == 0) {
+        let shared = self.optimizes() && prepared.style.is_default();
+        if shared && prepared.statement.as_ref().is_some_and(|s| s.offset == 0) {
             let core = &self.engine.core;
             core.plans.add(&core.shared.catalog(), declared, prepared);
         }
@@ -89,15 +94,18 @@ impl Session {
                 parameters: Arc::default(),
                 fields,
                 bound: None,
+                style: TextStyle::DEFAULT,
             });
         }
-        let bound = sql::prepare(declared_query, declared, &catalog, &self.settings())?;
+        let settings = self.settings();
+        let bound = sql::prepare(declared_query, declared, &catalog, &settings)?;
         let opens = matches!(&statement.statement, Statement::Declare(_));
         Ok(Prepared {
             parameters: bound.parameters().into(),
             fields: bound.fields().filter(|_| !opens).cloned(),
             statement: Some(Arc::clone(statement)),
             bound: Some((Arc::new(bound), catalog)),
+            style: settings.style,
         })
     }
 
@@ -158,7 +166,7 @@ impl Session {
         let parsed = &statement.statement;
         let settings = self.settings();
         let now = self.engine.core.shared.catalog();
-        let bound = if Arc::ptr_eq(&now, catalog) {
+        let bound = if Arc::ptr_eq(&now, catalog) && prepared.style == settings.style {
             bound.bind(&parameters, &settings)?
         } else {
             let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();

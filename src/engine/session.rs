@@ -14,6 +14,7 @@ use super::settings::SettingValues;
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
 use crate::catalog::Creation;
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
@@ -299,11 +300,24 @@ impl Session {
         let session = Arc::clone(&self.facts);
         let (cancel, optimize) = (self.cancel.current(), self.optimize);
         let memory = Some(self.engine.core.memory.query(self.values.bytes("query_memory_limit")));
-        self.past_settings(Settings { session, cancel, optimize, memory, ..Settings::at(now) })
+        let style = self.text_style();
+        self.past_settings(Settings {
+            session,
+            cancel,
+            optimize,
+            memory,
+            style,
+            ..Settings::at(now)
+        })
     }
 
     pub(super) fn done(&mut self, tag: &str) -> Outcome {
         Outcome::Done { tag: tag.to_owned(), notices: self.take_notices() }
+    }
+
+    /// How texts of values are written and read.
+    pub fn text_style(&self) -> TextStyle {
+        self.values.text_style()
     }
 
     /// `statement_timeout` in milliseconds, when there is one.

@@ -149,7 +149,8 @@ impl Session {
 
 impl Setting {
     fn is_list(&self) -> bool {
-        matches!(self.kind, super::settings::Kind::List(_))
+        use super::settings::Kind;
+        matches!(self.kind, Kind::List(_) | Kind::Amended(_))
     }
 }
 

@@ -27,7 +27,8 @@ use super::numeric::{digits_of, rescale};
 use super::parse::decimal;
 use super::temporal::cast_time;
 use crate::delta::jsonb;
-use crate::delta::text::{pg_type_name, write_value};
+use crate::delta::style::TextStyle;
+use crate::delta::text::{has_styles, pg_type_name, write_styled};
 use crate::error::{Error, Result, sqlstate};
 
 /// Where a cast comes from, which decides what is allowed.
@@ -68,6 +69,11 @@ pub fn can_cast(from: &DataType, to: &DataType, coercion: Coercion) -> bool {
 
 /// Casts an array. Types that PostgreSQL does not cast between are 42846.
 pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    cast_styled(array, to, TextStyle::DEFAULT)
+}
+
+/// The same with texts, where there are some, in a style.
+pub fn cast_styled(array: &ArrayRef, to: &DataType, style: TextStyle) -> Result<ArrayRef> {
     let from = array.data_type();
     if from == to {
         return Ok(Arc::clone(array));
@@ -76,21 +82,21 @@ pub fn cast_array(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         return Err(cannot_cast(from, to));
     }
     match (from, to) {
-        (DataType::Utf8, _) => parse_column(array.as_string(), to),
+        (DataType::Utf8, _) => parse_column(array.as_string(), to, style),
         (DataType::Utf8View, _) => {
-            parse_column(arrow_cast(array, &DataType::Utf8)?.as_string(), to)
+            parse_column(arrow_cast(array, &DataType::Utf8)?.as_string(), to, style)
         }
         (DataType::Null, _) => Ok(arrow::array::new_null_array(to, array.len())),
         (DataType::List(_), DataType::List(field)) => {
             let lists = array.as_list::<i32>();
-            let values = cast_array(lists.values(), field.data_type())?;
+            let values = cast_styled(lists.values(), field.data_type(), style)?;
             let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
             Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls)?))
         }
         (DataType::Time64(_), DataType::Interval(_))
         | (DataType::Interval(_), DataType::Time64(_)) => Ok(cast_time(array, to)),
         (DataType::LargeUtf8, t) if *t != DataType::Utf8 => from_jsonb(array.as_string(), to),
-        (_, DataType::Utf8) => Ok(Arc::new(to_text(array))),
+        (_, DataType::Utf8) => Ok(Arc::new(to_text(array, style))),
         (_, DataType::Int16) => to_integer::<Int16Type>(array, to),
         (_, DataType::Int32) => to_integer::<Int32Type>(array, to),
         (_, DataType::Int64) => to_integer::<Int64Type>(array, to),
@@ -128,10 +134,11 @@ fn from_jsonb(array: &LargeStringArray, to: &DataType) -> Result<ArrayRef> {
         }
     }
     let texts = texts.finish();
+    let read = |to| parse_column(&texts, to, TextStyle::DEFAULT);
     match to.is_integer() {
         // Rounded like a numeric.
-        true => cast_array(&parse_column(&texts, &DataType::Decimal128(38, 10))?, to),
-        false => parse_column(&texts, to),
+        true => cast_array(&read(&DataType::Decimal128(38, 10))?, to),
+        false => read(to),
     }
 }
 
@@ -150,7 +157,7 @@ fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 }
 
 /// The text of a cast: as printed, but booleans in full.
-fn to_text(array: &ArrayRef) -> StringArray {
+fn to_text(array: &ArrayRef, style: TextStyle) -> StringArray {
     let mut out = StringBuilder::with_capacity(array.len(), array.len() * 8);
     let mut text = String::new();
     for row in 0..array.len() {
@@ -161,7 +168,7 @@ fn to_text(array: &ArrayRef) -> StringArray {
         text.clear();
         match array.as_boolean_opt() {
             Some(b) => text.push_str(if b.value(row) { "true" } else { "false" }),
-            None => write_value(array, row, &mut text),
+            None => write_styled(array, row, style, &mut text),
         }
         out.append_value(&text);
     }
@@ -252,11 +259,12 @@ fn float_to_decimal(v: f64, digits_behind_first: usize, precision: u8, scale: i8
     decimal(&text, precision, scale)
 }
 
-/// The scalar function of a cast to one type.
+/// The scalar function of a cast to one type, with texts in the style that this thread plans for.
 pub fn cast_udf(to: &DataType, coercion: Coercion) -> ScalarUDF {
     ScalarUDF::new_from_impl(Cast {
         to: to.clone(),
         coercion,
+        style: TextStyle::current(),
         signature: Signature::any(1, Volatility::Immutable),
     })
 }
@@ -302,6 +310,7 @@ fn is_plain(from: &DataType, to: &DataType) -> bool {
 struct Cast {
     to: DataType,
     coercion: Coercion,
+    style: TextStyle,
     signature: Signature,
 }
 
@@ -331,16 +340,36 @@ impl ScalarUDFImpl for Cast {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         match args.args.as_slice() {
-            [ColumnarValue::Array(array)] => {
-                cast_array(array, &self.to).map(ColumnarValue::Array).map_err(to_datafusion)
-            }
+            [ColumnarValue::Array(array)] => cast_styled(array, &self.to, self.style)
+                .map(ColumnarValue::Array)
+                .map_err(to_datafusion),
             [ColumnarValue::Scalar(scalar)] => {
                 let array = scalar.to_array_of_size(1)?;
-                let out = cast_array(&array, &self.to).map_err(to_datafusion)?;
+                let out = cast_styled(&array, &self.to, self.style).map_err(to_datafusion)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?))
             }
             _ => plan_err!("a cast has one operand"),
         }
+    }
+}
+
+/// An argument of a function that prints its arguments by itself: what it would print in the
+/// default style is text already where another one is wanted.
+pub fn in_style(expr: Expr, data_type: &DataType) -> Expr {
+    if TextStyle::current().is_default() || !has_styles(data_type) {
+        return expr;
+    }
+    cast_udf(&of_texts(data_type), Coercion::Explicit).call(vec![expr])
+}
+
+/// Text, or arrays of it in the place of arrays.
+fn of_texts(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(field) => {
+            let texts = of_texts(field.data_type());
+            DataType::List(Arc::new(field.as_ref().clone().with_data_type(texts)))
+        }
+        _ => DataType::Utf8,
     }
 }
 

@@ -14,22 +14,27 @@ use arrow::datatypes::{
 };
 
 use super::parse::{
-    boolean, date, decimal, float4, float8, integer, parse_bytea, parse_value, time, timestamp_us,
+    boolean, date, decimal, float4, float8, integer, parse_bytea, parse_styled, time, timestamp_us,
     uuid,
 };
 use super::parse_array::parse_lists;
-use super::parse_interval::interval;
+use super::parse_interval::styled_interval;
 use crate::delta::jsonb;
+use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
 
 /// A column of values from their texts; NULL stays NULL.
-pub(super) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<ArrayRef> {
+pub(super) fn parse_column(
+    texts: &StringArray,
+    data_type: &DataType,
+    style: TextStyle,
+) -> Result<ArrayRef> {
     match data_type {
         DataType::Utf8 => Ok(Arc::new(texts.clone())),
-        DataType::List(field) => parse_lists(texts, field),
+        DataType::List(field) => parse_lists(texts, field, style),
         _ => {
-            let mut parser = ColumnParser::new(data_type)?;
+            let mut parser = ColumnParser::new(data_type, style)?;
             texts.iter().try_for_each(|text| parser.push(text))?;
             parser.finish()
         }
@@ -40,6 +45,7 @@ pub(super) fn parse_column(texts: &StringArray, data_type: &DataType) -> Result<
 #[derive(Debug)]
 pub struct ColumnParser {
     data_type: DataType,
+    style: TextStyle,
     values: Values,
 }
 
@@ -65,8 +71,8 @@ enum Values {
 }
 
 impl ColumnParser {
-    /// An empty column; 0A000 for a type that has no texts.
-    pub fn new(data_type: &DataType) -> Result<Self> {
+    /// An empty column, whose texts are in a style; 0A000 for a type that has no texts.
+    pub fn new(data_type: &DataType, style: TextStyle) -> Result<Self> {
         use Values as V;
         let values = match data_type {
             DataType::Boolean => V::Boolean(BooleanBuilder::new()),
@@ -96,13 +102,13 @@ impl ColumnParser {
                 return Err(Error::unsupported(format!("text can not be read as {name}")));
             }
         };
-        Ok(Self { data_type: data_type.clone(), values })
+        Ok(Self { data_type: data_type.clone(), style, values })
     }
 
     /// Adds the value of a text; NULL where there is none.
     pub fn push(&mut self, text: Option<&str>) -> Result<()> {
         use Values as V;
-        let to = &self.data_type;
+        let (to, style) = (&self.data_type, self.style);
         match &mut self.values {
             V::Boolean(out) => out.append_option(text.map(boolean).transpose()?),
             V::Int16(out) => put(out, text, |t| integer(t, to))?,
@@ -111,10 +117,12 @@ impl ColumnParser {
             V::Float32(out) => put(out, text, float4)?,
             V::Float64(out) => put(out, text, float8)?,
             V::Numeric(out, (p, s)) => put(out, text, |t| decimal(t, *p, *s))?,
-            V::Date(out) => put(out, text, date)?,
-            V::Time(out) => put(out, text, |t| time(t, to))?,
-            V::Timestamp(out, zoned) => put(out, text, |t| timestamp_us(t, *zoned, to))?,
-            V::Interval(out) => put(out, text, interval)?,
+            V::Date(out) => put(out, text, |t| date(t, style.order))?,
+            V::Time(out) => put(out, text, |t| time(t, to, style.order))?,
+            V::Timestamp(out, zoned) => {
+                put(out, text, |t| timestamp_us(t, *zoned, to, style.order))?;
+            }
+            V::Interval(out) => put(out, text, |t| styled_interval(t, style.intervals))?,
             V::Text(out) => out.append_option(text),
             V::Bytes(out) => out.append_option(text.map(parse_bytea).transpose()?),
             V::Jsonb(out) => out.append_option(text.map(jsonb::canonical).transpose()?),
@@ -124,7 +132,7 @@ impl ColumnParser {
             },
             V::Lists(out) => {
                 // Elements are read as columns, all together; what is wrong is said here.
-                text.map(|t| parse_value(t, to)).transpose()?;
+                text.map(|t| parse_styled(t, to, style)).transpose()?;
                 out.append_option(text);
             }
         }
@@ -150,7 +158,7 @@ impl ColumnParser {
             V::Bytes(out) => Arc::new(out.finish()),
             V::Jsonb(out) => Arc::new(out.finish()),
             V::Uuid(out) => Arc::new(out.finish()),
-            V::Lists(out) => parse_column(&out.finish(), &self.data_type)?,
+            V::Lists(out) => parse_column(&out.finish(), &self.data_type, self.style)?,
         })
     }
 }

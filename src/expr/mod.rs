@@ -51,7 +51,7 @@ pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
 pub use batch_aggregate::BatchAggregate;
 pub(crate) use cast::assignment_error;
-pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_udf};
+pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_styled, cast_udf, in_style};
 pub use clock::{
     ClockBound, at_time, is_now, is_proctime, now_udf, proctime_type, proctime_udf, reads_clock,
     reads_proctime,
@@ -76,13 +76,13 @@ pub use moments::{Moments, PAIR_WORDS, Statistic, VARIANCE_WORDS, Variance};
 pub use ordered::{RowOrder, ordered_call};
 pub use ordered_set::ordered_set_udafs;
 pub(crate) use parse::parse_bytea;
-pub use parse::{parse_value, uuid as parse_uuid};
+pub use parse::{parse_styled, parse_value, uuid as parse_uuid};
 pub use parse_interval::interval as parse_interval;
 pub use ranking::with_signed_result;
 pub use rounding::{rounding_to_any_digits, rounding_udfs};
 pub use session::session_edge;
 pub use single_value::{one_row, single_value_udaf};
-pub(crate) use size::{in_slices, is_batch_too_large, is_overflow, spread, widest_row};
+pub(crate) use size::{folding, in_slices, is_batch_too_large, is_overflow, spread, widest_row};
 pub use sketch::{RANK_MAX, approx_count_distinct_udaf, estimate, register_of};
 pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udafs};
 pub use string_agg::string_agg_udaf;

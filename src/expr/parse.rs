@@ -9,12 +9,18 @@ use super::column_parser::parse_column;
 use super::errors::from_datafusion;
 use super::numeric;
 use super::parse_datetime::{Fault, moment, time_us};
+use crate::delta::style::{DateOrder, TextStyle};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
 /// One value from its text.
 pub fn parse_value(text: &str, data_type: &DataType) -> Result<ScalarValue> {
-    let array = parse_column(&StringArray::from(vec![text]), data_type)?;
+    parse_styled(text, data_type, TextStyle::DEFAULT)
+}
+
+/// The same from a text in a style.
+pub fn parse_styled(text: &str, data_type: &DataType, style: TextStyle) -> Result<ScalarValue> {
+    let array = parse_column(&StringArray::from(vec![text]), data_type, style)?;
     ScalarValue::try_from_array(&array, 0).map_err(from_datafusion)
 }
 
@@ -45,15 +51,15 @@ pub fn uuid(text: &str) -> Result<[u8; 16]> {
     if digits == 32 { Ok(bytes) } else { Err(error()) }
 }
 
-pub(super) fn date(text: &str) -> Result<i32> {
-    let read = moment(text).and_then(|m| m.day.ok_or(Fault::Syntax));
+pub(super) fn date(text: &str, order: DateOrder) -> Result<i32> {
+    let read = moment(text, order).and_then(|m| m.day.ok_or(Fault::Syntax));
     let day = read.map_err(|fault| datetime_error(fault, text, &DataType::Date32))?;
     i32::try_from(day).map_err(|_| out_of_range(text))
 }
 
 /// Microseconds since midnight.
-pub(super) fn time(text: &str, data_type: &DataType) -> Result<i64> {
-    time_us(text).map_err(|fault| datetime_error(fault, text, data_type))
+pub(super) fn time(text: &str, data_type: &DataType, order: DateOrder) -> Result<i64> {
+    time_us(text, order).map_err(|fault| datetime_error(fault, text, data_type))
 }
 
 fn invalid(text: &str, data_type: &DataType) -> Error {
@@ -273,8 +279,13 @@ pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
 }
 
 /// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
-pub(super) fn timestamp_us(text: &str, zoned: bool, data_type: &DataType) -> Result<i64> {
-    let read = moment(text).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
+pub(super) fn timestamp_us(
+    text: &str,
+    zoned: bool,
+    data_type: &DataType,
+    order: DateOrder,
+) -> Result<i64> {
+    let read = moment(text, order).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
     read.map_err(|fault| datetime_error(fault, text, data_type))
 }
 
@@ -282,8 +293,9 @@ fn datetime_error(fault: Fault, text: &str, data_type: &DataType) -> Error {
     match fault {
         Fault::Syntax => invalid_datetime(text, data_type),
         Fault::Range => out_of_range(text),
-        Fault::Order => out_of_range(text)
-            .with_hint("Dates are month, day, year, or year, month, day with four digits of year."),
+        Fault::Order => {
+            out_of_range(text).with_hint("Perhaps you need a different \"datestyle\" setting.")
+        }
         Fault::Special => {
             let kind = pg_type_name(data_type);
             Error::unsupported(format!("{kind} value \"{}\" is not supported", text.trim()))
@@ -301,7 +313,8 @@ mod tests {
     use crate::delta::text::{UTC, display_value};
 
     fn round_trip(text: &str, data_type: &DataType) -> String {
-        let array = parse_column(&StringArray::from(vec![text]), data_type).expect(text);
+        let texts = StringArray::from(vec![text]);
+        let array = parse_column(&texts, data_type, TextStyle::DEFAULT).expect(text);
         display_value(&array, 0).expect("not NULL")
     }
 

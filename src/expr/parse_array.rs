@@ -7,10 +7,15 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef};
 
 use super::column_parser::parse_column;
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 
 /// Lists of an element type from their texts.
-pub(super) fn parse_lists(texts: &StringArray, field: &FieldRef) -> Result<ArrayRef> {
+pub(super) fn parse_lists(
+    texts: &StringArray,
+    field: &FieldRef,
+    style: TextStyle,
+) -> Result<ArrayRef> {
     let mut elements = StringBuilder::new();
     let (mut offsets, mut valid) = (vec![0_i32], Vec::with_capacity(texts.len()));
     let nested = matches!(field.data_type(), DataType::List(_));
@@ -22,7 +27,7 @@ pub(super) fn parse_lists(texts: &StringArray, field: &FieldRef) -> Result<Array
         }
         offsets.push(arrow::array::ArrayBuilder::len(&elements) as i32);
     }
-    let values = parse_column(&elements.finish(), field.data_type())?;
+    let values = parse_column(&elements.finish(), field.data_type(), style)?;
     let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
     let offsets = OffsetBuffer::new(offsets.into());
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls)?))
@@ -162,7 +167,7 @@ mod tests {
 
     fn round_trip(text: &str, element: DataType) -> Result<String> {
         let list = DataType::new_list(element, true);
-        let array = parse_column(&StringArray::from(vec![text]), &list)?;
+        let array = parse_column(&StringArray::from(vec![text]), &list, TextStyle::DEFAULT)?;
         Ok(display_value(&array, 0).expect("not NULL"))
     }
 

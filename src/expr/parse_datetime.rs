@@ -1,14 +1,15 @@
-//! Text of days, times of day and moments, in the spellings that PostgreSQL reads with DateStyle
-//! `ISO, MDY`.
+//! Text of days, times of day and moments, in the spellings that PostgreSQL reads, each in the
+//! order of `DateStyle`.
 //!
 //! What is written as ISO 8601 is read in one pass. Everything else (`Jan 8, 1999`, `01/08/99`,
 //! `19990108T101112`, `8-Jan-99 10:11 pm EST`) is cut into fields first, whose meaning hangs on
 //! those before them: a number of three digits or more is a year, others are month, day and year in
-//! this order, or day and year beside a month's name.
+//! the order that is wanted, or day and year beside a month's name.
 
 use chrono::NaiveDate;
 
 use super::function::Zone;
+use crate::delta::style::DateOrder;
 use crate::error::Error;
 
 const SECOND_US: i64 = 1_000_000;
@@ -64,15 +65,15 @@ impl Moment {
 }
 
 /// Reads a day, a time of day or both.
-pub(super) fn moment(text: &str) -> Read<Moment> {
+pub(super) fn moment(text: &str, order: DateOrder) -> Read<Moment> {
     match iso(text) {
         Some(moment) => Ok(moment),
-        None => any_spelling(text),
+        None => any_spelling(text, order),
     }
 }
 
 /// A time of day; a day beside it counts for nothing.
-pub(super) fn time_us(text: &str) -> Read<i64> {
+pub(super) fn time_us(text: &str, order: DateOrder) -> Read<i64> {
     let mut scan = Scan { rest: text.trim().as_bytes() };
     if let Some(us) = scan.time()
         && scan.rest.is_empty()
@@ -85,7 +86,7 @@ pub(super) fn time_us(text: &str) -> Read<i64> {
         parts.compact_time(digits)?;
         return parts.time_us.ok_or(Fault::Syntax);
     }
-    let moment = any_spelling(text)?;
+    let moment = any_spelling(text, order)?;
     match (moment.time_us, &moment.zone, moment.day) {
         // Where the sun stands in a zone hangs on the day.
         (_, Some(Zone::Named(_)), None) => Err(Fault::Syntax),
@@ -315,6 +316,7 @@ fn dated<'t>(first: &'t str, rest: &mut &'t str) -> Option<Field<'t>> {
 /// The parts of a moment as far as they were read.
 #[derive(Default)]
 struct Parts {
+    order: DateOrder,
     year: Option<(i64, usize)>,
     month: Option<i64>,
     named_month: bool,
@@ -328,9 +330,9 @@ struct Parts {
     zone: Option<Zone>,
 }
 
-fn any_spelling(text: &str) -> Read<Moment> {
+fn any_spelling(text: &str, order: DateOrder) -> Read<Moment> {
     let lower = text.trim().to_ascii_lowercase();
-    let mut parts = Parts::default();
+    let mut parts = Parts { order, ..Parts::default() };
     let fields = fields(&lower)?;
     let mut fields = fields.iter().peekable();
     if fields.peek().is_none() {
@@ -408,18 +410,25 @@ impl Parts {
         }
     }
 
-    /// A number among the parts of a date.
+    /// A number among the parts of a date. Behind a month's name a year in two digits turns out to
+    /// have been a day when a longer number follows it.
     fn part(&mut self, digits: &str) -> Read<()> {
         let value: i64 = digits.parse().map_err(|_| Fault::Range)?;
-        let long = digits.len() > 2;
-        if long && self.year.is_none() {
-            self.year = Some((value, digits.len()));
-        } else if self.month.is_none() {
-            self.month = Some(value);
-        } else if self.day.is_none() {
-            self.day = Some(value);
-        } else {
-            return put(&mut self.year, (value, digits.len()));
+        let is_year = digits.len() > 2 || self.order == DateOrder::Ymd;
+        let year = Some((value, digits.len()));
+        match (self.year, self.month, self.day) {
+            (None, None, None) if is_year => self.year = year,
+            (None, None, None) if self.order == DateOrder::Dmy => self.day = Some(value),
+            (None, None, None) => self.month = Some(value),
+            (Some((before, 0..=2)), Some(_), None) if self.named_month && digits.len() > 2 => {
+                self.day = Some(before);
+                self.year = year;
+            }
+            (None, Some(_), None) if self.named_month && is_year => self.year = year,
+            (_, Some(_), None) => self.day = Some(value),
+            (_, None, None) | (None, None, Some(_)) => self.month = Some(value),
+            (None, Some(_), Some(_)) => self.year = year,
+            (Some(_), _, Some(_)) => return Err(Fault::Syntax),
         }
         Ok(())
     }
@@ -586,7 +595,8 @@ mod tests {
     use crate::delta::text::write_timestamp;
 
     fn shown(text: &str, zoned: bool) -> String {
-        let read = moment(text).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
+        let read = moment(text, DateOrder::Mdy)
+            .and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
         match read {
             Ok(us) => {
                 let mut out = String::new();

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::IntervalMonthDayNano;
 
+use crate::delta::style::IntervalStyle;
 use crate::error::{Error, Result, sqlstate};
 
 const SECOND_US: i64 = 1_000_000;
@@ -9,6 +10,12 @@ const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// `1 year 2 mons -3 days 04:05:06.7`, `90 minutes`, `1.5 hours ago`; a number alone is seconds.
 pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
+    styled_interval(text, IntervalStyle::Postgres)
+}
+
+/// The same with what a style makes of a minus in front: in the standard's, it is for all fields
+/// if no other has a sign.
+pub(super) fn styled_interval(text: &str, style: IntervalStyle) -> Result<IntervalMonthDayNano> {
     let error = || {
         Error::user(
             sqlstate::INVALID_DATETIME_FORMAT,
@@ -18,12 +25,21 @@ pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     if let Some(iso) = text.trim().strip_prefix('P') {
         return iso_interval(iso).ok_or_else(error)?.value().ok_or_else(|| out_of_range(text));
     }
-    let folded = text.trim().to_ascii_lowercase();
+    let mut folded = text.trim().to_ascii_lowercase();
+    // A sign may stand apart from its number.
+    for (apart, sign) in [("- ", "-"), ("+ ", "+")] {
+        while folded.contains(apart) {
+            folded = folded.replace(apart, sign);
+        }
+    }
     let folded = folded.strip_prefix('@').unwrap_or(&folded);
     let (folded, sign) = match folded.strip_suffix(" ago") {
         Some(rest) => (rest, -1.0),
         None => (folded, 1.0),
     };
+    let for_all = style == IntervalStyle::SqlStandard
+        && folded.trim_start().starts_with('-')
+        && !folded.split_ascii_whitespace().skip(1).any(|word| word.starts_with(['+', '-']));
     let mut span = Span::default();
     let mut words = folded.split_ascii_whitespace().peekable();
     if words.peek().is_none() {
@@ -32,16 +48,19 @@ pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     while let Some(word) = words.next() {
         if word.contains(':') {
             let us = clock(word).ok_or_else(error)?;
+            let us = if for_all { -us.abs() } else { us };
             span.clock_us += if sign < 0.0 { -us } else { us };
             continue;
         }
         if let Some((years, months)) = years_and_months(word) {
-            span.months += sign * (years * 12.0 + months);
+            let months = years * 12.0 + months;
+            span.months += sign * if for_all { -months.abs() } else { months };
             continue;
         }
         let digits = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
         let (number, unit) = word.split_at(digits);
         let number: f64 = number.parse().map_err(|_| error())?;
+        let number = if for_all { -number.abs() } else { number };
         let unit = match unit {
             "" => words.next_if(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())),
             unit => Some(unit),

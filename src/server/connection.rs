@@ -261,7 +261,7 @@ impl Connection {
         self.wire.put(&row_description(&source.schema(), &[]));
         let mut sent = 0;
         while let Some(batch) = self.next_batch(&mut source).await? {
-            let mut rows = RowEncoder::new(&batch, &[])?;
+            let mut rows = RowEncoder::new(&batch, &[], self.session.text_style())?;
             for row in 0..rows.rows() {
                 rows.put_row(row, self.wire.outbox());
                 if self.wire.is_full() {

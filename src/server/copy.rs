@@ -11,7 +11,8 @@ use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::connection::{Connection, Stop, flush, watched};
-use crate::delta::text::write_value;
+use crate::delta::style::TextStyle;
+use crate::delta::text::write_styled;
 use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{CopyForm, Header};
@@ -79,11 +80,17 @@ impl Copy {
         out[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
     }
 
-    fn put_row(&self, batch: &RecordBatch, row: usize, cells: &mut [String], out: &mut BytesMut) {
+    fn put_row(
+        &self,
+        (batch, row): (&RecordBatch, usize),
+        style: TextStyle,
+        cells: &mut [String],
+        out: &mut BytesMut,
+    ) {
         for (column, cell) in batch.columns().iter().zip(cells.iter_mut()) {
             cell.clear();
             if !is_null(column, row) {
-                write_value(column.as_ref(), row, cell);
+                write_styled(column.as_ref(), row, style, cell);
             }
         }
         let columns = batch.columns().iter().zip(cells.iter());
@@ -142,10 +149,11 @@ impl Connection {
             copy.put_line(self.wire.outbox(), names);
         }
         let mut cells = vec![String::new(); schema.fields().len()];
+        let style = self.session.text_style();
         let mut sent = 0;
         while let Some(batch) = self.next_batch(source).await? {
             for row in 0..batch.num_rows() {
-                copy.put_row(&batch, row, &mut cells, self.wire.outbox());
+                copy.put_row((&batch, row), style, &mut cells, self.wire.outbox());
                 if self.wire.is_full() {
                     flush(&mut self.wire, &mut self.interrupts).await?;
                 }
@@ -240,7 +248,9 @@ mod tests {
             let copy = parse(text);
             let mut out = BytesMut::new();
             let mut cells = vec![String::new(); 2];
-            (0..2).for_each(|row| copy.put_row(&batch, row, &mut cells, &mut out));
+            (0..2).for_each(|row| {
+                copy.put_row((&batch, row), TextStyle::DEFAULT, &mut cells, &mut out);
+            });
             let mut read = String::new();
             while !out.is_empty() {
                 assert_eq!(out[0], b'd');

@@ -20,7 +20,8 @@ use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::numeric;
 use crate::catalog::types::{type_modifier, type_oid, type_size};
-use crate::delta::text::{pg_type_name, write_value};
+use crate::delta::style::TextStyle;
+use crate::delta::text::{pg_type_name, write_styled};
 use crate::error::{Error, Result, sqlstate};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps count from.
@@ -80,6 +81,7 @@ pub(crate) fn row_description(schema: &Schema, formats: &[Format]) -> PgWireBack
 pub(crate) struct RowEncoder {
     columns: Vec<Column>,
     rows: usize,
+    style: TextStyle,
     scratch: String,
 }
 
@@ -114,15 +116,15 @@ enum Values {
 }
 
 impl RowEncoder {
-    /// An encoder of a batch; a format per column, text where there is none.
-    pub(crate) fn new(batch: &RecordBatch, formats: &[Format]) -> Result<Self> {
+    /// An encoder of a batch; a format per column, text where there is none, and the style of it.
+    pub(crate) fn new(batch: &RecordBatch, formats: &[Format], style: TextStyle) -> Result<Self> {
         let columns = batch
             .columns()
             .iter()
             .enumerate()
             .map(|(i, array)| Column::new(array, formats.get(i).copied().unwrap_or(Format::Text)))
             .collect::<Result<_>>()?;
-        Ok(Self { columns, rows: batch.num_rows(), scratch: String::new() })
+        Ok(Self { columns, rows: batch.num_rows(), style, scratch: String::new() })
     }
 
     /// The number of rows.
@@ -138,7 +140,7 @@ impl RowEncoder {
         // RowDescription has already refused more columns than fit.
         out.put_i16(i16::try_from(self.columns.len()).unwrap_or(i16::MAX));
         for column in &self.columns {
-            column.put_cell(row, out, &mut self.scratch);
+            column.put_cell(row, self.style, out, &mut self.scratch);
         }
         patch_length(begin, out.len() - begin, out);
     }
@@ -177,27 +179,27 @@ impl Column {
     }
 
     /// Appends the length and the bytes of one cell.
-    fn put_cell(&self, row: usize, out: &mut BytesMut, scratch: &mut String) {
+    fn put_cell(&self, row: usize, style: TextStyle, out: &mut BytesMut, scratch: &mut String) {
         if self.nulls.as_ref().is_some_and(|n| n.is_null(row)) {
             return out.put_i32(-1);
         }
         let begin = out.len();
         out.put_i32(0);
         match self.format {
-            Format::Text => self.put_text(row, out, scratch),
+            Format::Text => self.put_text(row, style, out, scratch),
             Format::Binary => self.put_binary(row, out, scratch),
         }
         patch_length(begin, out.len() - begin - 4, out);
     }
 
-    fn put_text(&self, row: usize, out: &mut BytesMut, scratch: &mut String) {
+    fn put_text(&self, row: usize, style: TextStyle, out: &mut BytesMut, scratch: &mut String) {
         match &self.values {
             Values::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Values::Boolean(a) => out.put_u8(if a.value(row) { b't' } else { b'f' }),
             Values::Int16(a) => put_display(a.value(row), out),
             Values::Int32(a) => put_display(a.value(row), out),
             Values::Int64(a) => put_display(a.value(row), out),
-            _ => out.put_slice(self.print(row, scratch).as_bytes()),
+            _ => out.put_slice(self.print(row, style, scratch).as_bytes()),
         }
     }
 
@@ -209,7 +211,9 @@ impl Column {
             Values::Int64(a) => out.put_i64(a.value(row)),
             Values::Float32(a) => out.put_f32(a.value(row)),
             Values::Float64(a) => out.put_f64(a.value(row)),
-            Values::Numeric => numeric::put_binary(self.print(row, scratch), out),
+            Values::Numeric => {
+                numeric::put_binary(self.print(row, TextStyle::DEFAULT, scratch), out)
+            }
             Values::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Values::Bytes(a) => out.put_slice(a.value(row)),
             Values::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_2000_DAYS)),
@@ -229,13 +233,15 @@ impl Column {
             Values::Uuid(a) => out.put_slice(a.value(row)),
             Values::List(a) => put_array(&a.value(row), out, scratch),
             Values::Record(a) => put_record(a, row, out, scratch),
-            Values::Printed => out.put_slice(self.print(row, scratch).as_bytes()),
+            Values::Printed => {
+                out.put_slice(self.print(row, TextStyle::DEFAULT, scratch).as_bytes());
+            }
         }
     }
 
-    fn print<'a>(&self, row: usize, scratch: &'a mut String) -> &'a str {
+    fn print<'a>(&self, row: usize, style: TextStyle, scratch: &'a mut String) -> &'a str {
         scratch.clear();
-        write_value(self.array.as_ref(), row, scratch);
+        write_styled(self.array.as_ref(), row, style, scratch);
         scratch
     }
 }
@@ -258,7 +264,9 @@ fn put_array(elements: &ArrayRef, out: &mut BytesMut, scratch: &mut String) {
     out.put_i32(i32::try_from(elements.len()).unwrap_or(i32::MAX));
     out.put_i32(1);
     match Column::new(elements, Format::Binary) {
-        Ok(column) => (0..elements.len()).for_each(|i| column.put_cell(i, out, scratch)),
+        Ok(column) => {
+            (0..elements.len()).for_each(|i| column.put_cell(i, TextStyle::DEFAULT, out, scratch))
+        }
         Err(_) => (0..elements.len()).for_each(|_| out.put_i32(-1)),
     }
 }
@@ -269,7 +277,7 @@ fn put_record(rows: &StructArray, row: usize, out: &mut BytesMut, scratch: &mut 
     for field in rows.columns() {
         out.put_u32(type_oid(field.data_type()));
         match Column::new(field, Format::Binary) {
-            Ok(column) => column.put_cell(row, out, scratch),
+            Ok(column) => column.put_cell(row, TextStyle::DEFAULT, out, scratch),
             Err(_) => out.put_i32(-1),
         }
     }
@@ -318,7 +326,8 @@ mod tests {
         let field = Field::new("c", array.data_type().clone(), true);
         let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]);
         let batch = batch.expect("one column");
-        let mut encoder = RowEncoder::new(&batch, &[format]).expect("encodable");
+        let mut encoder =
+            RowEncoder::new(&batch, &[format], TextStyle::DEFAULT).expect("encodable");
         let mut out = BytesMut::new();
         encoder.put_row(0, &mut out);
         assert_eq!(out[0], b'D');

@@ -23,6 +23,7 @@ use super::encode::{Format, RowEncoder, row_description};
 use super::errors::code;
 use super::params;
 use crate::catalog::types::{declared_type, type_oid};
+use crate::delta::style::TextStyle;
 use crate::engine::outcome::{Prepared, TransactionStatus};
 use crate::engine::row_source::RowSource;
 use crate::error::{Error, Result, sqlstate};
@@ -117,7 +118,8 @@ impl Connection {
         self.check_room()?;
         let name = bind.statement_name.as_deref().unwrap_or_default();
         let statement = self.statement(name)?.clone();
-        let parameters = bind_parameters(name, &statement.prepared, bind)?;
+        let style = self.session.text_style();
+        let parameters = bind_parameters(name, &statement.prepared, bind, style)?;
         let portal = Portal {
             statement,
             parameters,
@@ -249,7 +251,10 @@ impl Connection {
             }
             match self.next_batch(&mut cursor.source).await? {
                 None => return Ok(true),
-                Some(batch) => cursor.batch = Some(RowEncoder::new(&batch, &cursor.formats)?),
+                Some(batch) => {
+                    let style = self.session.text_style();
+                    cursor.batch = Some(RowEncoder::new(&batch, &cursor.formats, style)?);
+                }
             }
             cursor.next = 0;
         }
@@ -284,7 +289,12 @@ fn result_fields(statement: &PreparedStatement) -> Option<SchemaRef> {
     }
 }
 
-fn bind_parameters(name: &str, statement: &Prepared, bind: &Bind) -> Result<Vec<ScalarValue>> {
+fn bind_parameters(
+    name: &str,
+    statement: &Prepared,
+    bind: &Bind,
+    style: TextStyle,
+) -> Result<Vec<ScalarValue>> {
     let (given, wanted) = (bind.parameters.len(), statement.parameters.len());
     if given != wanted {
         let message = format!(
@@ -295,7 +305,8 @@ fn bind_parameters(name: &str, statement: &Prepared, bind: &Bind) -> Result<Vec<
     }
     let formats = Format::of_columns(&bind.parameter_format_codes, given)?;
     let value = |(i, bytes): (usize, &Option<Bytes>)| {
-        params::decode(i + 1, &statement.parameters[i], formats[i], bytes.as_deref())
+        let form = (formats[i], style);
+        params::decode(i + 1, &statement.parameters[i], form, bytes.as_deref())
     };
     bind.parameters.iter().enumerate().map(value).collect()
 }

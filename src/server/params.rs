@@ -12,6 +12,7 @@ use super::encode::{EPOCH_2000_DAYS, EPOCH_2000_US, Format};
 use super::errors::code;
 use super::numeric;
 use crate::delta::checked_utf8;
+use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
@@ -19,7 +20,7 @@ use crate::error::{Error, Result, sqlstate};
 pub(crate) fn decode(
     number: usize,
     data_type: &DataType,
-    format: Format,
+    (format, style): (Format, TextStyle),
     bytes: Option<&[u8]>,
 ) -> Result<ScalarValue> {
     let Some(bytes) = bytes else {
@@ -27,15 +28,15 @@ pub(crate) fn decode(
             .map_err(|e| Error::unsupported(format!("parameter ${number}: {e}")));
     };
     match format {
-        Format::Text => text_value(data_type, checked_utf8(bytes)?),
+        Format::Text => text_value(data_type, checked_utf8(bytes)?, style),
         Format::Binary => binary_value(number, data_type, bytes),
     }
 }
 
-fn text_value(data_type: &DataType, text: &str) -> Result<ScalarValue> {
+fn text_value(data_type: &DataType, text: &str, style: TextStyle) -> Result<ScalarValue> {
     match data_type {
         DataType::Utf8 | DataType::Null => Ok(ScalarValue::Utf8(Some(text.to_string()))),
-        other => crate::expr::parse_value(text, other),
+        other => crate::expr::parse_styled(text, other, style),
     }
 }
 
@@ -122,7 +123,7 @@ fn binary_array(number: usize, element: &DataType, mut bytes: &[u8]) -> Result<S
                 Some(value)
             }
         };
-        values.push(decode(number, element, Format::Binary, value)?);
+        values.push(decode(number, element, (Format::Binary, TextStyle::DEFAULT), value)?);
     }
     Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, element)))
 }
@@ -135,8 +136,10 @@ fn out_of_range() -> Error {
 mod tests {
     use super::*;
 
+    const TEXT: (Format, TextStyle) = (Format::Text, TextStyle::DEFAULT);
+
     fn binary(data_type: DataType, bytes: &[u8]) -> Result<ScalarValue> {
-        decode(1, &data_type, Format::Binary, Some(bytes))
+        decode(1, &data_type, (Format::Binary, TextStyle::DEFAULT), Some(bytes))
     }
 
     #[test]
@@ -174,12 +177,9 @@ mod tests {
         assert_eq!(code(binary(DataType::Int32, &[0; 8])), Some("22P03"));
         assert_eq!(code(binary(DataType::Utf8, &[0xff])), Some("22021"));
         assert_eq!(code(binary(DataType::Utf8, b"a\0b")), Some("22021"));
-        let text = |bytes| code(decode(1, &DataType::Utf8, Format::Text, Some(bytes)));
+        let text = |bytes| code(decode(1, &DataType::Utf8, TEXT, Some(bytes)));
         assert_eq!(text(b"a\0b"), Some("22021"));
         assert_eq!(text(b"\xc3("), Some("22021"));
-        assert_eq!(
-            decode(1, &DataType::Int32, Format::Text, None).ok(),
-            Some(ScalarValue::Int32(None))
-        );
+        assert_eq!(decode(1, &DataType::Int32, TEXT, None).ok(), Some(ScalarValue::Int32(None)));
     }
 }

@@ -164,7 +164,8 @@ impl Shell {
             }
             Outcome::Subscription(subscription) => RowSource::changes(subscription),
         };
-        let mut printer = Printer::new(&mut *self.out, self.options.style, &source.schema());
+        let printer = Printer::new(&mut *self.out, self.options.style, &source.schema());
+        let mut printer = printer.with_texts(self.session.text_style());
         loop {
             if source.is_endless() {
                 printer.show()?;

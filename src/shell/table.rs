@@ -9,7 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 
 use super::width::{Cell, display_width};
-use crate::delta::text::display_value;
+use crate::delta::style::TextStyle;
+use crate::delta::text::styled_value;
 
 /// Rows that are laid out together.
 const CHUNK_ROWS: usize = 1_000;
@@ -32,6 +33,7 @@ pub enum Style {
 pub(crate) struct Printer<'a> {
     out: &'a mut dyn Write,
     style: Style,
+    texts: TextStyle,
     columns: Vec<Column>,
     chunk: Vec<Vec<Cell>>,
     rows: usize,
@@ -53,13 +55,20 @@ impl<'a> Printer<'a> {
             width: display_width(field.name()),
         });
         let columns = columns.collect();
-        Self { out, style, columns, chunk: Vec::new(), rows: 0, has_header: false }
+        let texts = TextStyle::DEFAULT;
+        Self { out, style, texts, columns, chunk: Vec::new(), rows: 0, has_header: false }
+    }
+
+    /// The same with texts of values in a style.
+    pub(crate) fn with_texts(self, texts: TextStyle) -> Self {
+        Self { texts, ..self }
     }
 
     /// Adds rows.
     pub(crate) fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
         for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|c| display_value(c.as_ref(), row));
+            let cells = batch.columns().iter();
+            let cells = cells.map(|c| styled_value(c.as_ref(), row, self.texts));
             match self.style {
                 Style::Csv => {
                     let cells: Vec<_> = cells.collect();

@@ -74,7 +74,8 @@ async fn frame(shell: &mut Shell, query: &str, rows_max: usize) -> Result<String
     let took = begin.elapsed();
     let total: usize = batches.iter().map(|batch| batch.num_rows()).sum();
     let mut out = Vec::new();
-    let mut printer = Printer::new(&mut out, Style::Aligned, &schema);
+    let printer = Printer::new(&mut out, Style::Aligned, &schema);
+    let mut printer = printer.with_texts(shell.session.text_style());
     let mut left = rows_max;
     for batch in &batches {
         let shown = batch.num_rows().min(left);

@@ -27,8 +27,9 @@ use super::semantics::rewrite_plan;
 use super::statement::Statement;
 use super::system::is_of_session;
 use crate::catalog::{Catalog, Relation, RelationId};
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result};
-use crate::expr::{Walk, WalkPlan, cast_array, from_datafusion, is_now};
+use crate::expr::{Walk, WalkPlan, cast_styled, from_datafusion, is_now};
 
 /// A statement that values can be put into. It is of the catalog that it was bound with: prepare it
 /// again when that has changed.
@@ -96,7 +97,7 @@ impl Reading {
 
     /// The plan.
     pub fn bind(&self, settings: &Settings) -> Result<Bound> {
-        self.query.bind(&self.values, settings)
+        settings.style.under(|| self.query.bind(&self.values, settings))
     }
 }
 
@@ -128,7 +129,7 @@ pub fn prepare(
         Statement::Update(update) => Preparable::Update(update),
         _ => return Err(Error::unsupported("this statement can not have parameters")),
     };
-    prepare_statement(statement, declared, catalog, settings)
+    settings.style.under(|| prepare_statement(statement, declared, catalog, settings))
 }
 
 /// A statement that is bound to rows.
@@ -434,6 +435,10 @@ impl Prepared {
 
     /// Puts values of the parameters' types in.
     pub fn bind(&self, values: &[ScalarValue], settings: &Settings) -> Result<BoundStatement> {
+        settings.style.under(|| self.bind_styled(values, settings))
+    }
+
+    fn bind_styled(&self, values: &[ScalarValue], settings: &Settings) -> Result<BoundStatement> {
         let values = self.fit(values)?;
         Ok(match &self.kind {
             Kind::Query(planned) => BoundStatement::Query(planned.bind(&values, settings)?),
@@ -491,6 +496,7 @@ fn fit(value: &ScalarValue, to: &DataType) -> Result<ScalarValue> {
     if value.data_type() == *to {
         return Ok(value.clone());
     }
-    let array = cast_array(&value.to_array_of_size(1).map_err(from_datafusion)?, to)?;
+    let array = value.to_array_of_size(1).map_err(from_datafusion)?;
+    let array = cast_styled(&array, to, TextStyle::current())?;
     ScalarValue::try_from_array(&array, 0).map_err(from_datafusion)
 }

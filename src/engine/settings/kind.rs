@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Checked(fn(&str) -> Result<String, Refusal>),
     /// Words separated by commas, checked in the same way.
     List(fn(&str) -> Result<String, Refusal>),
+    /// The same where what is not said stays as it is: given the value and the one before.
+    Amended(fn(&str, &str) -> Result<String, Refusal>),
 }
 
 /// What an integer counts.
@@ -90,8 +92,19 @@ impl Unit {
 }
 
 impl Kind {
-    /// The kept form of a value of a setting.
+    /// The kept form of a value of a setting that nobody has set.
+    #[cfg(test)]
     pub(crate) fn check(self, name: &str, value: &str) -> Result<String> {
+        self.check_over(name, value, "")
+    }
+
+    /// The kept form of a value of a setting, which has one now.
+    pub(crate) fn check_over(self, name: &str, value: &str, current: &str) -> Result<String> {
+        let because = |refusal| match refusal {
+            Refusal::Nonsense(Some(detail)) => invalid(name, value).with_detail(detail),
+            Refusal::Nonsense(None) => invalid(name, value),
+            Refusal::Unsupported(message, hint) => Error::unsupported(message).with_hint(hint),
+        };
         match self {
             Self::Bool | Self::Fixed(_) => {
                 let on = boolean(value).ok_or_else(|| {
@@ -125,13 +138,8 @@ impl Kind {
                 (None, None) => Err(invalid(name, value).with_hint(available(honoured))),
             },
             Self::Text => Ok(value.to_owned()),
-            Self::Checked(check) | Self::List(check) => check(value).map_err(|e| match e {
-                Refusal::Nonsense(detail) => match detail {
-                    Some(detail) => invalid(name, value).with_detail(detail),
-                    None => invalid(name, value),
-                },
-                Refusal::Unsupported(message, hint) => Error::unsupported(message).with_hint(hint),
-            }),
+            Self::Checked(check) | Self::List(check) => check(value).map_err(because),
+            Self::Amended(amend) => amend(value, current).map_err(because),
         }
     }
 
@@ -176,7 +184,7 @@ impl Kind {
             Self::Bool | Self::Fixed(_) => "bool",
             Self::Integer { .. } => "integer",
             Self::Choice(_) | Self::Only { .. } => "enum",
-            Self::Text | Self::Checked(_) | Self::List(_) => "string",
+            Self::Text | Self::Checked(_) | Self::List(_) | Self::Amended(_) => "string",
         }
     }
 }

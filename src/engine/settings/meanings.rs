@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use super::kind::Refusal;
+use crate::delta::style::{ByteaOutput, DateFormat, DateOrder, IntervalStyle, TextStyle};
 
 /// Encodings that PostgreSQL converts to and from UTF8, in the form of [`clean`].
 const OTHER_ENCODINGS: &[&str] = &[
@@ -97,33 +98,81 @@ pub(super) fn float_digits(value: &str) -> Result<String, Refusal> {
     }
 }
 
-/// `DateStyle`: a format and an order. Dates whose order only this setting would tell are no input
-/// of ours, but other orders would be asked for in order to give some.
-pub(super) fn date_style(value: &str) -> Result<String, Refusal> {
-    let unsupported = |word: &str| {
-        Err(Refusal::Unsupported(
-            format!("DateStyle \"{word}\" is not supported"),
-            "SET DateStyle = 'ISO, MDY'; dates are written and read as 2024-12-31.",
-        ))
-    };
-    let (mut format, mut order) = (false, false);
-    for word in value.split(',').map(|w| w.trim().to_ascii_lowercase()) {
-        let (seen, refused) = match word.as_str() {
-            "iso" => (&mut format, false),
-            "sql" | "german" | "postgres" => (&mut format, true),
-            "mdy" | "us" | "noneuro" | "noneuropean" => (&mut order, false),
-            "dmy" | "ymd" | "euro" | "european" => (&mut order, true),
-            "default" => continue,
-            _ => return Err(Refusal::Nonsense(Some("Unrecognized key word."))),
-        };
-        if std::mem::replace(seen, true) {
-            return Err(Refusal::Nonsense(Some("Conflicting \"datestyle\" specifications.")));
-        }
-        if refused {
-            return unsupported(&word);
-        }
+/// A format and an order by their names in `DateStyle`; each may be missing.
+fn date_words(value: &str) -> Result<(Option<DateFormat>, Option<DateOrder>), Refusal> {
+    let (mut format, mut order) = (None, None);
+    if value.trim().is_empty() {
+        return Ok((format, order));
     }
-    Ok("ISO, MDY".to_owned())
+    let conflict = || Refusal::Nonsense(Some("Conflicting \"datestyle\" specifications."));
+    for word in value.split(',').map(|w| w.trim().to_ascii_lowercase()) {
+        let named = match word.as_str() {
+            "iso" => Some(DateFormat::Iso),
+            "sql" => Some(DateFormat::Sql),
+            "german" => Some(DateFormat::German),
+            word if word.starts_with("postgres") => Some(DateFormat::Postgres),
+            _ => None,
+        };
+        let ordered = match word.as_str() {
+            "ymd" => Some(DateOrder::Ymd),
+            "mdy" | "us" => Some(DateOrder::Mdy),
+            word if word.starts_with("noneuro") => Some(DateOrder::Mdy),
+            "dmy" => Some(DateOrder::Dmy),
+            word if word.starts_with("euro") => Some(DateOrder::Dmy),
+            _ => None,
+        };
+        match (named, ordered) {
+            (Some(named), _) if format.is_some_and(|format| format != named) => {
+                return Err(conflict());
+            }
+            (_, Some(ordered)) if order.is_some_and(|order| order != ordered) => {
+                return Err(conflict());
+            }
+            (None, None) if word != "default" => {
+                return Err(Refusal::Nonsense(Some("Unrecognized key word.")));
+            }
+            _ => {}
+        }
+        (format, order) = (format.or(named), order.or(ordered));
+    }
+    Ok((format, order))
+}
+
+/// `DateStyle`: what is not said stays as it was, but that German dates begin with the day.
+pub(super) fn date_style(value: &str, current: &str) -> Result<String, Refusal> {
+    let (format, order) = date_words(value)?;
+    let (before, order_before) = date_words(current).unwrap_or_default();
+    let order = match format {
+        Some(DateFormat::German) => order.or(Some(DateOrder::Dmy)),
+        _ => order.or(order_before),
+    };
+    let format = format.or(before).unwrap_or_default();
+    Ok(format!("{}, {}", format.name(), order.unwrap_or_default().name()))
+}
+
+/// The style of texts, from kept values of `DateStyle`, `IntervalStyle` and `bytea_output`.
+pub(super) fn text_style(
+    dates: Option<&str>,
+    intervals: Option<&str>,
+    bytes: Option<&str>,
+) -> TextStyle {
+    let (format, order) = dates.and_then(|d| date_words(d).ok()).unwrap_or_default();
+    let styles = [
+        IntervalStyle::Postgres,
+        IntervalStyle::Verbose,
+        IntervalStyle::SqlStandard,
+        IntervalStyle::Iso8601,
+    ];
+    let named = styles.into_iter().find(|style| Some(style.name()) == intervals);
+    TextStyle {
+        dates: format.unwrap_or_default(),
+        order: order.unwrap_or_default(),
+        intervals: named.unwrap_or_default(),
+        bytes: match bytes {
+            Some("escape") => ByteaOutput::Escape,
+            _ => ByteaOutput::Hex,
+        },
+    }
 }
 
 /// `TimeZone`: UTC under its names.
@@ -244,14 +293,27 @@ mod tests {
         for (value, expected) in [
             ("ISO", "ISO, MDY"),
             ("iso, mdy", "ISO, MDY"),
-            ("ISO, DMY", "0A000"),
-            ("German", "0A000"),
-            ("ISO, ISO", "22023"),
+            ("DMY, ISO", "ISO, DMY"),
+            ("German", "German, DMY"),
+            ("german, us", "German, MDY"),
+            ("PostgreSQL, European", "Postgres, DMY"),
+            ("ISO, ISO", "ISO, MDY"),
+            ("default", "ISO, MDY"),
+            ("", "ISO, MDY"),
+            ("ISO, SQL", "22023"),
+            ("DMY, MDY", "22023"),
             ("ISO, purple", "22023"),
-            ("", "22023"),
+            ("ISO,", "22023"),
         ] {
-            assert_eq!(told(date_style(value)), expected, "{value}");
+            assert_eq!(told(date_style(value, "")), expected, "{value}");
         }
+        assert_eq!(told(date_style("SQL", "Postgres, YMD")), "SQL, YMD");
+        assert_eq!(told(date_style("YMD", "German, DMY")), "German, YMD");
+        let style = text_style(Some("SQL, YMD"), Some("iso_8601"), Some("escape"));
+        assert_eq!((style.dates, style.order), (DateFormat::Sql, DateOrder::Ymd));
+        let (intervals, bytes) = (IntervalStyle::Iso8601, ByteaOutput::Escape);
+        assert_eq!((style.intervals, style.bytes), (intervals, bytes));
+        assert!(text_style(None, None, None).is_default());
         for (value, expected) in [
             ("utc", "UTC"),
             ("Etc/UTC", "Etc/UTC"),

@@ -121,7 +121,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("application_name", "", Kind::Text, "The name that a client gives itself.").reported(),
     fact("block_size", "8192", "Size of a disk block; nothing is kept in blocks.")
         .of(integer(8192, 8192)),
-    setting("bytea_output", "hex", only(&["hex"], &["escape"]), "How bytea is printed."),
+    setting("bytea_output", "hex", Kind::Choice(&["escape", "hex"]), "How bytea is printed."),
     setting("check_function_bodies", "on", Kind::Bool, "There are no functions with bodies."),
     setting(
         "client_encoding",
@@ -141,7 +141,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "DateStyle",
         "ISO, MDY",
-        Kind::List(date_style),
+        Kind::Amended(date_style),
         "How dates and times are printed and read.",
     )
     .reported(),
@@ -200,7 +200,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "IntervalStyle",
         "postgres",
-        only(&["postgres"], &["postgres_verbose", "sql_standard", "iso_8601"]),
+        Kind::Choice(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]),
         "How intervals are printed.",
     )
     .reported(),

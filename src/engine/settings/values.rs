@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kind::{boolean, word_of};
+use super::meanings::text_style;
 use super::{Change, SETTINGS, Setting, find};
 use crate::catalog::system::SettingLine;
+use crate::delta::style::TextStyle;
 use crate::engine::outcome::Notice;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::SessionSettings;
@@ -183,7 +185,8 @@ impl State {
             }
             Change::Session | Change::Transaction | Change::Advice => {}
         }
-        let value = value.map(|v| setting.kind.check(name, v)).transpose()?;
+        let current = self.value(setting);
+        let value = value.map(|v| setting.kind.check_over(name, v, &current)).transpose()?;
         match (setting.change, value) {
             (Change::Transaction, Some(value)) => {
                 let mut modes = TransactionModes::default();
@@ -327,6 +330,13 @@ impl SettingValues {
     pub(crate) fn duration_ms(&self, name: &str) -> Option<u64> {
         let state = self.state();
         state.kept(name).and_then(|kept| kept.parse().ok()).filter(|ms| *ms > 0)
+    }
+
+    /// How texts of values are written and read.
+    pub(crate) fn text_style(&self) -> TextStyle {
+        let state = self.state();
+        let kept = |name| state.kept(name);
+        text_style(kept("datestyle"), kept("intervalstyle"), kept("bytea_output"))
     }
 
     /// A size of memory in bytes; `None` when it is 0.

@@ -80,8 +80,11 @@ pub(crate) fn write_json(array: &ArrayRef, row: usize, out: &mut String) {
         DataType::Timestamp(_, zone) => {
             // ISO 8601: a T between date and time, minutes in the zone.
             let text = display_value(array, row).unwrap_or_default().replacen(' ', "T", 1);
-            let zone = if zone.is_some() { ":00" } else { "" };
-            jsonb::write_string(&format!("{text}{zone}"), out);
+            let text = match zone {
+                Some(_) => text.replacen("+00", "+00:00", 1),
+                None => text,
+            };
+            jsonb::write_string(&text, out);
         }
         t if t.is_numeric() => {
             let text = display_value(array, row).unwrap_or_default();

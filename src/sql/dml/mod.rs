@@ -112,7 +112,8 @@ pub fn bind_insert(
     settings: &Settings,
 ) -> Result<BoundInsert> {
     let statement = Preparable::Insert(insert);
-    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    match bound?.bind(&[], settings)? {
         BoundStatement::Insert(bound) => Ok(*bound),
         _ => Err(Error::internal("an INSERT is bound as one")),
     }
@@ -125,7 +126,8 @@ pub fn bind_delete(
     settings: &Settings,
 ) -> Result<BoundDelete> {
     let statement = Preparable::Delete(delete);
-    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    match bound?.bind(&[], settings)? {
         BoundStatement::Delete(bound) => Ok(bound),
         _ => Err(Error::internal("a DELETE is bound as one")),
     }
@@ -138,7 +140,8 @@ pub fn bind_update(
     settings: &Settings,
 ) -> Result<BoundUpdate> {
     let statement = Preparable::Update(update);
-    match prepare_statement(statement, &[], catalog, settings)?.bind(&[], settings)? {
+    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    match bound?.bind(&[], settings)? {
         BoundStatement::Update(bound) => Ok(bound),
         _ => Err(Error::internal("an UPDATE is bound as one")),
     }

@@ -17,10 +17,11 @@ use super::assign::typed;
 use super::is_default;
 use super::rules::{default_expr, repeat};
 use crate::catalog::Relation;
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     Coercion, ColumnParser, Walk, assignment_error, can_cast, cast_array, from_datafusion,
-    parse_value,
+    parse_styled,
 };
 use crate::sql::binder::{Settings, plan_expr};
 use crate::sql::constant;
@@ -77,10 +78,15 @@ impl<'a, 'c> Scope<'a, 'c> {
         rows: &[ast::Parens<Vec<ast::Expr>>],
         columns: &[usize],
     ) -> Result<Option<RecordBatch>> {
+        let style = TextStyle::current();
+        if !style.is_default() {
+            // A DEFAULT among them is in another style.
+            return Ok(None);
+        }
         let schema = nullable(&self.relation.schema);
         let (mut parsers, mut given) = (Vec::new(), Vec::new());
         for (i, field) in schema.fields().iter().enumerate() {
-            parsers.push(ColumnParser::new(field.data_type())?);
+            parsers.push(ColumnParser::new(field.data_type(), style)?);
             given.push((columns.iter().position(|c| *c == i), default_expr(self.relation, i)?));
         }
         for row in rows {
@@ -106,7 +112,8 @@ impl<'a, 'c> Scope<'a, 'c> {
         if let Some(known) = self.defaults.get(&column) {
             return Ok(known.clone());
         }
-        let cell = self.cell(&default_expr(self.relation, column)?, column, to)?;
+        let expr = default_expr(self.relation, column)?;
+        let cell = TextStyle::DEFAULT.under(|| self.cell(&expr, column, to))?;
         self.defaults.insert(column, cell.clone());
         Ok(cell)
     }
@@ -115,12 +122,14 @@ impl<'a, 'c> Scope<'a, 'c> {
         match literal(expr, to) {
             None => {}
             Some(None) => return Ok(Cell::Value(null(to)?)),
-            Some(Some(text)) => match (parse_value(&text, to), is_string(expr)) {
-                (Ok(value), _) => return Ok(Cell::Value(value)),
-                (Err(error), true) => return Err(error),
-                // What does not fit takes the way of a numeric constant.
-                (Err(_), false) => {}
-            },
+            Some(Some(text)) => {
+                match (parse_styled(&text, to, TextStyle::current()), is_string(expr)) {
+                    (Ok(value), _) => return Ok(Cell::Value(value)),
+                    (Err(error), true) => return Err(error),
+                    // What does not fit takes the way of a numeric constant.
+                    (Err(_), false) => {}
+                }
+            }
         }
         let planned = plan_expr(expr, &DFSchema::empty(), self.context, self.parameters)?;
         if let Expr::Placeholder(p) = &planned {
@@ -288,7 +297,7 @@ pub fn evaluate_arguments(
         let coerced = constant::coerce(cast, &DFSchema::empty(), Some(settings.now))?;
         constant::evaluate(&coerced)
     };
-    arguments.iter().zip(types).map(value).collect()
+    settings.style.under(|| arguments.iter().zip(types).map(value).collect())
 }
 
 /// The expression that all rows have in a column, as they have where a DEFAULT is taken.
