@@ -193,11 +193,15 @@ fn timestamp_part(us: i64, field: &str) -> Result<Option<i128>> {
     let year = t.year();
     Ok(Some(match field {
         "epoch" => i128::from(us),
-        "year" => whole(year),
+        // There is no year zero: the one before 1 is -1.
+        "year" => whole(if year > 0 { year } else { year - 1 }),
         "quarter" => whole((t.month() - 1) / 3 + 1),
         "month" => whole(t.month()),
         "week" => whole(t.iso_week().week()),
-        "isoyear" => whole(t.iso_week().year()),
+        "isoyear" => {
+            let year = t.iso_week().year();
+            whole(if year > 0 { year } else { year - 1 })
+        }
         "day" => whole(t.day()),
         "dow" => whole(t.weekday().num_days_from_sunday()),
         "isodow" => whole(t.weekday().number_from_monday()),
@@ -207,10 +211,15 @@ fn timestamp_part(us: i64, field: &str) -> Result<Option<i128>> {
             (i128::from(day) + 2_440_588) * 1_000_000 + i128::from(rest) / 86_400
         }
         "decade" => whole(year.div_euclid(10)),
-        "century" => whole((year + 99).div_euclid(100)),
-        "millennium" => whole((year + 999).div_euclid(1_000)),
+        "century" => whole(span_of(year, 100)),
+        "millennium" => whole(span_of(year, 1_000)),
         other => return Ok(time_part(us.rem_euclid(86_400_000_000), other)),
     }))
+}
+
+/// The century or millennium of a year, counted from 1 on and from -1 back.
+fn span_of(year: i32, years: i32) -> i32 {
+    if year > 0 { (year + years - 1) / years } else { -((years - year) / years) }
 }
 
 fn naive(us: i64) -> Result<NaiveDateTime> {

@@ -74,10 +74,7 @@ pub(super) fn styled_interval(text: &str, style: IntervalStyle) -> Result<Interv
 }
 
 fn out_of_range(text: &str) -> Error {
-    Error::user(
-        sqlstate::DATETIME_FIELD_OVERFLOW,
-        format!("interval field value out of range: \"{text}\""),
-    )
+    Error::user("22015", format!("interval field value out of range: \"{text}\""))
 }
 
 /// What follows the `P` of ISO 8601: `1Y2M3DT4H5M6.7S`, `2W`, or `0001-02-03T04:05:06`. Letters are
@@ -155,7 +152,7 @@ struct Span {
     days: f64,
     us: f64,
     /// Of times of day, which are exact.
-    clock_us: i64,
+    clock_us: i128,
 }
 
 impl Span {
@@ -201,15 +198,15 @@ impl Span {
         Some(IntervalMonthDayNano::new(
             fits(self.months, limit)? as i32,
             fits(self.days, limit)? as i32,
-            (fits(self.us, i64::MAX as f64)? as i64)
+            i128::from(fits(self.us, i64::MAX as f64)? as i64)
                 .checked_add(self.clock_us)
-                .and_then(|us| us.checked_mul(1_000))?,
+                .and_then(|us| i64::try_from(us.checked_mul(1_000)?).ok())?,
         ))
     }
 }
 
 /// `[-]hh:mm[:ss[.f]]` in microseconds; hours may be any number.
-fn clock(text: &str) -> Option<i64> {
+fn clock(text: &str) -> Option<i128> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -225,7 +222,7 @@ fn clock(text: &str) -> Option<i64> {
     if parts.next().is_some() || seconds >= 61.0 {
         return None;
     }
-    let whole = i64::from(hours) * 3_600 + i64::from(minutes) * 60;
-    let us = whole * SECOND_US + (seconds * SECOND_US as f64).round() as i64;
+    let whole = i128::from(hours) * 3_600 + i128::from(minutes) * 60;
+    let us = whole * i128::from(SECOND_US) + (seconds * SECOND_US as f64).round() as i128;
     Some(if negative { -us } else { us })
 }

@@ -189,7 +189,19 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::TypedString(typed) if text_limit(&typed.data_type)?.is_some() => {
             limited_cast(Expr::Value(typed.value), &typed.data_type)?
         }
-        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            // A literal is of the preferred type.
+            let timestamp = match *timestamp {
+                literal @ Expr::Value(ast::ValueWithSpan {
+                    value: Value::SingleQuotedString(_),
+                    ..
+                }) => {
+                    cast(literal, ast::DataType::Timestamp(None, ast::TimezoneInfo::WithTimeZone))
+                }
+                other => other,
+            };
+            call("timezone", vec![*time_zone, timestamp])
+        }
         Expr::CompoundFieldAccess { root, access_chain } => {
             let chain = access_chain.into_iter().map(closed).collect();
             Expr::CompoundFieldAccess { root, access_chain: chain }

@@ -38,6 +38,7 @@ mod group_windows;
 mod grouping;
 mod heights;
 mod hidden;
+mod interval_literals;
 mod intervals;
 mod lateral;
 mod levels;

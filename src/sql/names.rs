@@ -12,6 +12,7 @@ use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::hidden::rename_hidden;
+use super::interval_literals::interval_text;
 use super::parser::fold;
 use super::tree::cast;
 use super::visit::{Rewrite, walk_mut};
@@ -101,29 +102,6 @@ impl Rewrite for Namer {
         self.depth -= 1;
         Ok(())
     }
-}
-
-/// The text of `INTERVAL '1' MINUTE` or `INTERVAL '1 minute'`.
-fn interval_text(expr: &Expr) -> Option<String> {
-    let Expr::Interval(interval) = expr else { return None };
-    let Expr::Value(value) = interval.value.as_ref() else { return None };
-    if let (Some(_), ast::Value::SingleQuotedString(text)) = (&interval.last_field, &value.value)
-        && text.trim_start_matches('-').contains([':', '-'])
-    {
-        // `'1-2' YEAR TO MONTH`, `'1 02:03' DAY TO MINUTE`: the text says it all.
-        return Some(text.clone());
-    }
-    let plain = interval.leading_precision.is_none()
-        && interval.last_field.is_none()
-        && interval.fractional_seconds_precision.is_none();
-    let text = match &value.value {
-        ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) if plain => text,
-        _ => return None,
-    };
-    Some(match &interval.leading_field {
-        Some(field) => format!("{text} {field}"),
-        None => text.clone(),
-    })
 }
 
 fn expand_table(body: &mut SetExpr) {

@@ -1,19 +1,37 @@
 //! Comparisons of rows of expressions, `(a, b) < (c, d)` and `(a, b) IN (SELECT ..)`, put down to
 //! comparisons of their fields.
 
-use sqlparser::ast::{BinaryOperator, Expr, Query, SetExpr, TableFactor};
+use sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
+    TableFactor,
+};
 use sqlparser::parser::Parser;
 
 use super::desugar::negated_if;
 use super::dialect::DIALECT;
 use super::names::MARK;
+use super::parser::fold;
 use super::tree::call;
 use crate::error::{Error, Result, sqlstate};
 
-fn fields(expr: &Expr) -> Option<&[Expr]> {
+/// The fields of `(a, b)` and `ROW (a, b)`.
+fn fields(expr: &Expr) -> Option<Vec<Expr>> {
+    let field = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(field)) => Some(field.clone()),
+        _ => None,
+    };
     match expr {
-        Expr::Tuple(fields) => Some(fields),
+        Expr::Tuple(fields) => Some(fields.clone()),
         Expr::Nested(inner) => fields(inner),
+        Expr::Function(f) => match (&f.args, f.name.0.as_slice()) {
+            (FunctionArguments::List(list), [name])
+                if name.as_ident().is_some_and(|name| fold(name) == "row") =>
+            {
+                // `ROW (t.*)` has fields that are not known here.
+                list.args.iter().map(field).collect::<Option<Vec<_>>>().filter(|f| !f.is_empty())
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -29,7 +47,7 @@ pub(super) fn rows_compared(left: Expr, op: BinaryOperator, right: Expr) -> Resu
         return Ok(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) });
     };
     if op == BinaryOperator::Overlaps
-        && let ([a, b], [c, d]) = (l, r)
+        && let ([a, b], [c, d]) = (l.as_slice(), r.as_slice())
     {
         return Ok(call("overlaps", vec![a.clone(), b.clone(), c.clone(), d.clone()]));
     }
@@ -39,7 +57,7 @@ pub(super) fn rows_compared(left: Expr, op: BinaryOperator, right: Expr) -> Resu
             "unequal number of entries in row expressions",
         ));
     }
-    let pairs: Vec<(Expr, Expr)> = l.iter().cloned().zip(r.iter().cloned()).collect();
+    let pairs: Vec<(Expr, Expr)> = l.into_iter().zip(r).collect();
     let all = |op: BinaryOperator, join: BinaryOperator| {
         let each = pairs.iter().map(|(l, r)| binary(l.clone(), op.clone(), r.clone()));
         each.reduce(|a, b| binary(a, join.clone(), b))
@@ -85,14 +103,14 @@ pub(super) fn row_in_list(expr: Expr, list: Vec<Expr>, negated: bool) -> Result<
 pub(super) fn row_in_filter(row: &Expr, query: &Query, negated: bool) -> Option<Expr> {
     // Under NOT a row that might be the same is enough.
     let test = if negated { "IS NOT FALSE" } else { "" };
-    exists(fields(row)?, query, test).map(|found| negated_if(negated, found))
+    exists(&fields(row)?, query, test).map(|found| negated_if(negated, found))
 }
 
 /// The same as a value, which may be NULL.
 pub(super) fn row_in_value(row: &Expr, query: &Query, negated: bool) -> Option<Expr> {
     let fields = fields(row)?;
-    let same = exists(fields, query, "")?;
-    let maybe = exists(fields, query, "IS NOT FALSE")?;
+    let same = exists(&fields, query, "")?;
+    let maybe = exists(&fields, query, "IS NOT FALSE")?;
     let text = "CASE WHEN found THEN TRUE WHEN maybe THEN NULL ELSE FALSE END";
     let mut case = parsed(text)?;
     if let Expr::Case { conditions, .. } = &mut case {

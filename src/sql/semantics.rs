@@ -310,6 +310,19 @@ impl TreeNodeRewriter for Rewriter<'_> {
     }
 }
 
+/// `t[]` as the type of arrays of arrays where such are cast: no name of a type counts dimensions.
+fn as_deep(from: &DataType, to: DataType) -> DataType {
+    match (from, &to) {
+        (DataType::List(inner), DataType::List(element))
+            if matches!(inner.data_type(), DataType::List(_))
+                && !matches!(element.data_type(), DataType::List(_)) =>
+        {
+            DataType::List(Arc::new(Field::new_list_field(as_deep(inner.data_type(), to), true)))
+        }
+        _ => to,
+    }
+}
+
 pub(super) fn plain_literal(expr: Expr) -> DfResult<Expr> {
     match expr {
         Expr::Literal(value, metadata) => Ok(Expr::Literal(literal(value)?, metadata)),
@@ -367,6 +380,7 @@ impl Rewriter<'_> {
         }
         let to = normal_type(to).filter(|_| *to != DataType::Null).unwrap_or_else(|| to.clone());
         let from = self.type_of(&expr)?;
+        let to = as_deep(&from, to);
         cast_expr(expr, &from, &to, Coercion::Explicit).map_err(to_datafusion)
     }
 
