@@ -291,7 +291,7 @@ fn plan_named(
     plain_offsets(&mut query);
     keep_keys_apart(&mut query)?;
     count_rows(&mut query)?;
-    order_inputs(&mut query)?;
+    order_inputs(&mut query, context.purpose())?;
     name_levels(&mut query, context.catalog())?;
     inline_outer_aggregates(&mut query)?;
     lift_outer_aggregates(&mut query)?;

@@ -1,8 +1,10 @@
 //! Coercion and optimisation: DataFusion's passes, by the rules in [`super::rules`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use datafusion::common::Result as DfResult;
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
@@ -21,7 +23,7 @@ use super::ties::order_limits;
 use super::window_ties::order_windows;
 use crate::config::BATCH_ROWS;
 use crate::delta::text::UTC;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::folding;
 
 /// It would put `now()` into a projection of its own, away from the condition that it is part of.
@@ -71,7 +73,7 @@ pub(crate) fn options() -> ConfigOptions {
 
 /// Resolves grouping functions and coerces types.
 pub(crate) fn analyze(plan: LogicalPlan) -> Result<LogicalPlan> {
-    rules::analyzer().execute_and_check(plan, config(), |_, _| {}).map_err(plan_error)
+    guarded(|| rules::analyzer().execute_and_check(plan, config(), |_, _| {}))
 }
 
 /// Optimises an analysed plan; ties are broken by the whole row. `now()` becomes a constant in
@@ -98,6 +100,27 @@ pub(crate) fn optimize(
     let context = WithFunctions { context, functions: session(1, true, BATCH_ROWS) };
     let rules = rules::logical(purpose, without).into_iter().map(cancelable);
     let optimizer = Optimizer::with_rules(rules.collect());
-    let plan = folding(|| optimizer.optimize(plan, &context, |_, _| {}));
-    order_windows(plan.map_err(plan_error)?, purpose)
+    let plan = guarded(|| folding(|| optimizer.optimize(plan, &context, |_, _| {})))?;
+    order_windows(plan, purpose)
+}
+
+/// Runs rules over a plan. A rule that panics, as some do where they take a plan for impossible, has
+/// changed nothing: it is an error of the statement, and no end of the session.
+fn guarded(run: impl FnOnce() -> DfResult<LogicalPlan>) -> Result<LogicalPlan> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(plan) => plan.map_err(plan_error),
+        Err(_) => Err(Error::internal("the statement could not be planned")
+            .with_hint("This is a bug; the server's log has the place.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_panics_is_an_error() {
+        let failed = guarded(|| panic!("entered unreachable code"));
+        assert_eq!(failed.map_err(|e| e.sqlstate()).err(), Some("XX000"));
+    }
 }

@@ -1,23 +1,26 @@
 //! `SELECT json_agg(q) FROM (SELECT .. ORDER BY k) q`: what puts its rows into a list takes them in
 //! the order in which the subquery gives them, in PostgreSQL, and people count on it. Rows have no
-//! order here, so the aggregate gets the subquery's ORDER BY as its own.
+//! order here, so the aggregate gets the subquery's ORDER BY as its own; and so does a read that is
+//! nothing but rows of such a subquery, or the first of them: `SELECT * FROM (..) q LIMIT 10`.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, OrderBy, OrderByExpr,
-    OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value,
+    Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderBy,
+    OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value,
 };
 
+use super::binder::Purpose;
+use super::lifted::is_aggregate;
 use super::parser::fold;
 use super::scopes::name_of_factor;
-use super::visit::{Rewrite, walk_mut};
+use super::visit::{Rewrite, any_outer_expr, walk_mut};
 use crate::error::Result;
 
 /// Aggregates whose result is in an order.
 const ORDERED: &[&str] =
     &["array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"];
 
-/// Gives aggregates over an ordered subquery its order.
-pub(super) fn order_inputs(query: &mut Query) -> Result<()> {
+/// Gives aggregates over an ordered subquery its order, and a read of its rows.
+pub(super) fn order_inputs(query: &mut Query, purpose: Purpose) -> Result<()> {
     struct Inputs;
     impl Rewrite for Inputs {
         fn pre_select(&mut self, select: &mut Select) -> Result<()> {
@@ -27,7 +30,25 @@ pub(super) fn order_inputs(query: &mut Query) -> Result<()> {
             walk_mut(&mut select.having, &mut calls)
         }
     }
+    if purpose == Purpose::AdHoc
+        && query.order_by.is_none()
+        && let SetExpr::Select(select) = query.body.as_ref()
+        && gives_rows(select)
+        && let Some(order) = order_of_input(select)
+    {
+        let kind = OrderByKind::Expressions(order);
+        query.order_by = Some(OrderBy { kind, interpolate: None });
+    }
     walk_mut(query, &mut Inputs)
+}
+
+/// Whether a SELECT makes a row of each row that it reads.
+fn gives_rows(select: &Select) -> bool {
+    let calls_aggregate = |e: &Expr| matches!(e, Expr::Function(f) if is_aggregate(f));
+    matches!(&select.group_by, GroupByExpr::Expressions(e, _) if e.is_empty())
+        && select.having.is_none()
+        && select.distinct.is_none()
+        && !any_outer_expr(&select.projection, &calls_aggregate)
 }
 
 /// The order of the one subquery in FROM, by its columns.
