@@ -2,8 +2,9 @@
 //! `IntervalStyle` and `bytea_output`.
 //!
 //! What is kept is never in such a text, and what a view computes is always in the default one. A
-//! cast has the style of the session that has planned it, so it is the thread's while it plans, as
-//! the token of the statement is ([`crate::cancel`]): the hooks of the planner are given no context.
+//! cast has the style of the session that has planned it, so it is the thread's while it plans,
+//! as the token of the statement is ([`crate::cancel`]): the hooks of the planner are given no
+//! context.
 
 use std::cell::Cell;
 

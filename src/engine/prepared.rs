@@ -51,8 +51,8 @@ impl Session {
 
     /// A statement of a text that was planned before.
     pub(super) fn known(&self, text: &str, declared: &[Option<DataType>]) -> Option<Prepared> {
-        // Plans that are not optimised are for comparison, and made anew; so are those with texts in
-        // another style than the default.
+        // Plans that are not optimised are for comparison, and made anew; so are those with texts
+        // in another style than the default.
         let shared = self.optimizes() && self.text_style().is_default();
         let core = shared.then_some(&self.engine.core)?;
         let text = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');

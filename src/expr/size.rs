@@ -6,8 +6,8 @@
 //! limit of a value alone.
 //!
 //! While a plan is made ([`folding`]) only small values are computed, since a plan is copied often
-//! and its making counts for no query's memory: what is larger, or is made of larger values, stays a
-//! call and is computed by the statement when it runs.
+//! and its making counts for no query's memory: what is larger, or is made of larger values, stays
+//! a call and is computed by the statement when it runs.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -104,8 +104,8 @@ pub(crate) fn optimize(
     order_windows(plan, purpose)
 }
 
-/// Runs rules over a plan. A rule that panics, as some do where they take a plan for impossible, has
-/// changed nothing: it is an error of the statement, and no end of the session.
+/// Runs rules over a plan. A rule that panics, as some do where they take a plan for impossible,
+/// has changed nothing: it is an error of the statement, and no end of the session.
 fn guarded(run: impl FnOnce() -> DfResult<LogicalPlan>) -> Result<LogicalPlan> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(plan) => plan.map_err(plan_error),
