@@ -370,6 +370,9 @@ struct Args {
     /// Sources without a watermark.
     #[arg(long)]
     no_watermark: bool,
+    /// A directory in which each run makes a data directory, and removes it.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
@@ -468,8 +471,12 @@ impl Bench<'_> {
     }
 
     async fn open(&self, events: u64) -> Result<(Engine, Session)> {
-        let config = Config { check_contracts: false, ..Config::with_workers(self.workers) };
-        let engine = Engine::open(config)?;
+        let data = self.args.data.as_ref().map(|dir| dir.join("nexmark"));
+        if let Some(data) = data.as_ref().filter(|data| data.exists()) {
+            std::fs::remove_dir_all(data)?;
+        }
+        let config = Config { data, check_contracts: false, ..Config::with_workers(self.workers) };
+        let engine = Engine::start(config).await?;
         let mut session = engine.session();
         for table in Table::ALL {
             session.execute(&ddl(table, self.feed, events, !self.args.no_watermark)).await?;

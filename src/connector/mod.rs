@@ -158,6 +158,10 @@ pub trait SplitReader: Send {
     fn ends(&mut self) -> Option<Positions> {
         None
     }
+
+    /// Tells the external system how far rows have come that nobody will ask for again, where it
+    /// has people who look there. Nothing hangs on it, so it neither waits nor fails.
+    fn tell(&mut self, _next: &Positions) {}
 }
 
 /// What a call of [`SplitReader::read`] brings.

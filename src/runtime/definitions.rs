@@ -226,6 +226,7 @@ impl Coordinator {
         let state = SourceState {
             state: "starting".into(),
             positions: new.start.clone(),
+            kept: self.journal.is_some().then(|| new.start.clone()),
             ..SourceState::default()
         };
         let mut running = RunningSource {
@@ -243,6 +244,7 @@ impl Coordinator {
             {
                 let mut state = super::shared::lock(&running.state);
                 state.positions.clone_from(&at.taken);
+                state.kept = Some(at.taken.clone());
                 state.rejected = at.rejected;
             }
             (running.start, running.taken, running.ended) = (at.start, at.taken, at.ended);

@@ -179,6 +179,11 @@ impl Coordinator {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.newest.store(decided.number, Ordering::Release);
         keeping.sources = std::mem::take(&mut decided.sources);
+        for (id, mark) in &keeping.sources {
+            if let Some(source) = self.sources.get(&RelationId(*id)) {
+                lock(&source.state).kept = Some(mark.taken.clone());
+            }
+        }
         for (id, kept) in self.kept_sinks() {
             let Some(mark) = decided.marks.get(&id.0) else { continue };
             let released = decided.released.get(&id).copied();

@@ -37,6 +37,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// How often a system that is away is asked where to go on.
 const AWAY_PAUSE: Duration = Duration::from_millis(200);
 
+/// How often the system is told how far its rows have come.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
+
 /// How often a reader that has to wait asks where its splits end.
 const ENDS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub struct SourceState {
     pub ends: Positions,
     /// The next position that the engine will take, by split.
     pub positions: Positions,
+    /// The same as of the newest checkpoint, where there are checkpoints.
+    pub kept: Option<Positions>,
     /// Messages that could not be decoded.
     pub rejected: u64,
 }
@@ -270,7 +275,13 @@ impl TaskThread {
         self.positions = Some(from.clone());
         let until = self.spec.until.as_ref();
         let mut reader = self.spec.source.reader(&from, until, &self.spec.columns)?;
+        let mut told = Instant::now();
         while !self.stopped() {
+            if self.spec.until.is_none() && told.elapsed() >= TELL_PAUSE {
+                told = Instant::now();
+                let state = lock(&self.spec.state).clone();
+                reader.tell(state.kept.as_ref().unwrap_or(&state.positions));
+            }
             if !self.credits.take(&self.stop, ENDS_PAUSE) {
                 // Nothing is taken: how much waits by now?
                 if let Some(ends) = reader.ends() {

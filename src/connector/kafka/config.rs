@@ -2,10 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::reports::Reports as ProducerReports;
 use super::sink::Client;
@@ -57,16 +57,20 @@ const PREFIX: &str = "properties.";
 pub(super) struct Settings {
     pub(super) topic: String,
     pub(super) client: ClientConfig,
+    /// The consumer group in whose name offsets are committed.
+    pub(super) group: Option<String>,
 }
 
 impl Settings {
-    /// For a consumer. There is no group: `group.id` is accepted and not used.
+    /// For a consumer. It is no member of the group that `group.id` names.
     pub(super) fn consumer(options: &mut Options<'_>) -> Result<Self> {
         let mut settings = Self::read(options, CONSUMER_DEFAULTS)?;
         for (name, value) in CONSUMER_FIXED {
             settings.client.set(*name, *value);
         }
-        settings.checked()?.client.remove("group.id");
+        settings.checked()?;
+        settings.group = settings.client.get("group.id").map(str::to_owned);
+        settings.client.remove("group.id");
         Ok(settings)
     }
 
@@ -91,7 +95,7 @@ impl Settings {
         if client.get("bootstrap.servers").is_none_or(|servers| servers.trim().is_empty()) {
             return Err(options.missing("properties.bootstrap.servers"));
         }
-        Ok(Self { topic, client })
+        Ok(Self { topic, client, group: None })
     }
 
     /// Has librdkafka look at every name and value.
@@ -123,6 +127,14 @@ impl Settings {
     pub(super) fn create_consumer(&self) -> Result<BaseConsumer<Context>> {
         let context = Context::of(self.servers());
         self.client.create_with_context(context).map_err(|e| creation_error(&e))
+    }
+
+    /// A consumer client that can commit offsets of a group.
+    pub(super) fn create_member(&self, group: &str) -> Result<BaseConsumer<Context>> {
+        let mut client = self.client.clone();
+        client.set("group.id", group);
+        let context = Context::of(self.servers());
+        client.create_with_context(context).map_err(|e| creation_error(&e))
     }
 
     /// A producer client with some further properties.
@@ -187,6 +199,11 @@ impl Context {
         reports.doom.get_or_insert_with(|| text.to_owned());
     }
 
+    /// A request has failed.
+    pub(super) fn failed(&self, error: &KafkaError) {
+        self.report(error, "");
+    }
+
     fn report(&self, error: &KafkaError, reason: &str) {
         let text = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,4 +237,10 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            self.failed(&error);
+        }
+    }
+}

@@ -40,6 +40,7 @@ mod control;
 mod embedded;
 mod failure;
 mod gone;
+mod group;
 mod include;
 mod outlook;
 pub mod probe;

@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::consume::{Fetcher, Messages};
 use super::gone::{OnGone, made_anew};
+use super::group::Group;
 use super::rows::Rows;
 use super::startup;
 use super::topic_id::topic_id;
@@ -46,6 +47,8 @@ pub(super) struct KafkaReader {
     id: Option<String>,
     tells_ids: bool,
     fetcher: Fetcher,
+    /// Who is told how far it has come.
+    group: Option<Group>,
     rows: Rows,
     /// Ascending by partition.
     splits: Vec<Split>,
@@ -135,13 +138,17 @@ impl SplitReader for KafkaReader {
         }
         Some(ends)
     }
+
+    fn tell(&mut self, next: &Positions) {
+        self.group.iter_mut().for_each(|group| group.commit(next));
+    }
 }
 
 impl KafkaReader {
     /// A reader of partitions that have been started, ascending.
     pub(super) fn new(
         (topic, on_gone): (String, OnGone),
-        fetcher: Fetcher,
+        (fetcher, group): (Fetcher, Option<Group>),
         rows: Rows,
         splits: Vec<Split>,
         discovery: Option<Discovery>,
@@ -155,6 +162,7 @@ impl KafkaReader {
             id,
             tells_ids,
             fetcher,
+            group,
             rows,
             splits,
             ready,

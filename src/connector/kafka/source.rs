@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::config::Settings;
 use super::consume::Fetcher;
 use super::gone::OnGone;
+use super::group::Group;
 use super::include::IncludeColumns;
 use super::reader::{Discovery, KafkaReader, Split};
 use super::rows::Rows;
@@ -97,8 +98,9 @@ impl Source for KafkaSource {
         }
         // A replay ends where the engine stands: what is new later is read by the other reader.
         let discovery = self.discovery.filter(|_| until.is_none()).map(Discovery::new);
+        let group = if until.is_none() { Group::of(&self.settings)? } else { None };
         let topic = (self.settings.topic.clone(), self.on_gone);
-        Ok(Box::new(KafkaReader::new(topic, fetcher, rows, splits, discovery)))
+        Ok(Box::new(KafkaReader::new(topic, (fetcher, group), rows, splits, discovery)))
     }
 
     fn edge(&self, edge: Edge) -> Result<Option<Positions>> {

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::{EmbeddedBroker, carrier, probe, sink, source};
 use crate::connector::{
@@ -263,6 +266,34 @@ fn options_are_checked_before_a_broker_is_asked() {
         "connector \"kafka\" requires option \"scan.startup.timestamp.millis\""
     );
     assert_eq!(message(&[("properties.group.id", "g")]), "");
+}
+
+#[test]
+fn a_group_sees_how_far_a_source_has_come() {
+    let broker = broker("t", 2);
+    produce(&broker, "t", 0, &[r#"{"id":1}"#, r#"{"id":2}"#]);
+    let options = [("properties.group.id", "g"), ("scan.startup.mode", "earliest")];
+    let source = source::create(&spec(&broker, "t", &options)).expect("creates");
+    let mut reader = open(source.as_ref());
+    let seen = read(reader.as_mut(), 2);
+    let committed = || {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "g")
+            .create()
+            .expect("creates");
+        let mut topic = TopicPartitionList::new();
+        topic.add_partition("t", 0);
+        let found = client.committed_offsets(topic, Duration::from_secs(5)).expect("answers");
+        found.find_partition("t", 0).map(|found| found.offset())
+    };
+    assert_eq!(committed(), Some(Offset::Invalid));
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while committed() != Some(Offset::Offset(2)) {
+        assert!(Instant::now() < deadline, "{:?} of {:?}", committed(), seen.next);
+        reader.tell(&seen.next);
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
