@@ -159,7 +159,7 @@ async fn replace(session: &mut Session, args: &Args, ends: Instant) -> Result<u6
         // Different keys each time: a factor that has no common divisor with the number of keys.
         let (from, to) = (done, done + rows - 1);
         let sql = format!(
-            "INSERT INTO t SELECT i * 7368787 % {}, i FROM generate_series({from}, {to}) AS s (i)
+            "INSERT INTO t SELECT i::bigint * 7368787 % {}, i FROM generate_series({from}, {to}) AS s (i)
              ON CONFLICT (k) DO UPDATE SET v = excluded.v",
             args.keys
         );

@@ -10,7 +10,7 @@ use super::store::KEPT;
 use crate::error::Error;
 
 /// A checkpoint that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Made {
     /// Its number.
     pub number: u64,
@@ -26,6 +26,8 @@ pub struct Made {
     pub runs: u64,
     /// What it has cost, where this life has made it.
     pub cost: Option<Cost>,
+    /// Why its runs are not merged, where that has failed.
+    pub trouble: Option<Error>,
 }
 
 /// What a checkpoint has cost.
@@ -65,6 +67,7 @@ impl Made {
             bytes: manifest.runs.iter().map(|run| run.bytes).sum(),
             runs: manifest.runs.len() as u64,
             cost,
+            trouble: None,
         }
     }
 }

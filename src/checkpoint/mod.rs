@@ -15,6 +15,7 @@
 mod check;
 mod history;
 mod manifest;
+mod merging;
 mod outbox;
 mod run;
 mod store;

@@ -32,8 +32,11 @@ const BLOCK_BYTES: usize = 8 << 10;
 const BLOCK_HEADER: usize = 9;
 const NEW_TABLE: u8 = 0xff;
 
-/// What is written before the file is synced, at a time.
+/// What is written at a time.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// What is written before it is synced: the syncs of others wait for what is not.
+const SYNC_BYTES: u64 = 8 << 20;
 
 /// What is in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,9 @@ pub struct RunInfo {
 pub struct RunWriter {
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    /// What is in the file.
+    /// What is in the file, and what of that is on the disk.
     offset: u64,
+    synced: u64,
     /// What is to be written next.
     buffer: Vec<u8>,
     block: Vec<u8>,
@@ -72,6 +76,7 @@ impl RunWriter {
             path: path.to_owned(),
             file,
             offset: 0,
+            synced: 0,
             buffer: Vec::new(),
             block: Vec::new(),
             in_block: 0,
@@ -140,6 +145,15 @@ impl RunWriter {
         written.map_err(|e| disk_error(&e, &self.path))?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
+        match self.offset - self.synced < SYNC_BYTES {
+            true => Ok(()),
+            false => self.sync(),
+        }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.file.sync().map_err(|e| disk_error(&e, &self.path))?;
+        self.synced = self.offset;
         Ok(())
     }
 
@@ -168,7 +182,7 @@ impl RunWriter {
         self.buffer.extend_from_slice(&tail);
         self.buffer.extend_from_slice(&footer);
         self.write()?;
-        self.file.sync().map_err(|e| disk_error(&e, &self.path))?;
+        self.sync()?;
         Ok(RunInfo { entries: self.entries, bytes: self.offset, checksum })
     }
 }
@@ -304,10 +318,12 @@ impl RunReader {
     }
 }
 
-/// All key groups in pieces that are merged at a time.
-pub(super) fn pieces() -> impl Iterator<Item = Range<usize>> {
-    const PIECE: usize = 16;
-    (0..KEY_GROUPS).step_by(PIECE).map(|from| from..(from + PIECE).min(KEY_GROUPS))
+/// All key groups of a table in pieces that are merged at a time, by its entries.
+pub(super) fn pieces(entries: u64) -> impl Iterator<Item = Range<usize>> {
+    const PIECE_ENTRIES: u64 = 1 << 18;
+    let pieces = (entries / PIECE_ENTRIES).clamp(1, KEY_GROUPS as u64) as usize;
+    let piece = KEY_GROUPS.div_ceil(pieces);
+    (0..KEY_GROUPS).step_by(piece).map(move |from| from..(from + piece).min(KEY_GROUPS))
 }
 
 fn number(bytes: &[u8]) -> u64 {

@@ -1,5 +1,5 @@
-//! The checkpoints of a data directory: writing the next one, merging runs, deleting what nobody
-//! needs, and reading the newest.
+//! The checkpoints of a data directory: writing the next one, deleting what nobody needs, and
+//! reading the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::manifest::{Manifest, RunName, SinkMark};
+use super::merging::Merging;
 use super::outbox::{OutFile, Outboxes};
-use super::run::{RunReader, RunWriter, pieces};
-use crate::error::Result;
+use super::run::{RunReader, RunWriter};
+use crate::error::{Error, Result};
 use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
 use crate::store::directory::disk_error;
 use crate::store::disk::put;
@@ -17,9 +18,6 @@ use crate::store::{Disk, failpoint};
 
 /// Manifests that are kept.
 pub(super) const KEPT: usize = 3;
-
-/// So many runs are merged into one.
-const FAN: usize = 8;
 
 /// What a table has logged in one worker between two cuts, in its order.
 pub type Part = (u32, Entries);
@@ -34,6 +32,7 @@ pub struct Checkpoints {
     /// The newest one that is decided.
     newest: Option<Manifest>,
     next_run: u64,
+    merging: Merging,
 }
 
 impl Checkpoints {
@@ -56,7 +55,8 @@ impl Checkpoints {
         let next_out = newest.as_ref().map_or(1, |m| m.next_out);
         let outboxes = Arc::new(Outboxes::open(Arc::clone(&disk), path, next_out)?);
         disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
-        let this = Self { disk, path: path.to_owned(), outboxes, newest, next_run };
+        let (path, merging) = (path.to_owned(), Merging::default());
+        let this = Self { disk, path, outboxes, newest, next_run, merging };
         if let Some(manifest) = &this.newest {
             manifest.runs.iter().try_for_each(|name| this.run(name).map(drop))?;
             manifest.outbox.iter().try_for_each(|file| this.outboxes.check(file))?;
@@ -94,10 +94,12 @@ impl Checkpoints {
     }
 
     fn run(&self, name: &RunName) -> Result<RunReader> {
-        let path = self.run_path(name.id);
-        let run = RunReader::open(self.disk.as_ref(), &path)?;
-        name.check(run.info(), &path)?;
-        Ok(run)
+        open_run(self.disk.as_ref(), &self.path, name)
+    }
+
+    /// Why runs are not merged.
+    pub fn merge_trouble(&self) -> Option<&Error> {
+        self.merging.trouble()
     }
 
     fn runs(&self) -> PathBuf {
@@ -145,6 +147,9 @@ impl Checkpoints {
             new.iter().filter(|file| !file.first).for_each(|f| self.outboxes.let_go(f.id));
         })?;
         failpoint::reach("checkpoint-decided");
+        if self.merging.begin(&self.disk, &self.path, &manifest) {
+            self.next_run += 1;
+        }
         self.newest = Some(manifest);
         new.iter().for_each(|file| self.outboxes.let_go(file.id));
         Ok(())
@@ -178,7 +183,7 @@ impl Checkpoints {
             }
             manifest.runs.insert(0, RunName::new(id, writer.finish()?));
         }
-        self.merge_runs(&mut manifest)?;
+        self.merging.take(&mut manifest.runs);
         manifest.next_run = self.next_run;
         let runs = self.runs();
         self.disk.sync_dir(&runs).map_err(|e| disk_error(&e, &runs))?;
@@ -189,45 +194,6 @@ impl Checkpoints {
         let id = self.next_run;
         self.next_run += 1;
         id
-    }
-
-    /// Merges runs where they are many, or hold much that others hide: all of them when the older
-    /// half is small beside the newer ones, else the newest.
-    fn merge_runs(&mut self, manifest: &mut Manifest) -> Result<()> {
-        if manifest.runs.len() < FAN {
-            return Ok(());
-        }
-        // The newest runs, as long as the next one is not much larger than all of them together.
-        let mut taken = 0;
-        let mut entries = 0;
-        for run in &manifest.runs {
-            if taken >= FAN && run.entries > 2 * entries {
-                break;
-            }
-            entries += run.entries;
-            taken += 1;
-        }
-        let ending = match taken == manifest.runs.len() {
-            true => Ending::Last,
-            false => Ending::Open,
-        };
-        let readers = manifest.runs[..taken].iter().map(|name| self.run(name));
-        let readers = readers.collect::<Result<Vec<_>>>()?;
-        let tables: BTreeSet<u32> =
-            readers.iter().flat_map(|run| run.tables().iter().map(|(table, _)| *table)).collect();
-        let id = self.take_run();
-        let mut writer = RunWriter::create(self.disk.as_ref(), &self.run_path(id))?;
-        // What no definition has any more is left out.
-        for table in tables.into_iter().filter(|table| manifest.tables.contains_key(table)) {
-            let expired = manifest.expired_below.get(&table).copied();
-            for groups in pieces() {
-                let out = &mut |hash: u64, record: &[u8]| writer.push(table, hash, record);
-                merged_into(&readers, table, &groups, (expired, ending), out)?;
-            }
-        }
-        let merged = RunName::new(id, writer.finish()?);
-        manifest.runs.splice(..taken, [merged]);
-        Ok(())
     }
 
     /// Deletes older manifests, and the runs that none of the kept ones names. Returns the first
@@ -242,8 +208,8 @@ impl Checkpoints {
         let (runs, manifests) = (self.runs(), self.manifests());
         self.disk.sync_dir(&manifests).map_err(|e| disk_error(&e, &manifests))?;
         let kept = kept.iter().map(|n| self.read(*n)).collect::<Result<Vec<_>>>()?;
-        let named: BTreeSet<u64> =
-            kept.iter().flat_map(|m| m.runs.iter().map(|run| run.id)).collect();
+        let named = kept.iter().flat_map(|m| m.runs.iter().map(|run| run.id));
+        let named: BTreeSet<u64> = named.chain(self.merging.writes()).collect();
         let names = self.disk.list(&runs).map_err(|e| disk_error(&e, &runs))?;
         for name in names {
             let id = name.strip_suffix(".run").and_then(|id| u64::from_str_radix(id, 16).ok());
@@ -317,6 +283,14 @@ pub(super) fn run_path(path: &Path, id: u64) -> PathBuf {
     path.join("run").join(format!("{id:016x}.run"))
 }
 
+/// Opens a run of a data directory: XX001 when it is not what its name says.
+pub(super) fn open_run(disk: &dyn Disk, path: &Path, name: &RunName) -> Result<RunReader> {
+    let path = run_path(path, name.id);
+    let run = RunReader::open(disk, &path)?;
+    name.check(run.info(), &path)?;
+    Ok(run)
+}
+
 /// The numbers of the manifests in a folder, in order.
 pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
     let names = disk.list(dir).map_err(|e| disk_error(&e, dir))?;
@@ -326,7 +300,7 @@ pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
 }
 
 /// What runs hold of some key groups of a table.
-fn merged_into(
+pub(super) fn merged_into(
     runs: &[RunReader],
     table: u32,
     groups: &Range<usize>,

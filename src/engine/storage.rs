@@ -37,7 +37,11 @@ impl Session {
             rows.push((None, "failing", Some(detail)));
         }
         let state = |m: &Made| if Some(m.number) == newest { "newest" } else { "kept" };
-        rows.extend(made.into_iter().rev().map(|m| (Some(m.clone()), state(&m), None)));
+        rows.extend(made.into_iter().rev().map(|m| {
+            let trouble = m.trouble.as_ref().map(|e| format!("runs are not merged: {e}"));
+            let state = state(&m);
+            (Some(m), state, trouble)
+        }));
         let number = |of: fn(&Made) -> i64| -> ArrayRef {
             Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.0.as_ref().map(of))))
         };

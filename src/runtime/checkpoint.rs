@@ -185,7 +185,8 @@ impl Writer {
             self.sinks.extend(sinks.cuts);
             self.opened.extend(sinks.opened);
             let began = Instant::now();
-            let before = self.checkpoints.newest().map_or(0, |m| m.next_run);
+            let runs = self.checkpoints.newest().into_iter().flat_map(|m| &m.runs);
+            let before: BTreeSet<u64> = runs.map(|run| run.id).collect();
             let written = self.write(manifest);
             match &written {
                 Ok(_) => {
@@ -193,7 +194,7 @@ impl Writer {
                     self.sinks.clear();
                     self.opened.clear();
                     self.bytes.store(0, Ordering::Relaxed);
-                    self.note(before, pause, began.elapsed());
+                    self.note(&before, pause, began.elapsed());
                     if let Err(error) = self.clean() {
                         tracing::warn!(%error, "old checkpoints could not be removed");
                     }
@@ -211,12 +212,13 @@ impl Writer {
         }
     }
 
-    /// Notes what the newest one has cost; runs with numbers below `before` were there.
-    fn note(&self, before: u64, pause: Duration, write: Duration) {
+    /// Notes what the newest one has cost; runs of `before` were there.
+    fn note(&self, before: &BTreeSet<u64>, pause: Duration, write: Duration) {
         let Some(manifest) = self.checkpoints.newest() else { return };
-        let new = manifest.runs.iter().filter(|run| run.id >= before);
+        let new = manifest.runs.iter().filter(|run| !before.contains(&run.id));
         let cost = Cost { pause, write, written: new.map(|run| run.bytes).sum() };
-        self.history.made(Made::of(manifest, Some(cost)));
+        let trouble = self.checkpoints.merge_trouble().cloned();
+        self.history.made(Made { trouble, ..Made::of(manifest, Some(cost)) });
     }
 
     fn write(&mut self, manifest: Manifest) -> Result<SinksDecided> {

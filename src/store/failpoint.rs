@@ -4,7 +4,7 @@
 //! There are none in a release build.
 
 /// Names of the places, in the order in which a checkpoint and its messages come to them.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 11] = [
     "outbox-half-written",
     "outbox-written",
     "checkpoint-decided",
@@ -14,6 +14,8 @@ pub const NAMES: [&str; 9] = [
     "delivery-told",
     "delivery-noted",
     "outbox-removed",
+    "run-half-merged",
+    "run-merged",
 ];
 
 /// A place that is reached.
