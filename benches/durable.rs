@@ -2,10 +2,10 @@
 //! more do the processor and the disk do, how late are other statements, and how long is a start?
 //!
 //! Data: a table of n keys with a bigint each, and a view with a group for each key (a count and a
-//! sum). Then `--rate` random rows a second are replaced, in statements of a hundredth of that, for
-//! `--seconds`; beside it, an INSERT of one row into a table of its own every 20 ms. First in
-//! memory, then with a data directory, each in a process of its own; then a third process goes on
-//! with that directory.
+//! sum). Then `--rate` random rows a second are replaced, in statements of a hundredth of that from
+//! four sessions, for `--seconds`; beside it, an INSERT of one row into a table of its own every
+//! 20 ms. First in memory, then with a data directory, each in a process of its own; then a third
+//! process goes on with that directory.
 //!
 //! Measured: CPU time of the process while rows are replaced (all threads, from /proc, so Linux
 //! alone); the pauses and the times of writing that SHOW CHECKPOINTS has (the cut, which nothing
@@ -41,6 +41,9 @@ const LOAD_ROWS: u64 = 100_000;
 
 /// Statements a second that replace rows.
 const STATEMENTS: u64 = 100;
+
+/// Sessions that they are from.
+const SESSIONS: u64 = 4;
 
 #[derive(Parser)]
 struct Args {
@@ -132,7 +135,7 @@ async fn work(args: &Args, data: Option<PathBuf>) -> Result<()> {
     let beside = tokio::spawn(probe(engine.session(), ends));
     let costs = tokio::spawn(costs(engine.session(), ends, data.is_some()));
     let (cpu, written) = (cpu_seconds()?, written_bytes()?);
-    let replaced = replace(&mut session, args, ends).await?;
+    let replaced = replace(&engine, args, ends).await?;
     let (cpu, written) = (cpu_seconds()? - cpu, written_bytes()? - written);
     let seconds = args.seconds as f64;
     println!("  {:.0} rows/s replaced, {cpu:.2} CPU-s", replaced as f64 / seconds);
@@ -149,24 +152,36 @@ async fn work(args: &Args, data: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Replaces rows until it is time; behind its rate it goes as fast as it can.
-async fn replace(session: &mut Session, args: &Args, ends: Instant) -> Result<u64> {
-    let (begun, rows) = (Instant::now(), args.rate / STATEMENTS);
-    let mut done = 0;
-    while Instant::now() < ends {
-        let due = begun + Duration::from_secs_f64(done as f64 / args.rate as f64);
-        tokio::time::sleep_until(due.into()).await;
-        // Different keys each time: a factor that has no common divisor with the number of keys.
-        let (from, to) = (done, done + rows - 1);
-        let sql = format!(
-            "INSERT INTO t SELECT i::bigint * 7368787 % {}, i FROM generate_series({from}, {to}) AS s (i)
-             ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-            args.keys
-        );
-        session.execute(&sql).await?;
-        done += rows;
+/// Replaces rows until it is time, from several sessions; behind its rate each goes as fast as it
+/// can.
+async fn replace(engine: &Engine, args: &Args, ends: Instant) -> Result<u64> {
+    let begun = Instant::now();
+    let each = |number: u64| {
+        let (mut session, keys, rate) = (engine.session(), args.keys, args.rate);
+        tokio::spawn(async move {
+            let (rows, mut statement) = (rate / STATEMENTS, number);
+            while Instant::now() < ends {
+                let due = statement as f64 / STATEMENTS as f64;
+                tokio::time::sleep_until((begun + Duration::from_secs_f64(due)).into()).await;
+                // Different keys each time: the factor and the number of keys have no divisor in
+                // common.
+                let (from, to) = (statement * rows, (statement + 1) * rows - 1);
+                let sql = format!(
+                    "INSERT INTO t SELECT i::bigint * 7368787 % {keys}, i
+                     FROM generate_series({from}, {to}) AS s (i)
+                     ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+                );
+                session.execute(&sql).await.map_err(|e| e.to_string())?;
+                statement += SESSIONS;
+            }
+            Ok::<u64, String>((statement - number) / SESSIONS * rows)
+        })
+    };
+    let mut replaced = 0;
+    for session in (0..SESSIONS).map(each).collect::<Vec<_>>() {
+        replaced += session.await??;
     }
-    Ok(done)
+    Ok(replaced)
 }
 
 /// Milliseconds of INSERTs of one row.
