@@ -109,6 +109,15 @@ impl MemoryDisk {
         files.map(|(path, file)| (path.clone(), state.files[*file].bytes.clone())).collect()
     }
 
+    /// A file that is on the disk.
+    pub fn put(&self, path: &Path, bytes: Vec<u8>) {
+        let mut state = self.state();
+        let file = state.files.len();
+        state.files.push(File { synced: bytes.clone(), bytes, dirty: Vec::new() });
+        state.names.insert(path.to_owned(), file);
+        state.synced_names.insert(path.to_owned(), file);
+    }
+
     /// Changes one byte of a file.
     pub fn flip(&self, path: &Path, at: usize, bits: u8) {
         let mut state = self.state();

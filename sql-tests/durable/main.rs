@@ -8,6 +8,7 @@
 #[path = "../abuse/client.rs"]
 mod client;
 mod disk;
+mod golden;
 mod kill;
 mod sink;
 mod storage;
