@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -81,7 +81,7 @@ impl Merging {
 
     /// Begins to merge runs of a manifest that is decided, where some should be, into the run with
     /// this number; false when nothing was begun.
-    pub(super) fn begin(&mut self, disk: &Arc<dyn Disk>, path: &PathBuf, m: &Manifest) -> bool {
+    pub(super) fn begin(&mut self, disk: &Arc<dyn Disk>, path: &Path, m: &Manifest) -> bool {
         let rests = self.failed.as_ref().is_some_and(|(at, _)| at.elapsed() < PAUSE);
         let sizes: Vec<u64> = m.runs.iter().map(|run| run.entries).collect();
         let Some(which) = due(&sizes).filter(|_| self.running.is_none() && !rests) else {
@@ -91,7 +91,7 @@ impl Merging {
         let stop = Arc::new(AtomicBool::new(false));
         let work = Work {
             disk: Arc::clone(disk),
-            path: path.clone(),
+            path: path.to_owned(),
             id: m.next_run,
             runs: m.runs[which].to_vec(),
             tables: m.tables.keys().copied().collect(),

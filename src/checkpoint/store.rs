@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::manifest::{Manifest, RunName, SinkMark};
 use super::merging::Merging;
 use super::outbox::{OutFile, Outboxes};
-use super::run::{RunReader, RunWriter};
+use super::run::{RunReader, RunWriter, pieces};
 use crate::error::{Error, Result};
 use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
 use crate::store::directory::disk_error;
@@ -264,12 +264,23 @@ pub struct Image {
 }
 
 impl Image {
-    /// What a table holds of some key groups.
-    pub fn entries(&self, table: u32, groups: &Range<usize>) -> Result<Entries> {
+    /// What a table holds of some key groups, in pieces that are neither many nor large.
+    pub fn entries(
+        &self,
+        table: u32,
+        owned: &Range<usize>,
+    ) -> impl Iterator<Item = Result<Entries>> {
+        let of_run = self.runs.iter().flat_map(RunReader::tables);
+        let entries = of_run.filter(|(of, _)| *of == table).map(|(_, entries)| entries).sum();
+        let owned = owned.clone();
+        let owned = pieces(entries)
+            .map(move |piece| piece.start.max(owned.start)..piece.end.min(owned.end));
         let how = (self.expired_below.get(&table).copied(), Ending::Last);
-        let mut all = Entries::default();
-        merged_into(&self.runs, table, groups, how, &mut all.at_end())?;
-        Ok(all)
+        owned.filter(|groups| !groups.is_empty()).map(move |groups| {
+            let mut all = Entries::default();
+            merged_into(&self.runs, table, &groups, how, &mut all.at_end())?;
+            Ok(all)
+        })
     }
 }
 

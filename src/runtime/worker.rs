@@ -610,8 +610,7 @@ impl Worker {
     ) -> Result<()> {
         let NodeKind::Operator(spec) = &node.spec.kind else { return Ok(()) };
         for (table, number) in node.tables.iter().zip(numbers) {
-            let entries = image.entries(*number, owned)?;
-            self.state.restore(*table, [&entries], owned, epoch)?;
+            self.state.restore_from(*table, image.entries(*number, owned), epoch)?;
         }
         node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
         Ok(())

@@ -552,10 +552,28 @@ impl StateStore {
         owned: &Range<usize>,
         epoch: Epoch,
     ) -> Result<()> {
+        self.restore_from(id, [Entries::of_parts(parts, owned)], epoch)
+    }
+
+    /// The same, piece by piece: each holds all of some key groups, and they come in their order.
+    pub fn restore_from(
+        &mut self,
+        id: TableId,
+        pieces: impl IntoIterator<Item = Result<Entries>>,
+        epoch: Epoch,
+    ) -> Result<()> {
         let mut kept = self.tables[id.0 as usize].take().expect("a handle lives as its table");
-        let done = kept.load(parts, owned, epoch, self.shard);
+        kept.clear(self.shard);
+        let done = pieces.into_iter().try_fold(Entries::default(), |mut all, piece| {
+            let piece = piece?;
+            kept.table.load(piece.iter(), epoch)?;
+            if self.check {
+                all.append(&piece);
+            }
+            Ok(all)
+        });
         let done = done.map(|entries| self.begin(&mut kept, entries));
-        let done = done.map_err(|e| kept.context(e));
+        let done = done.map_err(|e: Error| kept.context(e));
         self.tables[id.0 as usize] = Some(kept);
         done
     }
@@ -572,20 +590,11 @@ impl Kept {
         Entries::of_walk(&found)
     }
 
-    fn load<'a>(
-        &mut self,
-        parts: impl IntoIterator<Item = &'a Entries>,
-        owned: &Range<usize>,
-        epoch: Epoch,
-        shard: usize,
-    ) -> Result<Entries> {
+    fn clear(&mut self, shard: usize) {
         match &self.table {
             Table::Result(table, shard) => table.write(*shard).clear(),
             _ => self.table = Table::new(&self.spec, shard),
         }
-        let entries = Entries::of_parts(parts, owned)?;
-        self.table.load(entries.iter(), epoch)?;
-        Ok(entries)
     }
 
     fn check(&mut self, hold: bool) -> Result<()> {
