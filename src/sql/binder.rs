@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
+use super::conditions::AnyColumn;
 use super::context::{Context, config};
 use super::decorrelate::decorrelate;
 use super::desugar::{desugar_expr, desugar_query};
@@ -45,6 +46,7 @@ use super::ties::expand_distinct_on;
 use super::typed_values::type_values;
 use super::using::expand_using;
 use super::validate::{check_expr, check_plan, check_query};
+use super::visit::walk_mut;
 use super::whole_rows::{count_rows, name_rows};
 use crate::cancel::{Cancel, under};
 use crate::catalog::{Catalog, Relation, RelationId};
@@ -248,6 +250,7 @@ pub(super) fn plan_raw(
     if context.purpose() == Purpose::AdHoc {
         system::rewrite(&mut query, context.catalog())?;
     }
+    walk_mut(&mut query, &mut AnyColumn)?;
     check_query(&query)?;
     group_once(&mut query)?;
     fetch_to_limit(&mut query);

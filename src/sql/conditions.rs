@@ -1,7 +1,9 @@
 //! What stands where a condition does: literals, which are booleans (`WHERE 'true'`, `'off' IS
-//! FALSE`), and rows IN a query.
+//! FALSE`), rows IN a query, and EXISTS of one that selects nothing.
 
-use sqlparser::ast::{self, BinaryOperator, Expr, JoinConstraint, Select, UnaryOperator, Value};
+use sqlparser::ast::{
+    self, BinaryOperator, Expr, JoinConstraint, Select, SelectItem, SetExpr, UnaryOperator, Value,
+};
 
 use super::rows::{row_in_filter, row_in_value};
 use super::tree::cast;
@@ -49,6 +51,22 @@ impl Rewrite for Conditions {
                 conditions.iter_mut().for_each(|when| condition(&mut when.condition));
             }
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Gives `EXISTS (SELECT FROM ..)` something to select: whether there is a row does not depend on
+/// its columns.
+pub(super) struct AnyColumn;
+
+impl Rewrite for AnyColumn {
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Expr::Exists { subquery, .. } = expr
+            && let SetExpr::Select(select) = subquery.body.as_mut()
+            && select.projection.is_empty()
+        {
+            select.projection.push(SelectItem::UnnamedExpr(Expr::value(Value::Null)));
         }
         Ok(())
     }
