@@ -3,10 +3,11 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
@@ -14,6 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use super::SessionFacts;
+use crate::cancel::checkpoint;
 use crate::catalog::system::{self as catalog, Cell};
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::{Error, sqlstate};
@@ -93,6 +95,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_relation_is_publishable", Bool, |_, _| Ok(false.into())),
     ("pg_relation_size", Number, |_, _| Ok(Cell::Number(0))),
     ("pg_size_pretty", Text, |_, a| Ok(number(a, 0).map(|n| format!("{n} bytes")).into())),
+    ("pg_sleep", Text, sleep),
     ("pg_table_is_visible", Bool, is_visible),
     ("pg_table_size", Number, |_, _| Ok(Cell::Number(0))),
     ("pg_tablespace_location", Text, |_, _| Ok("".into())),
@@ -137,6 +140,7 @@ pub(in crate::sql) fn function(
             let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
             Signature::exact(types, Volatility::Volatile)
         }
+        "pg_sleep" => Signature::exact(vec![DataType::Float64], Volatility::Volatile),
         _ => Signature::one_of(any, Volatility::Stable),
     };
     let function = SystemFunction {
@@ -227,6 +231,7 @@ fn cell(column: &ArrayRef, row: usize) -> Cell {
     }
     match column.data_type() {
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string().into(),
         DataType::Utf8 => column.as_string::<i32>().value(row).into(),
         DataType::Boolean => column.as_boolean().value(row).into(),
         DataType::List(field) if field.data_type() == &DataType::Int64 => {
@@ -261,6 +266,25 @@ fn text(args: &[Cell], at: usize) -> Option<&str> {
     match args.get(at)? {
         Cell::Text(t) => Some(t),
         _ => None,
+    }
+}
+
+/// Waits for some seconds, or until the statement is to end.
+fn sleep(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    const LOOK: Duration = Duration::from_millis(10);
+    let Some(seconds) = text(args, 0).and_then(|t| t.parse::<f64>().ok()) else {
+        return Ok(Cell::Null);
+    };
+    // Anything longer outlasts us.
+    let seconds = if seconds > 0.0 { seconds.min(1e9) } else { 0.0 };
+    let until = Instant::now() + Duration::from_secs_f64(seconds);
+    loop {
+        checkpoint()?;
+        let rest = until.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Ok("".into());
+        }
+        std::thread::sleep(rest.min(LOOK));
     }
 }
 
