@@ -1,4 +1,5 @@
-//! Times that follow from the clock: `now()`, `proctime()`, and bounds computed from the former.
+//! Times that follow from the clock: `now()`, `proctime()`, bounds computed from the former, and
+//! `clock_timestamp()`, which no view has.
 //!
 //! In the plan of a view `now()` is the clock of an epoch. Operators compute a [`ClockBound`] from
 //! it, the batch half puts the time in its place ([`at_time`]).
@@ -79,6 +80,40 @@ fn literal(now: DateTime<Utc>) -> Expr {
 /// Whether an expression is `now()`.
 pub fn is_now(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(f) if f.func.inner().is::<Now>())
+}
+
+/// `clock_timestamp()`: the machine's time when it is computed.
+pub fn clock_timestamp_udf() -> Arc<ScalarUDF> {
+    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        let signature = Signature::nullary(Volatility::Volatile);
+        Arc::new(ScalarUDF::new_from_impl(ClockTimestamp { signature }))
+    });
+    Arc::clone(&UDF)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ClockTimestamp {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ClockTimestamp {
+    fn name(&self) -> &str {
+        "clock_timestamp"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(now_type())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let times = (0..args.number_rows).map(|_| Utc::now().timestamp_micros());
+        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone(UTC);
+        Ok(ColumnarValue::Array(Arc::new(times)))
+    }
 }
 
 /// `proctime()`: the time at which a row arrives. No view computes it where it is written.

@@ -53,8 +53,8 @@ pub use batch_aggregate::BatchAggregate;
 pub(crate) use cast::assignment_error;
 pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_styled, cast_udf, in_style};
 pub use clock::{
-    ClockBound, at_time, is_now, is_proctime, now_udf, proctime_type, proctime_udf, reads_clock,
-    reads_proctime,
+    ClockBound, at_time, clock_timestamp_udf, is_now, is_proctime, now_udf, proctime_type,
+    proctime_udf, reads_clock, reads_proctime,
 };
 pub use column_parser::ColumnParser;
 pub use datetime::{date_part_udf, extract_udf};

@@ -13,9 +13,9 @@ use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
 use crate::expr::{
-    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, date_part_udf, functions, json_udafs,
-    now_udf, ordered_set_udafs, proctime_udf, rounding_udfs, stand_in, statistics_udafs,
-    string_agg_udaf, sum_udaf, with_signed_result,
+    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, clock_timestamp_udf, date_part_udf,
+    functions, json_udafs, now_udf, ordered_set_udafs, proctime_udf, rounding_udfs, stand_in,
+    statistics_udafs, string_agg_udaf, sum_udaf, with_signed_result,
 };
 
 /// What the planner looks up.
@@ -117,6 +117,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     for name in ["current_timestamp", "now", "statement_timestamp", "transaction_timestamp"] {
         known.insert(name.to_string(), now_udf());
     }
+    known.insert("clock_timestamp".to_string(), clock_timestamp_udf());
     known.insert("proctime".to_string(), proctime_udf());
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));

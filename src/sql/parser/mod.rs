@@ -289,7 +289,8 @@ impl<'a> StreamParser<'a> {
         Ok(Some(if analyze { ExplainTarget::Analyze(name) } else { ExplainTarget::State(name) }))
     }
 
-    /// `(VERBOSE, ..)`; an opening parenthesis before SELECT belongs to the query.
+    /// `(VERBOSE, COSTS OFF, ..)`; an opening parenthesis before SELECT belongs to the query. What
+    /// plans never show can be left out of them.
     fn explain_options(&mut self) -> Result<Vec<String>> {
         let starts_query = ["select", "with", "values", "table"];
         if self.peek_word(1).is_some_and(|w| starts_query.contains(&w.as_str())) {
@@ -298,17 +299,23 @@ impl<'a> StreamParser<'a> {
         self.p.advance_token();
         let mut options = Vec::new();
         loop {
-            match self.peek_word(0) {
-                Some(word) if word == "verbose" => options.push(word),
-                Some(word) => {
+            let Some(word) = self.peek_word(0) else { return Err(self.unexpected()) };
+            self.p.advance_token();
+            let value = self.peek_word(0).inspect(|_| self.p.advance_token());
+            match (word.as_str(), value.as_deref()) {
+                ("verbose", None | Some("true" | "on")) => options.push(word),
+                (
+                    "verbose" | "costs" | "settings" | "generic_plan" | "buffers" | "wal"
+                    | "timing" | "summary" | "memory",
+                    Some("false" | "off"),
+                )
+                | ("format", Some("text")) => {}
+                _ => {
                     return Err(Error::unsupported(format!(
                         "EXPLAIN option \"{word}\" is not supported"
                     )));
                 }
-                None => return Err(self.unexpected()),
             }
-            self.p.advance_token();
-            self.accept(Keyword::TRUE);
             if !self.p.consume_token(&Token::Comma) {
                 break;
             }
