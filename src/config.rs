@@ -241,6 +241,10 @@ pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
 /// The stacks of the threads that evaluate expressions: workers and ad-hoc queries.
 pub const EVALUATION_STACK_BYTES: usize = 64 << 20;
 
+/// How long is waited for the threads of an engine that nobody has any more: each ends with what it
+/// is at.
+pub const THREADS_END_WITHIN: Duration = Duration::from_secs(60);
+
 /// What may wait for one sink before the inputs of what it delivers wait for it. One epoch may be
 /// larger: what counts is what it is added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,9 +54,12 @@ mod unique;
 mod watermarks;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 
-use crate::config::{Config, EVALUATION_STACK_BYTES};
+use tokio::runtime::Runtime;
+
+use crate::config::{Config, EVALUATION_STACK_BYTES, THREADS_END_WITHIN};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 use crate::sql::memory::ReadMemory;
@@ -83,7 +86,7 @@ pub struct Engine {
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) coordinator: CoordinatorHandle,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// One definition is changed at a time.
     pub(crate) ddl: tokio::sync::Mutex<()>,
     /// The threads of ad-hoc queries.
@@ -174,10 +177,28 @@ impl Engine {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Nobody can wait here; the threads end on their own.
+        // Nobody can wait here, so a thread does: the C library frees the stack of a thread that is
+        // let go while it ends under whoever lets it go, where the stack is too large to be kept.
         self.coordinator.stop();
-        if let Some(queries) = self.queries.take() {
-            queries.shutdown_background();
+        let thread = self.thread.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (thread, queries) = (thread.take(), self.queries.take());
+        let (hand_over, handed) = mpsc::channel::<(Option<JoinHandle<()>>, Option<Runtime>)>();
+        let wait = move || {
+            let Ok((thread, queries)) = handed.recv() else { return };
+            // A panic of the coordinator has been told by itself.
+            let _ended = thread.map(JoinHandle::join);
+            if let Some(queries) = queries {
+                queries.shutdown_timeout(THREADS_END_WITHIN);
+            }
+        };
+        match std::thread::Builder::new().name("closing".into()).spawn(wait) {
+            // It is there, and takes what it is given.
+            Ok(_) => drop(hand_over.send((thread, queries))),
+            Err(_) => {
+                if let Some(queries) = queries {
+                    queries.shutdown_background();
+                }
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ const DAY_US: i64 = 86_400 * SECOND_US;
 const PATTERNS: &[&str] = &[
     "YYYY", "YYY", "YY", "HH24", "HH12", "HH", "MONTH", "Month", "month", "MON", "Mon", "mon",
     "MM", "MI", "MS", "DDD", "DD", "DAY", "Day", "day", "DY", "Dy", "dy", "D", "SSSS", "SS", "US",
-    "IYYY", "IW", "ID", "Q", "AM", "PM", "am", "pm", "FM", "WW", "W", "J", "CC",
+    "IYYY", "IW", "ID", "Q", "AM", "PM", "am", "pm", "FM", "WW", "W", "J", "CC", "TZH", "TZM",
+    "OF",
 ];
 
 const MONTHS: [&str; 12] = [
@@ -216,6 +217,9 @@ fn pattern_of(template: &str) -> Option<&'static str> {
 
 fn piece(pattern: &'static str, fill: bool) -> Option<Piece> {
     let (part, width) = match pattern {
+        // Times with a zone are in UTC.
+        "OF" | "TZH" => return Some(Piece::Text("+00".to_owned())),
+        "TZM" => return Some(Piece::Text("00".to_owned())),
         "YYYY" => (Part::Year(4), 4),
         "YYY" => (Part::Year(3), 3),
         "YY" => (Part::Year(2), 2),

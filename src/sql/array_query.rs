@@ -4,16 +4,91 @@
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, SelectItem,
-    SetExpr, Value,
+    SetExpr, TableFactor, Value,
 };
+use sqlparser::parser::Parser;
 
+use super::desugar::returns_set;
+use super::dialect::DIALECT;
 use super::functions::FUNCTIONS;
+use super::names::MARK;
 use super::parser::fold;
 use super::visit::any_expr;
 use crate::error::{Error, Result};
 
 /// The array of a query's rows.
 pub(super) fn array_of(query: &Query) -> Result<Expr> {
+    match plain_array(query) {
+        Err(refusal) => gathered(query)?.ok_or(refusal),
+        plain => plain,
+    }
+}
+
+/// The rows of a query of any form, which stands in FROM: what it is ordered by is in its list.
+fn gathered(query: &Query) -> Result<Option<Expr>> {
+    let mut query = query.clone();
+    let mut keys = Vec::new();
+    if let Some(order) = &query.order_by {
+        let OrderByKind::Expressions(order) = &order.kind else { return Ok(None) };
+        let SetExpr::Select(select) = query.body.as_mut() else { return Ok(None) };
+        let (item, alias) = match select.projection.as_slice() {
+            [SelectItem::UnnamedExpr(item)] => (item.clone(), None),
+            [SelectItem::ExprWithAlias { expr, alias }] => (expr.clone(), Some(fold(alias))),
+            _ => return Ok(None),
+        };
+        for key in order {
+            let is_item = key.expr == item
+                || match &key.expr {
+                    Expr::Identifier(ident) => Some(fold(ident)) == alias,
+                    Expr::Value(value) => matches!(&value.value, Value::Number(n, _) if n == "1"),
+                    _ => false,
+                };
+            let column = match is_item {
+                true => 0,
+                // DISTINCT would count the key as well.
+                false if select.distinct.is_some() => return Ok(None),
+                false => {
+                    let alias = Ident::with_quote('"', column_name(select.projection.len()));
+                    let expr = key.expr.clone();
+                    select.projection.push(SelectItem::ExprWithAlias { expr, alias });
+                    select.projection.len() - 1
+                }
+            };
+            let expr = Expr::Identifier(Ident::with_quote('"', column_name(column)));
+            keys.push(OrderByExpr { expr, ..key.clone() });
+        }
+    }
+    let columns = match query.body.as_ref() {
+        SetExpr::Select(select) => select.projection.len(),
+        _ => 1,
+    };
+    let clauses = match keys.is_empty() {
+        true => Vec::new(),
+        false => vec![FunctionArgumentClause::OrderBy(keys)],
+    };
+    let names: Vec<String> = (0..columns).map(|i| format!("\"{}\"", column_name(i))).collect();
+    let text = format!("SELECT 1 FROM (SELECT 1) AS \"{MARK}rows\"({})", names.join(", "));
+    let parsed = Parser::new(&DIALECT).try_with_sql(&text).and_then(|mut p| p.parse_query());
+    let mut outer = parsed.map_err(|e| Error::internal(e.to_string()))?;
+    if let SetExpr::Select(select) = outer.body.as_mut() {
+        let value = Expr::Identifier(Ident::with_quote('"', column_name(0)));
+        select.projection = vec![SelectItem::UnnamedExpr(call("array_agg", vec![value], clauses))];
+        for table in &mut select.from {
+            if let TableFactor::Derived { subquery, .. } = &mut table.relation {
+                **subquery = query.clone();
+            }
+        }
+    }
+    let empty = Expr::value(Value::SingleQuotedString("{}".into()));
+    Ok(Some(call("coalesce", vec![Expr::Subquery(outer), empty], Vec::new())))
+}
+
+fn column_name(i: usize) -> String {
+    format!("{MARK}{i}")
+}
+
+/// The rows of a query that is nothing but a SELECT of them.
+fn plain_array(query: &Query) -> Result<Expr> {
     let mut query = query.clone();
     let order = match query.order_by.take().map(|order| order.kind) {
         None => Vec::new(),
@@ -33,7 +108,7 @@ pub(super) fn array_of(query: &Query) -> Result<Expr> {
         [SelectItem::ExprWithAlias { expr, alias }] => (expr.clone(), Some(fold(alias))),
         _ => return Err(refused()),
     };
-    if has_aggregate(&item) {
+    if has_aggregate(&item) || has_set(&item) {
         return Err(refused());
     }
     let order = order.into_iter().map(|mut key| {
@@ -60,6 +135,10 @@ pub(super) fn array_of(query: &Query) -> Result<Expr> {
 fn refused() -> Error {
     Error::unsupported("ARRAY (subquery) is not supported in this form")
         .with_hint("Write (SELECT array_agg(x ORDER BY x) FROM (..) AS q(x)).")
+}
+
+fn has_set(expr: &Expr) -> bool {
+    any_expr(expr, &|e| matches!(e, Expr::Function(f) if returns_set(&f.name)))
 }
 
 fn has_aggregate(expr: &Expr) -> bool {

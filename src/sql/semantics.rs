@@ -22,7 +22,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
+    Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
 };
 use sqlparser::ast::BinaryOperator;
 
@@ -33,6 +33,7 @@ use super::comparable::{
     is_text_literal, no_function, normal_type, same_kind,
 };
 use super::constant;
+use super::decorrelate::is_lateral;
 use super::heights::planned_mark;
 use super::intervals::{
     aggregate_by_length, choice_by_order, comparable_by, in_by_length, rewrite_intervals,
@@ -45,7 +46,7 @@ use super::outline::{is_outline, stage, type_of};
 use super::printed::{print_in_style, rows_as_json};
 use super::records::{record, with_whole_rows};
 use super::set_ops::mark_sides;
-use super::set_types::{rewrite_union, rewrite_values};
+use super::set_types::{as_deep, rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, Walk, WalkPlan, argument_types, arith, arith_op, arith_typing,
@@ -91,7 +92,17 @@ pub(crate) fn normalise_output(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     checkpoint()?;
-    let plan = plan.map_children(|child| rewrite(child, outer).map(Transformed::yes))?.data;
+    let plan = match plan {
+        // What a LATERAL names is beside it, whatever a query around has of that name.
+        LogicalPlan::Join(join) if is_lateral(&join.right) => {
+            let left = rewrite(Arc::unwrap_or_clone(join.left), outer)?;
+            let mut beside = left.schema().as_ref().clone();
+            beside.merge(outer);
+            let right = rewrite(Arc::unwrap_or_clone(join.right), &beside)?;
+            LogicalPlan::Join(Join { left: Arc::new(left), right: Arc::new(right), ..join })
+        }
+        plan => plan.map_children(|child| rewrite(child, outer).map(Transformed::yes))?.data,
+    };
     if let LogicalPlan::Values(values) = plan {
         return rewrite_values(values, outer);
     }
@@ -310,19 +321,6 @@ impl TreeNodeRewriter for Rewriter<'_> {
     }
 }
 
-/// `t[]` as the type of arrays of arrays where such are cast: no name of a type counts dimensions.
-fn as_deep(from: &DataType, to: DataType) -> DataType {
-    match (from, &to) {
-        (DataType::List(inner), DataType::List(element))
-            if matches!(inner.data_type(), DataType::List(_))
-                && !matches!(element.data_type(), DataType::List(_)) =>
-        {
-            DataType::List(Arc::new(Field::new_list_field(as_deep(inner.data_type(), to), true)))
-        }
-        _ => to,
-    }
-}
-
 pub(super) fn plain_literal(expr: Expr) -> DfResult<Expr> {
     match expr {
         Expr::Literal(value, metadata) => Ok(Expr::Literal(literal(value)?, metadata)),
@@ -448,7 +446,8 @@ impl Rewriter<'_> {
         Ok(match (&l, &r) {
             (DataType::LargeUtf8, t) if l == r || is_unknown(right, t) => Some("jsonb_concat"),
             (t, DataType::LargeUtf8) if is_unknown(left, t) => Some("jsonb_concat"),
-            (DataType::Binary, DataType::Binary) => Some("bytea_concat"),
+            (DataType::Binary, t) if l == r || is_unknown(right, t) => Some("bytea_concat"),
+            (t, DataType::Binary) if is_unknown(left, t) => Some("bytea_concat"),
             (DataType::List(_), DataType::List(_)) => Some("array_cat"),
             (DataType::List(_), t) if is_unknown(right, t) => Some("array_cat"),
             (t, DataType::List(_)) if is_unknown(left, t) => Some("array_cat"),

@@ -135,3 +135,16 @@ fn widest(a: &DataType, b: &DataType, result: DataType) -> DataType {
         (other, ..) => other,
     }
 }
+
+/// `t[]` as the type of arrays of arrays where such are cast: no name of a type counts dimensions.
+pub(super) fn as_deep(from: &DataType, to: DataType) -> DataType {
+    match (from, &to) {
+        (DataType::List(inner), DataType::List(element))
+            if matches!(inner.data_type(), DataType::List(_))
+                && !matches!(element.data_type(), DataType::List(_)) =>
+        {
+            DataType::List(Arc::new(Field::new_list_field(as_deep(inner.data_type(), to), true)))
+        }
+        _ => to,
+    }
+}

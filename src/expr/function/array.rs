@@ -8,9 +8,11 @@ use arrow::datatypes::{DataType, Int32Type};
 use super::args::Args;
 use super::gather::{Elements, Gather};
 use super::{Def, Nulls};
+use crate::cancel::checkpoint;
 use crate::delta::Keys;
 use crate::delta::text::display_value;
 use crate::error::{Error, Result};
+use crate::expr::size::check_elements;
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("make_array(anyelement...) -> anyarray", Nulls::Seen, make_array),
@@ -356,6 +358,9 @@ fn string_to_array(a: &Args<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
+/// So many elements are made in well below a millisecond.
+const LOOK_ELEMENTS: usize = 1 << 14;
+
 fn fill(a: &Args<'_>) -> Result<ArrayRef> {
     let mut out = Gather::of(a, &element(a.result()));
     let source = out.source(a.array(0));
@@ -377,7 +382,13 @@ fn fill(a: &Args<'_>) -> Result<ArrayRef> {
             let message = format!("array size exceeds the maximum allowed ({LENGTH_MAX})");
             Error::user("54000", message)
         })?;
-        (0..count).for_each(|_| out.push(source, a.at(0, row).1));
+        check_elements(count)?;
+        for i in 0..count {
+            if i % LOOK_ELEMENTS == 0 {
+                checkpoint()?;
+            }
+            out.push(source, a.at(0, row).1);
+        }
         out.end(true)?;
     }
     out.finish(a.result())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan, SubqueryAlias};
 
 use super::pull::{Need, projection};
 use super::{Decorrelator, outer_columns, select};
@@ -17,6 +17,11 @@ impl Decorrelator {
         };
         let known = matches!(join.join_type, JoinType::Inner | JoinType::Left);
         let outer = outer_columns(subquery, &join.left);
+        // What a LATERAL inside of it read of its own FROM was counted as outer.
+        if subquery.all_out_ref_exprs().is_empty() {
+            let right = Arc::new(without_lateral(&join.right)?);
+            return Ok(LogicalPlan::Join(Join { right, ..join }));
+        }
         // A table function of outer columns is not for here.
         if outer.is_empty() || !known || !join.on.is_empty() || has_own_node(subquery) {
             return Ok(LogicalPlan::Join(join));
@@ -61,6 +66,11 @@ impl Decorrelator {
     }
 }
 
+/// Whether the right side of a join is LATERAL.
+pub(in crate::sql) fn is_lateral(plan: &LogicalPlan) -> bool {
+    lateral_side(plan).is_some()
+}
+
 /// The subquery under LATERAL.
 fn lateral_side(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     match plan {
@@ -70,6 +80,18 @@ fn lateral_side(plan: &LogicalPlan) -> Option<&LogicalPlan> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The same rows without the mark of LATERAL.
+fn without_lateral(plan: &LogicalPlan) -> DfResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(s) => Ok(s.subquery.as_ref().clone()),
+        LogicalPlan::SubqueryAlias(a) => {
+            let input = Arc::new(without_lateral(&a.input)?);
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, a.alias.clone())?))
+        }
+        other => Ok(other.clone()),
     }
 }
 

@@ -35,6 +35,8 @@ use datafusion::logical_expr::{
     binary_expr, lit,
 };
 
+pub(super) use self::lateral::is_lateral;
+
 use self::dependent::Dependent;
 use self::pull::{Need, Pull, Pulled, projection};
 use self::scalar::{Rows, rows_of};

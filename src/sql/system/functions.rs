@@ -94,7 +94,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_my_temp_schema", Number, |_, _| Ok(Cell::Number(0))),
     ("pg_relation_is_publishable", Bool, |_, _| Ok(false.into())),
     ("pg_relation_size", Number, |_, _| Ok(Cell::Number(0))),
-    ("pg_size_pretty", Text, |_, a| Ok(number(a, 0).map(|n| format!("{n} bytes")).into())),
+    ("pg_size_pretty", Text, |_, a| Ok(number(a, 0).map(size_pretty).into())),
     ("pg_sleep", Text, sleep),
     ("pg_table_is_visible", Bool, is_visible),
     ("pg_table_size", Number, |_, _| Ok(Cell::Number(0))),
@@ -398,4 +398,22 @@ fn schema_name(number: i64) -> String {
         catalog::INFORMATION_SCHEMA => "information_schema".into(),
         other => other.to_string(),
     }
+}
+
+/// A size in the largest unit of which it has ten or more, rounded half away from zero.
+fn size_pretty(bytes: i64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes.unsigned_abs() < 10 * 1024 {
+        return format!("{bytes} bytes");
+    }
+    // Twice the size, so that its last bit decides the rounding.
+    let mut twice = bytes / 512;
+    let mut units = UNITS.iter().peekable();
+    while let Some(unit) = units.next() {
+        if twice.unsigned_abs() < 20 * 1024 - 1 || units.peek().is_none() {
+            return format!("{} {unit}", (twice + twice.signum()) / 2);
+        }
+        twice /= 1024;
+    }
+    format!("{bytes} bytes")
 }
