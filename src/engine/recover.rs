@@ -105,7 +105,7 @@ impl Engine {
         };
         coordinator.call(begin).await??;
         // What is read is as of an epoch of this life, with its clock.
-        coordinator.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+        coordinator.commit(Vec::new(), Vec::new()).await?;
         Ok(())
     }
 

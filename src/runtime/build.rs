@@ -6,7 +6,7 @@
 //! been fed, one epoch lets go what was held back, and with it the view is published. The right
 //! side of a temporal join is fed first: the rows of the left find it complete.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::oneshot;
 
@@ -17,7 +17,6 @@ use super::source_task::{FeedKind, SourceFeed, SourceTask, SourceTaskSpec};
 use super::steps::Inputs;
 use super::worker::Slice;
 use crate::catalog::RelationId;
-use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -27,8 +26,8 @@ pub struct Build {
     members: Vec<RelationId>,
     imports: BTreeMap<NodeId, Import>,
     pin: Pin,
-    /// Rows of replays for its next step.
-    replayed: VecDeque<(NodeId, DeltaBatch)>,
+    /// Rows of replays for its next step, by worker.
+    replayed: Inputs,
     /// The step that attaches it has begun.
     attaching: bool,
     done: Option<oneshot::Sender<Result<()>>>,
@@ -66,7 +65,7 @@ impl Build {
             members,
             imports,
             pin,
-            replayed: VecDeque::new(),
+            replayed: Inputs::new(),
             attaching: false,
             done: Some(done),
             failed: None,
@@ -131,7 +130,7 @@ impl Build {
     }
 
     fn has_replayed(&self) -> bool {
-        !self.replayed.is_empty()
+        self.replayed.iter().any(|rows| !rows.is_empty())
     }
 
     /// What its next step does: slices to feed, or the imports that it attaches (none, where a view
@@ -156,12 +155,9 @@ impl Build {
     /// Begins a step: the rows of replays that are in it.
     pub(super) fn begin(&mut self, attaches: bool, workers: usize) -> Inputs {
         self.attaching = attaches;
-        Inputs { shared: std::mem::take(&mut self.replayed), ..Inputs::new(workers) }
-    }
-
-    /// Whether it needs a step of the nodes that its inputs come from.
-    pub(super) fn wants_to_attach(&self) -> bool {
-        !self.attaching && self.is_fed() && !self.has_replayed()
+        let mut rows = std::mem::take(&mut self.replayed);
+        rows.resize_with(workers, Vec::new);
+        rows
     }
 
     pub(super) fn replays(&self, task: u64) -> bool {
@@ -175,7 +171,7 @@ impl Build {
     }
 
     /// Takes a batch of a replay; returns the rows taken.
-    pub(super) fn take_replay(&mut self, feed: SourceFeed) -> usize {
+    pub(super) fn take_replay(&mut self, feed: SourceFeed, workers: usize) -> usize {
         let task = feed.task;
         for (node, import) in &mut self.imports {
             let Feeding::Replay(replay) = &mut import.feed else { continue };
@@ -191,12 +187,13 @@ impl Build {
                 FeedKind::Failed(error) => self.failed = Some(error),
                 // It has an end among what was read.
                 FeedKind::GoesOn(_) => {}
-                FeedKind::Rows { rows, .. } => {
+                FeedKind::Rows { rows, next, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first
                     // read.
                     let count = rows.len();
                     if count > 0 {
-                        self.replayed.push_back((*node, rows));
+                        self.replayed.resize_with(workers, Vec::new);
+                        self.replayed[next as usize % workers].push((*node, rows));
                     }
                     return count + 1;
                 }
