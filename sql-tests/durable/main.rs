@@ -10,6 +10,7 @@ mod client;
 mod disk;
 mod golden;
 mod kill;
+mod quarantine;
 mod sink;
 mod storage;
 

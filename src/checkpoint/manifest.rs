@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::store::directory::{damaged, disk_error};
 use crate::store::{Ancestry, Disk, Place, Receipt, frame};
 
-/// The version that this program writes, the newest that it reads. The first one knew no sinks.
-const VERSION: u32 = 2;
+/// The version that this program writes, the newest that it reads. The first one knew no sinks, the
+/// second one nothing of what has failed.
+const VERSION: u32 = 3;
 const VERSION_MIN: u32 = 1;
 
 /// The kind of a frame that is a manifest.
@@ -66,6 +67,43 @@ pub struct Manifest {
     /// The first number that no such file has had.
     #[serde(default)]
     pub next_out: u64,
+    /// What has failed, and keeps its answer.
+    #[serde(default)]
+    pub quarantined: BTreeMap<u32, QuarantineMark>,
+}
+
+/// Why a relation has failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineMark {
+    /// The epoch whose answer it keeps, of the life in which it failed.
+    pub epoch: u64,
+    /// The parts of the error.
+    pub sqlstate: String,
+    /// What it says.
+    pub message: String,
+    /// What is known beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl QuarantineMark {
+    /// The error.
+    pub fn error(&self) -> Error {
+        // There are few, and they are read once in a life.
+        let code: &'static str = Box::leak(self.sqlstate.clone().into_boxed_str());
+        let mut error = Error::user(code, self.message.clone());
+        if let Some(detail) = &self.detail {
+            error = error.with_detail(detail.clone());
+        }
+        match &self.hint {
+            Some(hint) => error.with_hint(hint.clone()),
+            None => error,
+        }
+    }
 }
 
 /// What a table is.

@@ -22,7 +22,7 @@ mod store;
 
 pub use check::{Checked, check};
 pub use history::{Cost, Failure, History, Made};
-pub use manifest::{Manifest, Overruled, RunName, SinkMark, SourceMark, TableName};
+pub use manifest::{Manifest, Overruled, QuarantineMark, RunName, SinkMark, SourceMark, TableName};
 pub use outbox::{Chunk, Content, OutFile, OutReader, OutWriter, Outboxes, Section};
 pub use run::{RunInfo, RunReader, RunWriter};
 pub use store::{Checkpoints, Image, Part};

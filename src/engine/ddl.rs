@@ -254,16 +254,32 @@ impl Session {
         let late = plan.finds_late().then(|| self.late_relation(&relation));
         let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
         let record = self.creation(&relation, (Some(&errors), late.as_ref()), None);
+        let id = relation.id;
         let new = NewView { relation, errors, late, plan, key, record, background };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(bound.depends_on.clone());
         core.coordinator.call_when_free(needs, move |c| c.create_view(new, done)).await?;
         drop(one_at_a_time);
         if !background {
-            wait_built(built).await?;
+            let built = wait_built(built).await;
+            match self.past {
+                None => built?,
+                Some(_) => self.settle_past(id, built).await?,
+            }
         }
         guard.armed = false;
         Ok(self.done(tag))
+    }
+
+    /// A view of an earlier life that can't be built, or reads one that has failed, has failed.
+    async fn settle_past(&self, id: RelationId, built: Result<()>) -> Result<()> {
+        let coordinator = &self.engine.core.coordinator;
+        let settle = move |c: &mut Coordinator| {
+            let failed = built.err().or_else(|| c.failed_input(id));
+            failed
+                .map_or(Ok(()), |error| if c.keep_failed(id, &error) { Ok(()) } else { Err(error) })
+        };
+        coordinator.call_when_free(Needs::Everything, settle).await?
     }
 
     /// What removes relations unless they have been built: a failed or given-up CREATE leaves

@@ -431,7 +431,9 @@ pub(super) fn snapshot(pin: &Arc<Pin>, id: RelationId) -> Result<Snapshot> {
             )
             .with_hint("SHOW MATERIALIZED VIEWS; shows when it is ready."));
         }
-        RelationStatus::Quarantined(epoch, _) => epoch.min(pin.epoch_of(id)),
+        RelationStatus::Quarantined(epoch, _) | RelationStatus::Rebuilding(epoch, _) => {
+            epoch.min(pin.epoch_of(id))
+        }
     };
     Ok(Snapshot { table, epoch, pin: pin.clone() })
 }

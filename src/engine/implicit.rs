@@ -46,6 +46,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Rename(_)
         | Statement::AlterSink(_)
         | Statement::AlterSource(_)
+        | Statement::ResumeView(_)
         | Statement::Check(_)
         | Statement::Subscribe(_)
         | Statement::Explain(_)

@@ -41,6 +41,7 @@ mod query;
 mod record;
 mod recover;
 mod replace;
+mod resume_view;
 pub(crate) mod row_source;
 mod running;
 mod session;

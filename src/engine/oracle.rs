@@ -126,7 +126,9 @@ impl Session {
         match state.map(|s| s.status()) {
             Some(RelationStatus::Running) => {}
             Some(RelationStatus::Building) => return Ok(Some("it is still being built".into())),
-            Some(RelationStatus::Quarantined(_, error)) => return Err(error),
+            Some(RelationStatus::Quarantined(_, error) | RelationStatus::Rebuilding(_, error)) => {
+                return Err(error);
+            }
             None => return Ok(Some("it does not run".into())),
         }
         for id in &view.depends_on {

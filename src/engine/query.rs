@@ -126,18 +126,26 @@ impl Session {
             let Some((state, relation)) = pin.relations.get(id).zip(pin.catalog.by_id(*id)) else {
                 continue;
             };
-            if let RelationStatus::Quarantined(epoch, error) = state.status() {
-                let name = &relation.name;
-                self.notices.push(Notice {
-                    severity: "WARNING",
-                    sqlstate: sqlstate::WARNING,
-                    message: format!(
-                        "{} \"{name}\" is quarantined: its answer is of epoch {epoch} ({error})",
-                        relation.kind.noun()
-                    ),
-                    hint: Some("DROP it and create it again.".into()),
-                });
-            }
+            let (RelationStatus::Quarantined(epoch, error)
+            | RelationStatus::Rebuilding(epoch, error)) = state.status()
+            else {
+                continue;
+            };
+            let name = &relation.name;
+            self.notices.push(Notice {
+                severity: "WARNING",
+                sqlstate: sqlstate::WARNING,
+                message: format!(
+                    "{} \"{name}\" is quarantined: its answer is of epoch {epoch} ({error})",
+                    relation.kind.noun()
+                ),
+                hint: Some(match relation.kind {
+                    RelationKind::MaterializedView => {
+                        format!("ALTER MATERIALIZED VIEW \"{name}\" RESUME; builds it anew.")
+                    }
+                    _ => "DROP it and create it again.".into(),
+                }),
+            });
         }
     }
 

@@ -219,6 +219,7 @@ impl Session {
             Statement::Rename(rename) => self.rename_relation(rename).await,
             Statement::AlterSink(alter) => self.alter_sink(alter).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,
+            Statement::ResumeView(resume) => self.resume_view(resume).await,
             Statement::Check(names) => self.check(names).await,
             Statement::CheckStorage => self.check_storage().await,
             Statement::Checkpoint => self.checkpoint().await,

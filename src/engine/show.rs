@@ -183,7 +183,8 @@ impl Session {
         };
         // Why it stands still, where it does.
         let detail = |r: &Relation| match pin.relations.get(&r.id)?.status() {
-            RelationStatus::Quarantined(epoch, error) => {
+            RelationStatus::Quarantined(epoch, error)
+            | RelationStatus::Rebuilding(epoch, error) => {
                 let detail = error.detail().map_or_else(String::new, |d| format!(": {d}"));
                 Some(format!("{error}{detail} (its answer is of epoch {epoch})"))
             }

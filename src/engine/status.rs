@@ -25,7 +25,7 @@ pub struct RelationStatusLine {
     pub name: String,
     /// What it is.
     pub kind: &'static str,
-    /// `running`, `building`, `quarantined`.
+    /// `running`, `building`, `quarantined`, `rebuilding`.
     pub state: &'static str,
     /// Rows that it holds.
     pub rows_total: u64,
@@ -77,5 +77,6 @@ pub(super) fn state_word(state: &RelationState) -> &'static str {
         RelationStatus::Building => "building",
         RelationStatus::Running => "running",
         RelationStatus::Quarantined(..) => "quarantined",
+        RelationStatus::Rebuilding(..) => "rebuilding",
     }
 }

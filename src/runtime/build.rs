@@ -256,6 +256,7 @@ impl Coordinator {
                 }
                 continue;
             }
+            self.put_rebuilt(&build.members, epoch);
             for relation in build.members.iter().filter_map(|id| relations.get(id)) {
                 let mut progress = lock(&relation.progress);
                 if matches!(progress.status, RelationStatus::Building) {

@@ -22,15 +22,17 @@ use super::identity::TablePlace;
 use super::journal::Journal;
 use super::keeping::{SinksCut, SinksDecided, write_outbox};
 use super::running_sink::SinkCut;
-use super::shared::RelationStatus;
+use super::shared::{RelationStatus, lock};
 use super::sink_queue::Size;
 use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgress};
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
-    Checkpoints, Cost, History, Image, Made, Manifest, OutFile, Part, SourceMark, TableName,
+    Checkpoints, Cost, History, Image, Made, Manifest, OutFile, Part, QuarantineMark, SourceMark,
+    TableName,
 };
 use crate::error::{Error, Result};
+use crate::plan::PlanNode;
 use crate::store::Disk;
 use crate::store::log;
 use crate::time::{Epoch, Watermark};
@@ -80,6 +82,7 @@ pub(super) struct Restoring {
     image: Arc<Image>,
     numbers: BTreeMap<TableName, u32>,
     sources: BTreeMap<u32, SourceMark>,
+    quarantined: BTreeMap<u32, QuarantineMark>,
     /// Relations that it has not all of: what it has of them is void.
     void: BTreeSet<u32>,
 }
@@ -250,6 +253,7 @@ impl Coordinator {
             image: Arc::new(image),
             numbers: numbers.collect(),
             sources: manifest.sources.clone(),
+            quarantined: manifest.quarantined.clone(),
             void: BTreeSet::new(),
         });
         self.set_clock(manifest.clock);
@@ -259,11 +263,37 @@ impl Coordinator {
 
     /// All that the checkpoint has is there: watermarks are told again, sources go on.
     pub fn end_restore(&mut self) -> Result<()> {
-        self.void = self.restoring.take().map(|r| r.void).unwrap_or_default();
+        let restoring = self.restoring.take();
+        if let Some(restoring) = restoring {
+            self.quarantine_again(&restoring);
+            self.void = restoring.void;
+        }
         let merged = self.inputs.values().filter_map(|r| r.merged().map(|(c, w)| (r.node, c, w)));
         self.watermarks = merged.collect();
         self.wake.extend(self.watermarks.iter().map(|(node, ..)| *node));
         self.start_sources()
+    }
+
+    /// What had failed has failed, with the answer that it had: rows that came behind it are not in
+    /// it. What was built anew from inputs that run has not.
+    fn quarantine_again(&self, restoring: &Restoring) {
+        let relations = self.shared.relations();
+        for (id, mark) in &restoring.quarantined {
+            let Some(state) = relations.get(&RelationId(*id)) else { continue };
+            let inputs = state.plan.iter().flat_map(PlanNode::relations);
+            let inputs_run = inputs.into_iter().all(|input| self.check_sound(input).is_ok());
+            if restoring.void.contains(id) && inputs_run {
+                continue;
+            }
+            lock(&state.progress).status = RelationStatus::Quarantined(self.epoch, mark.error());
+        }
+    }
+
+    /// What a checkpoint had of relations is not theirs any more: their tables get new numbers.
+    pub(super) fn forget_numbers(&mut self, ids: &BTreeSet<RelationId>) {
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.numbers.retain(|name, _| !ids.contains(&RelationId(name.relation)));
+        }
     }
 
     /// From here on checkpoints are cut.
@@ -461,16 +491,18 @@ impl Coordinator {
         self.checkpointer.as_ref().map(|checkpointer| Arc::clone(&checkpointer.history))
     }
 
-    /// The relations whose state a checkpoint has: those that are complete, but for views that have
-    /// failed, which are built anew.
+    /// The relations whose state a checkpoint has: those that are complete, or were until they
+    /// failed.
     fn complete(&self) -> Vec<RelationId> {
         let catalog = self.shared.catalog();
         let relations = self.shared.relations();
         let sound = |id: RelationId| match relations.get(&id).map(|r| r.status()) {
             Some(RelationStatus::Running) => true,
-            Some(RelationStatus::Quarantined(..)) => catalog.by_id(id).is_some_and(|r| {
-                !matches!(r.kind, RelationKind::MaterializedView | RelationKind::Sink)
-            }),
+            // As it was when it failed; but what it has of an attempt to build it anew is nothing.
+            Some(RelationStatus::Quarantined(..)) => {
+                let sink = catalog.by_id(id).is_none_or(|r| r.kind == RelationKind::Sink);
+                !sink && !self.rebuilt.contains_key(&id)
+            }
             _ => false,
         };
         let kept = |id: &RelationId| {
@@ -482,6 +514,22 @@ impl Coordinator {
             })
         };
         relations.keys().copied().filter(|id| sound(*id) && kept(id)).collect()
+    }
+
+    /// Why a relation has failed, where its state is kept.
+    fn quarantine_mark(
+        &self,
+        (id, (epoch, error)): (&RelationId, &(Epoch, Error)),
+    ) -> Option<(u32, QuarantineMark)> {
+        self.graph.output(*id).filter(|_| !self.rebuilt.contains_key(id))?;
+        let mark = QuarantineMark {
+            epoch: epoch.0,
+            sqlstate: error.sqlstate().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        };
+        Some((id.0, mark))
     }
 
     fn manifest(
@@ -525,6 +573,7 @@ impl Coordinator {
             greatest_relation: catalog.greatest().0,
             clock: self.shared.clock.manual_us(),
             sources: sources.collect(),
+            quarantined: state.quarantined.iter().filter_map(|q| self.quarantine_mark(q)).collect(),
             ..Manifest::default()
         }
     }

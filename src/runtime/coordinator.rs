@@ -17,6 +17,7 @@ use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute};
 use super::journal::Journal;
 use super::keeping::Keeping;
+use super::rebuild::Rebuilt;
 use super::rejects::Rejects;
 use super::running_sink::RunningSink;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
@@ -193,6 +194,8 @@ pub struct Coordinator {
     pub(super) restoring: Option<Restoring>,
     /// Relations of which it had not all.
     pub(super) void: BTreeSet<u32>,
+    /// Tables of views that are built anew.
+    pub(super) rebuilt: Rebuilt,
     /// Epochs that are under way.
     pub(super) flights: Vec<InFlight>,
     /// What waits for them.
@@ -257,6 +260,7 @@ impl Coordinator {
             keeping: None,
             restoring: None,
             void: BTreeSet::new(),
+            rebuilt: Rebuilt::new(),
             flights: Vec::new(),
             waiting: Vec::new(),
             sizes_due: Instant::now(),
@@ -584,7 +588,13 @@ impl Coordinator {
             self.graph.reachable([node]).iter().filter_map(|n| self.graph.owner(*n)).collect();
         for relation in owners.iter().filter_map(|id| relations.get(id)) {
             let mut progress = lock(&relation.progress);
-            if !matches!(progress.status, RelationStatus::Quarantined(..)) {
+            // One that was to be built anew keeps its old answer.
+            let last = match &progress.status {
+                RelationStatus::Quarantined(..) => None,
+                RelationStatus::Rebuilding(old, _) => Some(*old),
+                RelationStatus::Building | RelationStatus::Running => Some(last),
+            };
+            if let Some(last) = last {
                 tracing::error!(relation = %relation.id, %error, "quarantined");
                 progress.status = RelationStatus::Quarantined(last, error.clone());
             }

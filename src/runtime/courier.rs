@@ -117,15 +117,7 @@ impl Courier {
     }
 
     fn run(mut self) {
-        loop {
-            let order = {
-                let mut backlog = self.queue.lock();
-                if backlog.is_over_for_good() {
-                    backlog.answer();
-                    return;
-                }
-                backlog.take_order()
-            };
+        while let Ok(order) = self.queue.begin_turn() {
             if let Some(order) = order {
                 self.obey(order);
             }

@@ -62,6 +62,17 @@ pub struct NewView {
     pub background: bool,
 }
 
+/// What a view is made of.
+pub(super) struct ViewNodes {
+    pub(super) nodes: Vec<NodeSpec>,
+    pub(super) imports: Vec<ImportSpec>,
+    pub(super) table: Arc<ResultTable>,
+    pub(super) errors: Arc<ResultTable>,
+    pub(super) late: Option<Arc<ResultTable>>,
+    /// The columns by which its rows are spread.
+    by: Vec<usize>,
+}
+
 /// What plans over a relation may rely on.
 pub(super) struct Known(Properties, Vec<TimeColumn>);
 
@@ -330,34 +341,9 @@ impl Coordinator {
             true => self.note(&record, &relation.depends_on)?,
             false => self.note_later(relation.id, record),
         }
-        let built = self.graph.plan(relation.id, &plan)?;
-        let mut nodes = built.nodes;
+        let ViewNodes { nodes, imports, table, errors: error_table, late: late_table, by } =
+            self.view_nodes(&relation, (&errors, late.as_ref()), &plan, key.as_deref())?;
         let append_only = plan.properties.append_only;
-        let schema = relaxed(&relation.schema);
-        let all: Vec<usize> = (0..schema.fields().len()).collect();
-        let by = key.clone().unwrap_or(all);
-        // What can be retracted lives where its key says, so that a restored row is found again.
-        let moves = !append_only && !plan.properties.partitioning.matches(&by);
-        let edge = Self::edge(built.output, moves.then(|| by.clone()));
-        let spec = ResultSpec {
-            schema,
-            key: key.clone().unwrap_or_default(),
-            keyed_placement: !append_only,
-            arrivals: plan.has_arrivals(),
-        };
-        let conflict = match plan.is_consolidated() && !spec.arrivals {
-            true => Conflict::Consolidated,
-            false => Conflict::Exact,
-        };
-        let (node, table) = self.materialize(&relation, edge, spec, (conflict, append_only));
-        nodes.push(node);
-        let error_nodes = self.error_nodes(&errors, &built.fallible);
-        nodes.extend(error_nodes.0);
-        let late_table = late.as_ref().map(|late| {
-            let (added, table) = self.late_nodes(late, &built.late);
-            nodes.extend(added);
-            table
-        });
         let mut members = vec![relation.id, errors.id];
         members.extend(late.iter().map(|late| late.id));
         let restored = self.restorable(&members);
@@ -374,7 +360,7 @@ impl Coordinator {
         let all: Vec<usize> = (0..error_schema().fields().len()).collect();
         let properties =
             Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
-        self.register(errors, Some(error_nodes.1), properties, None, status.clone())?;
+        self.register(errors, Some(error_table), properties, None, status.clone())?;
         if let Some(late) = late {
             self.register_late(late, late_table, status)?;
         }
@@ -383,8 +369,46 @@ impl Coordinator {
             self.load(tables)?;
             return Ok((members, BTreeMap::new(), pin));
         }
-        let imports = self.feed_imports(&built.imports)?;
+        let imports = self.feed_imports(&imports)?;
         Ok((members, imports, pin))
+    }
+
+    /// The nodes of a view and of what belongs to it, with empty tables.
+    pub(super) fn view_nodes(
+        &mut self,
+        relation: &Relation,
+        (errors, late): (&Relation, Option<&Relation>),
+        plan: &PlanNode,
+        key: Option<&[usize]>,
+    ) -> Result<ViewNodes> {
+        let built = self.graph.plan(relation.id, plan)?;
+        let mut nodes = built.nodes;
+        let append_only = plan.properties.append_only;
+        let schema = relaxed(&relation.schema);
+        let by = key.map_or_else(|| (0..schema.fields().len()).collect(), <[usize]>::to_vec);
+        // What can be retracted lives where its key says, so that a restored row is found again.
+        let moves = !append_only && !plan.properties.partitioning.matches(&by);
+        let edge = Self::edge(built.output, moves.then(|| by.clone()));
+        let spec = ResultSpec {
+            schema,
+            key: key.unwrap_or_default().to_vec(),
+            keyed_placement: !append_only,
+            arrivals: plan.has_arrivals(),
+        };
+        let conflict = match plan.is_consolidated() && !spec.arrivals {
+            true => Conflict::Consolidated,
+            false => Conflict::Exact,
+        };
+        let (node, table) = self.materialize(relation, edge, spec, (conflict, append_only));
+        nodes.push(node);
+        let (added, errors) = self.error_nodes(errors, &built.fallible);
+        nodes.extend(added);
+        let late = late.map(|late| {
+            let (added, table) = self.late_nodes(late, &built.late);
+            nodes.extend(added);
+            table
+        });
+        Ok(ViewNodes { nodes, imports: built.imports, table, errors, late, by })
     }
 
     fn error_nodes(
@@ -443,8 +467,16 @@ impl Coordinator {
     }
 
     pub(super) fn check_runs(&self, id: RelationId) -> Result<()> {
+        let there = self.shared.relations().contains_key(&id);
+        if there && self.is_recovering() { Ok(()) } else { self.check_sound(id) }
+    }
+
+    /// A relation is there, and has not failed.
+    pub(super) fn check_sound(&self, id: RelationId) -> Result<()> {
         match self.shared.relations().get(&id).map(|r| r.status()) {
-            Some(RelationStatus::Quarantined(_, error)) => Err(error),
+            Some(RelationStatus::Quarantined(_, error) | RelationStatus::Rebuilding(_, error)) => {
+                Err(error)
+            }
             Some(_) => Ok(()),
             None => Err(Error::user(
                 sqlstate::UNDEFINED_TABLE,
@@ -536,6 +568,7 @@ impl Coordinator {
                 self.untap(node);
             }
             self.sources.remove(id);
+            self.rebuilt.remove(id);
             self.shared.note_failed_source(*id, None);
             self.inputs.remove(id);
             let nodes = self.graph.remove(*id);
@@ -601,7 +634,14 @@ impl Coordinator {
 
     /// Subscribes to a relation from the published epoch on; the pin is that epoch.
     pub fn subscribe(&mut self, id: RelationId, progress: bool) -> Result<(SubscriberEvents, Pin)> {
-        let node = self.graph.output(id).ok_or_else(|| Error::internal("no output"))?;
+        let node = match self.graph.output(id) {
+            Some(node) => node,
+            // It could not be built anew.
+            None => {
+                self.check_runs(id)?;
+                return Err(Error::internal("no output"));
+            }
+        };
         let (subscriber, events) = Subscriber::channel(progress, self.readers.subscriber_bytes);
         self.team.tap(node, true);
         self.subscribers.entry(node).or_default().push(subscriber);

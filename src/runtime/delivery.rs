@@ -182,7 +182,9 @@ fn folded(deltas: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
 /// The error of those who wait for a sink.
 pub fn does_not_deliver(sink: &str, error: Error) -> Error {
     let named = |hint: &str| hint.replace("ALTER SINK ..", &format!("ALTER SINK \"{sink}\""));
-    let own = error.hint().filter(|hint| hint.contains("REPUBLISH")).map(named);
+    let says_all =
+        |hint: &&str| hint.contains("REPUBLISH") || hint.contains("ALTER SINK .. RESUME");
+    let own = error.hint().filter(says_all).map(named);
     let hint = match error.retry() {
         _ if own.is_some() => own.unwrap_or_default(),
         crate::error::Retry::Never => {

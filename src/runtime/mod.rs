@@ -32,6 +32,7 @@ mod journal;
 mod keeping;
 mod kept;
 mod opening;
+mod rebuild;
 mod rejects;
 mod restore;
 mod running_sink;

@@ -109,6 +109,17 @@ impl RunningSink {
         state_of(self.queue())
     }
 
+    /// It has lost its place.
+    pub(super) fn stop(&self, why: &str) {
+        let mut backlog = self.queue().lock();
+        if !matches!(backlog.standing, Standing::Stopped(_)) {
+            backlog.stop(lost_error(why));
+            backlog.answer();
+        }
+        drop(backlog);
+        self.queue().wake();
+    }
+
     /// How often its messages arrive.
     pub(super) fn guarantee(&self) -> Guarantee {
         match self {
@@ -262,7 +273,12 @@ impl Drop for RunningKept {
 }
 
 fn lost_error(why: &str) -> Error {
-    Error::external(crate::error::sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, why).permanent()
+    Error::external(crate::error::sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, why)
+        .permanent()
+        .with_hint(
+            "ALTER SINK .. REPUBLISH; begins anew with all rows; one of a query of its own has to \
+             be dropped and created again.",
+        )
 }
 
 /// Puts the changes of an epoch into messages.

@@ -32,6 +32,8 @@ pub enum RelationStatus {
     Running,
     /// Its dataflow has failed; it keeps the answer of this epoch.
     Quarantined(Epoch, Error),
+    /// The same, and it is built anew.
+    Rebuilding(Epoch, Error),
 }
 
 /// The moving part of a relation.

@@ -20,6 +20,10 @@ use crate::error::{Error, Result, sqlstate};
 use crate::state::ResultTable;
 use crate::time::Epoch;
 
+/// Why a sink stops whose input begins anew.
+pub(super) const REBUILT: &str =
+    "what it delivers was built anew, and may have other rows than it delivered";
+
 /// How a sink stands.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Standing {
@@ -51,6 +55,10 @@ pub(super) enum Waiting {
     /// The changes of an epoch.
     Changes { epoch: Epoch, changes: Vec<DeltaBatch>, size: Size, since: Instant },
 }
+
+/// A thread has nothing to do any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Over;
 
 /// How much something is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -228,6 +236,17 @@ impl SinkQueue {
         self.changed.notify_all();
     }
 
+    /// The head of a thread's loop: what somebody asks of it; an error when it has nothing to do
+    /// any more, and those who wait are told.
+    pub(super) fn begin_turn(&self) -> Result<Option<SinkOrder>, Over> {
+        let mut backlog = self.lock();
+        if backlog.is_over_for_good() {
+            backlog.answer();
+            return Err(Over);
+        }
+        Ok(backlog.order.take())
+    }
+
     /// Ends the thread.
     pub(super) fn end(&self) {
         self.lock().ended = true;
@@ -290,10 +309,6 @@ impl Backlog {
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         self.waiting.pop_front()
-    }
-
-    pub(super) fn take_order(&mut self) -> Option<SinkOrder> {
-        self.order.take()
     }
 
     /// Whether the thread has nothing to do any more.
@@ -368,6 +383,7 @@ impl Backlog {
     pub(super) fn trouble(&self) -> Option<Error> {
         let patient = self.troubled.is_some_and(|since| since.elapsed() < SINK_PATIENCE);
         match (&self.standing, &self.receiver) {
+            (Standing::Failed(error), _) if !self.skippable => Some(to_resume(error)),
             (Standing::Failed(error) | Standing::Stopped(error), _) => Some(error.clone()),
             _ if self.arrived == self.queued || patient => None,
             (_, Receiver::Unreachable { reason, .. }) => {
@@ -398,6 +414,18 @@ impl Backlog {
         let age = oldest.map_or(Duration::ZERO, |since| since.elapsed());
         let messages = kept.map_or(0, |kept| kept.messages() as usize);
         (self.queued - self.arrived, self.size.rows + messages, age)
+    }
+}
+
+/// What nothing is left out of: it has to be mended.
+fn to_resume(error: &Error) -> Error {
+    let hint = error.hint().unwrap_or_default();
+    match hint.contains("ALTER SINK") {
+        true => error.clone(),
+        false => {
+            let hint = format!("{hint} ALTER SINK .. RESUME; when it is mended.");
+            error.clone().with_hint(hint.trim_start())
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::kept::Kept;
 use super::shared::Pin;
-use super::sink_queue::{SinkOrder, SinkQueue, Size, Standing, Waiting};
+use super::sink_queue::{REBUILT, SinkOrder, SinkQueue, Size, Standing, Waiting};
 use crate::catalog::RelationId;
 use crate::config::{BACKFILL_SLICE_ROWS, RETRY_BACKOFF, SinkLimits};
 use crate::connector::{Delivery, Failure, Receiver, Sink};
@@ -164,7 +164,9 @@ pub(super) fn state_of(queue: &SinkQueue) -> SinkState {
     let (lag_epochs, lag_rows, lag) = backlog.lag();
     let (state, detail) = match (&backlog.standing, &backlog.receiver) {
         (Standing::Failed(error), _) => ("failed", Some(advised(error))),
-        (Standing::Stopped(error), _) if backlog.kept.is_some() => ("stopped", Some(told(error))),
+        (Standing::Stopped(error), _) if backlog.kept.is_some() || error.message() == REBUILT => {
+            ("stopped", Some(told(error)))
+        }
         (Standing::Stopped(error), _) => {
             let lost = "its queue was full, and what waited in it is lost";
             ("stopped", Some(format!("{}; {lost}", told(error))))
@@ -275,15 +277,7 @@ struct SinkThread {
 
 impl SinkThread {
     fn run(mut self) {
-        loop {
-            let order = {
-                let mut backlog = self.queue.lock();
-                if backlog.is_over_for_good() {
-                    backlog.answer();
-                    return;
-                }
-                backlog.take_order()
-            };
+        while let Ok(order) = self.queue.begin_turn() {
             if let Some(order) = order {
                 self.obey(order);
             }

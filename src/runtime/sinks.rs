@@ -9,6 +9,7 @@ use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::running_sink::{RunningKept, RunningSink};
 use super::shared::{Pin, RelationStatus};
+use super::sink_queue::REBUILT;
 use super::sink_task::{Refusal, SinkPolicy, SinkTask};
 use crate::catalog::{Definition, Relation, RelationId};
 use crate::checkpoint::SinkMark;
@@ -114,8 +115,7 @@ impl Coordinator {
         let keeping = self.keeping()?;
         let mut mark = keeping.mark_of(id);
         if void && mark.as_ref().is_some_and(|mark| !mark.opening) {
-            let why = "what it delivers was built anew, and may have other rows than it delivered";
-            mark.iter_mut().for_each(|mark| mark.lost = Some(why.to_owned()));
+            mark.iter_mut().for_each(|mark| mark.lost = Some(REBUILT.to_owned()));
         }
         let (mark, files) = match mark {
             Some(mark) if !mark.opening => (mark, keeping.files()),

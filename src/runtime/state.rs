@@ -89,7 +89,11 @@ impl Coordinator {
     /// has changed is left out; what is being built keeps its log until it is complete.
     pub fn cut(&mut self) -> Cut {
         let state = self.state();
-        let failed = state.quarantined.keys().flat_map(|id| self.graph.nodes_of(*id)).collect();
+        let nodes = |(id, (last, _)): (&RelationId, &(Epoch, Error))| {
+            let last = *last;
+            self.graph.nodes_of(*id).into_iter().map(move |node| (node, last))
+        };
+        let failed = state.quarantined.iter().flat_map(nodes).collect();
         let built = self.built_nodes();
         Cut { state, changes: self.team.take_changes(&failed, &built) }
     }
@@ -156,6 +160,8 @@ impl Coordinator {
             let relation = relations.get(&id);
             let relation = relation
                 .ok_or_else(|| Error::corrupted(format!("no relation {id} can be quarantined")))?;
+            // Its rows are as of the epoch at which they were read back.
+            let epoch = epoch.max(self.epoch);
             lock(&relation.progress).status = RelationStatus::Quarantined(epoch, error);
         }
         // Every other watermark follows from those of the inputs.

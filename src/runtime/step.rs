@@ -87,7 +87,9 @@ impl Worker {
     pub fn begin(&mut self, step: Step, deadline: Instant) -> Option<Report> {
         self.now = step.into();
         let active = Arc::clone(&self.now.active);
-        for node in active.iter().filter_map(|id| self.nodes.get(id.0 as usize)?.as_ref()) {
+        for id in active.iter() {
+            let Some(Some(node)) = self.nodes.get_mut(id.0 as usize) else { continue };
+            node.begun = self.now.epoch;
             self.state.begin_epoch(&node.tables);
         }
         self.run_until(deadline)

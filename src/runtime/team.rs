@@ -1,6 +1,6 @@
 //! The workers as one: worker 0 on the coordinator's thread, the others on threads of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
@@ -144,11 +144,11 @@ impl Team {
         self.all(|_| Box::new(move |w: &mut Worker| w.set_capture(on)));
     }
 
-    /// Takes what state tables have logged, by worker, without the last epoch of `failed` nodes,
-    /// and nothing of those that are being `built`.
+    /// Takes what state tables have logged, by worker, of `failed` nodes as it was at an epoch, and
+    /// nothing of those that are being `built`.
     pub fn take_changes(
         &mut self,
-        failed: &BTreeSet<NodeId>,
+        failed: &BTreeMap<NodeId, Epoch>,
         built: &BTreeSet<NodeId>,
     ) -> Vec<Vec<TableChanges>> {
         self.all(|_| {

@@ -149,6 +149,8 @@ pub(super) struct Node {
     pub(super) marks: usize,
     tapped: bool,
     pub(super) failed: bool,
+    /// The last epoch that it took part in.
+    pub(super) begun: Epoch,
     counted: Counters,
     merges: BTreeMap<(usize, usize), WatermarkMerge>,
     /// Watermarks put out since the last mark.
@@ -231,6 +233,7 @@ impl Worker {
                 marks: 0,
                 tapped: false,
                 failed: false,
+                begun: Epoch::ZERO,
                 counted: Counters::default(),
                 merges: BTreeMap::new(),
                 watermarks: BTreeMap::new(),
@@ -643,13 +646,14 @@ impl Worker {
     /// those that are being `built`.
     pub fn take_changes(
         &mut self,
-        failed: &BTreeSet<NodeId>,
+        failed: &BTreeMap<NodeId, Epoch>,
         built: &BTreeSet<NodeId>,
     ) -> Vec<TableChanges> {
         let mut all = Vec::new();
         for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
             for table in &node.tables {
-                let log = self.state.take_changes(*table, failed.contains(&node.spec.id));
+                let failed = failed.get(&node.spec.id).is_some_and(|last| node.begun > *last);
+                let log = self.state.take_changes(*table, failed);
                 let expired_below = self.state.expired_below(*table);
                 if !log.is_empty() || expired_below.is_some() {
                     let (place, version) =

@@ -70,6 +70,8 @@ pub enum Statement {
     AlterSink(AlterSink),
     /// ALTER SOURCE | TABLE .. RESUME.
     AlterSource(AlterSource),
+    /// ALTER MATERIALIZED VIEW .. RESUME.
+    ResumeView(ResumeView),
     /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
     Check(Vec<String>),
     /// CHECK STORAGE.
@@ -224,6 +226,15 @@ pub struct AlterSource {
     pub if_exists: bool,
     /// Where to go on, where it is said.
     pub at: Option<Edge>,
+}
+
+/// ALTER MATERIALIZED VIEW name RESUME.
+#[derive(Debug, Clone)]
+pub struct ResumeView {
+    /// The folded name.
+    pub name: String,
+    /// IF EXISTS.
+    pub if_exists: bool,
 }
 
 /// PREPARE name AS.

@@ -1,4 +1,5 @@
-//! ALTER .. RENAME TO, ALTER SINK, ALTER SOURCE, COMMENT ON, CHECK, PREPARE, EXECUTE, DEALLOCATE.
+//! ALTER .. RENAME TO, ALTER SINK, ALTER SOURCE, ALTER MATERIALIZED VIEW, COMMENT ON, CHECK,
+//! PREPARE, EXECUTE, DEALLOCATE.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::connector::Edge;
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, SinkAction, Statement,
+    AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, ResumeView, SinkAction,
+    Statement,
 };
 use crate::sql::types::sql_type;
 
@@ -45,6 +47,9 @@ impl StreamParser<'_> {
             };
             return Ok(Statement::AlterSource(AlterSource { name, noun, if_exists, at }));
         }
+        if noun == "materialized view" && self.accept_word("resume") {
+            return Ok(Statement::ResumeView(ResumeView { name, if_exists }));
+        }
         if !self.accept_words(&["rename", "to"]) {
             return Err(Error::unsupported(format!(
                 "this form of ALTER {} is not supported yet",
@@ -57,6 +62,9 @@ impl StreamParser<'_> {
                 }
                 "source" => {
                     "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are."
+                }
+                "materialized view" => {
+                    "ALTER MATERIALIZED VIEW name RENAME TO new_name | RESUME are."
                 }
                 _ => "ALTER .. RENAME TO new_name is.",
             }));
