@@ -2,7 +2,8 @@
 //! with `demo`. Reads arguments, starts an engine, and hands over.
 //!
 //! Exit status: 0 when all went well, 1 after an error, 2 for a wrong command line, 74 when the log
-//! of the data directory can't be written, 78 when a file of it is damaged or of a newer program.
+//! of the data directory can't be written, 75 when another process has that, 78 when a file of it
+//! is damaged or of a newer program.
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
@@ -34,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Exit statuses as sysexits.h has them.
 const EX_IOERR: u8 = 74;
+const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
 
 /// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
@@ -200,6 +202,7 @@ fn main() -> ExitCode {
         report(&error);
         match error.sqlstate() {
             sqlstate::IO_ERROR => ExitCode::from(EX_IOERR),
+            sqlstate::OBJECT_IN_USE => ExitCode::from(EX_TEMPFAIL),
             sqlstate::DATA_CORRUPTED | sqlstate::FEATURE_NOT_SUPPORTED => ExitCode::from(EX_CONFIG),
             _ => ExitCode::FAILURE,
         }

@@ -59,6 +59,21 @@ impl Broker {
 }
 
 impl Broker {
+    /// Starts a real one at a port, which sends its clients to another one; with some settings.
+    pub fn start_behind(&self, port: u16, other: u16, settings: &[&str]) -> Arc<Running> {
+        let listeners = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{other}");
+        let port = port.to_string();
+        let mut arguments = vec!["start", "--port", &port, "--set", &listeners];
+        settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        let mut running = self.0.lock().expect("no test panics while it starts");
+        let started = || {
+            let (dir, _) = started(&arguments);
+            let servers = format!("127.0.0.1:{other}");
+            Arc::new(Running::Real { dir, servers, ours: true })
+        };
+        running.get_or_insert_with(started).clone()
+    }
+
     /// Starts a real one that nobody else uses.
     pub fn start_own(&self) -> Arc<Running> {
         let mut running = self.0.lock().expect("no test panics while it starts");
@@ -79,14 +94,20 @@ fn start() -> Running {
 }
 
 fn own() -> Running {
+    let (dir, servers) = started(&["start", "--port", "0"]);
+    Running::Real { dir, servers, ours: true }
+}
+
+/// Starts a real one in a directory of its own; where it listens.
+fn started(arguments: &[&str]) -> (PathBuf, String) {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let name =
         format!("headwater-kafka-{}-{}", std::process::id(), since.map_or(0, |d| d.as_nanos()));
     let dir = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&dir).expect("a temporary directory");
-    let said = script(&["start", "--port", "0"], &dir);
+    let said = script(arguments, &dir);
     let servers = said.trim().rsplit(' ').next().unwrap_or_default().to_owned();
-    Running::Real { dir, servers, ours: true }
+    (dir, servers)
 }
 
 /// Runs scripts/kafka; what it says.

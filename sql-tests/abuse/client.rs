@@ -87,12 +87,29 @@ impl Server {
         false
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Its exit status when it ends by itself, within ten seconds.
+    pub fn ends_with(&mut self) -> Option<i32> {
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
     /// Sends SIGTERM; the time until it has ended, with success.
     pub fn terminate(&mut self) -> Duration {
         let began = Instant::now();
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal("-TERM");
         let status = self.child.wait().expect("it ends");
         assert!(status.success(), "{status}");
         began.elapsed()

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headwater::store::{Disk, DiskFile, DiskRead};
+use headwater::store::{Disk, DiskFile, DiskRead, Lock};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -312,7 +312,7 @@ impl Disk for MemoryDisk {
         Ok(names)
     }
 
-    fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn Send + Sync + std::fmt::Debug>> {
-        Ok(Box::new(()))
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Arc<dyn Lock>> {
+        Ok(Arc::new(()))
     }
 }

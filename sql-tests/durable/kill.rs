@@ -111,3 +111,44 @@ fn a_killed_server_has_what_it_acknowledged() {
     assert!(known.iter().any(|n| n.load(Ordering::SeqCst) > 0), "nothing was written");
     eprintln!("durable: killed 6 times within {:.1} s", began.elapsed().as_secs_f64());
 }
+
+/// A process stands still, its lock is broken, and another one takes the directory: when the first
+/// one wakes up, it ends without having written or acknowledged anything.
+#[test]
+fn a_process_without_its_lock_writes_nothing() {
+    let scratch = Scratch::new("lock");
+    let data = scratch.0.to_str().expect("a path");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let mut first = Server::start(&["--data", data]);
+    runtime.block_on(async {
+        let old = first.connect().await;
+        let set_up = "CREATE TABLE t (n int); INSERT INTO t VALUES (1); CHECKPOINT";
+        old.batch_execute(set_up).await.expect("it is set up");
+        // While it is alone, nobody gets in.
+        let refused = Server::try_start(&["--data", data], &[]);
+        assert!(refused.is_none(), "the directory is locked");
+        first.signal("-STOP");
+        std::fs::remove_file(scratch.0.join("LOCK")).expect("the lock is broken");
+        let mut second = Server::start(&["--data", data]);
+        let new = second.connect().await;
+        new.batch_execute("INSERT INTO t VALUES (2)").await.expect("it is written");
+        let late = tokio::spawn(async move {
+            let mut acknowledged = 0;
+            while old.batch_execute("INSERT INTO t VALUES (100)").await.is_ok() {
+                acknowledged += 1;
+            }
+            acknowledged
+        });
+        first.signal("-CONT");
+        assert_eq!(first.ends_with(), Some(75));
+        assert_eq!(late.await.expect("no panic"), 0, "nothing was acknowledged");
+        new.batch_execute("INSERT INTO t VALUES (3); CHECKPOINT").await.expect("it goes on");
+        second.terminate();
+        let third = Server::start(&["--data", data]);
+        let session = third.connect().await;
+        assert_eq!(session.text_of("SELECT n FROM t ORDER BY n").await, "1\n2\n3\n");
+        let checked = session.text_of("CHECK STORAGE").await;
+        assert!(!checked.contains("damaged"), "{checked}");
+    });
+}

@@ -13,6 +13,7 @@ mod broker;
 #[path = "../abuse/client.rs"]
 mod client;
 mod postgres;
+mod proxy;
 mod verify;
 mod work;
 
@@ -52,6 +53,7 @@ fn main() {
             Trial::test(name, move || test(&broker.get()))
         };
         trials.push(Trial::test("a_broker_that_is_away_is_waited_for", broker_away));
+        trials.push(Trial::test("a_proxy_delays_and_cuts", proxy::broker_behind_a_proxy));
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
         trials.push(test("a_lost_account_is_not_guessed", account_lost));
         trials.push(test("a_large_message_is_left_out", large_message));
@@ -113,7 +115,11 @@ impl End {
         // Each place in turn, and between them any time.
         let place = (seed as usize * LIVES + life) / 2 % failpoint::NAMES.len();
         match (seed as usize + life).is_multiple_of(2) {
-            true => Self::At(failpoint::NAMES[place], random.random_range(1..=5)),
+            true => {
+                let name = failpoint::NAMES[place];
+                let times = random.random_range(1..=5);
+                Self::At(name, if is_rare(name) { 1 } else { times })
+            }
             false => Self::After(Duration::from_millis(random.random_range(50..1_200))),
         }
     }
@@ -131,6 +137,12 @@ impl End {
             Self::At(..) => Duration::from_millis(2_500),
         }
     }
+}
+
+/// Whether a life comes to a place once or seldom: at its start, and while runs are merged.
+fn is_rare(place: &str) -> bool {
+    ["checkpoint-restored", "log-replayed", "life-begun"].contains(&place)
+        || place.starts_with("run-")
 }
 
 fn start(data: &str, end: Option<&End>) -> Option<Server> {
@@ -151,9 +163,15 @@ fn killed(broker: &Running, seed: u64) -> Result<(), Failed> {
         let mut ends = Vec::new();
         for life in 0..LIVES {
             let end = End::random(&mut random, seed, life);
-            ends.push(format!("{end:?}"));
-            let Some(mut server) = start(&data, Some(&end)) else { continue };
+            let Some(mut server) = start(&data, Some(&end)) else {
+                ends.push(format!("{end:?} at its start"));
+                continue;
+            };
+            // Eight of them make a merge.
+            world.checkpoints = matches!(end, End::At(name, _) if name.starts_with("run-"));
             world.live(&mut server, life, end.at_most()).await;
+            let by_itself = if server.has_ended() { " by itself" } else { "" };
+            ends.push(format!("{end:?}{by_itself}"));
             // With SIGKILL, if it lives still.
             drop(server);
         }

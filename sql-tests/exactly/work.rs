@@ -30,6 +30,8 @@ pub struct World<'a> {
     /// Further options of sinks.
     options: &'static str,
     defined: bool,
+    /// A checkpoint is asked for every now and then.
+    pub checkpoints: bool,
 }
 
 /// A pause between two statements of a client.
@@ -58,7 +60,17 @@ impl<'a> World<'a> {
             sinks.push((name.to_owned(), broker.create(name, None).await));
         }
         let random = SmallRng::seed_from_u64(seed);
-        Self { broker, random, orders, fed: 0, sinks, file, options: "", defined: false }
+        Self {
+            broker,
+            random,
+            orders,
+            fed: 0,
+            sinks,
+            file,
+            options: "",
+            defined: false,
+            checkpoints: false,
+        }
     }
 
     /// Transactions that may not last long.
@@ -139,6 +151,9 @@ impl<'a> World<'a> {
             step += 1;
             self.feed();
             if !self.write(&session).await {
+                break;
+            }
+            if self.checkpoints && step > 5 && session.batch_execute("CHECKPOINT").await.is_err() {
                 break;
             }
             // In the middle of it, and with the definitions of a life before.

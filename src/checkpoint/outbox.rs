@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::format::Message;
 use crate::store::directory::{damaged, disk_error};
-use crate::store::{Disk, DiskFile, DiskRead, failpoint, frame};
+use crate::store::{Appender, Disk, DiskRead, failpoint, frame};
 
 /// Kinds of frames.
 const CHUNK: u8 = 3;
@@ -28,9 +28,6 @@ const BROKEN: u8 = 4;
 
 /// Bytes of messages in a chunk, about.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// What is written before the file is synced, at a time.
-const WRITE_BYTES: usize = 1 << 20;
 
 /// A file of an outbox, as manifests name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,11 +108,10 @@ impl Outboxes {
             id
         };
         let path = self.path_of(id);
-        let file = self.disk.create(&path).map_err(|e| disk_error(&e, &path));
+        let file = Appender::create(self.disk.as_ref(), &path);
         let file = file.inspect_err(|_| self.let_go(id))?;
-        let (bytes, buffer, chunk) = (0, Vec::new(), Vec::new());
-        let (sinks, sink, epoch, in_chunk) = (BTreeMap::new(), 0, 0, 0);
-        Ok(OutWriter { id, path, file, bytes, buffer, sinks, sink, epoch, chunk, in_chunk })
+        let (sinks, sink, epoch, chunk, in_chunk) = (BTreeMap::new(), 0, 0, Vec::new(), 0);
+        Ok(OutWriter { id, file, sinks, sink, epoch, chunk, in_chunk })
     }
 
     /// A manifest names the file, or nobody needs it.
@@ -128,6 +124,11 @@ impl Outboxes {
         // What is left is removed with the next checkpoint.
         drop(self.disk.remove(&self.path_of(id)));
         self.let_go(id);
+    }
+
+    /// An error when another process may have the directory.
+    pub fn check_ours(&self) -> Result<()> {
+        self.disk.check_ours().map_err(|e| disk_error(&e, &self.dir))
     }
 
     /// Makes the names of files durable.
@@ -211,12 +212,7 @@ impl OutFile {
 pub struct OutWriter {
     /// Its number.
     pub id: u64,
-    path: PathBuf,
-    file: Box<dyn DiskFile>,
-    /// What is in the file.
-    bytes: u64,
-    /// What is to be written next.
-    buffer: Vec<u8>,
+    file: Appender,
     sinks: BTreeMap<u32, Section>,
     sink: u32,
     epoch: u64,
@@ -229,7 +225,7 @@ impl OutWriter {
     /// Begins with the messages of a sink; each sink comes once.
     pub fn begin(&mut self, sink: u32) -> Result<()> {
         self.end_chunk()?;
-        let at = self.bytes + self.buffer.len() as u64;
+        let at = self.file.place();
         self.sink = sink;
         self.sinks.insert(sink, Section { from: at, to: at, ..Section::default() });
         Ok(())
@@ -294,32 +290,20 @@ impl OutWriter {
     }
 
     fn end_frame(&mut self, kind: u8, body: &[u8], messages: u32) -> Result<()> {
-        frame::encode(kind, body, &mut self.buffer);
+        frame::encode(kind, body, &mut self.file.buffer);
         if let Some(section) = self.sinks.get_mut(&self.sink) {
-            section.to = self.bytes + self.buffer.len() as u64;
+            section.to = self.file.place();
             section.messages += u64::from(messages);
         }
-        match self.buffer.len() < WRITE_BYTES {
-            true => Ok(()),
-            false => self.write(),
-        }
-    }
-
-    fn write(&mut self) -> Result<()> {
-        let written = self.file.write_at(self.bytes, &self.buffer);
-        written.map_err(|e| disk_error(&e, &self.path))?;
-        self.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        self.file.settle()
     }
 
     /// Writes the rest and waits until all of it is on the disk; its name may not be yet.
     pub fn finish(mut self, checkpoint: u64, first: bool) -> Result<OutFile> {
         self.end_chunk()?;
         failpoint::reach("outbox-half-written");
-        self.write()?;
-        self.file.sync().map_err(|e| disk_error(&e, &self.path))?;
-        let Self { id, bytes, sinks, .. } = self;
+        let Self { id, file, sinks, .. } = self;
+        let bytes = file.finish()?;
         Ok(OutFile { id, bytes, checkpoint, first, sinks })
     }
 }

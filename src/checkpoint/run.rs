@@ -23,7 +23,7 @@ use crate::delta::{KEY_GROUPS, key_group};
 use crate::error::{Error, Result};
 use crate::state::{Entries, Entry};
 use crate::store::directory::{damaged, disk_error};
-use crate::store::{Disk, DiskFile, DiskRead};
+use crate::store::{Appender, Disk, DiskRead};
 
 const MAGIC: &[u8; 4] = b"HWR1";
 const VERSION: u16 = 1;
@@ -31,12 +31,6 @@ const FOOTER: usize = 64;
 const BLOCK_BYTES: usize = 8 << 10;
 const BLOCK_HEADER: usize = 9;
 const NEW_TABLE: u8 = 0xff;
-
-/// What is written at a time.
-const WRITE_BYTES: usize = 1 << 20;
-
-/// What is written before it is synced: the syncs of others wait for what is not.
-const SYNC_BYTES: u64 = 8 << 20;
 
 /// What is in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +46,7 @@ pub struct RunInfo {
 /// Writes a run.
 #[derive(Debug)]
 pub struct RunWriter {
-    path: PathBuf,
-    file: Box<dyn DiskFile>,
-    /// What is in the file, and what of that is on the disk.
-    offset: u64,
-    synced: u64,
-    /// What is to be written next.
-    buffer: Vec<u8>,
+    file: Appender,
     block: Vec<u8>,
     in_block: u32,
     table: Option<u32>,
@@ -71,13 +59,8 @@ pub struct RunWriter {
 impl RunWriter {
     /// Begins a file.
     pub fn create(disk: &dyn Disk, path: &Path) -> Result<Self> {
-        let file = disk.create(path).map_err(|e| disk_error(&e, path))?;
         Ok(Self {
-            path: path.to_owned(),
-            file,
-            offset: 0,
-            synced: 0,
-            buffer: Vec::new(),
+            file: Appender::create(disk, path)?,
             block: Vec::new(),
             in_block: 0,
             table: None,
@@ -97,7 +80,7 @@ impl RunWriter {
         if self.block.is_empty() {
             self.index.extend_from_slice(&table.to_le_bytes());
             self.index.extend_from_slice(&hash.to_le_bytes());
-            self.index.extend_from_slice(&(self.offset + self.buffer.len() as u64).to_le_bytes());
+            self.index.extend_from_slice(&self.file.place().to_le_bytes());
             self.blocks += 1;
             self.table = None;
         }
@@ -125,42 +108,23 @@ impl RunWriter {
         if self.block.is_empty() {
             return Ok(());
         }
-        let from = self.buffer.len();
+        let buffer = &mut self.file.buffer;
+        let from = buffer.len();
         // A block is as long as its last entry, whose parts have less than 1 GiB each.
-        self.buffer.extend_from_slice(&(self.block.len() as u32).to_le_bytes());
-        self.buffer.push(0);
-        self.buffer.extend_from_slice(&self.in_block.to_le_bytes());
-        self.buffer.append(&mut self.block);
-        let checksum = xxh3_64(&self.buffer[from..]);
-        self.buffer.extend_from_slice(&checksum.to_le_bytes());
+        buffer.extend_from_slice(&(self.block.len() as u32).to_le_bytes());
+        buffer.push(0);
+        buffer.extend_from_slice(&self.in_block.to_le_bytes());
+        buffer.append(&mut self.block);
+        let checksum = xxh3_64(&buffer[from..]);
+        buffer.extend_from_slice(&checksum.to_le_bytes());
         self.in_block = 0;
-        match self.buffer.len() < WRITE_BYTES {
-            true => Ok(()),
-            false => self.write(),
-        }
-    }
-
-    fn write(&mut self) -> Result<()> {
-        let written = self.file.write_at(self.offset, &self.buffer);
-        written.map_err(|e| disk_error(&e, &self.path))?;
-        self.offset += self.buffer.len() as u64;
-        self.buffer.clear();
-        match self.offset - self.synced < SYNC_BYTES {
-            true => Ok(()),
-            false => self.sync(),
-        }
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.file.sync().map_err(|e| disk_error(&e, &self.path))?;
-        self.synced = self.offset;
-        Ok(())
+        self.file.settle()
     }
 
     /// Ends the file, and returns when it is on the disk.
     pub fn finish(mut self) -> Result<RunInfo> {
         self.end_block()?;
-        let index = self.offset + self.buffer.len() as u64;
+        let index = self.file.place();
         let mut directory = Vec::with_capacity(self.tables.len() * 20);
         for (table, entries, bytes) in &self.tables {
             directory.extend_from_slice(&table.to_le_bytes());
@@ -179,11 +143,10 @@ impl RunWriter {
         numbers.iter().for_each(|n| footer.extend_from_slice(&n.to_le_bytes()));
         let own = xxh3_64(&footer);
         footer.extend_from_slice(&own.to_le_bytes());
-        self.buffer.extend_from_slice(&tail);
-        self.buffer.extend_from_slice(&footer);
-        self.write()?;
-        self.sync()?;
-        Ok(RunInfo { entries: self.entries, bytes: self.offset, checksum })
+        self.file.buffer.extend_from_slice(&tail);
+        self.file.buffer.extend_from_slice(&footer);
+        let bytes = self.file.finish()?;
+        Ok(RunInfo { entries: self.entries, bytes, checksum })
     }
 }
 

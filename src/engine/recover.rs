@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,10 +22,13 @@ use crate::error::{Error, Result};
 use crate::runtime::{Checkpointer, Coordinator, Journal, Keeping, Needs, apply, definition_of};
 use crate::sql::statement::Statement;
 use crate::store::log::{self, Life, Log, Lsn, Position, Record};
-use crate::store::{Directory, Disk, Found, OsDisk};
+use crate::store::{Directory, Disk, Found, Lock, OsDisk, failpoint};
 
 /// Bytes of rows that are on their way into the engine while the log is read.
 const UNDER_WAY_BYTES: usize = 64 << 20;
+
+/// How often it is looked whether the directory is locked still.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Records that are read ahead.
 const READ_AHEAD: usize = 64;
@@ -73,6 +76,7 @@ impl Engine {
     async fn live_again(&self, past: Past, survey: Survey) -> Result<()> {
         let Past { directory, dir, checkpoints, interval, outbox_bytes, end } = past;
         let coordinator = &self.core.coordinator;
+        let held = Arc::downgrade(&directory.lock);
         let first_epoch = survey.epochs;
         let incarnation = getrandom::u64().map_err(|e| Error::internal(e.to_string()))?;
         let outboxes = Arc::clone(checkpoints.outboxes());
@@ -88,8 +92,10 @@ impl Engine {
         let mut again = Again::new(self, gone);
         if let Some(manifest) = checkpoints.newest() {
             again.restore(manifest.clone(), checkpoints.image()?).await?;
+            failpoint::reach("checkpoint-restored");
         }
         again.read(Arc::clone(&directory.disk), dir.clone(), survey.needed).await?;
+        failpoint::reach("log-replayed");
         let life = Life { number: survey.life + 1, first_epoch };
         let disk = Arc::clone(&directory.disk);
         let log = Log::start(Arc::clone(&disk), dir.clone(), &end)?;
@@ -106,7 +112,25 @@ impl Engine {
         coordinator.call(begin).await??;
         // What is read is as of an epoch of this life, with its clock.
         coordinator.commit(Vec::new(), Vec::new()).await?;
+        failpoint::reach("life-begun");
+        self.watch_lock(held);
         Ok(())
+    }
+
+    /// Ends the engine when the directory is not locked any more, whatever it does meanwhile.
+    fn watch_lock(&self, lock: Weak<dyn Lock>) {
+        let core = Arc::downgrade(&self.core);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOCK_PAUSE).await;
+                let (Some(lock), Some(core)) = (lock.upgrade(), core.upgrade()) else { return };
+                // A disk that does not answer says nothing of who has it.
+                if matches!(lock.is_held(), Ok(false)) {
+                    core.coordinator.send(|c| c.lose_directory());
+                    return;
+                }
+            }
+        });
     }
 
     /// Makes a checkpoint of everything that has been published; at once where there is no data

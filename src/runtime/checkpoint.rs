@@ -31,7 +31,7 @@ use crate::checkpoint::{
     Checkpoints, Cost, History, Image, Made, Manifest, OutFile, Part, QuarantineMark, SourceMark,
     TableName,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::plan::PlanNode;
 use crate::store::Disk;
 use crate::store::log;
@@ -464,6 +464,11 @@ impl Coordinator {
     fn checkpoint_written(&mut self, mut written: Result<SinksDecided>) {
         match &mut written {
             Ok(decided) => self.sinks_decided(decided),
+            // What another process has is not ours to write.
+            Err(error) if error.sqlstate() == sqlstate::OBJECT_IN_USE => {
+                let error = error.clone();
+                self.fail_engine(&error);
+            }
             Err(error) => self.sinks_not_decided(error),
         }
         if let Some(checkpointer) = &mut self.checkpointer {

@@ -162,6 +162,8 @@ impl Courier {
         let kept: Vec<&Letter> = kept.collect();
         let messages: Vec<&Message> = kept.iter().map(|letter| &letter.message).collect();
         let load = Load { messages: &messages, receipt, length: self.length };
+        // What another process has is delivered by that.
+        self.route.outboxes.check_ours()?;
         self.queue.lock().oldest = Some(Instant::now());
         let queue = Arc::clone(&self.queue);
         // What is begun is ended while the receiver is there, though the sink may be dropped: a

@@ -16,8 +16,8 @@ use crate::catalog::{Catalog, Creation, Definition, RelationId};
 use crate::config::{BATCH_ROWS, LOG_PART_BYTES};
 use crate::delta::{DeltaBatch, Keys, batch_of, decode_keys};
 use crate::error::{Error, Result, sqlstate};
-use crate::store::Directory;
 use crate::store::log::{self, Life, Log, Lsn, Record};
+use crate::store::{Directory, taken_over};
 use crate::time::Epoch;
 
 /// Epochs that are taken for used at a time; the next ones are, when half of them have been.
@@ -337,14 +337,20 @@ impl Coordinator {
     /// After an error of the log nobody knows what is on the disk: the engine ends.
     fn check_log(&mut self, result: Result<()>) -> Result<()> {
         if let Err(error) = &result
-            && error.sqlstate() == sqlstate::IO_ERROR
+            && matches!(error.sqlstate(), sqlstate::IO_ERROR | sqlstate::OBJECT_IN_USE)
         {
             self.fail_engine(&error.clone());
         }
         result
     }
 
-    fn fail_engine(&mut self, error: &Error) {
+    /// Another process may have the directory: the engine ends.
+    pub fn lose_directory(&mut self) {
+        self.fail_engine(&taken_over());
+    }
+
+    /// Ends the engine.
+    pub(super) fn fail_engine(&mut self, error: &Error) {
         self.shared.fail(error);
         self.stopping = true;
     }

@@ -1,11 +1,11 @@
 //! The data directory: who has it open, and whether this program can read it.
 
-use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, put};
+use super::disk::{Disk, Lock, put};
+use super::guarded::{Guarded, is_taken_over};
 use crate::error::{Error, Result, sqlstate};
 
 /// The version of the layout that this program makes and reads.
@@ -22,8 +22,8 @@ pub struct Directory {
     pub id: u64,
     /// Whether it was there before.
     pub found: Found,
-    /// Holds the lock.
-    _lock: Box<dyn Send + Sync + Debug>,
+    /// What keeps others out, as long as it is held.
+    pub lock: Arc<dyn Lock>,
 }
 
 /// Whether a data directory was there before.
@@ -54,6 +54,7 @@ impl Directory {
             }
             Err(error) => return Err(failed(error)),
         };
+        let disk: Arc<dyn Disk> = Arc::new(Guarded::new(disk, Arc::clone(&lock)));
         let names = disk.list(path).map_err(failed)?;
         let (id, found) = match names.iter().any(|name| name == "FORMAT") {
             true => (read_format(disk.as_ref(), path)?, Found::Old),
@@ -61,7 +62,7 @@ impl Directory {
         };
         disk.make_dir(&path.join("log")).map_err(failed)?;
         disk.sync_dir(path).map_err(failed)?;
-        Ok(Self { disk, path: path.to_owned(), id, found, _lock: lock })
+        Ok(Self { disk, path: path.to_owned(), id, found, lock })
     }
 }
 
@@ -111,11 +112,25 @@ fn is_open(disk: &dyn Disk, path: &Path) -> Error {
 
 /// An error of the disk, with the file that it is about.
 pub fn disk_error(error: &io::Error, path: &Path) -> Error {
+    if is_taken_over(error) {
+        return taken_over();
+    }
     let state = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => sqlstate::DISK_FULL,
         _ => sqlstate::IO_ERROR,
     };
     Error::external(state, format!("\"{}\": {error}", path.display()))
+}
+
+/// Another process may have the directory.
+pub fn taken_over() -> Error {
+    Error::external(
+        sqlstate::OBJECT_IN_USE,
+        "the data directory is not locked by this process any more",
+    )
+    .permanent()
+    .with_detail("Its file LOCK was removed or replaced, so another process may have it.")
+    .with_hint("Let the other process go on, or stop it and start this one again.")
 }
 
 /// What is on the disk is not what was written.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file that is written at places and synced.
 pub trait DiskFile: Send + Debug {
@@ -52,7 +53,25 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Takes a file for this process alone and writes into it who that is; it is let go with the
     /// guard, or when the process ends, however it does. `WouldBlock` when another process has it.
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Send + Sync + Debug>>;
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Arc<dyn Lock>>;
+
+    /// An error when the disk may be written by somebody else, too.
+    fn check_ours(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is taken.
+pub trait Lock: Send + Sync + Debug {
+    /// Whether it is taken still: what has its name is what was taken.
+    fn is_held(&self) -> io::Result<bool>;
+}
+
+/// Of a disk that nobody else has.
+impl Lock for () {
+    fn is_held(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 /// The disk of the operating system.
@@ -156,7 +175,7 @@ impl Disk for OsDisk {
         Ok(names)
     }
 
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Send + Sync + Debug>> {
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Arc<dyn Lock>> {
         let mut options = OpenOptions::new();
         let options = private(options.read(true).write(true).create(true).truncate(false));
         let mut file = OsFile(options.open(path)?);
@@ -169,7 +188,34 @@ impl Disk for OsDisk {
         }
         file.0.set_len(0)?;
         file.write_at(0, owner.as_bytes())?;
-        Ok(Box::new(file))
+        Ok(Arc::new(OsLock { file: file.0, path: path.to_owned() }))
+    }
+}
+
+#[derive(Debug)]
+struct OsLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock for OsLock {
+    fn is_held(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let ours = self.file.metadata()?;
+            match std::fs::metadata(&self.path) {
+                Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            // A file that is open can't be removed there.
+            let _ = &self.file;
+            self.path.try_exists()
+        }
     }
 }
 

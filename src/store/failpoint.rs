@@ -3,8 +3,11 @@
 //! `HEADWATER_FAILPOINT=name:n` ends it when the place of that name is reached for the n-th time.
 //! There are none in a release build.
 
-/// Names of the places, in the order in which a checkpoint and its messages come to them.
-pub const NAMES: [&str; 11] = [
+/// Names of the places, in the order in which a life, a checkpoint and its messages come to them.
+pub const NAMES: [&str; 14] = [
+    "checkpoint-restored",
+    "log-replayed",
+    "life-begun",
     "outbox-half-written",
     "outbox-written",
     "checkpoint-decided",

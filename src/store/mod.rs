@@ -12,14 +12,17 @@
 //!
 //! A *life* is one process that has the directory open; lives are numbered.
 
+mod appender;
 pub mod directory;
 pub mod disk;
 pub mod failpoint;
 pub mod frame;
+mod guarded;
 pub mod log;
 mod place;
 
-pub use directory::{Directory, Found};
-pub use disk::{Disk, DiskFile, DiskRead, OsDisk};
+pub use appender::Appender;
+pub use directory::{Directory, Found, taken_over};
+pub use disk::{Disk, DiskFile, DiskRead, Lock, OsDisk};
 pub use log::{Log, Lsn, Record};
 pub use place::{Ancestry, Place, Receipt};

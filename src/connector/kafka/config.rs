@@ -146,7 +146,16 @@ impl Settings {
 
 /// The error for a client that librdkafka refuses to make: properties that contradict each other.
 pub(super) fn creation_error(e: &KafkaError) -> Error {
-    Error::user(sqlstate::INVALID_PARAMETER_VALUE, format!("could not create a Kafka client: {e}"))
+    let message = format!("could not create a Kafka client: {e}");
+    let file = message.split([' ', ':', '"']).find(|word| word.ends_with(".location"));
+    let hint = file.map(|file| {
+        format!("Check properties.{file}: it is a path on the server, of a file that it may read.")
+    });
+    let error = Error::user(sqlstate::INVALID_PARAMETER_VALUE, message);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Receives what librdkafka reports beside messages.

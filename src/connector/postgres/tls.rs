@@ -46,11 +46,14 @@ pub(super) fn connector(mode: Mode, roots: Option<&str>) -> Result<Tls> {
     };
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     if let Some(path) = roots {
-        builder.set_ca_file(path).map_err(|e| {
-            let message = format!("could not read certificates from \"{path}\": {}", first(&e));
+        let unreadable = |why: String| {
+            let message = format!("could not read certificates from \"{path}\": {why}");
             Error::user(sqlstate::INVALID_PARAMETER_VALUE, message)
                 .with_hint("Check the option sslrootcert: it is a path on the server, of PEM.")
-        })?;
+        };
+        // OpenSSL does not say why.
+        std::fs::File::open(path).map_err(|e| unreadable(e.to_string()))?;
+        builder.set_ca_file(path).map_err(|e| unreadable(first(&e)))?;
     }
     let verify_ca = mode == Mode::VerifyCa || (mode == Mode::Require && roots.is_some());
     if !verify_ca && mode != Mode::VerifyFull {
@@ -70,7 +73,7 @@ pub(super) fn connector(mode: Mode, roots: Option<&str>) -> Result<Tls> {
 #[cfg(feature = "ssl")]
 fn first(errors: &openssl::error::ErrorStack) -> String {
     let reason = errors.errors().first().and_then(openssl::error::Error::reason);
-    reason.unwrap_or("it is not readable").to_owned()
+    reason.unwrap_or("there are none").to_owned()
 }
 
 /// What makes connections secure: nothing in this build.

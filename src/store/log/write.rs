@@ -16,8 +16,9 @@ use super::record::Record;
 use super::{GROUP, Lsn, segment_name};
 use crate::config::{LOG_GROUP_BYTES, LOG_SEGMENT_BYTES};
 use crate::error::{Error, Result, sqlstate};
-use crate::store::directory::disk_error;
+use crate::store::directory::{disk_error, taken_over};
 use crate::store::frame;
+use crate::store::guarded::is_taken_over;
 use crate::store::{Disk, DiskFile};
 
 /// Zeros are written in pieces of this many bytes.
@@ -313,6 +314,9 @@ fn make(disk: &dyn Disk, path: PathBuf, bytes: usize) -> io::Result<Segment> {
 }
 
 fn lost(error: &io::Error, segment: &Segment) -> Error {
+    if is_taken_over(error) {
+        return taken_over();
+    }
     let path = segment.path.display();
     Error::external(sqlstate::IO_ERROR, format!("could not write the log to \"{path}\": {error}"))
         .with_detail("Nobody knows what of the last writes is on the disk.")
