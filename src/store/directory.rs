@@ -66,6 +66,13 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    /// Whoever opens it next need not wait for those who still know its disk: they can't write.
+    fn drop(&mut self) {
+        self.lock.release();
+    }
+}
+
 /// Makes the `FORMAT` of a new directory.
 fn make(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<u64> {
     // Something else that is in the way of nothing (`lost+found`) may be there; a log may not.

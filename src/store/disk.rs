@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file that is written at places and synced.
 pub trait DiskFile: Send + Debug {
@@ -65,6 +66,9 @@ pub trait Disk: Send + Sync + Debug {
 pub trait Lock: Send + Sync + Debug {
     /// Whether it is taken still: what has its name is what was taken.
     fn is_held(&self) -> io::Result<bool>;
+
+    /// Lets it go, though somebody may hold on to this: from here on it is not held.
+    fn release(&self) {}
 }
 
 /// Of a disk that nobody else has.
@@ -188,7 +192,8 @@ impl Disk for OsDisk {
         }
         file.0.set_len(0)?;
         file.write_at(0, owner.as_bytes())?;
-        Ok(Arc::new(OsLock { file: file.0, path: path.to_owned() }))
+        let (path, released) = (path.to_owned(), AtomicBool::new(false));
+        Ok(Arc::new(OsLock { file: file.0, path, released }))
     }
 }
 
@@ -196,10 +201,14 @@ impl Disk for OsDisk {
 struct OsLock {
     file: File,
     path: PathBuf,
+    released: AtomicBool,
 }
 
 impl Lock for OsLock {
     fn is_held(&self) -> io::Result<bool> {
+        if self.released.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
@@ -215,6 +224,13 @@ impl Lock for OsLock {
             // A file that is open can't be removed there.
             let _ = &self.file;
             self.path.try_exists()
+        }
+    }
+
+    fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of a data directory is kept until its process ends");
         }
     }
 }
