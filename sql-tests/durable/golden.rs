@@ -2,8 +2,8 @@
 //!
 //! `cargo test --test durable -- golden` reads them. `HEADWATER_GOLDEN=name` makes one: to be done
 //! whenever something is written in a new form, and once for every release; what is there is never
-//! made again. Files end at their last byte that is not zero, `lengths` says how long they are, and
-//! `expected` what a reader saw.
+//! made again (`git add -f`: names that end in `.log` are ignored elsewhere). Files end at their
+//! last byte that is not zero, `lengths` says how long they are, `expected` what a reader saw.
 
 use std::fs;
 use std::path::{Path, PathBuf};
