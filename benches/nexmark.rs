@@ -470,11 +470,21 @@ impl Bench<'_> {
         Ok(runs)
     }
 
-    async fn open(&self, events: u64) -> Result<(Engine, Session)> {
-        let data = self.args.data.as_ref().map(|dir| dir.join("nexmark"));
-        if let Some(data) = data.as_ref().filter(|data| data.exists()) {
-            std::fs::remove_dir_all(data)?;
+    fn data(&self) -> Option<PathBuf> {
+        self.args.data.as_ref().map(|dir| dir.join("nexmark"))
+    }
+
+    /// Removes what a run has left.
+    fn forget_data(&self) -> Result<()> {
+        match self.data().filter(|data| data.exists()) {
+            Some(data) => Ok(std::fs::remove_dir_all(data)?),
+            None => Ok(()),
         }
+    }
+
+    async fn open(&self, events: u64) -> Result<(Engine, Session)> {
+        self.forget_data()?;
+        let data = self.data();
         let config = Config { data, check_contracts: false, ..Config::with_workers(self.workers) };
         let engine = Engine::start(config).await?;
         let mut session = engine.session();
@@ -503,6 +513,7 @@ impl Bench<'_> {
             return Err(format!("{name}: the sink has {rows} rows, not {expected}").into());
         }
         engine.shutdown().await?;
+        self.forget_data()?;
         Ok(Run { wall, cpu, peak, epochs })
     }
 
