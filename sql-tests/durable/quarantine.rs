@@ -35,6 +35,21 @@ async fn views(session: &mut Session) -> String {
 const GROWS: &str = "SELECT x, s, n FROM grows ORDER BY x";
 const BY_HAND: &str = "SELECT x, s, count(*) AS n FROM a GROUP BY x, s ORDER BY x";
 
+/// A view that grows, one over it and a sink of it, and a view that has nothing to do with it.
+async fn define(session: &mut Session, file: &Path) {
+    let definitions = format!(
+        "CREATE TABLE a (x int, s text); \
+         CREATE MATERIALIZED VIEW grows AS SELECT x, s, count(*) AS n FROM a GROUP BY x, s; \
+         CREATE INDEX ON grows (n); \
+         CREATE MATERIALIZED VIEW over AS SELECT count(*) AS c, sum(n) AS n FROM grows; \
+         CREATE MATERIALIZED VIEW counts AS SELECT count(*) AS n FROM a; \
+         CREATE SINK f FROM grows WITH (connector = 'file', path = '{}') \
+         FORMAT PLAIN ENCODE CSV (op_column = 'op')",
+        file.display()
+    );
+    run(session, &definitions).await;
+}
+
 /// Inserts until the view has failed; its last answer.
 async fn overgrow(session: &mut Session) -> Vec<String> {
     let mut at = 0;
@@ -73,17 +88,7 @@ fn what_has_failed_has_failed_in_the_next_life() {
         let file = std::env::temp_dir().join(format!("headwater-grows-{}", std::process::id()));
         let engine = open(&disk, LIMIT).await.expect("opens");
         let mut session = engine.session();
-        let define = format!(
-            "CREATE TABLE a (x int, s text); \
-             CREATE MATERIALIZED VIEW grows AS SELECT x, s, count(*) AS n FROM a GROUP BY x, s; \
-             CREATE INDEX ON grows (n); \
-             CREATE MATERIALIZED VIEW over AS SELECT count(*) AS c, sum(n) AS n FROM grows; \
-             CREATE MATERIALIZED VIEW counts AS SELECT count(*) AS n FROM a; \
-             CREATE SINK f FROM grows WITH (connector = 'file', path = '{}') \
-             FORMAT PLAIN ENCODE CSV (op_column = 'op')",
-            file.display()
-        );
-        run(&mut session, &define).await;
+        define(&mut session, &file).await;
         let last = overgrow(&mut session).await;
         // It is no smaller now, and keeps its answer when it fails again.
         if let Err(again) = session.execute("ALTER MATERIALIZED VIEW grows RESUME").await {
@@ -124,17 +129,7 @@ fn what_is_built_anew_is_as_if_it_had_never_failed() {
         let file = std::env::temp_dir().join(format!("headwater-anew-{}", std::process::id()));
         let engine = open(&disk, LIMIT).await.expect("opens");
         let mut session = engine.session();
-        let define = format!(
-            "CREATE TABLE a (x int, s text); \
-             CREATE MATERIALIZED VIEW grows AS SELECT x, s, count(*) AS n FROM a GROUP BY x, s; \
-             CREATE INDEX ON grows (n); \
-             CREATE MATERIALIZED VIEW over AS SELECT count(*) AS c, sum(n) AS n FROM grows; \
-             CREATE MATERIALIZED VIEW counts AS SELECT count(*) AS n FROM a; \
-             CREATE SINK f FROM grows WITH (connector = 'file', path = '{}') \
-             FORMAT PLAIN ENCODE CSV (op_column = 'op')",
-            file.display()
-        );
-        run(&mut session, &define).await;
+        define(&mut session, &file).await;
         let last = overgrow(&mut session).await;
         run(&mut session, "INSERT INTO a VALUES (-1, 'later'); CHECKPOINT").await;
         engine.shutdown().await.expect("ends");

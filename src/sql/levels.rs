@@ -9,7 +9,7 @@ use sqlparser::ast::{Expr, Function, Ident, Query, Select, TableFactor, TableWit
 use super::lifted::is_aggregate;
 use super::parser::fold;
 use super::scopes::name_of_factor;
-use super::visit::{Inspect, Rewrite, Stop, any_expr, walk, walk_mut};
+use super::visit::{Inspect, Rewrite, Stop, any_expr, walk, walk_mut, walk_own_exprs_mut};
 use crate::catalog::Catalog;
 use crate::error::Result;
 
@@ -92,10 +92,18 @@ impl Levels<'_> {
         None
     }
 
+    /// Names the tables of the columns in an argument, but not in queries inside of it.
     fn name_columns(&self, call: &mut Function) -> Result<()> {
-        let mut columns = Columns { levels: self, inside: 0 };
-        walk_mut(&mut call.args, &mut columns)?;
-        walk_mut(&mut call.filter, &mut columns)
+        let mut name = |expr: &mut Expr| {
+            if let Expr::Identifier(column) = expr
+                && let Some(table) = self.outer_table(column)
+            {
+                *expr = Expr::CompoundIdentifier(vec![table, column.clone()]);
+            }
+            Ok(())
+        };
+        walk_own_exprs_mut(&mut call.args, &mut name)?;
+        walk_own_exprs_mut(&mut call.filter, &mut name)
     }
 }
 
@@ -117,33 +125,5 @@ impl Rewrite for Levels<'_> {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// Names the tables of the columns in an argument, but not in queries inside of it.
-struct Columns<'a> {
-    levels: &'a Levels<'a>,
-    inside: usize,
-}
-
-impl Rewrite for Columns<'_> {
-    fn pre_query(&mut self, _query: &mut Query) -> Result<()> {
-        self.inside += 1;
-        Ok(())
-    }
-
-    fn post_query(&mut self, _query: &mut Query) -> Result<()> {
-        self.inside -= 1;
-        Ok(())
-    }
-
-    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
-        if let Expr::Identifier(column) = expr
-            && self.inside == 0
-            && let Some(table) = self.levels.outer_table(column)
-        {
-            *expr = Expr::CompoundIdentifier(vec![table, column.clone()]);
-        }
-        Ok(())
     }
 }

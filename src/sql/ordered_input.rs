@@ -12,7 +12,7 @@ use super::binder::Purpose;
 use super::lifted::is_aggregate;
 use super::parser::fold;
 use super::scopes::name_of_factor;
-use super::visit::{Rewrite, any_outer_expr, walk_mut};
+use super::visit::{Rewrite, any_outer_expr, walk_mut, walk_own_exprs_mut};
 use crate::error::Result;
 
 /// Aggregates whose result is in an order.
@@ -25,9 +25,14 @@ pub(super) fn order_inputs(query: &mut Query, purpose: Purpose) -> Result<()> {
     impl Rewrite for Inputs {
         fn pre_select(&mut self, select: &mut Select) -> Result<()> {
             let Some(order) = order_of_input(select) else { return Ok(()) };
-            let mut calls = Calls { order: &order, inside: 0 };
-            walk_mut(&mut select.projection, &mut calls)?;
-            walk_mut(&mut select.having, &mut calls)
+            let mut ordered = |expr: &mut Expr| {
+                if let Expr::Function(call) = expr {
+                    put_order(call, &order);
+                }
+                Ok(())
+            };
+            walk_own_exprs_mut(&mut select.projection, &mut ordered)?;
+            walk_own_exprs_mut(&mut select.having, &mut ordered)
         }
     }
     if purpose == Purpose::AdHoc
@@ -115,42 +120,14 @@ fn name_of_item(item: &SelectItem) -> Option<Ident> {
     }
 }
 
-/// Orders the calls of a SELECT that have no order, and none of a query inside.
-struct Calls<'a> {
-    order: &'a [OrderByExpr],
-    inside: usize,
-}
-
-impl Rewrite for Calls<'_> {
-    fn pre_query(&mut self, _query: &mut Query) -> Result<()> {
-        self.inside += 1;
-        Ok(())
-    }
-
-    fn post_query(&mut self, _query: &mut Query) -> Result<()> {
-        self.inside -= 1;
-        Ok(())
-    }
-
-    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
-        match expr {
-            Expr::Function(call) if self.inside == 0 => self.order(call),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl Calls<'_> {
-    fn order(&self, call: &mut Function) {
-        let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold);
-        let ordered = name.is_some_and(|name| ORDERED.contains(&name.as_str()));
-        let FunctionArguments::List(list) = &mut call.args else { return };
-        let has_order =
-            list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
-        let free = call.over.is_none() && call.within_group.is_empty() && !has_order;
-        if ordered && free && list.duplicate_treatment.is_none() {
-            list.clauses.push(FunctionArgumentClause::OrderBy(self.order.to_vec()));
-        }
+/// Orders a call that has no order.
+fn put_order(call: &mut Function, order: &[OrderByExpr]) {
+    let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold);
+    let ordered = name.is_some_and(|name| ORDERED.contains(&name.as_str()));
+    let FunctionArguments::List(list) = &mut call.args else { return };
+    let has_order = list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
+    let free = call.over.is_none() && call.within_group.is_empty() && !has_order;
+    if ordered && free && list.duplicate_treatment.is_none() {
+        list.clauses.push(FunctionArgumentClause::OrderBy(order.to_vec()));
     }
 }

@@ -118,6 +118,33 @@ pub(super) fn walk_exprs_mut<T: VisitMut>(
     walk_mut(node, &mut Exprs(change))
 }
 
+/// The same, but for those of queries inside of the tree.
+pub(super) fn walk_own_exprs_mut<T: VisitMut>(
+    node: &mut T,
+    change: &mut dyn FnMut(&mut Expr) -> Result<()>,
+) -> Result<()> {
+    struct Own<'a> {
+        change: &'a mut dyn FnMut(&mut Expr) -> Result<()>,
+        inside: usize,
+    }
+    impl Rewrite for Own<'_> {
+        fn pre_query(&mut self, _query: &mut Query) -> Result<()> {
+            self.inside += 1;
+            Ok(())
+        }
+
+        fn post_query(&mut self, _query: &mut Query) -> Result<()> {
+            self.inside -= 1;
+            Ok(())
+        }
+
+        fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
+            if self.inside == 0 { (self.change)(expr) } else { Ok(()) }
+        }
+    }
+    walk_mut(node, &mut Own { change, inside: 0 })
+}
+
 /// Whether an expression of a tree is as wanted, those of subqueries included.
 pub(super) fn any_expr<T: Visit>(node: &T, wanted: &dyn Fn(&Expr) -> bool) -> bool {
     Search { wanted, into_queries: true, depth: 0 }.holds(node)
