@@ -3,7 +3,7 @@
 //! probe that must be answered all the while; the end of the server in the middle of it all.
 //!
 //! The laws: what was acknowledged is there, once; what was refused with 57014 is not; nobody waits
-//! for somebody else's work.
+//! for somebody else's work. `HEADWATER_ABUSE_ROWS=1000000` makes it large, for optimised programs.
 
 #![expect(clippy::print_stderr, reason = "it says what it has measured")]
 
@@ -16,8 +16,11 @@ use client::{Server, code, reset_in_the_middle};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// Rows of the table that makes views slow enough to be raced.
-const ROWS: usize = 20_000;
+/// Rows of the table that makes views slow enough to be raced; `HEADWATER_ABUSE_ROWS` has another
+/// number, for programs that are optimised.
+fn rows() -> usize {
+    std::env::var("HEADWATER_ABUSE_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(20_000)
+}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
@@ -81,13 +84,14 @@ fn a_write_that_is_given_up_happens_once_or_not_at_all() {
     let server = Server::start(&[]);
     runtime().block_on(async {
         let client = server.connect().await;
+        let rows = rows();
         let setup = format!(
             "CREATE TABLE acct (id int PRIMARY KEY, n bigint);
              INSERT INTO acct VALUES (1, 0);
              CREATE TABLE log (id int PRIMARY KEY);
              CREATE TABLE heap (id int);
              CREATE TABLE big (x int);
-             INSERT INTO big SELECT * FROM generate_series(1, {ROWS});
+             INSERT INTO big SELECT * FROM generate_series(1, {rows});
              CREATE MATERIALIZED VIEW slow AS
                  SELECT a.n, count(*) AS rows FROM acct a, big b WHERE b.x > 0 GROUP BY a.n;
              CREATE MATERIALIZED VIEW logged AS
@@ -151,9 +155,10 @@ fn a_create_that_is_given_up_leaves_nothing() {
     let server = Server::start(&[]);
     runtime().block_on(async {
         let client = server.connect().await;
+        let rows = rows();
         let setup = format!(
             "CREATE TABLE big (x int, y int);
-             INSERT INTO big SELECT g, g % 10 FROM generate_series(1, {ROWS}) g;
+             INSERT INTO big SELECT g, g % 10 FROM generate_series(1, {rows}) g;
              CREATE TABLE side (x int)"
         );
         client.batch_execute(&setup).await.expect("the tables are made");
@@ -217,9 +222,10 @@ fn nobody_waits_for_what_explodes() {
     let server = Server::start(&[]);
     runtime().block_on(async {
         let client = server.connect().await;
+        let rows = rows();
         let setup = format!(
             "CREATE TABLE big (x int);
-             INSERT INTO big SELECT * FROM generate_series(1, {ROWS});
+             INSERT INTO big SELECT * FROM generate_series(1, {rows});
              CREATE TABLE kv (k int PRIMARY KEY, v int);
              INSERT INTO kv SELECT g, g FROM generate_series(1, 1000) g;
              CREATE TABLE sink (x int)"
@@ -355,8 +361,9 @@ fn the_end_of_the_server_waits_for_nobody() {
     let mut server = Server::start(&[]);
     runtime().block_on(async {
         let client = server.connect().await;
+        let rows = rows();
         let setup = format!(
-            "CREATE TABLE big (x int); INSERT INTO big SELECT * FROM generate_series(1, {ROWS})"
+            "CREATE TABLE big (x int); INSERT INTO big SELECT * FROM generate_series(1, {rows})"
         );
         client.batch_execute(&setup).await.expect("the table is made");
         let never = "FROM big a, big b, big c WHERE a.x + b.x + c.x < 0";

@@ -33,6 +33,7 @@ use super::rules;
 use super::validate::check_plan;
 use super::watch::watch;
 use super::widths::{Widths, is_too_wide, measured, rows_too_wide};
+use super::window_calls::run_window;
 use super::windows;
 use crate::catalog::RelationId;
 use crate::config::BATCH_ROWS;
@@ -307,6 +308,9 @@ impl Binding<'_> {
                 Ok(Transformed::yes(LogicalPlan::Filter(filter)))
             }
             LogicalPlan::Aggregate(aggregate) => run_aggregate(aggregate),
+            LogicalPlan::Window(window) => {
+                run_window(window).map(|w| Transformed::yes(LogicalPlan::Window(w)))
+            }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 run_distinct(input).map(Transformed::yes)
             }

@@ -1,10 +1,14 @@
 //! Memory of window functions: the library's operators for them keep rows and do not say so. What
-//! goes in is counted until the same number of rows has come out.
+//! goes in is counted until the same number of rows has come out, and so are the values that their
+//! functions make meanwhile.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
@@ -16,7 +20,8 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
     ReplaceChildrenOptions,
 };
-use futures::StreamExt;
+use futures::stream::poll_fn;
+use futures::{Stream, StreamExt};
 
 /// What one run of the operator holds.
 #[derive(Debug)]
@@ -155,15 +160,69 @@ impl ExecutionPlan for Counted {
         };
         let input = self.input.execute(partition, context)?;
         let Some(gauge) = gauge else { return Ok(input) };
-        let side = self.side;
-        let stream = input.map(move |batch| {
-            let batch = batch?;
-            match side {
-                Side::Above => gauge.leaves(batch.num_rows()),
-                Side::Below => gauge.enters(batch.num_rows(), batch.get_array_memory_size())?,
-            }
-            Ok(batch)
-        });
+        let stream = match self.side {
+            Side::Above => above(input, gauge).boxed(),
+            Side::Below => below(input, gauge).boxed(),
+        };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
+}
+
+thread_local! {
+    /// The gauge of the operator that this thread runs.
+    static RUNNING: RefCell<Option<Arc<Gauge>>> = const { RefCell::new(None) };
+}
+
+/// Runs with another gauge as that of this thread's operator.
+fn with_gauge<T>(gauge: Option<Arc<Gauge>>, run: impl FnOnce() -> T) -> T {
+    struct Before(Option<Arc<Gauge>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            RUNNING.set(self.0.take());
+        }
+    }
+    let _before = Before(RUNNING.replace(gauge));
+    run()
+}
+
+/// What comes out of the operator.
+fn above(
+    mut input: SendableRecordBatchStream,
+    gauge: Arc<Gauge>,
+) -> impl Stream<Item = DfResult<RecordBatch>> {
+    poll_fn(move |cx| {
+        let polled = with_gauge(Some(Arc::clone(&gauge)), || input.poll_next_unpin(cx));
+        if let Poll::Ready(Some(Ok(batch))) = &polled {
+            gauge.leaves(batch.num_rows());
+        }
+        polled
+    })
+}
+
+/// What goes into the operator.
+fn below(
+    mut input: SendableRecordBatchStream,
+    gauge: Arc<Gauge>,
+) -> impl Stream<Item = DfResult<RecordBatch>> {
+    poll_fn(move |cx| {
+        let polled = with_gauge(None, || input.poll_next_unpin(cx));
+        if let Poll::Ready(Some(Ok(batch))) = &polled
+            && let Err(error) = gauge.enters(batch.num_rows(), batch.get_array_memory_size())
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
+        polled
+    })
+}
+
+/// Counts a value that a function of the operator that this thread runs is about to hand to a
+/// number of rows, which may depend on those that the operator holds.
+pub(super) fn values(bytes: usize, copies: impl FnOnce(usize) -> usize) -> DfResult<()> {
+    RUNNING.with_borrow(|gauge| match gauge {
+        Some(gauge) => {
+            let rows = gauge.held().rows;
+            gauge.enters(0, bytes.saturating_mul(copies(rows)))
+        }
+        None => Ok(()),
+    })
 }

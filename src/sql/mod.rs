@@ -92,6 +92,7 @@ mod watch;
 mod watermark;
 mod whole_rows;
 mod widths;
+mod window_calls;
 mod window_ties;
 mod windows;
 
