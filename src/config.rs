@@ -244,6 +244,9 @@ pub struct Config {
     /// The directory that definitions and tables are kept in; without one everything ends with the
     /// process.
     pub data: Option<std::path::PathBuf>,
+    /// Whether whoever runs the engine starts another one when it ends with 57P01 by itself, having
+    /// gone back to an older state.
+    pub begins_again: bool,
     /// How often a checkpoint of the state is made there, when anything has changed.
     pub checkpoint_interval: Duration,
     /// Bytes of changes for which one is made earlier; when there are four times as many that are
@@ -288,6 +291,7 @@ impl Default for Config {
         let memory = machine_memory_bytes();
         Self {
             data: None,
+            begins_again: false,
             checkpoint_interval: CHECKPOINT_INTERVAL,
             checkpoint_buffer_bytes: CHECKPOINT_BUFFER_BYTES.min(memory / CHECKPOINT_BUFFER_PART),
             workers: cores,

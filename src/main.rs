@@ -13,11 +13,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use headwater::checkpoint::SinksGo;
 use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
 use headwater::engine::Engine;
 use headwater::error::{Error, Result, sqlstate};
-use headwater::shell::{self, Options, Script, Style, demo};
+use headwater::shell::{self, Options, Script, Style, demo, directory};
+use headwater::sql::statement::RestoreFrom;
 use headwater::store::Found;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -29,6 +31,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Time that the engine has to stop; a source that waits for its broker may take a while.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The same for one whose directory is opened again.
+const AGAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time for the answer to whoever has asked for an older state.
+const ANSWER_GRACE: Duration = Duration::from_millis(200);
 
 /// How often somebody who waits for a start is told that it goes on.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +63,22 @@ enum Command {
     Serve(ServeArgs),
     /// Show an online auction, live, through Kafka and three materialized views.
     Demo(DemoArgs),
+    /// Go back to an older state of a data directory that no process has open; list those that
+    /// there are.
+    Restore(RestoreArgs),
+    /// Read every file of a data directory that counts, whether or not a process has it open.
+    Check {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Copy a data directory, whether or not a process has it open; what an earlier backup in the
+    /// target has is not copied again.
+    Backup {
+        /// The directory.
+        directory: PathBuf,
+        /// Where the copy is: a directory that is empty, does not exist, or has an earlier backup.
+        target: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -150,6 +174,48 @@ impl LimitArgs {
 }
 
 #[derive(Args)]
+struct RestoreArgs {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The savepoint to go back to.
+    #[arg(long, value_name = "NAME", conflicts_with = "checkpoint")]
+    savepoint: Option<String>,
+    /// The checkpoint to go back to.
+    #[arg(long, value_name = "N")]
+    checkpoint: Option<u64>,
+    /// What becomes of sinks that have delivered what is not of that state: they go on with what
+    /// changes from there, or begin anew with all rows.
+    #[arg(long, value_enum)]
+    sinks: Option<Sinks>,
+    /// Do again what the log has behind that state: for a checkpoint that is kept, when newer ones
+    /// are damaged.
+    #[arg(long, requires = "checkpoint")]
+    with_log: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Sinks {
+    Continue,
+    Republish,
+}
+
+impl RestoreArgs {
+    fn run(&self) -> Result<ExitCode> {
+        let from = match (&self.savepoint, self.checkpoint) {
+            (Some(name), _) => Some(RestoreFrom::Savepoint(name.clone())),
+            (None, number) => number.map(RestoreFrom::Checkpoint),
+        };
+        let sinks = self.sinks.map(|sinks| match sinks {
+            Sinks::Continue => SinksGo::Continue,
+            Sinks::Republish => SinksGo::Republish,
+        });
+        directory::restore(&self.data, from.as_ref(), sinks, self.with_log)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Args)]
 struct DemoArgs {
     /// Brokers to use; by default one runs inside this process.
     #[arg(long, value_name = "HOST:PORT")]
@@ -177,12 +243,27 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match cli.command {
-        Some(Command::Serve(args)) => {
-            let config = args.limits.config(args.workers);
+        Some(Command::Serve(mut args)) => loop {
+            let config = Config { begins_again: true, ..args.limits.config(args.workers) };
             let listening = |rt: &Runtime, config| listen(rt, config, args.listen);
-            with_engine(config, listening, |rt, engine, listener| {
+            let mut address = args.listen;
+            let served = with_engine(config, listening, |rt, engine, listener| {
+                address = listener.local_addr()?;
                 serve(rt, engine, listener, &args)
-            })
+            });
+            match served {
+                Err(error) if is_again(&error) => {
+                    note("beginning again with a restored state");
+                    args.listen = address;
+                }
+                served => break served,
+            }
+        },
+        Some(Command::Restore(args)) => args.run(),
+        Some(Command::Check { directory }) => directory::check(&directory)
+            .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }),
+        Some(Command::Backup { directory, target }) => {
+            directory::back_up(&directory, &target).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Demo(args)) => {
             let config =
@@ -222,8 +303,11 @@ fn with_engine<T>(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (engine, with) = start(&runtime, config)?;
     let done = run(&runtime, &engine, with);
+    // Who begins again has to have the directory.
+    let again = done.as_ref().is_err_and(is_again);
+    let patience = if again { AGAIN_TIMEOUT } else { SHUTDOWN_TIMEOUT };
     let ended = runtime.block_on(async {
-        let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, engine.shutdown()).await;
+        let ended = tokio::time::timeout(patience, engine.shutdown()).await;
         ended.unwrap_or_else(|_| {
             // An operator in the middle of one large piece of work: nothing waits for it any more.
             tracing::warn!("the engine was ended at work");
@@ -324,14 +408,43 @@ fn serve(
         }
         // Beside the address, which programs read.
         note(&keeping(engine, args.limits.data.as_deref()));
-        print_line(&format!("listening on {address}"))?;
+        // Where standard output is closed nobody wants to know.
+        let _ = print_line(&format!("listening on {address}"));
+        let told = async {
+            tokio::select! {
+                () = stopped => {}
+                () = went_back(engine) => {}
+            }
+        };
+        let failed = async {
+            match engine.failed().await {
+                error if is_again(&error) => std::future::pending().await,
+                error => error,
+            }
+        };
         tokio::select! {
-            served = headwater::server::serve(engine.clone(), listener, stopped) => served?,
+            served = headwater::server::serve(engine.clone(), listener, told) => served?,
             // Nothing can be kept any more: a process that begins anew may.
-            error = engine.failed() => return Err(error),
+            error = failed => return Err(error),
         }
-        Ok(ExitCode::SUCCESS)
+        match engine.failure() {
+            Some(error) if is_again(&error) => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
+        }
     })
+}
+
+/// Whether an engine has ended because it has gone back to an older state.
+fn is_again(error: &Error) -> bool {
+    error.sqlstate() == sqlstate::ADMIN_SHUTDOWN
+}
+
+/// Returns when the engine has gone back to an older state, and whoever asked for that knows it.
+async fn went_back(engine: &Engine) {
+    match engine.failed().await {
+        error if is_again(&error) => tokio::time::sleep(ANSWER_GRACE).await,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Says what becomes of the state.

@@ -11,13 +11,19 @@ use super::client::{Client, Server};
 const CLIENTS: i64 = 6;
 
 /// A directory that goes with the value.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("headwater-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
         Self(path)
+    }
+
+    /// A name in it; the directory is made.
+    pub fn path(&self, name: &str) -> PathBuf {
+        std::fs::create_dir_all(&self.0).expect("a directory");
+        self.0.join(name)
     }
 }
 

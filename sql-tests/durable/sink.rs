@@ -46,7 +46,7 @@ async fn work(engine: &Engine, file: &std::path::Path) {
 }
 
 /// The rows that the lines make, where each change fits those before.
-fn fold(text: &str) -> Result<BTreeSet<String>, String> {
+pub fn fold(text: &str) -> Result<BTreeSet<String>, String> {
     let mut table = BTreeSet::new();
     for line in text.lines().skip(1) {
         let (row, op) = line.rsplit_once(',').ok_or_else(|| format!("half a line: {line}"))?;

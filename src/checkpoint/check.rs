@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Manifest;
 use super::outbox::out_path;
 use super::run::RunReader;
+use super::savepoint::{Savepoint, savepoint_path};
 use super::store::{manifest_path, numbers, run_path};
 use crate::error::{Error, Result};
 use crate::store::directory::disk_error;
@@ -27,48 +28,77 @@ pub struct Checked {
     pub error: Option<Error>,
 }
 
-/// Reads all manifests, the runs and outboxes that they name, and the log.
+/// Reads all manifests and savepoints, the runs and outboxes that they name, and the log.
 ///
 /// # Errors
 ///
 /// 58030 when the directory itself can't be read; what is wrong with a file is in its line.
 pub fn check(disk: &dyn Disk, path: &Path) -> Result<Vec<Checked>> {
-    let mut all = Vec::new();
+    let mut checking = Checking { disk, path, all: Vec::new(), seen: Default::default() };
     let mut needed = u64::MAX;
-    let mut seen = BTreeSet::new();
-    let mut read_outboxes = BTreeSet::new();
     for number in numbers(disk, &path.join("manifest"))? {
         let file = manifest_path(path, number);
-        let Some(read) = present(disk, &file, || Manifest::read(disk, &file)) else { continue };
-        let items = read.as_ref().map_or(0, |m| m.runs.len() as u64);
-        let runs = read.as_ref().map_or_else(|_| Vec::new(), |m| m.runs.clone());
-        let outboxes = read.as_ref().map_or_else(|_| Vec::new(), |m| m.outbox.clone());
-        needed = read.as_ref().map_or(needed, |m| needed.min(m.lsn));
-        all.push(Checked { file, items, error: read.err() });
-        for name in runs {
-            if !seen.insert(name.id) {
-                continue;
-            }
-            let file = run_path(path, name.id);
-            let whole = || {
-                let run = RunReader::open(disk, &file)?;
-                name.check(run.info(), &file)?;
-                run.check()
-            };
-            let Some(read) = present(disk, &file, whole) else { continue };
-            let items = *read.as_ref().unwrap_or(&0);
-            all.push(Checked { file, items, error: read.err() });
-        }
-        for out in outboxes.into_iter().filter(|out| read_outboxes.insert(out.id)) {
-            let file = out_path(path, out.id);
-            let Some(read) = present(disk, &file, || out.check(disk, &file)) else { continue };
-            let items = *read.as_ref().unwrap_or(&0);
-            all.push(Checked { file, items, error: read.err() });
-        }
+        let manifest = checking.manifest(&file, || Manifest::read(disk, &file));
+        needed = manifest.map_or(needed, |m| needed.min(m.lsn));
+    }
+    let saved = path.join("savepoint");
+    // One of an older program has none.
+    let saved = if disk.list(&saved).is_ok() { numbers(disk, &saved)? } else { Vec::new() };
+    for id in saved {
+        let file = savepoint_path(path, id);
+        checking.manifest(&file, || Savepoint::read(disk, &file).map(|saved| saved.manifest));
     }
     let needed = if needed == u64::MAX { 0 } else { needed };
+    let mut all = checking.all;
     all.push(check_log(disk, &path.join("log"), needed)?);
     Ok(all)
+}
+
+/// A directory that is being read.
+struct Checking<'a> {
+    disk: &'a dyn Disk,
+    path: &'a Path,
+    all: Vec<Checked>,
+    /// Files that were read: several manifests name them.
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Checking<'_> {
+    /// Reads a manifest and what it names.
+    fn manifest(
+        &mut self,
+        file: &Path,
+        read: impl FnOnce() -> Result<Manifest>,
+    ) -> Option<Manifest> {
+        let (disk, path) = (self.disk, self.path);
+        let (items, error, manifest) = match present(disk, file, read)? {
+            Ok(manifest) => (manifest.runs.len() as u64, None, Some(manifest)),
+            Err(error) => (0, Some(error), None),
+        };
+        self.all.push(Checked { file: file.to_owned(), items, error });
+        for name in manifest.iter().flat_map(|m| &m.runs) {
+            self.file(run_path(path, name.id), |file| {
+                let run = RunReader::open(disk, file)?;
+                name.check(run.info(), file)?;
+                run.check()
+            });
+        }
+        for out in manifest.iter().flat_map(|m| &m.outbox) {
+            self.file(out_path(path, out.id), |file| out.check(disk, file));
+        }
+        manifest
+    }
+
+    /// Reads a file, once.
+    fn file(&mut self, file: PathBuf, whole: impl FnOnce(&Path) -> Result<u64>) {
+        if !self.seen.insert(file.clone()) {
+            return;
+        }
+        if let Some(read) = present(self.disk, &file, || whole(&file)) {
+            let items = *read.as_ref().unwrap_or(&0);
+            self.all.push(Checked { file, items, error: read.err() });
+        }
+    }
 }
 
 /// What reading a file gives, unless it went meanwhile.

@@ -10,19 +10,24 @@
 //! DIR/run/<id>.run           entries
 //! DIR/out/<id>.out           messages of sinks
 //! DIR/manifest/<number>      what there is
+//! DIR/savepoint/<id>         an older manifest, with a name
 //! ```
 
+mod backup;
 mod check;
 mod history;
 mod manifest;
 mod merging;
 mod outbox;
 mod run;
+mod savepoint;
 mod store;
 
+pub use backup::{BackedUp, back_up};
 pub use check::{Checked, check};
 pub use history::{Cost, Failure, History, Made};
 pub use manifest::{Manifest, Overruled, QuarantineMark, RunName, SinkMark, SourceMark, TableName};
 pub use outbox::{Chunk, Content, OutFile, OutReader, OutWriter, Outboxes, Section};
 pub use run::{RunInfo, RunReader, RunWriter};
+pub use savepoint::{BEGINS_ANEW, LogEnd, Savepoint, SinksGo};
 pub use store::{Checkpoints, Image, Part};

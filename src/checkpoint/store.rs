@@ -10,6 +10,7 @@ use super::manifest::{Manifest, RunName, SinkMark};
 use super::merging::Merging;
 use super::outbox::{OutFile, Outboxes};
 use super::run::{RunReader, RunWriter, pieces};
+use super::savepoint::{Savepoint, savepoints};
 use crate::error::{Error, Result};
 use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
 use crate::store::directory::disk_error;
@@ -25,13 +26,17 @@ pub type Part = (u32, Entries);
 /// The checkpoints of a directory.
 #[derive(Debug)]
 pub struct Checkpoints {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     /// The data directory.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     outboxes: Arc<Outboxes>,
     /// The newest one that is decided.
-    newest: Option<Manifest>,
-    next_run: u64,
+    pub(super) newest: Option<Manifest>,
+    /// The greatest number that a manifest has, which may be of one that can't be read.
+    last: u64,
+    /// Those that have names, the oldest first.
+    pub(super) saved: Vec<Savepoint>,
+    pub(super) next_run: u64,
     merging: Merging,
 }
 
@@ -43,20 +48,10 @@ impl Checkpoints {
     /// XX001 when the newest manifest is damaged or a run that it names is not what it names; 0A000
     /// when a newer program has written it.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        let (runs, manifests) = (path.join("run"), path.join("manifest"));
-        for dir in [&runs, &manifests] {
-            disk.make_dir(dir).map_err(|e| disk_error(&e, dir))?;
-        }
-        let numbers = numbers(disk.as_ref(), &manifests)?;
-        let newest =
-            numbers.last().map(|n| Manifest::read(disk.as_ref(), &manifest_path(path, *n)));
-        let newest = newest.transpose()?;
-        let next_run = newest.as_ref().map_or(1, |m| m.next_run.max(1));
-        let next_out = newest.as_ref().map_or(1, |m| m.next_out);
-        let outboxes = Arc::new(Outboxes::open(Arc::clone(&disk), path, next_out)?);
-        disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
-        let (path, merging) = (path.to_owned(), Merging::default());
-        let this = Self { disk, path, outboxes, newest, next_run, merging };
+        let this = Self::opened(disk, path, &|disk, manifests, numbers| {
+            let newest = numbers.last().map(|n| Manifest::read(disk, &numbered(manifests, *n)));
+            newest.transpose()
+        })?;
         if let Some(manifest) = &this.newest {
             manifest.runs.iter().try_for_each(|name| this.run(name).map(drop))?;
             manifest.outbox.iter().try_for_each(|file| this.outboxes.check(file))?;
@@ -64,6 +59,32 @@ impl Checkpoints {
         // What an earlier life has begun and not decided is nothing.
         this.clean()?;
         Ok(this)
+    }
+
+    /// Opens those of a directory whose newest may be damaged: the newest that can be read counts.
+    /// Nothing is removed.
+    pub fn open_readable(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        Self::opened(disk, path, &|disk, manifests, numbers| {
+            let read = |n: &u64| Manifest::read(disk, &numbered(manifests, *n)).ok();
+            Ok(numbers.iter().rev().find_map(read))
+        })
+    }
+
+    fn opened(disk: Arc<dyn Disk>, path: &Path, newest: &FindNewest<'_>) -> Result<Self> {
+        let (runs, manifests) = (path.join("run"), path.join("manifest"));
+        for dir in [&runs, &manifests, &path.join("savepoint")] {
+            disk.make_dir(dir).map_err(|e| disk_error(&e, dir))?;
+        }
+        let numbers = numbers(disk.as_ref(), &manifests)?;
+        let newest = newest(disk.as_ref(), &manifests, &numbers)?;
+        let last = numbers.last().copied().unwrap_or(0);
+        let saved = savepoints(disk.as_ref(), path)?;
+        let next_run = newest.as_ref().map_or(1, |m| m.next_run.max(1));
+        let next_out = newest.as_ref().map_or(1, |m| m.next_out);
+        let outboxes = Arc::new(Outboxes::open(Arc::clone(&disk), path, next_out)?);
+        disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
+        let (path, merging) = (path.to_owned(), Merging::default());
+        Ok(Self { disk, path, outboxes, newest, last, saved, next_run, merging })
     }
 
     /// The newest one.
@@ -78,14 +99,15 @@ impl Checkpoints {
 
     /// The number of the next one.
     pub fn next_number(&self) -> u64 {
-        self.newest.as_ref().map_or(1, |m| m.number + 1)
+        self.newest.as_ref().map_or(0, |m| m.number).max(self.last) + 1
     }
 
-    fn numbers(&self) -> Result<Vec<u64>> {
+    pub(super) fn numbers(&self) -> Result<Vec<u64>> {
         numbers(self.disk.as_ref(), &self.manifests())
     }
 
-    fn read(&self, number: u64) -> Result<Manifest> {
+    /// One that is there.
+    pub(super) fn read(&self, number: u64) -> Result<Manifest> {
         Manifest::read(self.disk.as_ref(), &manifest_path(&self.path, number))
     }
 
@@ -93,7 +115,7 @@ impl Checkpoints {
         run_path(&self.path, id)
     }
 
-    fn run(&self, name: &RunName) -> Result<RunReader> {
+    pub(super) fn run(&self, name: &RunName) -> Result<RunReader> {
         open_run(self.disk.as_ref(), &self.path, name)
     }
 
@@ -196,7 +218,7 @@ impl Checkpoints {
         id
     }
 
-    /// Deletes older manifests, and the runs that none of the kept ones names. Returns the first
+    /// Deletes older manifests, and the runs that neither a kept one nor a savepoint names. Returns the first
     /// record of the log that a kept one needs.
     pub fn clean(&self) -> Result<u64> {
         let numbers = self.numbers()?;
@@ -208,7 +230,8 @@ impl Checkpoints {
         let (runs, manifests) = (self.runs(), self.manifests());
         self.disk.sync_dir(&manifests).map_err(|e| disk_error(&e, &manifests))?;
         let kept = kept.iter().map(|n| self.read(*n)).collect::<Result<Vec<_>>>()?;
-        let named = kept.iter().flat_map(|m| m.runs.iter().map(|run| run.id));
+        let all = || kept.iter().chain(self.saved.iter().map(|saved| &saved.manifest));
+        let named = all().flat_map(|m| m.runs.iter().map(|run| run.id));
         let named: BTreeSet<u64> = named.chain(self.merging.writes()).collect();
         let names = self.disk.list(&runs).map_err(|e| disk_error(&e, &runs))?;
         for name in names {
@@ -218,7 +241,7 @@ impl Checkpoints {
                 self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;
             }
         }
-        let named = kept.iter().flat_map(|m| m.outbox.iter().map(|file| file.id)).collect();
+        let named = all().flat_map(|m| m.outbox.iter().map(|file| file.id)).collect();
         self.outboxes.clean(&named)?;
         Ok(kept.iter().map(|m| m.lsn).min().unwrap_or(0))
     }
@@ -232,7 +255,7 @@ impl Checkpoints {
 }
 
 /// What of some files is still to be delivered.
-fn undelivered<'a>(
+pub(super) fn undelivered<'a>(
     files: impl Iterator<Item = &'a OutFile>,
     sinks: &BTreeMap<u32, SinkMark>,
 ) -> Vec<OutFile> {
@@ -284,9 +307,16 @@ impl Image {
     }
 }
 
+/// How the newest manifest is found, among those of some numbers in a folder.
+type FindNewest<'a> = dyn Fn(&dyn Disk, &Path, &[u64]) -> Result<Option<Manifest>> + 'a;
+
 /// The file of a manifest in a data directory.
 pub(super) fn manifest_path(path: &Path, number: u64) -> PathBuf {
-    path.join("manifest").join(format!("{number:020}"))
+    numbered(&path.join("manifest"), number)
+}
+
+fn numbered(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}"))
 }
 
 /// The file of a run in a data directory.

@@ -52,6 +52,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Explain(_)
         | Statement::Clock(_)
         | Statement::Checkpoint
+        | Statement::SavedState(_)
         | Statement::Flush => Part::Ends,
         _ => Part::Neutral,
     }

@@ -31,6 +31,7 @@ mod index;
 mod lock_wait;
 mod look_up;
 mod named;
+pub mod offline;
 mod oracle;
 pub mod outcome;
 mod plan_cache;
@@ -44,6 +45,7 @@ mod replace;
 mod resume_view;
 pub(crate) mod row_source;
 mod running;
+mod savepoint;
 mod session;
 mod set;
 mod settings;
@@ -98,6 +100,8 @@ pub(crate) struct Core {
     plans: PlanCache,
     /// The data directory, when there is one.
     kept: Option<Kept>,
+    /// Whoever runs the engine starts another one when it has gone back to an older state.
+    begins_again: bool,
 }
 
 /// A data directory that is in use.
@@ -140,7 +144,10 @@ impl Engine {
         let queries = Some(queries);
         let memory = ReadMemory::new(&config)?;
         let plans = PlanCache::default();
-        let core = Core { shared, coordinator, thread, ddl, queries, memory, plans, kept: None };
+        let begins_again = config.begins_again;
+        let kept = None;
+        let core =
+            Core { shared, coordinator, thread, ddl, queries, memory, plans, kept, begins_again };
         Ok(Self { core: Arc::new(core) })
     }
 

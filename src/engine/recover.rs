@@ -16,7 +16,7 @@ use super::record::renamed;
 use super::replace::{rename, replace};
 use super::{Engine, Kept};
 use crate::catalog::{Creation, Definition, RelationId};
-use crate::checkpoint::{Checkpoints, Image, Manifest};
+use crate::checkpoint::{BEGINS_ANEW, Checkpoints, Image, LogEnd, Manifest};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::{Checkpointer, Coordinator, Journal, Keeping, Needs, apply, definition_of};
@@ -89,6 +89,7 @@ impl Engine {
         coordinator.call(begin).await?;
         self.core.shared.change(|catalog, _| catalog.pass(survey.greatest));
         let gone = survey.gone();
+        let anew = checkpoints.newest().map_or_else(Vec::new, begin_anew);
         let mut again = Again::new(self, gone);
         if let Some(manifest) = checkpoints.newest() {
             again.restore(manifest.clone(), checkpoints.image()?).await?;
@@ -113,6 +114,9 @@ impl Engine {
         // What is read is as of an epoch of this life, with its clock.
         coordinator.commit(Vec::new(), Vec::new()).await?;
         failpoint::reach("life-begun");
+        for sink in anew {
+            coordinator.call(move |c| c.republish_sink(sink)).await?.transpose()?.map(drop);
+        }
         self.watch_lock(held);
         Ok(())
     }
@@ -150,10 +154,22 @@ impl Engine {
         self.core.kept.as_ref().map(|kept| kept.found)
     }
 
-    /// Returns when the engine has failed and ends, with the reason: its log can't be written.
+    /// Why the engine has ended by itself.
+    pub fn failure(&self) -> Option<Error> {
+        self.core.shared.failure()
+    }
+
+    /// Returns when the engine ends by itself, with the reason: its log can't be written, or (57P01)
+    /// it has gone back to an older state, with which the next one begins.
     pub async fn failed(&self) -> Error {
         self.core.shared.failed().await
     }
+}
+
+/// The sinks that a restored state wants to deliver all rows again.
+fn begin_anew(manifest: &Manifest) -> Vec<RelationId> {
+    let wanted = manifest.sinks.iter().filter(|(_, m)| m.lost.as_deref() == Some(BEGINS_ANEW));
+    wanted.map(|(sink, _)| RelationId(*sink)).collect()
 }
 
 /// What an earlier life has left.
@@ -172,7 +188,7 @@ struct Past {
 
 /// What the newest checkpoint and the log behind it say on the whole.
 #[derive(Debug, Default)]
-struct Survey {
+pub(super) struct Survey {
     /// The first record of the log that is not in the checkpoint.
     needed: Lsn,
     /// What has been created.
@@ -188,7 +204,7 @@ struct Survey {
 }
 
 impl Survey {
-    fn of(manifest: Option<&Manifest>) -> Result<Self> {
+    pub(super) fn of(manifest: Option<&Manifest>) -> Result<Self> {
         let mut survey = Self::default();
         let Some(manifest) = manifest else { return Ok(survey) };
         (survey.needed, survey.life) = (manifest.lsn, manifest.life);
@@ -220,7 +236,7 @@ impl Survey {
         }
     }
 
-    fn take(&mut self, record: Record) -> Result<()> {
+    pub(super) fn take(&mut self, record: Record) -> Result<()> {
         match record {
             Record::Life(life) => {
                 (self.life, self.epochs) = (life.number, self.epochs.max(life.first_epoch));
@@ -230,6 +246,12 @@ impl Survey {
             Record::Definition(bytes) => self.define(Definition::decode(&bytes)?),
         }
         Ok(())
+    }
+
+    /// Where the log stands; which record comes next is for who has read it to say.
+    pub(super) fn end(&self) -> LogEnd {
+        let (lsn, life, epochs) = (self.needed, self.life, self.epochs);
+        LogEnd { lsn, life, epochs, greatest_relation: self.greatest.0 }
     }
 
     /// Of what nothing is done again.

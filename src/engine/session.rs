@@ -198,6 +198,10 @@ impl Session {
 
     async fn dispatch_here(&mut self, parsed: &Arc<ParsedStatement>) -> Result<Outcome> {
         self.check_modes(&parsed.statement)?;
+        // What an engine shows that has ended is not what the next one has.
+        if let Some(ended) = self.engine.core.shared.failure() {
+            return Err(ended);
+        }
         match &parsed.statement {
             Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
             Statement::CreateTableAs(create) => self.create_table_as(create).await,
@@ -223,6 +227,7 @@ impl Session {
             Statement::Check(names) => self.check(names).await,
             Statement::CheckStorage => self.check_storage().await,
             Statement::Checkpoint => self.checkpoint().await,
+            Statement::SavedState(statement) => self.saved_state(statement).await,
             Statement::Prepare(prepare) => self.prepare_named(prepare),
             Statement::Execute(execute) => self.execute_named(execute).await,
             Statement::Deallocate(name) => self.deallocate(name.as_deref()),

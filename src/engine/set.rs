@@ -199,6 +199,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::AlterSource(alter) if alter.noun == "table" => "ALTER TABLE",
         Statement::AlterSource(_) => "ALTER SOURCE",
         Statement::ResumeView(_) => "ALTER MATERIALIZED VIEW",
+        Statement::SavedState(statement) => statement.name(),
         Statement::NoOp("COMMENT") => "COMMENT",
         // What EXECUTE runs is looked at by itself.
         Statement::Execute(_)

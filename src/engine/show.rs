@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::analyze::check_fields;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
 use super::outcome::{Outcome, Rows};
+use super::savepoint::savepoint_fields;
 use super::session::Session;
 use super::set::shown_name;
 use super::status::state_word;
@@ -85,6 +86,7 @@ impl Session {
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
             Show::Checkpoints => self.show_checkpoints().await?,
+            Show::Savepoints => self.show_savepoints().await?,
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
             Show::Offsets => self.show_offsets().await?,
             Show::Watermarks => self.show_watermarks().await?,
@@ -122,6 +124,7 @@ impl Session {
             Statement::Check(_) => return Ok(Some(check_fields())),
             Statement::CheckStorage => return Ok(Some(storage_fields())),
             Statement::Show(Show::Checkpoints) => return Ok(Some(checkpoint_fields())),
+            Statement::Show(Show::Savepoints) => return Ok(Some(savepoint_fields())),
             Statement::Fetch(fetch) if !fetch.moves => {
                 return self.cursor_fields(&fetch.name).map(Some);
             }

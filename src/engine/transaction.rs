@@ -191,7 +191,10 @@ impl Session {
                 self.values.savepoint();
             }
             (_, None) => {
-                return Err(Error::user("3B001", format!("savepoint \"{name}\" does not exist")));
+                return Err(Error::user(
+                    sqlstate::INVALID_SAVEPOINT,
+                    format!("savepoint \"{name}\" does not exist"),
+                ));
             }
             (Savepoint::Release(_), Some(at)) => {
                 transaction.savepoints.truncate(at);

@@ -28,8 +28,8 @@ use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgres
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
-    Checkpoints, Cost, History, Image, Made, Manifest, OutFile, Part, QuarantineMark, SourceMark,
-    TableName,
+    Checkpoints, Cost, History, Image, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark,
+    SinksGo, SourceMark, TableName,
 };
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::PlanNode;
@@ -43,7 +43,7 @@ pub type NumberedTables = Vec<(NodeId, Vec<u32>)>;
 /// Cuts checkpoints of a life.
 #[derive(Debug)]
 pub struct Checkpointer {
-    cuts: Option<Sender<Written>>,
+    orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     interval: Duration,
     /// A cut is being written.
@@ -65,6 +65,13 @@ pub struct Checkpointer {
     history: Arc<History>,
     /// What is not on the disk yet.
     pub(super) backlog: Backlog,
+}
+
+/// What the thread is to do.
+enum Order {
+    Write(Box<Written>),
+    /// Something else with the checkpoints, between two that are written.
+    Call(Box<dyn FnOnce(&mut Checkpoints) + Send>),
 }
 
 /// What is to be written of a cut.
@@ -109,7 +116,7 @@ impl Checkpointer {
         tables.retain(|_, name| !c.void.contains(&name.relation));
         let events = c.events.clone();
         let next_number = newest.map_or(1, |m| m.next_table);
-        let (cuts, inbox) = channel();
+        let (orders, inbox) = channel();
         let history = Arc::new(History::default());
         checkpoints.kept()?.iter().for_each(|manifest| history.made(Made::of(manifest, None)));
         let next = checkpoints.next_number();
@@ -128,7 +135,7 @@ impl Checkpointer {
         let run = move || writer.run(&inbox);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
         Ok(Self {
-            cuts: Some(cuts),
+            orders: Some(orders),
             thread: Some(thread),
             interval,
             busy: false,
@@ -145,6 +152,11 @@ impl Checkpointer {
         })
     }
 
+    /// Whether the thread will do something.
+    fn order(&self, order: Order) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+    }
+
     fn number(&mut self, name: TableName) -> u32 {
         let Self { numbers, next_number, .. } = self;
         *numbers.entry(name).or_insert_with(|| {
@@ -157,7 +169,7 @@ impl Checkpointer {
 impl Drop for Checkpointer {
     /// The directory is another process's when we are gone: so nothing is written any more.
     fn drop(&mut self) {
-        self.cuts = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             // What it could not write, it has said.
             let _ = thread.join();
@@ -182,8 +194,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, inbox: &Receiver<Written>) {
-        while let Ok(Written { manifest, parts, sinks, pause }) = inbox.recv() {
+    fn run(&mut self, inbox: &Receiver<Order>) {
+        while let Ok(order) = inbox.recv() {
+            let Written { manifest, parts, sinks, pause } = match order {
+                Order::Write(written) => *written,
+                Order::Call(call) => {
+                    call(&mut self.checkpoints);
+                    continue;
+                }
+            };
             self.parts.push(parts);
             self.sinks.extend(sinks.cuts);
             self.opened.extend(sinks.opened);
@@ -451,8 +470,8 @@ impl Coordinator {
         let bytes = parts.iter().map(|(_, log): &Part| log.bytes()).sum();
         checkpointer.backlog.cut.fetch_add(bytes, Ordering::Relaxed);
         let pause = began.elapsed();
-        let cut = Written { manifest, parts, sinks, pause };
-        checkpointer.busy = checkpointer.cuts.as_ref().is_some_and(|cuts| cuts.send(cut).is_ok());
+        let cut = Order::Write(Box::new(Written { manifest, parts, sinks, pause }));
+        checkpointer.busy = checkpointer.order(cut);
         checkpointer.cut_at = Instant::now();
         checkpointer.waiting.append(&mut checkpointer.asked);
         tracing::debug!(?pause, epoch = %now.0, "cut a checkpoint");
@@ -489,6 +508,46 @@ impl Coordinator {
             // There is nothing to keep.
             None => drop(done.send(Ok(()))),
         }
+    }
+
+    /// Does something with the checkpoints, between two that are written; the receiver has its
+    /// result, and ends without one where there is no data directory.
+    pub fn with_checkpoints<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Checkpoints) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (done, result) = oneshot::channel();
+        // Whoever asked may be gone.
+        let call = move |checkpoints: &mut Checkpoints| drop(done.send(call(checkpoints)));
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.order(Order::Call(Box::new(call)));
+        }
+        result
+    }
+
+    /// Makes an older checkpoint the newest and ends the engine: the next life begins with it. It
+    /// waits for the thread, so that nothing is acknowledged that would come behind it.
+    pub fn go_back(
+        &mut self,
+        older: impl FnOnce(&Checkpoints) -> Result<Manifest> + Send + 'static,
+        sinks: Option<SinksGo>,
+    ) -> Result<u64> {
+        let journal = self.journal.as_ref();
+        let journal = journal.ok_or_else(|| Error::internal("the engine keeps no log"))?;
+        let end = LogEnd {
+            lsn: journal.next_lsn(),
+            life: journal.life(),
+            epochs: journal.epochs(),
+            greatest_relation: self.shared.catalog().greatest().0,
+        };
+        let went = self.with_checkpoints(move |checkpoints| {
+            let older = older(checkpoints)?;
+            checkpoints.restore(&older, sinks, end)
+        });
+        let went = went.blocking_recv();
+        let number = went.map_err(|_| Error::internal("the thread of checkpoints has ended"))??;
+        self.fail_engine(&begins_again());
+        Ok(number)
     }
 
     /// What is shown of checkpoints; nothing where there is no data directory.
@@ -587,6 +646,12 @@ impl Coordinator {
 fn name_of(place: &TablePlace, version: u16) -> TableName {
     let TablePlace { relation, node, table } = place;
     TableName { relation: relation.0, node: node.to_string(), table: table.clone(), version }
+}
+
+/// Why an engine ends that has gone back to an older state.
+pub fn begins_again() -> Error {
+    Error::user(sqlstate::ADMIN_SHUTDOWN, "the engine begins again with a restored state")
+        .with_hint("Connect again.")
 }
 
 /// A definition of a manifest.

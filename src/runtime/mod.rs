@@ -51,7 +51,7 @@ mod waits;
 mod worker;
 
 pub use activity::NodeActivity;
-pub use checkpoint::{Checkpointer, definition_of};
+pub use checkpoint::{Checkpointer, begins_again, definition_of};
 pub use clock::{Clock, ClockMove};
 pub use coordinator::{Commit, Coordinator, CoordinatorHandle, Event};
 pub use definitions::{NewSource, NewTable, NewView};

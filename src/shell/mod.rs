@@ -10,6 +10,7 @@
 
 mod complete;
 pub mod demo;
+pub mod directory;
 mod editor;
 mod meta;
 mod repl;

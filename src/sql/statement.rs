@@ -8,6 +8,7 @@ use arrow::datatypes::DataType;
 use sqlparser::ast;
 
 use crate::catalog::{ConflictRule, TextLimit};
+use crate::checkpoint::SinksGo;
 use crate::connector::{Edge, Included};
 use crate::format::{CopyForm, FormatSpec};
 
@@ -78,6 +79,8 @@ pub enum Statement {
     CheckStorage,
     /// CHECKPOINT.
     Checkpoint,
+    /// CREATE SAVEPOINT, DROP SAVEPOINT, RESTORE FROM.
+    SavedState(SavedState),
     /// PREPARE.
     Prepare(Prepare),
     /// EXECUTE.
@@ -200,6 +203,56 @@ pub struct AlterSink {
     pub if_exists: bool,
     /// What it shall do.
     pub action: SinkAction,
+}
+
+/// States of the engine that are kept by a name.
+#[derive(Debug, Clone)]
+pub enum SavedState {
+    /// CREATE SAVEPOINT.
+    Create {
+        /// The folded name.
+        name: String,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP SAVEPOINT.
+    Drop {
+        /// The folded name.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// RESTORE FROM.
+    Restore(Restore),
+}
+
+impl SavedState {
+    /// What the statement is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "CREATE SAVEPOINT",
+            Self::Drop { .. } => "DROP SAVEPOINT",
+            Self::Restore(_) => "RESTORE",
+        }
+    }
+}
+
+/// RESTORE FROM name | CHECKPOINT n [SINKS CONTINUE | REPUBLISH].
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// What it goes back to.
+    pub from: RestoreFrom,
+    /// What becomes of sinks that have gone on.
+    pub sinks: Option<SinksGo>,
+}
+
+/// What RESTORE goes back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreFrom {
+    /// The folded name of a savepoint.
+    Savepoint(String),
+    /// The number of a checkpoint that is kept.
+    Checkpoint(u64),
 }
 
 /// What a sink that has failed shall do.
@@ -544,6 +597,8 @@ pub enum Show {
     Columns(String),
     /// SHOW CHECKPOINTS.
     Checkpoints,
+    /// SHOW SAVEPOINTS.
+    Savepoints,
     /// SHOW GUARANTEES [FOR SINK name].
     Guarantees(Option<String>),
     /// SHOW OFFSETS: where sources stand.
@@ -572,6 +627,8 @@ pub enum ExplainTarget {
     Query(Box<ast::Query>, bool),
     /// The plan of an existing materialized view.
     View(String),
+    /// EXPLAIN RESTORE FROM: what going back would do.
+    Restore(RestoreFrom),
     /// EXPLAIN WAIT: what the open windows of a materialized view wait for.
     Wait(String),
     /// ANALYZE: what the operators of an existing materialized view have done.

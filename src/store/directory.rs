@@ -8,8 +8,11 @@ use super::disk::{Disk, Lock, put};
 use super::guarded::{Guarded, is_taken_over};
 use crate::error::{Error, Result, sqlstate};
 
-/// The version of the layout that this program makes and reads.
+/// The version of the layout that this program makes.
 const FORMAT: u32 = 1;
+
+/// That of a directory with savepoints, of which older programs would remove what these need.
+const FORMAT_SAVEPOINTS: u32 = 2;
 
 /// A data directory that this process has to itself.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Directory {
         let disk: Arc<dyn Disk> = Arc::new(Guarded::new(disk, Arc::clone(&lock)));
         let names = disk.list(path).map_err(failed)?;
         let (id, found) = match names.iter().any(|name| name == "FORMAT") {
-            true => (read_format(disk.as_ref(), path)?, Found::Old),
+            true => (read_format(disk.as_ref(), path)?.1, Found::Old),
             false => (make(disk.as_ref(), path, &names)?, Found::New),
         };
         disk.make_dir(&path.join("log")).map_err(failed)?;
@@ -82,12 +85,25 @@ fn make(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<u64> {
             .with_hint("Restore the file FORMAT from a backup, or name another directory."));
     }
     let id = getrandom::u64().map_err(|e| Error::internal(e.to_string()))?;
-    let text = format!("headwater data {FORMAT}\n{id:016x}\n");
-    put(disk, &path.join("FORMAT"), text.as_bytes()).map_err(|e| disk_error(&e, path))?;
+    write_format(disk, path, FORMAT, id)?;
     Ok(id)
 }
 
-fn read_format(disk: &dyn Disk, path: &Path) -> Result<u64> {
+fn write_format(disk: &dyn Disk, path: &Path, format: u32, id: u64) -> Result<()> {
+    let text = format!("headwater data {format}\n{id:016x}\n");
+    put(disk, &path.join("FORMAT"), text.as_bytes()).map_err(|e| disk_error(&e, path))
+}
+
+/// Keeps programs out that know nothing of savepoints.
+pub(crate) fn needs_savepoints(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match read_format(disk, path)? {
+        (FORMAT_SAVEPOINTS, _) => Ok(()),
+        (_, id) => write_format(disk, path, FORMAT_SAVEPOINTS, id),
+    }
+}
+
+/// The version and the number of a directory.
+fn read_format(disk: &dyn Disk, path: &Path) -> Result<(u32, u64)> {
     let file = path.join("FORMAT");
     let bytes = disk.read(&file).map_err(|e| disk_error(&e, &file))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -95,9 +111,10 @@ fn read_format(disk: &dyn Disk, path: &Path) -> Result<u64> {
     let version = lines.next().and_then(|line| line.strip_prefix("headwater data "));
     let version = version.and_then(|v| v.parse::<u32>().ok());
     match (version, lines.next().and_then(|id| u64::from_str_radix(id, 16).ok())) {
-        (Some(FORMAT), Some(id)) => Ok(id),
-        (Some(newer), _) if newer > FORMAT => Err(Error::unsupported(format!(
-            "data directory \"{}\" has format {newer}; this program reads format {FORMAT}",
+        (Some(version @ FORMAT..=FORMAT_SAVEPOINTS), Some(id)) => Ok((version, id)),
+        (Some(newer), _) if newer > FORMAT_SAVEPOINTS => Err(Error::unsupported(format!(
+            "data directory \"{}\" has format {newer}; this program reads format \
+             {FORMAT_SAVEPOINTS}",
             path.display()
         ))
         .with_hint("Use the program that wrote it, or a newer one.")),

@@ -10,7 +10,7 @@ use super::{StreamParser, is_word};
 use crate::catalog::ConflictRule;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
-    CreateSink, CreateTable, CreateTableAs, CreateView, Drop, SinkInput, Statement,
+    CreateSink, CreateTable, CreateTableAs, CreateView, Drop, SavedState, SinkInput, Statement,
 };
 
 impl StreamParser<'_> {
@@ -48,6 +48,12 @@ impl StreamParser<'_> {
             "index" => {
                 self.p.advance_token();
                 self.create_index(false)
+            }
+            "savepoint" => {
+                self.p.advance_token();
+                let if_not_exists = self.if_not_exists();
+                let name = self.identifier()?;
+                Ok(Statement::SavedState(SavedState::Create { name, if_not_exists }))
             }
             "unique" => {
                 self.p.advance_token();
@@ -237,6 +243,12 @@ impl StreamParser<'_> {
             "view" => "view",
             "sink" => "sink",
             "index" => "index",
+            "savepoint" => {
+                self.p.advance_token();
+                let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+                let name = self.identifier()?;
+                return Ok(Statement::SavedState(SavedState::Drop { name, if_exists }));
+            }
             "materialized" => {
                 self.p.advance_token();
                 match self.p.peek_keyword(Keyword::VIEW) {

@@ -145,6 +145,7 @@ impl<'a> StreamParser<'a> {
             "deallocate" => self.deallocate(),
             "truncate" => self.truncate(),
             "savepoint" | "release" => self.savepoint(),
+            "restore" => self.restore(),
             "discard" | "flush" | "checkpoint" | "unlisten" | "analyze" | "vacuum" => {
                 self.without_effect()
             }
@@ -259,6 +260,11 @@ impl<'a> StreamParser<'a> {
             return Ok(Statement::Explain(Box::new(Explain { verbose, target })));
         } else {
             verbose = self.accept_word("verbose");
+        }
+        // A view may have this name.
+        if self.peek_word(1).as_deref() == Some("from") && self.accept_word("restore") {
+            let target = ExplainTarget::Restore(self.restore_from()?);
+            return Ok(Statement::Explain(Box::new(Explain { verbose, target })));
         }
         let wait = self.peek_word(0).as_deref() == Some("wait") && self.peek_word(1).is_some();
         let target = match wait && self.accept_word("wait") {

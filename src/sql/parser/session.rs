@@ -3,8 +3,11 @@
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
+use crate::checkpoint::SinksGo;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::{SettingScope, Show, Statement, Subscribe};
+use crate::sql::statement::{
+    Restore, RestoreFrom, SavedState, SettingScope, Show, Statement, Subscribe,
+};
 
 impl StreamParser<'_> {
     pub(super) fn subscribe(&mut self) -> Result<Statement> {
@@ -62,6 +65,8 @@ impl StreamParser<'_> {
             Show::Sinks
         } else if self.accept_word("checkpoints") {
             Show::Checkpoints
+        } else if self.accept_word("savepoints") {
+            Show::Savepoints
         } else if self.accept_word("guarantees") {
             let sink = self.accept_words(&["for", "sink"]);
             Show::Guarantees(if sink { Some(self.name()?) } else { None })
@@ -282,6 +287,32 @@ impl StreamParser<'_> {
             "checkpoint" => Ok(Statement::Checkpoint),
             _ => Ok(Statement::Flush),
         }
+    }
+
+    /// RESTORE FROM name | CHECKPOINT n [SINKS CONTINUE | REPUBLISH].
+    pub(super) fn restore(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        let from = self.restore_from()?;
+        let sinks = match self.accept_word("sinks") {
+            false => None,
+            true if self.accept_word("continue") => Some(SinksGo::Continue),
+            true if self.accept_word("republish") => Some(SinksGo::Republish),
+            true => return Err(self.unexpected()),
+        };
+        Ok(Statement::SavedState(SavedState::Restore(Restore { from, sinks })))
+    }
+
+    pub(super) fn restore_from(&mut self) -> Result<RestoreFrom> {
+        self.expect_word("from")?;
+        let numbered = matches!(self.p.peek_nth_token_ref(1).token, Token::Number(..));
+        if numbered && self.accept_word("checkpoint") {
+            let number = self.p.parse_literal_uint();
+            return Ok(RestoreFrom::Checkpoint(self.sql(number)?));
+        }
+        if self.peek_word(1).is_some_and(|next| next != "sinks") {
+            self.accept_word("savepoint");
+        }
+        Ok(RestoreFrom::Savepoint(self.identifier()?))
     }
 
     /// TRUNCATE [TABLE] t, .. [CASCADE | RESTRICT].

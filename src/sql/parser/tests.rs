@@ -63,6 +63,14 @@ fn every_statement_is_read() {
         ("FLUSH", "Flush"),
         ("CHECKPOINT", "Checkpoint"),
         ("CHECK STORAGE", "CheckStorage"),
+        ("CREATE SAVEPOINT a", "SavedState"),
+        ("CREATE SAVEPOINT IF NOT EXISTS \"A b\"", "SavedState"),
+        ("DROP SAVEPOINT IF EXISTS a", "SavedState"),
+        ("RESTORE FROM a", "SavedState"),
+        ("RESTORE FROM SAVEPOINT a SINKS CONTINUE", "SavedState"),
+        ("RESTORE FROM savepoint SINKS REPUBLISH", "SavedState"),
+        ("RESTORE FROM CHECKPOINT 12", "SavedState"),
+        ("SAVEPOINT a", "Savepoint"),
         ("UNLISTEN *", "NoOp"),
         ("UNLISTEN jobs", "NoOp"),
         ("ANALYZE", "NoOp"),
@@ -126,12 +134,13 @@ fn sinks_explains_and_shows() {
             ExplainTarget::View(name)
             | ExplainTarget::Analyze(name)
             | ExplainTarget::State(name) => Some(name.as_str()),
-            ExplainTarget::Query(..) | ExplainTarget::Wait(_) => None,
+            ExplainTarget::Query(..) | ExplainTarget::Wait(_) | ExplainTarget::Restore(_) => None,
         };
         assert_eq!(found, view, "{text}");
     }
     for (text, expected) in [
         ("SHOW CHECKPOINTS", Show::Checkpoints),
+        ("SHOW SAVEPOINTS", Show::Savepoints),
         ("SHOW MATERIALIZED VIEWS", Show::MaterializedViews),
         ("SHOW CREATE MATERIALIZED VIEW V", Show::Create("v".into())),
         ("SHOW COLUMNS FROM t", Show::Columns("t".into())),
