@@ -14,6 +14,7 @@ mod broker;
 mod client;
 mod postgres;
 mod proxy;
+mod restored;
 mod verify;
 mod work;
 
@@ -57,6 +58,7 @@ fn main() {
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
         trials.push(test("a_lost_account_is_not_guessed", account_lost));
         trials.push(test("a_large_message_is_left_out", large_message));
+        trials.push(test("a_restored_state_is_delivered", restored::restored));
     }
     trials.extend(postgres::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -1,5 +1,5 @@
-//! Copies of a data directory, taken while it is used: what the newest checkpoint and the savepoints
-//! name, and the log behind them.
+//! Copies of a data directory, taken while it is used: what the newest checkpoint and the
+//! savepoints name, and the log behind them.
 //!
 //! Files that a manifest names are never changed, so a copy that is there is not made again, and
 //! what goes in the meantime is of an older checkpoint: then the newer one is looked at. The

@@ -218,8 +218,8 @@ impl Checkpoints {
         id
     }
 
-    /// Deletes older manifests, and the runs that neither a kept one nor a savepoint names. Returns the first
-    /// record of the log that a kept one needs.
+    /// Deletes older manifests, and the runs that neither a kept one nor a savepoint names. Returns
+    /// the first record of the log that a kept one needs.
     pub fn clean(&self) -> Result<u64> {
         let numbers = self.numbers()?;
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));

@@ -59,9 +59,9 @@ pub fn older_states(path: &Path) -> Result<Vec<OlderState>> {
     Ok(all)
 }
 
-/// Makes an older state of a directory the newest: whoever opens it next begins with it. `with_log`:
-/// what the log has behind that state is done again, for a directory whose newer checkpoints are
-/// damaged. Returns the number of the new checkpoint.
+/// Makes an older state of a directory the newest: whoever opens it next begins with it.
+/// `with_log`: what the log has behind that state is done again, for a directory whose newer
+/// checkpoints are damaged. Returns the number of the new checkpoint.
 ///
 /// # Errors
 ///

@@ -159,8 +159,8 @@ impl Engine {
         self.core.shared.failure()
     }
 
-    /// Returns when the engine ends by itself, with the reason: its log can't be written, or (57P01)
-    /// it has gone back to an older state, with which the next one begins.
+    /// Returns when the engine ends by itself, with the reason: its log can't be written, or
+    /// (57P01) it has gone back to an older state, with which the next one begins.
     pub async fn failed(&self) -> Error {
         self.core.shared.failed().await
     }
