@@ -18,6 +18,7 @@ use super::named::by_place;
 use super::numbers::long_number;
 use super::parser::fold;
 use super::records::NO_FIELDS;
+use super::recordset::spell_out;
 use super::rows::{row_in_list, rows_compared};
 use super::shifted::with_default;
 use super::tree::{call, cast};
@@ -77,6 +78,10 @@ impl Rewrite for Desugar {
         let taken = std::mem::replace(expr, Expr::value(Value::Null));
         *expr = rewrite(taken)?;
         Ok(())
+    }
+
+    fn pre_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
+        spell_out(factor)
     }
 
     fn post_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {

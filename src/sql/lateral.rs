@@ -6,16 +6,20 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{NullHandling, Result as DfResult, TableReference};
+use datafusion::common::{Column, NullHandling, Result as DfResult, TableReference};
 use datafusion::logical_expr::builder::unnest_with_options;
 use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Unnest, lit,
+    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Unnest, lit, when,
 };
 
 use super::binder::Purpose;
 use super::errors::plan_error;
+use super::functions::FUNCTIONS;
 use crate::error::Result;
 use crate::expr::{Walk, WalkPlan};
+
+/// The column that has a value where there is a row of the right side.
+const THERE: &str = "\u{1}there";
 
 /// Rewrites a plan that the SQL planner made.
 ///
@@ -45,9 +49,9 @@ fn apart(join: &Join) -> DfResult<Option<LogicalPlan>> {
 
 /// The right side of such a join, taken apart.
 struct Side {
-    alias: Option<TableReference>,
-    /// The projections over the unnested columns, the lowest first.
-    projections: Vec<Vec<Expr>>,
+    /// The projections over the unnested columns, the lowest first, each with the name that its
+    /// columns are known by above it.
+    projections: Vec<(Option<TableReference>, Vec<Expr>)>,
     unnest: Unnest,
     /// The arrays.
     lists: Vec<Expr>,
@@ -79,21 +83,34 @@ fn lateral(join: &Join, purpose: Purpose) -> DfResult<Option<LogicalPlan>> {
         let right = exprs.iter().map(local);
         left_columns.iter().cloned().map(Ok).chain(right).collect()
     };
-    let input = LogicalPlanBuilder::from(left).project(with_left(&side.lists)?)?.build()?;
+    let mut lists = side.lists.clone();
+    let mut unnested = side.unnest.exec_columns.clone();
     let mut options = side.unnest.options.clone();
     if outer {
         options.null_handling = NullHandling::PreserveAndExpandEmpty;
     }
-    let mut plan = unnest_with_options(input, side.unnest.exec_columns.clone(), options)?;
+    let there = outer.then(|| side.row_is_there()).flatten();
+    if let Some(list) = &there {
+        lists.push(list.clone().alias(THERE));
+        unnested.push(Column::from_name(THERE));
+    }
+    let input = LogicalPlanBuilder::from(left).project(with_left(&lists)?)?.build()?;
+    let mut plan = unnest_with_options(input, unnested, options)?;
     let count = side.projections.len();
-    for (i, exprs) in side.projections.iter().enumerate() {
+    for (i, (alias, exprs)) in side.projections.iter().enumerate() {
         let mut exprs = with_left(exprs)?;
-        if i + 1 == count {
-            for e in exprs.iter_mut().skip(left_columns.len()) {
-                let (qualifier, name) = e.qualified_name();
-                let qualifier = side.alias.clone().or(qualifier);
-                *e = std::mem::take(e).unalias().alias_qualified(qualifier, name);
+        let last = i + 1 == count;
+        for e in exprs.iter_mut().skip(left_columns.len()) {
+            let (qualifier, name) = e.qualified_name();
+            let mut value = std::mem::take(e).unalias();
+            if last && there.is_some() {
+                value = when(col_of(THERE).is_not_null(), value).end()?;
             }
+            let qualifier = alias.clone().or(qualifier);
+            *e = value.alias_qualified(qualifier, name);
+        }
+        if !last && there.is_some() {
+            exprs.push(col_of(THERE));
         }
         plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
     }
@@ -108,6 +125,23 @@ fn lateral(join: &Join, purpose: Purpose) -> DfResult<Option<LogicalPlan>> {
     }
 }
 
+impl Side {
+    /// A list with an element for each row, unless all columns are without a value anyway where
+    /// there is no row.
+    fn row_is_there(&self) -> Option<Expr> {
+        let mut exprs = self.projections.iter().flat_map(|(_, exprs)| exprs);
+        if exprs.all(|e| matches!(e.clone().unalias(), Expr::Column(_))) {
+            return None;
+        }
+        let ordinality = FUNCTIONS.scalar.get("pg_ordinality")?;
+        Some(ordinality.call(self.lists.iter().map(|list| list.clone().unalias()).collect()))
+    }
+}
+
+fn col_of(name: &str) -> Expr {
+    Expr::Column(Column::from_name(name))
+}
+
 /// A lateral subquery that unnests arrays and does nothing else.
 fn side_of(plan: &LogicalPlan) -> Option<Side> {
     let (mut alias, mut projections) = (None, Vec::new());
@@ -115,12 +149,12 @@ fn side_of(plan: &LogicalPlan) -> Option<Side> {
     let unnest = loop {
         match at {
             LogicalPlan::SubqueryAlias(node) => {
-                alias = alias.or_else(|| Some(node.alias.clone()));
+                alias = alias.take().or_else(|| Some(node.alias.clone()));
                 at = &node.input;
             }
             LogicalPlan::Subquery(node) => at = &node.subquery,
             LogicalPlan::Projection(node) => {
-                projections.push(node.expr.clone());
+                projections.push((alias.take(), node.expr.clone()));
                 at = &node.input;
             }
             LogicalPlan::Unnest(node) => break node,
@@ -134,7 +168,6 @@ fn side_of(plan: &LogicalPlan) -> Option<Side> {
     projections.reverse();
     // Without a projection on top there would be no place for the alias.
     (!projections.is_empty()).then(|| Side {
-        alias,
         projections,
         unnest: unnest.clone(),
         lists: lists.expr.clone(),

@@ -65,6 +65,7 @@ mod prepared;
 mod printed;
 mod proctime;
 mod records;
+mod recordset;
 mod rows;
 mod rules;
 mod scopes;

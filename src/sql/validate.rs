@@ -20,6 +20,7 @@ use super::limits::{check_group_by, check_joined, check_select_list, is_of_a_cha
 use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::proctime::unsupported_proctime;
+use super::recordset::is_recordset;
 use super::visit::{Inspect, Stop, any_outer_expr, walk};
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
@@ -233,7 +234,7 @@ impl Checker {
                 table_with_joins.joins.iter().try_for_each(|j| self.join(&j.join_operator))
             }
             TableFactor::Derived { sample: None, .. } | TableFactor::UNNEST { .. } => Ok(()),
-            TableFactor::Function { name, .. } if returns_set(name) => Ok(()),
+            TableFactor::Function { name, .. } if returns_set(name) || is_recordset(name) => Ok(()),
             TableFactor::Function { .. } => Err(refused("LATERAL with this function")),
             TableFactor::MatchRecognize { .. } => {
                 Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))
