@@ -115,7 +115,10 @@ impl Engine {
         coordinator.commit(Vec::new(), Vec::new()).await?;
         failpoint::reach("life-begun");
         for sink in anew {
-            coordinator.call(move |c| c.republish_sink(sink)).await?.transpose()?.map(drop);
+            // One that can't has lost its place, and says so.
+            if let Some(Err(error)) = coordinator.call(move |c| c.republish_sink(sink)).await? {
+                tracing::warn!(%error, "a sink can't deliver all rows again");
+            }
         }
         self.watch_lock(held);
         Ok(())
