@@ -1,5 +1,5 @@
-//! `jsonb_to_recordset(x) AS t(a int, b text)` and its like in FROM: the objects of an array, or one
-//! object, as rows of the columns that are written behind it. They are a query over the array's
+//! `jsonb_to_recordset(x) AS t(a int, b text)` and its like in FROM: the objects of an array, or
+//! one object, as rows of the columns that are written behind it. They are a query over the array's
 //! elements: `SELECT (e.value ->> 'a')::int AS a, .. FROM jsonb_array_elements(x) AS e`.
 
 use sqlparser::ast::{
