@@ -135,8 +135,15 @@ pub const LOAD_BYTES: usize = 32 << 20;
 /// Bytes of messages of all sinks that may wait on the disk, unless the program is told otherwise.
 pub const OUTBOX_BYTES: u64 = 4 << 30;
 
-/// Rows kept in an `$errors` relation; older ones leave it, the counter goes on.
+/// Rejected messages kept in the `$errors` of a source unless it says something else; older ones
+/// leave it, the counter goes on.
 pub const ERROR_ROWS_KEPT: usize = 100_000;
+
+/// Their bytes, unless the source says something else.
+pub const ERROR_BYTES_KEPT: usize = 64 << 20;
+
+/// How long a rejected message stays there at most, unless its source says something else.
+pub const ERROR_TIME_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// First and longest pause before an external system is tried again.
 pub const RETRY_BACKOFF: (Duration, Duration) =

@@ -11,7 +11,7 @@ use super::client::{Client, Server};
 const CLIENTS: i64 = 6;
 
 /// A directory that goes with the value.
-pub struct Scratch(PathBuf);
+pub struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {

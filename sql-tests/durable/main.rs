@@ -11,6 +11,7 @@ mod disk;
 mod golden;
 mod kill;
 mod quarantine;
+mod rejected;
 mod savepoint;
 mod sink;
 mod storage;

@@ -285,6 +285,19 @@ impl Catalog {
         }
     }
 
+    /// Gives what a connector reads another definition, and what that says to the connector.
+    pub fn reconnect(
+        &mut self,
+        id: RelationId,
+        definition: String,
+        connector: Option<ConnectorSpec>,
+    ) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            let new = Relation { definition, connector, ..relation.as_ref().clone() };
+            *relation = Arc::new(new);
+        }
+    }
+
     /// The relations that read `id` directly, in order of creation.
     pub fn dependants(&self, id: RelationId) -> Vec<Arc<Relation>> {
         self.by_id.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()

@@ -12,8 +12,8 @@ use crate::store::directory::{damaged, disk_error};
 use crate::store::{Ancestry, Disk, Place, Receipt, frame};
 
 /// The version that this program writes, the newest that it reads. The first one knew no sinks, the
-/// second one nothing of what has failed.
-const VERSION: u32 = 3;
+/// second one nothing of what has failed, the third one not when rejected messages came.
+const VERSION: u32 = 4;
 const VERSION_MIN: u32 = 1;
 
 /// The kind of a frame that is a manifest.
@@ -171,6 +171,9 @@ pub struct SourceMark {
     pub batches: usize,
     /// Messages that could not be read, in all.
     pub rejected: u64,
+    /// When those of them came that are kept: up to which positions by which time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected_at: Vec<(i64, BTreeMap<u32, i64>)>,
 }
 
 /// Where a sink stands.

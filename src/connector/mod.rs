@@ -3,6 +3,7 @@
 //!
 //! Connectors are found by name in [`SOURCES`] and [`SINKS`]; adding one is one file and one line.
 
+mod again;
 pub mod blackhole;
 mod carrier;
 mod delivery;
@@ -22,12 +23,13 @@ use std::time::Duration;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
+pub use again::Again;
 pub use carrier::{Account, Carrier, Guarantee, KeptSink, Load, MakeCarrier, SinkId, Watch};
 pub use delivery::{Delivery, Failure, Receiver, Refused, Sink};
 use key::sink_key;
 pub use options::Options;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::FormatSpec;
 
 /// A part of a source with an order of its own: a Kafka partition, a file. Numbers are stable for
@@ -124,6 +126,12 @@ pub trait Source: Send + Sync {
 
     /// Whether the source ends by itself (a file), so that its watermark becomes plus infinity.
     fn is_bounded(&self) -> bool;
+
+    /// Decodes messages of a split again that were rejected, into all columns. Of changelogs
+    /// without keys alone, where the order of messages does not matter.
+    fn decode_again(&self, _split: SplitId, _messages: &[Rejected]) -> Result<Again> {
+        Err(Error::unsupported("the messages of this connector are not decoded again"))
+    }
 }
 
 /// A place that a source has by name.
@@ -200,8 +208,8 @@ pub struct SourceBatch {
 pub struct Rejected {
     /// Its position in its split.
     pub position: Position,
-    /// Its bytes, as they came.
-    pub payload: Vec<u8>,
+    /// Its bytes, as they came; it may have no value.
+    pub payload: Option<Vec<u8>>,
     /// Its key's bytes, where it has one.
     pub key: Option<Vec<u8>>,
     /// The column, where it is known.

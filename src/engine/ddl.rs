@@ -13,14 +13,15 @@ use super::session::Session;
 use crate::catalog::{
     Catalog, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
-use crate::connector::{ConnectorSpec, SOURCES, Source};
+use crate::connector::{ConnectorSpec, Options, SOURCES, Source};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
 use crate::runtime::{
-    Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Shared, rejects_schema,
+    Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Retention, Shared,
+    rejects_schema,
 };
 use crate::sql::statement::{CreateTable, CreateView, Drop};
 use crate::sql::{self, Bound};
@@ -131,6 +132,7 @@ impl Session {
     ) -> Result<NewSource> {
         let spec = connector_spec(relation, &create.options, create.format.as_ref())?;
         let spec = ConnectorSpec { include: create.include.clone(), ..spec };
+        let (spec, retention) = with_retention(spec)?;
         let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
             Error::user(
@@ -169,7 +171,7 @@ impl Session {
             }
         };
         let errors = self.errors_relation(relation, rejects_schema());
-        Ok(NewSource { source, start, upsert, errors })
+        Ok(NewSource { source, start, upsert, errors, retention })
     }
 
     fn errors_relation(&self, of: &Relation, schema: SchemaRef) -> Relation {
@@ -462,6 +464,31 @@ pub(super) fn connector_spec(
         format: format.cloned().unwrap_or_else(FormatSpec::plain_json),
         include: Vec::new(),
     })
+}
+
+/// What all sources may say of rejected messages: `errors_kept`, how many of them are kept,
+/// `errors_kept_bytes`, how large they may be together, and `errors_kept_for`, for how long.
+fn with_retention(mut spec: ConnectorSpec) -> Result<(ConnectorSpec, Retention)> {
+    const NAMES: [&str; 3] = ["errors_kept", "errors_kept_bytes", "errors_kept_for"];
+    let mut retention = Retention::default();
+    let mut options = Options::new(&spec);
+    let counts = [(NAMES[0], &mut retention.rows), (NAMES[1], &mut retention.bytes)];
+    for (name, kept) in counts {
+        let Some(given) = options.integer(name)? else { continue };
+        *kept = usize::try_from(given).map_err(|_| {
+            Error::user(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("invalid value for option \"{name}\": \"{given}\""),
+            )
+            .with_detail("It must not be negative.")
+        })?;
+    }
+    if let Some(time) = options.duration(NAMES[2])? {
+        retention.time = time;
+    }
+    let own = |name: &String| NAMES.iter().any(|own| name.eq_ignore_ascii_case(own));
+    spec.options.retain(|name, _| !own(name));
+    Ok((spec, retention))
 }
 
 /// Rules are for rows that statements write; what a connector reads is taken as it comes.

@@ -46,6 +46,8 @@ fn part(statement: &Statement) -> Part {
         | Statement::Rename(_)
         | Statement::AlterSink(_)
         | Statement::AlterSource(_)
+        | Statement::AlterFormat(_)
+        | Statement::RetryErrors(_)
         | Statement::ResumeView(_)
         | Statement::Check(_)
         | Statement::Subscribe(_)

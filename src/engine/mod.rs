@@ -43,6 +43,7 @@ mod record;
 mod recover;
 mod replace;
 mod resume_view;
+mod retry;
 pub(crate) mod row_source;
 mod running;
 mod savepoint;

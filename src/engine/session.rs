@@ -223,6 +223,8 @@ impl Session {
             Statement::Rename(rename) => self.rename_relation(rename).await,
             Statement::AlterSink(alter) => self.alter_sink(alter).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,
+            Statement::AlterFormat(alter) => self.alter_format(alter).await,
+            Statement::RetryErrors(name) => self.retry_errors(name).await,
             Statement::ResumeView(resume) => self.resume_view(resume).await,
             Statement::Check(names) => self.check(names).await,
             Statement::CheckStorage => self.check_storage().await,

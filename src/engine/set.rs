@@ -198,6 +198,8 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::AlterSink(_) => "ALTER SINK",
         Statement::AlterSource(alter) if alter.noun == "table" => "ALTER TABLE",
         Statement::AlterSource(_) => "ALTER SOURCE",
+        Statement::AlterFormat(_) => "ALTER TABLE",
+        Statement::RetryErrors(_) => "RETRY ERRORS",
         Statement::ResumeView(_) => "ALTER MATERIALIZED VIEW",
         Statement::SavedState(statement) => statement.name(),
         Statement::NoOp("COMMENT") => "COMMENT",

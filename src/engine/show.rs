@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::analyze::check_fields;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
 use super::outcome::{Outcome, Rows};
+use super::retry::retry_fields;
 use super::savepoint::savepoint_fields;
 use super::session::Session;
 use super::set::shown_name;
@@ -123,6 +124,7 @@ impl Session {
             Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
             Statement::Check(_) => return Ok(Some(check_fields())),
             Statement::CheckStorage => return Ok(Some(storage_fields())),
+            Statement::RetryErrors(_) => return Ok(Some(retry_fields())),
             Statement::Show(Show::Checkpoints) => return Ok(Some(checkpoint_fields())),
             Statement::Show(Show::Savepoints) => return Ok(Some(savepoint_fields())),
             Statement::Fetch(fetch) if !fetch.moves => {

@@ -186,7 +186,7 @@ impl Build {
                 }
                 FeedKind::Failed(error) => self.failed = Some(error),
                 // It has an end among what was read.
-                FeedKind::GoesOn(_) => {}
+                FeedKind::GoesOn(_) | FeedKind::Retried(..) | FeedKind::Forgotten(_) => {}
                 FeedKind::Rows { rows, next, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first
                     // read.

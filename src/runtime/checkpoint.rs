@@ -362,8 +362,8 @@ impl Coordinator {
     /// Where a source stood.
     pub(super) fn source_at(&self, id: RelationId) -> Option<SourceProgress> {
         let mark = self.restoring.as_ref()?.sources.get(&id.0)?.clone();
-        let SourceMark { start, taken, identity, ended, rejected, .. } = mark;
-        Some(SourceProgress { start, taken, identity, rejected, ended })
+        let SourceMark { start, taken, identity, ended, rejected, rejected_at, .. } = mark;
+        Some(SourceProgress { start, taken, identity, rejected, rejected_at, ended })
     }
 
     /// Where an input stood; silence counts from now.
@@ -624,6 +624,7 @@ impl Coordinator {
                 merged: input.merged.us(),
                 batches: input.batches,
                 rejected: source.rejected,
+                rejected_at: source.rejected_at,
             };
             (id.0, mark)
         });

@@ -5,6 +5,7 @@
 //! thread, so that an epoch on one worker costs no hand-over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -179,7 +180,7 @@ pub struct Coordinator {
     /// The last time that a session waited for a write.
     interactive: Option<Instant>,
     flushes: Vec<oneshot::Sender<Result<()>>>,
-    cutter: Option<Cutter>,
+    pub(super) cutter: Option<Cutter>,
     /// Stored rows that a worker feeds to a new view between two epochs.
     pub(super) slice_rows: usize,
     pub(super) readers: ReaderLimits,
@@ -307,6 +308,7 @@ impl Coordinator {
             || builds
             || !self.wake.is_empty()
             || !self.watermarks.is_empty()
+            || self.has_old_rejects()
     }
 
     /// Waits for an event, unless there is work already.
@@ -399,7 +401,7 @@ impl Coordinator {
     }
 
     /// Rows written by a statement or by the engine itself.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         id: RelationId,
         rows: DeltaBatch,
@@ -441,7 +443,10 @@ impl Coordinator {
         let held = self.held_nodes();
         while rows < self.budget {
             let Some(feed) = self.next_feed(&held) else { break };
-            rows += self.take_feed(feed, inputs);
+            rows += match self.take_repair(feed, inputs) {
+                ControlFlow::Break(rows) => rows,
+                ControlFlow::Continue(feed) => self.take_feed(feed, inputs),
+            };
         }
         rows
     }
@@ -465,7 +470,7 @@ impl Coordinator {
         task.give_back();
         let Some(route) = self.inputs.get_mut(&feed.relation) else { return 0 };
         let advanced = match feed.kind {
-            FeedKind::GoesOn(_) => None,
+            FeedKind::GoesOn(_) | FeedKind::Retried(..) | FeedKind::Forgotten(_) => None,
             FeedKind::End => {
                 running.ended = true;
                 route.end()
@@ -498,7 +503,7 @@ impl Coordinator {
                 let routed = route.route(rows, inputs, self.cutter.as_mut());
                 let rejects = match rejected.is_empty() {
                     true => Ok(Vec::new()),
-                    false => running.rejects.add(split, &rejected),
+                    false => running.rejects.add(split, &rejected, now),
                 };
                 self.shared.count_rows_in(count);
                 if let Err(error) = routed {

@@ -10,7 +10,7 @@ use super::build::{Build, Feeding, Import};
 use super::coordinator::{Coordinator, RunningSource};
 use super::graph::{Edge, ImportSpec, NodeId, NodeKind, NodeSpec, Outlet, error_edge};
 use super::ingest::InputRoute;
-use super::rejects;
+use super::rejects::{self, Retention};
 use super::shared::{Pin, RelationState, RelationStatus};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
@@ -42,6 +42,8 @@ pub struct NewSource {
     pub upsert: bool,
     /// The definition of its `$errors`.
     pub errors: Relation,
+    /// What is kept there.
+    pub retention: Retention,
 }
 
 /// A materialized view to be created.
@@ -248,7 +250,7 @@ impl Coordinator {
             identity: None,
             state: Arc::new(Mutex::new(state)),
             errors: new.errors.id,
-            rejects: rejects::Rejects::default(),
+            rejects: rejects::Rejects::new(new.retention),
             ended: false,
         };
         if let Some(at) = self.source_at(relation.id) {
@@ -260,6 +262,7 @@ impl Coordinator {
             }
             (running.start, running.taken, running.ended) = (at.start, at.taken, at.ended);
             running.identity = at.identity;
+            running.rejects.put_marks(at.rejected_at);
         }
         self.sources.insert(relation.id, running);
         let properties =
@@ -609,7 +612,9 @@ impl Coordinator {
         let relations = self.shared.relations();
         let table = relations.get(&running.errors).and_then(|r| r.table.clone());
         if let Some(table) = table {
-            running.rejects = rejects::Rejects::of(&table, self.epoch)?;
+            let now = self.shared.clock.now_us();
+            let marks = running.rejects.marks();
+            running.rejects.take_from(&table, self.epoch, marks, now)?;
         }
         Ok(())
     }

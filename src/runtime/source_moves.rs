@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::coordinator::Coordinator;
+use super::repair::repair;
 use super::shared::lock;
+use super::source_task::FeedKind;
 use crate::catalog::RelationId;
 use crate::connector::{Continuation, Positions, Source};
 
@@ -38,7 +40,12 @@ impl Coordinator {
             lock(&running.state).positions.clone_from(&at);
             (running.start, running.taken) = (Some(at.clone()), at);
             (running.identity, running.ended) = (None, false);
+            let forgotten = running.rejects.forget_from(&running.taken);
+            if !forgotten.is_empty() {
+                self.feeds.push_back(repair(id, FeedKind::Forgotten(forgotten)));
+            }
         }
+        let Some(running) = self.sources.get_mut(&id) else { return false };
         let columns = running.task.take().map(|task| task.columns.iter().copied().collect());
         // Nobody reads it now: the next who does begins there.
         let Some(columns) = columns else { return true };

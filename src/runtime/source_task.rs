@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
+use tokio::sync::oneshot;
 
 use super::arrivals::SplitTime;
 use super::clock::Clock;
 use super::coordinator::Event;
+use super::rejects::Retried;
 use super::shared::lock;
 use crate::catalog::{RelationId, WatermarkDef};
 use crate::config::{BATCH_ROWS, RETRY_BACKOFF, SOURCE_QUEUE_BATCHES};
@@ -98,6 +100,11 @@ pub enum FeedKind {
     },
     /// Where the reader goes on, ahead of what it reads.
     GoesOn(Continuation),
+    /// Messages that were rejected and have been decoded again; how many have become rows, and how
+    /// many have not, is told.
+    Retried(Vec<Retried>, oneshot::Sender<Result<(usize, usize)>>),
+    /// Changes of `$errors`: what is read again is not there any more.
+    Forgotten(Vec<DeltaBatch>),
     /// All splits have ended.
     End,
     /// The reader has failed for good.

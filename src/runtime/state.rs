@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::coordinator::Coordinator;
-use super::rejects::Rejects;
+use super::rejects::RejectMark;
 use super::shared::{RelationStatus, lock};
 use super::worker::{Image, TableChanges};
 use crate::catalog::RelationId;
@@ -42,6 +42,8 @@ pub struct SourceProgress {
     pub identity: Option<String>,
     /// Messages that could not be decoded; the newest are in its `$errors`.
     pub rejected: u64,
+    /// When those came.
+    pub rejected_at: Vec<RejectMark>,
     /// It is bounded, and all of it has been taken.
     pub ended: bool,
 }
@@ -110,6 +112,7 @@ impl Coordinator {
             taken: running.taken.clone(),
             identity: running.identity.clone(),
             rejected: lock(&running.state).rejected,
+            rejected_at: running.rejects.marks(),
             ended: running.ended,
         };
         let relations = self.shared.relations();
@@ -145,10 +148,11 @@ impl Coordinator {
                 shown.positions.clone_from(&of.taken);
             }
             let table = relations.get(&running.errors).and_then(|r| r.table.as_ref());
-            running.rejects = match table {
-                Some(table) => Rejects::of(table, self.epoch)?,
-                None => Rejects::default(),
-            };
+            running.rejects.forget();
+            if let Some(table) = table {
+                let (marks, now) = (of.rejected_at.clone(), self.shared.clock.now_us());
+                running.rejects.take_from(table, self.epoch, marks, now)?;
+            }
         }
         for (id, route) in &mut self.inputs {
             let of = state.inputs.get(id);
@@ -177,7 +181,7 @@ impl Coordinator {
         for running in self.sources.values_mut() {
             (running.start, running.ended) = (None, false);
             (running.taken, running.identity) = (Positions::new(), None);
-            running.rejects = Rejects::default();
+            running.rejects.forget();
             let mut shown = lock(&running.state);
             (shown.rejected, shown.positions) = (0, Positions::new());
         }

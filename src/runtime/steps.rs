@@ -82,6 +82,7 @@ impl Coordinator {
         self.commits = later;
         let (commits, lsn) = self.take_commits(commits, &mut inputs);
         let rows = self.take_feeds(&mut inputs);
+        self.expire_rejects(&mut inputs);
         let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
         let watermarks = self.take_free_watermarks();
         from.extend(watermarks.iter().map(|(n, ..)| *n));

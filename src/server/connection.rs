@@ -344,6 +344,7 @@ pub(crate) fn row_tag(statement: &Statement, rows: usize) -> String {
         Statement::Show(_) => "SHOW".to_string(),
         Statement::Describe(_) => "DESCRIBE".to_string(),
         Statement::Check(_) | Statement::CheckStorage => "CHECK".to_string(),
+        Statement::RetryErrors(_) => "RETRY ERRORS".to_string(),
         Statement::Explain(_) => "EXPLAIN".to_string(),
         Statement::Subscribe(_) => format!("SUBSCRIBE {rows}"),
         // RETURNING gives a row for each that is changed.

@@ -113,7 +113,7 @@ pub(crate) use lookup::compares_as_bytes;
 pub use lookup::{Given, Lookup, Wanted};
 pub use moving::MovingFilter;
 pub use parser::{is_complete, parse, pieces};
-pub(crate) use parser::{locate, with_name};
+pub(crate) use parser::{locate, with_format, with_name};
 pub use parts::{Part, each_node, scanned_part};
 pub use prepared::{BoundStatement, Prepared, Reading, prepare};
 pub use proctime::Stamped;

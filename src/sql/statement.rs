@@ -71,6 +71,10 @@ pub enum Statement {
     AlterSink(AlterSink),
     /// ALTER SOURCE | TABLE .. RESUME.
     AlterSource(AlterSource),
+    /// ALTER TABLE .. FORMAT ..
+    AlterFormat(AlterFormat),
+    /// RETRY ERRORS ON: the folded name.
+    RetryErrors(String),
     /// ALTER MATERIALIZED VIEW .. RESUME.
     ResumeView(ResumeView),
     /// CHECK MATERIALIZED VIEW: the folded names; all views when there are none.
@@ -279,6 +283,19 @@ pub struct AlterSource {
     pub if_exists: bool,
     /// Where to go on, where it is said.
     pub at: Option<Edge>,
+}
+
+/// ALTER TABLE name FORMAT x ENCODE y (..).
+#[derive(Debug, Clone)]
+pub struct AlterFormat {
+    /// The folded name.
+    pub name: String,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// The clause.
+    pub format: FormatSpec,
+    /// Its text.
+    pub text: String,
 }
 
 /// ALTER MATERIALIZED VIEW name RESUME.

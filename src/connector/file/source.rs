@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::io_error;
 use super::lines::{Lines, Reading};
 use crate::connector::{
-    ConnectorSpec, Options, Positions, Read, Rejected, Source, SourceBatch, SplitId, SplitReader,
+    Again, ConnectorSpec, Options, Positions, Read, Rejected, Source, SourceBatch, SplitId,
+    SplitReader,
 };
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, Changes, FormatSpec, Framing};
@@ -62,6 +63,12 @@ impl FileSource {
         let listed: Arc<[PathBuf]> = list(&self.path)?.into();
         *files = Some(listed.clone());
         Ok(listed)
+    }
+
+    fn file(&self, split: SplitId) -> Result<PathBuf> {
+        let files = self.files()?;
+        let unknown = || Error::internal(format!("split {split} of \"{}\" is unknown", self.path));
+        files.get(split as usize).cloned().ok_or_else(unknown)
     }
 }
 
@@ -137,15 +144,12 @@ impl Source for FileSource {
         until: Option<&Positions>,
         columns: &[usize],
     ) -> Result<Box<dyn SplitReader>> {
-        let files = self.files()?;
         let mut splits = Vec::with_capacity(from.len());
         for (split, position) in from {
-            let path = files.get(*split as usize).ok_or_else(|| {
-                Error::internal(format!("split {split} of \"{}\" is unknown", self.path))
-            })?;
+            let path = self.file(*split)?;
             let bound = until.and_then(|until| until.get(split)).copied();
             let bound = bound.map(|bound| bound.max(0) as u64);
-            let (lines, changes) = self.open(path, (*position).max(0) as u64, bound, columns)?;
+            let (lines, changes) = self.open(&path, (*position).max(0) as u64, bound, columns)?;
             splits.push(Split { split: *split, lines, changes, ended: false });
         }
         Ok(Box::new(FileReader { mode: self.mode, splits, turn: 0 }))
@@ -153,6 +157,12 @@ impl Source for FileSource {
 
     fn is_bounded(&self) -> bool {
         self.mode == Mode::Once
+    }
+
+    fn decode_again(&self, split: SplitId, messages: &[Rejected]) -> Result<Again> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let (_, mut changes) = self.open(&self.file(split)?, 0, Some(0), &all)?;
+        Again::read(&mut changes, messages, |_| Ok(()))
     }
 }
 
@@ -235,7 +245,7 @@ fn read_split(split: &mut Split, mode: Mode, max_rows: usize) -> Result<Option<S
         if let Err(e) = changes.read(None, Some(bytes)) {
             rejected.push(Rejected {
                 position: line.position as i64,
-                payload: bytes.to_vec(),
+                payload: Some(bytes.to_vec()),
                 key: None,
                 column: e.column,
                 reason: e.reason,

@@ -90,7 +90,10 @@ fn lines_of_all_kinds() {
     let (values, rejected, next) = read_all(source.as_ref(), None);
     assert_eq!(values, [1, 2, 3]);
     assert_eq!(rejected.len(), 1);
-    assert_eq!((rejected[0].position, rejected[0].payload.as_slice()), (18, b"bad".as_slice()));
+    assert_eq!(
+        (rejected[0].position, rejected[0].payload.as_deref()),
+        (18, Some(b"bad".as_slice()))
+    );
     assert_eq!(next, Positions::from([(0, 32)]));
 }
 

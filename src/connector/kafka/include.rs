@@ -4,12 +4,13 @@ use std::ffi::CString;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 
 use super::consume::Messages;
-use crate::connector::{Included, Metadata};
+use crate::connector::{Included, Metadata, Rejected};
 use crate::delta::text::UTC;
 use crate::error::{Error, Result};
 use crate::format::DecodeError;
@@ -20,8 +21,7 @@ pub(super) struct IncludeColumns {
 }
 
 struct Column {
-    name: String,
-    nullable: bool,
+    field: Field,
     values: Values,
 }
 
@@ -66,24 +66,10 @@ impl IncludeColumns {
         index: usize,
     ) -> std::result::Result<(), DecodeError> {
         for column in &self.columns {
-            let (bytes, text) = match &column.values {
-                Values::Bytes(bytes, _) => (bytes, false),
-                Values::Text(bytes, _) => (bytes, true),
-                _ => continue,
+            let (Values::Bytes(bytes, _) | Values::Text(bytes, _)) = &column.values else {
+                continue;
             };
-            let name = &column.name;
-            let bad = |reason| Err(DecodeError { column: Some(name.clone()), reason });
-            match bytes.of(messages, index) {
-                None if !column.nullable => {
-                    return bad(format!(
-                        "null value in column \"{name}\" violates not-null constraint"
-                    ));
-                }
-                Some(value) if text && !is_text(value) => {
-                    return bad("invalid byte sequence for encoding \"UTF8\"".into());
-                }
-                _ => {}
-            }
+            check_bytes(&column.field, bytes.of(messages, index))?;
         }
         Ok(())
     }
@@ -141,8 +127,78 @@ impl Column {
                 bytes(Bytes::Header(name.map_err(|_| Error::internal("a zero byte in a name"))?))
             }
         };
-        Ok(Self { name: field.name().clone(), nullable: field.is_nullable(), values })
+        Ok(Self { field: field.clone(), values })
     }
+}
+
+/// The same columns of messages that are decoded again. What was kept of these has no times and no
+/// headers.
+pub(super) struct BesideAgain<'a>(Vec<(&'a Metadata, &'a Field)>);
+
+impl<'a> BesideAgain<'a> {
+    pub(super) fn new(include: &'a [Included], schema: &'a Schema) -> Result<Self> {
+        let of = |included: &'a Included| {
+            let field = schema.field(included.column);
+            match included.what {
+                Metadata::Timestamp | Metadata::Header(_) => Err(Error::unsupported(format!(
+                    "column \"{}\" is not known of rejected messages",
+                    field.name()
+                ))
+                .with_detail("Neither their times nor their headers are kept.")
+                .with_hint("Create another table over the topic, which reads them again.")),
+                _ => Ok((&included.what, field)),
+            }
+        };
+        include.iter().map(of).collect::<Result<_>>().map(Self)
+    }
+
+    pub(super) fn check(&self, message: &Rejected) -> std::result::Result<(), DecodeError> {
+        for (_, field) in self.0.iter().filter(|(what, _)| **what == Metadata::Key) {
+            check_bytes(field, message.key.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// The columns of messages that can be taken.
+    pub(super) fn columns<'m>(
+        &self,
+        partition: i32,
+        messages: impl Iterator<Item = &'m Rejected>,
+    ) -> Vec<ArrayRef> {
+        let messages: Vec<&Rejected> = messages.collect();
+        let keys = || messages.iter().map(|m| m.key.as_deref());
+        let column = |(what, field): &(&Metadata, &Field)| -> ArrayRef {
+            match (what, field.data_type()) {
+                (Metadata::Partition, _) => {
+                    Arc::new(Int32Array::from_value(partition, messages.len()))
+                }
+                (Metadata::Offset, _) => {
+                    Arc::new(Int64Array::from_iter_values(messages.iter().map(|m| m.position)))
+                }
+                (_, DataType::Utf8) => {
+                    let text = |key: Option<&'m [u8]>| std::str::from_utf8(key?).ok();
+                    Arc::new(keys().map(text).collect::<StringArray>())
+                }
+                _ => Arc::new(keys().collect::<BinaryArray>()),
+            }
+        };
+        self.0.iter().map(column).collect()
+    }
+}
+
+/// Whether a column can take the bytes that it is to have.
+fn check_bytes(field: &Field, value: Option<&[u8]>) -> std::result::Result<(), DecodeError> {
+    let name = field.name();
+    let reason = match value {
+        None if !field.is_nullable() => {
+            format!("null value in column \"{name}\" violates not-null constraint")
+        }
+        Some(value) if field.data_type() == &DataType::Utf8 && !is_text(value) => {
+            "invalid byte sequence for encoding \"UTF8\"".into()
+        }
+        _ => return Ok(()),
+    };
+    Err(DecodeError { column: Some(name.clone()), reason })
 }
 
 fn is_text(value: &[u8]) -> bool {

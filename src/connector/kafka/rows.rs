@@ -92,7 +92,7 @@ impl Rows {
 fn reject(message: &Message<'_>, e: DecodeError) -> Rejected {
     Rejected {
         position: message.offset,
-        payload: message.payload.unwrap_or_default().to_vec(),
+        payload: message.payload.map(<[u8]>::to_vec),
         key: message.key.map(<[u8]>::to_vec),
         column: e.column,
         reason: e.reason,

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::ArrayRef;
+
 use super::config::Settings;
 use super::consume::Fetcher;
 use super::gone::OnGone;
 use super::group::Group;
-use super::include::IncludeColumns;
+use super::include::{BesideAgain, IncludeColumns};
 use super::reader::{Discovery, KafkaReader, Split};
 use super::rows::Rows;
 use super::startup::{self, Startup};
 use crate::connector::{
-    ConnectorSpec, Continuation, Edge, Options, Positions, Source, SplitReader,
+    Again, ConnectorSpec, Continuation, Edge, Options, Positions, Rejected, Source, SplitId,
+    SplitReader,
 };
+use crate::delta::batch_of;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::{Changelog, project};
 
@@ -115,6 +119,21 @@ impl Source for KafkaSource {
     fn go_on(&self, from: &Positions, identity: Option<&str>) -> Result<Continuation> {
         let client = self.settings.create_consumer()?;
         self.on_gone.go_on(&client, &self.settings.topic, (from, identity))
+    }
+
+    fn decode_again(&self, split: SplitId, messages: &[Rejected]) -> Result<Again> {
+        let spec = &self.spec;
+        let in_message = spec.message_columns();
+        let columns: Vec<usize> = (0..in_message).collect();
+        let schema = project(&spec.schema, &columns)?;
+        let mut changes = spec.format.changes(&schema, &columns, &[])?;
+        let beside = BesideAgain::new(&spec.include, &spec.schema)?;
+        let mut again = Again::read(&mut changes, messages, |message| beside.check(message))?;
+        let included = beside.columns(startup::partition(split), again.decoded(messages));
+        let rows = &again.rows;
+        let columns: Vec<ArrayRef> = rows.columns().iter().cloned().chain(included).collect();
+        again.rows = batch_of(spec.schema.clone(), columns, rows.num_rows())?;
+        Ok(again)
     }
 
     fn is_bounded(&self) -> bool {

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::{StreamParser, is_word};
 use crate::connector::Edge;
 use crate::error::{Error, Result};
+use crate::format::Changelog;
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, ResumeView, SinkAction,
-    Statement,
+    AlterFormat, AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, ResumeView,
+    SinkAction, Statement,
 };
 use crate::sql::types::sql_type;
 
@@ -47,6 +48,12 @@ impl StreamParser<'_> {
             };
             return Ok(Statement::AlterSource(AlterSource { name, noun, if_exists, at }));
         }
+        if noun == "table" && self.peek_word(0).as_deref() == Some("format") {
+            let begin = self.p.peek_token_ref().span.start;
+            let Some(format) = self.format_clause()? else { return Err(self.unexpected()) };
+            let text = self.text_since(begin);
+            return Ok(Statement::AlterFormat(AlterFormat { name, if_exists, format, text }));
+        }
         if noun == "materialized view" && self.accept_word("resume") {
             return Ok(Statement::ResumeView(ResumeView { name, if_exists }));
         }
@@ -66,11 +73,29 @@ impl StreamParser<'_> {
                 "materialized view" => {
                     "ALTER MATERIALIZED VIEW name RENAME TO new_name | RESUME are."
                 }
+                "table" => {
+                    "ALTER TABLE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] | \
+                     FORMAT x ENCODE y are."
+                }
                 _ => "ALTER .. RENAME TO new_name is.",
             }));
         }
         let to = self.name()?;
         Ok(Statement::Rename(Rename { noun, name, to, if_exists }))
+    }
+
+    /// What was written from a place up to here.
+    fn text_since(&mut self, begin: Location) -> String {
+        let end = self.p.get_current_token().span.end;
+        self.positions.slice(begin, end).to_owned()
+    }
+
+    /// RETRY ERRORS ON t.
+    pub(super) fn retry(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.expect_word("errors")?;
+        self.expect_keyword(Keyword::ON)?;
+        Ok(Statement::RetryErrors(self.name()?))
     }
 
     fn kind_of_relation(&mut self) -> Option<&'static str> {
@@ -190,6 +215,31 @@ pub(crate) fn with_name(definition: &str, name: &str) -> String {
         tokens[at] = Token::make_word(name_of(&quoted), Some('"'));
     }
     tokens.iter().map(ToString::to_string).collect()
+}
+
+/// The text of a CREATE TABLE with another FORMAT clause, which is its last.
+pub(crate) fn with_format(definition: &str, clause: &str) -> String {
+    let Ok(tokens) = Tokenizer::new(&DIALECT, definition).tokenize() else {
+        return definition.to_owned();
+    };
+    let mut depth = 0_usize;
+    let mut end = tokens.len();
+    for (place, token) in tokens.iter().enumerate() {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            // A name may be spelled so, too: the clause comes behind it.
+            Token::Word(word) if depth == 0 && is_word(word, "format") => end = place,
+            _ => {}
+        }
+    }
+    let names = |word: &str| Changelog::ALL.iter().any(|c| c.name().eq_ignore_ascii_case(word));
+    let next = tokens.iter().skip(end + 1).find(|t| !matches!(t, Token::Whitespace(_)));
+    if !matches!(next, Some(Token::Word(word)) if names(&word.value)) {
+        end = tokens.len();
+    }
+    let rest: String = tokens.iter().take(end).map(ToString::to_string).collect();
+    format!("{} {clause}", rest.trim_end().trim_end_matches(';').trim_end())
 }
 
 fn name_of(quoted: &str) -> &str {

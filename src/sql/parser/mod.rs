@@ -135,6 +135,7 @@ impl<'a> StreamParser<'a> {
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "alter" => self.alter(),
             "check" => self.check_statement(),
+            "retry" => self.retry(),
             "comment" => self.comment(),
             "copy" => self.copy(),
             "declare" => self.declare(),
@@ -467,7 +468,7 @@ impl<'a> StreamParser<'a> {
     }
 }
 
-pub(crate) use alter::with_name;
+pub(crate) use alter::{with_format, with_name};
 pub(crate) use locate::locate;
 
 /// Folds an identifier as PostgreSQL does: quoted ones are kept.

@@ -71,6 +71,8 @@ fn every_statement_is_read() {
         ("RESTORE FROM savepoint SINKS REPUBLISH", "SavedState"),
         ("RESTORE FROM CHECKPOINT 12", "SavedState"),
         ("SAVEPOINT a", "Savepoint"),
+        ("RETRY ERRORS ON t", "RetryErrors"),
+        ("ALTER TABLE t FORMAT PLAIN ENCODE CSV (delimiter = ';')", "AlterFormat"),
         ("UNLISTEN *", "NoOp"),
         ("UNLISTEN jobs", "NoOp"),
         ("ANALYZE", "NoOp"),
