@@ -74,6 +74,18 @@ impl Broker {
         running.get_or_insert_with(started).clone()
     }
 
+    /// Starts a real one with some settings.
+    pub fn start_with(&self, settings: &[&str]) -> Arc<Running> {
+        let mut arguments = vec!["start", "--port", "0"];
+        settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        let mut running = self.0.lock().expect("no test panics while it starts");
+        let started = || {
+            let (dir, servers) = started(&arguments);
+            Arc::new(Running::Real { dir, servers, ours: true })
+        };
+        running.get_or_insert_with(started).clone()
+    }
+
     /// Starts a real one that nobody else uses.
     pub fn start_own(&self) -> Arc<Running> {
         let mut running = self.0.lock().expect("no test panics while it starts");
@@ -113,7 +125,9 @@ fn started(arguments: &[&str]) -> (PathBuf, String) {
 /// Runs scripts/kafka; what it says.
 fn script(arguments: &[&str], dir: &PathBuf) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
-    let ran = Command::new(script).args(arguments).arg("--dir").arg(dir).output();
+    // What follows `--` is another program's.
+    let (action, rest) = arguments.split_first().expect("something is to be done");
+    let ran = Command::new(script).arg(action).arg("--dir").arg(dir).args(rest).output();
     let output = ran.expect("scripts/kafka runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/kafka {arguments:?}: {errors}");
@@ -151,6 +165,13 @@ impl Running {
             Running::Embedded(broker) => broker.listen_again().expect("starts"),
             Running::Real { dir, .. } => drop(script(&["start"], dir)),
         }
+    }
+
+    /// Changes what its users may do: arguments of Kafka's own tool, by words.
+    pub fn acl(&self, arguments: &str) {
+        let Running::Real { dir, .. } = self else { return };
+        let words = ["acl", "--"].into_iter().chain(arguments.split(' '));
+        script(&words.collect::<Vec<_>>(), dir);
     }
 
     /// A client that changes topics.

@@ -15,6 +15,7 @@ mod client;
 mod postgres;
 mod proxy;
 mod restored;
+mod rights;
 mod verify;
 mod work;
 
@@ -55,6 +56,8 @@ fn main() {
         };
         trials.push(Trial::test("a_broker_that_is_away_is_waited_for", broker_away));
         trials.push(Trial::test("a_proxy_delays_and_cuts", proxy::broker_behind_a_proxy));
+        trials.push(Trial::test("a_connection_is_lost_in_silence", proxy::lost_in_silence));
+        trials.push(Trial::test("a_missing_right_is_told_at_once", rights::missing_rights));
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
         trials.push(test("a_lost_account_is_not_guessed", account_lost));
         trials.push(test("a_large_message_is_left_out", large_message));

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("postgres_says_what_to_change", what_to_change),
         Trial::test("postgres_refuses_wrong_options", wrong_options),
         Trial::test("postgres_lets_in_who_may", not_allowed),
+        Trial::test("postgres_asks_for_a_password", password),
         Trial::test("postgres_refuses_a_row", refused_row),
         Trial::test("postgres_rows_are_found_in_many", found_in_many),
         Trial::test("postgres_is_away", away),
@@ -314,6 +315,94 @@ fn not_allowed() -> Result<(), Failed> {
     })
 }
 
+/// A server that asks for a password, by SCRAM: with the right one rows arrive, with none or a
+/// wrong one it is told at once, and the password is shown to nobody.
+fn password() -> Result<(), Failed> {
+    let dir = place_of_server("password");
+    let address = server_of(&dir, &["start", "--port", "0"]);
+    let set_up = block_on(async {
+        let receiver = Receiver::at("password", &address).await;
+        let statements = "SET password_encryption = 'scram-sha-256'; \
+            CREATE ROLE teller LOGIN SUPERUSER PASSWORD 'sesame'; \
+            CREATE TABLE t (k int PRIMARY KEY, v text)";
+        receiver.run(statements).await;
+        receiver
+    });
+    // From now on nobody else gets in.
+    let hba = "host all teller 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n";
+    std::fs::write(format!("{dir}/data/pg_hba.conf"), hba)?;
+    let done = block_on(async {
+        let Receiver { schema, host, port, .. } = &set_up;
+        let receiver = Receiver::at("reload", &address).await;
+        receiver.run("SELECT pg_reload_conf()").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let scratch = Scratch::new("pg-password");
+        let server = Server::start(&["--data", &scratch.path("data")]);
+        let session = server.connect().await;
+        ok(&session, "CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+            .await;
+        let create = |password: &str| {
+            format!(
+                "CREATE SINK s FROM t WITH (connector = 'postgres', host = '{host}', port = \
+                 {port}, user = 'teller'{password}, database = 'postgres', schema = '{schema}', \
+                 table = 't')"
+            )
+        };
+        let (code, said) = refused(&session, &create("")).await;
+        assert!(code == "08000" && said.contains("Add password"), "{code}: {said}");
+        // The word that must not be shown is looked for in every error.
+        let (code, said) = refused(&session, &create(", password = 'sesame open'")).await;
+        assert!(said.contains("password authentication failed for user \"teller\""), "{said}");
+        assert!(code == "55000" && said.contains("options user, password"), "{code}: {said}");
+        ok(&session, &create(", password = 'sesame'")).await;
+        ok(&session, "INSERT INTO t VALUES (2, 'b'); FLUSH").await;
+        let found = format!("SELECT k, v FROM {schema}.t ORDER BY k");
+        assert_eq!(receiver.client.text_of(&found).await, "1|a\n2|b\n");
+        for shown in ["SHOW CREATE SINK s", "SHOW SINKS", "SHOW GUARANTEES FOR SINK s"] {
+            let shown = session.text_of(shown).await;
+            assert!(!shown.is_empty() && !shown.contains("sesame"), "{shown}");
+        }
+        // The password is another one from now on: a sink that was let in says so.
+        receiver.run("ALTER ROLE teller PASSWORD 'other'").await;
+        receiver.terminate("s").await;
+        ok(&session, "INSERT INTO t VALUES (3, 'c')").await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let shown = loop {
+            let shown = session.text_of("SHOW SINKS").await;
+            if shown.contains("password authentication failed") || Instant::now() > deadline {
+                break shown;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert!(shown.contains("password authentication failed"), "{shown}");
+        assert!(!shown.contains("sesame") && !shown.contains("other"), "{shown}");
+        receiver.run("ALTER ROLE teller PASSWORD 'sesame'").await;
+        ok(&session, "ALTER SINK s RESUME; FLUSH").await;
+        let count = format!("SELECT count(*) FROM {schema}.t");
+        assert_eq!(receiver.client.text_of(&count).await, "3\n");
+        Ok(())
+    });
+    server_of(&dir, &["stop", "--purge"]);
+    done
+}
+
+/// A directory for a server: PostgreSQL refuses root, and whoever it is has to get there.
+fn place_of_server(name: &str) -> String {
+    let dir = std::env::temp_dir().join(format!("headwater-pg-{name}-{}", std::process::id()));
+    dir.to_str().expect("a path").to_owned()
+}
+
+/// Runs scripts/postgres for a directory; the address that it names.
+fn server_of(dir: &str, arguments: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres");
+    let ran = std::process::Command::new(script).args(arguments).args(["--dir", dir]).output();
+    let output = ran.expect("scripts/postgres runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/postgres {arguments:?}: {errors}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.trim().rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
 /// A row that the table does not take stops the sink, which names it; views go on.
 fn refused_row() -> Result<(), Failed> {
     block_on(async {
@@ -415,18 +504,9 @@ fn found_in_many() -> Result<(), Failed> {
 /// everything is there.
 fn away() -> Result<(), Failed> {
     let scratch = Scratch::new("pg-away");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres");
-    // PostgreSQL refuses root, and whoever it is has to get there.
-    let dir = std::env::temp_dir().join(format!("headwater-pg-away-{}", std::process::id()));
-    let dir = dir.to_str().expect("a path").to_owned();
-    let postgres = |verb: &str, more: &[&str]| {
-        let mut command = std::process::Command::new(script);
-        let ran = command.arg(verb).args(["--dir", &dir]).args(more).output().expect("it runs");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8_lossy(&ran.stdout).trim().to_owned()
-    };
-    let said = postgres("start", &["--port", "0"]);
-    let address = said.rsplit(' ').next().unwrap_or_default().to_owned();
+    let dir = place_of_server("away");
+    let postgres = |verb: &str, more: &[&str]| server_of(&dir, &[&[verb], more].concat());
+    let address = postgres("start", &["--port", "0"]);
     let done = block_on(async {
         let receiver = Receiver::at("away", &address).await;
         receiver.run("CREATE TABLE m (g int PRIMARY KEY, n bigint, s numeric)").await;

@@ -3,8 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -31,6 +32,10 @@ enum Mode {
 struct Proxy {
     port: u16,
     mode: Arc<Mutex<Mode>>,
+    /// What goes through connections up to this one is lost.
+    lost: Arc<AtomicUsize>,
+    /// How many connections there were.
+    made: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -39,17 +44,26 @@ impl Proxy {
         let port = listener.local_addr()?.port();
         let mode = Arc::new(Mutex::new(Mode::Pass));
         let of_it = Arc::clone(&mode);
+        let (lost, made) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (lost_of_it, made_of_it) = (Arc::clone(&lost), Arc::clone(&made));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                let number = made_of_it.fetch_add(1, Ordering::SeqCst) + 1;
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
-                    let mode = Arc::clone(&of_it);
-                    std::thread::spawn(move || pass(from, to, &mode));
+                    let (mode, lost) = (Arc::clone(&of_it), Arc::clone(&lost_of_it));
+                    let is_lost = move || lost.load(Ordering::SeqCst) >= number;
+                    std::thread::spawn(move || pass(from, to, &mode, is_lost));
                 }
             }
         });
-        Ok(Self { port, mode })
+        Ok(Self { port, mode, lost, made })
+    }
+
+    /// From now on nothing comes through the connections that there are, and nobody is told.
+    fn lose(&self) {
+        self.lost.store(self.made.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     fn set(&self, mode: Mode) {
@@ -58,7 +72,7 @@ impl Proxy {
 }
 
 /// Passes one direction of a connection on.
-fn pass(mut from: TcpStream, mut to: TcpStream, mode: &Mutex<Mode>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, mode: &Mutex<Mode>, is_lost: impl Fn() -> bool) {
     let mut bytes = vec![0; 1 << 16];
     from.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
     loop {
@@ -74,6 +88,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mode: &Mutex<Mode>) {
         }
         match from.read(&mut bytes) {
             Ok(0) => break,
+            Ok(_) if is_lost() => {}
             Ok(count) if to.write_all(&bytes[..count]).is_err() => break,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -131,6 +146,58 @@ pub fn broker_behind_a_proxy() -> Result<(), Failed> {
         }
         let checked = world.check(&server).await?;
         tell(&format!("exactly: a broker behind a proxy, {modes:?} for {LONG:?} each: {checked}"));
+        Ok(())
+    });
+    broker.end();
+    done
+}
+
+/// How long a sink may take to go on when the way to its broker is free again.
+const SOON: Duration = Duration::from_secs(40);
+
+/// Connections on which nothing comes through any more, and nobody hangs up, while a sink makes a
+/// new client: it does not wait for their answers.
+pub fn lost_in_silence() -> Result<(), Failed> {
+    let port = free_port()?;
+    let proxy = Proxy::start(port)?;
+    let broker = Broker::default();
+    let running = broker.start_behind(port, proxy.port, &[]);
+    let scratch = Scratch::new("silence");
+    let data = scratch.path("data");
+    let done = block_on(async {
+        let (topic, servers) = (running.create("silence", None).await, running.servers());
+        let server = start(&data, None).ok_or("the program does not start")?;
+        let session = server.connect().await;
+        let set_up = format!(
+            "CREATE TABLE t (k int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0); \
+             CREATE SINK s FROM t WITH (connector = 'kafka', topic = '{topic}', \
+             properties.bootstrap.server = '{servers}', properties.message.timeout.ms = '3000', \
+             properties.transaction.timeout.ms = '4000') FORMAT UPSERT ENCODE JSON; FLUSH"
+        );
+        session.batch_execute(&set_up).await?;
+        let mut longest = Duration::ZERO;
+        for step in 1..=8_u64 {
+            proxy.set(Mode::Cut);
+            session.batch_execute(&format!("UPDATE t SET n = {step}")).await?;
+            tokio::time::sleep(Duration::from_millis(4_500)).await;
+            // A new client finds its way slowly, and in the middle of it nothing comes any more.
+            proxy.set(Mode::Delay(Duration::from_millis(150)));
+            tokio::time::sleep(Duration::from_millis(300 * step)).await;
+            proxy.lose();
+            proxy.set(Mode::Pass);
+            let began = Instant::now();
+            while let Err(error) = session.batch_execute("FLUSH").await {
+                if began.elapsed() > SOON {
+                    return Err(format!("step {step}: {}", text(&error)).into());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            longest = longest.max(began.elapsed());
+        }
+        let (table, messages) = running.table(&topic);
+        assert_eq!(table.values().collect::<Vec<_>>(), ["{\"k\":1,\"n\":8}"]);
+        assert_eq!(messages, 9, "each once");
+        tell(&format!("exactly: connections were lost in silence 8 times, {longest:.1?} at most"));
         Ok(())
     });
     broker.end();

@@ -12,7 +12,7 @@ use super::client::{Client, Server};
 use super::work::World;
 
 /// How long everything may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an error says, all of it.
 pub fn text(error: &tokio_postgres::Error) -> String {

@@ -49,6 +49,9 @@ const TURN: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(100);
 const INIT: Duration = Duration::from_millis(500);
 
+/// How long a client is waited for while the brokers answer; each further one twice as long.
+const INIT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Messages of a load come at once, so that few of them wait for others.
 const LINGER_MS: &str = "1";
 
@@ -94,6 +97,7 @@ impl Carrier for KafkaCarrier {
             return self.client().map(drop);
         };
         control.ensure()?;
+        control.check_rights()?;
         let began = Instant::now();
         let mut watch = |_: &Receiver| began.elapsed() < STEP_TIMEOUT;
         let tried = self.settle(&mut watch).map(drop);
@@ -107,8 +111,7 @@ impl Carrier for KafkaCarrier {
             self.producer = Some(self.client()?);
             return Ok(Account::None);
         }
-        let producer = self.client()?;
-        self.init(&producer, watch)?;
+        let producer = self.init(watch)?;
         let receiver = self.outlook.receiver().clone();
         let account = match &self.exactly {
             Some((_, control)) => {
@@ -193,20 +196,47 @@ impl KafkaCarrier {
         self.settings.create_producer(&client)
     }
 
-    /// Fences earlier clients and waits for the end of what they have left.
-    fn init(&mut self, producer: &Client, watch: Watch<'_>) -> Result<(), Failure> {
+    /// A client that has fenced earlier ones, and has waited for the end of what they have left.
+    /// One that takes too long while the brokers answer is replaced: it may wait for the answer to
+    /// a request that went into a connection of before, for up to socket.timeout.ms, a minute.
+    fn init(&mut self, watch: Watch<'_>) -> Result<Client, Failure> {
+        let mut patience = INIT_PATIENCE;
+        loop {
+            let producer = self.client()?;
+            if self.init_within(&producer, patience, watch)? {
+                return Ok(producer);
+            }
+            tracing::debug!(topic = self.settings.topic, "a client that waits is replaced");
+            patience *= 2;
+        }
+    }
+
+    /// Whether a client has done it before it was waited for too long.
+    fn init_within(
+        &mut self,
+        producer: &Client,
+        patience: Duration,
+        watch: Watch<'_>,
+    ) -> Result<bool, Failure> {
+        let mut since = Instant::now();
         loop {
             producer.poll(Duration::ZERO);
             match producer.init_transactions(INIT) {
                 Ok(()) => {
                     self.outlook.note_answer();
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                     let receiver = self.outlook.look(producer, &self.settings.topic);
                     if !watch(&receiver) {
                         let error = KafkaError::Transaction(error);
                         return Err(self.doubt("begin", &error, producer).into());
+                    }
+                    if receiver != Receiver::Connected {
+                        // It is not the client that is waited for.
+                        since = Instant::now();
+                    } else if since.elapsed() > patience {
+                        return Ok(false);
                     }
                 }
                 Err(error) => return Err(self.doubt("begin", &error, producer).into()),

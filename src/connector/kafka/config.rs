@@ -92,6 +92,10 @@ impl Settings {
             let name = if name == "bootstrap.server" { "bootstrap.servers" } else { name };
             client.set(name, value);
         }
+        if client.get("debug").is_some() {
+            // Who asks for it wants to see it.
+            client.set_log_level(RDKafkaLogLevel::Debug);
+        }
         if client.get("bootstrap.servers").is_none_or(|servers| servers.trim().is_empty()) {
             return Err(options.missing("properties.bootstrap.servers"));
         }

@@ -13,6 +13,8 @@ use rdkafka::error::{IsError, RDKafkaErrorCode};
 use super::config::Context;
 use super::consume::Fetcher;
 use super::failure::control_error;
+use super::topic_id::{Right, is_refused};
+use super::trouble::not_allowed;
 use crate::connector::SinkId;
 use crate::error::{Error, Result};
 use crate::store::Receipt;
@@ -84,6 +86,17 @@ impl Control {
                 Err(fail("create", &code.to_string(), forbidden.contains(&code)))
             }
         }
+    }
+
+    /// Whether it may be written and read.
+    pub(super) fn check_rights(&self) -> Result<()> {
+        let client = self.consumer("read_committed")?;
+        for (what, right) in [("write", Right::Write), ("read", Right::Read)] {
+            if is_refused(&client, &self.topic, right, REQUEST_TIMEOUT) {
+                return Err(control_error(what, &self.topic, &not_allowed(), true));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the topic where it is gone, so that it is found to be empty.

@@ -73,6 +73,7 @@ pub fn consume_all(bootstrap_servers: &str, topic: &str) -> Result<Vec<Message>>
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(|e| failed(topic, &e))?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut open: BTreeSet<i32> = partitions.map(|partition| partition.id()).collect();
+    await_decided(bootstrap_servers, topic, &open)?;
     let mut assignment = TopicPartitionList::new();
     for partition in &open {
         assignment
@@ -104,6 +105,28 @@ pub fn consume_all(bootstrap_servers: &str, topic: &str) -> Result<Vec<Message>>
     }
     messages.sort_by_key(|message| (message.partition, message.offset));
     Ok(messages)
+}
+
+/// Waits until what is in partitions by now is decided: a transaction is committed for who has
+/// written it before it is for who reads it.
+fn await_decided(bootstrap_servers: &str, topic: &str, partitions: &BTreeSet<i32>) -> Result<()> {
+    let ends = |isolation: &str| -> Result<Vec<i64>> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap_servers)
+            .set("isolation.level", isolation)
+            .create()
+            .map_err(|e| failed(topic, &e))?;
+        let end = |partition: &i32| client.fetch_watermarks(topic, *partition, TIMEOUT);
+        let ends = partitions.iter().map(|p| end(p).map(|(_, end)| end));
+        ends.collect::<Result<_, _>>().map_err(|e| failed(topic, &e))
+    };
+    let (all, deadline) = (ends("read_uncommitted")?, Instant::now() + TIMEOUT);
+    let decided =
+        |ends: Vec<i64>| ends.iter().zip(&all).all(|(decided, written)| decided >= written);
+    while !decided(ends("read_committed")?) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn failed(topic: &str, e: &KafkaError) -> Error {

@@ -12,7 +12,9 @@ use super::group::Group;
 use super::include::{BesideAgain, IncludeColumns};
 use super::reader::{Discovery, KafkaReader, Split};
 use super::rows::Rows;
-use super::startup::{self, Startup};
+use super::startup::{self, REQUEST_TIMEOUT, Startup};
+use super::topic_id::{Right, is_refused};
+use super::trouble::{failed, not_allowed};
 use crate::connector::{
     Again, ConnectorSpec, Continuation, Edge, Options, Positions, Rejected, Source, SplitId,
     SplitReader,
@@ -78,7 +80,15 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn start(&self) -> Result<Positions> {
-        self.startup.resolve(&self.settings.create_consumer()?, &self.settings.topic)
+        let (client, topic) = (self.settings.create_consumer()?, &self.settings.topic);
+        let start = self.startup.resolve(&client, topic)?;
+        match is_refused(&client, topic, Right::Read, REQUEST_TIMEOUT) {
+            false => Ok(start),
+            true => {
+                let what = format!("read Kafka topic \"{topic}\"");
+                Err(failed(&what, &not_allowed(), self.settings.servers()).permanent())
+            }
+        }
     }
 
     fn reader(

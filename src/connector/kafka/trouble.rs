@@ -10,6 +10,7 @@ use rdkafka::metadata::Metadata;
 use super::config::{Context, Settings, creation_error};
 use super::control::consumer_of;
 use super::startup::REQUEST_TIMEOUT;
+use super::topic_id::{Right, is_refused};
 use crate::error::{Error, sqlstate};
 
 /// How long the first question waits; each further one waits twice as long.
@@ -64,7 +65,9 @@ pub(super) fn check_access(settings: &Settings, needed: bool) -> Result<(), Erro
                         | RDKafkaErrorCode::ClusterAuthorizationFailed
                 )
             });
-            code.map(|code| code.to_string())
+            let refused =
+                || is_refused(&client, topic, Right::Write, REQUEST_TIMEOUT).then(not_allowed);
+            code.map(|code| code.to_string()).or_else(refused)
         }
         Err(reason) => {
             let certain = Trouble::of(&reason).is_some_and(Trouble::is_final);
@@ -72,6 +75,11 @@ pub(super) fn check_access(settings: &Settings, needed: bool) -> Result<(), Erro
         }
     };
     reason.map_or(Ok(()), |reason| Err(failed(&what, &reason, servers)))
+}
+
+/// Who may see a topic need not be allowed to write to it, or to read it.
+pub(super) fn not_allowed() -> String {
+    RDKafkaErrorCode::TopicAuthorizationFailed.to_string()
 }
 
 /// The error for a request that failed, with what the client knows of the reason.
