@@ -51,8 +51,13 @@ impl Server {
 
     /// A session.
     pub async fn connect(&self) -> Client {
+        self.try_connect().await.expect("a connection")
+    }
+
+    /// A session; none where it may have ended meanwhile.
+    pub async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
         let config = format!("host=127.0.0.1 port={} user=abuse dbname=abuse", self.port);
-        Client::open(&config).await.expect("a connection")
+        Client::open(&config).await
     }
 
     fn proc(&self, file: &str) -> String {

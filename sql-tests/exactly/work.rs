@@ -139,7 +139,8 @@ impl<'a> World<'a> {
 
     /// Works with a server until it has ended, or for so long.
     pub async fn live(&mut self, server: &mut Server, life: usize, at_most: Duration) {
-        let session = server.connect().await;
+        // It may be over already.
+        let Ok(session) = server.try_connect().await else { return };
         if !self.defined && !self.define(&session).await {
             return;
         }
@@ -265,7 +266,7 @@ impl<'a> World<'a> {
 
 /// Writes a table whose changes go into a file, until the server has ended, or for so long.
 pub async fn write_file(server: &mut Server, path: &str, at_most: Duration) {
-    let session = server.connect().await;
+    let Ok(session) = server.try_connect().await else { return };
     let set_up = format!(
         "CREATE TABLE IF NOT EXISTS t (k int PRIMARY KEY, v bigint); \
          CREATE MATERIALIZED VIEW IF NOT EXISTS m AS SELECT k % 3 AS g, count(*) AS n, \
