@@ -49,6 +49,29 @@ pub const STEP_SLICE: Duration = Duration::from_millis(10);
 /// The same while nobody waits. Workers meet at the end of a slice, which costs some 20 us.
 pub const STEP_SLICE_BULK: Duration = Duration::from_millis(50);
 
+/// Epochs that are under way on the same nodes at most: the one that runs, and one behind it, so
+/// that no worker is idle while another one is not done.
+pub const EPOCHS_AHEAD: usize = 2;
+
+/// Rows and bytes of an epoch that may lie in front of a worker before those who send to it take no
+/// more of its rows in: some ten milliseconds of work.
+pub const EXCHANGE_ROWS_MAX: usize = 64 * BATCH_ROWS;
+/// See [`EXCHANGE_ROWS_MAX`].
+pub const EXCHANGE_BYTES_MAX: usize = 64 << 20;
+
+/// Row versions that are given back in one piece: a millisecond, in which their table is not read.
+pub const VACUUM_ROWS: usize = 8_192;
+
+/// Rows of an epoch after which folding them ahead of an exchange has to have paid off: half of
+/// them are gone.
+pub const FOLD_ROWS_MIN: usize = BATCH_ROWS / 2;
+
+/// Epochs in which rows are not folded any more when it has not.
+pub const FOLD_PAUSE: u32 = 32;
+
+/// How long a worker whose receivers are full waits before it looks again.
+pub const EXCHANGE_PAUSE: Duration = Duration::from_micros(200);
+
 /// How often the state of views is measured, between steps and in one that lasts.
 pub const STATE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -319,6 +319,35 @@ fn a_view_whose_step_never_ends_is_quarantined_alone() {
     });
 }
 
+/// One worker has the join to do, and the other waits for it: what they are at is dropped.
+#[test]
+fn what_a_long_write_reaches_can_be_dropped_under_it() {
+    let server = Server::start(&[]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        client
+            .batch_execute(
+                "CREATE TABLE a (k int, x int);
+                 CREATE MATERIALIZED VIEW explodes AS
+                     SELECT l.x, count(*) AS n FROM a l JOIN a r ON l.k = r.k
+                     WHERE l.x + r.x < 0 GROUP BY l.x",
+            )
+            .await
+            .expect("the view is made");
+        let writer = server.connect().await;
+        let insert = "INSERT INTO a SELECT 1, x FROM generate_series(1, 20000) AS g(x)";
+        let write = tokio::spawn(async move { writer.batch_execute(insert).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!write.is_finished(), "it takes long");
+        client.batch_execute("DROP TABLE a CASCADE").await.expect("it is dropped");
+        let within = Duration::from_secs(30);
+        let ended = tokio::time::timeout(within, write).await.expect("it ends with the table");
+        drop(ended.expect("no panic"));
+        let flush = tokio::time::timeout(within, client.batch_execute("FLUSH")).await;
+        flush.expect("nothing is under way any more").expect("a flush");
+    });
+}
+
 /// No step of it is long: each adds a little, and none is measured by itself.
 #[test]
 fn a_view_that_grows_slowly_is_quarantined_at_its_limit() {

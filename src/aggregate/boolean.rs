@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::DataType;
 
-use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
+use super::{Aggregate, Emitted, Folds, Rows, Signature, StateAt, argument, unsupported};
 use crate::error::Result;
 use crate::state::GroupTable;
 
@@ -47,6 +47,16 @@ impl Aggregate for Boolean {
 
     fn merges(&self) -> bool {
         true
+    }
+
+    fn folds(&self) -> Folds {
+        Folds::Words
+    }
+
+    fn add_words(&self, words: &mut [u64], other: &[u64]) {
+        for (word, other) in words.iter_mut().zip(other) {
+            *word = word.wrapping_add(*other);
+        }
     }
 
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {

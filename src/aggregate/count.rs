@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::Int64Array;
 
-use super::{Aggregate, Emitted, Rows, Signature, StateAt};
+use super::{Aggregate, Emitted, Folds, Rows, Signature, StateAt};
 use crate::error::Result;
 use crate::state::GroupTable;
 
@@ -31,6 +31,14 @@ impl Aggregate for Count {
 
     fn merges(&self) -> bool {
         true
+    }
+
+    fn folds(&self) -> Folds {
+        Folds::Words
+    }
+
+    fn add_words(&self, words: &mut [u64], other: &[u64]) {
+        words[0] = words[0].wrapping_add(other[0]);
     }
 
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {

@@ -73,15 +73,31 @@ impl DistinctStage {
         let column = &columns[self.argument];
         let values = Values::encode(column)?;
         let nulls = column.logical_nulls().filter(|n| n.null_count() > 0);
-        let masks = self.masks(columns, slots.len());
+        let mut masks = self.masks(columns, slots.len());
+        if let Some(nulls) = nulls {
+            let pairs = masks.iter_mut().zip(&nulls).filter(|(_, valid)| !valid);
+            pairs.for_each(|(mask, _)| *mask = 0);
+        }
+        Ok(self.add(table, set, slots, &values, (&masks, weights)))
+    }
+
+    /// Adds values with the variants that have them; what came and went, by variant.
+    pub fn add(
+        &self,
+        table: &mut GroupTable,
+        set: usize,
+        slots: &[u32],
+        values: &Values,
+        (masks, weights): (&[u32], Option<&[Weight]>),
+    ) -> Vec<Turns> {
         let mut set = table.values_mut(set);
         let mut turns = vec![Turns::default(); self.filters.len()];
         for (row, (slot, mask)) in slots.iter().zip(masks).enumerate() {
-            set.read_ahead(slots, &values, row);
-            if mask == 0 || nulls.as_ref().is_some_and(|n| n.is_null(row)) {
+            set.read_ahead(slots, values, row);
+            if *mask == 0 {
                 continue;
             }
-            let turn = set.add(*slot, &values, row, weights.map_or(1, |w| w[row]), mask);
+            let turn = set.add(*slot, values, row, weights.map_or(1, |w| w[row]), *mask);
             let mut both = turn.came | turn.went;
             while both != 0 {
                 let variant = both.trailing_zeros() as usize;
@@ -90,6 +106,6 @@ impl DistinctStage {
                 turns[variant].weights.push(if turn.came >> variant & 1 == 1 { 1 } else { -1 });
             }
         }
-        Ok(turns)
+        turns
     }
 }

@@ -14,7 +14,7 @@ use arrow::datatypes::{
     Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
-use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
+use super::{Aggregate, Emitted, Folds, Rows, Signature, StateAt, argument, unsupported};
 use crate::error::{Error, Result};
 use crate::state::{GroupTable, Multiset, MultisetsMut, OrderedValue};
 
@@ -94,17 +94,24 @@ impl Aggregate for InLine {
     }
 
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
-        let value = |words: &[u64]| (u128::from(words[0]) | u128::from(words[1]) << 64) as i128;
         let slab = table.slab_mut();
         let other = &slab.words(from)[at.word..at.word + 3];
-        let (other, count) = (value(other), other[2]);
-        let words = &mut slab.words_mut(into)[at.word..at.word + 3];
-        if count != 0 && (words[2] == 0 || self.extreme.is_better(other, value(words))) {
-            words[0] = other as u64;
-            words[1] = (other as u128 >> 64) as u64;
-        }
-        words[2] = words[2].wrapping_add(count);
+        let other = [other[0], other[1], other[2]];
+        self.add_words(&mut slab.words_mut(into)[at.word..at.word + 3], &other);
         Ok(())
+    }
+
+    fn folds(&self) -> Folds {
+        Folds::GrowingWords
+    }
+
+    fn add_words(&self, words: &mut [u64], other: &[u64]) {
+        let value = |words: &[u64]| (u128::from(words[0]) | u128::from(words[1]) << 64) as i128;
+        let better = || self.extreme.is_better(value(other), value(words));
+        if other[2] != 0 && (words[2] == 0 || better()) {
+            words[..2].copy_from_slice(&other[..2]);
+        }
+        words[2] = words[2].wrapping_add(other[2]);
     }
 
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
@@ -187,6 +194,10 @@ impl Aggregate for InMultiset {
 
     fn merges(&self) -> bool {
         self.append_only
+    }
+
+    fn folds(&self) -> Folds {
+        if self.append_only { Folds::Value } else { Folds::Not }
     }
 
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {

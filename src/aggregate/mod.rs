@@ -144,6 +144,19 @@ impl Emitted {
     }
 }
 
+/// How the state of rows that were added elsewhere is added to a group's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folds {
+    /// It is not.
+    Not,
+    /// By [`Aggregate::add_words`], whatever the weights of the rows.
+    Words,
+    /// The same, where no row is ever retracted.
+    GrowingWords,
+    /// Its value, where there is one, is a row for [`Aggregate::update`].
+    Value,
+}
+
 /// One aggregate function over its arguments.
 ///
 /// Contract: (1) `update` with weight -w undoes `update` with weight w of the same row, in any
@@ -172,6 +185,12 @@ pub trait Aggregate: Send + Sync + std::fmt::Debug {
     fn merge(&self, _table: &mut GroupTable, _at: StateAt, _from: u32, _into: u32) -> Result<()> {
         Err(Error::internal("states of this aggregate are not merged"))
     }
+    /// How the state of rows that were added elsewhere is added to a group's.
+    fn folds(&self) -> Folds {
+        Folds::Not
+    }
+    /// Adds words of state to those of a group, as if the rows of both had been added to it.
+    fn add_words(&self, _words: &mut [u64], _other: &[u64]) {}
     /// What of its state grows, for EXPLAIN; `None` when nothing does.
     fn grows_with(&self) -> Option<&'static str> {
         None

@@ -17,7 +17,7 @@ use arrow::datatypes::{
     IntervalMonthDayNanoType,
 };
 
-use super::{Aggregate, Emitted, Rows, Signature, StateAt, argument, unsupported};
+use super::{Aggregate, Emitted, Folds, Rows, Signature, StateAt, argument, unsupported};
 use crate::delta::Weight;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{INTERVAL_WORDS, IntervalTotal};
@@ -145,13 +145,20 @@ impl Aggregate for Exact {
     fn merge(&self, table: &mut GroupTable, at: StateAt, from: u32, into: u32) -> Result<()> {
         let slab = table.slab_mut();
         let other = &slab.words(from)[at.word..at.word + 3];
-        let (other, count) = (sum_of(other), other[2]);
-        let words = &mut slab.words_mut(into)[at.word..at.word + 3];
-        let sum = sum_of(words).wrapping_add(other);
+        let other = [other[0], other[1], other[2]];
+        self.add_words(&mut slab.words_mut(into)[at.word..at.word + 3], &other);
+        Ok(())
+    }
+
+    fn folds(&self) -> Folds {
+        Folds::Words
+    }
+
+    fn add_words(&self, words: &mut [u64], other: &[u64]) {
+        let sum = sum_of(words).wrapping_add(sum_of(other));
         words[0] = sum as u64;
         words[1] = (sum as u128 >> 64) as u64;
-        words[2] = words[2].wrapping_add(count);
-        Ok(())
+        words[2] = words[2].wrapping_add(other[2]);
     }
 
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {
@@ -217,7 +224,7 @@ fn add_float(words: &mut [u64], value: f64, weight: Weight) {
 }
 
 /// Adds the state of a group to that of another.
-fn merge_floats(words: &mut [u64], other: &[u64; FLOAT_WORDS]) {
+fn merge_floats(words: &mut [u64], other: &[u64]) {
     for (word, other) in words.iter_mut().zip(other).skip(2) {
         *word = word.wrapping_add(*other);
     }
@@ -276,6 +283,15 @@ impl Aggregate for Float {
         other.copy_from_slice(&slab.words(from)[range.clone()]);
         merge_floats(&mut slab.words_mut(into)[range], &other);
         Ok(())
+    }
+
+    fn folds(&self) -> Folds {
+        // What retractions leave of a sum of floats is told by the count of its own rows.
+        Folds::GrowingWords
+    }
+
+    fn add_words(&self, words: &mut [u64], other: &[u64]) {
+        merge_floats(words, other);
     }
 
     fn emit(&self, table: &GroupTable, at: StateAt, slots: &[u32]) -> Result<Emitted> {

@@ -21,7 +21,7 @@ use super::unique::check_keys;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
-use crate::runtime::{Pin, RelationState, RelationStatus, WriteTicket};
+use crate::runtime::{Parts, Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::{
     Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete, bind_insert,
     bind_update, conform,
@@ -295,9 +295,12 @@ impl Session {
         tickets: Vec<WriteTicket>,
     ) -> Result<()> {
         let written = |id: &RelationId| writes.iter().any(|(written, _)| written == id);
-        self.engine.core.shared.wait_for_room(written).await;
+        let core = &self.engine.core;
+        core.shared.wait_for_room(written).await;
+        let rows = writes.iter().map(|(_, rows)| rows.len()).sum();
+        let parts = heavy(rows, || Parts::of_writes(&core.shared, &writes))?;
         self.commit_point.pass();
-        self.engine.core.coordinator.commit(writes, tickets).await.map(drop)
+        core.coordinator.commit(writes, parts, tickets).await.map(drop)
     }
 
     pub(super) fn own_writes(&self, id: RelationId) -> &[DeltaBatch] {

@@ -112,7 +112,7 @@ impl Engine {
         };
         coordinator.call(begin).await??;
         // What is read is as of an epoch of this life, with its clock.
-        coordinator.commit(Vec::new(), Vec::new()).await?;
+        coordinator.commit(Vec::new(), Vec::new(), Vec::new()).await?;
         failpoint::reach("life-begun");
         for sink in anew {
             // One that can't has lost its place, and says so.

@@ -39,7 +39,7 @@ impl Session {
         let lost = || Error::internal("what was decoded again was lost");
         let (decoded, left) = taken.await.map_err(|_| lost())??;
         // They are taken: behind this they are visible, and so in the next life, too.
-        coordinator.commit(Vec::new(), Vec::new()).await?;
+        coordinator.commit(Vec::new(), Vec::new(), Vec::new()).await?;
         self.engine.checkpoint().await?;
         let column = |count: usize| -> ArrayRef { Arc::new(Int64Array::from(vec![count as i64])) };
         let batch = RecordBatch::try_new(retry_fields(), vec![column(decoded), column(left)])?;

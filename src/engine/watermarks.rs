@@ -39,7 +39,7 @@ impl Session {
         self.commit_point.pass();
         coordinator.call_when_free(Needs::Everything, move |c| c.move_clock(change)).await??;
         // What depends on the clock has moved when the next epoch is there.
-        coordinator.commit(Vec::new(), Vec::new()).await?;
+        coordinator.commit(Vec::new(), Vec::new(), Vec::new()).await?;
         Ok(self.done(tag))
     }
 

@@ -29,9 +29,10 @@ use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{SortOptions, and, concat, interleave, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
+use super::fold::{AggregateFolder, Folded, Folder};
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
 use crate::aggregate::{
-    Aggregate, DistinctStage, Rows, Signature, StateAt, create, takes_distinct,
+    Aggregate, DistinctStage, Rows, Signature, StateAt, Turns, create, takes_distinct,
 };
 use crate::config::FLUSH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, hash_key, worker_of};
@@ -77,17 +78,17 @@ pub struct OrderKey {
 #[derive(Debug, Clone)]
 pub struct AggregateSpec {
     input: SchemaRef,
-    append_only: bool,
-    keys: Vec<usize>,
-    calls: Vec<AggregateCall>,
-    aggregates: Vec<Arc<dyn Aggregate>>,
+    pub(super) append_only: bool,
+    pub(super) keys: Vec<usize>,
+    pub(super) calls: Vec<AggregateCall>,
+    pub(super) aggregates: Vec<Arc<dyn Aggregate>>,
     /// Sets of distinct values, and for each call its set and variant, if it has one.
-    stages: Vec<DistinctStage>,
-    staged: Vec<Option<(usize, usize)>>,
+    pub(super) stages: Vec<DistinctStage>,
+    pub(super) staged: Vec<Option<(usize, usize)>>,
     /// The keys of groups that are there over no rows.
     always: Option<RecordBatch>,
     schema: SchemaRef,
-    closes: Option<usize>,
+    pub(super) closes: Option<usize>,
     /// Groups end with the epoch.
     one_epoch: bool,
 }
@@ -167,11 +168,11 @@ impl AggregateSpec {
         &self.input
     }
 
-    fn key_types(&self) -> Vec<DataType> {
+    pub(super) fn key_types(&self) -> Vec<DataType> {
         self.keys.iter().map(|c| self.input.field(*c).data_type().clone()).collect()
     }
 
-    fn places(&self) -> Vec<StateAt> {
+    pub(super) fn places(&self) -> Vec<StateAt> {
         let mut at = StateAt { word: OWN_WORDS, multiset: 0, values: self.stages.len() };
         let step = |(call, aggregate): (&AggregateCall, &Arc<dyn Aggregate>)| {
             if call.counts_rows() {
@@ -186,6 +187,12 @@ impl AggregateSpec {
         self.calls.iter().zip(&self.aggregates).map(step).collect()
     }
 
+    /// Words of state in a group's line.
+    pub(super) fn line_words(&self) -> usize {
+        let own = self.calls.iter().zip(&self.aggregates).filter(|(call, _)| !call.counts_rows());
+        OWN_WORDS + own.map(|(_, aggregate)| aggregate.words()).sum::<usize>()
+    }
+
     /// The words of a stored group: that it is in the output, which it always is, stands beside the
     /// weight of its rows, and every call has its own.
     fn stored_words(&self) -> Vec<Option<usize>> {
@@ -196,6 +203,46 @@ impl AggregateSpec {
             stored.extend((at.word..at.word + words).map(Some));
         }
         stored
+    }
+
+    /// Adds rows to their groups; what is new of DISTINCT arguments, by variant.
+    pub(super) fn update(
+        &self,
+        table: &mut GroupTable,
+        slots: &[u32],
+        delta: &DeltaBatch,
+    ) -> Result<Vec<Vec<Turns>>> {
+        let weights = delta.weights().map(|w| w.values().as_ref());
+        let slab = table.slab_mut();
+        for (row, slot) in slots.iter().enumerate() {
+            let word = &mut slab.words_mut(*slot)[ROWS];
+            *word = word.wrapping_add(weights.map_or(1, |w: &[Weight]| w[row]) as u64);
+        }
+        let columns = delta.rows().columns();
+        let mut turns = Vec::with_capacity(self.stages.len());
+        for (set, stage) in self.stages.iter().enumerate() {
+            turns.push(stage.update(table, set, slots, columns, weights)?);
+        }
+        for (i, (aggregate, at)) in self.aggregates.iter().zip(self.places()).enumerate() {
+            let call = &self.calls[i];
+            if call.counts_rows() {
+                continue;
+            }
+            let arguments: Vec<ArrayRef> = call.columns().map(|c| columns[c].clone()).collect();
+            let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(&columns[c]));
+            let all = Rows { slots, arguments: &arguments, selection: None, weights, filter };
+            let rows = match self.staged[i].map(|(stage, variant)| &turns[stage][variant]) {
+                Some(turns) => Rows {
+                    selection: Some(&turns.rows),
+                    weights: Some(&turns.weights),
+                    filter: None,
+                    ..all
+                },
+                None => all,
+            };
+            aggregate.update(table, at, rows)?;
+        }
+        Ok(turns)
     }
 
     /// The keys of groups that this worker keeps over no rows.
@@ -212,7 +259,7 @@ impl AggregateSpec {
 
 impl AggregateCall {
     /// Whether its value is the weight of a group's rows.
-    fn counts_rows(&self) -> bool {
+    pub(super) fn counts_rows(&self) -> bool {
         self.function == "count" && self.columns().next().is_none() && self.filter.is_none()
     }
 
@@ -287,8 +334,6 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        let own = self.calls.iter().zip(&self.aggregates).filter(|(call, _)| !call.counts_rows());
-        let words: usize = own.map(|(_, aggregate)| aggregate.words()).sum();
         let grows = self.aggregates.iter().find_map(|a| a.grows_with());
         let grows = grows.or((!self.stages.is_empty()).then_some("distinct values of a group"));
         let bound = match (self.closes, self.keys.is_empty(), grows) {
@@ -303,7 +348,7 @@ impl OperatorSpec for AggregateSpec {
             version: 1,
             bound,
             kind: TableKind::Groups(GroupSpec {
-                state_words: OWN_WORDS + words,
+                state_words: self.line_words(),
                 stored: self.stored_words(),
                 multisets: self.aggregates.iter().map(|a| a.multisets()).sum(),
                 key_width: Keys::fixed_width(&self.key_types()),
@@ -320,6 +365,11 @@ impl OperatorSpec for AggregateSpec {
                     .collect(),
             }),
         }]
+    }
+
+    fn folder(&self, _port: usize, check: bool) -> Result<Option<Box<dyn Folder>>> {
+        let folder = AggregateFolder::of(self, check)?;
+        Ok(folder.map(|folder| Box::new(folder) as Box<dyn Folder>))
     }
 
     fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {
@@ -349,12 +399,12 @@ impl AggregateSpec {
 
 pub(super) struct AggregateOperator {
     // Plan.
-    spec: AggregateSpec,
-    places: Vec<StateAt>,
+    pub(super) spec: AggregateSpec,
+    pub(super) places: Vec<StateAt>,
     key_types: Vec<DataType>,
     /// Keys (with hashes) of groups of this worker that are there over no rows.
     always: Vec<(Vec<u8>, u64)>,
-    groups: TableId,
+    pub(super) groups: TableId,
     // The current epoch.
     /// Slots in order of their first change.
     touched: Vec<u32>,
@@ -367,7 +417,7 @@ pub(super) struct AggregateOperator {
     /// The watermark of the time column.
     closed: i64,
     // Buffers.
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
     /// Whether the groups over no rows were looked after since the operator was built.
     seeded: bool,
 }
@@ -402,7 +452,7 @@ impl AggregateOperator {
     }
 
     /// Notes groups that change for the first time in this epoch, with their rows so far.
-    fn remember(&mut self, table: &GroupTable, fresh: &[u32]) -> Result<()> {
+    pub(super) fn remember(&mut self, table: &GroupTable, fresh: &[u32]) -> Result<()> {
         let mut with_row = Vec::new();
         for slot in fresh {
             // A group that an epoch has left is in the output, as a row or as an error.
@@ -417,46 +467,6 @@ impl AggregateOperator {
         if !with_row.is_empty() {
             self.old_rows += with_row.len();
             self.old.push(self.rows_of(table, &with_row)?);
-        }
-        Ok(())
-    }
-
-    fn update(&self, table: &mut GroupTable, delta: &DeltaBatch) -> Result<()> {
-        let weights = delta.weights().map(|w| w.values().as_ref());
-        let slab = table.slab_mut();
-        for (row, slot) in self.slots.iter().enumerate() {
-            let word = &mut slab.words_mut(*slot)[ROWS];
-            *word = word.wrapping_add(weights.map_or(1, |w: &[Weight]| w[row]) as u64);
-        }
-        let columns = delta.rows().columns();
-        let mut turns = Vec::with_capacity(self.spec.stages.len());
-        for (set, stage) in self.spec.stages.iter().enumerate() {
-            turns.push(stage.update(table, set, &self.slots, columns, weights)?);
-        }
-        for (i, (aggregate, at)) in self.spec.aggregates.iter().zip(&self.places).enumerate() {
-            let call = &self.spec.calls[i];
-            if call.counts_rows() {
-                continue;
-            }
-            let arguments: Vec<ArrayRef> = call.columns().map(|c| columns[c].clone()).collect();
-            let filter = call.filter.map(|c| arrow::array::AsArray::as_boolean(&columns[c]));
-            let all = Rows {
-                slots: &self.slots,
-                arguments: &arguments,
-                selection: None,
-                weights,
-                filter,
-            };
-            let rows = match self.spec.staged[i].map(|(stage, variant)| &turns[stage][variant]) {
-                Some(turns) => Rows {
-                    selection: Some(&turns.rows),
-                    weights: Some(&turns.weights),
-                    filter: None,
-                    ..all
-                },
-                None => all,
-            };
-            aggregate.update(table, *at, rows)?;
         }
         Ok(())
     }
@@ -667,8 +677,12 @@ impl Operator for AggregateOperator {
         }
         self.slots = slots;
         self.remember(table, &fresh)?;
-        self.update(table, &delta)?;
+        self.spec.update(table, &self.slots, &delta)?;
         Ok(Progress::Done)
+    }
+
+    fn process_folded(&mut self, cx: &mut Context<'_>, _port: usize, folded: Folded) -> Result<()> {
+        self.add_folded(cx, &folded)
     }
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Context, Operator, OperatorSpec, Output, Progress};
+use super::{Context, Folded, Operator, OperatorSpec, Output, Progress};
 use crate::delta::DeltaBatch;
 use crate::error::Result;
 use crate::state::KeyRequest;
@@ -76,6 +76,12 @@ impl Operator for Checked {
         let progress = self.inner.process(cx, port, delta, out)?;
         self.check_output(out, before);
         Ok(progress)
+    }
+
+    fn process_folded(&mut self, cx: &mut Context<'_>, port: usize, folded: Folded) -> Result<()> {
+        assert!(cx.epoch >= self.epoch, "{}: epochs go back", self.name);
+        self.epoch = cx.epoch;
+        self.inner.process_folded(cx, port, folded)
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {

@@ -14,6 +14,7 @@ mod contract;
 mod distinct;
 mod errors;
 mod expand;
+mod fold;
 mod join;
 mod late;
 mod late_windows;
@@ -43,6 +44,7 @@ pub use contract::Checked;
 pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use expand::{ExpandSpec, GroupingSet};
+pub use fold::{Folded, Folder};
 pub use join::{
     Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, TemporalJoinSpec, Within,
 };
@@ -62,7 +64,7 @@ pub use unnest::{Unnest, Unnested};
 pub use window::WindowSpec;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::{Bound, KeyRequest, StateStore, TableId, TableSpec};
 use crate::time::{Epoch, Watermark};
 
@@ -149,6 +151,16 @@ pub trait Operator: Send {
         out: &mut Output,
     ) -> Result<Progress>;
 
+    /// Takes what a [`Folder`] of the port has made of rows on some worker.
+    fn process_folded(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _port: usize,
+        _folded: Folded,
+    ) -> Result<()> {
+        Err(Error::internal("this operator has no folder"))
+    }
+
     /// Hands out the next piece of an output too large for one batch, or goes on with a flush.
     fn resume(&mut self, _cx: &mut Context<'_>, _out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)
@@ -213,6 +225,12 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
             Bound::Closes(column) => vec![(0, column)],
             _ => Vec::new(),
         }
+    }
+    /// What folds rows of an input port by key, where several rows of a key are less when they are
+    /// folded: it works ahead of the exchange, on the worker that has the rows. `check`: it folds
+    /// some whether or not that is worth its while.
+    fn folder(&self, _port: usize, _check: bool) -> Result<Option<Box<dyn Folder>>> {
+        Ok(None)
     }
     /// The kernel for one worker.
     fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>>;

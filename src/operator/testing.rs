@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::{Checked, Context, Operator, OperatorSpec, Output, Placement, Progress};
+use super::{Checked, Context, Folded, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, KEY_GROUPS, Order, concat, consolidate};
 use crate::state::{Entries, KeyRequest, StateStore, TableId};
@@ -96,6 +96,12 @@ impl<'a> Harness<'a> {
         while progress.expect("processes") == Progress::More {
             progress = self.operator.resume(&mut cx, &mut self.out);
         }
+    }
+
+    /// What was folded elsewhere.
+    pub(super) fn folded(&mut self, port: usize, folded: Folded) {
+        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
+        self.operator.process_folded(&mut cx, port, folded).expect("adds");
     }
 
     /// A watermark; the first one that follows for a column of the output.

@@ -20,6 +20,9 @@ pub struct NodeActivity {
     pub rows_out: u64,
     /// The time that it has run, on all workers together.
     pub busy: Duration,
+    /// The time that its rows have waited for workers that had too much in front of them, on all
+    /// workers together.
+    pub held_up: Duration,
     /// Its state tables: name, rows, bytes.
     pub tables: Vec<(&'static str, usize, usize)>,
 }
@@ -27,7 +30,8 @@ pub struct NodeActivity {
 impl Coordinator {
     /// What the state tables of a relation are, with the operators that keep them, from its inputs
     /// to its output.
-    pub fn state_tables(&self, relation: RelationId) -> Vec<(&'static str, TablePlace)> {
+    pub fn state_tables(&mut self, relation: RelationId) -> Vec<(&'static str, TablePlace)> {
+        let places = self.team.places();
         let of_relation = |place: &TablePlace| place.relation == relation;
         let operator = |place: &TablePlace| {
             let mut specs = self.graph.specs();
@@ -37,7 +41,7 @@ impl Coordinator {
                 _ => "",
             }
         };
-        let places = self.team.places().into_iter().filter(of_relation);
+        let places = places.into_iter().filter(of_relation);
         places.map(|place| (operator(&place), place)).collect()
     }
 
@@ -48,14 +52,17 @@ impl Coordinator {
             let NodeKind::Operator(operator) = &spec.kind else { continue };
             let title = format!("{} {}", operator.name(), operator.describe());
             let title = title.trim_end().to_owned();
-            let (rows_in, rows_out, busy, tables) = (0, 0, Duration::ZERO, Vec::new());
-            nodes.insert(spec.id, NodeActivity { title, rows_in, rows_out, busy, tables });
+            let (rows_in, rows_out, tables) = (0, 0, Vec::new());
+            let (busy, held_up) = (Duration::ZERO, Duration::ZERO);
+            let activity = NodeActivity { title, rows_in, rows_out, busy, held_up, tables };
+            nodes.insert(spec.id, activity);
         }
         for (id, counted) in self.team.counters().into_iter().flatten() {
             if let Some(node) = nodes.get_mut(&id) {
                 node.rows_in += counted.rows_in;
                 node.rows_out += counted.rows_out;
                 node.busy += counted.busy;
+                node.held_up += counted.held_up;
             }
         }
         for TableSize { node, name, rows, bytes } in self.team.sizes().into_iter().flatten() {

@@ -55,11 +55,11 @@ impl Backlog {
 }
 
 impl Coordinator {
-    /// Measures what tables have logged, now and then, while no step is in flight.
+    /// Measures what tables have logged, now and then.
     pub(super) fn measure_backlog(&mut self) {
         let Some(checkpointer) = &self.checkpointer else { return };
         let (at, epoch) = checkpointer.backlog.measured;
-        if epoch == self.epoch || at.elapsed() < MEASURE || !self.flights.is_empty() {
+        if epoch == self.epoch || at.elapsed() < MEASURE {
             return;
         }
         let built = self.built_nodes();

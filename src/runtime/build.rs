@@ -6,7 +6,7 @@
 //! been fed, one epoch lets go what was held back, and with it the view is published. The right
 //! side of a temporal join is fed first: the rows of the left find it complete.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::sync::oneshot;
 
@@ -17,6 +17,7 @@ use super::source_task::{FeedKind, SourceFeed, SourceTask, SourceTaskSpec};
 use super::steps::Inputs;
 use super::worker::Slice;
 use crate::catalog::RelationId;
+use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -26,8 +27,8 @@ pub struct Build {
     members: Vec<RelationId>,
     imports: BTreeMap<NodeId, Import>,
     pin: Pin,
-    /// Rows of replays for its next step, by worker.
-    replayed: Inputs,
+    /// Rows of replays for its next step.
+    replayed: VecDeque<(NodeId, DeltaBatch)>,
     /// The step that attaches it has begun.
     attaching: bool,
     done: Option<oneshot::Sender<Result<()>>>,
@@ -65,7 +66,7 @@ impl Build {
             members,
             imports,
             pin,
-            replayed: Inputs::new(),
+            replayed: VecDeque::new(),
             attaching: false,
             done: Some(done),
             failed: None,
@@ -130,7 +131,7 @@ impl Build {
     }
 
     fn has_replayed(&self) -> bool {
-        self.replayed.iter().any(|rows| !rows.is_empty())
+        !self.replayed.is_empty()
     }
 
     /// What its next step does: slices to feed, or the imports that it attaches (none, where a view
@@ -155,9 +156,12 @@ impl Build {
     /// Begins a step: the rows of replays that are in it.
     pub(super) fn begin(&mut self, attaches: bool, workers: usize) -> Inputs {
         self.attaching = attaches;
-        let mut rows = std::mem::take(&mut self.replayed);
-        rows.resize_with(workers, Vec::new);
-        rows
+        Inputs { shared: std::mem::take(&mut self.replayed), ..Inputs::new(workers) }
+    }
+
+    /// Whether it needs a step of the nodes that its inputs come from.
+    pub(super) fn wants_to_attach(&self) -> bool {
+        !self.attaching && self.is_fed() && !self.has_replayed()
     }
 
     pub(super) fn replays(&self, task: u64) -> bool {
@@ -171,7 +175,7 @@ impl Build {
     }
 
     /// Takes a batch of a replay; returns the rows taken.
-    pub(super) fn take_replay(&mut self, feed: SourceFeed, workers: usize) -> usize {
+    pub(super) fn take_replay(&mut self, feed: SourceFeed) -> usize {
         let task = feed.task;
         for (node, import) in &mut self.imports {
             let Feeding::Replay(replay) = &mut import.feed else { continue };
@@ -187,13 +191,12 @@ impl Build {
                 FeedKind::Failed(error) => self.failed = Some(error),
                 // It has an end among what was read.
                 FeedKind::GoesOn(_) | FeedKind::Retried(..) | FeedKind::Forgotten(_) => {}
-                FeedKind::Rows { rows, next, .. } => {
+                FeedKind::Rows { rows, .. } => {
                     // The messages that can't be decoded are in `$errors` since they were first
                     // read.
                     let count = rows.len();
                     if count > 0 {
-                        self.replayed.resize_with(workers, Vec::new);
-                        self.replayed[next as usize % workers].push((*node, rows));
+                        self.replayed.push_back((*node, rows));
                     }
                     return count + 1;
                 }

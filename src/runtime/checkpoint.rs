@@ -277,7 +277,7 @@ impl Coordinator {
         });
         self.set_clock(manifest.clock);
         self.now_us = manifest.now_us;
-        self.shared.publish(self.epoch, self.now_us, &BTreeSet::new());
+        self.shared.publish(self.epoch, self.now_us, &BTreeSet::new(), &BTreeMap::new());
     }
 
     /// All that the checkpoint has is there: watermarks are told again, sources go on.

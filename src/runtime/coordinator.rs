@@ -1,8 +1,8 @@
 //! The coordinator: cuts epochs, hands them to the workers, publishes them.
 //!
 //! It is the one sequencer of the engine: everything that changes state comes to it as an
-//! [`Event`]. Definitions change between two slices of work (`steps`). It runs worker 0 on its own
-//! thread, so that an epoch on one worker costs no hand-over.
+//! [`Event`]. Definitions change between two slices of work (`steps`). A single worker runs on its
+//! thread, so that an epoch costs no hand-over; of several it only coordinates the work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::build::Build;
 use super::checkpoint::{Checkpointer, Restoring};
 use super::graph::{GraphBuilder, NodeId};
-use super::ingest::{Cutter, InputRoute};
+use super::ingest::{Cutter, InputRoute, Parts};
 use super::journal::Journal;
 use super::keeping::Keeping;
 use super::rebuild::Rebuilt;
@@ -23,14 +23,14 @@ use super::rejects::Rejects;
 use super::running_sink::RunningSink;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
-use super::steps::{InFlight, Limits, Needs, Waiting};
+use super::steps::{InFlight, Inputs, Limits, Needs, Waiting};
 use super::subscribers::Subscriber;
 use super::team::Team;
 use super::worker::Report;
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
-    EVALUATION_STACK_BYTES, OLD_VERSIONS_INTERVAL, SinkLimits,
+    EVALUATION_STACK_BYTES, OLD_VERSIONS_INTERVAL, SinkLimits, VACUUM_ROWS,
 };
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
@@ -43,6 +43,8 @@ use crate::time::{Epoch, Watermark};
 pub struct Commit {
     /// Changes by relation.
     pub writes: Vec<(RelationId, DeltaBatch)>,
+    /// Those of them that were split already, by place.
+    pub parts: Vec<Option<Parts>>,
     /// Told the epoch once it is published.
     pub done: oneshot::Sender<Result<Epoch>>,
     /// The write tickets of tables that it was made from. They belong to the write, not to who
@@ -62,6 +64,8 @@ pub enum Event {
     Call(Box<dyn FnOnce(&mut Coordinator) + Send>),
     /// The same, when no step in flight touches what it needs.
     CallWhenFree(Waiting),
+    /// A worker has done its part of an epoch.
+    Report(usize, Epoch, Report),
     /// Ends the thread.
     Stop,
 }
@@ -82,10 +86,11 @@ impl CoordinatorHandle {
     pub async fn commit(
         &self,
         writes: Vec<(RelationId, DeltaBatch)>,
+        parts: Vec<Option<Parts>>,
         tickets: Vec<WriteTicket>,
     ) -> Result<Epoch> {
         let (done, published) = oneshot::channel();
-        let commit = Commit { writes, done, tickets, at_us: None };
+        let commit = Commit { writes, parts, done, tickets, at_us: None };
         self.events.send(Event::Commit(commit)).map_err(|_| stopped())?;
         published.await.map_err(|_| stopped())?
     }
@@ -199,6 +204,8 @@ pub struct Coordinator {
     pub(super) rebuilt: Rebuilt,
     /// Epochs that are under way.
     pub(super) flights: Vec<InFlight>,
+    /// The epoch that is being cut comes behind all of them.
+    pub(super) follows: bool,
     /// What waits for them.
     pub(super) waiting: Vec<Waiting>,
     pub(super) limits: Limits,
@@ -224,7 +231,7 @@ impl Coordinator {
     ) -> Result<(CoordinatorHandle, std::thread::JoinHandle<()>)> {
         let (events, inbox) = channel();
         let handle = CoordinatorHandle { events: events.clone() };
-        let team = Team::start(config)?;
+        let team = Team::start(config.workers, config.check_contracts, &events)?;
         let coordinator = Self {
             shared,
             team,
@@ -263,6 +270,7 @@ impl Coordinator {
             void: BTreeSet::new(),
             rebuilt: Rebuilt::new(),
             flights: Vec::new(),
+            follows: false,
             waiting: Vec::new(),
             sizes_due: Instant::now(),
             limits: Limits {
@@ -278,22 +286,21 @@ impl Coordinator {
     }
 
     fn run(mut self) {
+        let mut goes_on = false;
         while !self.stopping {
             self.tell_held();
-            self.wait();
+            self.wait(goes_on);
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event);
             }
             if self.stopping {
                 break;
             }
+            self.proceed();
             self.cut_if_due();
             self.check_clock();
-            self.proceed();
-            self.begin_builds();
-            if self.has_free_work() {
-                self.begin_epoch();
-            }
+            goes_on = self.begin_builds();
+            goes_on |= self.begin_epoch();
             self.answer_flushes();
         }
         self.end_sinks();
@@ -311,19 +318,21 @@ impl Coordinator {
             || self.has_old_rejects()
     }
 
-    /// Waits for an event, unless there is work already.
-    fn wait(&mut self) {
-        if self.has_work() || !self.flights.is_empty() {
+    /// Waits for an event, unless there is something to do: it `goes_on`, or works here.
+    fn wait(&mut self, goes_on: bool) {
+        if goes_on || (self.team.workers() == 1 && !self.flights.is_empty()) {
             return;
         }
-        // Full sinks tell nobody when they have room again.
-        let nothing_held = self.feeds.is_empty() && self.held.is_empty();
+        // Full sinks tell nobody when they have room again; steps in flight tell their end.
+        let fed = !self.feeds.is_empty() && self.flights.is_empty();
+        let nothing_held = !fed && self.held.is_empty();
         let pause = match (nothing_held, self.watches_clock()) {
             (false, _) => 2,
             (true, true) => 100,
             (true, false) => 500,
         };
         let pause = self.until_checkpoint().min(Duration::from_millis(pause));
+        let pause = pause.min(self.until_slice_ends());
         match self.inbox.recv_timeout(pause) {
             Ok(event) => self.take(event),
             Err(RecvTimeoutError::Timeout) => {}
@@ -338,8 +347,9 @@ impl Coordinator {
                 self.commits.push(commit);
             }
             Event::Source(feed) => self.feeds.push_back(feed),
-            Event::Call(call) => call(self),
+            Event::Call(call) => self.call_when_free(Waiting { needs: Needs::Suspended, call }),
             Event::CallWhenFree(waiting) => self.call_when_free(waiting),
+            Event::Report(worker, epoch, report) => self.take_report(worker, epoch, report),
             Event::Stop => self.stopping = true,
         }
     }
@@ -380,7 +390,7 @@ impl Coordinator {
     pub(super) fn take_commits(
         &mut self,
         commits: Vec<Commit>,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        inputs: &mut Inputs,
     ) -> (Vec<Commit>, Option<Lsn>) {
         // A table can be dropped between a statement's binding and its commit.
         let inputs_of =
@@ -391,10 +401,15 @@ impl Coordinator {
             drop(commit.done.send(Err(error)));
         }
         let (commits, lsn) = self.log_commits(commits);
-        for commit in &commits {
+        let mut commits = commits;
+        for commit in &mut commits {
             let now_us = commit.at_us.unwrap_or_else(|| self.shared.clock.now_us());
-            for (id, rows) in &commit.writes {
-                self.enter(*id, rows.clone(), now_us, inputs);
+            let mut parts = std::mem::take(&mut commit.parts).into_iter();
+            for (id, rows) in &mut commit.writes {
+                // Many rows are not kept until they are published.
+                let empty = DeltaBatch::empty(rows.schema());
+                let rows = std::mem::replace(rows, empty);
+                self.enter(*id, (rows, parts.next().flatten()), now_us, inputs);
             }
         }
         (commits, lsn)
@@ -404,18 +419,20 @@ impl Coordinator {
     pub(super) fn enter(
         &mut self,
         id: RelationId,
-        rows: DeltaBatch,
+        (rows, parts): (DeltaBatch, Option<Parts>),
         now_us: i64,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        inputs: &mut Inputs,
     ) {
         let Some(route) = self.inputs.get_mut(&id) else { return };
         self.shared.count_rows_in(rows.len());
+        // The arrivals of a table's rows are told in the order of all of them.
+        let parts = parts.filter(|_| route.watermark.is_none());
         let (rows, advanced) = route.observe(rows, now_us);
         if let Some((column, w)) = advanced {
             self.watermarks.push((route.node, column, w));
         }
         let node = route.node;
-        if let Err(error) = route.route(rows, inputs, self.cutter.as_mut()) {
+        if let Err(error) = route.route((rows, parts), inputs, self.cutter.as_mut()) {
             // Without these rows everything behind it would be wrong.
             self.quarantine(node, &error, self.epoch.next());
         }
@@ -438,7 +455,7 @@ impl Coordinator {
     }
 
     /// Takes batches of sources up to the budget; returns the rows taken.
-    pub(super) fn take_feeds(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
+    pub(super) fn take_feeds(&mut self, inputs: &mut Inputs) -> usize {
         let mut rows = 0;
         let held = self.held_nodes();
         while rows < self.budget {
@@ -457,9 +474,9 @@ impl Coordinator {
         self.input_is_free(feed.relation) && errors.is_none_or(|id| self.input_is_free(id))
     }
 
-    fn take_feed(&mut self, feed: SourceFeed, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) -> usize {
+    fn take_feed(&mut self, feed: SourceFeed, inputs: &mut Inputs) -> usize {
         if let Some(build) = self.builds.iter_mut().find(|b| b.replays(feed.task)) {
-            return build.take_replay(feed, inputs.len());
+            return build.take_replay(feed);
         }
         let Some(running) = self.sources.get_mut(&feed.relation) else { return 0 };
         let Some(task) = running.task.as_ref().filter(|t| t.number == feed.task) else { return 0 };
@@ -480,7 +497,7 @@ impl Coordinator {
                 self.shared.note_failed_source(feed.relation, Some(error));
                 None
             }
-            FeedKind::Rows { split, next, rows, rejected, watermark } => {
+            FeedKind::Rows { split, next, rows, parts, rejected, watermark } => {
                 running.taken.insert(split, next);
                 if let Some(start) = &mut running.start {
                     // A split that was found later begins with its first message.
@@ -492,6 +509,8 @@ impl Coordinator {
                     state.positions.insert(split, next);
                     state.rejected += rejected.len() as u64;
                 }
+                // As they are ahead of the watermark behind them.
+                let parts = parts.map(|parts| parts.admit(route));
                 let rows = route.admit(rows);
                 let now = self.shared.clock.now_us();
                 let advanced = watermark.and_then(|w| route.advance(split, w, now));
@@ -500,7 +519,7 @@ impl Coordinator {
                     self.watermarks.push((route.node, column, w));
                 }
                 let node = route.node;
-                let routed = route.route(rows, inputs, self.cutter.as_mut());
+                let routed = route.route((rows, parts), inputs, self.cutter.as_mut());
                 let rejects = match rejected.is_empty() {
                     true => Ok(Vec::new()),
                     false => running.rejects.add(split, &rejected, now),
@@ -509,15 +528,7 @@ impl Coordinator {
                 if let Err(error) = routed {
                     self.quarantine(node, &error, self.epoch.next());
                 }
-                match (rejects, self.inputs.get(&errors).map(|route| route.node)) {
-                    (Ok(changes), _) => {
-                        changes.into_iter().for_each(|c| self.enter(errors, c, now, inputs));
-                    }
-                    (Err(error), Some(node)) => {
-                        self.quarantine(node, &error, self.epoch.next());
-                    }
-                    (Err(_), None) => {}
-                }
+                self.enter_rejects(errors, rejects, now, inputs);
                 return count + 1;
             }
         };
@@ -528,17 +539,32 @@ impl Coordinator {
         1
     }
 
-    /// Publishes an epoch with its clock; `build`: the view that it was a step of.
-    pub(super) fn publish(
+    /// What messages that could not be decoded change in the `$errors` of their source.
+    fn enter_rejects(
         &mut self,
-        (epoch, now_us): (Epoch, i64),
-        reports: Vec<Report>,
-        active: &[NodeId],
-        build: Option<RelationId>,
+        errors: RelationId,
+        rejects: Result<Vec<DeltaBatch>>,
+        now_us: i64,
+        inputs: &mut Inputs,
     ) {
+        match rejects {
+            Ok(changes) => {
+                changes.into_iter().for_each(|c| self.enter(errors, (c, None), now_us, inputs));
+            }
+            Err(error) => {
+                if let Some(node) = self.inputs.get(&errors).map(|route| route.node) {
+                    self.quarantine(node, &error, self.epoch.next());
+                }
+            }
+        }
+    }
+
+    /// Publishes what a flight has done under an epoch, and answers those who wait for it.
+    pub(super) fn publish(&mut self, epoch: Epoch, flight: InFlight, reports: Vec<Report>) {
+        let InFlight { epoch: own, now_us, active, commits, builds: build, .. } = flight;
         let relations = self.shared.relations();
         let mut taps: BTreeMap<NodeId, Vec<DeltaBatch>> = BTreeMap::new();
-        let mut failures = Vec::new();
+        let (mut failures, mut sizes) = (Vec::new(), Vec::new());
         let mut watermarks: BTreeMap<(NodeId, usize), Watermark> = BTreeMap::new();
         for (worker, report) in reports.into_iter().enumerate() {
             for (node, delta) in report.taps {
@@ -550,19 +576,29 @@ impl Coordinator {
                 *slot = (*slot).min(w);
             }
             self.builds.iter_mut().for_each(|b| b.fed(worker, &report.fed));
+            sizes.extend(report.sizes);
         }
         for (node, error) in failures {
-            self.quarantine(node, &error, epoch);
+            // What it has written has the number that it was cut with.
+            self.quarantine(node, &error, own);
         }
-        self.note_progress(epoch, &relations, active, &watermarks);
-        let oldest = self.shared.publish(epoch, now_us, &self.owners_of(active));
+        self.note_progress(epoch, &relations, &active, &watermarks);
+        let owners = self.owners_of(&active);
+        let behind = self.still_behind(own, &owners);
+        let oldest = self.shared.publish(epoch, now_us, &owners, &behind);
         // A view becomes readable with the epoch that completes it, not before.
         self.finish_builds(build, epoch);
         self.fail_builds();
-        self.deliver(epoch, &taps, active);
-        self.vacuum(oldest, active);
+        self.deliver(epoch, &taps, &active);
+        self.answer(commits, epoch);
+        self.vacuum(oldest, &owners);
         if oldest < epoch {
             self.cut_off_readers(epoch);
+        }
+        if !sizes.is_empty() {
+            // Where the next step is at it already, this epoch has the number that it was cut with.
+            let shown = |id| behind.get(&id).copied().unwrap_or(epoch);
+            self.check_sizes(&active, sizes.into_iter().flatten(), shown);
         }
     }
 
@@ -593,15 +629,19 @@ impl Coordinator {
             self.graph.reachable([node]).iter().filter_map(|n| self.graph.owner(*n)).collect();
         for relation in owners.iter().filter_map(|id| relations.get(id)) {
             let mut progress = lock(&relation.progress);
-            // One that was to be built anew keeps its old answer.
-            let last = match &progress.status {
+            let failed = match &progress.status {
+                // An epoch that was under way when what comes behind it could not be taken in.
+                RelationStatus::Quarantined(old, first) if *old > last => {
+                    Some((last, first.clone()))
+                }
                 RelationStatus::Quarantined(..) => None,
-                RelationStatus::Rebuilding(old, _) => Some(*old),
-                RelationStatus::Building | RelationStatus::Running => Some(last),
+                // One that was to be built anew keeps its old answer.
+                RelationStatus::Rebuilding(old, _) => Some((*old, error.clone())),
+                RelationStatus::Building | RelationStatus::Running => Some((last, error.clone())),
             };
-            if let Some(last) = last {
+            if let Some((last, error)) = failed {
                 tracing::error!(relation = %relation.id, %error, "quarantined");
-                progress.status = RelationStatus::Quarantined(last, error.clone());
+                progress.status = RelationStatus::Quarantined(last, error);
             }
             drop(progress);
             self.builds.retain_mut(|b| !b.fail(relation.id, error));
@@ -612,12 +652,16 @@ impl Coordinator {
         }
     }
 
-    fn vacuum(&self, oldest: Epoch, active: &[NodeId]) {
+    /// Has the workers give back row versions that nobody can read. What has failed is read as it
+    /// was.
+    fn vacuum(&mut self, oldest: Epoch, of: &BTreeSet<RelationId>) {
         let relations = self.shared.relations();
-        for table in
-            self.owners_of(active).iter().filter_map(|id| relations.get(id)?.table.as_ref())
-        {
-            vacuum(table, oldest);
+        let tables = of.iter().filter_map(|id| relations.get(id));
+        let tables = tables.filter(|r| !matches!(r.status(), RelationStatus::Quarantined(..)));
+        let tables: Vec<_> = tables.filter_map(|r| r.table.clone()).collect();
+        if !tables.is_empty() {
+            let tables = Arc::new(tables);
+            self.team.tell(move |worker| worker.vacuum(&tables, oldest));
         }
     }
 
@@ -637,7 +681,7 @@ impl Coordinator {
             let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };
             tracing::warn!(%oldest, "readers of an old epoch were cut off");
             for table in tables() {
-                vacuum(table, oldest);
+                (0..table.shards()).for_each(|shard| vacuum(table, shard, oldest));
             }
         }
     }
@@ -669,12 +713,18 @@ impl Coordinator {
     }
 }
 
-/// Gives back row versions of a table that nobody can read.
-fn vacuum(table: &ResultTable, oldest: Epoch) {
-    for shard in 0..table.shards() {
-        if let Err(error) = table.write(shard).vacuum(oldest, EPOCH_ROWS_MAX) {
+/// Gives back row versions of a part of a table that nobody can read, in pieces between which it
+/// can be read.
+pub(super) fn vacuum(table: &ResultTable, shard: usize, oldest: Epoch) {
+    loop {
+        match table.write(shard).vacuum(oldest, VACUUM_ROWS) {
+            Ok(VACUUM_ROWS..) => {}
+            Ok(_) => return,
             // They are seen by nobody, and stay.
-            tracing::error!(%error, "old row versions could not be given back");
+            Err(error) => {
+                tracing::error!(%error, "old row versions could not be given back");
+                return;
+            }
         }
     }
 }

@@ -291,6 +291,9 @@ impl Coordinator {
             return Ok(());
         }
         self.next_task += 1;
+        let workers = self.team.workers();
+        let by = self.inputs.get(&id).and_then(|route| route.by.clone());
+        let spread = by.filter(|_| workers > 1).map(|by| (by, workers));
         let spec = SourceTaskSpec {
             relation: id,
             number: self.next_task,
@@ -302,6 +305,7 @@ impl Coordinator {
             until: None,
             watermark: relation.watermark.clone(),
             watermarks: self.inputs.get(&id).map(|r| r.split_watermarks()).unwrap_or_default(),
+            spread,
             clock: self.shared.clock.clone(),
             state: running.state.clone(),
             events: self.events.clone(),
@@ -531,6 +535,7 @@ impl Coordinator {
             until: Some(running.taken.clone()),
             watermark: relation.watermark.clone(),
             watermarks: BTreeMap::new(),
+            spread: None,
             clock: self.shared.clock.clone(),
             state: Arc::default(),
             events: self.events.clone(),

@@ -4,15 +4,18 @@
 //! being built. Everything else goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::ingest::InputRoute;
+use super::shared::RelationStatus;
 use super::sink_queue::SinkOrder;
 use super::sink_task::{Refusal, SinkState};
 use super::source_task::{SourceFeed, SourceState};
+use super::subscribers::EpochChanges;
 use crate::catalog::RelationId;
-use crate::delta::{DeltaBatch, Order, concat, consolidate};
+use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -27,18 +30,22 @@ impl Coordinator {
         taps: &BTreeMap<NodeId, Vec<DeltaBatch>>,
         active: &[NodeId],
     ) {
-        for (node, sink) in self.sinks.values() {
-            if let Some(deltas) = taps.get(node) {
+        let relations = self.shared.relations();
+        let failed = |id: &RelationId| {
+            let status = relations.get(id).map(|relation| relation.status());
+            matches!(status, Some(RelationStatus::Quarantined(..)))
+        };
+        for (id, (node, sink)) in &self.sinks {
+            // Steps that were cut before it has failed may have changes that mean nothing.
+            if let Some(deltas) = taps.get(node).filter(|_| !failed(id)) {
                 sink.write(epoch, deltas.clone());
             }
         }
         let mut ended = Vec::new();
         for (node, subscribers) in &mut self.subscribers {
-            match taps.get(node).map_or(Ok(None), |deltas| folded(deltas)) {
-                Ok(None) => {}
-                Ok(Some(changes)) => subscribers.retain(|s| s.changes(epoch, &changes)),
-                // Without these changes what follows would be wrong.
-                Err(error) => subscribers.drain(..).for_each(|s| s.fail(error.clone())),
+            if let Some(deltas) = taps.get(node) {
+                let changes = Arc::new(EpochChanges::new(deltas.clone()));
+                subscribers.retain(|s| s.changes(epoch, &changes));
             }
             if active.contains(node) {
                 subscribers.retain(|s| s.progress(epoch));
@@ -89,7 +96,7 @@ impl Coordinator {
 
     /// Batches that can be taken now, from the oldest on; the others stay, in their order.
     pub(super) fn next_feed(&mut self, held: &BTreeSet<NodeId>) -> Option<SourceFeed> {
-        if held.is_empty() && self.flights.is_empty() {
+        if held.is_empty() && self.all_is_free() {
             return self.feeds.pop_front();
         }
         let free = |feed: &SourceFeed| !self.is_feed_held(feed, held) && self.feed_is_free(feed);
@@ -171,12 +178,6 @@ impl Coordinator {
         let name = |id: RelationId| catalog.by_id(id).map_or_else(String::new, |r| r.name.clone());
         self.sinks.iter().map(|(id, (_, sink))| (name(*id), sink.flushed())).collect()
     }
-}
-
-/// The changes of an epoch as subscribers see them, where there are some.
-fn folded(deltas: &[DeltaBatch]) -> Result<Option<DeltaBatch>> {
-    let Some(all) = concat(deltas)? else { return Ok(None) };
-    Ok(Some(consolidate(&all, Order::Changelog)?).filter(|changes| !changes.is_empty()))
 }
 
 /// The error of those who wait for a sink.

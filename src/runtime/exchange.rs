@@ -15,7 +15,10 @@ pub fn partition(
 ) -> Result<Vec<Option<DeltaBatch>>> {
     let mut parts = vec![None; workers];
     let keys = delta.keys(columns)?;
-    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); workers];
+    // A little more than its share for each, so that hardly any has to grow.
+    let share = delta.len() / workers;
+    let mut rows: Vec<Vec<u32>> = Vec::new();
+    rows.resize_with(workers, || Vec::with_capacity((share + share / 8 + 8).min(delta.len())));
     for (row, hash) in keys.hashes().iter().enumerate() {
         rows[worker_of(*hash, workers)].push(row as u32);
     }

@@ -5,16 +5,74 @@ use std::collections::BTreeMap;
 use super::arrivals::{SplitTime, not_before};
 use super::exchange::partition;
 use super::graph::NodeId;
+use super::shared::Shared;
 use super::state::{InputProgress, SplitProgress};
+use super::steps::Inputs;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::catalog::WatermarkDef;
-use crate::config::BatchCuts;
+use crate::catalog::{RelationId, WatermarkDef};
+use crate::config::{BATCH_ROWS, BatchCuts};
 use crate::connector::SplitId;
 use crate::delta::DeltaBatch;
 use crate::error::Result;
+use crate::plan::Partitioning;
 use crate::time::Watermark;
+
+/// Rows by the worker that owns their keys, in pieces. Who writes or reads them makes these, so
+/// that the coordinator does not: it takes as long as the rows are many.
+#[derive(Debug)]
+pub struct Parts {
+    /// The columns whose hash chooses the worker.
+    by: Vec<usize>,
+    by_worker: Vec<Vec<DeltaBatch>>,
+}
+
+impl Parts {
+    /// Splits rows by the hash of some columns.
+    pub fn split(rows: &DeltaBatch, by: &[usize], workers: usize) -> Result<Self> {
+        let mut by_worker = vec![Vec::new(); workers];
+        for piece in pieces(rows) {
+            for (worker, part) in partition(&piece, by, workers)?.into_iter().enumerate() {
+                by_worker[worker].extend(part);
+            }
+        }
+        Ok(Self { by: by.to_vec(), by_worker })
+    }
+
+    /// The parts of large writes to tables that are spread by keys.
+    pub fn of_writes(
+        shared: &Shared,
+        writes: &[(RelationId, DeltaBatch)],
+    ) -> Result<Vec<Option<Self>>> {
+        let relations = shared.relations();
+        let part = |(id, rows): &(RelationId, DeltaBatch)| {
+            let relation = relations.get(id).filter(|_| rows.len() > BATCH_ROWS);
+            match relation.map(|relation| &relation.properties.partitioning) {
+                Some(Partitioning::Hash(by)) if shared.workers > 1 => {
+                    Self::split(rows, by, shared.workers).map(Some)
+                }
+                _ => Ok(None),
+            }
+        };
+        writes.iter().map(part).collect()
+    }
+
+    /// The same with their arrivals as they count where they go.
+    pub(super) fn admit(self, route: &InputRoute) -> Self {
+        let admit = |rows: Vec<_>| rows.into_iter().map(|rows| route.admit(rows)).collect();
+        Self { by_worker: self.by_worker.into_iter().map(admit).collect(), ..self }
+    }
+}
+
+/// Many rows in pieces, so that a worker is busy with one for a moment only.
+fn pieces(rows: &DeltaBatch) -> impl Iterator<Item = DeltaBatch> {
+    let starts = (0..rows.len()).step_by(BATCH_ROWS);
+    starts.map(|from| match rows.len() <= BATCH_ROWS {
+        true => rows.clone(),
+        false => rows.slice(from, BATCH_ROWS.min(rows.len() - from)),
+    })
+}
 
 /// Draws the lengths of random pieces.
 #[derive(Debug)]
@@ -39,7 +97,7 @@ impl Cutter {
 pub struct InputRoute {
     /// The relation's input node.
     pub node: NodeId,
-    /// The columns whose hash chooses the worker; `None`: any worker, batch by batch in turn.
+    /// The columns whose hash chooses the worker; `None`: whoever has time.
     pub by: Option<Vec<usize>>,
     /// The event-time column, for rows that are written by statements.
     pub watermark: Option<WatermarkDef>,
@@ -89,14 +147,26 @@ impl InputRoute {
         self.at.splits.entry(split).or_insert(new)
     }
 
-    /// Adds rows to the workers' inputs, in pieces when tests ask for it.
+    /// Adds rows to the workers' inputs, in pieces: those that they came in already, short ones
+    /// when tests ask for it.
     pub fn route(
         &mut self,
-        rows: DeltaBatch,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        (rows, parts): (DeltaBatch, Option<Parts>),
+        inputs: &mut Inputs,
         cuts: Option<&mut Cutter>,
     ) -> Result<()> {
-        let Some(cutter) = cuts else { return self.route_whole(rows, inputs) };
+        let Some(cutter) = cuts else {
+            let fits = |p: &Parts| {
+                Some(&p.by) == self.by.as_ref() && p.by_worker.len() == inputs.own.len()
+            };
+            let Some(parts) = parts.filter(fits) else {
+                return pieces(&rows).try_for_each(|piece| self.route_whole(piece, inputs));
+            };
+            for (input, part) in inputs.own.iter_mut().zip(parts.by_worker) {
+                input.extend(part.into_iter().map(|rows| (self.node, rows)));
+            }
+            return Ok(());
+        };
         let mut from = 0;
         while from < rows.len() {
             let length = cutter.next(rows.len() - from);
@@ -106,23 +176,19 @@ impl InputRoute {
         Ok(())
     }
 
-    fn route_whole(
-        &mut self,
-        rows: DeltaBatch,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
-    ) -> Result<()> {
+    fn route_whole(&mut self, rows: DeltaBatch, inputs: &mut Inputs) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        let workers = inputs.len();
+        let workers = inputs.own.len();
         match &self.by {
             Some(columns) if workers > 1 => {
                 for (worker, part) in partition(&rows, columns, workers)?.into_iter().enumerate() {
-                    inputs[worker].extend(part.map(|part| (self.node, part)));
+                    inputs.own[worker].extend(part.map(|part| (self.node, part)));
                 }
             }
             _ => {
-                inputs[self.at.batches % workers].push((self.node, rows));
+                inputs.shared.push_back((self.node, rows));
                 self.at.batches += 1;
             }
         }
@@ -232,5 +298,48 @@ impl InputRoute {
         let advanced = self.at.merged != Watermark::MAX;
         self.at.merged = Watermark::MAX;
         advanced.then_some((column, Watermark::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn by_worker(inputs: &Inputs) -> Vec<Vec<(i64, i64)>> {
+        let rows = |rows: &DeltaBatch| {
+            let values = rows.rows().column(0).as_primitive::<Int64Type>().values().to_vec();
+            let arrivals = rows.arrivals().map(|a| a.values().to_vec()).unwrap_or_default();
+            values.into_iter().zip(arrivals).collect::<Vec<_>>()
+        };
+        let own = inputs.own.iter();
+        own.map(|parts| parts.iter().flat_map(|(_, part)| rows(part)).collect()).collect()
+    }
+
+    /// Would find rows that go to another worker when their reader has split them, or that count as
+    /// having arrived later.
+    #[test]
+    fn rows_that_were_split_go_where_the_others_go() {
+        let count = 2 * BATCH_ROWS as i64 + 100;
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        let rows = RecordBatch::try_from_iter([("n", numbers)]).expect("one column");
+        let rows = DeltaBatch::inserts(rows)
+            .with_arrivals(Some(Int64Array::from_iter_values((0..count).map(|n| n / 2))));
+        let watermark = WatermarkDef { column: 0, ..WatermarkDef::default() };
+        let mut route = InputRoute::new(NodeId(0), Some(vec![0]), Some(watermark));
+        route.at.merged = Watermark::at_us(70);
+        let parts = Parts::split(&rows, &[0], 3).expect("splits").admit(&route);
+        let admitted = route.admit(rows);
+        let (mut whole, mut split) = (Inputs::new(3), Inputs::new(3));
+        route.route((admitted.clone(), None), &mut whole, None).expect("routes");
+        route.route((admitted, Some(parts)), &mut split, None).expect("routes");
+        assert_eq!(by_worker(&whole), by_worker(&split));
+        assert!(by_worker(&whole).iter().flatten().all(|(_, arrival)| *arrival >= 70));
+        let lengths = split.own.iter().flatten().map(|(_, part)| part.len());
+        assert!(lengths.max().is_some_and(|most| most <= BATCH_ROWS), "in pieces");
     }
 }

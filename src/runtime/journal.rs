@@ -175,7 +175,12 @@ impl Coordinator {
     /// Begins behind all epochs that an earlier life may have used.
     pub fn begin_at(&mut self, epoch: u64) {
         self.epoch = Epoch(epoch);
-        self.shared.publish(self.epoch, i64::MIN, &std::collections::BTreeSet::new());
+        self.shared.publish(
+            self.epoch,
+            i64::MIN,
+            &std::collections::BTreeSet::new(),
+            &std::collections::BTreeMap::new(),
+        );
     }
 
     /// Takes writes of an earlier life.
@@ -196,7 +201,7 @@ impl Coordinator {
         }
         let (done, published) = oneshot::channel();
         let at_us = Some(commit.now_us);
-        self.commits.push(Commit { writes, done, tickets: Vec::new(), at_us });
+        self.commits.push(Commit { writes, parts: Vec::new(), done, tickets: Vec::new(), at_us });
         Ok(published)
     }
 

@@ -1,8 +1,8 @@
 //! The runtime: everything that knows about epochs running, threads, channels and marks.
 //!
 //! ```text
-//! sessions --commits, DDL--> coordinator --Step(e)--> workers (a thread each; one of them is the
-//! source tasks --batches-->      |                      |      coordinator's own)
+//! sessions --commits, DDL--> coordinator --Step(e)--> workers (a thread each; a single one is on
+//! source tasks --batches-->      |                      |      the coordinator's)
 //!                                |<----Report(e)--------|  <-- Data, Mark --> other workers
 //!                                v
 //!                     publish e; feed subscribers and sink tasks
@@ -31,6 +31,7 @@ mod ingest;
 mod journal;
 mod keeping;
 mod kept;
+mod links;
 mod opening;
 mod rebuild;
 mod rejects;
@@ -59,7 +60,7 @@ pub use definitions::{NewSource, NewTable, NewView};
 pub use delivery::does_not_deliver;
 pub use graph::{Built, Edge, GraphBuilder, NodeId, NodeKind, NodeSpec};
 pub use identity::{NodeKey, TablePlace};
-pub use ingest::{InputRoute, SplitView};
+pub use ingest::{InputRoute, Parts, SplitView};
 pub use journal::{Journal, apply};
 pub use keeping::Keeping;
 pub use rejects::{Kept as KeptRejects, Retention, Retried, schema as rejects_schema};

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use super::coordinator::{Coordinator, RunningSource};
 use super::definitions::relaxed;
-use super::graph::NodeId;
 use super::rejects::{Kept, Retried};
 use super::shared::RelationStatus;
 use super::source_task::{FeedKind, SourceFeed};
+use super::steps::Inputs;
 use crate::catalog::{Relation, RelationId};
 use crate::delta::{DeltaBatch, batch_of};
 use crate::error::{Error, Result, sqlstate};
@@ -66,14 +66,14 @@ impl Coordinator {
     }
 
     /// Lets rejected messages go that were kept for long enough.
-    pub(super) fn expire_rejects(&mut self, inputs: &mut [Vec<(NodeId, DeltaBatch)>]) {
+    pub(super) fn expire_rejects(&mut self, inputs: &mut Inputs) {
         let now = self.shared.clock.now_us();
         let due = self.sources.values().filter(|source| source.rejects.is_due(now));
         let due: Vec<RelationId> = due.map(|source| source.errors).collect();
         for errors in due.into_iter().filter(|id| self.input_is_free(*id)).collect::<Vec<_>>() {
             let source = self.sources.values_mut().find(|source| source.errors == errors);
             let changes = source.map(|source| source.rejects.expire(now)).unwrap_or_default();
-            changes.into_iter().for_each(|change| self.enter(errors, change, now, inputs));
+            changes.into_iter().for_each(|change| self.enter(errors, (change, None), now, inputs));
         }
     }
 
@@ -92,7 +92,7 @@ impl Coordinator {
     pub(super) fn take_repair(
         &mut self,
         feed: SourceFeed,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        inputs: &mut Inputs,
     ) -> ControlFlow<usize, SourceFeed> {
         let id = feed.relation;
         match feed.kind {
@@ -106,7 +106,7 @@ impl Coordinator {
             FeedKind::Forgotten(changes) => {
                 let now = self.shared.clock.now_us();
                 if let Some(errors) = self.sources.get(&id).map(|running| running.errors) {
-                    changes.into_iter().for_each(|c| self.enter(errors, c, now, inputs));
+                    changes.into_iter().for_each(|c| self.enter(errors, (c, None), now, inputs));
                 }
                 ControlFlow::Break(1)
             }
@@ -118,7 +118,7 @@ impl Coordinator {
         &mut self,
         id: RelationId,
         retried: Vec<Retried>,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        inputs: &mut Inputs,
     ) -> Result<(usize, usize)> {
         let running = self.sources.get(&id).ok_or_else(dropped)?;
         let errors = running.errors;
@@ -130,7 +130,7 @@ impl Coordinator {
             let (changes, rows) = running.rejects.retried(some)?;
             decoded += rows.num_rows();
             left += changes.last().map_or(0, DeltaBatch::len);
-            changes.into_iter().for_each(|change| self.enter(errors, change, now, inputs));
+            changes.into_iter().for_each(|change| self.enter(errors, (change, None), now, inputs));
             self.enter_late(id, &rows, inputs)?;
         }
         Ok((decoded, left))
@@ -142,7 +142,7 @@ impl Coordinator {
         &mut self,
         id: RelationId,
         rows: &RecordBatch,
-        inputs: &mut [Vec<(NodeId, DeltaBatch)>],
+        inputs: &mut Inputs,
     ) -> Result<()> {
         let Some(route) = self.inputs.get_mut(&id) else { return Ok(()) };
         if rows.num_rows() == 0 {
@@ -154,7 +154,7 @@ impl Coordinator {
         let arrivals = route.watermark.as_ref().map(|_| arrivals());
         let rows = route.admit(rows.with_arrivals(arrivals));
         let node = route.node;
-        let routed = route.route(rows, inputs, self.cutter.as_mut());
+        let routed = route.route((rows, None), inputs, self.cutter.as_mut());
         self.shared.count_rows_in(count);
         if let Err(error) = routed {
             // Without these rows everything behind it would be wrong.

@@ -32,7 +32,7 @@ impl Coordinator {
             replace_table(spec, &replaced);
             self.graph.update(spec.clone());
         }
-        self.team = Team::with_workers(workers, self.team.checks())?;
+        self.team = Team::start(workers, self.team.checks(), &self.events)?;
         self.team.install(specs, false)?;
         self.team.restore(images, known.epoch)?;
         self.put_state(known)?;

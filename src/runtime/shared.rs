@@ -318,18 +318,27 @@ impl Shared {
         versions.behind = Arc::new(behind);
     }
 
-    /// Makes an epoch of some relations and its clock visible; returns the oldest epoch that
-    /// anybody may still read.
-    pub fn publish(&self, epoch: Epoch, now_us: i64, of: &BTreeSet<RelationId>) -> Epoch {
+    /// Makes an epoch of some relations and its clock visible; those of `behind` only up to another
+    /// one, since later steps change them already. Returns the oldest epoch that anybody may still
+    /// read of them.
+    pub fn publish(
+        &self,
+        epoch: Epoch,
+        now_us: i64,
+        of: &BTreeSet<RelationId>,
+        behind: &BTreeMap<RelationId, Epoch>,
+    ) -> Epoch {
         let mut versions = lock(&self.versions);
         versions.published = versions.published.max(epoch);
         versions.now_us = versions.now_us.max(now_us);
-        if versions.behind.keys().any(|id| of.contains(id)) {
-            let mut behind = versions.behind.as_ref().clone();
-            behind.retain(|id, _| !of.contains(id));
-            versions.behind = Arc::new(behind);
+        if !behind.is_empty() || versions.behind.keys().any(|id| of.contains(id)) {
+            let mut now = versions.behind.as_ref().clone();
+            now.retain(|id, _| !of.contains(id));
+            now.extend(behind);
+            versions.behind = Arc::new(now);
         }
-        versions.pins.first_key_value().map_or(epoch, |(pinned, _)| *pinned)
+        let pinned = versions.pins.first_key_value().map(|(pinned, _)| *pinned);
+        behind.values().copied().chain(pinned).fold(epoch, Epoch::min)
     }
 
     /// Cuts off the readers of the oldest epoch that is pinned, unless it is `newest`, or one that

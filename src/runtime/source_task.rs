@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::arrivals::SplitTime;
 use super::clock::Clock;
 use super::coordinator::Event;
+use super::ingest::Parts;
 use super::rejects::Retried;
 use super::shared::lock;
 use crate::catalog::{RelationId, WatermarkDef};
@@ -82,6 +83,13 @@ pub struct SourceFeed {
     pub kind: FeedKind,
 }
 
+impl SourceFeed {
+    /// The rows that it brings.
+    pub(super) fn rows(&self) -> usize {
+        if let FeedKind::Rows { rows, .. } = &self.kind { rows.len() } else { 0 }
+    }
+}
+
 /// What a source task sends.
 pub enum FeedKind {
     /// Rows and rejected messages of one split.
@@ -93,6 +101,8 @@ pub enum FeedKind {
         /// All columns of the relation; those that nobody wants are NULL. Under FORMAT UPSERT
         /// weight -1 deletes a key. With arrivals where there is a watermark.
         rows: DeltaBatch,
+        /// The same by worker, where keys say which.
+        parts: Option<Parts>,
         /// Messages that could not be decoded.
         rejected: Vec<Rejected>,
         /// The split's watermark behind them.
@@ -143,6 +153,8 @@ pub struct SourceTaskSpec {
     pub watermark: Option<WatermarkDef>,
     /// The watermarks of the splits at `from`; minus infinity where nothing is said.
     pub watermarks: BTreeMap<SplitId, Watermark>,
+    /// The columns that say which of so many workers a row goes to.
+    pub spread: Option<(Vec<usize>, usize)>,
     /// The clock.
     pub clock: Arc<Clock>,
     /// Told to everybody who asks.
@@ -377,7 +389,11 @@ impl TaskThread {
             lock(&self.spec.state).ends.insert(batch.split, end);
         }
         let SourceBatch { split, next, rejected, .. } = batch;
-        self.feed(FeedKind::Rows { split, next, rows, rejected, watermark });
+        let parts = match &self.spec.spread {
+            Some((by, workers)) if !rows.is_empty() => Some(Parts::split(&rows, by, *workers)?),
+            _ => None,
+        };
+        self.feed(FeedKind::Rows { split, next, rows, parts, rejected, watermark });
         Ok(())
     }
 

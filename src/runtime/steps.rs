@@ -1,60 +1,98 @@
 //! Steps in flight: epochs that are under way on the workers.
 //!
-//! Nearly every epoch is done within its first slice of time and is published at once. One that is
-//! not (a join that explodes, a backlog) stays in flight and gets a slice in turn with others:
-//! meanwhile an epoch can be cut from inputs that reach none of its nodes, so that a long step
-//! delays those alone who write into it or build upon it.
+//! With several workers an epoch is cut while the one before it on the same nodes still runs, so
+//! that a worker that is done with its part goes on. Each worker runs the epochs of a node in their
+//! order, and they are published in it.
 //!
-//! What is read meanwhile: relations that a step in flight may change are *behind*, they are read
-//! as of the epoch that was published when it began, and all others as of the newest one. Both
-//! belong to one serial order, in which the long step comes last; so when it ends it is published
-//! under a new number.
+//! Nearly every epoch is done within its first slice of time and is published at once. One that is
+//! not (a join that explodes, a backlog) is *suspended*: nothing is cut behind it, it gets a slice
+//! in turn with others, and meanwhile epochs can be cut from inputs that reach none of its nodes,
+//! so that a long step delays those alone who write into it or build upon it.
+//!
+//! What is read meanwhile: relations that a suspended step may change are *behind*, they are read
+//! as of the epoch that was published when it was suspended, and all others as of the newest one.
+//! Both belong to one serial order, in which the long step comes last; so when it ends it is
+//! published under a new number. What has a number below one that is published is suspended: that
+//! is why all steps in flight are when one of them is.
 //!
 //! Each view that is being built takes steps of its own. They feed what nobody else reads, so that
 //! a view over its own inputs holds up nobody until it is attached.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::build::Build;
 use super::coordinator::{Commit, Coordinator};
 use super::graph::NodeId;
 use super::shared::{RelationStatus, lock};
-use super::worker::{Report, Step};
+use super::source_task::SourceFeed;
+use super::worker::{Report, SharedInputs, Step, TableSize};
 use crate::catalog::{RelationId, RelationKind};
-use crate::config::{STATE_CHECK_INTERVAL, STATE_CHECK_SHARE, STEP_SLICE, STEP_SLICE_BULK};
+use crate::config::{
+    EPOCHS_AHEAD, SOURCE_QUEUE_BATCHES, STATE_CHECK_INTERVAL, STEP_SLICE, STEP_SLICE_BULK,
+};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, sqlstate};
 use crate::store::Lsn;
 use crate::time::Epoch;
 
-/// Rows by worker.
-pub(super) type Inputs = Vec<Vec<(NodeId, DeltaBatch)>>;
+/// Rows on their way into a step.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// Those that belong to one worker.
+    pub own: Vec<Vec<(NodeId, DeltaBatch)>>,
+    /// Those that any may take.
+    pub shared: VecDeque<(NodeId, DeltaBatch)>,
+}
+
+impl Inputs {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { own: vec![Vec::new(); workers], shared: VecDeque::new() }
+    }
+
+    /// The nodes that they come into.
+    fn nodes(&self) -> BTreeSet<NodeId> {
+        self.own.iter().flatten().chain(&self.shared).map(|(node, _)| *node).collect()
+    }
+}
 
 /// An epoch that is under way.
 pub(super) struct InFlight {
-    epoch: Epoch,
-    now_us: i64,
+    pub(super) epoch: Epoch,
+    pub(super) now_us: i64,
     /// By worker, as far as they have done their part.
     reports: Vec<Option<Report>>,
     /// Who waits for it.
-    commits: Vec<Commit>,
+    pub(super) commits: Vec<Commit>,
     /// What has to be on the disk before it is published.
     lsn: Option<Lsn>,
     /// The nodes that run.
-    active: Arc<Vec<NodeId>>,
+    pub(super) active: Arc<Vec<NodeId>>,
     /// Those of them that no other step may touch.
     taken: BTreeSet<NodeId>,
     /// The view that it builds, by its first member.
-    builds: Option<RelationId>,
+    pub(super) builds: Option<RelationId>,
     /// Rows of sources in it.
     rows: usize,
-    /// The time that it has run.
-    spent: Duration,
-    /// When the size of its state was looked at.
+    /// When it was cut.
+    begun: Instant,
+    /// The time that it had run when it was last given more of it.
+    forgiven: Duration,
+    /// When it was looked at.
     measured: Instant,
     /// It has outlasted a slice.
     suspended: bool,
+}
+
+impl InFlight {
+    fn is_done(&self) -> bool {
+        self.reports.iter().all(Option::is_some)
+    }
+
+    fn shares(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        !self.taken.is_disjoint(nodes)
+    }
 }
 
 /// Something that has to wait until no step in flight touches some relations.
@@ -70,48 +108,65 @@ pub enum Needs {
     Relations(Vec<RelationId>),
     /// All.
     Everything,
+    /// None: every step is done or suspended.
+    Suspended,
 }
 
+/// The epochs that relations are read at while steps in flight change them.
+pub(super) type Behind = BTreeMap<RelationId, Epoch>;
+
 impl Coordinator {
-    /// Cuts an epoch from what waits in all inputs, as far as no step in flight is in the way.
-    pub(super) fn begin_epoch(&mut self) {
+    /// Cuts an epoch from what waits in all inputs, as far as no step in flight is in the way;
+    /// false when there is none.
+    pub(super) fn begin_epoch(&mut self) -> bool {
+        // Told once, for all that is cut.
+        self.follows = self.can_follow();
+        let begun = self.has_free_work() && self.cut_epoch();
+        self.follows = false;
+        begun
+    }
+
+    fn cut_epoch(&mut self) -> bool {
         self.tell_time();
-        let mut inputs = vec![Vec::new(); self.team.workers()];
+        let mut inputs = Inputs::new(self.team.workers());
         let commits = std::mem::take(&mut self.commits);
         let (commits, later) = self.split_commits(commits);
         self.commits = later;
         let (commits, lsn) = self.take_commits(commits, &mut inputs);
         let rows = self.take_feeds(&mut inputs);
         self.expire_rejects(&mut inputs);
-        let mut from: BTreeSet<NodeId> = inputs.iter().flatten().map(|(n, _)| *n).collect();
+        let mut from = inputs.nodes();
         let watermarks = self.take_free_watermarks();
         from.extend(watermarks.iter().map(|(n, ..)| *n));
         from.extend(self.take_free_wakes());
         if from.is_empty() && commits.is_empty() {
-            return;
+            // What there was has come from a task that has ended.
+            return true;
         }
         let active = self.active(from, None);
         let taken = active.iter().copied().collect();
         let step = Step { watermarks, active, ..Step::default() };
         let flight = InFlight { commits, lsn, rows, ..self.flight(&step, taken) };
         self.launch(flight, step, inputs);
+        true
     }
 
-    /// Begins the next step of every build that can take one.
-    pub(super) fn begin_builds(&mut self) {
+    /// Begins the next step of every build that can take one; whether there was one.
+    pub(super) fn begin_builds(&mut self) -> bool {
+        let mut begun = false;
         for build in 0..self.builds.len() {
-            let Some(first) = self.builds.get(build).map(|b| b.first_member()) else { return };
-            if self.flights.iter().any(|f| f.builds == Some(first)) {
-                continue;
+            let Some(first) = self.builds.get(build).map(|b| b.first_member()) else { break };
+            if !self.flights.iter().any(|f| f.builds == Some(first)) {
+                begun |= self.begin_build(build, first);
             }
-            self.begin_build(build, first);
         }
+        begun
     }
 
-    fn begin_build(&mut self, build: usize, first: RelationId) {
+    fn begin_build(&mut self, build: usize, first: RelationId) -> bool {
         let held = self.held_nodes();
         let plan = self.builds[build].plan(self.slice_rows, &held);
-        let Some((slices, attach)) = plan else { return };
+        let Some((slices, attach)) = plan else { return false };
         let attaches = attach.is_some();
         let members = self.builds[build].members().to_vec();
         let from = members.iter().flat_map(|m| self.graph.nodes_of(*m)).collect();
@@ -124,7 +179,7 @@ impl Coordinator {
             });
         }
         if self.is_taken(&taken) {
-            return;
+            return false;
         }
         let inputs = self.builds[build].begin(attaches, self.team.workers());
         self.tell_time();
@@ -132,6 +187,7 @@ impl Coordinator {
         let step = Step { slices, attach, active, ..Step::default() };
         let flight = InFlight { builds: Some(first), ..self.flight(&step, taken) };
         self.launch(flight, step, inputs);
+        true
     }
 
     fn next_epoch(&mut self) {
@@ -151,74 +207,116 @@ impl Coordinator {
             taken,
             builds: None,
             rows: 0,
-            spent: Duration::ZERO,
+            begun: Instant::now(),
+            forgiven: Duration::ZERO,
             measured: Instant::now(),
             suspended: false,
         }
     }
 
-    fn launch(&mut self, mut flight: InFlight, step: Step, inputs: Inputs) {
-        let began = Instant::now();
+    fn launch(&mut self, flight: InFlight, step: Step, inputs: Inputs) {
         let (epoch, now_us) = (flight.epoch, flight.now_us);
-        let steps = inputs.into_iter().map(|inputs| Step {
+        let before = self.flights.iter().filter(|f| f.shares(&flight.taken));
+        let after: Vec<Epoch> = before.map(|f| f.epoch).collect();
+        if after.is_empty() {
+            // It can be done before those that run: they come behind it.
+            self.suspend_all();
+        }
+        let measure = self.sizes_due <= flight.begun;
+        if measure {
+            self.sizes_due = flight.begun + STATE_CHECK_INTERVAL;
+        }
+        let shared: SharedInputs = Arc::new(Mutex::new(inputs.shared));
+        let steps = inputs.own.into_iter().map(|inputs| Step {
             epoch,
             now_us,
+            after: after.clone(),
             inputs,
+            shared: Arc::clone(&shared),
             watermarks: step.watermarks.clone(),
             slices: step.slices.clone(),
             attach: step.attach.clone(),
             active: step.active.clone(),
+            measure,
         });
-        let deadline = began + self.slice();
-        flight.reports = self.team.begin(steps.collect(), deadline);
-        flight.spent += began.elapsed();
-        self.land_or_keep(flight);
+        self.team.set_slice(self.slice());
+        self.team.begin(steps.collect());
+        self.flights.push(flight);
+        self.collect(Some(epoch));
     }
 
     fn slice(&self) -> Duration {
         if self.somebody_waits() { STEP_SLICE } else { STEP_SLICE_BULK }
     }
 
-    /// Gives every step in flight a slice of time.
-    pub(super) fn proceed(&mut self) {
-        for mut flight in std::mem::take(&mut self.flights) {
-            let began = Instant::now();
-            let deadline = began + self.slice();
-            let reports = self.team.proceed(flight.epoch, deadline);
-            for (slot, report) in flight.reports.iter_mut().zip(reports) {
-                if report.is_some() {
-                    *slot = report;
-                }
-            }
-            flight.spent += began.elapsed();
-            self.check_limits(&mut flight);
-            self.land_or_keep(flight);
-        }
-        if self.flights.is_empty() && self.waiting.is_empty() {
-            return;
-        }
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.call_when_free(waiting);
+    /// A worker has done its part of an epoch.
+    pub(super) fn take_report(&mut self, worker: usize, epoch: Epoch, report: Report) {
+        let mut flights = self.flights.iter_mut();
+        let flight = flights.find(|flight| flight.epoch == epoch);
+        if let Some(slot) = flight.and_then(|flight| flight.reports.get_mut(worker)) {
+            *slot = Some(report);
         }
     }
 
-    fn land_or_keep(&mut self, mut flight: InFlight) {
-        if flight.reports.iter().all(Option::is_some) {
+    /// Goes on with what is in flight: publishes what is done, looks after what lasts.
+    pub(super) fn proceed(&mut self) {
+        if !self.flights.is_empty() {
+            self.collect(None);
+        }
+        let epochs: Vec<Epoch> = self.flights.iter().map(|flight| flight.epoch).collect();
+        epochs.into_iter().for_each(|epoch| self.check_limits(epoch));
+        self.run_waiting();
+    }
+
+    /// Publishes what is done. Where the workers have no threads, all steps (or only one) get a
+    /// slice of time.
+    fn collect(&mut self, only: Option<Epoch>) {
+        for (epoch, report) in self.team.work(only) {
+            self.take_report(0, epoch, report);
+        }
+        while let Some(done) = self.flights.iter().position(InFlight::is_done) {
+            if done > 0 {
+                self.suspend_all();
+            }
+            let flight = self.flights.remove(done);
             self.land(flight);
-            return;
         }
-        if !flight.suspended {
+        let slice = self.slice();
+        let threads = self.team.workers() > 1;
+        let outlasts = |f: &InFlight| !f.suspended && (!threads || f.begun.elapsed() >= slice);
+        if self.flights.iter().any(outlasts) {
+            self.suspend_all();
+        }
+    }
+
+    /// From now on the relations of all steps in flight are read as they are now.
+    fn suspend_all(&mut self) {
+        let mut owners = BTreeSet::new();
+        for flight in self.flights.iter_mut().filter(|flight| !flight.suspended) {
             flight.suspended = true;
-            self.set_behind(&flight);
+            owners.extend(flight.taken.iter().filter_map(|n| self.graph.owner(*n)));
         }
-        self.flights.push(flight);
+        if !owners.is_empty() {
+            self.shared.fall_behind(&owners);
+        }
+    }
+
+    /// How long nothing needs to be looked at while steps run.
+    pub(super) fn until_slice_ends(&self) -> Duration {
+        let left = |f: &InFlight| match f.suspended {
+            true => STEP_SLICE_BULK,
+            false => self.slice().saturating_sub(f.begun.elapsed()),
+        };
+        self.flights.iter().map(left).min().unwrap_or(Duration::MAX)
     }
 
     /// A step is done: publishes it and answers those who wait for it.
-    fn land(&mut self, flight: InFlight) {
+    fn land(&mut self, mut flight: InFlight) {
         let mut epoch = flight.epoch;
         if flight.suspended {
-            // Others have been published since; it comes behind them.
+            // Others have been published since; it comes behind them, and all that are in flight
+            // behind it.
+            self.suspend_all();
             self.next_epoch();
             epoch = self.epoch;
         }
@@ -226,24 +324,37 @@ impl Coordinator {
             flight.commits.into_iter().for_each(|c| drop(c.done.send(Err(error.clone()))));
             return;
         }
-        let reports = flight.reports.into_iter().flatten().collect();
-        self.publish((epoch, flight.now_us), reports, &flight.active, flight.builds);
-        for commit in flight.commits {
+        let reports: Vec<Report> = flight.reports.drain(..).flatten().collect();
+        let spent = reports.iter().map(|report| report.spent).max().unwrap_or_default();
+        self.steer(spent, flight.rows);
+        self.publish(epoch, flight, reports);
+    }
+
+    /// Answers those who wait for an epoch.
+    pub(super) fn answer(&self, commits: Vec<Commit>, epoch: Epoch) {
+        for commit in commits {
             drop(commit.done.send(self.commit_result(&commit.writes, epoch)));
         }
-        self.steer(flight.spent, flight.rows);
-        self.check_sizes(&flight.active, epoch);
+    }
+
+    /// The relations that are changed by steps in flight, and had a number before they were
+    /// published: they stay behind.
+    pub(super) fn still_behind(&self, landed: Epoch, of: &BTreeSet<RelationId>) -> Behind {
+        let flying = self.flights.iter().filter(|flight| flight.suspended);
+        let flying: BTreeSet<RelationId> = flying.flat_map(|f| self.owners_of(&f.active)).collect();
+        of.intersection(&flying).map(|id| (*id, landed)).collect()
     }
 
     /// Quarantines the views of a step that have outgrown their limit, however little each step has
-    /// added. Looks at them from time to time, and less often where looking takes long.
-    fn check_sizes(&mut self, active: &[NodeId], epoch: Epoch) {
-        let began = Instant::now();
-        if began < self.sizes_due {
-            return;
-        }
+    /// added. They are looked at from time to time.
+    pub(super) fn check_sizes(
+        &mut self,
+        active: &[NodeId],
+        sizes: impl Iterator<Item = TableSize>,
+        shown: impl Fn(RelationId) -> Epoch,
+    ) {
         let mut state = BTreeMap::<RelationId, usize>::new();
-        for table in self.team.sizes().into_iter().flatten() {
+        for table in sizes {
             if let Some(owner) = self.graph.owner(table.node) {
                 *state.entry(owner).or_default() += table.bytes;
             }
@@ -257,19 +368,10 @@ impl Coordinator {
             }
             let name = format!("{} \"{}\"", view.kind.noun(), view.name);
             if let Some(output) = self.graph.output(id) {
-                // This epoch is the last one that it shows.
-                self.quarantine(output, &self.outgrown(&name, bytes), epoch.next());
+                // What it shows now is the last that it shows.
+                self.quarantine(output, &self.outgrown(&name, bytes), shown(id).next());
             }
         }
-        let took = began.elapsed();
-        self.sizes_due = began + STATE_CHECK_INTERVAL.max(took * STATE_CHECK_SHARE);
-    }
-
-    /// From now on the relations of a step are read as they were before it.
-    fn set_behind(&self, flight: &InFlight) {
-        let owners: BTreeSet<RelationId> =
-            flight.taken.iter().filter_map(|n| self.graph.owner(*n)).collect();
-        self.shared.fall_behind(&owners);
     }
 
     /// The relations that steps in flight may change.
@@ -278,16 +380,17 @@ impl Coordinator {
     }
 
     /// A step that takes too long or makes too much is ended by quarantining what holds it up.
-    fn check_limits(&mut self, flight: &mut InFlight) {
-        if flight.reports.iter().all(Option::is_some) {
+    fn check_limits(&mut self, epoch: Epoch) {
+        let mut flights = self.flights.iter_mut();
+        let Some(flight) = flights.find(|f| f.epoch == epoch) else { return };
+        let interval = STATE_CHECK_INTERVAL.min(self.limits.step_timeout);
+        if flight.measured.elapsed() < interval {
             return;
         }
-        let outlasts = flight.spent >= self.limits.step_timeout;
-        let measure = flight.measured.elapsed() >= STATE_CHECK_INTERVAL;
-        if !outlasts && !measure {
-            return;
-        }
-        let Some(node) = self.team.culprit(flight.epoch) else { return };
+        flight.measured = Instant::now();
+        let forgiven = flight.forgiven;
+        let (spent, Some(node)) = self.team.culprit(epoch) else { return };
+        let outlasts = spent.saturating_sub(forgiven) >= self.limits.step_timeout;
         let Some(owner) = self.graph.owner(node) else { return };
         let name = self
             .shared
@@ -298,13 +401,12 @@ impl Coordinator {
             true => Some(self.outlasted(&name)),
             false => self.too_large(owner, &name),
         };
-        flight.measured = Instant::now();
-        if let Some(error) = error {
-            tracing::warn!(%error, "a step was ended");
-            // What is left of it gets its own time.
-            flight.spent = Duration::ZERO;
-            self.team.fail_step(flight.epoch, node, &error);
-        }
+        let Some(error) = error else { return };
+        tracing::warn!(%error, "a step was ended");
+        self.team.fail_step(epoch, node, &error);
+        // What is left of it gets its own time.
+        let mut flights = self.flights.iter_mut();
+        flights.find(|f| f.epoch == epoch).into_iter().for_each(|f| f.forgiven = spent);
     }
 
     fn outlasted(&self, name: &str) -> Error {
@@ -347,6 +449,7 @@ impl Coordinator {
     /// Runs a call as soon as no step in flight touches what it needs.
     pub(super) fn call_when_free(&mut self, waiting: Waiting) {
         let busy = match &waiting.needs {
+            Needs::Suspended => self.flights.iter().any(|flight| !flight.suspended),
             Needs::Everything => !self.flights.is_empty(),
             Needs::Relations(ids) => ids.iter().any(|id| {
                 let nodes = self.graph.nodes_of(*id);
@@ -359,25 +462,55 @@ impl Coordinator {
         }
     }
 
+    /// The calls that can be made now, in their order.
+    pub(super) fn run_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.call_when_free(waiting);
+        }
+    }
+
+    /// Whether an epoch may be cut behind a step in flight on the same nodes: there is something to
+    /// cut, and nobody waits until nothing is in flight.
+    fn can_follow(&self) -> bool {
+        let Some(last) = self.flights.last() else { return false };
+        let normal = |f: &InFlight| f.builds.is_none() && !f.suspended;
+        if self.team.workers() == 1
+            || self.flights.len() >= EPOCHS_AHEAD
+            || !self.flights.iter().all(normal)
+            || !self.waiting.is_empty()
+            || self.until_checkpoint().is_zero()
+            || self.builds.iter().any(Build::wants_to_attach)
+        {
+            return false;
+        }
+        // While it runs, what arrives is gathered: work is less in few large epochs than in many
+        // small ones.
+        let waiting = self.feeds.iter().map(SourceFeed::rows).sum::<usize>();
+        self.feeds.len() >= SOURCE_QUEUE_BATCHES || (last.rows > 0 && waiting >= 2 * last.rows)
+    }
+
+    /// Whether steps in flight are in the way of what reaches some nodes.
     fn is_taken(&self, nodes: &BTreeSet<NodeId>) -> bool {
-        self.flights.iter().any(|flight| !flight.taken.is_disjoint(nodes))
+        self.flights.iter().any(|flight| flight.shares(nodes))
+    }
+
+    /// Whether nothing in flight is in the way of the epoch that is cut.
+    pub(super) fn all_is_free(&self) -> bool {
+        self.follows || self.flights.is_empty()
     }
 
     /// Whether nothing in flight is in the way of what a node reaches.
     pub(super) fn is_free(&self, node: NodeId) -> bool {
-        self.flights.is_empty() || !self.is_taken(&self.active_set([node].into(), None))
+        self.all_is_free() || !self.is_taken(&self.active_set([node].into(), None))
     }
 
     /// Whether rows of an input can be taken.
     pub(super) fn input_is_free(&self, id: RelationId) -> bool {
-        self.flights.is_empty() || self.inputs.get(&id).is_none_or(|r| self.is_free(r.node))
+        self.all_is_free() || self.inputs.get(&id).is_none_or(|r| self.is_free(r.node))
     }
 
     /// Commits that can be taken, and those that wait for a step in flight.
     fn split_commits(&self, commits: Vec<Commit>) -> (Vec<Commit>, Vec<Commit>) {
-        if self.flights.is_empty() {
-            return (commits, Vec::new());
-        }
         commits.into_iter().partition(|commit| self.commit_is_free(commit))
     }
 
@@ -392,7 +525,7 @@ impl Coordinator {
 
     fn take_free_watermarks(&mut self) -> Vec<(NodeId, usize, crate::time::Watermark)> {
         let all = std::mem::take(&mut self.watermarks);
-        if self.flights.is_empty() {
+        if self.all_is_free() {
             return all;
         }
         let (free, later) = all.into_iter().partition(|(node, ..)| self.is_free(*node));
@@ -402,7 +535,7 @@ impl Coordinator {
 
     fn take_free_wakes(&mut self) -> BTreeSet<NodeId> {
         let all = std::mem::take(&mut self.wake);
-        if self.flights.is_empty() {
+        if self.all_is_free() {
             return all;
         }
         let (free, later) = all.into_iter().partition(|node| self.is_free(*node));
@@ -412,14 +545,17 @@ impl Coordinator {
 
     /// Whether something waits that a new epoch could take.
     pub(super) fn has_free_work(&self) -> bool {
-        if self.flights.is_empty() {
-            return self.has_work();
-        }
         let held = self.held_nodes();
-        self.feeds.iter().any(|f| !self.is_feed_held(f, &held) && self.feed_is_free(f))
+        let mut known = BTreeMap::new();
+        let mut free = |f: &SourceFeed| {
+            (held.is_empty() || !self.is_feed_held(f, &held))
+                && *known.entry(f.relation).or_insert_with(|| self.feed_is_free(f))
+        };
+        self.feeds.iter().any(&mut free)
             || self.commits.iter().any(|commit| self.commit_is_free(commit))
             || self.wake.iter().any(|node| self.is_free(*node))
             || self.watermarks.iter().any(|(node, ..)| self.is_free(*node))
+            || self.has_old_rejects()
     }
 
     /// The nodes that run: all that can be reached, without those that have failed and those of

@@ -1,15 +1,15 @@
 //! Subscribers: those who want every change of a relation, epoch by epoch.
 //!
 //! A subscriber that does not read is cut off with 53400 once too many rows or bytes wait for it;
-//! it never holds an epoch.
+//! it never holds an epoch. Changes are consolidated by the first one who reads them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::SUBSCRIBER_QUEUE_ROWS;
-use crate::delta::DeltaBatch;
+use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::time::Epoch;
 
@@ -27,10 +27,44 @@ pub enum SubscriberEvent {
     Progress(Epoch),
 }
 
+/// The changes of an epoch on their way to its subscribers.
+#[derive(Debug)]
+pub struct EpochChanges {
+    rows: usize,
+    bytes: usize,
+    deltas: Vec<DeltaBatch>,
+    folded: OnceLock<Result<DeltaBatch>>,
+}
+
+impl EpochChanges {
+    /// Of one epoch: some.
+    pub fn new(deltas: Vec<DeltaBatch>) -> Self {
+        let rows = deltas.iter().map(DeltaBatch::len).sum();
+        let bytes = deltas.iter().map(bytes_of).sum();
+        Self { rows, bytes, deltas, folded: OnceLock::new() }
+    }
+
+    /// As subscribers see them.
+    fn folded(&self) -> Result<DeltaBatch> {
+        let fold = || match concat(&self.deltas)? {
+            Some(all) => consolidate(&all, Order::Changelog),
+            None => Err(Error::internal("an epoch without changes was handed on")),
+        };
+        self.folded.get_or_init(fold).clone()
+    }
+}
+
+/// What is sent.
+#[derive(Debug)]
+enum Sent {
+    Changes(Epoch, Arc<EpochChanges>),
+    Progress(Epoch),
+}
+
 /// The sending half, kept by the coordinator.
 #[derive(Debug)]
 pub struct Subscriber {
-    events: UnboundedSender<Result<SubscriberEvent>>,
+    events: UnboundedSender<Result<Sent>>,
     waiting: Arc<Waiting>,
     limit_bytes: usize,
     progress: bool,
@@ -46,7 +80,7 @@ struct Waiting {
 /// The receiving half.
 #[derive(Debug)]
 pub struct SubscriberEvents {
-    events: UnboundedReceiver<Result<SubscriberEvent>>,
+    events: UnboundedReceiver<Result<Sent>>,
     waiting: Arc<Waiting>,
 }
 
@@ -62,8 +96,8 @@ impl Subscriber {
 
     /// Hands on changes of an epoch, in pieces that a slow reader can be measured by. False: the
     /// subscription has ended.
-    pub fn changes(&self, epoch: Epoch, changes: &DeltaBatch) -> bool {
-        let (rows, bytes) = (changes.len(), bytes_of(changes));
+    pub fn changes(&self, epoch: Epoch, changes: &Arc<EpochChanges>) -> bool {
+        let EpochChanges { rows, bytes, .. } = **changes;
         // One epoch may be larger than the limit: what counts is what it is added to.
         let rows_before = self.waiting.rows.fetch_add(rows, Ordering::Relaxed);
         let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -78,14 +112,13 @@ impl Subscriber {
             drop(self.events.send(Err(error.with_detail(resume))));
             return false;
         }
-        let event = SubscriberEvent::Changes { epoch, changes: changes.clone() };
-        self.events.send(Ok(event)).is_ok()
+        self.events.send(Ok(Sent::Changes(epoch, Arc::clone(changes)))).is_ok()
     }
 
     /// Tells that an epoch is complete. False: the subscription has ended.
     pub fn progress(&self, epoch: Epoch) -> bool {
         if self.progress {
-            return self.events.send(Ok(SubscriberEvent::Progress(epoch))).is_ok();
+            return self.events.send(Ok(Sent::Progress(epoch))).is_ok();
         }
         !self.events.is_closed()
     }
@@ -99,12 +132,25 @@ impl Subscriber {
 impl SubscriberEvents {
     /// The next event; `None` when the subscription has ended.
     pub async fn next(&mut self) -> Option<Result<SubscriberEvent>> {
-        let event = self.events.recv().await?;
-        if let Ok(SubscriberEvent::Changes { changes, .. }) = &event {
-            self.waiting.rows.fetch_sub(changes.len(), Ordering::Relaxed);
-            self.waiting.bytes.fetch_sub(bytes_of(changes), Ordering::Relaxed);
+        loop {
+            let (epoch, sent) = match self.events.recv().await? {
+                Ok(Sent::Changes(epoch, sent)) => (epoch, sent),
+                Ok(Sent::Progress(epoch)) => return Some(Ok(SubscriberEvent::Progress(epoch))),
+                Err(error) => return Some(Err(error)),
+            };
+            self.waiting.rows.fetch_sub(sent.rows, Ordering::Relaxed);
+            self.waiting.bytes.fetch_sub(sent.bytes, Ordering::Relaxed);
+            match sent.folded() {
+                Ok(changes) if changes.is_empty() => {}
+                Ok(changes) => return Some(Ok(SubscriberEvent::Changes { epoch, changes })),
+                Err(error) => {
+                    // Without these changes what follows would be wrong.
+                    self.events.close();
+                    while self.events.try_recv().is_ok() {}
+                    return Some(Err(error));
+                }
+            }
         }
-        Some(event)
     }
 }
 
@@ -124,8 +170,8 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true)]));
         let text = StringArray::from(vec!["x".repeat(1000)]);
         let rows = RecordBatch::try_new(schema, vec![Arc::new(text)]).expect("a batch");
-        let changes = DeltaBatch::inserts(rows);
-        let each = bytes_of(&changes);
+        let changes = Arc::new(EpochChanges::new(vec![DeltaBatch::inserts(rows)]));
+        let each = changes.bytes;
         let (subscriber, mut events) = Subscriber::channel(false, 3 * each);
         let taken = (1..=5).take_while(|e| subscriber.changes(Epoch(*e), &changes)).count();
         assert_eq!(taken, 3);

@@ -1,96 +1,134 @@
-//! The workers as one: worker 0 on the coordinator's thread, the others on threads of their own.
+//! The workers as one: a single one works on the coordinator's thread, so that an epoch costs no
+//! hand-over; several have a thread each, and the coordinator cuts the next epoch while they work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
+use std::time::Duration;
 
+use super::coordinator::Event;
 use super::graph::{NodeId, NodeSpec};
 use super::identity::TablePlace;
-use super::worker::{Counters, Image, Message, Report, Step, TableChanges, TableSize, Worker};
+use super::links::{Links, Message};
+use super::worker::{Counters, Image, Report, Step, TableChanges, TableSize, Worker};
 use crate::checkpoint::Image as Checkpoint;
-use crate::config::{Config, EVALUATION_STACK_BYTES};
+use crate::config::{EVALUATION_STACK_BYTES, STEP_SLICE};
 use crate::error::{Error, Result};
 use crate::time::{Epoch, Watermark};
 
-type Task = Box<dyn FnOnce(&mut Worker) + Send>;
-
 /// All workers of an engine.
 pub struct Team {
-    first: Worker,
-    others: Vec<Sender<Task>>,
+    members: Members,
+    /// The slice of time that a step gets, in microseconds.
+    slice_us: Arc<AtomicU64>,
     check: bool,
 }
 
-impl Team {
-    /// Starts the threads.
-    pub fn start(config: &Config) -> Result<Self> {
-        Self::with_workers(config.workers.max(1), config.check_contracts)
-    }
+enum Members {
+    /// One, here.
+    Here(Box<Worker>),
+    /// Several, with a thread each.
+    Threads(Vec<Sender<Message>>),
+}
 
-    /// Starts a number of workers.
-    pub fn with_workers(workers: usize, check: bool) -> Result<Self> {
-        let (senders, inboxes): (Vec<Sender<Message>>, Vec<Receiver<Message>>) =
-            (0..workers).map(|_| channel()).unzip();
-        let peers = |index: usize| {
-            let others = senders.iter().enumerate();
-            others.map(|(i, s)| (i != index).then(|| s.clone())).collect()
+impl Team {
+    /// Starts a number of workers, which report to `events`.
+    pub fn start(workers: usize, check: bool, events: &Sender<Event>) -> Result<Self> {
+        let slice_us = Arc::new(AtomicU64::new(STEP_SLICE.as_micros() as u64));
+        let mut made = Links::between(workers.max(1));
+        let members = match made.pop() {
+            Some((links, _, inbox)) if made.is_empty() => {
+                Members::Here(Box::new(Worker::new(check, links, inbox)))
+            }
+            last => {
+                let threads = made.into_iter().chain(last).map(|(links, sender, inbox)| {
+                    let worker = Worker::new(check, links, inbox);
+                    spawn(worker, Arc::clone(&slice_us), events.clone()).map(|()| sender)
+                });
+                Members::Threads(threads.collect::<Result<_>>()?)
+            }
         };
-        let mut workers = inboxes
-            .into_iter()
-            .enumerate()
-            .map(|(index, inbox)| Worker::new(index, check, peers(index), inbox));
-        let first = workers.next().ok_or_else(|| Error::internal("an engine without workers"))?;
-        let others = workers.enumerate().map(|(i, worker)| spawn(i + 1, worker));
-        Ok(Self { first, others: others.collect::<Result<_>>()?, check })
+        Ok(Self { members, slice_us, check })
     }
 
     /// The number of workers.
     pub fn workers(&self) -> usize {
-        self.others.len() + 1
+        match &self.members {
+            Members::Here(_) => 1,
+            Members::Threads(threads) => threads.len(),
+        }
     }
 
-    /// Runs something on every worker and gathers the results in their order.
+    /// Runs something on every worker, between two slices of its work, and gathers the results in
+    /// the workers' order.
     fn all<T: Send + 'static>(
         &mut self,
         mut task: impl FnMut(usize) -> Box<dyn FnOnce(&mut Worker) -> T + Send>,
     ) -> Vec<T> {
-        let receivers: Vec<Receiver<T>> = self
-            .others
-            .iter()
-            .enumerate()
-            .map(|(i, worker)| {
-                let (sender, receiver) = channel();
-                let task = task(i + 1);
-                drop(worker.send(Box::new(move |w| drop(sender.send(task(w))))));
-                receiver
-            })
-            .collect();
-        let mut results = vec![task(0)(&mut self.first)];
-        results.extend(
-            receivers.into_iter().map(|r| r.recv().expect("a worker thread never ends before us")),
-        );
-        results
+        match &mut self.members {
+            Members::Here(worker) => vec![task(0)(worker)],
+            Members::Threads(threads) => {
+                let receivers = threads.iter().enumerate().map(|(i, worker)| {
+                    let (sender, receiver) = channel();
+                    let task = task(i);
+                    let call = Box::new(move |w: &mut Worker| drop(sender.send(task(w))));
+                    drop(worker.send(Message::Call(call)));
+                    receiver
+                });
+                let receivers: Vec<Receiver<T>> = receivers.collect();
+                let results = receivers.into_iter();
+                results.map(|r| r.recv().expect("a worker thread never ends before us")).collect()
+            }
+        }
     }
 
-    /// Begins an epoch; the reports of the workers that have done their part by the deadline.
-    pub fn begin(&mut self, steps: Vec<Step>, deadline: Instant) -> Vec<Option<Report>> {
-        let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
-        self.all(|worker| {
-            let step = steps[worker].take().unwrap_or_default();
-            Box::new(move |w| w.begin(step, deadline))
-        })
+    /// Runs something on every worker, between two slices of its work, without waiting for it.
+    pub fn tell(&mut self, task: impl FnOnce(&mut Worker) + Clone + Send + 'static) {
+        match &mut self.members {
+            Members::Here(worker) => task(worker),
+            Members::Threads(threads) => {
+                for worker in threads {
+                    drop(worker.send(Message::Call(Box::new(task.clone()))));
+                }
+            }
+        }
     }
 
-    /// Goes on with an epoch; the reports of the workers that have done their part since.
-    pub fn proceed(&mut self, epoch: Epoch, deadline: Instant) -> Vec<Option<Report>> {
-        self.all(|_| Box::new(move |w| w.proceed(epoch, deadline)))
+    /// Sets the slice of time that a step gets.
+    pub fn set_slice(&self, slice: Duration) {
+        self.slice_us.store(slice.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// The node that keeps an epoch from its end.
-    pub fn culprit(&mut self, epoch: Epoch) -> Option<NodeId> {
+    /// Begins an epoch.
+    pub fn begin(&mut self, steps: Vec<Step>) {
+        match &mut self.members {
+            Members::Here(worker) => steps.into_iter().for_each(|step| worker.admit(step)),
+            Members::Threads(threads) => {
+                for (worker, step) in threads.iter().zip(steps) {
+                    drop(worker.send(Message::Begin(Box::new(step))));
+                }
+            }
+        }
+    }
+
+    /// Gives all steps or one of them a slice of time, where the workers have no threads of their
+    /// own; what is reported of those that are done.
+    pub fn work(&mut self, only: Option<Epoch>) -> Vec<(Epoch, Report)> {
+        let slice = Duration::from_micros(self.slice_us.load(Ordering::Relaxed));
+        match &mut self.members {
+            Members::Here(worker) => worker.work_in_turn(only, slice),
+            Members::Threads(_) => Vec::new(),
+        }
+    }
+
+    /// How long an epoch has run on the worker that it has run on for longest, and the node that
+    /// keeps it from its end.
+    pub fn culprit(&mut self, epoch: Epoch) -> (Duration, Option<NodeId>) {
+        let all = self.all(|_| Box::new(move |w: &mut Worker| w.culprit(epoch)));
+        let (spent, nodes): (Vec<_>, Vec<_>) = all.into_iter().unzip();
         // Everybody else waits for the least of them.
-        self.all(|_| Box::new(move |w: &mut Worker| w.culprit(epoch))).into_iter().flatten().min()
+        (spent.into_iter().max().unwrap_or_default(), nodes.into_iter().flatten().min())
     }
 
     /// Makes a node fail that keeps an epoch from its end.
@@ -166,8 +204,9 @@ impl Team {
     }
 
     /// What each state table is; the same on every worker.
-    pub fn places(&self) -> Vec<TablePlace> {
-        self.first.places().into_iter().map(|(place, _)| place).collect()
+    pub fn places(&mut self) -> Vec<TablePlace> {
+        let all = self.all(|_| Box::new(|w| w.places()));
+        all.into_iter().take(1).flatten().map(|(place, _)| place).collect()
     }
 
     /// All state tables as bytes, by worker.
@@ -206,13 +245,21 @@ impl Team {
     }
 }
 
-fn spawn(index: usize, mut worker: Worker) -> Result<Sender<Task>> {
-    let (tasks, inbox) = channel::<Task>();
+impl Drop for Team {
+    fn drop(&mut self) {
+        if let Members::Threads(threads) = &self.members {
+            // They know one another, so their inboxes do not close by themselves.
+            threads.iter().for_each(|worker| drop(worker.send(Message::Stop)));
+        }
+    }
+}
+
+fn spawn(worker: Worker, slice_us: Arc<AtomicU64>, events: Sender<Event>) -> Result<()> {
+    let index = worker.index();
     let thread = std::thread::Builder::new().name(format!("worker-{index}"));
     thread.stack_size(EVALUATION_STACK_BYTES).spawn(move || {
-        while let Ok(task) = inbox.recv() {
-            task(&mut worker);
-        }
+        let tell = |epoch, report| drop(events.send(Event::Report(index, epoch, report)));
+        worker.run(&slice_us, tell);
     })?;
-    Ok(tasks)
+    Ok(())
 }

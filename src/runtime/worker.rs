@@ -4,34 +4,29 @@
 //! operator breaks. Rows go depth-first along local edges, batch by batch, so that a batch is still
 //! in cache when the next operator sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod state;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::coordinator::vacuum;
 use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
 use super::identity::TablePlace;
+use super::links::{Call, Links, Message};
 use super::step::{RunningStep, Task};
-use crate::checkpoint::Image as Checkpoint;
-use crate::delta::{DeltaBatch, KEY_GROUPS};
+use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, too_many_bytes};
 use crate::expr::is_overflow;
-use crate::operator::{Checked, Context, Operator, Output, Placement, Progress};
-use crate::state::{Bound, Entries, KeyRequest, ResultTable, StateStore, TableId, TableKind};
+use crate::operator::{Checked, Context, Folded, Folder, Operator, Output, Placement, Progress};
+use crate::state::{Entries, KeyRequest, ResultTable, StateStore, TableId};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
-
-/// What the workers send one another within an epoch.
-pub enum Message {
-    /// Rows for a port of a node.
-    Data(Epoch, NodeId, usize, DeltaBatch),
-    /// The sender has flushed the node before this exchange; with its watermarks by column.
-    Mark(Epoch, NodeId, usize, usize, Vec<(usize, Watermark)>),
-}
 
 /// A part of the stored rows of an import's relation.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +46,13 @@ pub struct Step {
     pub epoch: Epoch,
     /// Its clock, in microseconds.
     pub now_us: i64,
+    /// Epochs that have to be done before, since they are of the same nodes.
+    pub after: Vec<Epoch>,
     /// Rows for input and import nodes.
     pub inputs: Vec<(NodeId, DeltaBatch)>,
+    /// Rows that any worker may take, so that nobody is idle while another has more than he can
+    /// do: the same list for all workers.
+    pub shared: SharedInputs,
     /// Watermarks of input nodes.
     pub watermarks: Vec<(NodeId, usize, Watermark)>,
     /// Stored rows that imports are to feed.
@@ -61,7 +61,12 @@ pub struct Step {
     pub attach: Vec<NodeId>,
     /// The nodes that run, ascending.
     pub active: Arc<Vec<NodeId>>,
+    /// Whether the report is to say how large state is.
+    pub measure: bool,
 }
+
+/// Rows that any worker may take.
+pub type SharedInputs = Arc<Mutex<VecDeque<(NodeId, DeltaBatch)>>>;
 
 /// What a worker says after an epoch.
 #[derive(Default)]
@@ -74,6 +79,10 @@ pub struct Report {
     pub fed: Vec<NodeId>,
     /// Watermarks that came out of tracked nodes.
     pub watermarks: Vec<(NodeId, usize, Watermark)>,
+    /// The time that it has worked on it.
+    pub spent: Duration,
+    /// Sizes of all state tables, where that was asked for.
+    pub sizes: Option<Vec<TableSize>>,
 }
 
 /// Rows and bytes of one state table.
@@ -98,6 +107,8 @@ pub struct Counters {
     pub rows_out: u64,
     /// The time that it has run.
     pub busy: Duration,
+    /// The time that rows of it have waited for workers that had too much in front of them.
+    pub held_up: Duration,
 }
 
 /// The bytes of state tables.
@@ -122,6 +133,8 @@ struct OutEdge {
     port: usize,
     exchange: Option<Vec<usize>>,
     outlet: Outlet,
+    /// Folds rows by key ahead of the exchange, where what it goes to takes that.
+    folder: Option<Box<dyn Folder>>,
 }
 
 /// An import's door.
@@ -146,12 +159,9 @@ pub(super) struct Node {
     kind: Kind,
     pub(super) tables: Vec<TableId>,
     outs: Vec<OutEdge>,
-    pub(super) marks: usize,
     tapped: bool,
     pub(super) failed: bool,
-    /// The last epoch that it took part in.
-    pub(super) begun: Epoch,
-    counted: Counters,
+    pub(super) counted: Counters,
     merges: BTreeMap<(usize, usize), WatermarkMerge>,
     /// Watermarks put out since the last mark.
     pub(super) watermarks: BTreeMap<usize, Watermark>,
@@ -161,38 +171,47 @@ pub(super) struct Node {
 
 /// One worker.
 pub struct Worker {
-    index: usize,
-    pub(super) workers: usize,
     check: bool,
     pub(super) nodes: Vec<Option<Node>>,
     pub(super) state: StateStore,
-    peers: Vec<Option<Sender<Message>>>,
+    pub(super) links: Links,
     pub(super) inbox: Receiver<Message>,
     /// The step that runs.
     pub(super) now: RunningStep,
-    /// Steps that wait for their next slice of time.
-    pub(super) suspended: BTreeMap<Epoch, RunningStep>,
+    /// Steps that wait: for their turn, for others, for those before them.
+    pub(super) steps: BTreeMap<Epoch, RunningStep>,
+    /// The newest step that has come, and messages of those that have not.
+    pub(super) newest: Epoch,
+    pub(super) early: BTreeMap<Epoch, VecDeque<Message>>,
+    /// The step that had the last turn.
+    pub(super) last: Epoch,
+    /// What is to be done between two slices.
+    pub(super) calls: VecDeque<Call>,
+    pub(super) stopped: bool,
 }
 
 impl Worker {
-    /// A worker without nodes. `peers` holds the other workers' inboxes by index.
-    pub fn new(
-        index: usize,
-        check: bool,
-        peers: Vec<Option<Sender<Message>>>,
-        inbox: Receiver<Message>,
-    ) -> Self {
+    /// A worker without nodes.
+    pub fn new(check: bool, links: Links, inbox: Receiver<Message>) -> Self {
         Self {
-            index,
-            workers: peers.len(),
             check,
             nodes: Vec::new(),
-            state: StateStore::new(check).of_worker(index),
-            peers,
+            state: StateStore::new(check).of_worker(links.index),
+            links,
             inbox,
             now: RunningStep::default(),
-            suspended: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            newest: Epoch::ZERO,
+            early: BTreeMap::new(),
+            last: Epoch::ZERO,
+            calls: VecDeque::new(),
+            stopped: false,
         }
+    }
+
+    /// Its number.
+    pub fn index(&self) -> usize {
+        self.links.index
     }
 
     /// Builds nodes. `held`: imports hold back deltas until they are attached.
@@ -215,11 +234,19 @@ impl Worker {
                 }
             };
             for edge in &spec.inputs {
+                let folds = edge.exchange.is_some() && self.links.workers() > 1;
+                let folder = match &spec.kind {
+                    NodeKind::Operator(operator) if folds => {
+                        operator.folder(edge.port, self.check)?
+                    }
+                    _ => None,
+                };
                 let out = OutEdge {
                     to: spec.id,
                     port: edge.port,
                     exchange: edge.exchange.as_ref().map(|e| e.columns.clone()),
                     outlet: edge.outlet,
+                    folder,
                 };
                 self.node(edge.from)?.outs.push(out);
             }
@@ -230,10 +257,8 @@ impl Worker {
                 kind,
                 tables,
                 outs: Vec::new(),
-                marks: 0,
                 tapped: false,
                 failed: false,
-                begun: Epoch::ZERO,
                 counted: Counters::default(),
                 merges: BTreeMap::new(),
                 watermarks: BTreeMap::new(),
@@ -248,7 +273,7 @@ impl Worker {
         spec: &dyn crate::operator::OperatorSpec,
         tables: &[TableId],
     ) -> Result<Box<dyn Operator>> {
-        let place = Placement { worker: self.index, workers: self.workers };
+        let place = Placement { worker: self.index(), workers: self.links.workers() };
         let operator = spec.build(tables, place)?;
         Ok(if self.check { Box::new(Checked::new(operator, spec)) } else { operator })
     }
@@ -291,7 +316,7 @@ impl Worker {
     }
 
     pub(super) fn feed_slice(&mut self, Slice { node: id, epoch, rows }: Slice) {
-        let shard = self.index;
+        let shard = self.index();
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
         let Some(table) = import.table.clone() else {
@@ -328,7 +353,7 @@ impl Worker {
             // that came meanwhile were only noted.
             let latest = self.node(from).map(|n| n.latest.clone()).unwrap_or_default();
             let marks: Vec<(usize, Watermark)> = latest.into_iter().collect();
-            self.advance(id, port, self.index, &marks);
+            self.advance(id, port, self.index(), &marks);
             if let Ok(node) = self.node(id)
                 && let Kind::Import(import) = &node.kind
             {
@@ -380,6 +405,20 @@ impl Worker {
         self.call(id, |operator, cx, out| operator.process(cx, port, delta, out));
     }
 
+    /// Rows that were folded by key on the worker that had them.
+    pub(super) fn process_folded(&mut self, id: NodeId, port: usize, folded: Folded) {
+        let failed = self.node(id).map_or(true, |node| {
+            node.counted.rows_in += folded.parts() as u64;
+            node.failed
+        });
+        if !failed {
+            self.call(id, |operator, cx, _| {
+                operator.process_folded(cx, port, folded)?;
+                Ok(Progress::Done)
+            });
+        }
+    }
+
     /// Calls a verb, catches its panic, and hands on what it made; where more is to come, that is
     /// a task below: a piece goes down the edges before the next one is made. `None`: the node has
     /// failed.
@@ -403,13 +442,7 @@ impl Worker {
                 return None;
             }
             Err(panic) => {
-                // Kernels of the library that would make a column with more bytes than its offsets
-                // can count end so.
-                let error = match is_overflow(panic.as_ref()) {
-                    true => too_many_bytes(),
-                    false => Error::internal(format!("operator panicked: {}", text_of(&panic))),
-                };
-                self.fail(id, error);
+                self.fail(id, panicked("operator", &panic));
                 return None;
             }
         };
@@ -440,36 +473,38 @@ impl Worker {
         if node.tapped && outlet == Outlet::Rows {
             self.now.report.taps.push((id, delta.clone().with_arrivals(None)));
         }
-        let mut failure = None;
-        for edge in node.outs.iter().filter(|e| e.outlet == outlet) {
-            let Some(columns) = edge.exchange.as_ref().filter(|_| self.workers > 1) else {
+        let workers = self.links.workers();
+        let mut failures = Vec::new();
+        for edge in node.outs.iter_mut().filter(|e| e.outlet == outlet) {
+            let Some(columns) = edge.exchange.as_ref().filter(|_| workers > 1) else {
                 self.now.stack.push(Task::Rows(edge.to, edge.port, delta.clone()));
                 continue;
             };
-            match partition(delta, columns, self.workers) {
-                Ok(parts) => {
-                    for (worker, part) in parts.into_iter().enumerate() {
-                        let Some(part) = part else { continue };
-                        match &self.peers[worker] {
-                            // A worker that is gone takes the engine with it.
-                            Some(peer) => {
-                                let epoch = self.now.epoch;
-                                let data = Message::Data(epoch, edge.to, edge.port, part);
-                                drop(peer.send(data));
-                            }
-                            None => self.now.stack.push(Task::Rows(edge.to, edge.port, part)),
-                        }
-                    }
+            // What fails here fails who gets the rows: others are fed by this node, too.
+            let folder = &mut edge.folder;
+            let parts = guarded(|| {
+                let rest = match folder {
+                    Some(folder) => folder.fold(delta)?,
+                    None => Some(delta.clone()),
+                };
+                rest.map_or(Ok(Vec::new()), |rest| partition(&rest, columns, workers))
+            });
+            let to = (self.now.epoch, edge.to, edge.port);
+            let parts = parts.unwrap_or_else(|error| {
+                failures.push((edge.to, error));
+                Vec::new()
+            });
+            for (worker, part) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                if let Some(own) = self.links.send_rows(worker, to, part) {
+                    self.now.stack.push(Task::Rows(edge.to, edge.port, own));
                 }
-                Err(error) => failure = Some(error),
             }
         }
-        if let Some(error) = failure {
-            self.fail(id, error);
-        }
+        failures.into_iter().for_each(|(node, error)| self.fail(node, error));
     }
 
-    fn fail(&mut self, id: NodeId, error: Error) {
+    pub(super) fn fail(&mut self, id: NodeId, error: Error) {
         if let Ok(node) = self.node(id) {
             node.failed = true;
         }
@@ -484,7 +519,7 @@ impl Worker {
         sender: usize,
         marks: &[(usize, Watermark)],
     ) {
-        let workers = self.workers;
+        let workers = self.links.workers();
         for (column, w) in marks {
             let Ok(node) = self.node(to) else { return };
             let exchanged = node.spec.inputs.iter().any(|e| e.port == port && e.exchange.is_some());
@@ -513,7 +548,30 @@ impl Worker {
         }
     }
 
+    /// Sends what has been folded of a node's rows.
+    fn send_folded(&mut self, id: NodeId) {
+        let workers = self.links.workers();
+        let Some(node) = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let mut failures = Vec::new();
+        for edge in &mut node.outs {
+            let Some(folder) = &mut edge.folder else { continue };
+            let to = (self.now.epoch, edge.to, edge.port);
+            let parts = guarded(|| folder.take(workers)).unwrap_or_else(|error| {
+                failures.push((edge.to, error));
+                Vec::new()
+            });
+            for (worker, part) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                if let Some(own) = self.links.send_folded(worker, to, part) {
+                    self.now.stack.push(Task::Folded(edge.to, edge.port, Box::new(own)));
+                }
+            }
+        }
+        failures.into_iter().for_each(|(node, error)| self.fail(node, error));
+    }
+
     pub(super) fn send_marks(&mut self, id: NodeId) {
+        self.send_folded(id);
         let Ok(node) = self.node(id) else { return };
         let marks: Vec<(usize, Watermark)> =
             std::mem::take(&mut node.watermarks).into_iter().collect();
@@ -525,191 +583,21 @@ impl Worker {
         let edges: Vec<(NodeId, usize, bool, Outlet)> =
             running.map(|e| (e.to, e.port, e.exchange.is_some(), e.outlet)).collect();
         self.now.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));
-        let mine = self.index;
-        for (to, port, exchanged, outlet) in edges {
-            let marks = if outlet == Outlet::Rows { marks.as_slice() } else { &[] };
-            if exchanged {
-                for peer in self.peers.iter().flatten() {
-                    drop(peer.send(Message::Mark(self.now.epoch, to, port, mine, marks.to_vec())));
-                }
-            }
-            self.advance(to, port, mine, marks);
+        // The others' first: nothing that happens here may keep them waiting.
+        let of_rows = |outlet| if outlet == Outlet::Rows { marks.as_slice() } else { &[] };
+        for (to, port, _, outlet) in edges.iter().filter(|(_, _, exchanged, _)| *exchanged) {
+            self.links.send_mark((self.now.epoch, *to, *port), of_rows(*outlet));
+        }
+        for (to, port, _, outlet) in &edges {
+            self.advance(*to, *port, self.index(), of_rows(*outlet));
         }
     }
 
-    /// The times of what windows are kept for, by node, with the watermark that closes them.
-    pub fn waits(&self) -> Vec<(NodeId, Vec<i64>, Watermark)> {
-        let nodes = self.nodes.iter().flatten();
-        let tables = nodes.flat_map(|node| node.tables.iter().map(move |table| (node, *table)));
-        let waits = tables.filter_map(|(node, table)| {
-            let NodeKind::Operator(spec) = &node.spec.kind else { return None };
-            let table_spec = self.state.spec(table);
-            let merged = |by: (usize, usize)| {
-                node.merges.get(&by).map_or(Watermark::MIN, WatermarkMerge::merged)
-            };
-            match spec.closed_by(table_spec).into_iter().map(merged).min() {
-                Some(w) => Some((node.spec.id, self.state.table(table).open_times(), w)),
-                // It is freed, but not by window.
-                None => matches!(table_spec.bound, Bound::Behind { .. }).then_some((
-                    node.spec.id,
-                    Vec::new(),
-                    Watermark::MIN,
-                )),
-            }
-        });
-        waits.collect()
-    }
-
-    /// Sizes of all state tables.
-    pub fn sizes(&self) -> Vec<TableSize> {
-        let nodes = self.nodes.iter().flatten();
-        nodes
-            .flat_map(|node| node.tables.iter().map(|t| (node.spec.id, *t)))
-            // The rows of relations are counted where they are read.
-            .filter(|(_, id)| !matches!(self.state.spec(*id).kind, TableKind::Result(_)))
-            .map(|(node, id)| {
-                let table = self.state.table(id);
-                let name = self.state.spec(id).name;
-                TableSize { node, name, rows: table.rows(), bytes: table.bytes() }
-            })
-            .collect()
-    }
-
-    /// What every node has done since it was made.
-    pub fn counters(&self) -> Vec<(NodeId, Counters)> {
-        self.nodes.iter().flatten().map(|node| (node.spec.id, node.counted)).collect()
-    }
-
-    /// Gives tables of nodes the state of a checkpoint, as far as this worker owns it.
-    pub fn load(
-        &mut self,
-        image: &Checkpoint,
-        tables: &[(NodeId, Vec<u32>)],
-        epoch: Epoch,
-    ) -> Result<()> {
-        let owned = self.owned();
-        let mut nodes = std::mem::take(&mut self.nodes);
-        let mut loaded = Ok(());
-        for node in nodes.iter_mut().flatten() {
-            let Some((_, numbers)) = tables.iter().find(|(id, _)| *id == node.spec.id) else {
-                continue;
-            };
-            loaded = self.load_node(node, image, (numbers, &owned), epoch);
-            if loaded.is_err() {
-                break;
-            }
-        }
-        self.nodes = nodes;
-        self.state.evict_all();
-        loaded
-    }
-
-    fn load_node(
-        &mut self,
-        node: &mut Node,
-        image: &Checkpoint,
-        (numbers, owned): (&[u32], &std::ops::Range<usize>),
-        epoch: Epoch,
-    ) -> Result<()> {
-        let NodeKind::Operator(spec) = &node.spec.kind else { return Ok(()) };
-        for (table, number) in node.tables.iter().zip(numbers) {
-            self.state.restore_from(*table, image.entries(*number, owned), epoch)?;
-        }
-        node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
-        Ok(())
-    }
-
-    /// The key groups of this worker.
-    fn owned(&self) -> std::ops::Range<usize> {
-        // The groups g with g * workers / KEY_GROUPS == index.
-        let first = |index: usize| (index * KEY_GROUPS).div_ceil(self.workers);
-        first(self.index)..first(self.index + 1)
-    }
-
-    /// All state tables as bytes.
-    pub fn snapshot(&mut self) -> Result<Image> {
-        let mut image = Image::new();
-        for (place, table) in self.places() {
-            let entries = self.state.snapshot(table)?;
-            image.insert(place, entries.to_bytes(self.state.spec(table).version));
-        }
-        Ok(image)
-    }
-
-    /// Begins or ends logging what changes of state tables, between two epochs.
-    pub fn set_capture(&mut self, on: bool) {
-        self.state.set_capture(on);
-    }
-
-    /// Takes what state tables have logged, between two epochs: those that have logged something,
-    /// and those that expire. The last epoch of `failed` nodes is left out, and nothing is taken of
-    /// those that are being `built`.
-    pub fn take_changes(
-        &mut self,
-        failed: &BTreeMap<NodeId, Epoch>,
-        built: &BTreeSet<NodeId>,
-    ) -> Vec<TableChanges> {
-        let mut all = Vec::new();
-        for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
-            for table in &node.tables {
-                let failed = failed.get(&node.spec.id).is_some_and(|last| node.begun > *last);
-                let log = self.state.take_changes(*table, failed);
-                let expired_below = self.state.expired_below(*table);
-                if !log.is_empty() || expired_below.is_some() {
-                    let (place, version) =
-                        (self.place(node, *table), self.state.spec(*table).version);
-                    all.push(TableChanges { place, version, expired_below, log });
-                }
-            }
-        }
-        all
-    }
-
-    /// The bytes of what state tables have logged and nobody has taken, but for those of nodes that
-    /// are being `built`.
-    pub fn logged_bytes(&mut self, built: &BTreeSet<NodeId>) -> usize {
-        let mut bytes = 0;
-        for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
-            bytes += node.tables.iter().map(|t| self.state.changes_bytes(*t)).sum::<usize>();
-        }
-        bytes
-    }
-
-    /// What each state table is.
-    pub fn places(&self) -> Vec<(TablePlace, TableId)> {
-        let nodes = self.nodes.iter().flatten();
-        nodes.flat_map(|node| node.tables.iter().map(|t| (self.place(node, *t), *t))).collect()
-    }
-
-    fn place(&self, node: &Node, table: TableId) -> TablePlace {
-        let table = self.state.spec(table).name.to_owned();
-        TablePlace { relation: node.spec.relation, node: node.spec.key, table }
-    }
-
-    /// Replaces all state by what this worker owns of the images of some workers, with new
-    /// operators over it. Rows that readers see are there from `epoch` on.
-    pub fn restore(&mut self, images: &[Image], epoch: Epoch) -> Result<()> {
-        let known: BTreeSet<TablePlace> = self.places().into_iter().map(|(p, _)| p).collect();
-        if let Some(place) = images.iter().flat_map(Image::keys).find(|p| !known.contains(p)) {
-            return Err(Error::corrupted(format!("nobody has the state table {place}")));
-        }
-        let owned = self.owned();
-        let mut nodes = std::mem::take(&mut self.nodes);
-        for node in nodes.iter_mut().flatten() {
-            let NodeKind::Operator(spec) = &node.spec.kind else { continue };
-            for table in &node.tables {
-                let (version, place) = (self.state.spec(*table).version, self.place(node, *table));
-                let parts = images.iter().filter_map(|image| image.get(&place));
-                let parts = parts.map(|bytes| Entries::from_bytes(bytes, version));
-                let parts = parts.collect::<Result<Vec<_>>>();
-                let restored = parts.and_then(|p| self.state.restore(*table, &p, &owned, epoch));
-                restored.map_err(|e| e.context(&place))?;
-            }
-            node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
-        }
-        self.nodes = nodes;
-        self.state.evict_all();
-        Ok(())
+    /// Gives back row versions of this worker's that nobody can read.
+    pub fn vacuum(&self, tables: &[Arc<ResultTable>], oldest: Epoch) {
+        let shard = self.index();
+        let mine = tables.iter().filter(|table| shard < table.shards());
+        mine.for_each(|table| vacuum(table, shard, oldest));
     }
 }
 
@@ -723,7 +611,20 @@ impl Import {
     }
 }
 
-fn text_of(panic: &Box<dyn std::any::Any + Send>) -> String {
+/// Does something that must not end the worker.
+fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = catch_unwind(AssertUnwindSafe(what));
+    done.unwrap_or_else(|panic| Err(panicked("an exchange", &panic)))
+}
+
+/// The error of what has panicked.
+pub(super) fn panicked(what: &str, panic: &Box<dyn std::any::Any + Send>) -> Error {
+    // Kernels of the library that would make a column with more bytes than its offsets can count
+    // end so.
+    if is_overflow(panic.as_ref()) {
+        return too_many_bytes();
+    }
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::internal(format!("{what} panicked: {text}"))
 }

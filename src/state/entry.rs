@@ -228,6 +228,13 @@ impl Entries {
         }
     }
 
+    /// All but the first `len` entries.
+    pub(super) fn behind(&self, len: usize) -> Self {
+        let Some((_, from)) = self.index.get(len) else { return Self::default() };
+        let index = self.index[len..].iter().map(|(hash, at)| (*hash, at - from));
+        Self { bytes: self.bytes[*from..].to_vec(), index: index.collect() }
+    }
+
     /// An entry by its place among the others.
     pub(super) fn get(&self, at: usize) -> Entry<'_> {
         self.record(at).0

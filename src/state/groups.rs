@@ -192,6 +192,11 @@ impl GroupTable {
         }
     }
 
+    /// A table of one epoch's groups that is nobody's state.
+    pub fn for_one_epoch(spec: GroupSpec) -> Self {
+        Self::new(spec, false)
+    }
+
     /// The slots of keys; a key that is new gets a slot with zeroed states. Newly touched slots (of
     /// this epoch, new ones among them) are appended to `fresh` once.
     pub fn intern(&mut self, keys: &Keys, slots: &mut Vec<u32>, fresh: &mut Vec<u32>) {

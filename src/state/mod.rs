@@ -339,8 +339,6 @@ struct Kept {
     table: Table,
     /// What its changes add up to, where that is checked.
     ledger: Option<Ledger>,
-    /// Changes of epochs that have been checked, where somebody wants to take them, too.
-    held: Entries,
 }
 
 /// The tables of one worker.
@@ -370,7 +368,7 @@ impl StateStore {
     /// Makes an empty table.
     pub fn create(&mut self, spec: TableSpec) -> TableId {
         let table = Table::new(&spec, self.shard);
-        let mut kept = Kept { spec, table, ledger: None, held: Entries::default() };
+        let mut kept = Kept { spec, table, ledger: None };
         self.begin(&mut kept, Entries::default());
         self.tables.push(Some(kept));
         TableId(self.tables.len() as u32 - 1)
@@ -385,7 +383,6 @@ impl StateStore {
         }
         kept.table.set_capture(self.capture || self.check);
         kept.ledger = self.check.then(|| Ledger::of(entries));
-        kept.held = Entries::default();
     }
 
     /// Frees a table.
@@ -483,34 +480,33 @@ impl StateStore {
         self.capture = on;
         let check = self.check;
         for kept in self.tables.iter_mut().flatten() {
-            kept.held = Entries::default();
             if !check || kept.ledger.is_none() {
                 kept.table.set_capture(on);
+            } else {
+                // It logs in any case, to be checked.
+                drop(kept.table.with_changes(|changes| changes.take(None)));
             }
         }
     }
 
     /// An epoch of some tables begins: what they log from here on goes with it, should it fail.
-    pub fn begin_epoch(&mut self, tables: &[TableId]) {
+    pub fn begin_epoch(&mut self, epoch: Epoch, tables: &[TableId]) {
         if self.capture || self.check {
-            tables.iter().for_each(|id| self.table_mut(*id).with_changes(Changes::begin));
+            for id in tables {
+                self.table_mut(*id).with_changes(|changes| changes.begin(epoch));
+            }
         }
     }
 
     /// Takes what a table has logged since the last time, in its order, between two epochs; of one
-    /// that has failed without its last epoch.
-    pub fn take_changes(&mut self, id: TableId, failed: bool) -> Entries {
-        let kept = self.kept_mut(id);
-        let rest = kept.table.with_changes(|changes| changes.take(failed));
-        let mut all = std::mem::take(&mut kept.held);
-        all.append(&rest);
-        all
+    /// that has failed only up to the `last` epoch that counts.
+    pub fn take_changes(&mut self, id: TableId, last: Option<Epoch>) -> Entries {
+        self.table_mut(id).with_changes(|changes| changes.take(last))
     }
 
     /// What a table has logged and nobody has taken, in bytes.
     pub fn changes_bytes(&mut self, id: TableId) -> usize {
-        let kept = self.kept_mut(id);
-        kept.held.bytes() + kept.table.with_changes(|changes| changes.bytes())
+        self.table_mut(id).with_changes(|changes| changes.bytes())
     }
 
     /// Of a table whose parts go when a watermark passes their time: those with times below have
@@ -599,10 +595,10 @@ impl Kept {
 
     fn check(&mut self, hold: bool) -> Result<()> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        let changes = self.table.with_changes(|changes| changes.take(false));
-        if hold {
-            self.held.append(&changes);
-        }
+        let changes = self.table.with_changes(|changes| match hold {
+            true => changes.unchecked(),
+            false => changes.take(None),
+        });
         let due = ledger.add(changes);
         let expired = self.table.expired();
         let full = ledger.is_full();
@@ -615,7 +611,9 @@ impl Kept {
         });
         if full {
             self.ledger = None;
-            self.table.set_capture(hold);
+            if !hold {
+                self.table.set_capture(false);
+            }
         }
         checked.map_err(|e| self.context(e))
     }

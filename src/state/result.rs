@@ -590,14 +590,14 @@ impl ResultShard {
         slots.map(|s| self.weights.get(s).unsigned_abs()).sum()
     }
 
-    /// Gives back at most `limit` slots that ended at or before `oldest`.
-    pub fn vacuum(&mut self, oldest: Epoch, limit: usize) -> Result<()> {
+    /// Gives back at most `limit` slots that ended at or before `oldest`; how many there were.
+    pub fn vacuum(&mut self, oldest: Epoch, limit: usize) -> Result<usize> {
         let gone = self.versions.take_ended(oldest, limit);
         let hashes = hashes_of(&self.pages, &self.key, &gone)?;
         gone.iter().zip(hashes).for_each(|(slot, hash)| self.index.unlink(hash, *slot));
         self.secondary.iter_mut().try_for_each(|s| s.remove(&self.pages, &gone))?;
         gone.iter().for_each(|slot| self.pages.free(*slot));
-        Ok(())
+        Ok(gone.len())
     }
 
     fn ended_bytes(&self) -> usize {
