@@ -52,17 +52,29 @@ async fn define(session: &mut Session, file: &Path) {
 
 /// Inserts until the view has failed; its last answer.
 async fn overgrow(session: &mut Session) -> Vec<String> {
+    overgrow_by(session, "a", "grows").await;
+    rows(session, GROWS).await.expect("its last answer")
+}
+
+/// Inserts into a table until a view has failed.
+async fn overgrow_by(session: &mut Session, table: &str, view: &str) {
     let mut at = 0;
-    while !views(session).await.contains("quarantined") {
+    while !state_of(session, view).await.contains("quarantined") {
         assert!(at < 100_000, "2 MB are passed by far");
         let insert = format!(
-            "INSERT INTO a SELECT g, repeat('x', 100) FROM generate_series({at}, {}) AS g",
+            "INSERT INTO {table} SELECT g, repeat('x', 100) FROM generate_series({at}, {}) AS g",
             at + 499
         );
         run(session, &insert).await;
         at += 500;
     }
-    rows(session, GROWS).await.expect("its last answer")
+}
+
+/// What SHOW says of a view.
+async fn state_of(session: &mut Session, view: &str) -> String {
+    let shown = rows(session, "SHOW MATERIALIZED VIEWS").await.expect("shown");
+    let of = shown.into_iter().find(|line| line.split('|').next() == Some(view));
+    of.unwrap_or_else(|| panic!("there is a view {view}"))
 }
 
 /// Waits until a view and the one over it have failed.
@@ -175,6 +187,49 @@ fn what_is_built_anew_is_as_if_it_had_never_failed() {
             engine.shutdown().await.expect("ends");
         }
         drop(std::fs::remove_file(&file));
+    });
+}
+
+/// What could not be built anew over one that fails again has nothing of its own in the next life,
+/// which builds it; it has failed there nevertheless, as what it reads.
+#[test]
+fn what_stands_on_what_has_failed_has_failed_whoever_built_it() {
+    runtime().block_on(async {
+        let disk = MemoryDisk::new(Fault::None);
+        let engine = open(&disk, LIMIT).await.expect("opens");
+        let mut session = engine.session();
+        let definitions = "CREATE TABLE a (x int, s text); CREATE TABLE b (x int, s text); \
+             CREATE MATERIALIZED VIEW one AS SELECT x, s, count(*) AS n FROM a GROUP BY x, s; \
+             CREATE MATERIALIZED VIEW two AS SELECT x, s, count(*) AS n FROM b GROUP BY x, s; \
+             CREATE MATERIALIZED VIEW both AS \
+             SELECT count(*) AS c FROM one JOIN two ON one.x = two.x";
+        run(&mut session, definitions).await;
+        overgrow_by(&mut session, "a", "one").await;
+        overgrow_by(&mut session, "b", "two").await;
+        // Each time it can't be built, since the other one has failed.
+        for (table, view) in [("a", "one"), ("b", "two")] {
+            run(&mut session, &format!("DELETE FROM {table}")).await;
+            let resume = format!("ALTER MATERIALIZED VIEW {view} RESUME");
+            let refused = session.execute(&resume).await.err().expect("\"both\" can't be built");
+            assert!(refused.message().contains("both"), "{refused}");
+            assert!(state_of(&mut session, view).await.contains("running"));
+            if table == "a" {
+                overgrow_by(&mut session, "a", "one").await;
+            }
+        }
+        run(&mut session, "CHECKPOINT").await;
+        engine.shutdown().await.expect("ends");
+
+        let engine = open(&disk, usize::MAX).await.expect("opens");
+        let mut session = engine.session();
+        for (view, state) in [("one", "quarantined"), ("both", "quarantined"), ("two", "running")] {
+            let shown = state_of(&mut session, view).await;
+            assert!(shown.contains(state), "{shown}");
+        }
+        run(&mut session, "ALTER MATERIALIZED VIEW one RESUME").await;
+        run(&mut session, "INSERT INTO b VALUES (1, 'b'), (1, 'c'), (-1, 'd')").await;
+        assert_eq!(rows(&mut session, "SELECT c FROM both").await.expect("it runs"), ["2"]);
+        engine.shutdown().await.expect("ends");
     });
 }
 

@@ -294,8 +294,9 @@ impl Coordinator {
     }
 
     /// What had failed has failed, with the answer that it had: rows that came behind it are not in
-    /// it. What was built anew from inputs that run has not.
-    fn quarantine_again(&self, restoring: &Restoring) {
+    /// it. What was built anew from inputs that run has not. What stands on it has failed with it,
+    /// even where it was built anew by this start, since it could not be in the life before.
+    fn quarantine_again(&mut self, restoring: &Restoring) {
         let relations = self.shared.relations();
         for (id, mark) in &restoring.quarantined {
             let Some(state) = relations.get(&RelationId(*id)) else { continue };
@@ -305,6 +306,9 @@ impl Coordinator {
                 continue;
             }
             lock(&state.progress).status = RelationStatus::Quarantined(self.epoch, mark.error());
+            if let Some(output) = self.graph.output(RelationId(*id)) {
+                self.quarantine(output, &mark.error(), self.epoch.next());
+            }
         }
     }
 
