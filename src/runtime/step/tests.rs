@@ -215,7 +215,7 @@ impl Stage {
     fn begin(&mut self, epoch: u64, chain: u32, after: &[u64]) {
         for (index, posted) in self.posted.iter_mut().enumerate() {
             let shared = SharedInputs::default();
-            let mut step = step(epoch, 2 + index as i64, &shared);
+            let mut step = step(epoch, 8 + index as i64, &shared);
             step.after = after.iter().copied().map(Epoch).collect();
             step.inputs.iter_mut().for_each(|(node, _)| *node = NodeId(chain));
             step.active = Arc::new(vec![NodeId(chain), NodeId(chain + 1)]);
@@ -326,7 +326,7 @@ fn what_is_dropped_under_a_step_keeps_nobody_waiting() {
         let mut done = std::mem::take(&mut stage.done);
         done.sort_unstable();
         assert_eq!(done, [(0, Epoch(1)), (0, Epoch(2)), (1, Epoch(1)), (1, Epoch(2))]);
-        assert_eq!(stage.rows[&Epoch(2)], 5);
+        assert_eq!(stage.rows[&Epoch(2)], 17);
     });
     assert!(tried > 1_000, "{tried}");
 }
@@ -344,7 +344,7 @@ fn epochs_end_in_their_order_whatever_comes_first() {
             stage.begin(3, 2, &[]);
             stage.begin(4, 0, &[1, 2]);
             stage.play(choose);
-            let all: usize = (0..workers).map(|index| 2 + index).sum();
+            let all: usize = (0..workers).map(|index| 8 + index).sum();
             assert_eq!(stage.rows.values().copied().collect::<Vec<_>>(), vec![all; 4]);
             for worker in 0..workers {
                 let of_chain = |(who, epoch): &&(usize, Epoch)| *who == worker && epoch.0 != 3;
