@@ -124,14 +124,29 @@ fn started(arguments: &[&str]) -> (PathBuf, String) {
 
 /// Runs scripts/kafka; what it says.
 fn script(arguments: &[&str], dir: &PathBuf) -> String {
+    try_script(arguments, dir).unwrap_or_else(|e| panic!("scripts/kafka {arguments:?}: {e}"))
+}
+
+fn try_script(arguments: &[&str], dir: &PathBuf) -> Result<String, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
     // What follows `--` is another program's.
     let (action, rest) = arguments.split_first().expect("something is to be done");
     let ran = Command::new(script).arg(action).arg("--dir").arg(dir).args(rest).output();
     let output = ran.expect("scripts/kafka runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "scripts/kafka {arguments:?}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Starts one again that was killed: the system may take a while to free its port.
+fn start_again_in(dir: &PathBuf) {
+    let until = Instant::now() + Duration::from_secs(15);
+    while let Err(error) = try_script(&["start"], dir) {
+        let waits = error.contains("is in use") && Instant::now() < until;
+        assert!(waits, "scripts/kafka does not start again: {error}");
+        std::thread::sleep(Duration::from_millis(250));
+    }
 }
 
 impl Running {
@@ -163,7 +178,7 @@ impl Running {
     fn start_again(&self) {
         match self {
             Running::Embedded(broker) => broker.listen_again().expect("starts"),
-            Running::Real { dir, .. } => drop(script(&["start"], dir)),
+            Running::Real { dir, .. } => start_again_in(dir),
         }
     }
 
