@@ -626,7 +626,11 @@ impl Coordinator {
         }
         self.readers.measured = Some(now);
         let relations = self.shared.relations();
-        let tables = || relations.values().filter_map(|r| r.table.as_ref());
+        // What a step in flight changes is read as of the epoch before it, by its joins, too.
+        let moving: BTreeSet<RelationId> =
+            self.flights.iter().flat_map(|flight| self.owners_of(flight.active())).collect();
+        let still = |r: &&Arc<RelationState>| !moving.contains(&r.id);
+        let tables = || relations.values().filter(still).filter_map(|r| r.table.as_ref());
         let held = || tables().map(|table| table.ended_bytes()).sum::<usize>();
         while held() > self.readers.old_versions_bytes {
             let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };

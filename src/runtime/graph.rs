@@ -227,7 +227,8 @@ impl GraphBuilder {
                 {
                     return Ok(id);
                 }
-                let node = self.node(relation, NodeKind::Operator(spec.clone()), inputs);
+                let bound = self.bind(spec, &inputs)?;
+                let node = self.node(relation, NodeKind::Operator(bound), inputs);
                 built.made.insert(address, node.id);
                 if spec.can_fail() {
                     built.fallible.push(node.id);
@@ -241,6 +242,32 @@ impl GraphBuilder {
         let id = node.id;
         built.nodes.push(node);
         Ok(id)
+    }
+
+    /// An operator over the tables behind its inputs, where it reads them.
+    pub fn bind(
+        &self,
+        spec: &Arc<dyn OperatorSpec>,
+        inputs: &[Edge],
+    ) -> Result<Arc<dyn OperatorSpec>> {
+        if spec.stored_reads().is_empty() {
+            return Ok(Arc::clone(spec));
+        }
+        let table = |port: usize| {
+            let edge = inputs.iter().find(|edge| edge.port == port)?;
+            self.table_behind(edge)
+        };
+        Ok(spec.bind(&table)?.unwrap_or_else(|| Arc::clone(spec)))
+    }
+
+    /// Where the rows of an edge are stored, which go through a single operator at most.
+    fn table_behind(&self, edge: &Edge) -> Option<Arc<ResultTable>> {
+        let node = self.specs.get(&edge.from)?;
+        match &node.kind {
+            NodeKind::Import { table, .. } => table.clone(),
+            NodeKind::Operator(_) => node.inputs.first().and_then(|edge| self.table_behind(edge)),
+            NodeKind::Input { .. } => None,
+        }
     }
 
     /// The import of these columns that the plan has already.

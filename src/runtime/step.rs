@@ -42,6 +42,8 @@ impl Task {
 pub(super) struct RunningStep {
     pub(super) epoch: Epoch,
     pub(super) now_us: i64,
+    pub(super) before: Epoch,
+    pub(super) building: bool,
     inputs: VecDeque<(NodeId, DeltaBatch)>,
     slices: VecDeque<Slice>,
     attach: VecDeque<NodeId>,
@@ -63,6 +65,8 @@ impl From<Step> for RunningStep {
         Self {
             epoch: step.epoch,
             now_us: step.now_us,
+            before: step.before.unwrap_or(Epoch(step.epoch.0.saturating_sub(1))),
+            building: step.building,
             inputs: step.inputs.into(),
             slices: step.slices.into(),
             attach: step.attach.into(),

@@ -57,6 +57,13 @@ pub(super) struct InFlight {
     suspended: bool,
 }
 
+impl InFlight {
+    /// The nodes that run.
+    pub(super) fn active(&self) -> &[NodeId] {
+        &self.active
+    }
+}
+
 /// Something that has to wait until no step in flight touches some relations.
 pub struct Waiting {
     pub(super) needs: Needs,
@@ -128,7 +135,8 @@ impl Coordinator {
         let inputs = self.builds[build].begin(attaches, self.team.workers());
         self.tell_time();
         let attach = attach.unwrap_or_default();
-        let step = Step { slices, attach, active, ..Step::default() };
+        let (before, building) = (Some(self.builds[build].pinned()), !attaches);
+        let step = Step { slices, attach, active, before, building, ..Step::default() };
         let flight = InFlight { builds: Some(first), ..self.flight(&step, taken) };
         self.launch(flight, step, inputs);
     }
@@ -166,6 +174,8 @@ impl Coordinator {
             watermarks: step.watermarks.clone(),
             slices: step.slices.clone(),
             attach: step.attach.clone(),
+            before: step.before,
+            building: step.building,
             active: step.active.clone(),
         });
         let deadline = began + self.slice();

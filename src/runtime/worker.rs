@@ -59,6 +59,11 @@ pub struct Step {
     pub slices: Vec<Slice>,
     /// Imports that let go what they held back.
     pub attach: Vec<NodeId>,
+    /// What the inputs of a view that is built have brought is what they hold at this epoch;
+    /// `None`: at the one before.
+    pub before: Option<Epoch>,
+    /// A view is built, and not yet attached.
+    pub building: bool,
     /// The nodes that run, ascending.
     pub active: Arc<Vec<NodeId>>,
 }
@@ -391,8 +396,8 @@ impl Worker {
         let node = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut)?;
         let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
         let mut out = Output::default();
-        let (epoch, now_us) = (self.now.epoch, self.now.now_us);
-        let mut cx = Context { state: &mut self.state, epoch, now_us };
+        let RunningStep { epoch, now_us, before, building, .. } = self.now;
+        let mut cx = Context { state: &mut self.state, epoch, now_us, before, building };
         let began = Instant::now();
         // The node is not used again after a panic, so a broken operator is never looked at.
         let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));
