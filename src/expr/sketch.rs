@@ -4,10 +4,15 @@
 //! A value's hash (xxh3 of its key bytes) names a register and a rank; the register keeps the
 //! greatest rank. The estimate is that of Ertl ("New cardinality estimation algorithms for
 //! HyperLogLog sketches", 2017), which needs the histogram of registers alone and, like
-//! HyperLogLog++, has no bias for few values. Both halves take the same registers, so that a view
-//! equals its query; the incremental half can take rows out again because it counts the rows of
-//! each register and rank (see `aggregate/approx.rs`), which no library's sketch does. A read that
-//! takes every row once uses one: see [`super::hyperloglog`].
+//! HyperLogLog++, has no bias for few values.
+//!
+//! **There is one sketch**: reads, views and frames of windows take the same registers to the same
+//! estimate, so over the same rows they give the same number, in whatever order and pieces the rows
+//! came. Where rows are only added, a register is its greatest rank. Where they go again, it is how
+//! many values it has met of each rank (`aggregate/approx.rs`), so that a rank can go with its last
+//! value: what is left is the register that the remaining rows would have made. Sketches of
+//! libraries, HyperLogLog++'s among them, keep the greatest rank alone, and so can't be that of a
+//! view from which rows go; nor do they show their registers, from which both could be estimated.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -132,14 +137,53 @@ impl AggregateUDFImpl for ApproxDistinct {
     }
 }
 
-/// The registers that are not empty.
-#[derive(Debug, Default)]
-struct Registers(BTreeMap<u16, u8>);
+/// Registers from which on all have a byte, instead of an entry for each that is not empty: about
+/// where both take the same memory.
+const DENSE_FROM: usize = 1 << (REGISTER_BITS - 3);
+
+/// The greatest rank of each register.
+#[derive(Debug)]
+enum Registers {
+    /// Those that are not empty.
+    Few(BTreeMap<u16, u8>),
+    /// All of them; 0 is an empty one.
+    Many(Vec<u8>),
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self::Few(BTreeMap::new())
+    }
+}
 
 impl Registers {
     fn add(&mut self, register: u16, rank: u8) {
-        let held = self.0.entry(register).or_default();
-        *held = rank.max(*held);
+        match self {
+            Self::Few(ranks) => {
+                let held = ranks.entry(register).or_default();
+                *held = rank.max(*held);
+                if ranks.len() < DENSE_FROM {
+                    return;
+                }
+                let mut all = vec![0; 1 << REGISTER_BITS];
+                ranks.iter().for_each(|(register, rank)| all[usize::from(*register)] = *rank);
+                *self = Self::Many(all);
+            }
+            Self::Many(all) => {
+                let held = &mut all[usize::from(register)];
+                *held = rank.max(*held);
+            }
+        }
+    }
+
+    /// Registers that are not empty, ascending, with their ranks.
+    fn used(&self) -> Box<dyn Iterator<Item = (u16, u8)> + '_> {
+        match self {
+            Self::Few(ranks) => Box::new(ranks.iter().map(|(register, rank)| (*register, *rank))),
+            Self::Many(all) => {
+                Box::new((0..).zip(all.iter().copied()).filter(|(_, rank)| *rank > 0))
+            }
+        }
     }
 }
 
@@ -158,18 +202,22 @@ impl Accumulator for Registers {
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
         let mut by_rank = [0; RANK_MAX];
-        self.0.values().for_each(|rank| by_rank[usize::from(*rank) - 1] += 1);
+        self.used().for_each(|(_, rank)| by_rank[usize::from(rank) - 1] += 1);
         Ok(ScalarValue::Int64(Some(estimate(&by_rank))))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.0.len() * 8
+        let held = match self {
+            Self::Few(ranks) => ranks.len() * 8,
+            Self::Many(all) => all.capacity(),
+        };
+        size_of_val(self) + held
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
-        let bytes = self.0.iter().flat_map(|(register, rank)| {
+        let bytes = self.used().flat_map(|(register, rank)| {
             let [low, high] = register.to_le_bytes();
-            [low, high, *rank]
+            [low, high, rank]
         });
         Ok(vec![ScalarValue::Binary(Some(bytes.collect()))])
     }
@@ -205,6 +253,27 @@ mod tests {
             };
             let error = (found - count).unsigned_abs() as f64;
             assert!(error <= bound * count as f64, "{found} for {count}");
+        }
+    }
+
+    /// Both forms and the parts of a state are one sketch.
+    #[test]
+    fn the_form_of_the_registers_changes_nothing() {
+        for count in [3, DENSE_FROM as i64 / 2, 3 * DENSE_FROM as i64] {
+            let array = |range: std::ops::Range<i64>| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(range))
+            };
+            let (mut whole, mut merged) = (Registers::default(), Registers::default());
+            whole.update_batch(&[array(0..count)]).expect("numbers have keys");
+            for part in [0..count / 2, count / 3..count] {
+                let mut half = Registers::default();
+                half.update_batch(&[array(part)]).expect("numbers have keys");
+                let state = half.state().expect("a state");
+                merged.merge_batch(&[state[0].to_array().expect("bytes")]).expect("merges");
+            }
+            assert_eq!(whole.used().collect::<Vec<_>>(), merged.used().collect::<Vec<_>>());
+            let values = (whole.evaluate().expect("a number"), merged.evaluate().expect("one"));
+            assert_eq!(values.0, values.1);
         }
     }
 
