@@ -19,12 +19,18 @@ impl Session {
             ExplainTarget::State(name) => return self.state_of_view(name).await,
             _ => {}
         }
+        if request.passes {
+            return self.explain_pass_lines(&request.target);
+        }
         let shared = &self.engine.core.shared;
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
-            ExplainTarget::Query(query, on_close) => {
+            ExplainTarget::Query(..) | ExplainTarget::Create(_) => {
+                let Some((query, on_close)) = request.target.query() else {
+                    return Err(Error::internal("a query is explained"));
+                };
                 let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
-                (lower_bound(&bound, *on_close, shared)?, Some(bound.plan))
+                (lower_bound(&bound, on_close, shared)?, Some(bound.plan))
             }
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
             ExplainTarget::Restore(from) => return self.explain_restore(from).await,
@@ -66,10 +72,42 @@ impl Session {
         Ok(lines)
     }
 
+    /// The query behind each pass that changes it: as a read, or as that of a view.
+    fn explain_pass_lines(&self, target: &ExplainTarget) -> Result<Vec<String>> {
+        let pin = self.read_point();
+        let of_view;
+        let (query, purpose) = match target {
+            ExplainTarget::Query(query, _) => (query.as_ref(), Purpose::AdHoc),
+            ExplainTarget::Create(view) if !view.materialized => {
+                (view.query.as_ref(), Purpose::AdHoc)
+            }
+            ExplainTarget::Create(view) => (view.query.as_ref(), Purpose::View),
+            ExplainTarget::View(name) => {
+                let relation = pin.catalog.get(name)?;
+                if relation.query.is_none() {
+                    return Err(Error::user(
+                        sqlstate::WRONG_OBJECT_TYPE,
+                        format!("\"{name}\" is not a view"),
+                    )
+                    .with_hint(format!("EXPLAIN (PASSES) SELECT * FROM \"{name}\";")));
+                }
+                of_view = sql::query_of_view(relation)?;
+                let materialized = relation.kind == RelationKind::MaterializedView;
+                (&of_view, if materialized { Purpose::View } else { Purpose::AdHoc })
+            }
+            _ => {
+                return Err(Error::unsupported("EXPLAIN (PASSES) of this is not supported")
+                    .with_hint("It takes a query, CREATE MATERIALIZED VIEW, or a view."));
+            }
+        };
+        let provide = |id| self.provider(&pin, id);
+        sql::explain_passes(query, &pin.catalog, purpose, &self.settings(), &provide)
+    }
+
     /// What the query looks up by an index when it is run at once, ahead of the plan that a view of
     /// it would have.
     fn explain_point_reads(&self, target: &ExplainTarget) -> Result<Vec<String>> {
-        let ExplainTarget::Query(query, false) = target else { return Ok(Vec::new()) };
+        let Some((query, false)) = target.query() else { return Ok(Vec::new()) };
         let pin = self.read_point();
         let bound = sql::bind_query(query, &pin.catalog, Purpose::AdHoc, &self.settings());
         // What only a view can read is not looked up.

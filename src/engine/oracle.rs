@@ -16,7 +16,6 @@ use crate::delta::text::display_value;
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Pin, RelationStatus};
-use crate::sql::statement::Statement;
 use crate::sql::{self, Bound, Purpose, Settings};
 use crate::time::{Watermark, event_times};
 
@@ -112,13 +111,8 @@ impl Session {
     }
 
     fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {
-        let text = view.query.as_deref().unwrap_or_default();
-        match sql::parse(text)?.pop().map(|s| s.statement) {
-            Some(Statement::Query(query)) => {
-                sql::bind_query(&query, &pin.catalog, Purpose::View, &self.settings())
-            }
-            _ => Err(Error::internal(format!("view \"{}\" has no query", view.name))),
-        }
+        let query = sql::query_of_view(view)?;
+        sql::bind_query(&query, &pin.catalog, Purpose::View, &self.settings())
     }
 
     fn cannot_check(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Option<String>> {

@@ -24,15 +24,13 @@ use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, StreamExt};
 
 use super::aggregates::{run_aggregate, run_distinct};
-use super::binder::{Purpose, Settings};
-use super::bounded::Bounded;
+use super::binder::Settings;
 use super::checkpoint::cancelable_physical;
 use super::context::{RelationSource, config, nullable};
 use super::parts::{self, Part, PartRows, parts_of, scanned_part};
+use super::pass::{apart, over_bound, over_operators};
 use super::rules;
-use super::validate::check_plan;
-use super::watch::watch;
-use super::widths::{Widths, is_too_wide, measured, rows_too_wide};
+use super::widths::{Widths, is_too_wide, rows_too_wide};
 use super::window_calls::run_window;
 use super::windows;
 use crate::catalog::RelationId;
@@ -93,8 +91,7 @@ impl Run {
         let planner = DefaultPhysicalPlanner::default();
         let physical = planner.create_physical_plan(&self.plan, state.as_ref()).await;
         let physical = physical
-            .and_then(|plan| measured(plan, widths))
-            .and_then(|plan| watch(plan, &self.settings.cancel))
+            .and_then(|plan| over_operators(plan, &self.settings, widths))
             .map_err(from_datafusion)?;
         let task = match &self.settings.memory {
             Some(memory) => memory.task(&state),
@@ -230,19 +227,12 @@ pub(super) fn session(
         // The optimiser looks up `first_value` for DISTINCT ON.
         let aggregates = SessionStateDefaults::default_aggregate_functions();
         let builder = SessionStateBuilder::new().with_config(session);
-        let mut rules = rules::physical(optimize);
-        rules.push(Arc::new(Bounded));
-        let rules: Vec<_> = rules.into_iter().map(cancelable_physical).collect();
+        let rules = rules::physical(optimize).into_iter().map(cancelable_physical);
+        let rules: Vec<_> = rules.collect();
         let builder = builder.with_physical_optimizer_rules(rules);
         Arc::new(builder.with_aggregate_functions(aggregates).build())
     };
     Arc::clone(sessions.entry((target_partitions, optimize, batch_rows)).or_insert_with(make))
-}
-
-/// Puts the time in the place of `now()`, where the optimiser has left it: in plans of views.
-fn tell_time(plan: LogicalPlan, settings: &Settings) -> Result<LogicalPlan> {
-    let told = plan.map_nodes_up(|node| node.map_exprs(|expr| at_time(expr, settings.now)));
-    told.map(|t| t.data).map_err(from_datafusion)
 }
 
 /// What is there no more, or not yet, at the epoch that is read.
@@ -250,8 +240,29 @@ pub(crate) fn undefined_table(name: &str) -> Error {
     Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
 }
 
+/// Guards values whose parts may fail where they are not asked for; filters have guards of their
+/// own.
+pub(super) fn guard(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let guarded = plan.map_nodes_up(|node| {
+        let mut guarded = false;
+        node.each_expr(|expr| {
+            guarded |= is_guarded(expr)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !guarded || matches!(node, LogicalPlan::Filter(_)) {
+            return Ok(Transformed::no(node));
+        }
+        let names = NamePreserver::new(&node);
+        node.map_exprs(|expr| {
+            let name = names.save(&expr);
+            Ok(guard_values(expr)?.update_data(|expr| name.restore(expr)))
+        })
+    });
+    guarded.map(|t| t.data).map_err(from_datafusion)
+}
+
 /// Makes a plan ready to be run.
-struct Binding<'a> {
+pub(super) struct Binding<'a> {
     provide: Provide<'a>,
     settings: &'a Settings,
     /// Parts that are ready: all scans of one read the same rows.
@@ -265,35 +276,26 @@ impl Binding<'_> {
         let session = session(partitions, optimize, BATCH_ROWS);
         let cancel = self.settings.cancel.clone();
         let rows = PartRows::new(part.clone(), session, cancel, &self.parts)?;
-        let rows = rows.with_plan(self.plan(part.plan.clone())?);
+        let plan = apart(&part.name, || self.plan(part.plan.clone()))?;
+        let rows = rows.with_plan(plan);
         self.parts.insert(part.id, Arc::new(rows));
         Ok(())
     }
 
     fn plan(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        check_plan(&plan, Purpose::AdHoc)?;
-        tell_time(self.sources(plan)?, self.settings)
+        over_bound(plan, self)
     }
 
-    /// Puts providers in the places of relations, and guards filters whose later conditions may
-    /// fail.
-    fn sources(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let guarded = plan.map_nodes_up(|node| {
-            let mut guarded = false;
-            node.each_expr(|expr| {
-                guarded |= is_guarded(expr)?;
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-            if !guarded || matches!(node, LogicalPlan::Filter(_)) {
-                return Ok(Transformed::no(node));
-            }
-            let names = NamePreserver::new(&node);
-            node.map_exprs(|expr| {
-                let name = names.save(&expr);
-                Ok(guard_values(expr)?.update_data(|expr| name.restore(expr)))
-            })
-        });
-        let plan = guarded.map(|t| t.data).map_err(from_datafusion)?;
+    /// Puts the time in the place of `now()`.
+    pub(super) fn tell_time(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let now = self.settings.now;
+        let told = plan.map_nodes_up(|node| node.map_exprs(|expr| at_time(expr, now)));
+        told.map(|t| t.data).map_err(from_datafusion)
+    }
+
+    /// Puts providers in the places of relations, guards filters whose later conditions may fail,
+    /// and makes nodes of DataFusion's of ours.
+    pub(super) fn executable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let bound = plan.map_nodes_up(|node| match node {
             LogicalPlan::TableScan(scan) => match self.provider(&scan).map_err(to_datafusion)? {
                 Some(provider) => {

@@ -10,44 +10,17 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
-use super::conditions::AnyColumn;
 use super::context::{Context, config};
-use super::decorrelate::decorrelate;
-use super::desugar::{desugar_expr, desugar_query};
 use super::errors::plan_error;
-use super::frames::plain_offsets;
-use super::group_names::keep_keys_apart;
-use super::group_twice::group_once;
-use super::group_windows::expand_group_windows;
-use super::heights::mark;
-use super::hidden::mark_beside_star;
-use super::lateral::unnest_laterals;
-use super::levels::name_levels;
-use super::lifted::lift_outer_aggregates;
-use super::limit::{fetch_to_limit, order_matters};
-use super::limits::{check_columns, check_select_lists};
+use super::limits::check_columns;
 use super::memory::QueryMemory;
-use super::moving::moving_filters;
-use super::names::{check_unique, name_columns, name_in_expr, unmarked};
+use super::names::{check_unique, unmarked};
 use super::optimize::{analyze, optimize};
-use super::ordered_input::order_inputs;
-use super::outer_aggregates::inline_outer_aggregates;
-use super::outline::stage;
 use super::parser::parse;
 use super::parts::map_plans;
-use super::proctime::{at_once, stamp};
-use super::scopes::qualify_outer;
-use super::semantics::{normalise_output, rewrite_expr, rewrite_plan};
-use super::set_ops::rewrite_set_operations;
-use super::shadowed::tell_apart;
+use super::pass::{self, Repaired, Scope, Stage};
 use super::statement::{CreateView, Statement};
-use super::system::{self, SessionFacts};
-use super::ties::expand_distinct_on;
-use super::typed_values::type_values;
-use super::using::expand_using;
-use super::validate::{check_expr, check_plan, check_query};
-use super::visit::walk_mut;
-use super::whole_rows::{count_rows, name_rows};
+use super::system::SessionFacts;
 use crate::cancel::{Cancel, under};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::delta::style::TextStyle;
@@ -116,8 +89,8 @@ pub fn bind_query(
         Purpose::View => TextStyle::DEFAULT,
     };
     let bound = style.under(|| {
-        let plan = analyze(plan_query(query, &context, &[])?)?;
-        finish(plan, &context, settings)
+        let scope = Scope::of(&context, &[]);
+        finish(analyze(plan_query(query, &scope)?)?, &scope)
     })?;
     if purpose == Purpose::View {
         check_unique(bound.plan.schema().fields().iter().map(|f| f.name().as_str()))?;
@@ -130,8 +103,8 @@ pub fn bind_query(
 pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> Result<Bound> {
     let purpose = if view.materialized { Purpose::View } else { Purpose::AdHoc };
     let context = Context::for_definition(catalog, purpose, settings);
-    let plan = analyze(plan_query(&view.query, &context, &[])?)?;
-    let mut bound = finish(plan, &context, settings)?;
+    let scope = Scope::of(&context, &[]);
+    let mut bound = finish(analyze(plan_query(&view.query, &scope)?)?, &scope)?;
     refuse_records(&bound.fields)?;
     let given = &view.columns;
     let names: Vec<String> =
@@ -178,26 +151,13 @@ pub fn refuse_records(fields: &Schema) -> Result<()> {
     }
 }
 
-/// Optimises an analysed plan and checks it.
-pub(super) fn finish(
-    plan: LogicalPlan,
-    context: &Context<'_>,
-    settings: &Settings,
-) -> Result<Bound> {
+/// Optimises an analysed plan and checks it. A plain view keeps its query's text: its plan is only
+/// looked at.
+pub(super) fn finish(plan: LogicalPlan, scope: &Scope<'_, '_>) -> Result<Bound> {
     let fields = output_fields(&plan);
-    let purpose = context.purpose();
-    // A plain view keeps its query's text: its plan is only looked at.
-    let mut finish = |plan| {
-        let plan = optimize(plan, purpose, settings)?;
-        let plan = match purpose {
-            Purpose::View => moving_filters(plan)?,
-            Purpose::AdHoc => plan,
-        };
-        check_plan(&plan, purpose)?;
-        Ok(plan)
-    };
-    let plan = under(&settings.cancel, || map_plans(plan, &mut finish))?;
-    Ok(Bound { plan, fields, depends_on: context.depends_on() })
+    let cancel = scope.context.cancel();
+    let plan = under(cancel, || map_plans(plan, &mut |plan| optimize(plan, scope)))?;
+    Ok(Bound { plan, fields, depends_on: scope.context.depends_on() })
 }
 
 /// Names and types of a plan's output; all nullable, because a plan may prove what data does not
@@ -213,20 +173,13 @@ pub(super) fn output_fields(plan: &LogicalPlan) -> SchemaRef {
 }
 
 /// Plans a query and puts PostgreSQL's meaning into it; types are not coerced yet.
-pub(super) fn plan_query(
-    query: &ast::Query,
-    context: &Context<'_>,
-    parameters: &[Option<DataType>],
-) -> Result<LogicalPlan> {
-    with_meaning(plan_raw(query, context, parameters)?, context)
+pub(super) fn plan_query(query: &ast::Query, scope: &Scope<'_, '_>) -> Result<LogicalPlan> {
+    with_meaning(plan_raw(query, scope.context, scope.parameters)?, scope)
 }
 
 /// Puts PostgreSQL's meaning into a plan.
-fn with_meaning(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
-    under(context.cancel(), || {
-        let plan = stamp(rewrite_plan(plan)?, context.purpose())?;
-        decorrelate(normalise_output(plan)?, context.purpose())
-    })
+fn with_meaning(plan: LogicalPlan, scope: &Scope<'_, '_>) -> Result<LogicalPlan> {
+    under(scope.context.cancel(), || pass::over_plan(Stage::Meaning, plan, scope))
 }
 
 /// The plan of a query that others read by name, as far as it goes without knowing them.
@@ -236,85 +189,41 @@ pub(super) fn plan_part(query: &ast::Query, context: &Context<'_>) -> Result<Log
 
 /// The same for what has been planned already.
 pub(super) fn finish_part(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
-    analyze(with_meaning(plan, context)?)
+    analyze(with_meaning(plan, &Scope::of(context, &[]))?)
 }
 
+/// Plans a query as it was written.
 pub(super) fn plan_raw(
     query: &ast::Query,
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    let mut query = query.clone();
-    tell_apart(&mut query)?;
-    context.share_parts(&mut query)?;
-    if context.purpose() == Purpose::AdHoc {
-        system::rewrite(&mut query, context.catalog())?;
-    }
-    walk_mut(&mut query, &mut AnyColumn)?;
-    check_query(&query)?;
-    group_once(&mut query)?;
-    fetch_to_limit(&mut query);
-    if context.purpose() == Purpose::View && !order_matters(&query) {
-        query.order_by = None;
-    }
-    type_values(&mut query, context, parameters)?;
-    rewrite_set_operations(&mut query);
-    expand_using(&mut query, context, parameters)?;
-    let mut planned = plan_named(query.clone(), context, parameters);
+    let (mut query, scope) = (query.clone(), Scope::of(context, parameters));
+    pass::over_query(Stage::Syntax, &mut query, &scope)?;
+    let mut begun = pass::mark();
+    let mut planned = plan_named(query.clone(), &scope);
     loop {
-        planned = match planned {
-            // `SELECT *, i::text`: the names of `*` are known to the planner alone.
-            Err(e) if is_repetition(&e) && mark_beside_star(&mut query) => {
-                return plan_named(query, context, parameters).map_err(|_| e);
+        let Err(error) = planned else { return planned };
+        pass::back_to(begun);
+        match pass::over_failed(&mut query, &error, &scope)? {
+            Repaired::No => return Err(error),
+            Repaired::OrElse => return plan_named(query, &scope).map_err(|_| error),
+            Repaired::Yes => {
+                begun = pass::mark();
+                planned = plan_named(query.clone(), &scope);
             }
-            // `SELECT t FROM t`: a column goes ahead of a table of its name.
-            Err(e)
-                if e.sqlstate() == sqlstate::UNDEFINED_COLUMN
-                    && name_rows(&mut query, &e, context.catalog())? =>
-            {
-                plan_named(query.clone(), context, parameters)
-            }
-            done => return done,
-        };
+        }
     }
-}
-
-fn is_repetition(error: &Error) -> bool {
-    [sqlstate::AMBIGUOUS_COLUMN, sqlstate::DUPLICATE_COLUMN].contains(&error.sqlstate())
 }
 
 /// Names the columns of a query, rewrites what DataFusion has no words for, and plans it.
-fn plan_named(
-    mut query: ast::Query,
-    context: &Context<'_>,
-    parameters: &[Option<DataType>],
-) -> Result<LogicalPlan> {
-    name_columns(&mut query);
-    expand_group_windows(&mut query)?;
-    plain_offsets(&mut query);
-    keep_keys_apart(&mut query)?;
-    count_rows(&mut query)?;
-    order_inputs(&mut query, context.purpose())?;
-    name_levels(&mut query, context.catalog())?;
-    inline_outer_aggregates(&mut query)?;
-    lift_outer_aggregates(&mut query)?;
-    desugar_query(&mut query)?;
-    qualify_outer(&mut query)?;
-    mark(&mut query)?;
-    context.cancel().check()?;
-    let plan = stage(|| {
-        planner(context).sql_statement_to_plan_with_context(
-            ast::Statement::Query(Box::new(query)),
-            &mut planner_context(parameters),
-        )
-    });
-    let plan = plan.map_err(plan_error)?;
-    check_select_lists(&plan)?;
-    expand_distinct_on(unnest_laterals(plan, context.purpose())?)
+fn plan_named(mut query: ast::Query, scope: &Scope<'_, '_>) -> Result<LogicalPlan> {
+    pass::over_query(Stage::Naming, &mut query, scope)?;
+    pass::over_named(query, scope)
 }
 
-/// The query of a plain view.
-pub(super) fn view_query(view: &Relation) -> Result<ast::Query> {
+/// The query of a view.
+pub fn query_of_view(view: &Relation) -> Result<ast::Query> {
     let text = view.query.as_deref().unwrap_or_default();
     let mut statements = parse(text)?;
     match (statements.pop().map(|one| one.statement), statements.is_empty()) {
@@ -328,7 +237,7 @@ pub(super) fn plan_view(view: &Relation, context: &Context<'_>) -> Result<Logica
     let mentions = context.mentions();
     let plan = match mentions.as_ref().and_then(|m| m.query(view.id)) {
         Some(query) => plan_raw(query, context, &[])?,
-        None => plan_raw(&view_query(view)?, context, &[])?,
+        None => plan_raw(&query_of_view(view)?, context, &[])?,
     };
     let columns = plan.schema().columns();
     let named = columns
@@ -361,13 +270,5 @@ pub(super) fn plan_expr(
     context: &Context<'_>,
     parameters: &[Option<DataType>],
 ) -> Result<Expr> {
-    check_expr(expr)?;
-    let mut expr = expr.clone();
-    name_in_expr(&mut expr);
-    desugar_expr(&mut expr)?;
-    mark(&mut expr)?;
-    let planned =
-        stage(|| planner(context).sql_to_expr(expr, schema, &mut planner_context(parameters)));
-    let planned = planned.map_err(plan_error)?;
-    at_once(rewrite_expr(planned, schema)?)
+    pass::over_expr(expr.clone(), schema, &Scope::of(context, parameters))
 }

@@ -11,8 +11,9 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 
+use super::pass::{self, Pass, PhysicalRule};
 use crate::cancel;
 use crate::expr::to_datafusion;
 
@@ -55,15 +56,37 @@ impl OptimizerRule for Cancelable {
     }
 }
 
-/// A rule over physical plans that ends with its statement.
-pub(super) fn cancelable_physical(rule: PhysicalRule) -> PhysicalRule {
-    Arc::new(CancelablePhysical(rule))
+/// A rule over physical plans that ends with its statement, and the pass that it is.
+pub(super) fn cancelable_physical((pass, rule): (&'static Pass, PhysicalRule)) -> PhysicalRule {
+    Arc::new(CancelablePhysical { pass, rule })
 }
 
-type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+struct CancelablePhysical {
+    pass: &'static Pass,
+    rule: PhysicalRule,
+}
 
-#[derive(Debug)]
-struct CancelablePhysical(PhysicalRule);
+impl fmt::Debug for CancelablePhysical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rule.fmt(f)
+    }
+}
+
+impl CancelablePhysical {
+    fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        rule: impl FnOnce(Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        checkpoint()?;
+        let text =
+            |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+        pass::begins(|| text(&plan));
+        let plan = rule(plan)?;
+        pass::changed(self.pass, || text(&plan));
+        Ok(plan)
+    }
+}
 
 impl PhysicalOptimizerRule for CancelablePhysical {
     fn optimize(
@@ -71,8 +94,7 @@ impl PhysicalOptimizerRule for CancelablePhysical {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        checkpoint()?;
-        self.0.optimize(plan, config)
+        self.run(plan, |plan| self.rule.optimize(plan, config))
     }
 
     fn optimize_with_context(
@@ -80,16 +102,15 @@ impl PhysicalOptimizerRule for CancelablePhysical {
         plan: Arc<dyn ExecutionPlan>,
         context: &dyn PhysicalOptimizerContext,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        checkpoint()?;
-        self.0.optimize_with_context(plan, context)
+        self.run(plan, |plan| self.rule.optimize_with_context(plan, context))
     }
 
     fn name(&self) -> &str {
-        self.0.name()
+        self.rule.name()
     }
 
     fn schema_check(&self) -> bool {
-        self.0.schema_check()
+        self.rule.schema_check()
     }
 }
 

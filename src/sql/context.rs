@@ -25,6 +25,7 @@ use super::functions::FUNCTIONS;
 use super::missing::missing_function;
 use super::names::MARK;
 use super::parts::{Mentions, Part, PartSource, share, views_of};
+use super::pass::apart;
 use super::types::cast_type;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
@@ -177,6 +178,10 @@ impl<'a> Context<'a> {
         self.purpose
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        self.settings
+    }
+
     /// The token of the statement that is bound.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.settings.cancel
@@ -244,10 +249,13 @@ impl<'a> Context<'a> {
             parts: Rc::clone(&self.parts),
             views: Rc::clone(&self.views),
         };
-        let plan = plan_view(view, &inner)?;
+        let plan = apart(&view.name, || plan_view(view, &inner))?;
         let shared = self.mentions().is_some_and(|mentions| mentions.shares(&view.name));
         let source: Arc<dyn TableSource> = match shared {
-            true => inner.part(finish_part(plan, &inner)?, &view.name),
+            true => {
+                let plan = apart(&view.name, || finish_part(plan, &inner))?;
+                inner.part(plan, &view.name)
+            }
             false => {
                 let schema = Arc::new(plan.schema().as_arrow().clone());
                 Arc::new(ViewSource { schema, plan })
@@ -275,7 +283,7 @@ impl<'a> Context<'a> {
             }
         };
         share(query, &mentions, &mut |query, name| {
-            let source = self.part(plan_part(&query, self)?, name);
+            let source = self.part(apart(name, || plan_part(&query, self))?, name);
             Ok(source.part.name.clone())
         })
     }

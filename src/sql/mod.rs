@@ -61,6 +61,7 @@ mod outer_aggregates;
 mod outline;
 mod parser;
 mod parts;
+mod pass;
 mod prepared;
 mod printed;
 mod proctime;
@@ -97,7 +98,7 @@ mod window_calls;
 mod window_ties;
 mod windows;
 
-pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, refuse_records};
+pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{RelationSource, relation_name};
 pub use dml::{
@@ -115,6 +116,7 @@ pub use moving::MovingFilter;
 pub use parser::{is_complete, parse, pieces};
 pub(crate) use parser::{locate, with_format, with_name};
 pub use parts::{Part, each_node, scanned_part};
+pub use pass::explain_passes;
 pub use prepared::{BoundStatement, Prepared, Reading, prepare};
 pub use proctime::Stamped;
 pub use secrets::mask_secrets;

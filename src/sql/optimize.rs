@@ -1,4 +1,4 @@
-//! Coercion and optimisation: DataFusion's passes, by the rules in [`super::rules`].
+//! Coercion and optimisation: the stages of the [passes](super::pass) that DataFusion's rules are.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerContext};
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::batch::session;
 use super::binder::{Purpose, Settings};
@@ -18,9 +18,8 @@ use super::checkpoint::cancelable;
 use super::context::config;
 use super::errors::plan_error;
 use super::moving::plan_reads_clock;
+use super::pass::{self, Pass, Scope, Stage};
 use super::rules;
-use super::ties::order_limits;
-use super::window_ties::order_windows;
 use crate::config::BATCH_ROWS;
 use crate::delta::text::UTC;
 use crate::error::{Error, Result};
@@ -73,21 +72,29 @@ pub(crate) fn options() -> ConfigOptions {
 
 /// Resolves grouping functions and coerces types.
 pub(crate) fn analyze(plan: LogicalPlan) -> Result<LogicalPlan> {
-    guarded(|| rules::analyzer().execute_and_check(plan, config(), |_, _| {}))
+    guarded(|| {
+        rules::analyzer().execute_and_check(plan, config(), |plan, rule| {
+            if let Some(pass) = pass::passes(Stage::Analysis).find(|p| p.name == rule.name()) {
+                pass::changed(pass, || pass::text(plan));
+            }
+        })
+    })
 }
 
-/// Optimises an analysed plan; ties are broken by the whole row. `now()` becomes a constant in
-/// ad-hoc plans alone. A plan that is not to be optimised is still what a read can run.
-pub(crate) fn optimize(
-    plan: LogicalPlan,
-    purpose: Purpose,
-    settings: &Settings,
-) -> Result<LogicalPlan> {
-    let plan = order_limits(plan, purpose)?;
-    if !settings.optimize {
-        let plan = rules::written_out(plan).map_err(plan_error)?;
-        return order_windows(plan, purpose);
+/// What becomes of an analysed plan: values in it, ties broken, optimised, completed, checked.
+/// `now()` becomes a constant in ad-hoc plans alone. A plan that is not to be optimised is still
+/// what a read can run.
+pub(crate) fn optimize(plan: LogicalPlan, scope: &Scope<'_, '_>) -> Result<LogicalPlan> {
+    let (purpose, settings) = (scope.context.purpose(), scope.context.settings());
+    let mut plan = pass::over_plan(Stage::Ordering, plan, scope)?;
+    if settings.optimize {
+        plan = by_rules(plan, purpose, settings)?;
     }
+    pass::over_plan(Stage::Completion, plan, scope)
+}
+
+/// Takes a plan through the rules of the optimiser.
+fn by_rules(plan: LogicalPlan, purpose: Purpose, settings: &Settings) -> Result<LogicalPlan> {
     let without = match purpose == Purpose::View && plan_reads_clock(&plan) {
         true => NOT_WITH_CLOCK,
         false => &[],
@@ -98,10 +105,17 @@ pub(crate) fn optimize(
         Purpose::AdHoc => context.with_query_execution_start_time(settings.now),
     };
     let context = WithFunctions { context, functions: session(1, true, BATCH_ROWS) };
-    let rules = rules::logical(purpose, without).into_iter().map(cancelable);
+    let rules = rules::logical(purpose, without);
+    let passes: Vec<(String, &'static Pass)> =
+        rules.iter().map(|(pass, rule)| (rule.name().to_owned(), *pass)).collect();
+    let rules = rules.into_iter().map(|(_, rule)| cancelable(rule));
     let optimizer = Optimizer::with_rules(rules.collect());
-    let plan = guarded(|| folding(|| optimizer.optimize(plan, &context, |_, _| {})))?;
-    order_windows(plan, purpose)
+    let note = |plan: &LogicalPlan, rule: &dyn OptimizerRule| {
+        if let Some((_, pass)) = passes.iter().find(|(name, _)| name == rule.name()) {
+            pass::changed(pass, || pass::text(plan));
+        }
+    };
+    guarded(|| folding(|| optimizer.optimize(plan, &context, note)))
 }
 
 /// Runs rules over a plan. A rule that panics, as some do where they take a plan for impossible,

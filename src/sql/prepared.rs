@@ -16,14 +16,14 @@ use super::binder::{Bound, Purpose, Settings, finish, output_fields, plan_query}
 use super::context::Context;
 use super::dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, Cell, ChangeQuery, Conflict, Insert,
-    InsertRows, Rows, assign, delete_query, evaluate_rows, missing, parameter_index, placeholders,
+    InsertRows, Rows, delete_query, evaluate_rows, missing, parameter_index, placeholders,
     prepare_insert, replace, returning, update_query,
 };
 use super::errors::plan_error;
 use super::lookup::Lookup;
 use super::optimize::analyze;
 use super::parts::each_node;
-use super::semantics::rewrite_plan;
+use super::pass::{Scope, Stage, Target, over_plan};
 use super::statement::Statement;
 use super::system::is_of_session;
 use crate::catalog::{Catalog, Relation, RelationId};
@@ -151,7 +151,7 @@ pub(super) fn prepare_statement(
     let mut parameters = declared.to_vec();
     let kind = match statement {
         Preparable::Query(query) => {
-            let plan = analyze(plan_query(query, &context, declared)?)?;
+            let plan = analyze(plan_query(query, &Scope::of(&context, declared))?)?;
             Kind::Query(Box::new(Planned::new(plan, &context).with_lookup()))
         }
         Preparable::Insert(insert) => {
@@ -176,16 +176,6 @@ pub(super) fn prepare_statement(
     Ok(Prepared { parameters, kind })
 }
 
-/// Plans without types for unknown columns: the table's columns give them.
-pub(super) fn plan_changes(
-    query: &ast::Query,
-    context: &Context<'_>,
-    declared: &[Option<DataType>],
-) -> Result<LogicalPlan> {
-    let plan = rewrite_plan(super::binder::plan_raw(query, context, declared)?)?;
-    super::decorrelate::decorrelate(plan, context.purpose())
-}
-
 impl Change {
     /// Plans a change; `first` is the first of its new columns, where it has any.
     fn prepare(
@@ -196,13 +186,11 @@ impl Change {
         declared: &[Option<DataType>],
     ) -> Result<Self> {
         let inner = change.context(context)?;
-        let plan = plan_changes(&change.query, &inner, declared)?;
-        let schema = &change.relation.schema;
-        let targets: Vec<usize> = (0..schema.fields().len()).collect();
-        let plan = match first {
-            Some(first) => assign(plan, first, schema, &targets)?,
-            None => plan,
-        };
+        let relation = &change.relation;
+        let columns: Vec<usize> = (0..relation.schema.fields().len()).collect();
+        let target = Target { relation, first, columns: &columns, fills: false };
+        let scope = Scope::of(&inner, declared).to(target);
+        let plan = over_plan(Stage::Assignment, plan_query(&change.query, &scope)?, &scope)?;
         let query = Arc::new(Planned::new(analyze(plan)?, &inner).with_lookup());
         let returning = match returned {
             None => None,
@@ -244,13 +232,10 @@ impl Planned {
         let plan = match self.optimised.get().filter(|_| kept) {
             Some(plan) => plan.clone(),
             None => {
-                let plan = match values {
-                    [] => self.plan.clone(),
-                    values => with_values(self.plan.clone(), values)?,
-                };
                 let catalog = Catalog::default();
                 let context = Context::new(&catalog, Purpose::AdHoc, settings);
-                let plan = finish(plan, &context, settings)?.plan;
+                let scope = Scope { values, ..Scope::of(&context, &[]) };
+                let plan = finish(self.plan.clone(), &scope)?.plan;
                 if kept {
                     // Another execution may have been faster.
                     let _ = self.optimised.set(plan.clone());
@@ -294,7 +279,11 @@ impl Nature {
     }
 }
 
-fn with_values(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
+/// Puts values in the places of parameters.
+pub(super) fn with_values(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
     let replaced = plan.map_nodes_up(|node| {
         let names = NamePreserver::new(&node);
         node.map_exprs(|e| {

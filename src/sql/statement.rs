@@ -633,6 +633,8 @@ pub enum Show {
 pub struct Explain {
     /// VERBOSE.
     pub verbose: bool,
+    /// PASSES: what becomes of the statement on the way to its plan.
+    pub passes: bool,
     /// What is explained.
     pub target: ExplainTarget,
 }
@@ -642,6 +644,8 @@ pub struct Explain {
 pub enum ExplainTarget {
     /// The plan that a materialized view of this query would have, EMIT ON WINDOW CLOSE or not.
     Query(Box<ast::Query>, bool),
+    /// The same of CREATE MATERIALIZED VIEW.
+    Create(CreateView),
     /// The plan of an existing materialized view.
     View(String),
     /// EXPLAIN RESTORE FROM: what going back would do.
@@ -652,4 +656,15 @@ pub enum ExplainTarget {
     Analyze(String),
     /// STATE: what it keeps.
     State(String),
+}
+
+impl ExplainTarget {
+    /// The query that is explained, and whether it has EMIT ON WINDOW CLOSE.
+    pub fn query(&self) -> Option<(&ast::Query, bool)> {
+        match self {
+            Self::Query(query, on_close) => Some((query, *on_close)),
+            Self::Create(view) => Some((&view.query, view.on_close)),
+            _ => None,
+        }
+    }
 }

@@ -22,6 +22,7 @@ use super::depth::balanced;
 use super::dialect::DIALECT;
 use super::parser::fold;
 use super::parts::names_in;
+use super::pass::quietly;
 use super::visit::{Rewrite, any_expr, walk_mut};
 use crate::error::{Error, Result, sqlstate};
 
@@ -184,7 +185,7 @@ impl Expand<'_> {
             let with_token = AttachedToken::empty();
             query.with = Some(With { with_token, recursive: false, cte_tables });
         }
-        let plan = plan_raw(&query, self.context, self.parameters)?;
+        let plan = quietly(|| plan_raw(&query, self.context, self.parameters))?;
         let quoted = |name: &str| Ident::with_quote('"', name);
         let column = |(qualifier, field): (Option<&datafusion::common::TableReference>, _)| {
             let field: &arrow::datatypes::FieldRef = field;

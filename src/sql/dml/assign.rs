@@ -76,7 +76,7 @@ fn type_unknowns(
 
 /// A plan with all columns of a table in their order, the DEFAULT for those that `columns` does not
 /// name.
-pub(super) fn fill(
+pub(in crate::sql) fn fill(
     plan: LogicalPlan,
     relation: &Relation,
     columns: &[usize],

@@ -7,7 +7,6 @@ use arrow::datatypes::DataType;
 use sqlparser::ast::{self, ConflictTarget, OnConflictAction, OnInsert, SelectItem, SetExpr};
 use sqlparser::ast::{DoUpdate, TableObject};
 
-use super::assign::{assign, fill};
 use super::change::assigned;
 use super::rows::{ROWS, RowField, in_hand, number_field, returning, table_fields};
 use super::rules::has_subquery;
@@ -18,10 +17,12 @@ use super::{
 };
 use crate::catalog::{Catalog, ConflictRule, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::binder::plan_query;
 use crate::sql::context::Context;
 use crate::sql::optimize::analyze;
 use crate::sql::parser::{fold, relation_name};
-use crate::sql::prepared::{Planned, plan_changes};
+use crate::sql::pass::{Scope as PassScope, Stage, Target, over_plan};
+use crate::sql::prepared::Planned;
 
 /// The name of the rows that an INSERT proposes, in ON CONFLICT DO UPDATE.
 const EXCLUDED: &str = "excluded";
@@ -183,10 +184,11 @@ fn rows(
         query = Some(as_selects(values, relation, &columns)?);
     }
     let query = query.as_ref().unwrap_or(source);
-    let plan = plan_changes(query, context, parameters)?;
+    let target = Target { relation, first: Some(0), columns: &columns, fills: true };
+    let scope = PassScope::of(context, parameters).to(target);
+    let plan = plan_query(query, &scope)?;
     check_width(plan.schema().fields().len(), columns.len(), named)?;
-    let plan = assign(plan, 0, &relation.schema, &columns)?;
-    let plan = analyze(fill(plan, relation, &columns, context)?)?;
+    let plan = analyze(over_plan(Stage::Assignment, plan, &scope)?)?;
     Ok(Rows::Query(Box::new(Planned::new(plan, context))))
 }
 
@@ -316,8 +318,9 @@ fn do_update(
     items.push(SelectItem::UnnamedExpr(ast::Expr::Identifier(quoted(ROW_NUMBER))));
     let query = select(items, vec![from_table(ROWS)?], update.selection.clone())?;
     let context = context.with_planner(in_hand(RelationId::ROWS, ROWS, &fields)?);
-    let plan = plan_changes(&query, &context, parameters)?;
-    let targets: Vec<usize> = (0..width).collect();
-    let plan = analyze(assign(plan, width, &relation.schema, &targets)?)?;
-    Ok(Planned::new(plan, &context))
+    let columns: Vec<usize> = (0..width).collect();
+    let target = Target { relation, first: Some(width), columns: &columns, fills: false };
+    let scope = PassScope::of(&context, parameters).to(target);
+    let plan = over_plan(Stage::Assignment, plan_query(&query, &scope)?, &scope)?;
+    Ok(Planned::new(analyze(plan)?, &context))
 }

@@ -28,7 +28,7 @@ use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::text::display_value;
 use crate::error::{About, Error, Result, sqlstate};
 
-pub(super) use assign::assign;
+pub(super) use assign::{assign, fill};
 pub(super) use change::{ChangeQuery, delete_query, update_query};
 pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};

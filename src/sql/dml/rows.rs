@@ -22,6 +22,7 @@ use crate::sql::binder::plan_query;
 use crate::sql::context::{Context, RelationSource};
 use crate::sql::errors::plan_error;
 use crate::sql::optimize::analyze;
+use crate::sql::pass::Scope;
 
 /// A column of rows in hand: the table that it is of, its name and type.
 pub(in crate::sql) type RowField = (Option<String>, Field);
@@ -110,5 +111,5 @@ pub(in crate::sql) fn returning(
 ) -> Result<LogicalPlan> {
     let query = select(items.to_vec(), vec![from_table(ROWS)?], None)?;
     let context = context.with_planner(in_hand(RelationId::ROWS, ROWS, fields)?);
-    analyze(plan_query(&query, &context, parameters)?)
+    analyze(plan_query(&query, &Scope::of(&context, parameters))?)
 }

@@ -19,6 +19,7 @@ use crate::sql::binder::{Purpose, Settings, plan_expr};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::dialect::DIALECT;
+use crate::sql::pass::over_constant;
 use crate::sql::statement::CreateTable;
 use crate::sql::visit::any_expr;
 
@@ -52,7 +53,7 @@ pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
             return Err(Error::unsupported("cannot use subquery in DEFAULT expression"));
         }
         let expr = default_column(relation, *column, &context)?;
-        let expr = constant::coerce(expr, &DFSchema::empty(), Some(settings.now))?;
+        let expr = over_constant(expr, &DFSchema::empty(), Some(settings.now))?;
         constant::evaluate(&expr)?;
     }
     for check in &relation.rules.checks {
@@ -88,7 +89,7 @@ pub fn default_values(
 
 /// An expression without columns for a number of rows; what is drawn at random, for each.
 pub(super) fn repeat(expr: &Expr, rows: usize, settings: &Settings) -> Result<ArrayRef> {
-    let coerced = constant::coerce(expr.clone(), &DFSchema::empty(), Some(settings.now))?;
+    let coerced = over_constant(expr.clone(), &DFSchema::empty(), Some(settings.now))?;
     let compiled = compile(&coerced, &DFSchema::empty())?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
@@ -141,7 +142,7 @@ fn condition(relation: &Relation, check: &Check, settings: &Settings) -> Result<
     }
     let schema = columns(relation)?;
     let planned = plan_expr(&expr, &schema, &context, &[])?;
-    let planned = constant::coerce(planned, &schema, Some(settings.now))?;
+    let planned = over_constant(planned, &schema, Some(settings.now))?;
     match constant::type_of(&planned, &schema)? {
         DataType::Boolean => Ok(planned),
         other => Err(Error::user(

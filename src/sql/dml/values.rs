@@ -27,6 +27,7 @@ use crate::sql::binder::{Settings, plan_expr};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::errors::plan_error;
+use crate::sql::pass::over_constant;
 use crate::sql::semantics::typed_placeholder;
 
 /// One value of `INSERT .. VALUES`.
@@ -136,7 +137,7 @@ impl<'a, 'c> Scope<'a, 'c> {
             return self.parameter(p, column, to);
         }
         let cast = typed(planned, self.relation, column, to)?;
-        let coerced = constant::coerce(cast, &DFSchema::empty(), None)?;
+        let coerced = over_constant(cast, &DFSchema::empty(), None)?;
         if changes(&coerced) {
             return Ok(Cell::Expr(Arc::new(coerced)));
         }
@@ -294,7 +295,7 @@ pub fn evaluate_arguments(
         let planned = plan_expr(expr, &DFSchema::empty(), &context, &[])?;
         let from = constant::type_of(&planned, &DFSchema::empty())?;
         let cast = crate::expr::cast_expr(planned, &from, to, Coercion::Explicit)?;
-        let coerced = constant::coerce(cast, &DFSchema::empty(), Some(settings.now))?;
+        let coerced = over_constant(cast, &DFSchema::empty(), Some(settings.now))?;
         constant::evaluate(&coerced)
     };
     settings.style.under(|| arguments.iter().zip(types).map(value).collect())
@@ -314,7 +315,7 @@ fn evaluate_cell(cell: &Cell, values: &[ScalarValue], settings: &Settings) -> Re
         Cell::Parameter(index) => values.get(*index).cloned().ok_or_else(|| missing(*index)),
         Cell::Expr(expr) => {
             let replaced = replace(expr.as_ref().clone(), values).map_err(plan_error)?.data;
-            let coerced = constant::coerce(replaced, &DFSchema::empty(), Some(settings.now))?;
+            let coerced = over_constant(replaced, &DFSchema::empty(), Some(settings.now))?;
             constant::evaluate(&coerced)
         }
     }

@@ -8,7 +8,7 @@ use sqlparser::tokenizer::Token;
 use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
-use crate::sql::signs::separate_signs;
+use crate::sql::pass::over_parsed_expr;
 use crate::sql::statement::{ColumnDef, WatermarkClause};
 use crate::sql::types::{check_column_type, sql_type, text_limit};
 
@@ -123,7 +123,7 @@ impl StreamParser<'_> {
     fn default(&mut self, column: &mut ColumnDef) -> Result<()> {
         let expr = self.p.parse_subexpr(DIALECT.prec_value(Precedence::Eq));
         let mut expr = self.sql(expr)?;
-        separate_signs(&mut expr);
+        over_parsed_expr(&mut expr)?;
         match column.default.replace(expr) {
             None => Ok(()),
             Some(_) => Err(Error::user(
@@ -143,7 +143,7 @@ impl StreamParser<'_> {
         self.expect(&Token::LParen)?;
         let expr = self.p.parse_expr();
         let mut expr = self.sql(expr)?;
-        separate_signs(&mut expr);
+        over_parsed_expr(&mut expr)?;
         self.expect(&Token::RParen)?;
         let column = column.map(|c| body.columns[c].name.clone());
         body.checks.push((name, column, expr));

@@ -29,15 +29,14 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
-use super::depth::limit_depth;
 use super::dialect::DIALECT;
-use super::signs::separate_signs;
+use super::pass::{over_parsed_query, over_parsed_statement};
 use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use position::Positions;
 use size::check_size;
-use versions::nest_versions;
+pub(super) use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
 const RECURSION_LIMIT: usize = 128;
@@ -175,8 +174,7 @@ impl<'a> StreamParser<'a> {
         }
         let statement = self.p.parse_statement();
         let mut statement = self.sql(statement)?;
-        limit_depth(&mut statement)?;
-        separate_signs(&mut statement);
+        over_parsed_statement(&mut statement)?;
         match statement {
             ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
             ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
@@ -203,9 +201,7 @@ impl<'a> StreamParser<'a> {
         self.refuse_emit()?;
         let query = self.p.parse_query();
         let mut query = self.sql(query)?;
-        limit_depth(query.as_mut())?;
-        separate_signs(query.as_mut());
-        nest_versions(&mut query);
+        over_parsed_query(&mut query)?;
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
                 Err(Error::unsupported("WITH before INSERT, UPDATE or DELETE is not supported yet"))
@@ -253,26 +249,27 @@ impl<'a> StreamParser<'a> {
 
     fn explain(&mut self) -> Result<Statement> {
         self.p.advance_token();
-        let mut verbose = false;
+        let (mut verbose, mut passes) = (false, false);
         if self.p.peek_token_ref().token == Token::LParen && self.peek_word(1).is_some() {
             let options = self.explain_options()?;
             verbose = options.contains(&"verbose".to_string());
+            passes = options.contains(&"passes".to_string());
         } else if let Some(target) = self.explain_running()? {
-            return Ok(Statement::Explain(Box::new(Explain { verbose, target })));
+            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })));
         } else {
             verbose = self.accept_word("verbose");
         }
         // A view may have this name.
         if self.peek_word(1).as_deref() == Some("from") && self.accept_word("restore") {
             let target = ExplainTarget::Restore(self.restore_from()?);
-            return Ok(Statement::Explain(Box::new(Explain { verbose, target })));
+            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })));
         }
         let wait = self.peek_word(0).as_deref() == Some("wait") && self.peek_word(1).is_some();
         let target = match wait && self.accept_word("wait") {
             true => ExplainTarget::Wait(self.name()?),
             false => self.explain_target()?,
         };
-        Ok(Statement::Explain(Box::new(Explain { verbose, target })))
+        Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })))
     }
 
     /// ANALYZE and STATE are of a view that runs.
@@ -310,10 +307,10 @@ impl<'a> StreamParser<'a> {
             self.p.advance_token();
             let value = self.peek_word(0).inspect(|_| self.p.advance_token());
             match (word.as_str(), value.as_deref()) {
-                ("verbose", None | Some("true" | "on")) => options.push(word),
+                ("verbose" | "passes", None | Some("true" | "on")) => options.push(word),
                 (
-                    "verbose" | "costs" | "settings" | "generic_plan" | "buffers" | "wal"
-                    | "timing" | "summary" | "memory",
+                    "verbose" | "passes" | "costs" | "settings" | "generic_plan" | "buffers"
+                    | "wal" | "timing" | "summary" | "memory",
                     Some("false" | "off"),
                 )
                 | ("format", Some("text")) => {}
@@ -338,7 +335,7 @@ impl<'a> StreamParser<'a> {
                 Ok(ExplainTarget::Query(query, on_close))
             }
             Some("create") => match self.create()? {
-                Statement::CreateView(view) => Ok(ExplainTarget::Query(view.query, view.on_close)),
+                Statement::CreateView(view) => Ok(ExplainTarget::Create(view)),
                 _ => Err(Error::unsupported("EXPLAIN of this statement is not supported")
                     .with_hint("EXPLAIN takes a query or CREATE MATERIALIZED VIEW .. AS ..")),
             },

@@ -136,7 +136,7 @@ fn sinks_explains_and_shows() {
             ExplainTarget::View(name)
             | ExplainTarget::Analyze(name)
             | ExplainTarget::State(name) => Some(name.as_str()),
-            ExplainTarget::Query(..) | ExplainTarget::Wait(_) | ExplainTarget::Restore(_) => None,
+            _ => None,
         };
         assert_eq!(found, view, "{text}");
     }

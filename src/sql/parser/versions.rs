@@ -11,7 +11,7 @@ use crate::sql::dialect::DIALECT;
 use crate::sql::visit::{Rewrite, walk_mut};
 
 /// Puts tables that have a version and an alias into subqueries.
-pub(super) fn nest_versions(query: &mut ast::Query) {
+pub(in crate::sql) fn nest_versions(query: &mut ast::Query) {
     // It never fails.
     let _done = walk_mut(query, &mut Nest);
 }

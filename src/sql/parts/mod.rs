@@ -24,6 +24,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 
+use super::pass::apart;
 use crate::error::Result;
 use crate::expr::{WalkPlan, from_datafusion, to_datafusion};
 
@@ -129,7 +130,8 @@ pub(super) fn map_plans(
     }
     let mut done = HashMap::new();
     for part in parts {
-        let plan = with_parts(rewrite(part.plan.clone())?, &done)?;
+        let plan = apart(&part.name, || rewrite(part.plan.clone()))?;
+        let plan = with_parts(plan, &done)?;
         done.insert(part.id, Arc::new(Part { plan, ..part.as_ref().clone() }));
     }
     with_parts(rewrite(plan)?, &done)

@@ -10,7 +10,7 @@ use sqlparser::parser::Parser;
 use crate::catalog::{Catalog, RelationId, RelationKind};
 use crate::config::{RELATIONS_MAX, VIEW_DEPTH_MAX};
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::binder::view_query;
+use crate::sql::binder::query_of_view;
 use crate::sql::dialect::DIALECT;
 use crate::sql::parser::fold;
 use crate::sql::visit::{Inspect, Rewrite, Stop, any_expr, walk, walk_mut};
@@ -86,7 +86,7 @@ pub(crate) fn views_of(query: &Query, catalog: &Catalog) -> Result<Mentions> {
     while let Some(name) = todo.pop() {
         let view = catalog.find(&name).filter(|r| r.kind == RelationKind::View);
         let Some(view) = view.filter(|_| !behind.contains_key(&name)) else { continue };
-        let query = view_query(view)?;
+        let query = query_of_view(view)?;
         let mut names = HashMap::new();
         todo.extend(count(&query, &mut names)?);
         mentions.queries.insert(view.id, query);

@@ -3,24 +3,33 @@
 use datafusion::optimizer::Analyzer;
 
 use crate::sql::checkpoint::cancelable_analysis;
+use crate::sql::pass::{For, Pass, Stage, Step, Use, passes};
 
 /// All rules of DataFusion's analyzer, which run in its order, and why they are sound for us.
-const RULES: &[(&str, &str)] = &[
-    (
+pub(in crate::sql) const RULES: &[Pass] = &[
+    sound(
         "resolve_grouping_function",
         "grouping() is computed from the set's number, which is made of the columns in its order",
     ),
-    (
+    sound(
         "type_coercion",
         "types are coerced as PostgreSQL does ahead of it; it adds casts between numbers where a \
          node asks for them, and gives the inputs of a union one type by place",
     ),
 ];
 
+const fn sound(name: &'static str, why: &'static str) -> Pass {
+    Pass { name, purpose: For::Both, why, step: Step::Analysis(Use::Theirs) }
+}
+
 /// The analyzer.
 pub(in crate::sql) fn analyzer() -> Analyzer {
     let mut analyzer = Analyzer::new();
-    analyzer.rules.retain(|rule| RULES.iter().any(|(name, _)| *name == rule.name()));
+    let listed = |name: &str| {
+        passes(Stage::Analysis)
+            .any(|pass| matches!(pass.step, Step::Analysis(Use::Theirs)) && pass.name == name)
+    };
+    analyzer.rules.retain(|rule| listed(rule.name()));
     analyzer.rules = analyzer.rules.into_iter().map(cancelable_analysis).collect();
     analyzer
 }
@@ -33,7 +42,7 @@ mod tests {
     fn every_rule_of_datafusion_is_on_the_list() {
         let theirs = Analyzer::new();
         let theirs: Vec<&str> = theirs.rules.iter().map(|rule| rule.name()).collect();
-        let listed: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
+        let listed: Vec<&str> = RULES.iter().map(|pass| pass.name).collect();
         assert_eq!(theirs, listed);
         assert!(Analyzer::new().function_rewrites().is_empty());
     }

@@ -19,8 +19,8 @@ use datafusion::physical_plan::projection::{
     ProjectionExec, remove_unnecessary_projections, try_embed_projection,
 };
 
-use super::physical::Rule;
 use crate::expr::Walk;
+use crate::sql::pass::PhysicalRule as Rule;
 
 /// Puts projections into the nodes below them.
 #[derive(Debug)]

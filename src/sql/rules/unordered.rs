@@ -39,9 +39,9 @@ use crate::expr::Walk;
 /// limit of a sort above it: of a sort by one order over a sort by another one, whose input has the
 /// first order already, both go, and the limit with them.
 #[derive(Debug)]
-pub(super) struct ForgetProperties {
+pub(in crate::sql) struct ForgetProperties {
     /// Above all nodes that read rows or put them together, and not only where it is needed.
-    pub(super) everywhere: bool,
+    pub(in crate::sql) everywhere: bool,
 }
 
 impl PhysicalOptimizerRule for ForgetProperties {
