@@ -25,7 +25,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("store", 2),
     // A text means in a message what it means in a statement.
     ("format", 3),
-    ("aggregate", 4),
+    ("aggregate", 3),
+    // What is known of a function, on top of its bodies.
+    ("library", 4),
     ("connector", 4),
     ("checkpoint", 4),
     ("operator", 5),

@@ -13,15 +13,16 @@ use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature};
 
-/// `min` or `max` by name as it runs over floats; `None` for other functions.
-pub fn float_extreme(name: &str) -> Option<Arc<AggregateUDF>> {
+/// `min` as it runs over floats.
+pub fn float_min_udaf() -> Arc<AggregateUDF> {
     static MIN: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| FloatExtreme::udaf(min_udaf()));
+    Arc::clone(&MIN)
+}
+
+/// `max` as it runs over floats.
+pub fn float_max_udaf() -> Arc<AggregateUDF> {
     static MAX: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| FloatExtreme::udaf(max_udaf()));
-    match name {
-        "min" => Some(Arc::clone(&MIN)),
-        "max" => Some(Arc::clone(&MAX)),
-        _ => None,
-    }
+    Arc::clone(&MAX)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

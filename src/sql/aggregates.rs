@@ -14,9 +14,9 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, when};
 
 use super::grouping::{grouping_sets, run_grouping_sets};
-use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
 use crate::error::{Error, sqlstate};
-use crate::expr::{Walk, float_extreme, ordered_call, to_datafusion};
+use crate::expr::{Walk, ordered_call, to_datafusion};
+use crate::library::{self, Distinct, Order, Trait, has_trait};
 
 /// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
 /// become functions that sort, and what is distinct is told as keys are.
@@ -55,20 +55,6 @@ pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan
     Ok(Transformed::yes(LogicalPlan::Aggregate(node)))
 }
 
-/// Functions whose values can be much larger than their arguments.
-const GROWING: &[&str] = &[
-    "array_fill",
-    "concat",
-    "concat_ws",
-    "format",
-    "lpad",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "rpad",
-    "string_to_array",
-];
-
 /// Puts arguments that may grow into a projection below, which cuts batches where they do.
 fn computed_below(
     input: &Arc<LogicalPlan>,
@@ -84,7 +70,7 @@ fn computed_below(
         let Expr::AggregateFunction(call) = call else { continue };
         for arg in &mut call.params.args {
             let growing = |e: &Expr| match e {
-                Expr::ScalarFunction(f) => Ok(GROWING.contains(&f.name())),
+                Expr::ScalarFunction(f) => Ok(has_trait(f.name(), Trait::Grows)),
                 _ => Ok(false),
             };
             if arg.exists(growing)? {
@@ -110,7 +96,10 @@ fn computed_below(
 fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
     let params = &call.params;
     let sorted = params.distinct || !params.order_by.is_empty();
-    if sorted && RECOMPUTED.contains(&call.func.name()) && !call.func.supports_within_group_clause()
+    let entry = library::aggregate(call.func.name());
+    if sorted
+        && entry.is_some_and(|f| f.is_recomputed())
+        && !call.func.supports_within_group_clause()
     {
         return ordered_call(&call, schema);
     }
@@ -118,8 +107,8 @@ fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<E
     if !argument.get_type(schema)?.is_floating() {
         return Ok(None);
     }
-    if let Some(extreme) = float_extreme(call.func.name()) {
-        call.func = extreme;
+    if let Some(of_floats) = entry.and_then(|f| f.floats) {
+        call.func = of_floats();
         return Ok(Some(Expr::AggregateFunction(call)));
     }
     if !params.distinct {
@@ -137,10 +126,6 @@ pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
     Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, columns, Vec::new())?))
 }
 
-/// Functions whose value depends on the order of rows.
-const ORDERED: &[&str] =
-    &["array_agg", "first_value", "jsonb_agg", "jsonb_object_agg", "last_value", "string_agg"];
-
 /// Rewrites a call.
 pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
     if call.func.name() == "any_value" {
@@ -152,13 +137,15 @@ pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
     if call.params.distinct {
         check_distinct(&call)?;
     }
-    if BLIND_TO_DUPLICATES.contains(&call.func.name()) {
+    let entry = library::aggregate(call.func.name());
+    if entry.is_some_and(|f| f.distinct == Distinct::Blind) {
         call.params.distinct = false;
     }
-    if !ORDERED.contains(&call.func.name()) && !call.func.supports_within_group_clause() {
+    let ordered = entry.is_some_and(|f| f.order != Order::Blind);
+    if !ordered && !call.func.supports_within_group_clause() {
         call.params.order_by.clear();
     }
-    if ORDERED.contains(&call.func.name()) {
+    if ordered {
         for (i, argument) in call.params.args.iter().enumerate() {
             let constant = i > 0 && matches!(argument, Expr::Literal(..));
             let there = call.params.order_by.iter().any(|sort| sort.expr == *argument);

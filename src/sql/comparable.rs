@@ -39,14 +39,8 @@ pub(super) fn no_function(name: &str, arguments: &[Arc<Field>]) -> Error {
 
 /// 42883 for a window function with more or fewer arguments than it has.
 pub(super) fn check_window_arity(name: &str, arguments: &[Arc<Field>]) -> Result<()> {
-    let allowed = match name {
-        "first_value" | "last_value" | "ntile" => 1..=1,
-        "nth_value" => 2..=2,
-        "lag" | "lead" => 1..=3,
-        "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" => 0..=0,
-        _ => return Ok(()),
-    };
-    match allowed.contains(&arguments.len()) {
+    let Some(function) = library::window(name) else { return Ok(()) };
+    match function.arguments.contains(&arguments.len()) {
         true => Ok(()),
         false => Err(no_function(name, arguments)),
     }
