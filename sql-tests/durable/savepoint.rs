@@ -103,6 +103,27 @@ fn the_power_goes_while_a_state_is_saved_and_restored() {
     });
 }
 
+/// Going back makes a checkpoint of what is left behind, which lets the oldest one go.
+#[test]
+fn the_oldest_checkpoint_that_is_kept_can_be_gone_back_to() {
+    runtime().block_on(async {
+        let disk = MemoryDisk::new(Fault::None);
+        let engine = open(&disk, 1).await.expect("it starts");
+        let mut session = engine.session();
+        session.execute("CREATE TABLE t (k int PRIMARY KEY)").await.expect("a table");
+        for k in 1..=3 {
+            let row = format!("INSERT INTO t VALUES ({k}); CHECKPOINT");
+            session.execute(&row).await.expect("a row and a checkpoint");
+        }
+        session.execute("INSERT INTO t VALUES (4)").await.expect("a row");
+        session.execute("RESTORE FROM CHECKPOINT 1").await.expect("it goes back");
+        drop(engine.shutdown().await);
+        let engine = open(&disk, 2).await.expect("it starts again");
+        assert_eq!(content(&engine).await.as_deref(), Some("1"));
+        engine.shutdown().await.expect("it ends");
+    });
+}
+
 #[test]
 fn what_only_a_savepoint_has_goes_with_it() {
     runtime().block_on(async {

@@ -36,6 +36,8 @@ pub struct Checkpoints {
     last: u64,
     /// Those that have names, the oldest first.
     pub(super) saved: Vec<Savepoint>,
+    /// One that somebody goes back to: what it names stays meanwhile.
+    held: Option<Manifest>,
     pub(super) next_run: u64,
     merging: Merging,
 }
@@ -84,7 +86,8 @@ impl Checkpoints {
         let outboxes = Arc::new(Outboxes::open(Arc::clone(&disk), path, next_out)?);
         disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
         let (path, merging) = (path.to_owned(), Merging::default());
-        Ok(Self { disk, path, outboxes, newest, last, saved, next_run, merging })
+        let held = None;
+        Ok(Self { disk, path, outboxes, newest, last, saved, held, next_run, merging })
     }
 
     /// The newest one.
@@ -130,6 +133,11 @@ impl Checkpoints {
 
     fn manifests(&self) -> PathBuf {
         self.path.join("manifest")
+    }
+
+    /// Keeps what a checkpoint names, or nothing more.
+    pub fn hold(&mut self, manifest: Option<Manifest>) {
+        self.held = manifest;
     }
 
     /// Those that are kept, the oldest first; one that can't be read is left out.
@@ -230,7 +238,8 @@ impl Checkpoints {
         let (runs, manifests) = (self.runs(), self.manifests());
         self.disk.sync_dir(&manifests).map_err(|e| disk_error(&e, &manifests))?;
         let kept = kept.iter().map(|n| self.read(*n)).collect::<Result<Vec<_>>>()?;
-        let all = || kept.iter().chain(self.saved.iter().map(|saved| &saved.manifest));
+        let saved = || self.saved.iter().map(|saved| &saved.manifest);
+        let all = || kept.iter().chain(saved()).chain(&self.held);
         let named = all().flat_map(|m| m.runs.iter().map(|run| run.id));
         let named: BTreeSet<u64> = named.chain(self.merging.writes()).collect();
         let names = self.disk.list(&runs).map_err(|e| disk_error(&e, &runs))?;

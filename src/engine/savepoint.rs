@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::outcome::{Notice, Outcome, Rows};
 use super::session::Session;
 use crate::catalog::Definition;
-use crate::checkpoint::{Checkpoints, Manifest, Savepoint};
+use crate::checkpoint::{Checkpoints, Manifest, Savepoint, SinksGo};
 use crate::delta::text::UTC;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::definition_of;
@@ -75,18 +75,28 @@ impl Session {
                 .with_hint("Serve with headwater serve, or run headwater restore --data DIR."));
         }
         let (from, sinks) = (restore.from.clone(), restore.sinks);
-        // It is looked for before anything is made.
-        let looked_for = from.clone();
-        self.with_checkpoints(move |c| find(c, &looked_for).map(drop)).await??;
+        // It is looked for before the next one is made, which would let the oldest go.
+        let held = self.with_checkpoints(move |c| {
+            let older = find(c, &from)?;
+            c.hold(Some(older.clone()));
+            Ok::<_, Error>(older)
+        });
+        let older = held.await??;
+        let went = self.leave_for(older, sinks).await;
+        if went.is_err() {
+            self.with_checkpoints(|c| c.hold(None)).await?;
+        }
+        went
+    }
+
+    /// Keeps what there is under a name, and goes back.
+    async fn leave_for(&mut self, older: Manifest, sinks: Option<SinksGo>) -> Result<()> {
         self.engine.checkpoint().await?;
         let number = self.with_checkpoints(|c| c.next_number() - 1).await?;
         let before = format!("{BEFORE}{number}");
         self.save_newest(&before).await?;
-        let went = self.engine.core.coordinator.call(move |c| {
-            let older = move |c: &Checkpoints| find(c, &from);
-            c.go_back(older, sinks)
-        });
-        let went = went.await?;
+        let coordinator = &self.engine.core.coordinator;
+        let went = coordinator.call(move |c| c.go_back(older, sinks)).await?;
         if went.is_err() {
             let name = before.clone();
             self.with_checkpoints(move |c| c.forget(&name)).await??;

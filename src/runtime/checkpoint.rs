@@ -531,11 +531,7 @@ impl Coordinator {
 
     /// Makes an older checkpoint the newest and ends the engine: the next life begins with it. It
     /// waits for the thread, so that nothing is acknowledged that would come behind it.
-    pub fn go_back(
-        &mut self,
-        older: impl FnOnce(&Checkpoints) -> Result<Manifest> + Send + 'static,
-        sinks: Option<SinksGo>,
-    ) -> Result<u64> {
+    pub fn go_back(&mut self, older: Manifest, sinks: Option<SinksGo>) -> Result<u64> {
         let journal = self.journal.as_ref();
         let journal = journal.ok_or_else(|| Error::internal("the engine keeps no log"))?;
         let end = LogEnd {
@@ -544,10 +540,8 @@ impl Coordinator {
             epochs: journal.epochs(),
             greatest_relation: self.shared.catalog().greatest().0,
         };
-        let went = self.with_checkpoints(move |checkpoints| {
-            let older = older(checkpoints)?;
-            checkpoints.restore(&older, sinks, end)
-        });
+        let restore = move |checkpoints: &mut Checkpoints| checkpoints.restore(&older, sinks, end);
+        let went = self.with_checkpoints(restore);
         let went = went.blocking_recv();
         let number = went.map_err(|_| Error::internal("the thread of checkpoints has ended"))??;
         self.fail_engine(&begins_again());
