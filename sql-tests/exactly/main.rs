@@ -12,6 +12,7 @@ mod broker;
 #[expect(dead_code, reason = "what other tests need of it")]
 #[path = "../abuse/client.rs"]
 mod client;
+mod hanging;
 mod postgres;
 mod proxy;
 mod restored;
@@ -57,6 +58,7 @@ fn main() {
         trials.push(Trial::test("a_broker_that_is_away_is_waited_for", broker_away));
         trials.push(Trial::test("a_proxy_delays_and_cuts", proxy::broker_behind_a_proxy));
         trials.push(Trial::test("a_connection_is_lost_in_silence", proxy::lost_in_silence));
+        trials.push(Trial::test("a_forgotten_transaction_is_ended", hanging::forgotten));
         trials.push(Trial::test("a_missing_right_is_told_at_once", rights::missing_rights));
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
         trials.push(test("a_lost_account_is_not_guessed", account_lost));

@@ -4,9 +4,10 @@
 //! A transaction holds a load and the record of how far it has come, in the topic of accounts.
 //! After any error, and where an answer is late, nobody knows what has become of a transaction:
 //! then the client is dropped and a new one made, whose `init_transactions` waits for what was
-//! being committed and ends all else; what the topic of accounts says behind that is true. Nothing
-//! is ever aborted or tried again with a client that is in doubt: librdkafka 2.12 knows nothing of
-//! KIP-890, so a late request of it could count for its next transaction.
+//! being committed and ends all else (`hanging.rs` sees to what brokers forget); what the topic of
+//! accounts says behind that is true. Nothing is ever aborted or tried again with a client that is
+//! in doubt: librdkafka 2.12 knows nothing of KIP-890, so a late request of it could count for its
+//! next transaction.
 //!
 //! Each sink has a client and a transactional id of its own. One for all sinks of a cluster would
 //! be fewer transactions, but a topic that is gone or a message that is too large would then end
@@ -20,6 +21,7 @@ use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use super::config::Settings;
 use super::control::Control;
 use super::failure::{ended, is_of_a_message, judge, transaction_error};
+use super::hanging::{self, Partition};
 use super::outlook::Outlook;
 use super::reports::{Lost, name};
 use super::sink::{BATCH_BYTES, Client, read_options};
@@ -54,6 +56,9 @@ const INIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Messages of a load come at once, so that few of them wait for others.
 const LINGER_MS: &str = "1";
+
+/// What is written in a transaction that is aborted.
+const ENDING: &str = "headwater: aborted";
 
 /// How long requests that are under way may take to end before everything is sent again.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -113,11 +118,16 @@ impl Carrier for KafkaCarrier {
         }
         let producer = self.init(watch)?;
         let receiver = self.outlook.receiver().clone();
+        let mut open = Vec::new();
+        if let Some((_, control)) = &self.exactly {
+            control.ensure_again()?;
+            open = hanging::find(control, &self.settings.topic, &mut || watch(&receiver))?;
+        }
+        if !open.is_empty() {
+            self.end_hanging(&producer, &open, watch)?;
+        }
         let account = match &self.exactly {
-            Some((_, control)) => {
-                control.ensure_again()?;
-                control.read(&mut || watch(&receiver))?
-            }
+            Some((_, control)) => control.read(&mut || watch(&receiver))?,
             None => None,
         };
         self.producer = Some(producer);
@@ -242,6 +252,31 @@ impl KafkaCarrier {
                 Err(error) => return Err(self.doubt("begin", &error, producer).into()),
             }
         }
+    }
+
+    /// Ends what the brokers have let hang in these partitions, by a transaction that is aborted.
+    fn end_hanging(
+        &mut self,
+        producer: &Client,
+        open: &[Partition],
+        watch: Watch<'_>,
+    ) -> Result<(), Failure> {
+        tracing::info!(?open, "transactions that stay open are ended");
+        let begun = producer.begin_transaction();
+        begun.map_err(|e| self.doubt("begin", &e, producer))?;
+        let first = self.next;
+        self.next += open.len();
+        producer.context().expect(first, open.len(), &std::collections::BTreeSet::new());
+        for (number, (topic, partition)) in (first..).zip(open) {
+            let record = BaseRecord::with_opaque_to(topic.as_str(), number).partition(*partition);
+            let sent = producer.send(record.key(ENDING).payload(ENDING));
+            sent.map_err(|(e, _)| self.doubt("write in", &e, producer))?;
+        }
+        // It is none of the sink's messages that is to blame.
+        self.wait(producer, watch).map_err(|failure| failure.error)?;
+        let aborted = producer.abort_transaction(STEP_TIMEOUT);
+        aborted.map_err(|e| self.doubt("abort", &e, producer))?;
+        Ok(())
     }
 
     fn doubt(&self, what: &str, error: &KafkaError, producer: &Client) -> Error {

@@ -92,6 +92,9 @@ impl Settings {
             let name = if name == "bootstrap.server" { "bootstrap.servers" } else { name };
             client.set(name, value);
         }
+        if std::env::var("HWDBG").is_ok() {
+            client.set("debug", "eos,broker,protocol,metadata");
+        }
         if client.get("debug").is_some() {
             // Who asks for it wants to see it.
             client.set_log_level(RDKafkaLogLevel::Debug);
@@ -232,7 +235,9 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if matches!(facility, "ADDPARTS" | "TXNERR") {
+        // With `debug` it also tells of what goes well.
+        let told = !matches!(level, RDKafkaLogLevel::Debug);
+        if told && matches!(facility, "ADDPARTS" | "TXNERR") {
             self.note_doom(message);
         }
         // Errors come to `error` too; the log has the details for those who look for them.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::store::Receipt;
 
 /// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long reading may take: other sinks' transactions that are open there end meanwhile, or are
 /// ended by the broker.
@@ -137,7 +137,7 @@ impl Control {
         }
     }
 
-    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Context>> {
+    pub(super) fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Context>> {
         let mut client = self.client.clone();
         client.set("isolation.level", isolation);
         let servers = client.get("bootstrap.servers").unwrap_or_default().to_owned();
@@ -193,7 +193,7 @@ impl Control {
         })
     }
 
-    fn failed(&self, reason: &str, forbidden: bool) -> Error {
+    pub(super) fn failed(&self, reason: &str, forbidden: bool) -> Error {
         control_error("read", &self.topic, reason, forbidden)
     }
 }

@@ -41,6 +41,7 @@ mod embedded;
 mod failure;
 mod gone;
 mod group;
+mod hanging;
 mod include;
 mod outlook;
 pub mod probe;
