@@ -6,7 +6,9 @@
 //! is the rest. Tables overwrite by key. A change is a `COPY` that overwrites 1,000 rows of the
 //! largest table that the query reads, spread over its key range (1,000 retractions and 1,000
 //! inserts): the median of several, less the same without a view. Each query runs in a process of
-//! its own that holds the tables it reads; "MiB" is that process at its end, tables included.
+//! its own that holds the tables it reads; "MiB" is that process at its end, tables included. With
+//! `--together` one process has all tables alone, and one has all of the queries over one set of
+//! them.
 //!
 //! `cargo bench --bench tpch -- --sf 1 --query q01,q03 --workers 1`
 
@@ -18,7 +20,7 @@ mod data;
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use data::{QUERIES, SCHEMA, TABLES};
@@ -35,6 +37,10 @@ const CHANGED_ROWS: usize = 1_000;
 const BY_SIZE: [&str; 8] =
     ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];
 
+/// All tables without a query, and with all of them.
+const ALL_TABLES: &str = "tables";
+const ALL_QUERIES: &str = "together";
+
 #[derive(Parser)]
 struct Args {
     /// The scale factor.
@@ -49,6 +55,9 @@ struct Args {
     /// Statements of changes.
     #[arg(long, default_value_t = 25)]
     runs: usize,
+    /// Measure the tables alone, and all queries over one set of them, in place of each by itself.
+    #[arg(long)]
+    together: bool,
     /// Measure this query or table alone and print its numbers.
     #[arg(long, hide = true)]
     one: Option<String>,
@@ -70,15 +79,26 @@ fn main() -> Result<()> {
     if let Some(subject) = &args.one {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let query = QUERIES.iter().find(|(name, _)| name == subject).map(|(_, sql)| *sql);
-        let read = |t: &&str| query.map_or(*t == subject.as_str(), |sql| reads(sql, t));
+        let all = [ALL_TABLES, ALL_QUERIES].contains(&subject.as_str());
+        let named = |name: &str| name == subject || subject == ALL_QUERIES;
+        let queries: Vec<_> = QUERIES.iter().filter(|(name, _)| named(name)).collect();
+        let read = |t: &&str| {
+            all || *t == subject.as_str() || queries.iter().any(|(_, sql)| reads(sql, t))
+        };
         let tables: Vec<&str> = TABLES.into_iter().filter(read).collect();
-        let found = runtime.block_on(measure(&args, &tables, query))?;
+        let found = runtime.block_on(measure(&args, &tables, &queries))?;
         println!("{} {} {}", found.load, found.change, found.mib);
         return Ok(());
     }
     println!("TPC-H SF {}, {} worker(s)", args.sf, args.workers);
     println!("            load s   view s | ms per 1,000 changes |      MiB");
+    if args.together {
+        for subject in [ALL_TABLES, ALL_QUERIES] {
+            let Measured { load, change, mib } = apart(&args, subject)?;
+            println!("{subject:9} {load:8.2} {:8} | {change:20.3} | {mib:8.0}", "");
+        }
+        return Ok(());
+    }
     let wanted = |name: &str| args.query.is_empty() || args.query.iter().any(|q| q == name);
     let queries: Vec<_> = QUERIES.iter().filter(|(name, _)| wanted(name)).collect();
     let mut bare = HashMap::new();
@@ -126,7 +146,7 @@ fn reads(sql: &str, table: &str) -> bool {
     sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == table)
 }
 
-async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Measured> {
+async fn measure(args: &Args, tables: &[&str], views: &[&(&str, &str)]) -> Result<Measured> {
     let config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
     let engine = Engine::open(config)?;
     let mut session = engine.session();
@@ -134,8 +154,8 @@ async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Mea
     for create in schema.split(';').filter(|t| tables.iter().any(|name| reads(t, name))) {
         session.execute(&format!("{create} ON CONFLICT OVERWRITE")).await?;
     }
-    if let Some(sql) = view {
-        session.execute(&format!("CREATE MATERIALIZED VIEW v AS {sql}")).await?;
+    for (name, sql) in views {
+        session.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await?;
     }
     let mut load = 0.0;
     for table in tables {
@@ -158,6 +178,11 @@ async fn measure(args: &Args, tables: &[&str], view: Option<&str>) -> Result<Mea
         load += begun.elapsed().as_secs_f64();
     }
     let change = changes(args, tables, &mut session).await?;
+    // The allocator gives memory back when it is used.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.execute("SELECT 1").await?;
+    }
     let mib = resident_mib()?;
     engine.shutdown().await?;
     Ok(Measured { load, change, mib })

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::explain::readers_of;
 use super::oracle::Verdict;
 use super::outcome::{Outcome, Rows};
 use super::session::Session;
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::NodeActivity;
 
@@ -49,7 +50,28 @@ impl Session {
             }
         }
         lines.push(format!("state in all: {rows} rows, {bytes} bytes"));
+        lines.extend(self.index_lines(id));
         Ok(lines)
+    }
+
+    /// The indexes of relations that a view reads: they are there once, whoever does.
+    fn index_lines(&self, view: RelationId) -> Vec<String> {
+        let pin = self.engine.core.shared.pin();
+        let plan = pin.relations.get(&view).and_then(|state| state.plan.as_ref());
+        let line = |(id, key): (RelationId, Vec<usize>)| {
+            let (relation, state) = (pin.catalog.by_id(id)?, pin.relations.get(&id)?);
+            let table = state.table.as_ref().filter(|table| table.spec().key != key)?;
+            let names: Vec<&str> =
+                key.iter().map(|c| relation.schema.field(*c).name().as_str()).collect();
+            let (name, bytes) = (&relation.name, table.index_bytes(&key));
+            let text = format!("index of {name} ({}): {bytes} bytes, counted", names.join(", "));
+            let others = readers_of(&pin, (id, &key), Some(view));
+            Some(match others.is_empty() {
+                true => format!("{text} with it"),
+                false => format!("{text} with it, shared with {}", others.join(", ")),
+            })
+        };
+        plan.into_iter().flat_map(|plan| plan.indexes()).filter_map(line).collect()
     }
 
     fn running_view(&self, name: &str) -> Result<Arc<Relation>> {

@@ -73,12 +73,16 @@ impl Session {
         };
         let mut guard = self.drop_unless_built([Some(&relation), late.as_ref()]);
         let record = self.creation(&relation, (None, late.as_ref()), None);
+        let indexes = match &input.from {
+            SinkSource::Plan(plan) => self.lease_indexes(plan).await?,
+            SinkSource::Relation(_) => Vec::new(),
+        };
         let SinkOptions { holds, gives_way, .. } = options;
         let new = NewSink { relation, late, from: input.from, way, holds, gives_way, record };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(input.depends_on);
         core.coordinator.call_when_free(needs, move |c| c.create_sink(new, done)).await?;
-        drop(one_at_a_time);
+        drop((one_at_a_time, indexes));
         wait_built(built).await?;
         guard.armed = false;
         Ok(self.done("CREATE SINK"))

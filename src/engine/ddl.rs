@@ -18,7 +18,7 @@ use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
-use crate::plan::{Lowering, PlanNode, RelationInfo, emit_on_close, lower, result_key};
+use crate::plan::{Lowering, PlanNode, RelationInfo, StoredAs, emit_on_close, lower, result_key};
 use crate::runtime::{
     Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Retention, Shared,
     rejects_schema,
@@ -257,11 +257,12 @@ impl Session {
         let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
         let record = self.creation(&relation, (Some(&errors), late.as_ref()), None);
         let id = relation.id;
+        let indexes = self.lease_indexes(&plan).await?;
         let new = NewView { relation, errors, late, plan, key, record, background };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(bound.depends_on.clone());
         core.coordinator.call_when_free(needs, move |c| c.create_view(new, done)).await?;
-        drop(one_at_a_time);
+        drop((one_at_a_time, indexes));
         if !background {
             let built = wait_built(built).await;
             match self.past {
@@ -402,7 +403,13 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
             let message = format!("relation \"{name}\" does not exist");
             Error::user(sqlstate::UNDEFINED_TABLE, message)
         })?;
-        Ok(RelationInfo { properties: state.properties.clone(), times: state.times.clone() })
+        let stored = state.table.as_ref().map(|table| StoredAs {
+            schema: table.spec().schema.clone(),
+            key: table.spec().key.clone(),
+            placed: table.spec().keyed_placement,
+        });
+        let (properties, times) = (state.properties.clone(), state.times.clone());
+        Ok(RelationInfo { properties, times, stored })
     };
     let plan = lower(&bound.plan, &Lowering::new(&bound.plan, &relation)?)?;
     match on_close {

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, explain};
-use crate::runtime::{NodeId, TablePlace};
+use crate::runtime::{NodeId, Pin, TablePlace};
 use crate::sql::statement::{Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
 
@@ -53,7 +53,11 @@ impl Session {
             }
         };
         let mut lines = self.explain_point_reads(&request.target)?;
-        lines.extend(explain(&plan));
+        let own = match &request.target {
+            ExplainTarget::View(name) => Some(pin.catalog.get(name)?.id),
+            _ => None,
+        };
+        lines.extend(explain(&plan, &|relation, key| readers_of(&pin, (relation, key), own)));
         if request.verbose
             && let Some(logical) = logical
         {
@@ -149,4 +153,22 @@ impl Session {
         }
         Ok(lines)
     }
+}
+
+/// The names of the views that read rows of a relation by some columns where they are stored, but
+/// for one of them.
+pub(super) fn readers_of(
+    pin: &Pin,
+    (relation, key): (RelationId, &[usize]),
+    except: Option<RelationId>,
+) -> Vec<String> {
+    let others = pin.relations.values().filter(|state| Some(state.id) != except);
+    let reading = others.filter(|state| {
+        let plan = state.plan.as_ref();
+        plan.is_some_and(|plan| plan.indexes().contains(&(relation, key.to_vec())))
+    });
+    let names = reading.filter_map(|state| pin.catalog.by_id(state.id));
+    let mut names: Vec<String> = names.map(|view| view.name.clone()).collect();
+    names.sort();
+    names
 }

@@ -10,9 +10,10 @@ use super::session::Session;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WriteRules, system};
 use crate::error::{Error, Result, sqlstate};
+use crate::plan::PlanNode;
 use crate::runtime::{Coordinator, Shared};
 use crate::sql::statement::CreateIndex;
-use crate::state::ResultTable;
+use crate::state::{IndexLease, ResultTable};
 
 impl Session {
     pub(super) async fn create_index(&mut self, create: &CreateIndex) -> Result<Outcome> {
@@ -112,6 +113,22 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+impl Session {
+    /// Makes the indexes that a plan reads, which its nodes take over: here they hold up nobody
+    /// while they are filled.
+    pub(super) async fn lease_indexes(&self, plan: &PlanNode) -> Result<Vec<IndexLease>> {
+        let relations = self.engine.core.shared.relations();
+        let table = |id: &RelationId| relations.get(id).and_then(|state| state.table.clone());
+        let wanted = plan.indexes().into_iter().filter_map(|(id, key)| Some((table(&id)?, key)));
+        let wanted: Vec<_> = wanted.collect();
+        if wanted.iter().all(|(table, key)| table.spec().key == *key) {
+            return Ok(Vec::new());
+        }
+        let lease = move || wanted.iter().map(|(table, key)| table.lease(key)).collect();
+        tokio::task::spawn_blocking(lease).await.map_err(|e| Error::internal(e.to_string()))?
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
-use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::cast::cast_array;
@@ -207,6 +207,11 @@ impl Predicate {
         Ok(Self { expr: compile(&guard_condition(expr.clone()), input)? })
     }
 
+    /// The columns of which it asks that they are not NULL, when it asks nothing else.
+    pub fn not_null_columns(&self) -> Option<Vec<usize>> {
+        not_null_columns(&self.expr)
+    }
+
     /// The rows that pass; the batch itself when all do. Rows that fail are left out and added to
     /// `errors`.
     pub fn filter(&self, batch: &DeltaBatch, errors: &mut Vec<RowError>) -> Result<DeltaBatch> {
@@ -269,6 +274,15 @@ impl Predicate {
             _ => Ok(arrow::compute::prep_null_mask_filter(&mask)),
         }
     }
+}
+
+fn not_null_columns(expr: &Arc<dyn PhysicalExpr>) -> Option<Vec<usize>> {
+    if let Some(both) = expr.downcast_ref::<BinaryExpr>() {
+        let (left, right) = (not_null_columns(both.left())?, not_null_columns(both.right())?);
+        return (*both.op() == Operator::And).then(|| [left, right].concat());
+    }
+    let column = expr.downcast_ref::<IsNotNullExpr>()?.arg().downcast_ref::<Column>()?;
+    Some(vec![column.index()])
 }
 
 pub(super) fn row_error(row: usize, e: &Error) -> RowError {

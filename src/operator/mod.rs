@@ -35,6 +35,7 @@ mod window;
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
@@ -46,7 +47,8 @@ pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
 pub use expand::{ExpandSpec, GroupingSet};
 pub use fold::{Folded, Folder};
 pub use join::{
-    Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, TemporalJoinSpec, Within,
+    Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, StoredSide,
+    TemporalJoinSpec, Within,
 };
 pub use late::{LATE_COLUMNS, LateSpec, late_schema};
 pub use late_windows::LateWindowsSpec;
@@ -65,7 +67,7 @@ pub use window::WindowSpec;
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
 use crate::error::{Error, Result};
-use crate::state::{Bound, KeyRequest, StateStore, TableId, TableSpec};
+use crate::state::{Bound, KeyRequest, ResultTable, StateStore, TableId, TableSpec};
 use crate::time::{Epoch, Watermark};
 
 /// Where an operator puts what it makes. Three ports: rows, errors as data, and rows that came too
@@ -100,6 +102,28 @@ pub struct Context<'a> {
     /// The clock of the epoch, in microseconds: the same for all operators, and never earlier than
     /// that of the epoch before.
     pub now_us: i64,
+    /// What an input has brought before this step is what its relation holds at this epoch: the
+    /// one before, or, while a view is built, the one as of which it is built.
+    pub before: Epoch,
+    /// A view is being built: what comes in are parts of what its inputs hold at `before`, not
+    /// changes behind it.
+    pub building: bool,
+}
+
+/// The tables of relations whose rows come into an operator's ports.
+pub type Stored<'a> = &'a dyn Fn(usize) -> Option<Arc<ResultTable>>;
+
+/// An input whose rows an operator reads where they are stored, and does not keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRead {
+    /// The port.
+    pub port: usize,
+    /// The columns of the relation by which it finds them.
+    pub key: Vec<usize>,
+    /// They are the relation's own key.
+    pub own_key: bool,
+    /// It finds them on any worker, not on its own alone.
+    pub wide: bool,
 }
 
 /// The worker that an operator is built for.
@@ -230,6 +254,16 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     /// folded: it works ahead of the exchange, on the worker that has the rows. `check`: it folds
     /// some whether or not that is worth its while.
     fn folder(&self, _port: usize, _check: bool) -> Result<Option<Box<dyn Folder>>> {
+        Ok(None)
+    }
+    /// The inputs whose rows it reads where they are stored: relations, through filters and
+    /// projections at most.
+    fn stored_reads(&self) -> Vec<StoredRead> {
+        Vec::new()
+    }
+    /// The same operator over the tables where those are stored, which has to be known before it is
+    /// built.
+    fn bind(&self, _table: Stored<'_>) -> Result<Option<Arc<dyn OperatorSpec>>> {
         Ok(None)
     }
     /// The kernel for one worker.

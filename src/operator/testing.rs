@@ -61,6 +61,15 @@ fn print(deltas: &[DeltaBatch]) -> String {
 
 const ONE: Placement = Placement { worker: 0, workers: 1 };
 
+fn context(
+    state: &mut StateStore,
+    (epoch, now_us): (Epoch, i64),
+    reads: Option<(Epoch, bool)>,
+) -> Context<'_> {
+    let (before, building) = reads.unwrap_or((Epoch(epoch.0 - 1), false));
+    Context { state, epoch, now_us, before, building }
+}
+
 /// One operator on one worker.
 pub(super) struct Harness<'a> {
     spec: &'a dyn OperatorSpec,
@@ -69,6 +78,7 @@ pub(super) struct Harness<'a> {
     tables: Vec<TableId>,
     epoch: Epoch,
     now_us: i64,
+    reads: Option<(Epoch, bool)>,
     out: Output,
     batches: usize,
 }
@@ -80,7 +90,14 @@ impl<'a> Harness<'a> {
         let inner = spec.build(&tables, ONE).expect("builds");
         let operator = Box::new(Checked::new(inner, spec));
         let out = Output::default();
-        Self { spec, operator, state, tables, epoch: Epoch(1), now_us: 0, out, batches: 0 }
+        let (epoch, now_us, reads) = (Epoch(1), 0, None);
+        Self { spec, operator, state, tables, epoch, now_us, reads, out, batches: 0 }
+    }
+
+    /// The number of the next epoch, and what inputs have brought before it, where that is not of
+    /// the epoch before: the epoch of it, and whether slices of that come in.
+    pub(super) fn at(&mut self, epoch: Epoch, reads: Option<(Epoch, bool)>) {
+        (self.epoch, self.reads) = (epoch, reads);
     }
 
     pub(super) fn input(&mut self, port: usize, schema: &SchemaRef, text: &str) {
@@ -91,7 +108,7 @@ impl<'a> Harness<'a> {
         let mut request = KeyRequest::default();
         self.operator.keys(port, &delta, &mut request).expect("keys");
         self.state.make_resident(&request);
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
+        let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);
         let mut progress = self.operator.process(&mut cx, port, delta, &mut self.out);
         while progress.expect("processes") == Progress::More {
             progress = self.operator.resume(&mut cx, &mut self.out);
@@ -100,7 +117,7 @@ impl<'a> Harness<'a> {
 
     /// What was folded elsewhere.
     pub(super) fn folded(&mut self, port: usize, folded: Folded) {
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
+        let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);
         self.operator.process_folded(&mut cx, port, folded).expect("adds");
     }
 
@@ -123,7 +140,7 @@ impl<'a> Harness<'a> {
 
     /// Ends the epoch; its output, consolidated.
     pub(super) fn flush(&mut self) -> String {
-        let mut cx = Context { state: &mut self.state, epoch: self.epoch, now_us: self.now_us };
+        let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);
         let mut progress = self.operator.flush(&mut cx, &mut self.out);
         while progress.expect("flushes") == Progress::More {
             progress = self.operator.resume(&mut cx, &mut self.out);

@@ -1,14 +1,19 @@
 //! EXPLAIN: the operator tree as text, one node a line; below each its stream key, changelog mode
-//! and partitioning, and its state tables with what bounds them.
+//! and partitioning, its state tables with what bounds them, and what it reads where it is stored.
 
 use std::collections::HashMap;
 
 use super::node::{Partitioning, PlanInput, PlanKind, PlanNode};
+use crate::catalog::RelationId;
+use crate::operator::StoredRead;
 use crate::state::Bound;
 
+/// Names the views that read an index of a relation, apart from the one that is explained.
+pub type Sharers<'a> = &'a dyn Fn(RelationId, &[usize]) -> Vec<String>;
+
 /// The lines of a plan.
-pub fn explain(plan: &PlanNode) -> Vec<String> {
-    let mut listing = Listing { lines: Vec::new(), listed: HashMap::new() };
+pub fn explain(plan: &PlanNode, sharers: Sharers<'_>) -> Vec<String> {
+    let mut listing = Listing { lines: Vec::new(), listed: HashMap::new(), sharers };
     listing.node(plan, 0);
     listing.lines
 }
@@ -16,13 +21,14 @@ pub fn explain(plan: &PlanNode) -> Vec<String> {
 /// Lines after which nodes that are read several times are no longer repeated.
 const REPEATED_LINES_MAX: usize = 500;
 
-struct Listing {
+struct Listing<'a> {
     lines: Vec<String>,
     /// Where each node stands first.
     listed: HashMap<*const PlanNode, usize>,
+    sharers: Sharers<'a>,
 }
 
-impl Listing {
+impl Listing<'_> {
     fn node(&mut self, node: &PlanNode, depth: usize) {
         let first = *self.listed.entry(node).or_insert(self.lines.len() + 1);
         if self.lines.len() > REPEATED_LINES_MAX && first <= self.lines.len() {
@@ -31,6 +37,7 @@ impl Listing {
             return;
         }
         self.lines.extend(node_lines(node, depth));
+        self.lines.extend(stored_lines(node, depth, self.sharers));
         for PlanInput { node: input, exchange } in &node.inputs {
             let mut depth = depth + 1;
             if let Some(exchange) = exchange {
@@ -72,6 +79,24 @@ fn node_lines(node: &PlanNode, depth: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What a node reads where it is stored, and who else does.
+fn stored_lines(node: &PlanNode, depth: usize, sharers: Sharers<'_>) -> Vec<String> {
+    let line = |(scan, read): (&PlanNode, StoredRead)| {
+        let PlanKind::Scan { relation, name, columns, .. } = &scan.kind else { return None };
+        let place = |key: &usize| columns.iter().position(|column| column == key);
+        let names = read.key.iter().filter_map(place);
+        let names: Vec<&str> = names.map(|c| scan.schema.field(c).name().as_str()).collect();
+        let what = if read.own_key { "its key" } else { "an index" };
+        let mut text = format!("reads rows of {name} by {what} ({})", names.join(", "));
+        let others = sharers(*relation, &read.key);
+        if !others.is_empty() {
+            text = format!("{text}, shared with {}", others.join(", "));
+        }
+        Some(format!("{}    {text}", "  ".repeat(depth)))
+    };
+    node.stored_reads().into_iter().filter_map(line).collect()
 }
 
 fn properties(node: &PlanNode) -> String {

@@ -12,8 +12,10 @@ mod time;
 mod waits;
 
 pub use as_sql::as_sql;
-pub use explain::explain;
+pub use explain::{Sharers, explain};
 pub use lower::{Lowering, lower, result_key};
-pub use node::{Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo};
+pub use node::{
+    Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo, StoredAs,
+};
 pub use time::{TimeColumn, emit_on_close};
 pub use waits::{Waits, waits, waits_of};

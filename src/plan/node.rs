@@ -1,13 +1,13 @@
 //! The nodes of a plan and their properties.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
 use super::time::TimeColumn;
 use crate::catalog::RelationId;
-use crate::operator::OperatorSpec;
+use crate::operator::{OperatorSpec, StoredRead};
 
 /// A node of a plan with everything below it.
 #[derive(Debug, Clone)]
@@ -87,6 +87,19 @@ pub struct RelationInfo {
     pub properties: Properties,
     /// Those of its columns that carry a watermark.
     pub times: Vec<TimeColumn>,
+    /// How its rows are stored; `None` where they are not.
+    pub stored: Option<StoredAs>,
+}
+
+/// How rows of a relation are stored.
+#[derive(Debug, Clone)]
+pub struct StoredAs {
+    /// Its columns as they are stored.
+    pub schema: SchemaRef,
+    /// The columns by which they are found; none where that is the whole row.
+    pub key: Vec<usize>,
+    /// They are on the worker that owns the hash of that key.
+    pub placed: bool,
 }
 
 impl Partitioning {
@@ -162,6 +175,35 @@ impl PlanNode {
             input.node = made;
         }
         node
+    }
+
+    /// What this node reads where it is stored, each with the scan behind it.
+    pub fn stored_reads(&self) -> Vec<(&Self, StoredRead)> {
+        let PlanKind::Operator(spec) = &self.kind else { return Vec::new() };
+        let reads = spec.stored_reads().into_iter();
+        reads.filter_map(|read| Some((self.inputs.get(read.port)?.node.scan()?, read))).collect()
+    }
+
+    /// The scan below a chain of nodes.
+    fn scan(&self) -> Option<&Self> {
+        match (&self.kind, self.inputs.as_slice()) {
+            (PlanKind::Scan { .. }, _) => Some(self),
+            (PlanKind::Operator(_), [input]) => input.node.scan(),
+            _ => None,
+        }
+    }
+
+    /// The relations whose indexes the plan reads, with the columns of these, each once.
+    pub fn indexes(&self) -> BTreeSet<(RelationId, Vec<usize>)> {
+        let mut found = BTreeSet::new();
+        self.visit(&mut |node| {
+            for (scan, read) in node.stored_reads() {
+                if let PlanKind::Scan { relation, .. } = &scan.kind {
+                    found.insert((*relation, read.key));
+                }
+            }
+        });
+        found
     }
 
     /// The relations that the plan scans, in order, each once.

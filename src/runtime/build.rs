@@ -118,6 +118,11 @@ impl Build {
         &self.members
     }
 
+    /// The epoch as of which its inputs are fed.
+    pub(super) fn pinned(&self) -> Epoch {
+        self.pin.epoch
+    }
+
     /// The nodes through which its inputs reach it.
     pub(super) fn import_nodes(&self) -> impl Iterator<Item = NodeId> {
         self.imports.keys().copied()

@@ -656,13 +656,32 @@ impl Coordinator {
     /// was.
     fn vacuum(&mut self, oldest: Epoch, of: &BTreeSet<RelationId>) {
         let relations = self.shared.relations();
+        let read_at = self.read_in_flight();
         let tables = of.iter().filter_map(|id| relations.get(id));
         let tables = tables.filter(|r| !matches!(r.status(), RelationStatus::Quarantined(..)));
-        let tables: Vec<_> = tables.filter_map(|r| r.table.clone()).collect();
+        let tables = tables.filter_map(|r| {
+            let oldest = read_at.get(&r.id).map_or(oldest, |epoch| oldest.min(*epoch));
+            Some((r.table.clone()?, oldest))
+        });
+        let tables: Vec<_> = tables.collect();
         if !tables.is_empty() {
             let tables = Arc::new(tables);
-            self.team.tell(move |worker| worker.vacuum(&tables, oldest));
+            self.team.tell(move |worker| worker.vacuum(&tables));
         }
+    }
+
+    /// The oldest epochs at which steps in flight read what they change: joins read the rows that
+    /// are stored as of the epoch before.
+    fn read_in_flight(&self) -> BTreeMap<RelationId, Epoch> {
+        let mut read_at = BTreeMap::new();
+        for flight in &self.flights {
+            let before = Epoch(flight.epoch.0.saturating_sub(1));
+            for id in self.owners_of(&flight.active) {
+                let at = read_at.entry(id).or_insert(before);
+                *at = before.min(*at);
+            }
+        }
+        read_at
     }
 
     /// Lets go the oldest epochs that readers hold while row versions that they hold back are too
@@ -675,7 +694,9 @@ impl Coordinator {
         }
         self.readers.measured = Some(now);
         let relations = self.shared.relations();
-        let tables = || relations.values().filter_map(|r| r.table.as_ref());
+        let moving = self.read_in_flight();
+        let still = |r: &&Arc<RelationState>| !moving.contains_key(&r.id);
+        let tables = || relations.values().filter(still).filter_map(|r| r.table.as_ref());
         let held = || tables().map(|table| table.ended_bytes()).sum::<usize>();
         while held() > self.readers.old_versions_bytes {
             let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };

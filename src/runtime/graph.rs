@@ -123,6 +123,8 @@ pub struct GraphBuilder {
     specs: BTreeMap<NodeId, NodeSpec>,
     /// Nodes whose output follows the clock.
     clocked: BTreeSet<NodeId>,
+    /// Nodes that read what is stored on other workers.
+    wide: BTreeSet<NodeId>,
     /// How many nodes of a relation are equal but for their place among them.
     equals: BTreeMap<(RelationId, NodeKey), u32>,
 }
@@ -142,6 +144,9 @@ impl GraphBuilder {
         self.owners.insert(id, relation);
         if matches!(&kind, NodeKind::Operator(spec) if spec.follows_clock()) {
             self.clocked.insert(id);
+        }
+        if matches!(&kind, NodeKind::Operator(s) if s.stored_reads().iter().any(|read| read.wide)) {
+            self.wide.insert(id);
         }
         let reads = inputs.first().and_then(|edge| self.owner(edge.from));
         // A node of another relation is known by it, not by what makes its rows.
@@ -227,7 +232,8 @@ impl GraphBuilder {
                 {
                     return Ok(id);
                 }
-                let node = self.node(relation, NodeKind::Operator(spec.clone()), inputs);
+                let bound = self.bind(spec, &inputs)?;
+                let node = self.node(relation, NodeKind::Operator(bound), inputs);
                 built.made.insert(address, node.id);
                 if spec.can_fail() {
                     built.fallible.push(node.id);
@@ -241,6 +247,32 @@ impl GraphBuilder {
         let id = node.id;
         built.nodes.push(node);
         Ok(id)
+    }
+
+    /// An operator over the tables behind its inputs, where it reads them.
+    pub fn bind(
+        &self,
+        spec: &Arc<dyn OperatorSpec>,
+        inputs: &[Edge],
+    ) -> Result<Arc<dyn OperatorSpec>> {
+        if spec.stored_reads().is_empty() {
+            return Ok(Arc::clone(spec));
+        }
+        let table = |port: usize| {
+            let edge = inputs.iter().find(|edge| edge.port == port)?;
+            self.table_behind(edge)
+        };
+        Ok(spec.bind(&table)?.unwrap_or_else(|| Arc::clone(spec)))
+    }
+
+    /// Where the rows of an edge are stored, which go through a single operator at most.
+    fn table_behind(&self, edge: &Edge) -> Option<Arc<ResultTable>> {
+        let node = self.specs.get(&edge.from)?;
+        match &node.kind {
+            NodeKind::Import { table, .. } => table.clone(),
+            NodeKind::Operator(_) => node.inputs.first().and_then(|edge| self.table_behind(edge)),
+            NodeKind::Input { .. } => None,
+        }
     }
 
     /// The import of these columns that the plan has already.
@@ -283,6 +315,7 @@ impl GraphBuilder {
             self.specs.remove(node);
             self.edges.remove(node);
             self.clocked.remove(node);
+            self.wide.remove(node);
         }
         self.edges.values_mut().for_each(|to| to.retain(|n| !gone.contains(n)));
         gone
@@ -291,6 +324,11 @@ impl GraphBuilder {
     /// The nodes whose output follows the clock.
     pub fn clocked(&self) -> &BTreeSet<NodeId> {
         &self.clocked
+    }
+
+    /// Whether one of some nodes reads what is stored on other workers.
+    pub fn any_reads_wide(&self, nodes: &[NodeId]) -> bool {
+        !self.wide.is_empty() && nodes.iter().any(|node| self.wide.contains(node))
     }
 
     /// Every node, ascending.

@@ -30,6 +30,10 @@ impl Coordinator {
         let mut specs: Vec<NodeSpec> = self.graph.specs().cloned().collect();
         for spec in &mut specs {
             replace_table(spec, &replaced);
+            if let NodeKind::Operator(operator) = &spec.kind {
+                // Its inputs are known by their new tables: they are ahead of it.
+                spec.kind = NodeKind::Operator(self.graph.bind(operator, &spec.inputs)?);
+            }
             self.graph.update(spec.clone());
         }
         self.team = Team::start(workers, self.team.checks(), &self.events)?;

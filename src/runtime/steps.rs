@@ -184,7 +184,8 @@ impl Coordinator {
         let inputs = self.builds[build].begin(attaches, self.team.workers());
         self.tell_time();
         let attach = attach.unwrap_or_default();
-        let step = Step { slices, attach, active, ..Step::default() };
+        let (before, building) = (Some(self.builds[build].pinned()), !attaches);
+        let step = Step { slices, attach, active, before, building, ..Step::default() };
         let flight = InFlight { builds: Some(first), ..self.flight(&step, taken) };
         self.launch(flight, step, inputs);
         true
@@ -236,6 +237,8 @@ impl Coordinator {
             watermarks: step.watermarks.clone(),
             slices: step.slices.clone(),
             attach: step.attach.clone(),
+            before: step.before,
+            building: step.building,
             active: step.active.clone(),
             measure,
         });
@@ -480,6 +483,8 @@ impl Coordinator {
             || !self.waiting.is_empty()
             || self.until_checkpoint().is_zero()
             || self.builds.iter().any(Build::wants_to_attach)
+            // What others have stored is read when they are done with all epochs before.
+            || self.flights.iter().any(|f| self.graph.any_reads_wide(&f.active))
         {
             return false;
         }

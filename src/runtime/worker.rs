@@ -59,6 +59,11 @@ pub struct Step {
     pub slices: Vec<Slice>,
     /// Imports that let go what they held back.
     pub attach: Vec<NodeId>,
+    /// What the inputs of a view that is built have brought is what they hold at this epoch;
+    /// `None`: at the one before.
+    pub before: Option<Epoch>,
+    /// A view is built, and not yet attached.
+    pub building: bool,
     /// The nodes that run, ascending.
     pub active: Arc<Vec<NodeId>>,
     /// Whether the report is to say how large state is.
@@ -430,8 +435,8 @@ impl Worker {
         let node = self.nodes.get_mut(id.0 as usize).and_then(Option::as_mut)?;
         let Kind::Operator(operator) = &mut node.kind else { return Some(Progress::Done) };
         let mut out = Output::default();
-        let (epoch, now_us) = (self.now.epoch, self.now.now_us);
-        let mut cx = Context { state: &mut self.state, epoch, now_us };
+        let RunningStep { epoch, now_us, before, building, .. } = self.now;
+        let mut cx = Context { state: &mut self.state, epoch, now_us, before, building };
         let began = Instant::now();
         // The node is not used again after a panic, so a broken operator is never looked at.
         let result = catch_unwind(AssertUnwindSafe(|| verb(operator.as_mut(), &mut cx, &mut out)));
@@ -594,10 +599,10 @@ impl Worker {
     }
 
     /// Gives back row versions of this worker's that nobody can read.
-    pub fn vacuum(&self, tables: &[Arc<ResultTable>], oldest: Epoch) {
+    pub fn vacuum(&self, tables: &[(Arc<ResultTable>, Epoch)]) {
         let shard = self.index();
-        let mine = tables.iter().filter(|table| shard < table.shards());
-        mine.for_each(|table| vacuum(table, shard, oldest));
+        let mine = tables.iter().filter(|(table, _)| shard < table.shards());
+        mine.for_each(|(table, oldest)| vacuum(table, shard, *oldest));
     }
 }
 

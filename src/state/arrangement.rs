@@ -71,17 +71,23 @@ pub struct Probing<'a> {
     pub selection: &'a [u32],
 }
 
-/// Where a probe goes on: a place in the selection, and a slot in the chain of its key.
+/// Where a probe goes on: a place in the selection, and a slot in the chain of its key (the next
+/// one of an arrangement, the last one of a result table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// The place in the selection; its length at the end.
     pub position: usize,
-    slot: Option<u32>,
+    pub(super) slot: Option<u32>,
 }
 
 impl Cursor {
     /// The begin.
     pub const START: Self = Self { position: 0, slot: None };
+
+    /// The end of a selection.
+    pub fn behind(selection: &[u32]) -> Self {
+        Self { position: selection.len(), slot: None }
+    }
 }
 
 /// A row that changed in the epoch: its weight and how many rows match it, as of the last sealed
@@ -158,6 +164,11 @@ impl Counts {
 }
 
 impl Arrangement {
+    /// An arrangement for one epoch, which is of no store.
+    pub fn of_epoch(spec: ArrangementSpec) -> Self {
+        Self::new("epoch", spec, None)
+    }
+
     /// With `closes`, rows go when a watermark passes that column of theirs, those with a NULL
     /// there at the time given with it.
     pub(super) fn new(
@@ -398,7 +409,7 @@ impl Arrangement {
 
 /// The values of a key that is one column of 64-bit integers or timestamps without a NULL: the key
 /// of most joins, compared without a look at types.
-fn plain_i64(key: &[ArrayRef]) -> Option<&[i64]> {
+pub(super) fn plain_i64(key: &[ArrayRef]) -> Option<&[i64]> {
     let [one] = key else { return None };
     if one.null_count() > 0 {
         return None;

@@ -57,7 +57,7 @@ pub use groups::{GroupSpec, GroupTable, MultisetsMut, Slab, ValuesMut};
 pub use merge::{Ending, MergeInto, merge, merge_into};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
-pub use result::{Found, ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, SnapshotSlice};
 pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};

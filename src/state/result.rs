@@ -11,12 +11,16 @@
 //! view, the primary key of a table, or the whole row.
 
 mod entries;
+mod lease;
+mod probe;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+pub use self::lease::IndexLease;
+use self::lease::Wanted;
 use super::chains::Chains;
 use super::changes::Changes;
 use super::column::PageColumn;
@@ -53,13 +57,15 @@ pub struct ResultSpec {
 pub struct ResultTable {
     spec: ResultSpec,
     shards: Vec<RwLock<ResultShard>>,
+    /// The indexes that are kept.
+    wanted: Wanted,
 }
 
 impl ResultTable {
     /// An empty table with one shard per worker.
     pub fn new(spec: ResultSpec, workers: usize) -> Arc<Self> {
         let shards = (0..workers).map(|_| RwLock::new(ResultShard::new(&spec))).collect();
-        Arc::new(Self { spec, shards })
+        Arc::new(Self { spec, shards, wanted: Wanted::default() })
     }
 
     /// Whether values of a type can be kept.
@@ -154,35 +160,6 @@ impl ResultTable {
         let ones = weights.iter().all(|w| *w == 1);
         let weights = (!ones).then(|| weights.into());
         Ok(Found::Rows(DeltaBatch::with_weights(rows, weights)))
-    }
-
-    /// Keeps an index by the values of some columns, unless there is one. Blocks; the table may
-    /// change meanwhile.
-    pub fn add_index(&self, columns: &[usize]) -> Result<()> {
-        for shard in &self.shards {
-            let write = || shard.write().unwrap_or_else(PoisonError::into_inner);
-            if write().begin_index(columns) {
-                while write().fill_index(columns, INDEX_SLICE)? {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets an index.
-    pub fn drop_index(&self, columns: &[usize]) {
-        for shard in 0..self.shards() {
-            self.write(shard).secondary.retain(|s| s.columns() != columns);
-        }
-    }
-
-    /// Keeps the indexes that another table has. This one is empty.
-    pub fn copy_indexes(&self, of: &Self) {
-        let wanted: Vec<Vec<usize>> =
-            of.read(0).secondary.iter().map(|s| s.columns().to_vec()).collect();
-        for shard in 0..self.shards() {
-            let new = wanted.iter().cloned().map(Secondary::whole).collect();
-            self.write(shard).secondary = new;
-        }
     }
 
     /// The rows visible at an epoch that have one of some keys; `key` has an array per key column.

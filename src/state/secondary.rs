@@ -93,6 +93,11 @@ impl Secondary {
         self.index.of(hash, move |s| pages.equals(s, &self.columns, values, row))
     }
 
+    /// The chains of slots by value.
+    pub(super) fn chains(&self) -> &Chains {
+        &self.index
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.index.bytes()
     }

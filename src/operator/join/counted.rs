@@ -9,10 +9,11 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::take;
 
 use super::kernel::{Join, OUTPUT_ROWS, Pending, halves, pair_weight};
+use super::stored::Found;
 use super::{JoinCondition, Side};
 use crate::delta::{DeltaBatch, Weight, batch_of};
 use crate::error::Result;
-use crate::operator::{Output, error_rows};
+use crate::operator::{Context, Output, error_rows};
 use crate::state::{Changed, Probe, StateStore};
 
 /// Matches of the rows of a delta that is being joined.
@@ -36,28 +37,29 @@ impl Join {
     /// weight.
     pub(super) fn check_pairs(
         &self,
-        state: &mut StateStore,
+        cx: &mut Context<'_>,
         from: &mut Pending,
-        probe: Probe,
+        found: Found,
         out: &mut Output,
-    ) -> Result<Probe> {
-        let Some(condition) = &self.spec.condition else { return Ok(probe) };
-        if probe.slots.is_empty() {
-            return Ok(probe);
+    ) -> Result<Found> {
+        let Some(condition) = &self.spec.condition else { return Ok(found) };
+        if found.probe.slots.is_empty() {
+            return Ok(found);
         }
-        let mask = self.mask(state, condition, from, &probe, out)?;
+        let mask = self.mask(cx, condition, from, &found, out)?;
+        let Found { probe, rows } = found;
         let theirs = from.side.other();
-        let (count_mine, count_theirs) = (
-            self.spec.counts() && !from.matching.matches.is_empty(),
-            self.spec.counts() && self.spec.kind.preserves(theirs),
-        );
-        let other = state.arrangement(self.tables.rows(theirs)?);
+        let count_mine = self.spec.counts() && !from.matching.matches.is_empty();
+        let mut counted = match self.spec.counts() && self.spec.kind.preserves(theirs) {
+            true => Some(cx.state.arrangement(self.tables.rows(theirs)?)),
+            false => None,
+        };
         let weighted = !probe.weights.is_empty();
         let mut passed = Probe::default();
         for i in mask.values().set_indices() {
             let (row, slot) = (probe.rows[i], probe.slots[i]);
             let weight = if weighted { probe.weights[i] } else { 1 };
-            if count_theirs {
+            if let Some(other) = &mut counted {
                 other.add_matches(slot, from.delta.weight(row as usize));
             }
             if count_mine {
@@ -72,61 +74,63 @@ impl Join {
                 passed.weights.push(weight);
             }
         }
-        Ok(passed)
+        Ok(Found { probe: passed, rows })
     }
 
     /// Those of some pairs that pass the condition.
     pub(super) fn passing(
         &self,
-        state: &mut StateStore,
+        cx: &mut Context<'_>,
         from: &Pending,
-        probe: Probe,
+        found: Found,
         out: &mut Output,
-    ) -> Result<Probe> {
-        let Some(condition) = &self.spec.condition else { return Ok(probe) };
-        let mask = self.mask(state, condition, from, &probe, out)?;
+    ) -> Result<Found> {
+        let Some(condition) = &self.spec.condition else { return Ok(found) };
+        let mask = self.mask(cx, condition, from, &found, out)?;
+        let Found { probe, rows } = found;
         let mut passed = Probe::default();
         for i in mask.values().set_indices() {
             passed.rows.push(probe.rows[i]);
             passed.slots.push(probe.slots[i]);
             passed.weights.extend(probe.weights.get(i));
         }
-        Ok(passed)
+        Ok(Found { probe: passed, rows })
     }
 
     /// Which pairs pass the condition; what it reads of them may be more than fits in one batch.
     fn mask(
         &self,
-        state: &mut StateStore,
+        cx: &mut Context<'_>,
         condition: &JoinCondition,
         from: &Pending,
-        probe: &Probe,
+        found: &Found,
         out: &mut Output,
     ) -> Result<BooleanArray> {
-        let error = match self.mask_at_once(state, condition, from, probe, out) {
+        let error = match self.mask_at_once(cx, condition, from, found, out) {
             Ok(mask) => return Ok(mask),
             Err(error) => error,
         };
-        let Some((first, rest)) = halves(probe.clone(), &error) else { return Err(error) };
-        let first = self.mask(state, condition, from, &first, out)?;
-        let rest = self.mask(state, condition, from, &rest, out)?;
+        let cut = halves(found.probe.clone(), &error);
+        let Some((first, rest)) = cut else { return Err(error) };
+        let part = |probe| Found { probe, rows: found.rows.clone() };
+        let first = self.mask(cx, condition, from, &part(first), out)?;
+        let rest = self.mask(cx, condition, from, &part(rest), out)?;
         Ok(first.iter().chain(rest.iter()).collect())
     }
 
     fn mask_at_once(
         &self,
-        state: &mut StateStore,
+        cx: &mut Context<'_>,
         condition: &JoinCondition,
         from: &Pending,
-        probe: &Probe,
+        Found { probe, rows: theirs }: &Found,
         out: &mut Output,
     ) -> Result<BooleanArray> {
         let rows = UInt32Array::from(probe.rows.clone());
-        let other = state.arrangement(self.tables.rows(from.side.other())?);
-        let column = |(side, column): &(Side, usize)| -> Result<ArrayRef> {
-            match *side == from.side {
-                true => Ok(take(from.delta.rows().column(*column), &rows, None)?),
-                false => other.gather_column(*column, &probe.slots),
+        let column = |of: &(Side, usize)| -> Result<ArrayRef> {
+            match of.0 == from.side {
+                true => Ok(take(from.delta.rows().column(of.1), &rows, None)?),
+                false => self.column_of(cx, *of, theirs.as_ref(), &probe.slots),
             }
         };
         let columns = condition.columns.iter().map(column).collect::<Result<Vec<_>>>()?;

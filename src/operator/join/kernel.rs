@@ -11,12 +11,13 @@ use arrow::compute::take;
 use super::counted::Matching;
 use super::existence::Owed;
 use super::expiry::Marks;
+use super::stored::{Found, Fresh, StoredPlace};
 use super::{JoinKind, JoinSpec, NullKeys, Side};
 use crate::config::BATCH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, batch_of};
 use crate::error::{Error, Result};
-use crate::operator::{Context, Operator, Output, Progress};
-use crate::state::{Cursor, KeyRequest, Probe, Probing, StateStore, TableId, When};
+use crate::operator::{Context, Operator, Output, Placement, Progress};
+use crate::state::{Cursor, KeyRequest, Probe, Probing, TableId};
 use crate::time::Watermark;
 
 /// Rows of one piece of output.
@@ -47,6 +48,10 @@ pub(super) struct Join {
     /// What this epoch has brought, by side.
     pub(super) owed: [Owed; 2],
     pub(super) marks: Marks,
+    /// What this epoch has brought, by side, where a side is stored elsewhere.
+    pub(super) fresh: [Fresh; 2],
+    /// The number of the worker.
+    pub(super) worker: usize,
 }
 
 /// A delta whose matches are being looked for.
@@ -57,7 +62,10 @@ pub(super) struct Pending {
     pub(super) key_columns: Vec<ArrayRef>,
     /// Rows that can match.
     pub(super) selection: Vec<u32>,
-    next: Cursor,
+    /// Where to go on among the rows of the other side that are stored, until they end.
+    pub(super) stored: Option<StoredPlace>,
+    /// The same among those that are kept here, or have come in this epoch.
+    pub(super) next: Cursor,
     pub(super) matching: Matching,
 }
 
@@ -65,12 +73,29 @@ impl Pending {
     pub(super) fn probing(&self) -> Probing<'_> {
         Probing { keys: &self.keys, columns: &self.key_columns, selection: &self.selection }
     }
+
+    /// Behind the last match.
+    pub(super) fn end(&self) -> Cursor {
+        Cursor::behind(&self.selection)
+    }
+
+    /// Whether all matches have been found.
+    pub(super) fn is_done(&self) -> bool {
+        self.stored.is_none() && self.next.position == self.selection.len()
+    }
 }
 
 impl Join {
-    pub(super) fn new(spec: JoinSpec, tables: Tables) -> Self {
-        let owed = [Owed::default(), Owed::default()];
-        Self { spec, tables, pending: None, owed, marks: Marks::new() }
+    pub(super) fn new(spec: JoinSpec, tables: Tables, place: Placement) -> Self {
+        Self {
+            spec,
+            tables,
+            pending: None,
+            owed: Default::default(),
+            marks: Marks::new(),
+            fresh: Default::default(),
+            worker: place.worker,
+        }
     }
 
     pub(super) fn prepare(&self, side: Side, delta: DeltaBatch) -> Result<Pending> {
@@ -83,11 +108,13 @@ impl Join {
             }
             NullKeys::Match => Vec::new(),
         };
-        let selection = (0..delta.len() as u32)
+        let selection: Vec<u32> = (0..delta.len() as u32)
             .filter(|row| nulls.iter().all(|n| n.is_valid(*row as usize)))
             .collect();
-        let matching = Matching::default();
-        Ok(Pending { side, delta, keys, key_columns, selection, next: Cursor::START, matching })
+        let stored = self.spec.stored[side.other().index()].is_some() && !selection.is_empty();
+        let stored = stored.then_some(StoredPlace::START);
+        let (next, matching) = (Cursor::START, Matching::default());
+        Ok(Pending { side, delta, keys, key_columns, selection, stored, next, matching })
     }
 
     /// Rows of a preserved side whose key can't match: they are decided by themselves.
@@ -131,20 +158,20 @@ impl Join {
     }
 
     /// Hands out one piece of the pending delta's matches.
-    fn step(&mut self, state: &mut StateStore, out: &mut Output) -> Result<Progress> {
+    fn step(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
-        let when = if self.spec.counts() { When::Any } else { When::After };
-        let other = state.arrangement(self.tables.rows(pending.side.other())?);
-        let mut probe = Probe::default();
-        pending.next = other.probe(pending.probing(), when, pending.next, OUTPUT_ROWS, &mut probe);
+        let mut found = self.find(cx, &mut pending)?;
+        while found.probe.slots.is_empty() && !pending.is_done() {
+            found = self.find(cx, &mut pending)?;
+        }
         if self.spec.condition.is_some() {
-            probe = self.check_pairs(state, &mut pending, probe, out)?;
+            found = self.check_pairs(cx, &mut pending, found, out)?;
         }
-        if !probe.slots.is_empty() && self.spec.kind.has_pairs() {
-            self.emit_pairs(state, &pending, probe, out)?;
+        if !found.probe.slots.is_empty() && self.spec.kind.has_pairs() {
+            self.emit_pairs(cx, &pending, found, out)?;
         }
-        if pending.next.position == pending.selection.len() {
-            self.finish_counts(state, &pending)?;
+        if pending.is_done() {
+            self.finish_counts(cx.state, &pending)?;
             return Ok(Progress::Done);
         }
         self.pending = Some(pending);
@@ -154,23 +181,25 @@ impl Join {
     /// Hands out pairs: in one batch, or in several where their texts are more than one can have.
     pub(super) fn emit_pairs(
         &self,
-        state: &mut StateStore,
+        cx: &mut Context<'_>,
         from: &Pending,
-        probe: Probe,
+        found: Found,
         out: &mut Output,
     ) -> Result<()> {
-        match self.combine(state, from, &probe) {
+        match self.combine(cx, from, &found) {
             Ok(pairs) => out.emit(pairs),
             Err(error) => {
-                let Some((first, rest)) = halves(probe, &error) else { return Err(error) };
-                self.emit_pairs(state, from, first, out)?;
-                self.emit_pairs(state, from, rest, out)?;
+                let Some((first, rest)) = halves(found.probe, &error) else { return Err(error) };
+                let rows = found.rows;
+                self.emit_pairs(cx, from, Found { probe: first, rows: rows.clone() }, out)?;
+                self.emit_pairs(cx, from, Found { probe: rest, rows }, out)?;
             }
         }
         Ok(())
     }
 
-    fn combine(&self, state: &mut StateStore, from: &Pending, probe: &Probe) -> Result<DeltaBatch> {
+    fn combine(&self, cx: &mut Context<'_>, from: &Pending, found: &Found) -> Result<DeltaBatch> {
+        let Found { probe, rows: theirs } = found;
         let weights = if from.delta.is_insert_only() && probe.weights.is_empty() {
             None
         } else {
@@ -178,12 +207,12 @@ impl Join {
             Some(Int64Array::from_iter_values(weights))
         };
         let side = from.side.other();
-        let other = state.arrangement(self.tables.rows(side)?);
         let width = self.spec.input(side).schema.fields().len();
-        let theirs = (0..width).map(|c| other.gather_column(c, &probe.slots));
+        let theirs =
+            (0..width).map(|c| self.column_of(cx, (side, c), theirs.as_ref(), &probe.slots));
+        let theirs = theirs.collect::<Result<Vec<_>>>()?;
         let count = probe.rows.len();
         let rows = UInt32Array::from(probe.rows.clone());
-        let theirs = theirs.collect::<Result<Vec<_>>>()?;
         let mine = from.delta.rows().columns().iter().map(|c| take(c, &rows, None));
         let mine = mine.collect::<Result<Vec<_>, _>>()?;
         let columns: Vec<ArrayRef> = match from.side {
@@ -246,15 +275,18 @@ impl Operator for Join {
                 mine.update(delta, keys, selection)?;
             }
         }
-        if !self.spec.finds_pairs() {
+        if !self.spec.finds_pairs() || self.leaves_pairs(side, cx) {
             return Ok(Progress::Done);
         }
+        if self.spec.stored[side.index()].is_some() && !cx.building {
+            self.fresh[side.index()].add(&pending);
+        }
         self.pending = Some(pending);
-        self.step(cx.state, out)
+        self.step(cx, out)
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
-        self.step(cx.state, out)
+        self.step(cx, out)
     }
 
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output) {
@@ -271,6 +303,7 @@ impl Operator for Join {
         }
         for side in SIDES {
             self.release_keys(cx.state, side)?;
+            self.fresh[side.index()].clear();
             if let Some(table) = self.tables.rows[side.index()] {
                 cx.state.arrangement(table).seal_and_expire(self.marks.closed(side))?;
             }

@@ -16,8 +16,9 @@
 //! each change reads all rows of the other side: a nested loop.
 //!
 //! Both inputs are partitioned by the key. State: at most one arrangement and one table of keys per
-//! side, which grow with that side, or as far as watermarks let rows go (see `expiry`). An inner or
-//! semi join of append-only inputs is append-only.
+//! side, which grow with that side, or as far as watermarks let rows go (see `expiry`); no
+//! arrangement where the rows are stored already (see `stored`). An inner or semi join of
+//! append-only inputs is append-only.
 //!
 //! A condition that fails for a pair makes an error row of the pair, which then does not match.
 //!
@@ -29,6 +30,7 @@ mod existence;
 mod expiry;
 mod kernel;
 mod kind;
+mod stored;
 mod temporal;
 #[cfg(test)]
 mod tests;
@@ -39,10 +41,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use expiry::{Closes, Within};
 pub use kind::{JoinKind, Side};
+pub use stored::StoredSide;
 pub use temporal::TemporalJoinSpec;
 
 use self::kernel::{Join, Tables};
-use super::{Operator, OperatorSpec, Placement};
+use super::{Operator, OperatorSpec, Placement, Stored, StoredRead};
 use crate::error::Result;
 use crate::expr::Predicate;
 use crate::state::{ArrangementSpec, Bound, GroupSpec, TableId, TableKind, TableSpec};
@@ -89,6 +92,8 @@ pub struct JoinSpec {
     condition: Option<JoinCondition>,
     schema: SchemaRef,
     closes: Closes,
+    /// The sides whose rows are read where they are stored.
+    stored: [Option<StoredSide>; 2],
 }
 
 impl JoinSpec {
@@ -117,7 +122,7 @@ impl JoinSpec {
             all.push(Field::new("mark", DataType::Boolean, false));
         }
         let schema = Arc::new(Schema::new(all));
-        Self { kind, inputs, nulls, condition, schema, closes: Closes::Never }
+        Self { kind, inputs, nulls, condition, schema, closes: Closes::Never, stored: [None, None] }
     }
 
     /// Says what lets rows go. Where matches are found by the key alone, an interval does not.
@@ -155,7 +160,12 @@ impl JoinSpec {
         self.kind.has_pairs() || self.condition.is_some()
     }
 
-    /// Whether rows of a side are kept.
+    /// Whether rows of a side are kept here.
+    fn keeps(&self, side: Side) -> bool {
+        self.arranges(side) && self.stored[side.index()].is_none()
+    }
+
+    /// Whether rows of a side are needed.
     fn arranges(&self, side: Side) -> bool {
         self.finds_pairs() || self.kind.preserves(side)
     }
@@ -166,17 +176,21 @@ impl JoinSpec {
     }
 
     fn arrangement(&self, side: Side) -> TableSpec {
-        let input = self.input(side);
         TableSpec {
             name: ["left", "right"][side.index()],
             version: 1,
             bound: self.bound(side),
-            kind: TableKind::Arrangement(ArrangementSpec {
-                schema: input.schema.clone(),
-                key: input.key.clone(),
-                append_only: input.append_only,
-                counted: self.counts() && self.kind.preserves(side),
-            }),
+            kind: TableKind::Arrangement(self.arrangement_of(side)),
+        }
+    }
+
+    fn arrangement_of(&self, side: Side) -> ArrangementSpec {
+        let input = self.input(side);
+        ArrangementSpec {
+            schema: input.schema.clone(),
+            key: input.key.clone(),
+            append_only: input.append_only,
+            counted: self.counts() && self.kind.preserves(side),
         }
     }
 
@@ -260,7 +274,7 @@ impl OperatorSpec for JoinSpec {
 
     fn tables(&self) -> Vec<TableSpec> {
         let sides = [Side::Left, Side::Right];
-        let kept = sides.into_iter().filter(|s| self.arranges(*s)).map(|s| self.arrangement(s));
+        let kept = sides.into_iter().filter(|s| self.keeps(*s)).map(|s| self.arrangement(s));
         let weighed = sides.into_iter().filter(|s| self.weighs(*s)).map(|s| self.key_weights(s));
         kept.chain(weighed).collect()
     }
@@ -272,11 +286,19 @@ impl OperatorSpec for JoinSpec {
         }
     }
 
-    fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
+    fn stored_reads(&self) -> Vec<StoredRead> {
+        self.reads()
+    }
+
+    fn bind(&self, table: Stored<'_>) -> Result<Option<Arc<dyn OperatorSpec>>> {
+        Ok(Some(Arc::new(self.over(table)?)))
+    }
+
+    fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {
         let mut tables = tables.iter().copied();
         let sides = [Side::Left, Side::Right];
-        let rows = sides.map(|side| if self.arranges(side) { tables.next() } else { None });
+        let rows = sides.map(|side| if self.keeps(side) { tables.next() } else { None });
         let keys = sides.map(|side| if self.weighs(side) { tables.next() } else { None });
-        Ok(Box::new(Join::new(self.clone(), Tables { rows, keys })))
+        Ok(Box::new(Join::new(self.clone(), Tables { rows, keys }, place)))
     }
 }

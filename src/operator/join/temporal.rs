@@ -8,14 +8,18 @@
 //! Both inputs are partitioned by the key. State grows with the rows of the right side. Watermarks
 //! of the left side pass.
 
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, UInt32Array};
 
-use super::kernel::{Join, OUTPUT_ROWS, Pending, Tables};
+use super::kernel::{Join, Pending, Tables};
 use super::{JoinKind, JoinSpec, Side};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
-use crate::operator::{Context, Operator, OperatorSpec, Output, Placement, Progress};
-use crate::state::{Cursor, KeyRequest, Probe, StateStore, TableId, TableSpec, When};
+use crate::operator::{
+    Context, Operator, OperatorSpec, Output, Placement, Progress, Stored, StoredRead,
+};
+use crate::state::{KeyRequest, TableId, TableSpec};
 use crate::time::Watermark;
 
 /// Plan constants: those of an inner or a left join.
@@ -57,6 +61,9 @@ impl OperatorSpec for TemporalJoinSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
+        if !self.join.keeps(Side::Right) {
+            return Vec::new();
+        }
         let mut table = self.join.arrangement(Side::Right);
         if let crate::state::TableKind::Arrangement(spec) = &mut table.kind {
             spec.counted = false;
@@ -64,9 +71,17 @@ impl OperatorSpec for TemporalJoinSpec {
         vec![table]
     }
 
-    fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        let tables = Tables { rows: [None, Some(tables[0])], keys: [None, None] };
-        let join = Join::new(self.join.clone(), tables);
+    fn stored_reads(&self) -> Vec<StoredRead> {
+        self.join.reads()
+    }
+
+    fn bind(&self, table: Stored<'_>) -> Result<Option<Arc<dyn OperatorSpec>>> {
+        Ok(Some(Arc::new(Self { join: self.join.over(table)? })))
+    }
+
+    fn build(&self, tables: &[TableId], place: Placement) -> Result<Box<dyn Operator>> {
+        let tables = Tables { rows: [None, tables.first().copied()], keys: [None, None] };
+        let join = Join::new(self.join.clone(), tables, place);
         Ok(Box::new(TemporalJoin { join, held: Vec::new() }))
     }
 }
@@ -78,21 +93,17 @@ struct TemporalJoin {
 }
 
 impl TemporalJoin {
-    fn emit(&self, state: &mut StateStore, delta: DeltaBatch, out: &mut Output) -> Result<()> {
+    fn emit(&mut self, cx: &mut Context<'_>, delta: DeltaBatch, out: &mut Output) -> Result<()> {
         let mut pending = self.join.prepare(Side::Left, delta)?;
         let mut matched = vec![false; pending.delta.len()];
-        let mut cursor = Cursor::START;
-        while cursor.position < pending.selection.len() {
-            let mut probe = Probe::default();
-            let rows = state.arrangement(self.join.tables.rows(Side::Right)?);
-            let next = rows.probe(pending.probing(), When::After, cursor, OUTPUT_ROWS, &mut probe);
-            cursor = next;
+        while !pending.is_done() {
+            let mut found = self.join.find(cx, &mut pending)?;
             if self.join.spec.condition.is_some() {
-                probe = self.join.passing(state, &pending, probe, out)?;
+                found = self.join.passing(cx, &pending, found, out)?;
             }
-            probe.rows.iter().for_each(|row| matched[*row as usize] = true);
-            if !probe.slots.is_empty() {
-                self.join.emit_pairs(state, &pending, probe, out)?;
+            found.probe.rows.iter().for_each(|row| matched[*row as usize] = true);
+            if !found.probe.slots.is_empty() {
+                self.join.emit_pairs(cx, &pending, found, out)?;
             }
         }
         if self.join.spec.kind == JoinKind::Left {
@@ -130,8 +141,12 @@ impl Operator for TemporalJoin {
             Side::Left => self.held.push(delta),
             Side::Right => {
                 let pending = self.join.prepare(Side::Right, delta)?;
-                let rows = cx.state.arrangement(self.join.tables.rows(Side::Right)?);
-                rows.update(&pending.delta, &pending.keys, &pending.selection)?;
+                if self.join.spec.keeps(Side::Right) {
+                    let rows = cx.state.arrangement(self.join.tables.rows(Side::Right)?);
+                    rows.update(&pending.delta, &pending.keys, &pending.selection)?;
+                } else if !cx.building {
+                    self.join.fresh[Side::Right.index()].add(&pending);
+                }
             }
         }
         Ok(Progress::Done)
@@ -145,9 +160,12 @@ impl Operator for TemporalJoin {
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         for delta in std::mem::take(&mut self.held) {
-            self.emit(cx.state, delta, out)?;
+            self.emit(cx, delta, out)?;
         }
-        cx.state.arrangement(self.join.tables.rows(Side::Right)?).seal()?;
+        self.join.fresh[Side::Right.index()].clear();
+        if self.join.spec.keeps(Side::Right) {
+            cx.state.arrangement(self.join.tables.rows(Side::Right)?).seal()?;
+        }
         Ok(Progress::Done)
     }
 }

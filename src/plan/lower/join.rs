@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan}
 use super::super::node::{Partitioning, PlanNode, Properties};
 use super::super::time::{TimeColumn, without_late};
 use super::interval::intervals;
+use super::stored::{key_order, stored_side};
 use super::values::constant;
 use super::{
     Lowering, add_filter, add_projection, arrow_schema, lower, not_in_view, select_columns,
@@ -33,7 +34,7 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     }
     let kind = kind_of(node.join_type);
     let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = node.on.iter().cloned().unzip();
-    let left = join_side(&node.left, &left_keys, cx)?;
+    let mut left = join_side(&node.left, &left_keys, cx)?;
     let temporal = without_version(&node.right)?;
     let right_plan = temporal.as_ref().unwrap_or(&node.right);
     let mut right = join_side(right_plan, &right_keys, cx)?;
@@ -50,11 +51,17 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
             filter = None;
         }
     }
+    let keys = [(&left.node, left.key.as_slice()), (&right.node, right.key.as_slice())];
+    if let Some(order) = key_order(keys, cx)? {
+        for side in [&mut left, &mut right] {
+            side.key = order.iter().map(|at| side.key[*at]).collect();
+        }
+    }
     let behind = filter.filter(|_| kind == JoinKind::Inner && !node.on.is_empty());
     let inside = filter.filter(|_| behind.is_none());
     let condition = inside.map(|f| condition(f, node)).transpose()?;
     let is_temporal = temporal.is_some();
-    let joined = join_operator((kind, is_temporal), [left, right], condition, node)?;
+    let joined = join_operator((kind, is_temporal), [left, right], condition, (node, cx))?;
     match behind {
         Some(filter) => add_filter(joined, filter, &node.schema),
         None => Ok(joined),
@@ -81,7 +88,7 @@ fn join_operator(
     (kind, temporal): (JoinKind, bool),
     sides: [JoinSide; 2],
     condition: Option<JoinCondition>,
-    node: &Join,
+    (node, cx): (&Join, &Lowering<'_>),
 ) -> Result<PlanNode> {
     let (sides, closes) = if temporal {
         (sides, Closes::Never)
@@ -107,7 +114,11 @@ fn join_operator(
         true => sides[0].node.times.clone(),
         false => closing_times(kind, &sides, closes),
     };
+    let [left, right] = &sides;
+    let stored = [left, right].map(|side| stored_side((&side.node, &side.key, nulls), cx));
+    let [left, right] = stored;
     let spec = JoinSpec::new(kind, inputs, nulls, condition).closing(closes);
+    let spec = spec.reading([left?, right?]);
     let mut properties = properties(kind, &sides);
     let wanted = wanted(kind, &sides);
     let [left, right] = sides;

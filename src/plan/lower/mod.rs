@@ -12,6 +12,7 @@ mod over;
 mod panes;
 mod session;
 mod stamp;
+mod stored;
 mod unnest;
 mod values;
 mod window;
