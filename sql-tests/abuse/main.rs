@@ -9,6 +9,7 @@
 
 #[expect(dead_code, reason = "what other tests need of it")]
 mod client;
+mod joins;
 
 use std::time::{Duration, Instant};
 

@@ -382,7 +382,10 @@ fn pairs_with_more_text_than_fits_in_a_batch_are_several_batches() {
 /// An epoch's changes of an input.
 type Changes = Vec<((Option<i32>, Option<i32>), i64)>;
 
-fn lines_of(changes: &[((Option<i32>, Option<i32>), i64)]) -> String {
+/// A row of two columns, and its weight.
+type Change = ((Option<i32>, Option<i32>), i64);
+
+fn lines_of(changes: &[Change]) -> String {
     let line =
         |(row, weight): &((Option<i32>, Option<i32>), i64)| format!("{weight:+} | {}", text(*row));
     changes.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -113,7 +113,8 @@ pub(super) fn stored_side(
     }
     let moves = !node.properties.partitioning.matches(key);
     let own_key = *own == found;
-    if !moves && !(own_key && path.stored.placed) {
+    let found_here = own_key && path.stored.placed;
+    if !moves && !found_here {
         // They are on the right worker only until they are read back by others.
         return Ok(None);
     }
