@@ -98,6 +98,12 @@ pub const SINK_STALL: Duration = Duration::from_secs(30);
 /// Bytes of changes that may wait for one subscriber: rows may be wide.
 pub const SUBSCRIBER_QUEUE_BYTES: usize = 256 << 20;
 
+/// Everything together may hold this many hundredths of the machine's memory.
+pub const MEMORY_PART: usize = 70;
+
+/// With a limit of its own, what waits for one sink may be this part of it.
+pub const SINK_QUEUE_PART: usize = 16;
+
 /// All reads together may hold one part in so many of the memory: the rest is for state, which
 /// nothing but DROP gives back.
 pub const READ_MEMORY_PART: usize = 4;
@@ -299,6 +305,9 @@ pub struct Config {
     /// How long taking in one change may take. What holds it up for longer is quarantined; nobody
     /// else waits for it.
     pub step_timeout: Duration,
+    /// Bytes that everything together may hold: tables, views, queues and reads; by default
+    /// [`MEMORY_PART`] of the machine. Near it sources wait, and rows that are added are refused.
+    pub memory_limit_bytes: usize,
     /// Bytes that one view may hold, its operators' state and its rows; measured while a step of it
     /// lasts.
     pub state_limit_bytes: usize,
@@ -332,6 +341,7 @@ impl Default for Config {
             sink_limits: SinkLimits::default(),
             outbox_bytes: OUTBOX_BYTES,
             step_timeout: Duration::from_secs(300),
+            memory_limit_bytes: memory / 100 * MEMORY_PART,
             state_limit_bytes: memory / 2,
             read_memory_bytes: memory / READ_MEMORY_PART,
             query_memory_bytes: memory / QUERY_MEMORY_PART,
@@ -346,5 +356,17 @@ impl Config {
     /// The default configuration with a chosen number of workers (at least one).
     pub fn with_workers(workers: usize) -> Self {
         Self { workers: workers.max(1), ..Self::default() }
+    }
+
+    /// Sets the limit of everything, and those of its parts in proportion.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.memory_limit_bytes = bytes;
+        self.state_limit_bytes = bytes;
+        self.read_memory_bytes = bytes / READ_MEMORY_PART;
+        self.query_memory_bytes = bytes / QUERY_MEMORY_PART;
+        self.old_versions_bytes = bytes / OLD_VERSIONS_PART;
+        let buffer = self.checkpoint_buffer_bytes;
+        self.checkpoint_buffer_bytes = buffer.min(bytes / CHECKPOINT_BUFFER_PART);
+        self.sink_limits.bytes = self.sink_limits.bytes.min(bytes / SINK_QUEUE_PART);
     }
 }

@@ -130,6 +130,10 @@ struct LimitArgs {
     /// Without it everything ends with the process.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// What everything together may hold, such as 4GB: tables, views, queues and reads; 70 % of the
+    /// machine's memory by default. Near it sources wait and rows that are added are refused.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory_limit: Option<usize>,
     /// How long a view may take over one change, in milliseconds, before it is quarantined; 300000
     /// by default.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -157,6 +161,9 @@ impl LimitArgs {
     fn config(&self, workers: Option<u16>) -> Config {
         let mut config = workers.map_or_else(Config::default, |n| Config::with_workers(n.into()));
         config.data = self.data.clone();
+        if let Some(bytes) = self.memory_limit {
+            config.limit_memory(bytes);
+        }
         if let Some(ms) = self.step_timeout {
             config.step_timeout = Duration::from_millis(ms);
         }

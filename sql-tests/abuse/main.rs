@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "what other tests need of it")]
 mod client;
 mod joins;
+mod memory_limit;
 
 use std::time::{Duration, Instant};
 

@@ -145,6 +145,14 @@ impl DeltaBatch {
         (self.rows, self.weights)
     }
 
+    /// The sum of all weights: how many rows more there are behind it.
+    pub fn net_weight(&self) -> i64 {
+        match self.weights() {
+            Some(weights) => weights.values().iter().sum(),
+            None => self.len() as i64,
+        }
+    }
+
     /// The number of rows, not their weight.
     pub fn len(&self) -> usize {
         self.rows.num_rows()

@@ -22,6 +22,7 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Parts, Pin, RelationState, RelationStatus, WriteTicket};
+use crate::sql::memory::memory_is_full;
 use crate::sql::{
     Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete, bind_insert,
     bind_update, conform,
@@ -296,6 +297,10 @@ impl Session {
     ) -> Result<()> {
         let written = |id: &RelationId| writes.iter().any(|(written, _)| written == id);
         let core = &self.engine.core;
+        let added: i64 = writes.iter().map(|(_, rows)| rows.net_weight()).sum();
+        if added > 0 && core.memory.is_full() {
+            return Err(memory_is_full("no rows can be added", &core.memory));
+        }
         core.shared.wait_for_room(written).await;
         let rows = writes.iter().map(|(_, rows)| rows.len()).sum();
         let parts = heavy(rows, || Parts::of_writes(&core.shared, &writes))?;

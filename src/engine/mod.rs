@@ -30,6 +30,7 @@ mod implicit;
 mod index;
 mod lock_wait;
 mod look_up;
+mod memory;
 mod named;
 pub mod offline;
 mod oracle;
@@ -66,7 +67,7 @@ use tokio::runtime::Runtime;
 use crate::config::{Config, EVALUATION_STACK_BYTES, THREADS_END_WITHIN};
 use crate::error::{Error, Result};
 use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
-use crate::sql::memory::ReadMemory;
+use crate::sql::memory::Memory;
 use crate::store::{Disk, Found};
 
 use self::plan_cache::PlanCache;
@@ -96,7 +97,7 @@ pub(crate) struct Core {
     /// The threads of ad-hoc queries.
     pub(crate) queries: Option<tokio::runtime::Runtime>,
     /// The memory of reads.
-    pub(crate) memory: Arc<ReadMemory>,
+    pub(crate) memory: Arc<Memory>,
     /// Plans of statements that have come before.
     plans: PlanCache,
     /// The data directory, when there is one.
@@ -134,7 +135,8 @@ impl Engine {
 
     fn open_with(config: Config) -> Result<Self> {
         let shared = Shared::new(config.workers.max(1));
-        let (coordinator, thread) = Coordinator::start(&config, shared.clone())?;
+        let memory = Memory::new(&config)?;
+        let (coordinator, thread) = Coordinator::start(&config, (shared.clone(), memory.clone()))?;
         let thread = Mutex::new(Some(thread));
         let ddl = tokio::sync::Mutex::new(());
         let queries = tokio::runtime::Builder::new_multi_thread()
@@ -143,7 +145,6 @@ impl Engine {
             .thread_stack_size(EVALUATION_STACK_BYTES)
             .build()?;
         let queries = Some(queries);
-        let memory = ReadMemory::new(&config)?;
         let plans = PlanCache::default();
         let begins_again = config.begins_again;
         let kept = None;

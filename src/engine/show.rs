@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
+use super::memory::memory_fields;
 use super::outcome::{Outcome, Rows};
 use super::retry::retry_fields;
 use super::savepoint::savepoint_fields;
@@ -88,6 +89,7 @@ impl Session {
             Show::Columns(name) => self.columns_of(name)?,
             Show::Checkpoints => self.show_checkpoints().await?,
             Show::Savepoints => self.show_savepoints().await?,
+            Show::Memory => self.show_memory().await?,
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
             Show::Offsets => self.show_offsets().await?,
             Show::Watermarks => self.show_watermarks().await?,
@@ -127,6 +129,7 @@ impl Session {
             Statement::RetryErrors(_) => return Ok(Some(retry_fields())),
             Statement::Show(Show::Checkpoints) => return Ok(Some(checkpoint_fields())),
             Statement::Show(Show::Savepoints) => return Ok(Some(savepoint_fields())),
+            Statement::Show(Show::Memory) => return Ok(Some(memory_fields())),
             Statement::Fetch(fetch) if !fetch.moves => {
                 return self.cursor_fields(&fetch.name).map(Some);
             }

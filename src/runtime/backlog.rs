@@ -81,6 +81,12 @@ impl Coordinator {
         self.checkpointer.as_ref().is_some_and(|c| c.backlog.is_full())
     }
 
+    /// Bytes of what is not on the disk yet.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        let backlog = self.checkpointer.as_ref().map(|c| &c.backlog);
+        backlog.map_or(0, |b| b.logged.saturating_add(b.cut.load(Ordering::Relaxed)))
+    }
+
     /// Why rows wait for checkpoints, when they do and these fail.
     pub(super) fn backlog_obstacle(&self) -> Option<Error> {
         let checkpointer = self.checkpointer.as_ref().filter(|c| c.backlog.is_full())?;

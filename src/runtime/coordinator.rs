@@ -18,6 +18,7 @@ use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute, Parts};
 use super::journal::Journal;
 use super::keeping::Keeping;
+use super::memory::Measured;
 use super::rebuild::Rebuilt;
 use super::rejects::Rejects;
 use super::running_sink::RunningSink;
@@ -35,6 +36,7 @@ use crate::config::{
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::memory::Memory;
 use crate::state::ResultTable;
 use crate::store::Lsn;
 use crate::time::{Epoch, Watermark};
@@ -211,6 +213,7 @@ pub struct Coordinator {
     pub(super) limits: Limits,
     /// When the state of views is measured next.
     pub(super) sizes_due: Instant,
+    pub(super) measured: Measured,
 }
 
 /// What those who read may hold.
@@ -227,7 +230,7 @@ impl Coordinator {
     /// Starts the coordinator and the workers.
     pub fn start(
         config: &Config,
-        shared: Arc<Shared>,
+        (shared, memory): (Arc<Shared>, Arc<Memory>),
     ) -> Result<(CoordinatorHandle, std::thread::JoinHandle<()>)> {
         let (events, inbox) = channel();
         let handle = CoordinatorHandle { events: events.clone() };
@@ -273,6 +276,7 @@ impl Coordinator {
             follows: false,
             waiting: Vec::new(),
             sizes_due: Instant::now(),
+            measured: Measured::new(memory),
             limits: Limits {
                 step_timeout: config.step_timeout,
                 state_bytes: config.state_limit_bytes,
@@ -297,6 +301,7 @@ impl Coordinator {
                 break;
             }
             self.proceed();
+            self.measure_memory();
             self.cut_if_due();
             self.check_clock();
             goes_on = self.begin_builds();
@@ -598,6 +603,7 @@ impl Coordinator {
         if !sizes.is_empty() {
             // Where the next step is at it already, this epoch has the number that it was cut with.
             let shown = |id| behind.get(&id).copied().unwrap_or(epoch);
+            self.note_state_bytes(sizes.iter().flatten().map(|table| table.bytes).sum());
             self.check_sizes(&active, sizes.into_iter().flatten(), shown);
         }
     }

@@ -79,7 +79,13 @@ impl Coordinator {
         }
         let full = self.sinks.values().filter(|(_, sink)| sink.is_full()).map(|(node, _)| *node);
         let full: Vec<NodeId> = full.collect();
-        if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) }
+        let mut held = if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) };
+        if self.is_memory_full() {
+            // Statements are refused, or make room.
+            let sources = self.sources.keys().filter_map(|id| self.inputs.get(id));
+            held.extend(sources.map(|route| route.node));
+        }
+        held
     }
 
     fn is_held(&self, relation: RelationId, held: &BTreeSet<NodeId>) -> bool {
@@ -127,7 +133,7 @@ impl Coordinator {
             let name = catalog.by_id(*id).map_or_else(String::new, |r| r.name.clone());
             sink.trouble().map(|error| does_not_deliver(&name, error))
         });
-        self.backlog_obstacle().or_else(|| full.next())
+        self.backlog_obstacle().or_else(|| full.next()).or_else(|| self.memory_obstacle())
     }
 
     /// Where a source stands; one that waits for a sink says for which.
@@ -139,7 +145,8 @@ impl Coordinator {
         if waits && !ended && self.is_held(id, &self.held_nodes()) {
             state.state = "waiting".into();
             let sinks = || self.full_sinks_of(id).join(", ");
-            let waits_for = self.backlog_detail().unwrap_or_else(sinks);
+            let waits_for = self.backlog_detail().or_else(|| self.memory_detail());
+            let waits_for = waits_for.unwrap_or_else(sinks);
             state.detail = Some(format!("waits for {waits_for}"));
         }
         Some(state)

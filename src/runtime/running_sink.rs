@@ -89,6 +89,11 @@ impl RunningSink {
         }
     }
 
+    /// Bytes of changes in its queue.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.queue().waiting_bytes()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.queue().is_full()
     }

@@ -190,6 +190,11 @@ impl SinkQueue {
         self.changed.notify_all();
     }
 
+    /// Bytes of changes that wait in memory.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.lock().size.bytes
+    }
+
     /// Whether so much waits that no more rows should come.
     pub(super) fn is_full(&self) -> bool {
         let backlog = self.lock();

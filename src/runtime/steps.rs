@@ -402,7 +402,7 @@ impl Coordinator {
             .map_or_else(String::new, |r| format!("{} \"{}\"", r.kind.noun(), r.name));
         let error = match outlasts {
             true => Some(self.outlasted(&name)),
-            false => self.too_large(owner, &name),
+            false => self.too_large(owner, &name).or_else(|| self.exceeds_memory(owner)),
         };
         let Some(error) = error else { return };
         tracing::warn!(%error, "a step was ended");

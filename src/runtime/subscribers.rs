@@ -115,6 +115,11 @@ impl Subscriber {
         self.events.send(Ok(Sent::Changes(epoch, Arc::clone(changes)))).is_ok()
     }
 
+    /// Bytes of changes that wait for it.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes.load(Ordering::Relaxed)
+    }
+
     /// Tells that an epoch is complete. False: the subscription has ended.
     pub fn progress(&self, epoch: Epoch) -> bool {
         if self.progress {

@@ -1,4 +1,10 @@
-//! The memory of reads: one pool for all of them, and a limit for each.
+//! The memory of an engine, which is counted and bounded; and that of reads in it: one pool for all
+//! of them, and a limit for each.
+//!
+//! What tables, views and queues hold is counted by the coordinator (`runtime/memory.rs`) and noted
+//! here. Near the limit the engine is *full*: sources wait, and rows that are added are refused.
+//! Reads get what is left of it, and never less than half of their own limit, so that one can look
+//! and delete.
 //!
 //! Whatever a read keeps between two batches is reserved here first: sorts, groups, the build sides
 //! of joins, rows that wait for their reader, rows that a write has found. A request that does not
@@ -9,7 +15,7 @@
 //! one of them does not starve the rest.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::Result as DfResult;
@@ -23,28 +29,44 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result, sqlstate};
 use crate::expr::{from_datafusion, out_of_memory, show_bytes};
 
 /// A sort keeps this part of its query's limit for merging, unless the library's default is less.
 const MERGE_PART: usize = 16;
 
-/// The memory of all reads of an engine.
-pub struct ReadMemory {
+/// What helps when there is no room.
+const SHOW_MEMORY: &str =
+    "SHOW MEMORY; says by whom. DELETE or DROP something, or raise --memory-limit.";
+
+/// The engine is full from this many hundredths of the limit on, and has room again below these.
+const FULL: usize = 90;
+const ROOM: usize = 85;
+/// It is looked at more often.
+const NEAR: usize = 60;
+
+/// The memory of an engine.
+pub struct Memory {
+    /// Of everything.
+    whole_limit: usize,
+    /// What tables, views and queues hold.
+    engine: AtomicUsize,
+    full: AtomicBool,
+    /// Of all reads.
     limit: usize,
     query_limit: usize,
     used: AtomicUsize,
     environment: RuntimeEnv,
 }
 
-impl fmt::Debug for ReadMemory {
+impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (used, limit) = (self.used(), self.limit);
-        write!(f, "ReadMemory({} of {})", show_bytes(used), show_bytes(limit))
+        write!(f, "Memory({} of {})", show_bytes(used), show_bytes(limit))
     }
 }
 
-impl ReadMemory {
+impl Memory {
     /// The pool that a configuration asks for.
     pub fn new(config: &Config) -> Result<Arc<Self>> {
         let spill = u64::try_from(config.spill_bytes).unwrap_or(u64::MAX);
@@ -52,6 +74,9 @@ impl ReadMemory {
         let builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
         let limit = config.read_memory_bytes;
         Ok(Arc::new(Self {
+            whole_limit: config.memory_limit_bytes,
+            engine: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             limit,
             query_limit: config.query_memory_bytes.min(limit),
             used: AtomicUsize::new(0),
@@ -62,6 +87,45 @@ impl ReadMemory {
     /// The bytes that reads hold now.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// What tables, views and queues hold from now on.
+    pub fn note_engine(&self, bytes: usize) {
+        self.engine.store(bytes, Ordering::Relaxed);
+        let full = match self.is_full() {
+            true => self.is_above(ROOM),
+            false => self.is_above(FULL),
+        };
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// The bytes that are held by all.
+    pub fn total(&self) -> usize {
+        self.engine.load(Ordering::Relaxed).saturating_add(self.used())
+    }
+
+    /// The bytes that may be.
+    pub fn limit(&self) -> usize {
+        self.whole_limit
+    }
+
+    /// Whether nothing should be added. It is so until there is some room.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is held than may be.
+    pub fn is_exceeded(&self) -> bool {
+        self.engine.load(Ordering::Relaxed) > self.whole_limit
+    }
+
+    /// Whether it may soon be full.
+    pub fn is_near(&self) -> bool {
+        self.is_above(NEAR)
+    }
+
+    fn is_above(&self, hundredths: usize) -> bool {
+        self.engine.load(Ordering::Relaxed) > self.whole_limit / 100 * hundredths
     }
 
     /// What a query may hold at most when its session says nothing.
@@ -80,8 +144,16 @@ impl ReadMemory {
         QueryMemory { pool, reads: Arc::clone(self), limit }
     }
 
+    /// What all reads together may hold: what the engine leaves of everything, up to their limit,
+    /// and always half of that.
+    fn left(&self) -> usize {
+        let left = self.whole_limit.saturating_sub(self.engine.load(Ordering::Relaxed));
+        left.clamp(self.limit / 2, self.limit)
+    }
+
     fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.left();
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 }
@@ -90,7 +162,7 @@ impl ReadMemory {
 #[derive(Debug, Clone)]
 pub struct QueryMemory {
     pool: Arc<dyn MemoryPool>,
-    reads: Arc<ReadMemory>,
+    reads: Arc<Memory>,
     limit: usize,
 }
 
@@ -121,6 +193,14 @@ impl QueryMemory {
         execution.sort_in_place_threshold_bytes = merge;
         Arc::new(task.with_session_config(session))
     }
+}
+
+/// The error of who has to wait for room, and can't.
+pub fn memory_is_full(what: &str, memory: &Memory) -> Error {
+    let (held, limit) = (show_bytes(memory.total()), show_bytes(memory.limit()));
+    Error::user(sqlstate::OUT_OF_MEMORY, format!("{what}: the memory limit is reached"))
+        .with_detail(format!("{held} of {limit} are held."))
+        .with_hint(SHOW_MEMORY)
 }
 
 /// Reserved memory; dropping it gives it back.
@@ -158,7 +238,7 @@ struct Shares {
 /// The pool of one query.
 #[derive(Debug)]
 struct QueryPool {
-    reads: Arc<ReadMemory>,
+    reads: Arc<Memory>,
     limit: usize,
     shares: Mutex<Shares>,
 }
@@ -185,8 +265,10 @@ impl QueryPool {
 
     fn refuse(&self, reservation: &MemoryReservation, bytes: usize, own: bool) -> DataFusionError {
         let what = purpose(reservation.consumer().name());
+        let engine = !own && self.reads.left() < self.reads.limit;
         let (whose, held, limit) = match own {
             true => ("the query holds", self.reserved(), self.limit),
+            false if engine => ("everything holds", self.reads.total(), self.reads.whole_limit),
             false => ("all reads together hold", self.reads.used(), self.reads.limit),
         };
         let detail = format!(
@@ -201,6 +283,7 @@ impl QueryPool {
                 format!("SET query_memory_limit = '{}MB';", larger >> 20)
             }
             true => "Make the query smaller: all reads together may not hold more.".to_owned(),
+            false if engine => SHOW_MEMORY.to_owned(),
             false => "Run it again when other queries have ended.".to_owned(),
         };
         out_of_memory(&detail, &hint)
@@ -294,10 +377,10 @@ fn purpose(consumer: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn memory(all: usize, each: usize) -> Arc<ReadMemory> {
+    fn memory(all: usize, each: usize) -> Arc<Memory> {
         let config =
             Config { read_memory_bytes: all, query_memory_bytes: each, ..Config::default() };
-        ReadMemory::new(&config).expect("a pool")
+        Memory::new(&config).expect("a pool")
     }
 
     #[test]

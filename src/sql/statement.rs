@@ -614,6 +614,8 @@ pub enum Show {
     Columns(String),
     /// SHOW CHECKPOINTS.
     Checkpoints,
+    /// SHOW MEMORY: who holds what.
+    Memory,
     /// SHOW SAVEPOINTS.
     Savepoints,
     /// SHOW GUARANTEES [FOR SINK name].

@@ -248,6 +248,25 @@ impl PageColumn {
         Ok(Self { values, nulls: Vec::new() })
     }
 
+    /// One with a value in each of its rows that nobody reads before it is overwritten.
+    pub(super) fn full(data_type: &DataType) -> Result<Self> {
+        let mut column = Self::new(data_type)?;
+        match &mut column.values {
+            Values::Null => {}
+            Values::Bool(v) => v.resize(PAGE_ROWS, false),
+            Values::I16(v) => v.resize(PAGE_ROWS, 0),
+            Values::I32(v) => v.resize(PAGE_ROWS, 0),
+            Values::I64(v) | Values::Narrow(v) => v.resize(PAGE_ROWS, 0),
+            Values::F32(v) => v.resize(PAGE_ROWS, 0.0),
+            Values::F64(v) => v.resize(PAGE_ROWS, 0.0),
+            Values::I128(v) => v.resize(PAGE_ROWS, 0),
+            Values::Interval(v) => v.resize(PAGE_ROWS, IntervalMonthDayNano::ZERO),
+            Values::Text(v) => v.spans.resize(PAGE_ROWS, (0, 0)),
+            Values::Bytes(v) | Values::Lists(v) => v.spans.resize(PAGE_ROWS, (0, 0)),
+        }
+        Ok(column)
+    }
+
     /// Writes `source[row]` of each `(target, row)` pair; a target is an existing row of the page
     /// or the next new one, in order.
     pub(super) fn write(&mut self, source: &ArrayRef, pairs: &[(u32, u32)], old_len: usize) {

@@ -23,6 +23,7 @@ mod changes;
 mod column;
 mod entry;
 mod expiry;
+mod free_slots;
 mod groups;
 mod key_arena;
 mod ledger;

@@ -1,8 +1,8 @@
 //! Row store: rows in columnar pages, addressed by dense slots that stay the same while the row
 //! lives.
 //!
-//! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again. Writing takes rows of a
-//! batch, reading gathers slots into Arrow arrays, column by column, so that neither touches a
+//! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again; a page of which all slots are
+//! free gives its memory back until then. Writing takes rows of a batch, reading gathers slots into Arrow arrays, column by column, so that neither touches a
 //! `ScalarValue` or allocates per row.
 
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use arrow::datatypes::{
 
 use super::cell::Cell;
 use super::column::{PageColumn, Values};
+use super::free_slots::FreeSlots;
 use crate::config::PAGE_ROWS;
 use crate::delta::decode_keys;
 use crate::error::{Result, too_many_bytes};
@@ -31,7 +32,9 @@ pub(crate) struct Pages {
     pages: Vec<Vec<PageColumn>>,
     /// Slots handed out so far, free ones included.
     len: usize,
-    free: Vec<u32>,
+    free: FreeSlots,
+    /// Pages that have given their memory back.
+    gone: Vec<u32>,
     /// Per column: whether a NULL was ever stored.
     null_seen: Vec<bool>,
 }
@@ -39,12 +42,13 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         let null_seen = vec![false; schema.fields().len()];
-        Self { schema, pages: Vec::new(), len: 0, free: Vec::new(), null_seen }
+        let (free, gone) = (FreeSlots::default(), Vec::new());
+        Self { schema, pages: Vec::new(), len: 0, free, gone, null_seen }
     }
 
     /// Rows held.
     pub(crate) fn rows(&self) -> usize {
-        self.len - self.free.len()
+        self.len - self.free.len() - self.gone.len() * PAGE_ROWS
     }
 
     /// One more than the highest slot ever used.
@@ -63,25 +67,21 @@ impl Pages {
             *seen |= column.null_count() > 0;
         }
         // Freed slots first, page by page.
-        let again = rows.len().min(self.free.len());
-        let mut reused = self.free.split_off(self.free.len() - again);
-        reused.sort_unstable();
-        let (old, mut rest) = rows.split_at(again);
-        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(again);
-        let page_of = |slot: u32| slot as usize / PAGE_ROWS;
-        let mut taken = 0;
-        for run in reused.chunk_by(|a, b| page_of(*a) == page_of(*b)) {
-            let page = page_of(run[0]);
+        let mut rest = rows;
+        while self.free.len() < rest.len() && self.take_back()? {}
+        while !rest.is_empty()
+            && let Some((page, places)) = self.free.take(rest.len())
+        {
             let filled = (self.len - page * PAGE_ROWS).min(PAGE_ROWS);
-            let offsets = run.iter().map(|slot| *slot % PAGE_ROWS as u32);
-            pairs.clear();
-            pairs.extend(offsets.zip(old[taken..].iter().copied()));
-            taken += run.len();
+            let (old, others) = rest.split_at(places.len());
+            let places = places.into_iter().map(u32::from);
+            let pairs: Vec<(u32, u32)> = places.zip(old.iter().copied()).collect();
             for (column, source) in self.pages[page].iter_mut().zip(columns) {
                 column.write(source, &pairs, filled);
             }
+            slots.extend(pairs.iter().map(|(place, _)| (page * PAGE_ROWS) as u32 + place));
+            rest = others;
         }
-        slots.append(&mut reused);
         while !rest.is_empty() {
             let offset = self.len % PAGE_ROWS;
             if offset == 0 {
@@ -106,13 +106,34 @@ impl Pages {
     /// The slots that hold rows, but for some.
     pub(super) fn used(&self, without: &[u32]) -> Vec<u32> {
         let mut used = vec![true; self.len];
-        self.free.iter().chain(without).for_each(|slot| used[*slot as usize] = false);
+        let free = self.free.iter().chain(without.iter().copied());
+        free.for_each(|slot| used[slot as usize] = false);
+        for page in &self.gone {
+            let first = *page as usize * PAGE_ROWS;
+            used[first..first + PAGE_ROWS].fill(false);
+        }
         (0..self.len as u32).filter(|slot| used[*slot as usize]).collect()
     }
 
     /// Gives a slot back.
     pub(crate) fn free(&mut self, slot: u32) {
-        self.free.push(slot);
+        if self.free.push(slot) {
+            let page = slot as usize / PAGE_ROWS;
+            self.free.forget(page);
+            self.pages[page] = Vec::new();
+            self.gone.push(page as u32);
+        }
+    }
+
+    /// A page that has given its memory back is used again, all its slots free; false when there is
+    /// none.
+    fn take_back(&mut self) -> Result<bool> {
+        let Some(page) = self.gone.pop() else { return Ok(false) };
+        let fields = self.schema.fields().iter();
+        let columns: Result<Vec<_>> = fields.map(|f| PageColumn::full(f.data_type())).collect();
+        self.pages[page as usize] = columns?;
+        self.free.fill(page as usize);
+        Ok(true)
     }
 
     #[inline]
@@ -317,7 +338,7 @@ impl Pages {
     /// Bytes of all pages.
     pub(crate) fn bytes(&self) -> usize {
         let columns: usize = self.pages.iter().flatten().map(PageColumn::bytes).sum();
-        columns + self.free.capacity() * 4
+        columns + self.free.bytes() + self.gone.capacity() * 4
     }
 }
 
@@ -328,5 +349,62 @@ fn check_room(bytes: usize) -> Result<()> {
     match bytes <= COLUMN_BYTES_MAX {
         true => Ok(()),
         false => Err(too_many_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray, Int64Array, StringArray};
+    use arrow::datatypes::{Field, Int64Type, Schema};
+
+    use super::*;
+
+    fn rows(numbers: std::ops::Range<i64>) -> Vec<ArrayRef> {
+        let texts = numbers.clone().map(|n| (n % 3 > 0).then(|| format!("text {n}")));
+        let texts = StringArray::from_iter(texts);
+        vec![Arc::new(Int64Array::from_iter_values(numbers)), Arc::new(texts)]
+    }
+
+    fn insert(pages: &mut Pages, numbers: std::ops::Range<i64>) -> Vec<u32> {
+        let mut slots = Vec::new();
+        let all: Vec<u32> = (0..(numbers.end - numbers.start) as u32).collect();
+        pages.insert(&rows(numbers), &all, &mut slots).expect("inserts");
+        slots
+    }
+
+    fn assert_holds(pages: &Pages, slots: &[u32], numbers: std::ops::Range<i64>) {
+        let wanted = rows(numbers);
+        for (column, wanted) in wanted.iter().enumerate() {
+            assert_eq!(pages.gather_column(column, slots).expect("gathers").as_ref(), &**wanted);
+        }
+    }
+
+    /// Would find pages that keep their memory, that come back with what was in them, or that are
+    /// given back while rows lie in them.
+    #[test]
+    fn a_page_without_rows_gives_its_memory_back() {
+        let page = PAGE_ROWS as i64;
+        let fields =
+            [Field::new("n", DataType::Int64, false), Field::new("t", DataType::Utf8, true)];
+        let mut pages = Pages::new(Arc::new(Schema::new(fields.to_vec())));
+        let slots = insert(&mut pages, 0..4 * page);
+        let full = pages.bytes();
+        // All of two pages, and all but one row of another one.
+        let kept: Vec<u32> = vec![slots[0]];
+        slots[1..3 * PAGE_ROWS].iter().for_each(|slot| pages.free(*slot));
+        assert_eq!(pages.rows(), PAGE_ROWS + 1);
+        assert!(pages.bytes() < full * 6 / 10, "{} of {full}", pages.bytes());
+        assert_eq!(pages.used(&[]).len(), PAGE_ROWS + 1);
+        assert_holds(&pages, &kept, 0..1);
+        assert_holds(&pages, &slots[3 * PAGE_ROWS..], 3 * page..4 * page);
+        // More than is free: both come back, and a new one is made.
+        let again = insert(&mut pages, 10 * page..13 * page + 5);
+        assert_holds(&pages, &again, 10 * page..13 * page + 5);
+        assert_holds(&pages, &kept, 0..1);
+        assert_eq!(pages.rows(), 4 * PAGE_ROWS + 6);
+        assert_eq!(pages.slots(), 4 * PAGE_ROWS + 6, "all free slots are used again");
+        let numbers = pages.gather_column(0, &again[..1]).expect("gathers");
+        assert_eq!(numbers.as_primitive::<Int64Type>().value(0), 10 * page);
+        assert_eq!(numbers.null_count(), 0);
     }
 }

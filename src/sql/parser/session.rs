@@ -65,6 +65,8 @@ impl StreamParser<'_> {
             Show::Sinks
         } else if self.accept_word("checkpoints") {
             Show::Checkpoints
+        } else if self.accept_word("memory") {
+            Show::Memory
         } else if self.accept_word("savepoints") {
             Show::Savepoints
         } else if self.accept_word("guarantees") {

@@ -142,6 +142,7 @@ fn sinks_explains_and_shows() {
     }
     for (text, expected) in [
         ("SHOW CHECKPOINTS", Show::Checkpoints),
+        ("SHOW MEMORY", Show::Memory),
         ("SHOW SAVEPOINTS", Show::Savepoints),
         ("SHOW MATERIALIZED VIEWS", Show::MaterializedViews),
         ("SHOW CREATE MATERIALIZED VIEW V", Show::Create("v".into())),
