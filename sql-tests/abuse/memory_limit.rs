@@ -61,14 +61,16 @@ fn what_does_not_fit_waits_or_is_refused() {
                     FROM bid a JOIN bid b ON a.auction = b.auction";
         let stopped = client.batch_execute(view).await.expect_err("it does not fit");
         assert_eq!(code(&stopped), "53200");
-        assert_eq!(client.text_of("SHOW MATERIALIZED VIEWS").await, "per_g|running|NULL\n");
+        let gone = "SELECT CASE count(*) WHEN 0 THEN 'gone' END FROM pg_class \
+                    WHERE relname = 'large'";
+        until(&client, gone, "gone").await;
         let shown = client.text_of("SHOW MEMORY").await;
         assert!(shown.starts_with("bid|rows|"), "{shown}");
         assert!(shown.contains("|limit|100663296|100\n"), "{shown}");
         // Also what a debug program needs beside it, and what is on its way.
         let grown = server.rss_mb().saturating_sub(before);
         eprintln!("memory limit {LIMIT_MB} MB: grown by {grown} MB from {before}; {taken} bids");
-        assert!(grown < 3 * LIMIT_MB, "{grown} MB");
+        assert!(grown < LIMIT_MB + 400, "{grown} MB");
         client.batch_execute("DROP TABLE bid").await.expect("drops");
         let deadline = Instant::now() + Duration::from_secs(10);
         while let Err(error) = client.batch_execute("INSERT INTO kept VALUES (-1, 1)").await {

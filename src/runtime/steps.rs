@@ -395,13 +395,15 @@ impl Coordinator {
         let (spent, Some(node)) = self.team.culprit(epoch) else { return };
         let outlasts = spent.saturating_sub(forgiven) >= self.limits.step_timeout;
         let Some(owner) = self.graph.owner(node) else { return };
-        let name = self
-            .shared
-            .catalog()
-            .by_id(owner)
-            .map_or_else(String::new, |r| format!("{} \"{}\"", r.kind.noun(), r.name));
+        let catalog = self.shared.catalog();
+        let relation = catalog.by_id(owner);
+        let is_view = relation.is_some_and(|r| r.kind == RelationKind::MaterializedView);
+        let name =
+            relation.map_or_else(String::new, |r| format!("{} \"{}\"", r.kind.noun(), r.name));
         let error = match outlasts {
             true => Some(self.outlasted(&name)),
+            // What comes into a table is not its own doing.
+            false if !is_view => None,
             false => self.too_large(owner, &name).or_else(|| self.exceeds_memory(owner)),
         };
         let Some(error) = error else { return };
