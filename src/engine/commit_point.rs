@@ -88,14 +88,23 @@ impl CommitPoint {
         Err(interrupted)
     }
 
-    /// Runs work up to a deadline; behind the commit point, to its end.
+    /// Runs work up to a deadline; behind the commit point, to its end. What it has begun and not
+    /// ended is gone by then.
     pub(crate) async fn within<T>(
         &self,
         deadline: Option<Instant>,
         work: impl Future<Output = crate::error::Result<T>>,
     ) -> crate::error::Result<T> {
-        let Some(deadline) = deadline else { return work.await };
-        let passed = tokio::time::sleep_until(deadline.into());
-        self.race(passed, work).await.unwrap_or_else(|()| Err(timed_out()))
+        let done = match deadline {
+            None => work.await,
+            Some(deadline) => {
+                let passed = tokio::time::sleep_until(deadline.into());
+                self.race(passed, work).await.unwrap_or_else(|()| Err(timed_out()))
+            }
+        };
+        if done.is_err() {
+            self.settle().await;
+        }
+        done
     }
 }

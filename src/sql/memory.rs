@@ -418,4 +418,26 @@ mod tests {
         let join = query.reserve("HashJoinInput");
         assert!(join.grow(20).is_ok() && join.grow(1).is_err());
     }
+
+    /// Would find an engine that goes to and fro at its limit, and reads that get nothing in a full
+    /// one.
+    #[test]
+    fn a_full_engine_has_room_again_when_something_has_gone() {
+        let (mb, mut config) = (1 << 20, Config::default());
+        config.limit_memory(100 * mb);
+        let memory = Memory::new(&config).expect("a pool");
+        let full = [89, 91, 89, 86, 84, 89].map(|held| {
+            memory.note_engine(held * mb);
+            memory.is_full()
+        });
+        assert_eq!(full, [false, true, true, true, false, false]);
+        memory.note_engine(95 * mb);
+        let reads = memory.query(None).reserve("rows");
+        reads.grow(12 * mb).expect("half of what reads may hold");
+        let others = memory.query(None).reserve("rows");
+        let refused = others.grow(mb).expect_err("no more");
+        assert_eq!(refused.sqlstate(), sqlstate::OUT_OF_MEMORY);
+        assert!(!memory.is_exceeded());
+        assert_eq!(memory.total(), 107 * mb);
+    }
 }
