@@ -57,6 +57,10 @@ impl Coordinator {
 
     /// Counts now and then what is held, where no step does.
     pub(super) fn measure_memory(&mut self) {
+        if !self.flights.is_empty() {
+            // Steps say it when they end, and those that last are looked at.
+            return;
+        }
         let Measured { at, epoch, memory } = &self.measured;
         let (full, changed) = (memory.is_full(), *epoch != self.epoch);
         let pause = if full || changed && memory.is_near() { MEASURE } else { MEASURE_SELDOM };
