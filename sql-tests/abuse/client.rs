@@ -21,10 +21,12 @@ impl Server {
         Self::try_start(arguments, &[]).expect("it says where it listens")
     }
 
-    /// The same in an environment in which it may end before it listens.
+    /// The same in an environment in which it may end before it listens. It has two workers unless
+    /// the arguments say how many.
     pub fn try_start(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_headwater"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(if arguments.contains(&"--workers") { &[][..] } else { &["--workers", "2"] })
             .args(arguments)
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())

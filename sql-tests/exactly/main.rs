@@ -60,6 +60,7 @@ fn main() {
         trials.push(Trial::test("a_connection_is_lost_in_silence", proxy::lost_in_silence));
         trials.push(Trial::test("a_forgotten_transaction_is_ended", hanging::forgotten));
         trials.push(Trial::test("a_missing_right_is_told_at_once", rights::missing_rights));
+        trials.push(test("workers_come_and_go_from_life_to_life", rescaled));
         trials.push(test("a_copy_of_the_directory_is_told_apart", copied));
         trials.push(test("a_lost_account_is_not_guessed", account_lost));
         trials.push(test("a_large_message_is_left_out", large_message));
@@ -186,6 +187,28 @@ fn killed(broker: &Running, seed: u64) -> Result<(), Failed> {
         let server = start(&data, None).ok_or("the program does not start")?;
         let checked = world.check(&server).await.map_err(|e| format!("{about}: {e}"))?;
         tell(&format!("exactly: {about}: {checked}, {:.1} s", began.elapsed().as_secs_f64()));
+        Ok(())
+    })
+}
+
+/// Other numbers of workers from life to life, with rows coming in before and after; the last ends
+/// in the middle of its work.
+fn rescaled(broker: &Running) -> Result<(), Failed> {
+    let scratch = Scratch::new("rescaled");
+    let data = scratch.path("data");
+    block_on(async {
+        let mut world = World::new(broker, 1_001, scratch.path("lines.json")).await;
+        for (life, workers) in ["1", "3", "2"].into_iter().enumerate() {
+            let server = Server::try_start(&["--data", &data, "--workers", workers], &[]);
+            let mut server = server.ok_or("the program does not start")?;
+            world.live(&mut server, life, Duration::from_millis(1_500)).await;
+            if life < 2 {
+                server.terminate();
+            }
+        }
+        let server = start(&data, None).ok_or("the program does not start")?;
+        let checked = world.check(&server).await?;
+        tell(&format!("exactly: 1, 3 and 2 workers: {checked}"));
         Ok(())
     })
 }
