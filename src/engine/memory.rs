@@ -19,7 +19,7 @@ impl Session {
         let reads = line("queries", "reads", core.memory.used());
         all.extend(Some(reads).filter(|reads| reads.bytes > 0));
         let held = all.iter().map(|holder| holder.bytes).sum();
-        let limit = core.memory.limit();
+        let limit = core.memory.whole_limit();
         all.push(line("", "all", held));
         all.push(line("", "limit", limit));
         let part = |bytes: usize| (bytes as f64 / limit as f64 * 1_000.0).round() / 10.0;

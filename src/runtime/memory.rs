@@ -120,7 +120,7 @@ impl Coordinator {
             .with_detail(format!(
                 "{} are held, of at most {}.",
                 show_bytes(memory.total()),
-                show_bytes(memory.limit())
+                show_bytes(memory.whole_limit())
             ))
             .with_hint("SHOW MEMORY; says by whom. DROP something, or raise --memory-limit.")
     }
@@ -133,7 +133,7 @@ impl Coordinator {
     /// Why they wait, in words.
     pub(super) fn memory_detail(&self) -> Option<String> {
         let memory = &self.measured.memory;
-        let (held, limit) = (show_bytes(memory.total()), show_bytes(memory.limit()));
+        let (held, limit) = (show_bytes(memory.total()), show_bytes(memory.whole_limit()));
         memory.is_full().then(|| format!("memory ({held} of {limit} are held, see SHOW MEMORY)"))
     }
 

@@ -105,7 +105,7 @@ impl Memory {
     }
 
     /// The bytes that may be.
-    pub fn limit(&self) -> usize {
+    pub fn whole_limit(&self) -> usize {
         self.whole_limit
     }
 
@@ -197,7 +197,7 @@ impl QueryMemory {
 
 /// The error of who has to wait for room, and can't.
 pub fn memory_is_full(what: &str, memory: &Memory) -> Error {
-    let (held, limit) = (show_bytes(memory.total()), show_bytes(memory.limit()));
+    let (held, limit) = (show_bytes(memory.total()), show_bytes(memory.whole_limit()));
     Error::user(sqlstate::OUT_OF_MEMORY, format!("{what}: the memory limit is reached"))
         .with_detail(format!("{held} of {limit} are held."))
         .with_hint(SHOW_MEMORY)
