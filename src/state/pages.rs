@@ -2,8 +2,8 @@
 //! lives.
 //!
 //! A slot is `page * PAGE_ROWS + offset`. Freed slots are used again; a page of which all slots are
-//! free gives its memory back until then. Writing takes rows of a batch, reading gathers slots into Arrow arrays, column by column, so that neither touches a
-//! `ScalarValue` or allocates per row.
+//! free gives its memory back until then. Writing takes rows of a batch, reading gathers slots into
+//! Arrow arrays, column by column, so that neither touches a `ScalarValue` or allocates per row.
 
 use std::sync::Arc;
 
