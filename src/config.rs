@@ -311,6 +311,9 @@ pub struct Config {
     /// Bytes that one view may hold, its operators' state and its rows; measured while a step of it
     /// lasts.
     pub state_limit_bytes: usize,
+    /// Bytes of changes that an input of a view may hold back while that is being built; beyond it
+    /// rows wait in front of the engine.
+    pub held_back_bytes: usize,
     /// Bytes that all reads together may hold; by default [`READ_MEMORY_PART`] of the machine.
     pub read_memory_bytes: usize,
     /// Bytes that one read may hold, unless its session says something else.
@@ -343,6 +346,7 @@ impl Default for Config {
             step_timeout: Duration::from_secs(300),
             memory_limit_bytes: memory / 100 * MEMORY_PART,
             state_limit_bytes: memory / 2,
+            held_back_bytes: SinkLimits::default().bytes,
             read_memory_bytes: memory / READ_MEMORY_PART,
             query_memory_bytes: memory / QUERY_MEMORY_PART,
             spill_bytes: SPILL_BYTES,
@@ -368,5 +372,6 @@ impl Config {
         let buffer = self.checkpoint_buffer_bytes;
         self.checkpoint_buffer_bytes = buffer.min(bytes / CHECKPOINT_BUFFER_PART);
         self.sink_limits.bytes = self.sink_limits.bytes.min(bytes / SINK_QUEUE_PART);
+        self.held_back_bytes = self.sink_limits.bytes;
     }
 }

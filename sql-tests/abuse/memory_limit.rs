@@ -1,6 +1,7 @@
 //! More than there is memory for: sources wait, rows that are added are refused, a view that does
 //! not fit ends alone; and all goes on when something has gone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Server, code};
@@ -76,6 +77,44 @@ fn what_does_not_fit_waits_or_is_refused() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(client.text_of("SELECT sum(n) FROM per_g").await, "19001\n");
+        client.assert_views_right().await;
+    });
+}
+
+/// A view that takes long to be built holds back what its inputs bring meanwhile; not without end.
+#[test]
+fn inputs_wait_for_a_view_that_is_being_built() {
+    let server = Arc::new(Server::start(&["--memory-limit", "200MB"]));
+    runtime().block_on(async {
+        let client = server.connect().await;
+        client
+            .batch_execute(
+                "CREATE TABLE kept (k bigint PRIMARY KEY, g bigint);
+                 INSERT INTO kept SELECT i, i % 1000 FROM generate_series(1, 80000) t(i);
+                 CREATE TABLE other (k bigint PRIMARY KEY);
+                 CREATE TABLE bid (auction bigint, bidder bigint, price bigint, url text)
+                 WITH (connector = 'nexmark', nexmark.table = 'bid', nexmark.event.num = 900000)",
+            )
+            .await
+            .expect("it is set up");
+        let builder = Arc::clone(&server);
+        let built = tokio::spawn(async move {
+            let view = "CREATE MATERIALIZED VIEW slow AS
+                        SELECT g, count(*) AS n, count(url) AS urls FROM (
+                            SELECT a.g, NULL AS url FROM kept a JOIN kept b ON a.g = b.g
+                            UNION ALL SELECT auction % 1000, url FROM bid) u GROUP BY g";
+            builder.connect().await.batch_execute(view).await
+        });
+        let waits = until(&client, "SHOW SOURCES", "which is being built").await;
+        assert!(waits.contains("waits for \"slow\""), "{waits}");
+        let queued = until(&client, "SHOW MEMORY", "slow|queue|").await;
+        // Who does not feed it waits for nothing.
+        let began = Instant::now();
+        client.batch_execute("INSERT INTO other VALUES (1)").await.expect("inserts");
+        eprintln!("a write beside it took {:?}; {queued}", began.elapsed());
+        built.await.expect("no panic").expect("it is built");
+        client.batch_execute("FLUSH").await.expect("all of the source comes in");
+        assert_eq!(client.text_of("SELECT count(*) FROM slow").await, "1000\n");
         client.assert_views_right().await;
     });
 }

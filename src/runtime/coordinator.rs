@@ -278,6 +278,7 @@ impl Coordinator {
             sizes_due: Instant::now(),
             measured: Measured::new(memory),
             limits: Limits {
+                held_back_bytes: config.held_back_bytes,
                 step_timeout: config.step_timeout,
                 state_bytes: config.state_limit_bytes,
             },
@@ -312,8 +313,8 @@ impl Coordinator {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        let held = self.held_nodes();
-        let builds = self.builds.iter().any(|build| build.has_work(&held));
+        let (held, blocked) = (self.held_nodes(), self.blocked_nodes());
+        let builds = self.builds.iter().any(|build| build.has_work(&blocked));
         let fed = self.feeds.iter().any(|feed| held.is_empty() || !self.is_feed_held(feed, &held));
         !self.commits.is_empty()
             || fed

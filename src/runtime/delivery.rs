@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::build::Build;
 use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::ingest::InputRoute;
@@ -71,21 +72,61 @@ impl Coordinator {
         }
     }
 
-    /// The nodes whose rows would reach a sink that has no room; all that rows come into when there
-    /// is none for what they change.
+    /// The nodes that no rows can come into for now.
     pub(super) fn held_nodes(&self) -> BTreeSet<NodeId> {
-        if self.is_backlog_full() {
-            return self.inputs.values().map(|route| route.node).collect();
-        }
-        let full = self.sinks.values().filter(|(_, sink)| sink.is_full()).map(|(node, _)| *node);
-        let full: Vec<NodeId> = full.collect();
-        let mut held = if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) };
+        let mut held = self.blocked_nodes();
         if self.is_memory_full() {
             // Statements are refused, or make room.
             let sources = self.sources.keys().filter_map(|id| self.inputs.get(id));
             held.extend(sources.map(|route| route.node));
         }
+        held.extend(self.slowed_nodes());
         held
+    }
+
+    /// Whether an input of a view that is being built holds back too much.
+    fn holds_back(&self, import: NodeId) -> bool {
+        self.graph.held_back(import) > self.limits.held_back_bytes
+    }
+
+    /// The nodes that lead to such an input: the view goes on, and they wait for it.
+    fn slowed_nodes(&self) -> BTreeSet<NodeId> {
+        let imports = || self.builds.iter().flat_map(Build::import_nodes);
+        let large: Vec<NodeId> = imports().filter(|node| self.holds_back(*node)).collect();
+        if large.is_empty() {
+            return BTreeSet::new();
+        }
+        let mut slowed = self.graph.leading_to(large);
+        for import in imports() {
+            slowed.remove(&import);
+        }
+        slowed
+    }
+
+    /// The views that rows of a relation wait for while they are being built.
+    fn slow_builds_of(&self, id: RelationId) -> Vec<String> {
+        let Some(route) = self.inputs.get(&id) else { return Vec::new() };
+        let reached = self.graph.reachable([route.node]);
+        let slow = |build: &&Build| {
+            build.import_nodes().any(|node| reached.contains(&node) && self.holds_back(node))
+        };
+        let catalog = self.shared.catalog();
+        let names = self.builds.iter().filter(slow).map(|build| {
+            let name = catalog.by_id(build.first_member()).map_or("", |r| r.name.as_str());
+            format!("\"{name}\", which is being built")
+        });
+        names.collect()
+    }
+
+    /// The nodes whose rows would reach a sink that has no room; all that rows come into when there
+    /// is none for what they change.
+    pub(super) fn blocked_nodes(&self) -> BTreeSet<NodeId> {
+        if self.is_backlog_full() {
+            return self.inputs.values().map(|route| route.node).collect();
+        }
+        let full = self.sinks.values().filter(|(_, sink)| sink.is_full()).map(|(node, _)| *node);
+        let full: Vec<NodeId> = full.collect();
+        if full.is_empty() { BTreeSet::new() } else { self.graph.leading_to(full) }
     }
 
     fn is_held(&self, relation: RelationId, held: &BTreeSet<NodeId>) -> bool {
@@ -144,7 +185,7 @@ impl Coordinator {
         let ended = matches!(state.state.as_str(), "failed" | "unavailable");
         if waits && !ended && self.is_held(id, &self.held_nodes()) {
             state.state = "waiting".into();
-            let sinks = || self.full_sinks_of(id).join(", ");
+            let sinks = || [self.full_sinks_of(id), self.slow_builds_of(id)].concat().join(", ");
             let waits_for = self.backlog_detail().or_else(|| self.memory_detail());
             let waits_for = waits_for.unwrap_or_else(sinks);
             state.detail = Some(format!("waits for {waits_for}"));

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::identity::{NodeKey, node_key};
 use crate::catalog::RelationId;
@@ -37,6 +38,8 @@ pub enum NodeKind {
         arrivals: bool,
         /// The stored rows that it is built from; `None` for a source.
         table: Option<Arc<ResultTable>>,
+        /// Bytes of the changes that it holds back, on all workers together.
+        held_back: Arc<AtomicUsize>,
     },
     /// An operator.
     Operator(Arc<dyn OperatorSpec>),
@@ -212,6 +215,7 @@ impl GraphBuilder {
                     schema: plan.schema.clone(),
                     arrivals,
                     table: self.tables.get(scanned).cloned(),
+                    held_back: Arc::default(),
                 };
                 let edge = Edge { from, port: 0, exchange: None, outlet: Outlet::Rows };
                 let node = self.node(relation, kind, vec![edge]);
@@ -359,6 +363,14 @@ impl GraphBuilder {
     /// The relation of a node.
     pub fn owner(&self, node: NodeId) -> Option<RelationId> {
         self.owners.get(&node).copied()
+    }
+
+    /// Bytes of the changes that an import holds back.
+    pub fn held_back(&self, import: NodeId) -> usize {
+        match self.specs.get(&import).map(|spec| &spec.kind) {
+            Some(NodeKind::Import { held_back, .. }) => held_back.load(Ordering::Relaxed),
+            _ => 0,
+        }
     }
 
     /// All nodes from which some nodes can be reached, these included, ascending.

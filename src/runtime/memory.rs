@@ -154,7 +154,9 @@ impl Coordinator {
     fn waiting_bytes(&self) -> usize {
         let sinks = self.sinks.values().map(|(_, sink)| sink.waiting_bytes());
         let subscribers = self.subscribers.values().flatten().map(|s| s.waiting_bytes());
-        sinks.sum::<usize>() + subscribers.sum::<usize>() + self.backlog_bytes()
+        let imports = self.builds.iter().flat_map(|build| build.import_nodes());
+        let held_back = imports.map(|node| self.graph.held_back(node));
+        sinks.chain(subscribers).chain(held_back).sum::<usize>() + self.backlog_bytes()
     }
 
     /// Who holds what, the most first.
@@ -177,6 +179,10 @@ impl Coordinator {
         }
         for (id, (_, sink)) in &self.sinks {
             add(name(*id), "queue", sink.waiting_bytes());
+        }
+        for build in &self.builds {
+            let held_back = build.import_nodes().map(|node| self.graph.held_back(node)).sum();
+            add(name(build.first_member()), "queue", held_back);
         }
         let subscribers = self.subscribers.values().flatten().map(|s| s.waiting_bytes()).sum();
         add("subscriptions".to_owned(), "queue", subscribers);

@@ -164,8 +164,8 @@ impl Coordinator {
     }
 
     fn begin_build(&mut self, build: usize, first: RelationId) -> bool {
-        let held = self.held_nodes();
-        let plan = self.builds[build].plan(self.slice_rows, &held);
+        let blocked = self.blocked_nodes();
+        let plan = self.builds[build].plan(self.slice_rows, &blocked);
         let Some((slices, attach)) = plan else { return false };
         let attaches = attach.is_some();
         let members = self.builds[build].members().to_vec();
@@ -602,4 +602,6 @@ pub(super) struct Limits {
     pub(super) step_timeout: Duration,
     /// Bytes that one relation may hold.
     pub(super) state_bytes: usize,
+    /// Bytes of changes that an input of a view which is being built may hold back.
+    pub(super) held_back_bytes: usize,
 }

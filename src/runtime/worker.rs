@@ -8,6 +8,7 @@ mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -150,6 +151,8 @@ struct Import {
     table: Option<Arc<ResultTable>>,
     /// Deltas held back; `None` once the view has caught up.
     held: Option<Vec<DeltaBatch>>,
+    /// Their bytes, with those of other workers.
+    held_back: Arc<AtomicUsize>,
     cursor: usize,
 }
 
@@ -225,14 +228,17 @@ impl Worker {
             let mut tables = Vec::new();
             let kind = match &spec.kind {
                 NodeKind::Input { .. } => Kind::Input,
-                NodeKind::Import { columns, schema, arrivals, table } => Kind::Import(Import {
-                    arrivals: *arrivals,
-                    columns: columns.clone(),
-                    schema: schema.clone(),
-                    table: table.clone(),
-                    held: held.then(Vec::new),
-                    cursor: 0,
-                }),
+                NodeKind::Import { columns, schema, arrivals, table, held_back } => {
+                    Kind::Import(Import {
+                        held_back: Arc::clone(held_back),
+                        arrivals: *arrivals,
+                        columns: columns.clone(),
+                        schema: schema.clone(),
+                        table: table.clone(),
+                        held: held.then(Vec::new),
+                        cursor: 0,
+                    })
+                }
                 NodeKind::Operator(operator) => {
                     tables.extend(operator.tables().into_iter().map(|t| self.state.create(t)));
                     Kind::Operator(self.build(operator.as_ref(), &tables)?)
@@ -352,6 +358,8 @@ impl Worker {
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
         let held = import.held.take().unwrap_or_default();
+        let bytes = held.iter().map(DeltaBatch::bytes).sum();
+        import.held_back.fetch_sub(bytes, Ordering::Relaxed);
         let upstream = node.spec.inputs.first().map(|e| (e.from, e.port));
         if let Some((from, port)) = upstream {
             // What the relation has promised before this view was there holds for it too; marks
@@ -383,7 +391,10 @@ impl Worker {
             Kind::Input => self.forward(id, &delta, Outlet::Rows),
             Kind::Import(import) => match import.project(&delta) {
                 Ok(delta) => match &mut import.held {
-                    Some(held) => held.push(delta),
+                    Some(held) => {
+                        import.held_back.fetch_add(delta.bytes(), Ordering::Relaxed);
+                        held.push(delta);
+                    }
                     None => self.forward(id, &delta, Outlet::Rows),
                 },
                 Err(error) => self.fail(id, error),
