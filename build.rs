@@ -1,19 +1,49 @@
-//! Links with mold where it is installed, and with the system's linker where it is not.
+//! How this crate's own artifacts are linked; dependencies are built the same whatever it says, so
+//! that their builds can be kept.
 //!
-//! Only this crate's own artifacts are concerned, so dependencies are built the same either way and
-//! their builds can be kept.
+//! * What is built often is linked with mold, where it is installed.
+//! * What is shipped is linked with the toolchain's linker: without names of functions, and with
+//!   the places packed that the loader relocates, which are 4 MB otherwise. Older mold packs them
+//!   in a way that the loader refuses.
 
 use std::process::{Command, Stdio};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
-    let mold = Command::new("mold")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if linux && mold {
-        println!("cargo::rustc-link-arg=-fuse-ld=mold");
+    if variable("CARGO_CFG_TARGET_OS") != "linux" {
+        return;
     }
+    let shipped = variable("PROFILE") == "release" && variable("DEBUG") == "false";
+    match shipped {
+        true => {
+            println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+            if loader_unpacks() {
+                println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+            }
+        }
+        false if has_mold() => println!("cargo::rustc-link-arg=-fuse-ld=mold"),
+        false => {}
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+fn has_mold() -> bool {
+    let version = Command::new("mold").arg("--version").stdout(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// Whether the program is for this machine, and its loader knows packed relocations: that of glibc
+/// does from 2.36 on.
+fn loader_unpacks() -> bool {
+    if variable("CARGO_CFG_TARGET_ENV") != "gnu" || variable("HOST") != variable("TARGET") {
+        return false;
+    }
+    let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().last().and_then(|version| version.split_once('.'));
+    let number = |part: &str| part.parse::<u32>().unwrap_or(0);
+    version.is_some_and(|(major, minor)| (number(major), number(minor)) >= (2, 36))
 }

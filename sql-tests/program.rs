@@ -110,3 +110,16 @@ fn an_error_ends_the_script() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("column \"nothing\" does not exist"), "{errors}");
 }
+
+/// What is shipped: at most 90 MB, so that whoever adds to it looks where it comes from.
+#[test]
+fn the_program_as_it_is_shipped_is_not_large() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_headwater"));
+    let profile = program.parent().and_then(|dir| dir.file_name());
+    if profile.is_none_or(|name| name != "release") {
+        // What is not optimised, or has debug information, is larger and is nobody's concern.
+        return;
+    }
+    let bytes = std::fs::metadata(program).expect("the program").len();
+    assert!(bytes <= 90_000_000, "the program has {bytes} bytes");
+}

@@ -14,6 +14,7 @@ use sqlparser::ast::{
 use super::array_query::array_of;
 use super::conditions::Conditions;
 use super::flink;
+use super::kept_items::stand_alone;
 use super::named::by_place;
 use super::numbers::long_number;
 use super::parser::fold;
@@ -96,6 +97,7 @@ impl Rewrite for Desugar {
     /// `SELECT e FROM jsonb_array_elements(..) AS e`: the alias of a set of one column is a name
     /// of that column too.
     fn pre_select(&mut self, select: &mut ast::Select) -> Result<()> {
+        stand_alone(select)?;
         let factors = select.from.iter().flat_map(|from| {
             std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
         });

@@ -1,7 +1,9 @@
-//! UNNEST of columns of the relations beside it in FROM.
+//! UNNEST of columns of the relations beside it in FROM, and what else LATERAL does to one row at a
+//! time.
 //!
 //! The planner leaves `FROM t, UNNEST(t.a) AS u(x)` as a join with a lateral subquery. It is a
-//! projection of the left rows and the arrays, unnested: no join at all.
+//! projection of the left rows and the arrays, unnested: no join at all. So is a subquery over
+//! several sets with conditions and expressions.
 
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use datafusion::logical_expr::{
 use super::binder::Purpose;
 use super::errors::plan_error;
 use super::functions::FUNCTIONS;
+use super::lateral_marks::mark_laterals;
 use crate::error::Result;
 use crate::expr::{Walk, WalkPlan};
 
@@ -26,12 +29,15 @@ const THERE: &str = "\u{1}there";
 /// What refers to nothing beside it is joined like any other relation in a read, where a condition
 /// can then be met by hashing; a view keeps no rows for it that way.
 pub(super) fn unnest_laterals(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
-    let rewritten = plan.map_nodes_up(|node| match node {
-        LogicalPlan::Join(join) => match lateral(&join, purpose)? {
-            Some(plan) => Ok(Transformed::yes(plan)),
-            None => Ok(Transformed::no(LogicalPlan::Join(join))),
-        },
-        other => Ok(Transformed::no(other)),
+    let marked = mark_laterals(plan);
+    let rewritten = marked.and_then(|plan| {
+        plan.map_nodes_up(|node| match node {
+            LogicalPlan::Join(join) => match lateral(&join, purpose)? {
+                Some(plan) => Ok(Transformed::yes(plan)),
+                None => Ok(Transformed::no(LogicalPlan::Join(join))),
+            },
+            other => Ok(Transformed::no(other)),
+        })
     });
     rewritten.map(|t| t.data).map_err(plan_error)
 }
@@ -49,12 +55,15 @@ fn apart(join: &Join) -> DfResult<Option<LogicalPlan>> {
 
 /// The right side of such a join, taken apart.
 struct Side {
-    /// The projections over the unnested columns, the lowest first, each with the name that its
-    /// columns are known by above it.
-    projections: Vec<(Option<TableReference>, Vec<Expr>)>,
-    unnest: Unnest,
-    /// The arrays.
-    lists: Vec<Expr>,
+    /// What is done to the row of the left side, the first step first.
+    steps: Vec<Step>,
+}
+
+enum Step {
+    /// Columns, each with the name that they are known by above.
+    Project(Option<TableReference>, Vec<Expr>),
+    Unnest(Unnest),
+    Keep(Expr),
 }
 
 fn lateral(join: &Join, purpose: Purpose) -> DfResult<Option<LogicalPlan>> {
@@ -65,88 +74,176 @@ fn lateral(join: &Join, purpose: Purpose) -> DfResult<Option<LogicalPlan>> {
         _ => return Ok(None),
     };
     let Some(side) = side_of(&join.right) else { return Ok(None) };
-    let outer_column = |e: &Expr| Ok(matches!(e, Expr::OuterReferenceColumn(..)));
-    let independent = side.lists.iter().all(|e| !e.exists(outer_column).unwrap_or(true));
-    if independent && purpose == Purpose::AdHoc {
-        return apart(join);
+    if side.is_independent() {
+        return match side.unnests() {
+            0 => Ok(None),
+            _ if purpose == Purpose::AdHoc => apart(join),
+            _ => side.beside(join, outer),
+        };
     }
-    let left = Arc::unwrap_or_clone(Arc::clone(&join.left));
-    let left_columns: Vec<Expr> = left.schema().iter().map(Expr::from).collect();
-    let local = |e: &Expr| {
-        let local = e.clone().transform_up(|e| match e {
-            Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(column))),
-            other => Ok(Transformed::no(other)),
-        });
-        local.map(|t| t.data)
-    };
-    let with_left = |exprs: &[Expr]| -> DfResult<Vec<Expr>> {
-        let right = exprs.iter().map(local);
-        left_columns.iter().cloned().map(Ok).chain(right).collect()
-    };
-    let mut lists = side.lists.clone();
-    let mut unnested = side.unnest.exec_columns.clone();
-    let mut options = side.unnest.options.clone();
-    if outer {
-        options.null_handling = NullHandling::PreserveAndExpandEmpty;
-    }
-    let there = outer.then(|| side.row_is_there()).flatten();
-    if let Some(list) = &there {
-        lists.push(list.clone().alias(THERE));
-        unnested.push(Column::from_name(THERE));
-    }
-    let input = LogicalPlanBuilder::from(left).project(with_left(&lists)?)?.build()?;
-    let mut plan = unnest_with_options(input, unnested, options)?;
-    let count = side.projections.len();
-    for (i, (alias, exprs)) in side.projections.iter().enumerate() {
-        let mut exprs = with_left(exprs)?;
-        let last = i + 1 == count;
-        for e in exprs.iter_mut().skip(left_columns.len()) {
-            let (qualifier, name) = e.qualified_name();
-            let mut value = std::mem::take(e).unalias();
-            if last && there.is_some() {
-                value = when(col_of(THERE).is_not_null(), value).end()?;
-            }
-            let qualifier = alias.clone().or(qualifier);
-            *e = value.alias_qualified(qualifier, name);
-        }
-        if !last && there.is_some() {
-            exprs.push(col_of(THERE));
-        }
-        plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
-    }
-    for (l, r) in &join.on {
-        plan = LogicalPlan::Filter(Filter::try_new(l.clone().eq(r.clone()), Arc::new(plan))?);
-    }
-    match &join.filter {
-        Some(filter) if !on_true => {
-            Ok(Some(LogicalPlan::Filter(Filter::try_new(filter.clone(), Arc::new(plan))?)))
-        }
-        _ => Ok(Some(plan)),
-    }
+    side.beside(join, outer)
 }
 
 impl Side {
-    /// A list with an element for each row, unless all columns are without a value anyway where
-    /// there is no row.
-    fn row_is_there(&self) -> Option<Expr> {
-        let mut exprs = self.projections.iter().flat_map(|(_, exprs)| exprs);
-        if exprs.all(|e| matches!(e.clone().unalias(), Expr::Column(_))) {
-            return None;
-        }
-        let ordinality = FUNCTIONS.scalar.get("pg_ordinality")?;
-        Some(ordinality.call(self.lists.iter().map(|list| list.clone().unalias()).collect()))
+    fn unnests(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Unnest(_))).count()
     }
+
+    /// Whether nothing refers to a column of another plan.
+    fn is_independent(&self) -> bool {
+        let is_outer = |e: &Expr| Ok(matches!(e, Expr::OuterReferenceColumn(..)));
+        let has_outer = |e: &Expr| e.exists(is_outer).unwrap_or(true);
+        !self.steps.iter().any(|step| match step {
+            Step::Project(_, exprs) => exprs.iter().any(has_outer),
+            Step::Keep(condition) => has_outer(condition),
+            Step::Unnest(_) => false,
+        })
+    }
+
+    /// The steps over the rows of the left side; `None` where only a join can say it.
+    fn beside(&self, join: &Join, outer: bool) -> DfResult<Option<LogicalPlan>> {
+        let left = Arc::unwrap_or_clone(Arc::clone(&join.left));
+        let kept = left.schema().columns();
+        let there = match self.there(outer) {
+            Ok(there) => there,
+            Err(NoWay) => return Ok(None),
+        };
+        if self.names_again(&left) {
+            return Ok(None);
+        }
+        let mut plan = left.clone();
+        let mut marked = false;
+        for (i, step) in self.steps.iter().enumerate() {
+            let last = i + 1 == self.steps.len();
+            plan = match step {
+                Step::Keep(condition) => {
+                    let condition = local(condition.clone(), &left)?;
+                    LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?)
+                }
+                Step::Unnest(unnest) => {
+                    let mut options = unnest.options.clone();
+                    let mut columns = unnest.exec_columns.clone();
+                    if outer {
+                        options.null_handling = NullHandling::PreserveAndExpandEmpty;
+                    }
+                    if there.is_some() {
+                        columns.push(Column::from_name(THERE));
+                        marked = true;
+                    }
+                    unnest_with_options(plan, columns, options)?
+                }
+                Step::Project(alias, exprs) => {
+                    let mut all: Vec<Expr> = kept.iter().cloned().map(Expr::Column).collect();
+                    for e in exprs {
+                        let e = local(e.clone(), &left)?;
+                        let (qualifier, name) = e.qualified_name();
+                        let mut value = e.unalias();
+                        if last && marked {
+                            value = when(col_of(THERE).is_not_null(), value).end()?;
+                        }
+                        let qualifier = alias.clone().or(qualifier);
+                        all.push(value.alias_qualified(qualifier, name));
+                    }
+                    match (&there, marked) {
+                        (Some(list), false) => all.push(local(list.clone(), &left)?.alias(THERE)),
+                        (Some(_), true) if !last => all.push(col_of(THERE)),
+                        _ => {}
+                    }
+                    LogicalPlanBuilder::from(plan).project(all)?.build()?
+                }
+            };
+        }
+        for (l, r) in &join.on {
+            plan = LogicalPlan::Filter(Filter::try_new(l.clone().eq(r.clone()), Arc::new(plan))?);
+        }
+        match &join.filter {
+            Some(filter) if *filter != lit(true) => {
+                Ok(Some(LogicalPlan::Filter(Filter::try_new(filter.clone(), Arc::new(plan))?)))
+            }
+            _ => Ok(Some(plan)),
+        }
+    }
+
+    /// What says, where rows without a match are kept, that there is one.
+    fn there(&self, outer: bool) -> std::result::Result<Option<Expr>, NoWay> {
+        let computes = |steps: &[Step]| steps.iter().all(|s| matches!(s, Step::Project(..)));
+        match self.steps.as_slice() {
+            _ if !outer => Ok(None),
+            [Step::Project(_, lists), Step::Unnest(_), above @ ..] => row_is_there(lists, above),
+            steps if computes(steps) => Ok(None),
+            _ => Err(NoWay),
+        }
+    }
+
+    /// Whether a step gives a column that is called like one of the left side.
+    fn names_again(&self, left: &LogicalPlan) -> bool {
+        let schema = left.schema();
+        // A bare name beside the same one with a table is ambiguous, either way.
+        let known = |column: &Column| match &column.relation {
+            Some(_) => {
+                let bare = schema.qualified_fields_with_unqualified_name(&column.name);
+                schema.has_column(column) || bare.iter().any(|(table, _)| table.is_none())
+            }
+            None => schema.has_column(column),
+        };
+        self.steps.iter().any(|step| match step {
+            Step::Project(alias, exprs) => exprs.iter().any(|e| {
+                let (qualifier, name) = match e {
+                    Expr::OuterReferenceColumn(_, column) => {
+                        (column.relation.clone(), column.name.clone())
+                    }
+                    other => other.qualified_name(),
+                };
+                known(&Column::new(alias.clone().or(qualifier), name))
+            }),
+            _ => false,
+        })
+    }
+}
+
+/// The steps need a join.
+struct NoWay;
+
+/// A list with an element for each row, unless all columns are without a value anyway where
+/// there is no row.
+fn row_is_there(lists: &[Expr], above: &[Step]) -> std::result::Result<Option<Expr>, NoWay> {
+    let mut computed = false;
+    for step in above {
+        match step {
+            Step::Project(_, exprs) => {
+                computed |= !exprs.iter().all(|e| matches!(e.clone().unalias(), Expr::Column(_)));
+            }
+            _ => return Err(NoWay),
+        }
+    }
+    match (computed, FUNCTIONS.scalar.get("pg_ordinality")) {
+        (false, _) => Ok(None),
+        (true, Some(f)) => Ok(Some(f.call(lists.iter().map(|l| l.clone().unalias()).collect()))),
+        (true, None) => Err(NoWay),
+    }
+}
+
+/// An expression of the right side over rows that have the columns of the left; a column of
+/// neither stays one of a query around.
+fn local(e: Expr, left: &LogicalPlan) -> DfResult<Expr> {
+    let local = e.transform_up(|e| match e {
+        Expr::OuterReferenceColumn(_, column) if left.schema().has_column(&column) => {
+            Ok(Transformed::yes(Expr::Column(column)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    local.map(|t| t.data)
 }
 
 fn col_of(name: &str) -> Expr {
     Expr::Column(Column::from_name(name))
 }
 
-/// A lateral subquery that unnests arrays and does nothing else.
+/// A query that does something to one row at a time: it unnests, computes and leaves rows out.
 fn side_of(plan: &LogicalPlan) -> Option<Side> {
-    let (mut alias, mut projections) = (None, Vec::new());
+    let (mut alias, mut steps) = (None, Vec::new());
     let mut at = plan;
-    let unnest = loop {
+    loop {
         match at {
             LogicalPlan::SubqueryAlias(node) => {
                 alias = alias.take().or_else(|| Some(node.alias.clone()));
@@ -154,22 +251,23 @@ fn side_of(plan: &LogicalPlan) -> Option<Side> {
             }
             LogicalPlan::Subquery(node) => at = &node.subquery,
             LogicalPlan::Projection(node) => {
-                projections.push((alias.take(), node.expr.clone()));
+                steps.push(Step::Project(alias.take(), node.expr.clone()));
                 at = &node.input;
             }
-            LogicalPlan::Unnest(node) => break node,
+            // Only a projection has a place for the alias.
+            _ if alias.is_some() || steps.is_empty() => return None,
+            LogicalPlan::Unnest(node) => {
+                steps.push(Step::Unnest(node.clone()));
+                at = &node.input;
+            }
+            LogicalPlan::Filter(node) => {
+                steps.push(Step::Keep(node.predicate.clone()));
+                at = &node.input;
+            }
+            LogicalPlan::EmptyRelation(node) if node.produce_one_row => break,
             _ => return None,
         }
-    };
-    let LogicalPlan::Projection(lists) = unnest.input.as_ref() else { return None };
-    if !matches!(lists.input.as_ref(), LogicalPlan::EmptyRelation(e) if e.produce_one_row) {
-        return None;
     }
-    projections.reverse();
-    // Without a projection on top there would be no place for the alias.
-    (!projections.is_empty()).then(|| Side {
-        projections,
-        unnest: unnest.clone(),
-        lists: lists.expr.clone(),
-    })
+    steps.reverse();
+    Some(Side { steps })
 }

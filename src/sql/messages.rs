@@ -5,7 +5,6 @@ use crate::error::{Error, sqlstate};
 
 /// Codes that only planning raises.
 mod code {
-    pub(super) const WINDOWING_ERROR: &str = "42P20";
     pub(super) const INVALID_PRECEDING: &str = "22013";
     pub(super) const INVALID_COLUMN_REFERENCE: &str = "42P10";
 }
@@ -29,12 +28,12 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     ),
     (
         "start bound cannot be UNBOUNDED FOLLOWING",
-        code::WINDOWING_ERROR,
+        sqlstate::WINDOWING_ERROR,
         "frame start cannot be UNBOUNDED FOLLOWING",
     ),
     (
         "end bound cannot be UNBOUNDED PRECEDING",
-        code::WINDOWING_ERROR,
+        sqlstate::WINDOWING_ERROR,
         "frame end cannot be UNBOUNDED PRECEDING",
     ),
     (
@@ -44,12 +43,12 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     ),
     (
         "RANGE requires exactly one ORDER BY column",
-        code::WINDOWING_ERROR,
+        sqlstate::WINDOWING_ERROR,
         "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY column",
     ),
     (
         "GROUPS requires an ORDER BY clause",
-        code::WINDOWING_ERROR,
+        sqlstate::WINDOWING_ERROR,
         "GROUPS mode requires an ORDER BY clause",
     ),
     (

@@ -14,8 +14,6 @@ use super::parser::fold;
 use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
 
-const WINDOWING_ERROR: &str = "42P20";
-
 /// A call of a function: its name, and whether what it is called with is allowed.
 pub(super) fn check_function(f: &Function) -> Result<()> {
     let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
@@ -80,7 +78,7 @@ pub(super) fn check_select(select: &Select) -> Result<()> {
     for (clause, expr) in clauses.chain(joined.map(|e| ("JOIN conditions", e))) {
         if has_window(expr) {
             return Err(Error::user(
-                WINDOWING_ERROR,
+                sqlstate::WINDOWING_ERROR,
                 format!("window functions are not allowed in {clause}"),
             ));
         }
@@ -118,7 +116,7 @@ fn rank(bound: &WindowFrameBound) -> u8 {
 }
 
 fn check_frame(frame: &WindowFrame) -> Result<()> {
-    let wrong = |message: &str| Err(Error::user(WINDOWING_ERROR, message));
+    let wrong = |message: &str| Err(Error::user(sqlstate::WINDOWING_ERROR, message));
     let end = frame.end_bound.as_ref().unwrap_or(&WindowFrameBound::CurrentRow);
     match (rank(&frame.start_bound), rank(end)) {
         (4, _) => return wrong("frame start cannot be UNBOUNDED FOLLOWING"),

@@ -107,9 +107,14 @@ fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
         return rewrite_values(values, outer);
     }
     if matches!(plan, LogicalPlan::Limit(_)) {
-        let typed = |e| match e {
+        let typed = |e: Expr| match e {
             Expr::Placeholder(p) if p.field.is_none() => {
                 Ok(Transformed::yes(typed_placeholder(&p, &DataType::Int64)))
+            }
+            // What is no bigint by itself.
+            Expr::Cast(_) => {
+                let mut rewriter = Rewriter { schema: &DFSchema::empty(), planning: false };
+                stage(|| e.rewrite(&mut rewriter))
             }
             other => Ok(Transformed::no(other)),
         };

@@ -180,6 +180,12 @@ impl SetOperation {
         Ok(Self { input, rule, sided, schema })
     }
 
+    /// The same operation over other rows, whose last column still says the side.
+    pub(super) fn over(&self, input: LogicalPlan) -> DfResult<LogicalPlan> {
+        let node = Self::new(input, self.rule, self.sided)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
     /// The same in nodes that DataFusion can run: the copies of each row, counted by side.
     pub(super) fn executable(&self) -> DfResult<LogicalPlan> {
         let mut columns = self.input.schema().columns();

@@ -89,7 +89,7 @@ fn is_correlated(plan: &LogicalPlan) -> DfResult<bool> {
 }
 
 /// Whether the rows come out of a Sort, in its order.
-fn is_sorted(plan: &LogicalPlan) -> bool {
+pub(super) fn is_sorted(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(p) => is_sorted(&p.input),
@@ -153,7 +153,7 @@ fn ranked_up_to(sort: &Sort, end: Expr) -> DfResult<LogicalPlan> {
     LogicalPlanBuilder::from(window).filter(first)?.project(columns)?.build()
 }
 
-fn window_function(name: &str) -> DfResult<WindowFunctionDefinition> {
+pub(super) fn window_function(name: &str) -> DfResult<WindowFunctionDefinition> {
     match FUNCTIONS.window.get(name) {
         Some(f) => Ok(WindowFunctionDefinition::WindowUDF(Arc::clone(f))),
         None => Err(crate::expr::to_datafusion(Error::internal(format!("{name} is no function")))),

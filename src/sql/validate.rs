@@ -21,7 +21,7 @@ use super::misuse::{check_function, check_select};
 use super::moving::unsupported_now;
 use super::proctime::unsupported_proctime;
 use super::recordset::is_recordset;
-use super::visit::{Inspect, Stop, any_outer_expr, walk};
+use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result};
@@ -114,11 +114,6 @@ impl Checker {
         }
         match &query.limit_clause {
             None => {}
-            Some(clause) if any_outer_expr(clause, &|e| matches!(e, ast::Expr::Subquery(_))) => {
-                return Err(refused("a subquery in LIMIT or OFFSET").with_hint(
-                    "Number the rows by row_number() in a subquery in FROM, and compare that.",
-                ));
-            }
             Some(LimitClause::LimitOffset { limit_by, .. }) if limit_by.is_empty() => {}
             Some(_) => return Err(refused("this form of LIMIT")),
         }

@@ -18,8 +18,18 @@ use datafusion::logical_expr::ColumnarValue;
 
 use super::Nulls;
 use super::signature::Resolved;
+use crate::cancel::checkpoint;
 use crate::error::{Error, Result};
 use crate::expr::size::Size;
+
+/// The rows after which a function looks whether its statement is to end: those of a batch can have
+/// hundreds of megabytes.
+const LOOK_ROWS: usize = 64;
+
+/// 57014 when the statement is to end.
+fn look(row: usize) -> Result<()> {
+    if row % LOOK_ROWS == LOOK_ROWS - 1 { checkpoint() } else { Ok(()) }
+}
 
 /// One argument: a column, or one value for all rows.
 struct Argument {
@@ -223,6 +233,7 @@ impl<'a> Args<'a> {
         let mut text = String::new();
         let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
+            look(row)?;
             text.clear();
             let value = (!self.skips(row) && f(row, &mut text)?).then_some(text.as_str());
             size.add(text.len())?;
@@ -245,6 +256,7 @@ impl<'a> Args<'a> {
         let mut out = StringBuilder::with_capacity(self.rows, 0);
         let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
+            look(row)?;
             match self.skips(row) {
                 true => out.append_null(),
                 false => {
@@ -263,6 +275,7 @@ impl<'a> Args<'a> {
     ) -> Result<ArrayRef> {
         let mut out = BooleanBuilder::with_capacity(self.rows);
         for row in 0..self.rows {
+            look(row)?;
             out.append_option(if self.skips(row) { None } else { f(row)? });
         }
         Ok(Arc::new(out.finish()))
@@ -275,6 +288,7 @@ impl<'a> Args<'a> {
     ) -> Result<ArrayRef> {
         let mut out = PrimitiveBuilder::<T>::with_capacity(self.rows);
         for row in 0..self.rows {
+            look(row)?;
             out.append_option(if self.skips(row) { None } else { f(row)? });
         }
         Ok(Arc::new(out.finish().with_data_type(self.result().clone())))
@@ -287,10 +301,44 @@ impl<'a> Args<'a> {
         let mut out = BinaryBuilder::new();
         let mut size = Size::of_rows(self.rows);
         for row in 0..self.rows {
+            look(row)?;
             let value = if self.skips(row) { None } else { f(row)? };
             size.add(value.as_ref().map_or(0, Vec::len))?;
             out.append_option(value);
         }
         Ok(Arc::new(out.finish()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+    use datafusion::logical_expr::ScalarFunctionArgs;
+
+    use crate::cancel::{Cancel, under};
+    use crate::expr::function::functions;
+
+    use super::*;
+
+    fn quoted(rows: usize) -> DfResult<ColumnarValue> {
+        let (_, f) =
+            functions().find(|(name, _)| *name == "quote_ident").expect("a function of ours");
+        let column: StringArray = (0..rows).map(|row| Some(row.to_string())).collect();
+        f.invoke_with_args(ScalarFunctionArgs {
+            args: vec![ColumnarValue::Array(Arc::new(column))],
+            arg_fields: vec![Arc::new(Field::new("text", DataType::Utf8, true))],
+            number_rows: rows,
+            return_field: Arc::new(Field::new("quote_ident", DataType::Utf8, true)),
+            config_options: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn a_function_over_many_rows_ends_with_its_statement() {
+        let cancel = Cancel::default();
+        assert!(under(&cancel, || quoted(10 * LOOK_ROWS)).is_ok());
+        cancel.cancel();
+        let ended = under(&cancel, || quoted(10 * LOOK_ROWS)).expect_err("is canceled");
+        assert!(ended.to_string().contains("canceling statement"), "{ended}");
     }
 }

@@ -32,6 +32,16 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("abs(bigint) -> bigint", Nulls::Strict, |a| {
         a.values::<Int64Type>(|row| whole(a.bigint(0, row).checked_abs(), a))
     }),
+    // OFFSET without a number leaves nothing out; LIMIT without one is none.
+    ("pg_offset(bigint) -> bigint", Nulls::Seen, |a| {
+        a.values::<Int64Type>(|row| match a.is_null(0, row) {
+            true => Ok(Some(0)),
+            false => row_count(a, row, "OFFSET").map(Some),
+        })
+    }),
+    ("pg_limit(bigint) -> bigint", Nulls::Strict, |a| {
+        a.values::<Int64Type>(|row| row_count(a, row, "LIMIT").map(Some))
+    }),
     ("div(numeric, numeric) -> numeric", Nulls::Strict, div),
     ("sign(double) -> double", Nulls::Strict, |a| {
         float(a, |v| Ok(if v == 0.0 || v.is_nan() { 0.0 } else { v.signum() }))
@@ -100,6 +110,18 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
     ("trim_scale(numeric) -> numeric", Nulls::Strict, |a| numerics(a, |row| Ok(a.numeric(0, row)))),
 ];
+
+/// A number of rows, which is not negative.
+fn row_count(a: &Args<'_>, row: usize, clause: &str) -> Result<i64> {
+    let code = match clause {
+        "LIMIT" => sqlstate::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE,
+        _ => sqlstate::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
+    };
+    match a.bigint(0, row) {
+        count if count >= 0 => Ok(count),
+        _ => Err(Error::user(code, format!("{clause} must not be negative"))),
+    }
+}
 
 /// An integer of the result's type, or 22003.
 fn whole<N>(value: Option<N>, a: &Args<'_>) -> Result<Option<N>> {

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use super::{Names, visit_outer};
 use crate::expr::{Walk, WalkPlan};
 use crate::sql::functions::FUNCTIONS;
+use crate::sql::set_ops::{SetOperation, as_set_operation};
 
 /// What a subquery depends on.
 pub(super) struct Dependent<'a> {
@@ -157,6 +158,10 @@ impl<'a> Dependent<'a> {
                 let exprs = exprs.collect::<DfResult<Vec<Expr>>>()?;
                 self.window(input, exprs, node.schema.columns(), columns)
             }
+            LogicalPlan::Extension(node) => match as_set_operation(node) {
+                Some(node) => self.set_operation(node),
+                None => not_impl_err!("this correlated subquery is not supported"),
+            },
             _ => not_impl_err!("this correlated subquery is not supported"),
         }
     }
@@ -295,21 +300,31 @@ impl<'a> Dependent<'a> {
         let (in_left, in_right) = (self.depends(&node.left), self.depends(&node.right));
         let left_keeps = matches!(
             node.join_type,
-            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark
+            JoinType::Left
+                | JoinType::LeftSemi
+                | JoinType::LeftAnti
+                | JoinType::LeftMark
+                | JoinType::Full
         );
-        if !left_keeps && node.join_type != JoinType::Inner {
+        let right_keeps = matches!(node.join_type, JoinType::Right | JoinType::Full);
+        if !left_keeps && !right_keeps && node.join_type != JoinType::Inner {
             return not_impl_err!("this kind of join in a correlated subquery is not supported");
         }
         // The side whose rows are kept has to have the domain.
-        let (left, left_columns) = match in_left || left_keeps || !in_right {
+        let (left, left_columns) = match in_left || left_keeps || !(in_right || right_keeps) {
             true => self.plan(&node.left).map(|(p, c)| (p, Some(c)))?,
             false => (node.left.as_ref().clone(), None),
         };
-        let (right, right_columns) = match in_right {
+        let (right, right_columns) = match in_right || right_keeps {
             true => self.plan(&node.right).map(|(p, c)| (p, Some(c)))?,
             false => (node.right.as_ref().clone(), None),
         };
-        let columns = left_columns.clone().or_else(|| right_columns.clone()).unwrap_or_default();
+        // Only the kept side has its values in every row; conditions may read either.
+        let columns = match (node.join_type, &left_columns, &right_columns) {
+            (JoinType::Right, _, Some(right)) => right.clone(),
+            (_, Some(left), _) => left.clone(),
+            (_, None, right) => right.clone().unwrap_or_default(),
+        };
         let keys = node.on.iter().cloned();
         let mut conditions: Vec<Expr> = keys
             .map(|(l, r)| match node.null_equality {
@@ -326,9 +341,46 @@ impl<'a> Dependent<'a> {
         }
         let builder = LogicalPlanBuilder::from(left);
         let plan = builder.join_on(right, node.join_type, conditions)?.build()?;
-        let exprs = node.schema.columns().into_iter().chain(columns.iter().cloned());
-        let exprs: Vec<Expr> = exprs.map(Expr::Column).collect();
+        let mut exprs: Vec<Expr> = node.schema.columns().into_iter().map(Expr::Column).collect();
+        let columns = match (node.join_type, left_columns, right_columns) {
+            (JoinType::Full, Some(left), Some(right)) => {
+                self.of_either(left.into_iter().zip(right), &mut exprs)?
+            }
+            _ => {
+                exprs.extend(columns.iter().cloned().map(Expr::Column));
+                columns
+            }
+        };
         Ok((LogicalPlanBuilder::from(plan).project(exprs)?.build()?, columns))
+    }
+
+    /// The values of whichever side of a full join has them, as further columns.
+    fn of_either(
+        &mut self,
+        sides: impl Iterator<Item = (Column, Column)>,
+        exprs: &mut Vec<Expr>,
+    ) -> DfResult<Vec<Column>> {
+        let mut columns = Vec::new();
+        for (left, right) in sides {
+            let column = self.names.column();
+            let (left, right) = (Expr::Column(left), Expr::Column(right));
+            let value = when(left.clone().is_null(), right).otherwise(left)?;
+            exprs.push(value.alias(&column.name));
+            columns.push(column);
+        }
+        Ok(columns)
+    }
+
+    /// Rows of the sides are equal where they are of one member of the domain.
+    fn set_operation(&mut self, node: &SetOperation) -> DfResult<Computed> {
+        let (input, columns) = self.plan(&node.input)?;
+        let mut own = node.input.schema().columns();
+        let Some(side) = own.pop() else { return plan_err!("a set operation has sides") };
+        let exprs = own.into_iter().chain(columns.iter().cloned()).chain([side]);
+        let exprs: Vec<Expr> = exprs.map(Expr::Column).collect();
+        let input = LogicalPlanBuilder::from(input).project(exprs)?.build()?;
+        let columns = columns.into_iter().map(|c| Column::new_unqualified(c.name)).collect();
+        Ok((node.over(input)?, columns))
     }
 
     fn union(&mut self, node: &Union) -> DfResult<Computed> {

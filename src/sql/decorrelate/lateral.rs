@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan, SubqueryAlias};
+use datafusion::logical_expr::{Expr, Extension, Join, JoinType, LogicalPlan, SubqueryAlias};
 
 use super::pull::{Need, projection};
 use super::{Decorrelator, outer_columns, select};
+use crate::sql::set_ops::as_set_operation;
 
 impl Decorrelator {
     /// A join whose right side is LATERAL, as one that is not; any other join as it is.
@@ -95,7 +96,9 @@ fn without_lateral(plan: &LogicalPlan) -> DfResult<LogicalPlan> {
     }
 }
 
-/// Whether a plan has a node of ours, such as a window over a table.
+/// Whether a plan has a node of ours that stays whole, such as a window over a table.
 fn has_own_node(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Extension(_)) || plan.inputs().into_iter().any(has_own_node)
+    let whole = |node: &Extension| as_set_operation(node).is_none();
+    matches!(plan, LogicalPlan::Extension(node) if whole(node))
+        || plan.inputs().into_iter().any(has_own_node)
 }

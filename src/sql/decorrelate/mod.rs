@@ -423,7 +423,7 @@ fn outer_columns(subquery: &LogicalPlan, input: &LogicalPlan) -> Vec<Column> {
 }
 
 /// Calls `each` with every outer column in a plan, those in nested subqueries included.
-fn visit_outer(plan: &LogicalPlan, each: &mut impl FnMut(&Column)) {
+pub(super) fn visit_outer(plan: &LogicalPlan, each: &mut impl FnMut(&Column)) {
     let visited = plan.each_node(|node| {
         node.each_expr(|expr| {
             expr.apply(|e| {

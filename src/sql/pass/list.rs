@@ -34,6 +34,7 @@ use crate::sql::outline::stage;
 use crate::sql::parser::nest_versions;
 use crate::sql::prepared::with_values;
 use crate::sql::proctime::{at_once, stamp};
+use crate::sql::row_counts::count_limits;
 use crate::sql::rules::{self, ForgetProperties, written_out};
 use crate::sql::scopes::qualify_outer;
 use crate::sql::semantics::{normalise_output, rewrite_expr, rewrite_plan};
@@ -426,6 +427,13 @@ const PLANNING: &[Pass] = &[
         why: "DISTINCT ON becomes the first row by number, which has one meaning; ahead of types, \
               which its expressions get with all others",
         step: Step::Planned { plan: Some(|plan, _| expand_distinct_on(plan)), expr: None },
+    },
+    Pass {
+        name: "counts_of_rows",
+        purpose: Both,
+        why: "LIMIT by a number that is computed numbers the rows, behind DISTINCT ON, which has \
+              an order; ahead of types and of what makes joins of subqueries",
+        step: Step::Planned { plan: Some(|plan, _| count_limits(plan)), expr: None },
     },
 ];
 
