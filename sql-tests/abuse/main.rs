@@ -11,6 +11,7 @@
 mod client;
 mod joins;
 mod memory_limit;
+mod restore;
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ use crate::catalog::Definition;
 use crate::checkpoint::{Checkpoints, Manifest, Savepoint, SinksGo};
 use crate::delta::text::UTC;
 use crate::error::{Error, Result, sqlstate};
-use crate::runtime::definition_of;
+use crate::runtime::{CoordinatorHandle, definition_of};
 use crate::sql::statement::{Restore, RestoreFrom, SavedState};
 
 /// What is left behind is kept under a name that begins so.
@@ -91,12 +91,14 @@ impl Session {
 
     /// Keeps what there is under a name, and goes back.
     async fn leave_for(&mut self, older: Manifest, sinks: Option<SinksGo>) -> Result<()> {
+        let core = self.engine.core.clone();
+        let _one_at_a_time = self.turn(core.ddl.lock()).await?;
+        let _sealed = Sealed::new(&core.coordinator).await?;
         self.engine.checkpoint().await?;
         let number = self.with_checkpoints(|c| c.next_number() - 1).await?;
         let before = format!("{BEFORE}{number}");
         self.save_newest(&before).await?;
-        let coordinator = &self.engine.core.coordinator;
-        let went = coordinator.call(move |c| c.go_back(older, sinks)).await?;
+        let went = core.coordinator.call(move |c| c.go_back(older, sinks)).await?;
         if went.is_err() {
             let name = before.clone();
             self.with_checkpoints(move |c| c.forget(&name)).await??;
@@ -177,6 +179,24 @@ impl Session {
         let newer = catalog.relations().filter(|r| !r.kind.is_part() && !known.contains(&r.id));
         lines.extend(newer.map(|r| format!("  \"{}\": goes away", r.name)));
         Ok(lines)
+    }
+}
+
+/// Commits wait as long as this is there.
+struct Sealed(CoordinatorHandle);
+
+impl Sealed {
+    async fn new(coordinator: &CoordinatorHandle) -> Result<Self> {
+        // Also when whoever asked is gone before it has the answer.
+        let sealed = Self(coordinator.clone());
+        coordinator.call(|c| c.seal(true)).await?;
+        Ok(sealed)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.0.send(|c| c.seal(false));
     }
 }
 

@@ -175,6 +175,8 @@ pub struct Coordinator {
     pub(super) sink_limits: SinkLimits,
     pub(super) next_task: u64,
     pub(super) commits: Vec<Commit>,
+    /// No commit is taken for now.
+    pub(super) sealed: bool,
     /// Relations that nobody should write to, since a sink has no room.
     pub(super) held: BTreeSet<RelationId>,
     pub(super) feeds: VecDeque<SourceFeed>,
@@ -251,6 +253,7 @@ impl Coordinator {
             sink_limits: config.sink_limits,
             next_task: 0,
             commits: Vec::new(),
+            sealed: false,
             held: BTreeSet::new(),
             feeds: VecDeque::new(),
             wake: BTreeSet::new(),
@@ -363,6 +366,11 @@ impl Coordinator {
     /// Answers when everything that bounded sources have is in the published answers.
     pub fn flush(&mut self, done: oneshot::Sender<Result<()>>) {
         self.flushes.push(done);
+    }
+
+    /// Lets commits wait, or go on: what is acknowledged meanwhile would be in no state.
+    pub fn seal(&mut self, sealed: bool) {
+        self.sealed = sealed;
     }
 
     /// Whether a bounded source has not been read to its end.

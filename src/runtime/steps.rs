@@ -525,6 +525,9 @@ impl Coordinator {
     /// that was there before it, so that it comes behind all of them: that is how who moves the
     /// clock knows that it has moved.
     fn commit_is_free(&self, commit: &Commit) -> bool {
+        if self.sealed {
+            return false;
+        }
         let writes = &commit.writes;
         let empty_behind_others = writes.is_empty() && !self.flights.is_empty();
         !empty_behind_others && writes.iter().all(|(id, _)| self.input_is_free(*id))
