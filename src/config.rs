@@ -24,6 +24,14 @@ pub const LOOKUP_ROWS_MAX: usize = 256;
 /// See [`LOOKUP_ROWS_MAX`].
 pub const LOOKUP_BYTES_MAX: usize = 256 << 10;
 
+/// Keys that a statement reads from the files of a checkpoint, while the state is being loaded.
+/// Each takes a block of each run, some 0.1 ms where that has to come from the disk.
+pub const EARLY_READ_KEYS_MAX: usize = 64;
+
+/// Bytes of writes behind a checkpoint that are kept for such reads; where there are more, what is
+/// written waits for the end of recovery.
+pub const EARLY_WRITES_BYTES_MAX: usize = 64 << 20;
+
 /// Rows in a batch handed from a source to the workers. Vectorised kernels reach their speed above
 /// a few hundred rows; much larger batches leave the second-level cache.
 pub const BATCH_ROWS: usize = 8_192;

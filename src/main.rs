@@ -16,13 +16,14 @@ use clap::{Args, Parser, Subcommand};
 use headwater::checkpoint::SinksGo;
 use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
-use headwater::engine::Engine;
+use headwater::engine::{Engine, Recovery, RecoveryProgress};
 use headwater::error::{Error, Result, sqlstate};
 use headwater::shell::{self, Options, Script, Style, demo, directory};
 use headwater::sql::statement::RestoreFrom;
 use headwater::store::Found;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 // Batches are many small and a few large allocations, made on one thread and freed on another.
@@ -254,9 +255,9 @@ fn main() -> ExitCode {
             let config = Config { begins_again: true, ..args.limits.config(args.workers) };
             let listening = |rt: &Runtime, config| listen(rt, config, args.listen);
             let mut address = args.listen;
-            let served = with_engine(config, listening, |rt, engine, listener| {
+            let served = with_engine(config, listening, |rt, engine, (listener, recovery)| {
                 address = listener.local_addr()?;
-                serve(rt, engine, listener, &args)
+                serve(rt, engine, (listener, recovery), &args)
             });
             match served {
                 Err(error) if is_again(&error) => {
@@ -331,21 +332,55 @@ fn start(runtime: &Runtime, config: Config) -> Result<(Engine, ())> {
     Ok((runtime.block_on(patiently(Engine::start(config)))?, ()))
 }
 
-/// The same, beside an address that is bound first: one in use is found before a long recovery, and
-/// clients that come meanwhile are told to try again.
-fn listen(runtime: &Runtime, config: Config, address: SocketAddr) -> Result<(Engine, TcpListener)> {
+/// Begins one, beside an address that is bound first: one in use is found before a long recovery,
+/// and clients that come before there is an engine are told to try again.
+fn listen(runtime: &Runtime, config: Config, address: SocketAddr) -> Result<(Engine, Served)> {
     runtime.block_on(async {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
-        let started = patiently(Engine::start(config));
-        let engine = headwater::server::refuse_until(&listener, started).await?;
-        Ok((engine, listener))
+        let begun = patiently(Engine::begin(config));
+        let (engine, recovery) = headwater::server::refuse_until(&listener, begun).await?;
+        Ok((engine, (listener, recovery)))
     })
 }
 
+/// Where clients come, and what is left to do before all of them are answered.
+type Served = (TcpListener, Recovery);
+
+/// Does what is left of a start beside the clients that are there, and says how far it is.
+async fn recover(engine: &Engine, recovery: Recovery) -> Result<()> {
+    // Its task ends with this.
+    let mut work = JoinSet::new();
+    work.spawn(recovery.run());
+    let mut told = false;
+    loop {
+        match tokio::time::timeout(PATIENCE, work.join_next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(done)) => {
+                done.map_err(|e| Error::internal(e.to_string()))??;
+                if told {
+                    let seconds = engine.recovery_progress().time.as_secs_f64();
+                    note(&format!("the data directory has been read, in {seconds:.1} s"));
+                }
+                return Ok(());
+            }
+            Err(_) => {
+                told = true;
+                let RecoveryProgress { state, entries, time } = engine.recovery_progress();
+                let entries = entries
+                    .map_or_else(String::new, |(all, read)| format!(", {read} of {all} entries"));
+                let seconds = time.as_secs();
+                note(&format!(
+                    "the data directory is being read, for {seconds} s now: {state}{entries}"
+                ));
+            }
+        }
+    }
+}
+
 /// Waits for a start, and says so when it takes long.
-async fn patiently(start: impl Future<Output = Result<Engine>>) -> Result<Engine> {
+async fn patiently<T>(start: impl Future<Output = Result<T>>) -> Result<T> {
     let began = std::time::Instant::now();
     let mut start = std::pin::pin!(start);
     loop {
@@ -395,12 +430,18 @@ fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<Exi
 fn serve(
     runtime: &Runtime,
     engine: &Engine,
-    listener: TcpListener,
+    (listener, recovery): Served,
     args: &ServeArgs,
 ) -> Result<ExitCode> {
     runtime.block_on(async {
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
+        let mut recovery = Some(recovery);
+        if engine.kept() != Some(Found::Old)
+            && let Some(recovery) = recovery.take()
+        {
+            recovery.run().await?;
+        }
         let scripts: Vec<Script> = args.files.iter().cloned().map(Script::File).collect();
         let quiet = Options { quiet: true, ..Options::default() };
         match engine.kept() {
@@ -429,8 +470,15 @@ fn serve(
                 error => error,
             }
         };
+        let recovered = async {
+            match recovery {
+                Some(recovery) => recover(engine, recovery).await,
+                None => Ok(()),
+            }
+        };
         tokio::select! {
             served = headwater::server::serve(engine.clone(), listener, told) => served?,
+            Err(error) = recovered => return Err(error),
             // Nothing can be kept any more: a process that begins anew may.
             error = failed => return Err(error),
         }

@@ -8,6 +8,7 @@
 #[path = "../abuse/client.rs"]
 mod client;
 mod disk;
+mod early;
 mod golden;
 mod kill;
 mod quarantine;

@@ -16,6 +16,7 @@
 mod backup;
 mod check;
 mod history;
+mod image;
 mod manifest;
 mod merging;
 mod outbox;
@@ -26,8 +27,9 @@ mod store;
 pub use backup::{BackedUp, back_up};
 pub use check::{Checked, check};
 pub use history::{Cost, Failure, History, Made};
+pub use image::Image;
 pub use manifest::{Manifest, Overruled, QuarantineMark, RunName, SinkMark, SourceMark, TableName};
 pub use outbox::{Chunk, Content, OutFile, OutReader, OutWriter, Outboxes, Section};
 pub use run::{RunInfo, RunReader, RunWriter};
 pub use savepoint::{BEGINS_ANEW, LogEnd, Savepoint, SinksGo};
-pub use store::{Checkpoints, Image, Part};
+pub use store::{Checkpoints, Part};

@@ -244,6 +244,27 @@ impl RunReader {
         Ok(found)
     }
 
+    /// The entries of one hash in a table, as a run: it reads the blocks that can have them, which
+    /// is nearly always one.
+    pub fn entries_of(&self, table: u32, hash: u64) -> Result<Entries> {
+        let mut found = Entries::default();
+        if self.tables.binary_search_by_key(&table, |(t, _)| *t).is_err() {
+            return Ok(found);
+        }
+        let place = (table, hash);
+        // The block before the first one that begins there may end there.
+        let from = self.blocks.partition_point(|(t, h, _)| (*t, *h) < place).saturating_sub(1);
+        let to = self.blocks.partition_point(|(t, h, _)| (*t, *h) <= place);
+        for block in from..to {
+            self.block(block, &mut |of, entry| {
+                if of == table && entry.hash == hash {
+                    found.push(entry);
+                }
+            })?;
+        }
+        Ok(found)
+    }
+
     /// Reads everything, and returns how many entries there are: XX001 where it is damaged.
     pub fn check(&self) -> Result<u64> {
         let mut entries = 0;

@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::image::Image;
 use super::manifest::{Manifest, RunName, SinkMark};
 use super::merging::Merging;
 use super::outbox::{OutFile, Outboxes};
-use super::run::{RunReader, RunWriter, pieces};
+use super::run::{RunReader, RunWriter};
 use super::savepoint::{Savepoint, savepoints};
 use crate::error::{Error, Result};
 use crate::state::{Ending, Entries, MergeInto, merge, merge_into};
@@ -259,7 +260,7 @@ impl Checkpoints {
     pub fn image(&self) -> Result<Image> {
         let Some(manifest) = &self.newest else { return Ok(Image::default()) };
         let runs = manifest.runs.iter().map(|name| self.run(name)).collect::<Result<Vec<_>>>()?;
-        Ok(Image { runs, expired_below: manifest.expired_below.clone() })
+        Ok(Image::new(runs, manifest.expired_below.clone()))
     }
 }
 
@@ -285,35 +286,6 @@ pub(super) fn undelivered<'a>(
     }
     files.retain(|file| !file.sinks.is_empty());
     files
-}
-
-/// The state of a checkpoint.
-#[derive(Debug, Default)]
-pub struct Image {
-    /// The newest first.
-    runs: Vec<RunReader>,
-    expired_below: BTreeMap<u32, i64>,
-}
-
-impl Image {
-    /// What a table holds of some key groups, in pieces that are neither many nor large.
-    pub fn entries(
-        &self,
-        table: u32,
-        owned: &Range<usize>,
-    ) -> impl Iterator<Item = Result<Entries>> {
-        let of_run = self.runs.iter().flat_map(RunReader::tables);
-        let entries = of_run.filter(|(of, _)| *of == table).map(|(_, entries)| entries).sum();
-        let owned = owned.clone();
-        let owned = pieces(entries)
-            .map(move |piece| piece.start.max(owned.start)..piece.end.min(owned.end));
-        let how = (self.expired_below.get(&table).copied(), Ending::Last);
-        owned.filter(|groups| !groups.is_empty()).map(move |groups| {
-            let mut all = Entries::default();
-            merged_into(&self.runs, table, &groups, how, &mut all.at_end())?;
-            Ok(all)
-        })
-    }
 }
 
 /// How the newest manifest is found, among those of some numbers in a folder.
@@ -349,22 +321,23 @@ pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// What runs hold of some key groups of a table.
+/// What runs hold of some key groups of a table; how many entries they have there.
 pub(super) fn merged_into(
     runs: &[RunReader],
     table: u32,
     groups: &Range<usize>,
     (expired, ending): (Option<i64>, Ending),
     out: &mut MergeInto<'_>,
-) -> Result<()> {
+) -> Result<usize> {
     let parts = runs.iter().map(|run| run.entries(table, groups)).collect::<Result<Vec<_>>>()?;
     match expired {
         // A row behind the watermark may be below zero: it goes with what it would undo.
         Some(below) => {
             let mut all = merge(&parts, Ending::Open)?;
             all.expire(below)?;
-            merge_into([&all], ending, out)
+            merge_into([&all], ending, out)?;
         }
-        None => merge_into(&parts, ending, out),
+        None => merge_into(&parts, ending, out)?,
     }
+    Ok(parts.iter().map(Entries::len).sum())
 }

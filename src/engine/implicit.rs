@@ -64,7 +64,11 @@ impl Session {
     /// To be called ahead of each of several statements of one text.
     pub async fn enter_text(&mut self, statement: &Statement) -> Result<()> {
         match part(statement) {
-            Part::Joins if self.transaction.is_none() => self.begin_transaction(true),
+            Part::Joins if self.transaction.is_none() => {
+                // It pins what there is.
+                self.wait_for_recovery().await?;
+                self.begin_transaction(true);
+            }
             Part::Ends => self.end_text().await?,
             Part::Joins | Part::Neutral => {}
         }

@@ -6,21 +6,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::common::ScalarValue;
 
 use super::dml::snapshot;
+use super::early::Early;
+use super::heavy::heavy;
 use super::outcome::{Outcome, Prepared, Rows};
 use super::point_read::{best_way, product};
 use super::provider::expand;
 use super::session::Session;
-use crate::catalog::RelationId;
+use crate::catalog::{Catalog, RelationId};
 use crate::config::{LOOKUP_BYTES_MAX, LOOKUP_ROWS_MAX};
 use crate::delta::DeltaBatch;
 use crate::error::Result;
 use crate::runtime::Pin;
 use crate::sql::{self, Given, Lookup, Wanted};
-use crate::state::Found;
+use crate::state::{Found, ResultSpec};
 
 impl Session {
     /// Executes a prepared statement if it is a read by key; `None` when it has not been run.
@@ -51,12 +53,43 @@ impl Session {
         values: &[ScalarValue],
     ) -> Result<Option<Outcome>> {
         let Some(lookup) = bound.lookup() else { return Ok(None) };
+        if let Some(early) = self.early() {
+            let rows = early.map(|early| self.look_up_early(lookup, values, &early));
+            return Ok(rows.transpose()?.flatten().map(|rows| found(lookup, rows)));
+        }
         let pin = self.read_point();
         let Some(rows) = self.look_up_rows(lookup, values, &pin)? else { return Ok(None) };
         self.note_incomplete(bound.depends_on(), &pin);
-        let batches = if rows.num_rows() == 0 { Vec::new() } else { vec![rows] };
-        let rows = Rows::ready(Arc::clone(lookup.fields()), batches);
+        let Outcome::Rows(rows) = found(lookup, rows) else { return Ok(None) };
         Ok(Some(Outcome::Rows(Rows { notices: self.take_notices(), ..rows })))
+    }
+
+    /// The same while an earlier life is begun again: from its checkpoint, where that is exact.
+    fn look_up_early(
+        &self,
+        lookup: &Lookup,
+        values: &[ScalarValue],
+        early: &Early,
+    ) -> Result<Option<RecordBatch>> {
+        if !self.optimizes() || self.transaction.is_some() {
+            return Ok(None);
+        }
+        let given = Given { values, now: self.now() };
+        let relation = lookup.relation().id;
+        let Some(spec) = early.spec(relation) else { return Ok(None) };
+        let catalog = self.engine.core.shared.catalog();
+        let Some((key, used)) = chosen(lookup, given, spec, &catalog)? else { return Ok(None) };
+        self.cancel.current().check()?;
+        if used.columns != spec.key {
+            return Ok(None);
+        }
+        // What can't be read here ends the start, which says so. The disk may be slow.
+        let many = key.first().map_or(0, |values| values.len()).saturating_mul(1_000);
+        let found = heavy(many, || early.find(relation, &key));
+        let Ok(Some(rows)) = found else { return Ok(None) };
+        let few = !(lookup.is_single() && rows.len() > 1);
+        let rows = few.then(|| expand(&rows).and_then(|rows| used.finish(lookup, rows, given)));
+        Ok(rows.and_then(Result::ok))
     }
 
     /// The result of a read by key at a pinned epoch, if it can be had at once.
@@ -91,6 +124,8 @@ struct Used {
     wanted: Vec<Wanted>,
     /// Those of them that the values came from.
     by: Vec<usize>,
+    /// The columns.
+    columns: Vec<usize>,
 }
 
 impl Used {
@@ -100,32 +135,50 @@ impl Used {
     }
 }
 
+/// What a look-up says.
+fn found(lookup: &Lookup, rows: RecordBatch) -> Outcome {
+    let batches = if rows.num_rows() == 0 { Vec::new() } else { vec![rows] };
+    Outcome::Rows(Rows::ready(Arc::clone(lookup.fields()), batches))
+}
+
 /// The rows of a relation with the values that a look-up wants, and the demands that led to them.
 fn find(lookup: &Lookup, given: Given<'_>, pin: &Arc<Pin>) -> Result<Option<(DeltaBatch, Used)>> {
     let relation = lookup.relation();
-    let Some(wanted) = lookup.wanted(given) else { return Ok(None) };
     // What can't be read is told by the way of all reads.
     let Ok(snapshot) = snapshot(pin, relation.id) else { return Ok(None) };
-    let spec = snapshot.table.spec();
+    let Some((values, used)) = chosen(lookup, given, snapshot.table.spec(), &pin.catalog)? else {
+        return Ok(None);
+    };
+    let limits = (LOOKUP_ROWS_MAX, LOOKUP_BYTES_MAX);
+    let found = snapshot.table.find_within(&used.columns, &values, snapshot.epoch, limits)?;
+    pin.check()?;
+    let Found::Rows(rows) = found else { return Ok(None) };
+    // Of rows with weights there are more than meet the eye.
+    let few = rows.is_insert_only() && !(lookup.is_single() && rows.len() > 1);
+    Ok(few.then_some((rows, used)))
+}
+
+/// The values to look for, an array per column, and the demands that they come from.
+fn chosen(
+    lookup: &Lookup,
+    given: Given<'_>,
+    spec: &ResultSpec,
+    catalog: &Catalog,
+) -> Result<Option<(Vec<ArrayRef>, Used)>> {
+    let Some(wanted) = lookup.wanted(given) else { return Ok(None) };
     // Of several demands on a column, the one with the fewest values.
     let of = |column: usize| {
         let demands = wanted.iter().enumerate().filter(|(_, w)| w.column == column);
         demands.min_by_key(|(_, w)| w.values.len()).map(|(at, _)| at)
     };
     let count = |column: usize| of(column).map(|at| wanted[at].values.len());
-    let Some(way) = best_way(relation.id, &spec.key, &pin.catalog, count) else {
-        return Ok(None);
-    };
+    let relation = lookup.relation().id;
+    let Some(way) = best_way(relation, &spec.key, catalog, count) else { return Ok(None) };
     let by: Vec<usize> = way.columns.iter().filter_map(|c| of(*c)).collect();
     let lists: Vec<&[ScalarValue]> = by.iter().map(|at| wanted[*at].values.as_slice()).collect();
     let values = product(&lists, way.columns, &spec.schema)?;
-    let limits = (LOOKUP_ROWS_MAX, LOOKUP_BYTES_MAX);
-    let found = snapshot.table.find_within(way.columns, &values, snapshot.epoch, limits)?;
-    pin.check()?;
-    let Found::Rows(rows) = found else { return Ok(None) };
-    // Of rows with weights there are more than meet the eye.
-    let few = rows.is_insert_only() && !(lookup.is_single() && rows.len() > 1);
-    Ok(few.then_some((rows, Used { wanted, by })))
+    let columns = way.columns.to_vec();
+    Ok(Some((values, Used { wanted, by, columns })))
 }
 
 #[cfg(test)]

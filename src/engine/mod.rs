@@ -23,6 +23,7 @@ mod create_sink;
 mod cursor;
 mod ddl;
 mod dml;
+mod early;
 mod explain;
 mod guarantees;
 mod heavy;
@@ -42,6 +43,7 @@ mod provider;
 mod query;
 mod record;
 mod recover;
+mod recovering;
 mod replace;
 mod resume_view;
 mod retry;
@@ -71,6 +73,7 @@ use crate::sql::memory::Memory;
 use crate::store::{Disk, Found};
 
 use self::plan_cache::PlanCache;
+use self::recovering::Recovering;
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
@@ -78,6 +81,8 @@ pub use oracle::Verdict;
 pub use outcome::{
     Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,
 };
+pub use recover::Recovery;
+pub use recovering::RecoveryProgress;
 pub use session::Session;
 pub use status::{EngineStatus, RelationStatusLine};
 
@@ -100,6 +105,8 @@ pub(crate) struct Core {
     pub(crate) memory: Arc<Memory>,
     /// Plans of statements that have come before.
     plans: PlanCache,
+    /// How far it is with what an earlier life has left.
+    recovering: Arc<Recovering>,
     /// The data directory, when there is one.
     kept: Option<Kept>,
     /// Whoever runs the engine starts another one when it has gone back to an older state.
@@ -147,9 +154,18 @@ impl Engine {
         let queries = Some(queries);
         let plans = PlanCache::default();
         let begins_again = config.begins_again;
-        let kept = None;
-        let core =
-            Core { shared, coordinator, thread, ddl, queries, memory, plans, kept, begins_again };
+        let core = Core {
+            shared,
+            coordinator,
+            thread,
+            ddl,
+            queries,
+            memory,
+            plans,
+            recovering: Recovering::over(),
+            kept: None,
+            begins_again,
+        };
         Ok(Self { core: Arc::new(core) })
     }
 
@@ -161,6 +177,7 @@ impl Engine {
     /// Stops sources, sinks and workers, and waits for them. Statements that wait for the engine
     /// fail with 57P01.
     pub async fn shutdown(&self) -> Result<()> {
+        self.core.recovering.give_up();
         self.core.coordinator.stop();
         let thread =
             self.core.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -189,6 +206,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         // Nobody can wait here, so a thread does: the C library frees the stack of a thread that is
         // let go while it ends under whoever lets it go, where the stack is too large to be kept.
+        self.recovering.give_up();
         self.coordinator.stop();
         let thread = self.thread.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (thread, queries) = (thread.take(), self.queries.take());

@@ -10,7 +10,7 @@ use crate::sql::statement::{Execute, Prepare};
 const STATEMENTS_MAX: usize = 10_000;
 
 impl Session {
-    pub(super) fn prepare_named(&mut self, prepare: &Prepare) -> Result<Outcome> {
+    pub(super) async fn prepare_named(&mut self, prepare: &Prepare) -> Result<Outcome> {
         if self.named.contains_key(&prepare.name) {
             return Err(Error::user(
                 "42P05",
@@ -25,7 +25,8 @@ impl Session {
             .with_hint("DEALLOCATE those that are no longer used."));
         }
         let types: Vec<_> = prepare.types.iter().cloned().map(Some).collect();
-        let prepared = self.prepare_parsed(&prepare.statement, &types)?;
+        let bind = |session: &mut Self| session.prepare_parsed(&prepare.statement, &types);
+        let prepared = self.bind_when_known(bind).await?;
         self.named.insert(prepare.name.clone(), prepared);
         Ok(self.done("PREPARE"))
     }

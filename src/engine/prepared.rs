@@ -17,7 +17,7 @@ impl Session {
     /// Parses and binds one statement for repeated execution; `declared` are the types of its
     /// parameters as far as the client says.
     pub async fn prepare(&mut self, text: &str, declared: &[Option<DataType>]) -> Result<Prepared> {
-        drop(self.begin_statement());
+        let cancel = self.begin_statement();
         if let Some(known) = self.known(text, declared) {
             return Ok(known);
         }
@@ -37,13 +37,18 @@ impl Session {
                 style: TextStyle::DEFAULT,
             });
         };
-        let prepared = match sql::is_deep(&statement, &self.engine.core.shared.catalog()) {
+        let bind = |session: &mut Self| match sql::is_deep(
+            &statement,
+            &session.engine.core.shared.catalog(),
+        ) {
             true => {
-                let prepare = || self.prepare_parsed(&statement, declared);
-                sql::on_large_stack(Some(&self.cancel), prepare)?
+                let prepare = || session.prepare_parsed(&statement, declared);
+                sql::on_large_stack(Some(&session.cancel), prepare)?
             }
-            false => self.prepare_parsed(&statement, declared),
+            false => session.prepare_parsed(&statement, declared),
         };
+        let point = self.commit_point.clone();
+        let prepared = point.within(cancel.deadline(), self.bind_when_known(bind)).await;
         let prepared = prepared.map_err(|e| sql::locate(e, &statement.text, statement.offset))?;
         self.keep(declared, &prepared);
         Ok(prepared)
@@ -164,6 +169,9 @@ impl Session {
             return ran.map_err(|e| sql::locate(e, &statement.text, statement.offset));
         };
         let parsed = &statement.statement;
+        if let Some(done) = self.run_early(statement, Some(prepared), &parameters).await? {
+            return Ok(done);
+        }
         let settings = self.settings();
         let now = self.engine.core.shared.catalog();
         let bound = if Arc::ptr_eq(&now, catalog) && prepared.style == settings.style {

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::early::{Behind, Early};
 use super::record::renamed;
+use super::recovering::{Recovering, Stage};
 use super::replace::{rename, replace};
 use super::{Engine, Kept};
 use crate::catalog::{Creation, Definition, RelationId};
 use crate::checkpoint::{BEGINS_ANEW, Checkpoints, Image, LogEnd, Manifest};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Checkpointer, Coordinator, Journal, Keeping, Needs, apply, definition_of};
 use crate::sql::statement::Statement;
 use crate::store::log::{self, Life, Log, Lsn, Position, Record};
@@ -48,9 +50,34 @@ impl Engine {
         }
     }
 
+    /// The same without waiting until all is as it was: the engine takes statements, which wait for
+    /// that, but for reads by key that can be answered before. Who begins it runs the recovery.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Engine::start`], as far as they show at once.
+    pub async fn begin(config: Config) -> Result<(Self, Recovery)> {
+        match config.data.clone() {
+            None => Self::open(config).map(|engine| (engine, Recovery::default())),
+            Some(path) => Self::begin_on(config, Arc::new(OsDisk), &path).await,
+        }
+    }
+
     /// The same on another disk. For tests.
     #[doc(hidden)]
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let (engine, recovery) = Self::begin_on(config, disk, path).await?;
+        recovery.run().await?;
+        Ok(engine)
+    }
+
+    /// [`Engine::begin`] on another disk. For tests.
+    #[doc(hidden)]
+    pub async fn begin_on(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        path: &Path,
+    ) -> Result<(Self, Recovery)> {
         let directory = Directory::open(disk, path)?;
         let found = directory.found;
         let checkpoints = Checkpoints::open(Arc::clone(&directory.disk), path)?;
@@ -64,19 +91,18 @@ impl Engine {
         if let Some(core) = Arc::get_mut(&mut engine.core) {
             let (disk, id) = (Arc::clone(&directory.disk), directory.id);
             core.kept = Some(Kept { found, disk, path: path.to_owned(), id });
+            core.recovering = Recovering::begun();
         }
-        let past = Past { directory, dir, checkpoints, interval, outbox_bytes, end };
-        let again = engine.live_again(past, survey).await;
-        if again.is_err() {
-            drop(engine.shutdown().await);
-        }
-        again.map(|()| engine)
+        let past = Past { directory, dir, checkpoints, interval, outbox_bytes, end, held: None };
+        let given_up = Some(GivenUp(Arc::clone(&engine.core.recovering)));
+        let recovery = Recovery { work: Some((engine.clone(), past, survey)), given_up };
+        Ok((engine, recovery))
     }
 
-    async fn live_again(&self, past: Past, survey: Survey) -> Result<()> {
-        let Past { directory, dir, checkpoints, interval, outbox_bytes, end } = past;
+    async fn live_again(&self, past: Past, mut survey: Survey) -> Result<()> {
+        let Past { directory, dir, checkpoints, interval, outbox_bytes, end, held } = past;
         let coordinator = &self.core.coordinator;
-        let held = Arc::downgrade(&directory.lock);
+        let lock = Arc::downgrade(&directory.lock);
         let first_epoch = survey.epochs;
         let incarnation = getrandom::u64().map_err(|e| Error::internal(e.to_string()))?;
         let outboxes = Arc::clone(checkpoints.outboxes());
@@ -92,9 +118,19 @@ impl Engine {
         let anew = checkpoints.newest().map_or_else(Vec::new, begin_anew);
         let mut again = Again::new(self, gone);
         if let Some(manifest) = checkpoints.newest() {
-            again.restore(manifest.clone(), checkpoints.image()?).await?;
+            again.define_all(manifest, checkpoints.image()?).await?;
+            self.read_early(std::mem::take(&mut survey.behind)).await?;
+            if let Some(held) = held {
+                // Whoever holds it lets it go by that, too.
+                drop(held.await);
+            }
+            failpoint::pause("definitions-made").await;
+            // One after the other, so that whoever ends the engine is heard.
+            while coordinator.call(Coordinator::load_next).await?? {}
+            coordinator.call(Coordinator::end_restore).await??;
             failpoint::reach("checkpoint-restored");
         }
+        self.core.recovering.reach(Stage::Replaying);
         again.read(Arc::clone(&directory.disk), dir.clone(), survey.needed).await?;
         failpoint::reach("log-replayed");
         let life = Life { number: survey.life + 1, first_epoch };
@@ -120,7 +156,16 @@ impl Engine {
                 tracing::warn!(%error, "a sink can't deliver all rows again");
             }
         }
-        self.watch_lock(held);
+        self.watch_lock(lock);
+        Ok(())
+    }
+
+    /// From here on sessions read by key what the checkpoint knows.
+    async fn read_early(&self, behind: Behind) -> Result<()> {
+        let written = behind.written().clone();
+        let readable = self.core.coordinator.call(move |c| c.readable(&written)).await?;
+        let early = Early::new(readable, &behind, &self.core.shared.catalog())?;
+        self.core.recovering.name(early);
         Ok(())
     }
 
@@ -175,6 +220,56 @@ fn begin_anew(manifest: &Manifest) -> Vec<RelationId> {
     wanted.map(|(sink, _)| RelationId(*sink)).collect()
 }
 
+/// What is left to do of a start.
+#[must_use = "the engine has nothing of what is in the directory before it has run"]
+#[derive(Default)]
+pub struct Recovery {
+    work: Option<(Engine, Past, Survey)>,
+    given_up: Option<GivenUp>,
+}
+
+impl Recovery {
+    /// Makes the definitions, and nothing more until the result is dropped. For tests.
+    #[doc(hidden)]
+    pub fn hold(&mut self) -> oneshot::Sender<()> {
+        let (hold, held) = oneshot::channel();
+        if let Some((_, past, _)) = &mut self.work {
+            past.held = Some(held);
+        }
+        hold
+    }
+
+    /// Does again what the directory says. When it fails or is given up, the engine ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Engine::start`].
+    pub async fn run(mut self) -> Result<()> {
+        let Some((engine, past, survey)) = self.work.take() else { return Ok(()) };
+        let begun = engine.live_again(past, survey).await;
+        match &begun {
+            Ok(()) => engine.core.recovering.end(),
+            Err(error) => {
+                engine.core.recovering.fail(error.clone());
+                drop(engine.shutdown().await);
+            }
+        }
+        // Nobody waits any more.
+        drop(self.given_up.take());
+        begun
+    }
+}
+
+/// Tells those who wait when nobody goes on with it.
+struct GivenUp(Arc<Recovering>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        let stopped = Error::external(sqlstate::ADMIN_SHUTDOWN, "the engine has stopped");
+        self.0.fail(stopped.permanent());
+    }
+}
+
 /// What an earlier life has left.
 struct Past {
     directory: Directory,
@@ -187,6 +282,8 @@ struct Past {
     outbox_bytes: u64,
     /// Where its log ends.
     end: log::End,
+    /// Nothing is loaded before this one is told, or gone.
+    held: Option<oneshot::Receiver<()>>,
 }
 
 /// What the newest checkpoint and the log behind it say on the whole.
@@ -204,6 +301,8 @@ pub(super) struct Survey {
     dropped: BTreeSet<RelationId>,
     /// What may not stay, with its parts.
     provisional: BTreeMap<RelationId, Vec<RelationId>>,
+    /// What the log has behind the checkpoint.
+    behind: Behind,
 }
 
 impl Survey {
@@ -245,8 +344,13 @@ impl Survey {
                 (self.life, self.epochs) = (life.number, self.epochs.max(life.first_epoch));
             }
             Record::Epochs(epoch) => self.epochs = self.epochs.max(epoch),
-            Record::Commit(_) | Record::Part(_) => {}
-            Record::Definition(bytes) => self.define(Definition::decode(&bytes)?),
+            Record::Commit(commit) => self.behind.commit(commit),
+            Record::Part(part) => self.behind.part(part),
+            Record::Definition(bytes) => {
+                let definition = Definition::decode(&bytes)?;
+                self.behind.define(&definition);
+                self.define(definition);
+            }
         }
         Ok(())
     }
@@ -285,8 +389,8 @@ impl<'a> Again<'a> {
         Self { engine, gone, restoring: false, sinks, under_way, bytes: 0, parts }
     }
 
-    /// Makes again what a checkpoint has, with its state.
-    async fn restore(&mut self, manifest: Manifest, image: Image) -> Result<()> {
+    /// Makes again what a checkpoint has; its state is loaded later.
+    async fn define_all(&mut self, manifest: &Manifest, image: Image) -> Result<()> {
         let coordinator = &self.engine.core.coordinator;
         let begun = manifest.clone();
         coordinator.call(move |c| c.begin_restore(image, &begun)).await?;
@@ -295,8 +399,7 @@ impl<'a> Again<'a> {
             self.define(definition_of(definition)?).await?;
         }
         self.restoring = false;
-        let coordinator = &self.engine.core.coordinator;
-        coordinator.call(Coordinator::end_restore).await?
+        Ok(())
     }
 
     async fn read(&mut self, disk: Arc<dyn Disk>, dir: PathBuf, needed: Lsn) -> Result<()> {

@@ -182,6 +182,9 @@ impl Session {
     }
 
     pub(super) async fn dispatch(&mut self, parsed: &Arc<ParsedStatement>) -> Result<Outcome> {
+        if let Some(done) = self.run_early(parsed, None, &[]).await? {
+            return Ok(done);
+        }
         match sql::is_deep(parsed, &self.engine.core.shared.catalog()) {
             true => self.dispatch_deep(parsed).await,
             false => self.dispatch_here(parsed).await,
@@ -230,7 +233,7 @@ impl Session {
             Statement::CheckStorage => self.check_storage().await,
             Statement::Checkpoint => self.checkpoint().await,
             Statement::SavedState(statement) => self.saved_state(statement).await,
-            Statement::Prepare(prepare) => self.prepare_named(prepare),
+            Statement::Prepare(prepare) => self.prepare_named(prepare).await,
             Statement::Execute(execute) => self.execute_named(execute).await,
             Statement::Deallocate(name) => self.deallocate(name.as_deref()),
             Statement::Reset(name) => self.reset(name),

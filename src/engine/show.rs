@@ -10,6 +10,7 @@ use super::analyze::check_fields;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
 use super::memory::memory_fields;
 use super::outcome::{Outcome, Rows};
+use super::recovering::RECOVERY_COLUMNS;
 use super::retry::retry_fields;
 use super::savepoint::savepoint_fields;
 use super::session::Session;
@@ -88,6 +89,7 @@ impl Session {
             Show::Create(name) => self.show_create(name)?,
             Show::Columns(name) => self.columns_of(name)?,
             Show::Checkpoints => self.show_checkpoints().await?,
+            Show::Recovery => self.show_recovery()?,
             Show::Savepoints => self.show_savepoints().await?,
             Show::Memory => self.show_memory().await?,
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
@@ -116,6 +118,7 @@ impl Session {
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
             Statement::Show(Show::Guarantees(_)) => GUARANTEE_COLUMNS.to_vec(),
+            Statement::Show(Show::Recovery) => RECOVERY_COLUMNS.to_vec(),
             Statement::Show(Show::Offsets) => OFFSET_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting", "description"],
             Statement::Show(Show::Setting(name)) => vec![shown_name(name)],
@@ -139,8 +142,10 @@ impl Session {
             _ => return Ok(None),
         };
         // A setting may have any name.
-        let typed =
-            matches!(statement, Statement::Show(Show::Sources | Show::Sinks | Show::Offsets));
+        let typed = matches!(
+            statement,
+            Statement::Show(Show::Sources | Show::Sinks | Show::Offsets | Show::Recovery)
+        );
         let field = |name: &&str| {
             let data_type = match *name {
                 "lag"
@@ -152,11 +157,15 @@ impl Session {
                 | "skipped"
                 | "delivered_checkpoint"
                 | "checkpoints_behind"
+                | "relations"
+                | "readable"
+                | "entries"
+                | "entries_read"
                     if typed =>
                 {
                     DataType::Int64
                 }
-                "lag_seconds" if typed => DataType::Float64,
+                "lag_seconds" | "seconds" if typed => DataType::Float64,
                 _ => DataType::Utf8,
             };
             Field::new(*name, data_type, true)

@@ -1,5 +1,4 @@
-//! Checkpoints at work: cutting between two epochs, a thread that writes, and beginning with the
-//! state of one.
+//! Checkpoints at work: cutting between two epochs, and a thread that writes.
 //!
 //! A cut takes what all tables have logged, which swaps buffers and waits for nobody; sorting,
 //! merging and writing are the thread's. A view that is being built keeps its log until it is
@@ -22,20 +21,19 @@ use super::identity::TablePlace;
 use super::journal::Journal;
 use super::keeping::{SinksCut, SinksDecided, write_outbox};
 use super::running_sink::SinkCut;
-use super::shared::{RelationStatus, lock};
+use super::shared::RelationStatus;
 use super::sink_queue::Size;
-use super::state::{Cut, EngineState, InputProgress, SourceProgress, SplitProgress};
+use super::state::{Cut, EngineState, SplitProgress};
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
-    Checkpoints, Cost, History, Image, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark,
-    SinksGo, SourceMark, TableName,
+    Checkpoints, Cost, History, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark, SinksGo,
+    SourceMark, TableName,
 };
 use crate::error::{Error, Result, sqlstate};
-use crate::plan::PlanNode;
 use crate::store::Disk;
 use crate::store::log;
-use crate::time::{Epoch, Watermark};
+use crate::time::Epoch;
 
 /// Tables of nodes, by their numbers in a checkpoint.
 pub type NumberedTables = Vec<(NodeId, Vec<u32>)>;
@@ -81,24 +79,6 @@ struct Written {
     /// How long the cut has taken.
     pause: Duration,
     sinks: SinksCut,
-}
-
-/// The state that a life begins with.
-#[derive(Debug)]
-pub(super) struct Restoring {
-    image: Arc<Image>,
-    numbers: BTreeMap<TableName, u32>,
-    sources: BTreeMap<u32, SourceMark>,
-    quarantined: BTreeMap<u32, QuarantineMark>,
-    /// Relations that it has not all of: what it has of them is void.
-    void: BTreeSet<u32>,
-}
-
-impl Restoring {
-    /// Whether it has not all of a relation.
-    pub(super) fn has_lost(&self, id: RelationId) -> bool {
-        self.void.contains(&id.0)
-    }
 }
 
 impl Checkpointer {
@@ -264,54 +244,6 @@ impl Writer {
 }
 
 impl Coordinator {
-    /// Begins with the state of a checkpoint: what is defined from here on has its state, as far as
-    /// it has any there.
-    pub fn begin_restore(&mut self, image: Image, manifest: &Manifest) {
-        let numbers = manifest.tables.iter().map(|(number, name)| (name.clone(), *number));
-        self.restoring = Some(Restoring {
-            image: Arc::new(image),
-            numbers: numbers.collect(),
-            sources: manifest.sources.clone(),
-            quarantined: manifest.quarantined.clone(),
-            void: BTreeSet::new(),
-        });
-        self.set_clock(manifest.clock);
-        self.now_us = manifest.now_us;
-        self.shared.publish(self.epoch, self.now_us, &BTreeSet::new(), &BTreeMap::new());
-    }
-
-    /// All that the checkpoint has is there: watermarks are told again, sources go on.
-    pub fn end_restore(&mut self) -> Result<()> {
-        let restoring = self.restoring.take();
-        if let Some(restoring) = restoring {
-            self.quarantine_again(&restoring);
-            self.void = restoring.void;
-        }
-        let merged = self.inputs.values().filter_map(|r| r.merged().map(|(c, w)| (r.node, c, w)));
-        self.watermarks = merged.collect();
-        self.wake.extend(self.watermarks.iter().map(|(node, ..)| *node));
-        self.start_sources()
-    }
-
-    /// What had failed has failed, with the answer that it had: rows that came behind it are not in
-    /// it. What was built anew from inputs that run has not. What stands on it has failed with it,
-    /// even where it was built anew by this start, since it could not be in the life before.
-    fn quarantine_again(&mut self, restoring: &Restoring) {
-        let relations = self.shared.relations();
-        for (id, mark) in &restoring.quarantined {
-            let Some(state) = relations.get(&RelationId(*id)) else { continue };
-            let inputs = state.plan.iter().flat_map(PlanNode::relations);
-            let inputs_run = inputs.into_iter().all(|input| self.check_sound(input).is_ok());
-            if restoring.void.contains(id) && inputs_run {
-                continue;
-            }
-            lock(&state.progress).status = RelationStatus::Quarantined(self.epoch, mark.error());
-            if let Some(output) = self.graph.output(RelationId(*id)) {
-                self.quarantine(output, &mark.error(), self.epoch.next());
-            }
-        }
-    }
-
     /// What a checkpoint had of relations is not theirs any more: their tables get new numbers.
     pub(super) fn forget_numbers(&mut self, ids: &BTreeSet<RelationId>) {
         if let Some(checkpointer) = &mut self.checkpointer {
@@ -324,68 +256,8 @@ impl Coordinator {
         self.checkpointer = Some(checkpointer);
     }
 
-    /// The tables of a relation and of what belongs to it, where the checkpoint has all of them.
-    pub(super) fn restorable(&mut self, ids: &[RelationId]) -> Option<NumberedTables> {
-        self.restoring.as_ref()?;
-        let names: Vec<_> = ids.iter().flat_map(|id| self.table_names(*id)).collect();
-        let restoring = self.restoring.as_mut()?;
-        let numbers = |names: &Vec<TableName>| {
-            names
-                .iter()
-                .map(|name| restoring.numbers.get(name).copied())
-                .collect::<Option<Vec<u32>>>()
-        };
-        let tables = names.iter().map(|(node, names)| Some((*node, numbers(names)?)));
-        let tables: Option<Vec<_>> = tables.collect();
-        if tables.is_none() {
-            restoring.void.extend(ids.iter().map(|id| id.0));
-        }
-        tables
-    }
-
-    /// The same of a table, whose rows are nowhere else: XX001 where they are not there.
-    pub(super) fn restorable_rows(
-        &mut self,
-        ids: &[RelationId],
-        name: &str,
-    ) -> Result<Option<NumberedTables>> {
-        match self.restorable(ids) {
-            None if self.restoring.is_some() => Err(Error::corrupted(format!(
-                "the checkpoint has no rows of \"{name}\", which it says is there"
-            ))),
-            tables => Ok(tables),
-        }
-    }
-
-    /// Gives tables the state of the checkpoint.
-    pub(super) fn load(&mut self, tables: NumberedTables) -> Result<()> {
-        let Some(restoring) = &self.restoring else { return Ok(()) };
-        self.team.load(Arc::clone(&restoring.image), tables, self.epoch)
-    }
-
-    /// Where a source stood.
-    pub(super) fn source_at(&self, id: RelationId) -> Option<SourceProgress> {
-        let mark = self.restoring.as_ref()?.sources.get(&id.0)?.clone();
-        let SourceMark { start, taken, identity, ended, rejected, rejected_at, .. } = mark;
-        Some(SourceProgress { start, taken, identity, rejected, rejected_at, ended })
-    }
-
-    /// Where an input stood; silence counts from now.
-    pub(super) fn input_at(&self, id: RelationId) -> Option<InputProgress> {
-        let mark = self.restoring.as_ref()?.sources.get(&id.0)?;
-        let since = self.shared.clock.now_us();
-        let split = |(split, (us, idle)): (&u32, &(i64, bool))| {
-            (*split, SplitProgress { watermark: Watermark::at_us(*us), since, idle: *idle })
-        };
-        Some(InputProgress {
-            splits: mark.splits.iter().map(split).collect(),
-            merged: Watermark::at_us(mark.merged),
-            batches: mark.batches,
-        })
-    }
-
     /// The tables of a relation's nodes, in order.
-    fn table_names(&self, id: RelationId) -> Vec<(NodeId, Vec<TableName>)> {
+    pub(super) fn table_names(&self, id: RelationId) -> Vec<(NodeId, Vec<TableName>)> {
         let nodes = self.graph.nodes_of(id).into_iter();
         let specs = nodes.filter_map(|node| self.graph.spec(node));
         let named = specs.filter_map(|node| {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::build::Build;
-use super::checkpoint::{Checkpointer, Restoring};
+use super::checkpoint::Checkpointer;
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute, Parts};
 use super::journal::Journal;
@@ -21,6 +21,7 @@ use super::keeping::Keeping;
 use super::memory::Measured;
 use super::rebuild::Rebuilt;
 use super::rejects::Rejects;
+use super::restoring::Restoring;
 use super::running_sink::RunningSink;
 use super::shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket, lock};
 use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
@@ -303,6 +304,11 @@ impl Coordinator {
             }
             if self.stopping {
                 break;
+            }
+            if self.is_loading() {
+                // Nothing runs over tables without their rows.
+                goes_on = false;
+                continue;
             }
             self.proceed();
             self.measure_memory();

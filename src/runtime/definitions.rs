@@ -373,9 +373,10 @@ impl Coordinator {
         }
         let pin = self.shared.pin_firmly();
         if let Some(tables) = restored {
-            self.load(tables)?;
+            self.load_later(members[0], tables);
             return Ok((members, BTreeMap::new(), pin));
         }
+        self.load_all()?;
         let imports = self.feed_imports(&imports)?;
         Ok((members, imports, pin))
     }
@@ -611,15 +612,8 @@ impl Coordinator {
     fn restore_table(&mut self, id: RelationId, name: &str) -> Result<()> {
         let errors = self.sources.get(&id).map(|source| source.errors);
         let ids: Vec<RelationId> = [id].into_iter().chain(errors).collect();
-        let Some(tables) = self.restorable_rows(&ids, name)? else { return Ok(()) };
-        self.load(tables)?;
-        let Some(running) = self.sources.get_mut(&id) else { return Ok(()) };
-        let relations = self.shared.relations();
-        let table = relations.get(&running.errors).and_then(|r| r.table.clone());
-        if let Some(table) = table {
-            let now = self.shared.clock.now_us();
-            let marks = running.rejects.marks();
-            running.rejects.take_from(&table, self.epoch, marks, now)?;
+        if let Some(tables) = self.restorable_rows(&ids, name)? {
+            self.load_later(id, tables);
         }
         Ok(())
     }

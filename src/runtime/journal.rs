@@ -157,6 +157,11 @@ fn encode(rows: &DeltaBatch, write: &mut log::Write) -> Result<usize> {
     Ok(write.rows.len() - before)
 }
 
+/// The rows of a write to a table with some columns, in batches.
+pub fn read_write(schema: &SchemaRef, write: &log::Write) -> Result<Vec<DeltaBatch>> {
+    write.rows()?.chunks(BATCH_ROWS).map(|rows| decode(schema.clone(), rows)).collect()
+}
+
 fn decode(schema: SchemaRef, rows: &[(i64, &[u8])]) -> Result<DeltaBatch> {
     let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
     let columns = decode_keys(&types, rows.iter().map(|(_, row)| *row))?;
@@ -195,9 +200,7 @@ impl Coordinator {
             let relation = catalog.by_id(id).ok_or_else(|| {
                 Error::external(sqlstate::DATA_CORRUPTED, format!("there is no relation {id}"))
             })?;
-            for rows in write.rows()?.chunks(BATCH_ROWS) {
-                writes.push((id, decode(relation.schema.clone(), rows)?));
-            }
+            writes.extend(read_write(&relation.schema, write)?.into_iter().map(|rows| (id, rows)));
         }
         let (done, published) = oneshot::channel();
         let at_us = Some(commit.now_us);

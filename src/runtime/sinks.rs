@@ -137,19 +137,30 @@ impl Coordinator {
         sink: RunningSink,
     ) -> Result<()> {
         let node = self.graph.output(input).ok_or_else(|| Error::internal("no output"))?;
-        let pin = self.shared.pin_firmly();
-        if let Some(table) = pin.relations.get(&input).and_then(|r| r.table.clone()) {
-            match &sink {
-                RunningSink::Direct(task) => task.snapshot(pin, table),
-                RunningSink::Kept(kept) if kept.with(|kept| kept.mark.opening) => {
-                    kept.open(pin, table, self.events.clone())?;
-                }
-                RunningSink::Kept(_) => {}
-            }
-        }
+        let id = relation.id;
         self.team.tap(node, true);
-        self.sinks.insert(relation.id, (node, sink));
+        self.sinks.insert(id, (node, sink));
+        if !self.snapshot_later(id, input) {
+            self.take_first_rows(id, input)?;
+        }
         self.register(relation, None, any(), None, RelationStatus::Running)
+    }
+
+    /// A sink takes the rows that a relation has, unless they have been delivered.
+    pub(super) fn take_first_rows(&self, sink: RelationId, of: RelationId) -> Result<()> {
+        let Some((_, sink)) = self.sinks.get(&sink) else { return Ok(()) };
+        let pin = self.shared.pin_firmly();
+        let Some(table) = pin.relations.get(&of).and_then(|r| r.table.clone()) else {
+            return Ok(());
+        };
+        match sink {
+            RunningSink::Direct(task) => task.snapshot(pin, table),
+            RunningSink::Kept(kept) if kept.with(|kept| kept.mark.opening) => {
+                kept.open(pin, table, self.events.clone())?;
+            }
+            RunningSink::Kept(_) => {}
+        }
+        Ok(())
     }
 
     /// Delivers what a query of its own makes.
@@ -186,9 +197,10 @@ impl Coordinator {
             self.register_late(late, late_table, status)?;
         }
         if let Some(tables) = restored {
-            self.load(tables)?;
+            self.load_later(id, tables);
             return Ok(None);
         }
+        self.load_all()?;
         let pin = self.shared.pin_firmly();
         Ok(Some((members, self.feed_imports(&built.imports)?, pin)))
     }

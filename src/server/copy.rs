@@ -166,6 +166,8 @@ impl Connection {
 
     /// Takes rows from the client until it says that these are all, and writes them.
     pub(crate) async fn copy_in(&mut self, parsed: &ParsedStatement) -> Result<(), Stop> {
+        let wait = self.session.wait_for_recovery();
+        watched(&mut self.wire, &mut self.interrupts, &self.point, wait).await??;
         let mut copy = self.session.begin_copy(&parsed.statement)?;
         let columns = i16::try_from(copy.width())
             .map_err(|_| Error::unsupported("COPY of so many columns"))?;

@@ -12,7 +12,6 @@ use crate::error::{Error, sqlstate};
 pub(crate) mod code {
     pub(crate) const INVALID_BINARY_REPRESENTATION: &str = "22P03";
     pub(crate) const DUPLICATE_PREPARED_STATEMENT: &str = "42P05";
-    pub(crate) const CANNOT_CONNECT_NOW: &str = "57P03";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
 }
 

@@ -6,10 +6,9 @@ use std::future::Future;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::errors::code;
 use super::wire::{Opening, Wire};
 use super::{ACCEPT_BACKOFF, STARTUP_TIMEOUT, refuse};
-use crate::error::Error;
+use crate::error::{Error, sqlstate};
 
 /// Tells all clients that come to try again (57P03), until something is done.
 pub async fn refuse_until<T>(listener: &TcpListener, done: impl Future<Output = T>) -> T {
@@ -35,7 +34,8 @@ async fn turn_away(stream: TcpStream) {
     let mut wire = Wire::new(stream);
     let opening = tokio::time::timeout(STARTUP_TIMEOUT, wire.opening()).await;
     if let Ok(Ok(Some(Opening::Startup(_)))) = opening {
-        let error = Error::external(code::CANNOT_CONNECT_NOW, "the database system is starting up")
+        let text = "the database system is starting up";
+        let error = Error::external(sqlstate::CANNOT_CONNECT_NOW, text)
             .with_detail("The data directory is being read.");
         refuse(&mut wire, &error).await;
     }

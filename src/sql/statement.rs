@@ -616,6 +616,8 @@ pub enum Show {
     Checkpoints,
     /// SHOW MEMORY: who holds what.
     Memory,
+    /// SHOW RECOVERY: how far a start is.
+    Recovery,
     /// SHOW SAVEPOINTS.
     Savepoints,
     /// SHOW GUARANTEES [FOR SINK name].

@@ -1,7 +1,7 @@
 //! Places at which a test can have the process end at once, as `kill -9` would.
 //!
 //! `HEADWATER_FAILPOINT=name:n` ends it when the place of that name is reached for the n-th time.
-//! There are none in a release build.
+//! At others it can be kept for a while. There are none in a release build.
 
 /// Names of the places, in the order in which a life, a checkpoint and its messages come to them.
 pub const NAMES: [&str; 14] = [
@@ -40,6 +40,24 @@ pub fn reach(name: &str) {
         std::process::abort();
     }
 }
+
+/// A place at which a test can keep the process for as long as a file is there:
+/// `HEADWATER_HOLD=name:path`.
+#[cfg(debug_assertions)]
+pub async fn pause(name: &str) {
+    let wanted = std::env::var("HEADWATER_HOLD").ok();
+    let Some((place, path)) = wanted.as_deref().and_then(|text| text.split_once(':')) else {
+        return;
+    };
+    while place == name && std::path::Path::new(path).exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// A place at which a test can keep the process.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub async fn pause(_name: &str) {}
 
 /// A place that is reached.
 #[cfg(not(debug_assertions))]

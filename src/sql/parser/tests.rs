@@ -143,6 +143,7 @@ fn sinks_explains_and_shows() {
     for (text, expected) in [
         ("SHOW CHECKPOINTS", Show::Checkpoints),
         ("SHOW MEMORY", Show::Memory),
+        ("SHOW RECOVERY", Show::Recovery),
         ("SHOW SAVEPOINTS", Show::Savepoints),
         ("SHOW MATERIALIZED VIEWS", Show::MaterializedViews),
         ("SHOW CREATE MATERIALIZED VIEW V", Show::Create("v".into())),

@@ -6,8 +6,9 @@
 //! from where they lie, those that ended among them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::ResultShard;
+use super::{ResultShard, ResultSpec, ResultTable};
 use crate::delta::{DeltaBatch, Weight};
 use crate::error::Result;
 use crate::state::changes::Changes;
@@ -15,6 +16,15 @@ use crate::state::entry::{Entries, Entry, Op, push_sum, split_sum, split_time, t
 use crate::state::rows::{ReadRows, RowReader, each_row};
 use crate::state::secondary::Secondary;
 use crate::time::Epoch;
+
+impl ResultTable {
+    /// A table of some of the rows of another one, as entries have them.
+    pub fn of_entries(spec: ResultSpec, entries: &Entries, epoch: Epoch) -> Result<Arc<Self>> {
+        let table = Self::new(spec, 1);
+        table.write(0).load(entries.iter(), epoch)?;
+        Ok(table)
+    }
+}
 
 impl ResultShard {
     /// Begins or ends logging changes, between two epochs.
