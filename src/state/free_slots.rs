@@ -34,14 +34,15 @@ impl FreeSlots {
         places.len() == PAGE_ROWS
     }
 
-    /// Takes at most so many of one page, ascending; `None`: there are none.
-    pub(super) fn take(&mut self, most: usize) -> Option<(usize, Vec<u16>)> {
+    /// Takes at most so many of one page, ascending, in place of what `taken` has; `None`: there
+    /// are none.
+    pub(super) fn take(&mut self, most: usize, taken: &mut Vec<u16>) -> Option<usize> {
+        taken.clear();
         loop {
             let page = *self.some.last()? as usize;
             let places = &mut self.pages[page];
-            let mut taken = places.split_off(places.len().saturating_sub(most));
+            taken.extend(places.drain(places.len().saturating_sub(most)..));
             if places.is_empty() {
-                *places = Vec::new();
                 self.some.pop();
             }
             if taken.is_empty() {
@@ -49,7 +50,7 @@ impl FreeSlots {
             }
             self.count -= taken.len();
             taken.sort_unstable();
-            return Some((page, taken));
+            return Some(page);
         }
     }
 
@@ -82,6 +83,12 @@ impl FreeSlots {
 mod tests {
     use super::*;
 
+    fn taken(free: &mut FreeSlots, most: usize) -> Option<(usize, Vec<u16>)> {
+        let mut taken = vec![7];
+        let page = free.take(most, &mut taken)?;
+        Some((page, taken))
+    }
+
     #[test]
     fn slots_come_back_by_page() {
         let mut free = FreeSlots::default();
@@ -90,12 +97,12 @@ mod tests {
             assert!(!free.push(slot));
         }
         assert_eq!(free.len(), 5);
-        assert_eq!(free.take(1), Some((1, vec![0])));
-        assert_eq!(free.take(9), Some((1, vec![1])));
+        assert_eq!(taken(&mut free, 1), Some((1, vec![0])));
+        assert_eq!(taken(&mut free, 9), Some((1, vec![1])));
         assert_eq!(free.iter().collect::<Vec<_>>(), [3, 1, 2]);
-        assert_eq!(free.take(2), Some((0, vec![1, 2])));
-        assert_eq!(free.take(2), Some((0, vec![3])));
-        assert_eq!((free.take(2), free.len()), (None, 0));
+        assert_eq!(taken(&mut free, 2), Some((0, vec![1, 2])));
+        assert_eq!(taken(&mut free, 2), Some((0, vec![3])));
+        assert_eq!((taken(&mut free, 2), free.len()), (None, 0));
     }
 
     /// Would find a page that is given back with slots that are used, or is not.
@@ -106,9 +113,9 @@ mod tests {
         assert!((0..last).all(|slot| !free.push(slot)));
         assert!(free.push(last));
         free.forget(0);
-        assert_eq!((free.take(1), free.len()), (None, 0));
+        assert_eq!((taken(&mut free, 1), free.len()), (None, 0));
         free.fill(0);
-        assert_eq!(free.take(1), Some((0, vec![0])));
+        assert_eq!(taken(&mut free, 1), Some((0, vec![0])));
         assert_eq!(free.len(), PAGE_ROWS - 1);
     }
 }

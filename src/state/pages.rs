@@ -69,13 +69,14 @@ impl Pages {
         // Freed slots first, page by page.
         let mut rest = rows;
         while self.free.len() < rest.len() && self.take_back()? {}
+        let (mut places, mut pairs) = (Vec::new(), Vec::new());
         while !rest.is_empty()
-            && let Some((page, places)) = self.free.take(rest.len())
+            && let Some(page) = self.free.take(rest.len(), &mut places)
         {
             let filled = (self.len - page * PAGE_ROWS).min(PAGE_ROWS);
             let (old, others) = rest.split_at(places.len());
-            let places = places.into_iter().map(u32::from);
-            let pairs: Vec<(u32, u32)> = places.zip(old.iter().copied()).collect();
+            pairs.clear();
+            pairs.extend(places.iter().map(|place| u32::from(*place)).zip(old.iter().copied()));
             for (column, source) in self.pages[page].iter_mut().zip(columns) {
                 column.write(source, &pairs, filled);
             }

@@ -380,7 +380,7 @@ fn pairs_with_more_text_than_fits_in_a_batch_are_several_batches() {
 }
 
 /// An epoch's changes of an input.
-type Changes = Vec<((Option<i32>, Option<i32>), i64)>;
+type Changes = Vec<Change>;
 
 /// A row of two columns, and its weight.
 type Change = ((Option<i32>, Option<i32>), i64);
