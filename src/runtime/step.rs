@@ -125,6 +125,15 @@ impl RunningStep {
     }
 }
 
+/// How a node keeps a step from its end; who works comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// The worker is at it.
+    Works,
+    /// The worker waits until others have done their part of it.
+    Waits,
+}
+
 /// Where a turn of a step has ended.
 #[derive(PartialEq, Eq)]
 enum Turn {
@@ -246,13 +255,14 @@ impl Worker {
         }
     }
 
-    /// How long a step has run here, and the node that keeps it from its end: the one that has more
-    /// output to give, or the one that is next.
-    pub fn culprit(&self, epoch: Epoch) -> (Duration, Option<NodeId>) {
+    /// How long a step has run here, and the node that keeps it from its end, with whether it is at
+    /// work: the one that has more output to give, or the one that is next.
+    pub fn culprit(&self, epoch: Epoch) -> (Duration, Option<(Hold, NodeId)>) {
         let Some(step) = self.steps.get(&epoch) else { return (Duration::ZERO, None) };
         let more = step.stack.iter().find(|task| matches!(task, Task::Resume(_)));
-        let waits = step.active.get(step.next).copied();
-        (step.spent, more.or_else(|| step.stack.last()).map(Task::node).or(waits))
+        let works = more.or_else(|| step.stack.last()).map(|task| (Hold::Works, task.node()));
+        let waits = step.active.get(step.next).map(|node| (Hold::Waits, *node));
+        (step.spent, works.or(waits))
     }
 
     /// Runs a step for a slice of time; its report when it is done.

@@ -127,8 +127,9 @@ impl Team {
     pub fn culprit(&mut self, epoch: Epoch) -> (Duration, Option<NodeId>) {
         let all = self.all(|_| Box::new(move |w: &mut Worker| w.culprit(epoch)));
         let (spent, nodes): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        // Everybody else waits for the least of them.
-        (spent.into_iter().max().unwrap_or_default(), nodes.into_iter().flatten().min())
+        // Who waits may wait for one further down the graph, which others are still at.
+        let held = nodes.into_iter().flatten().min();
+        (spent.into_iter().max().unwrap_or_default(), held.map(|(_, node)| node))
     }
 
     /// Makes a node fail that keeps an epoch from its end.
