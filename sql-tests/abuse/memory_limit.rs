@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Server, code};
-use super::runtime;
+use super::{rows, runtime};
 
 const LIMIT_MB: u64 = 96;
 
@@ -87,14 +87,16 @@ fn inputs_wait_for_a_view_that_is_being_built() {
     let server = Arc::new(Server::start(&["--memory-limit", "200MB"]));
     runtime().block_on(async {
         let client = server.connect().await;
+        // Enough to be slow, also in an optimised program.
+        let kept = (4 * rows()).min(400_000);
         client
-            .batch_execute(
+            .batch_execute(&format!(
                 "CREATE TABLE kept (k bigint PRIMARY KEY, g bigint);
-                 INSERT INTO kept SELECT i, i % 1000 FROM generate_series(1, 80000) t(i);
+                 INSERT INTO kept SELECT i, i % 1000 FROM generate_series(1, {kept}) t(i);
                  CREATE TABLE other (k bigint PRIMARY KEY);
                  CREATE TABLE bid (auction bigint, bidder bigint, price bigint, url text)
                  WITH (connector = 'nexmark', nexmark.table = 'bid', nexmark.event.num = 900000)",
-            )
+            ))
             .await
             .expect("it is set up");
         let builder = Arc::clone(&server);
