@@ -297,8 +297,8 @@ impl Session {
     ) -> Result<()> {
         let written = |id: &RelationId| writes.iter().any(|(written, _)| written == id);
         let core = &self.engine.core;
-        let added: i64 = writes.iter().map(|(_, rows)| rows.net_weight()).sum();
-        if added > 0 && core.memory.is_full() {
+        let added = || writes.iter().map(|(_, rows)| rows.net_weight()).sum::<i64>();
+        if core.memory.is_full() && added() > 0 {
             return Err(memory_is_full("no rows can be added", &core.memory));
         }
         core.shared.wait_for_room(written).await;

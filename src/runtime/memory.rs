@@ -68,32 +68,37 @@ impl Coordinator {
             return;
         }
         self.count_memory();
+        self.make_room();
     }
 
     fn count_memory(&mut self) {
         let sizes = self.team.sizes();
         self.note_state_bytes(sizes.iter().flatten().map(|table| table.bytes).sum());
+    }
+
+    /// Where more is held than may be, the youngest of the views that are not there yet ends.
+    fn make_room(&mut self) {
         if !self.measured.memory.is_exceeded() {
             return;
         }
-        // The youngest of those that are not there yet makes room.
         let youngest = self.builds.last().map(|build| build.first_member());
-        let Some((id, output)) = youngest.and_then(|id| Some((id, self.graph.output(id)?))) else {
-            return;
-        };
-        let error = self.out_of_memory(id);
-        self.quarantine(output, &error, self.epoch.next());
+        if let Some((id, output)) = youngest.and_then(|id| Some((id, self.graph.output(id)?))) {
+            let error = self.out_of_memory(id);
+            self.quarantine(output, &error, self.epoch.next());
+        }
     }
 
-    /// Why a view has to end that makes more than there is room for: the one that holds the most.
+    /// Why a view has to end that makes more than there is room for: one that is being built, or
+    /// the one that holds the most.
     pub(super) fn exceeds_memory(&mut self, owner: RelationId) -> Option<Error> {
         self.count_memory();
         if !self.measured.memory.is_exceeded() {
             return None;
         }
-        let held = self.held_by_relation();
+        let building = self.builds.iter().any(|build| build.members().contains(&owner));
+        let held = if building { BTreeMap::new() } else { self.held_by_relation() };
         let most = held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(id, _)| id);
-        (most == Some(owner)).then(|| self.out_of_memory(owner))
+        (building || most == Some(owner)).then(|| self.out_of_memory(owner))
     }
 
     /// Rows and state of each relation.
