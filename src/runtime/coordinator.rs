@@ -28,17 +28,17 @@ use super::source_task::{FeedKind, SourceFeed, SourceState, SourceTask};
 use super::steps::{InFlight, Inputs, Limits, Needs, Waiting};
 use super::subscribers::Subscriber;
 use super::team::Team;
+use super::versions::ReaderLimits;
 use super::worker::Report;
 use crate::catalog::RelationId;
 use crate::config::{
     BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
-    EVALUATION_STACK_BYTES, OLD_VERSIONS_INTERVAL, SinkLimits, VACUUM_ROWS,
+    EVALUATION_STACK_BYTES, SinkLimits,
 };
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::memory::Memory;
-use crate::state::ResultTable;
 use crate::store::Lsn;
 use crate::time::{Epoch, Watermark};
 
@@ -219,16 +219,6 @@ pub struct Coordinator {
     pub(super) measured: Measured,
 }
 
-/// What those who read may hold.
-pub(super) struct ReaderLimits {
-    /// Changes that wait for one subscriber.
-    pub(super) subscriber_bytes: usize,
-    /// Row versions that readers hold back.
-    pub(super) old_versions_bytes: usize,
-    /// When the latter was measured.
-    measured: Option<Instant>,
-}
-
 impl Coordinator {
     /// Starts the coordinator and the workers.
     pub fn start(
@@ -264,11 +254,7 @@ impl Coordinator {
             flushes: Vec::new(),
             cutter: config.cuts.map(Cutter::new),
             slice_rows: config.slice_rows.max(1),
-            readers: ReaderLimits {
-                subscriber_bytes: config.subscriber_queue_bytes,
-                old_versions_bytes: config.old_versions_bytes,
-                measured: None,
-            },
+            readers: ReaderLimits::new(config),
             stopping: false,
             journal: None,
             checkpointer: None,
@@ -673,61 +659,6 @@ impl Coordinator {
         }
     }
 
-    /// Has the workers give back row versions that nobody can read. What has failed is read as it
-    /// was.
-    fn vacuum(&mut self, oldest: Epoch, of: &BTreeSet<RelationId>) {
-        let relations = self.shared.relations();
-        let read_at = self.read_in_flight();
-        let tables = of.iter().filter_map(|id| relations.get(id));
-        let tables = tables.filter(|r| !matches!(r.status(), RelationStatus::Quarantined(..)));
-        let tables = tables.filter_map(|r| {
-            let oldest = read_at.get(&r.id).map_or(oldest, |epoch| oldest.min(*epoch));
-            Some((r.table.clone()?, oldest))
-        });
-        let tables: Vec<_> = tables.collect();
-        if !tables.is_empty() {
-            let tables = Arc::new(tables);
-            self.team.tell(move |worker| worker.vacuum(&tables));
-        }
-    }
-
-    /// The oldest epochs at which steps in flight read what they change: joins read the rows that
-    /// are stored as of the epoch before.
-    fn read_in_flight(&self) -> BTreeMap<RelationId, Epoch> {
-        let mut read_at = BTreeMap::new();
-        for flight in &self.flights {
-            let before = Epoch(flight.epoch.0.saturating_sub(1));
-            for id in self.owners_of(&flight.active) {
-                let at = read_at.entry(id).or_insert(before);
-                *at = before.min(*at);
-            }
-        }
-        read_at
-    }
-
-    /// Lets go the oldest epochs that readers hold while row versions that they hold back are too
-    /// many.
-    fn cut_off_readers(&mut self, newest: Epoch) {
-        let now = Instant::now();
-        let measured = self.readers.measured;
-        if measured.is_some_and(|at| now.duration_since(at) < OLD_VERSIONS_INTERVAL) {
-            return;
-        }
-        self.readers.measured = Some(now);
-        let relations = self.shared.relations();
-        let moving = self.read_in_flight();
-        let still = |r: &&Arc<RelationState>| !moving.contains_key(&r.id);
-        let tables = || relations.values().filter(still).filter_map(|r| r.table.as_ref());
-        let held = || tables().map(|table| table.ended_bytes()).sum::<usize>();
-        while held() > self.readers.old_versions_bytes {
-            let Some(oldest) = self.shared.cut_off_oldest(newest) else { return };
-            tracing::warn!(%oldest, "readers of an old epoch were cut off");
-            for table in tables() {
-                (0..table.shards()).for_each(|shard| vacuum(table, shard, oldest));
-            }
-        }
-    }
-
     /// Whether a session waited for a write a moment ago.
     pub(super) fn somebody_waits(&self) -> bool {
         self.interactive.is_some_and(|at| at.elapsed() < Duration::from_secs(1))
@@ -752,21 +683,5 @@ impl Coordinator {
     /// A pin of the last published epoch.
     pub fn pin(&self) -> Pin {
         self.shared.pin()
-    }
-}
-
-/// Gives back row versions of a part of a table that nobody can read, in pieces between which it
-/// can be read.
-pub(super) fn vacuum(table: &ResultTable, shard: usize, oldest: Epoch) {
-    loop {
-        match table.write(shard).vacuum(oldest, VACUUM_ROWS) {
-            Ok(VACUUM_ROWS..) => {}
-            Ok(_) => return,
-            // They are seen by nobody, and stay.
-            Err(error) => {
-                tracing::error!(%error, "old row versions could not be given back");
-                return;
-            }
-        }
     }
 }

@@ -129,12 +129,9 @@ impl Links {
         (epoch, to, port): (Epoch, NodeId, usize),
         rows: DeltaBatch,
     ) -> Option<DeltaBatch> {
-        let Some((peer, load)) = &self.peers[worker] else { return Some(rows) };
-        let credit = Credit::take(load, epoch, rows.len(), rows.bytes());
-        let parcel = Parcel { content: rows, _credit: credit };
-        // A worker that is gone takes the engine with it.
-        drop(peer.send(Message::Data(epoch, to, port, parcel)));
-        None
+        let size = (rows.len(), rows.bytes());
+        let message = |parcel| Message::Data(epoch, to, port, parcel);
+        self.send(worker, epoch, (rows, size), message)
     }
 
     /// The same of what was folded.
@@ -144,10 +141,23 @@ impl Links {
         (epoch, to, port): (Epoch, NodeId, usize),
         folded: Folded,
     ) -> Option<Folded> {
-        let Some((peer, load)) = &self.peers[worker] else { return Some(folded) };
-        let credit = Credit::take(load, epoch, folded.parts(), folded.bytes());
-        let parcel = Parcel { content: folded, _credit: credit };
-        drop(peer.send(Message::Folded(epoch, to, port, parcel)));
+        let size = (folded.parts(), folded.bytes());
+        let message = |parcel| Message::Folded(epoch, to, port, parcel);
+        self.send(worker, epoch, (folded, size), message)
+    }
+
+    /// Sends something of so many rows and bytes, which has its place in front of the worker.
+    fn send<T>(
+        &self,
+        worker: usize,
+        epoch: Epoch,
+        (content, (rows, bytes)): (T, (usize, usize)),
+        message: impl FnOnce(Parcel<T>) -> Message,
+    ) -> Option<T> {
+        let Some((peer, load)) = &self.peers[worker] else { return Some(content) };
+        let credit = Credit::take(load, epoch, rows, bytes);
+        // A worker that is gone takes the engine with it.
+        drop(peer.send(message(Parcel { content, _credit: credit })));
         None
     }
 

@@ -51,6 +51,7 @@ mod step;
 mod steps;
 mod subscribers;
 mod team;
+mod versions;
 mod waits;
 mod worker;
 

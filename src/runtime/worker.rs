@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::coordinator::vacuum;
 use super::exchange::partition;
 use super::graph::{NodeId, NodeKind, NodeSpec, Outlet};
 use super::identity::TablePlace;
 use super::links::{Call, Links, Message};
 use super::step::{RunningStep, Task};
+use super::versions::vacuum;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, too_many_bytes};
 use crate::expr::is_overflow;
