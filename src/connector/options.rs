@@ -20,12 +20,12 @@ pub struct Options<'a> {
 impl<'a> Options<'a> {
     /// The options of a source or sink.
     pub fn new(spec: &'a ConnectorSpec) -> Self {
-        Self {
-            connector: &spec.connector,
-            given: &spec.options,
-            known: BTreeSet::new(),
-            used: BTreeSet::new(),
-        }
+        Self::of(&spec.connector, &spec.options)
+    }
+
+    /// Options of something else that has a name.
+    pub fn of(connector: &'a str, given: &'a BTreeMap<String, String>) -> Self {
+        Self { connector, given, known: BTreeSet::new(), used: BTreeSet::new() }
     }
 
     /// The text of an option. Names are compared without regard to case.

@@ -10,6 +10,7 @@ use super::commit_point::CommitPoint;
 use super::index::forget_indexes;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
+use super::view_options::{ViewOptions, check_late_kept};
 use crate::catalog::{
     Catalog, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
@@ -218,7 +219,7 @@ impl Session {
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done(tag));
         }
-        let background = view_options(&create.options)?;
+        let ViewOptions { background, aside } = ViewOptions::of(create)?;
         let catalog = core.shared.catalog();
         catalog.check_name_is_free(&create.name)?;
         let bound = sql::bind_view(create, &catalog, &self.settings())?;
@@ -254,11 +255,12 @@ impl Session {
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
         let late = plan.finds_late().then(|| self.late_relation(&relation));
+        check_late_kept(&relation, aside, late.as_ref())?;
         let mut guard = self.drop_unless_built([Some(&relation), Some(&errors), late.as_ref()]);
         let record = self.creation(&relation, (Some(&errors), late.as_ref()), None);
         let id = relation.id;
         let indexes = self.lease_indexes(&plan).await?;
-        let new = NewView { relation, errors, late, plan, key, record, background };
+        let new = NewView { relation, errors, late, plan, key, aside, record, background };
         let (done, built) = oneshot::channel();
         let needs = Needs::Relations(bound.depends_on.clone());
         core.coordinator.call_when_free(needs, move |c| c.create_view(new, done)).await?;
@@ -516,25 +518,6 @@ fn check_rules(create: &CreateTable) -> Result<()> {
         )
         .with_hint("Compute or filter in a view.")),
     }
-}
-
-/// WITH (background = true) of a view; other options are refused.
-fn view_options(options: &BTreeMap<String, String>) -> Result<bool> {
-    let mut background = false;
-    for (name, value) in options {
-        match (name.as_str(), value.to_ascii_lowercase().as_str()) {
-            ("background", "true" | "on" | "1") => background = true,
-            ("background", "false" | "off" | "0") => {}
-            _ => {
-                return Err(Error::user(
-                    sqlstate::INVALID_PARAMETER_VALUE,
-                    format!("unrecognized parameter \"{name}\" of a materialized view"),
-                )
-                .with_hint("Known: background = true | false."));
-            }
-        }
-    }
-    Ok(background)
 }
 
 /// The columns of a view have types that can be kept.

@@ -58,6 +58,7 @@ mod status;
 mod storage;
 mod transaction;
 mod unique;
+mod view_options;
 mod watermarks;
 
 use std::path::PathBuf;

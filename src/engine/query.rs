@@ -158,12 +158,16 @@ impl Session {
                 let name = format!("{}${suffix}", view.name);
                 let diverted = pin.catalog.find(&name).and_then(|r| pin.relations.get(&r.id));
                 let rows = diverted.and_then(|r| r.table.as_ref()).map_or(0, |t| t.live_rows());
+                // Those that have gone are one row there.
+                let aside = pin.relations.get(&view.id).map(|state| state.aside);
+                let limit = aside.and_then(|a| if suffix == "late" { a.late } else { a.errors });
+                let more = if limit.is_some() { " or more" } else { "" };
                 if rows > 0 {
                     self.notices.push(Notice {
                         severity: "NOTICE",
                         sqlstate: sqlstate::SUCCESSFUL_COMPLETION,
                         message: format!(
-                            "materialized view \"{}\" is without {rows} rows that {what}",
+                            "materialized view \"{}\" is without {rows} rows{more} that {what}",
                             view.name
                         ),
                         hint: Some(format!("SELECT * FROM \"{name}\";")),

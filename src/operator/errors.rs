@@ -15,6 +15,9 @@ use crate::error::Result;
 /// Names of the columns of a view's `$errors`.
 pub const ERROR_COLUMNS: [&str; 4] = ["operator", "sqlstate", "reason", "row"];
 
+/// The one of them that has the reason.
+pub const REASON_COLUMN: usize = 2;
+
 /// The schema of error rows.
 pub fn error_schema() -> SchemaRef {
     let field = |name| Field::new(name, DataType::Utf8, true);

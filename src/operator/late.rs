@@ -38,6 +38,9 @@ use crate::time::{Carry, Watermark};
 pub const LATE_COLUMNS: [&str; 6] =
     ["window_start", "window_end", "watermark", "epoch", "weight", "row"];
 
+/// The one of them that has the row as text.
+pub const LATE_ROW_COLUMN: usize = 5;
+
 /// The schema of late rows.
 pub fn late_schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);

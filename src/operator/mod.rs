@@ -22,6 +22,7 @@ mod map;
 mod materialize;
 mod moving_filter;
 mod on_close;
+mod retain;
 mod session;
 mod session_aggregate;
 mod set_op;
@@ -43,19 +44,20 @@ pub use aggregate::{AggregateCall, AggregateSpec, OrderKey};
 pub use constant::ConstantSpec;
 pub use contract::Checked;
 pub use distinct::DistinctSpec;
-pub use errors::{ERROR_COLUMNS, error_rows, error_schema};
+pub use errors::{ERROR_COLUMNS, REASON_COLUMN, error_rows, error_schema};
 pub use expand::{ExpandSpec, GroupingSet};
 pub use fold::{Folded, Folder};
 pub use join::{
     Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, StoredSide,
     TemporalJoinSpec, Within,
 };
-pub use late::{LATE_COLUMNS, LateSpec, late_schema};
+pub use late::{LATE_COLUMNS, LATE_ROW_COLUMN, LateSpec, late_schema};
 pub use late_windows::LateWindowsSpec;
 pub use map::{Explode, MapSpec, MapStep};
 pub use materialize::{Conflict, MaterializeSpec};
 pub use moving_filter::{MovingFilterSpec, TimeOrder};
 pub use on_close::OnCloseSpec;
+pub use retain::{Limit as RetainLimit, RetainSpec};
 pub use session::SessionSpec;
 pub use session_aggregate::{SessionAggregateSpec, SessionColumn};
 pub use set_op::{SetOpSpec, SetRule};

@@ -11,14 +11,17 @@ use super::coordinator::{Coordinator, RunningSource};
 use super::graph::{Edge, ImportSpec, NodeId, NodeKind, NodeSpec, Outlet, error_edge};
 use super::ingest::InputRoute;
 use super::rejects::{self, Retention};
-use super::shared::{Pin, RelationState, RelationStatus};
+use super::shared::{Aside, Pin, RelationState, RelationStatus};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
 use crate::catalog::{Definition, Relation, RelationId, RelationKind};
 use crate::connector::{Positions, Source};
 use crate::error::{Error, Result, sqlstate};
-use crate::operator::{Conflict, MaterializeSpec, UnionSpec, error_schema, late_schema};
+use crate::operator::{
+    Conflict, LATE_ROW_COLUMN, MaterializeSpec, REASON_COLUMN, RetainLimit, RetainSpec, UnionSpec,
+    error_schema, late_schema,
+};
 use crate::plan::{Partitioning, PlanKind, PlanNode, Properties, TimeColumn};
 use crate::state::{ResultSpec, ResultTable};
 
@@ -58,6 +61,8 @@ pub struct NewView {
     pub plan: PlanNode,
     /// The columns that tell its rows apart; `None`: the whole row.
     pub key: Option<Vec<usize>>,
+    /// How much is kept of what it puts aside.
+    pub aside: Aside,
     /// What is kept of it.
     pub record: Definition,
     /// Whether its statement does not wait for it: it is kept from the beginning.
@@ -76,11 +81,11 @@ pub(super) struct ViewNodes {
 }
 
 /// What plans over a relation may rely on.
-pub(super) struct Known(Properties, Vec<TimeColumn>);
+pub(super) struct Known(Properties, Vec<TimeColumn>, Aside);
 
 impl From<Properties> for Known {
     fn from(properties: Properties) -> Self {
-        Self(properties, Vec::new())
+        Self(properties, Vec::new(), Aside::default())
     }
 }
 
@@ -125,8 +130,9 @@ impl Coordinator {
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Result<()> {
-        let Known(properties, times) = properties.into();
-        let state = RelationState::new(relation.id, table, (properties, times), plan, status);
+        let Known(properties, times, aside) = properties.into();
+        let known = (properties, times, aside);
+        let state = RelationState::new(relation.id, table, known, plan, status);
         let mut result = Ok(());
         self.shared.change(|catalog, relations| {
             relations.insert(relation.id, state);
@@ -214,7 +220,7 @@ impl Coordinator {
         }
         let (id, name) = (relation.id, relation.name.clone());
         let times = relation.watermark.iter().map(|w| TimeColumn::declared(w.column)).collect();
-        let known = Known(properties, times);
+        let known = Known(properties, times, Aside::default());
         self.register(relation, table, known, None, RelationStatus::Running)?;
         self.restore_table(id, &name)?;
         if stored && has_connector {
@@ -339,7 +345,7 @@ impl Coordinator {
         &mut self,
         new: NewView,
     ) -> Result<(Vec<RelationId>, BTreeMap<NodeId, Import>, Pin)> {
-        let NewView { relation, errors, late, plan, key, record, background } = new;
+        let NewView { relation, errors, late, plan, key, aside, record, background } = new;
         // The one row of a global aggregate is its own key.
         let key = key.filter(|k| !k.is_empty());
         self.shared.catalog().check_name_is_free(&relation.name)?;
@@ -349,7 +355,7 @@ impl Coordinator {
             false => self.note_later(relation.id, record),
         }
         let ViewNodes { nodes, imports, table, errors: error_table, late: late_table, by } =
-            self.view_nodes(&relation, (&errors, late.as_ref()), &plan, key.as_deref())?;
+            self.view_nodes(&relation, (&errors, late.as_ref(), aside), &plan, key.as_deref())?;
         let append_only = plan.properties.append_only;
         let mut members = vec![relation.id, errors.id];
         members.extend(late.iter().map(|late| late.id));
@@ -362,14 +368,14 @@ impl Coordinator {
         let partitioning =
             if append_only { plan.properties.partitioning.clone() } else { Partitioning::Hash(by) };
         let properties = Properties { append_only, key, partitioning };
-        let known = Known(properties, plan.times.clone());
+        let known = Known(properties, plan.times.clone(), aside);
         self.register(relation, Some(table), known, Some(plan), status.clone())?;
         let all: Vec<usize> = (0..error_schema().fields().len()).collect();
         let properties =
             Properties { append_only: false, key: None, partitioning: Partitioning::Hash(all) };
         self.register(errors, Some(error_table), properties, None, status.clone())?;
         if let Some(late) = late {
-            self.register_late(late, late_table, status)?;
+            self.register_late(late, late_table, aside, status)?;
         }
         let pin = self.shared.pin_firmly();
         if let Some(tables) = restored {
@@ -385,7 +391,7 @@ impl Coordinator {
     pub(super) fn view_nodes(
         &mut self,
         relation: &Relation,
-        (errors, late): (&Relation, Option<&Relation>),
+        (errors, late, aside): (&Relation, Option<&Relation>, Aside),
         plan: &PlanNode,
         key: Option<&[usize]>,
     ) -> Result<ViewNodes> {
@@ -409,10 +415,10 @@ impl Coordinator {
         };
         let (node, table) = self.materialize(relation, edge, spec, (conflict, append_only));
         nodes.push(node);
-        let (added, errors) = self.error_nodes(errors, &built.fallible);
+        let (added, errors) = self.error_nodes(errors, &built.fallible, aside.errors);
         nodes.extend(added);
         let late = late.map(|late| {
-            let (added, table) = self.late_nodes(late, &built.late);
+            let (added, table) = self.late_nodes(late, &built.late, aside.late);
             nodes.extend(added);
             table
         });
@@ -423,24 +429,22 @@ impl Coordinator {
         &mut self,
         errors: &Relation,
         fallible: &[NodeId],
+        limit: Option<RetainLimit>,
     ) -> (Vec<NodeSpec>, Arc<ResultTable>) {
         let schema = error_schema();
         let edges = fallible.iter().enumerate().map(|(port, n)| error_edge(*n, port));
         let edges: Vec<Edge> = edges.collect();
         let union = UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: false };
-        let union = self.graph.node(errors.id, NodeKind::Operator(Arc::new(union)), edges);
-        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: true, arrivals: false };
-        let edge = Self::edge(union.id, None);
-        let (node, table) = self.materialize(errors, edge, spec, (Conflict::Exact, false));
-        (vec![union, node], table)
+        self.aside_nodes(errors, (union, edges), limit.map(|limit| (limit, REASON_COLUMN)))
     }
 
     /// The nodes of a view's `$late`: changes that are only ever added, so they stay where they are
-    /// made.
+    /// made, unless old ones go.
     pub(super) fn late_nodes(
         &mut self,
         late: &Relation,
         from: &[NodeId],
+        limit: Option<RetainLimit>,
     ) -> (Vec<NodeSpec>, Arc<ResultTable>) {
         let schema = late_schema();
         let edge = |(port, from): (usize, &NodeId)| Edge {
@@ -450,22 +454,50 @@ impl Coordinator {
             outlet: Outlet::Late,
         };
         let edges: Vec<Edge> = from.iter().enumerate().map(edge).collect();
-        let union = UnionSpec { schema: schema.clone(), inputs: edges.len(), append_only: true };
-        let union = self.graph.node(late.id, NodeKind::Operator(Arc::new(union)), edges);
-        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement: false, arrivals: false };
-        let edge = Self::edge(union.id, None);
-        let (node, table) = self.materialize(late, edge, spec, (Conflict::Exact, true));
-        (vec![union, node], table)
+        let union = UnionSpec { schema, inputs: edges.len(), append_only: true };
+        self.aside_nodes(late, (union, edges), limit.map(|limit| (limit, LATE_ROW_COLUMN)))
+    }
+
+    /// The nodes of what a view puts aside. With a limit the newest of all rows stay, which one
+    /// worker knows, and what goes is counted in a column.
+    fn aside_nodes(
+        &mut self,
+        relation: &Relation,
+        (union, edges): (UnionSpec, Vec<Edge>),
+        limit: Option<(RetainLimit, usize)>,
+    ) -> (Vec<NodeSpec>, Arc<ResultTable>) {
+        let (schema, append_only) = (union.schema.clone(), union.append_only && limit.is_none());
+        let node = self.graph.node(relation.id, NodeKind::Operator(Arc::new(union)), edges);
+        let (mut output, mut nodes) = (Self::edge(node.id, None), vec![node]);
+        if let Some((limit, count)) = limit {
+            let retain =
+                NodeKind::Operator(Arc::new(RetainSpec { schema: schema.clone(), limit, count }));
+            let edge = Self::edge(output.from, Some(Vec::new()));
+            let node = self.graph.node(relation.id, retain, vec![edge]);
+            output = Self::edge(node.id, Some((0..schema.fields().len()).collect()));
+            nodes.push(node);
+        }
+        let keyed_placement = !append_only;
+        let spec = ResultSpec { schema, key: Vec::new(), keyed_placement, arrivals: false };
+        let (node, table) =
+            self.materialize(relation, output, spec, (Conflict::Exact, append_only));
+        nodes.push(node);
+        (nodes, table)
     }
 
     pub(super) fn register_late(
         &self,
         late: Relation,
         table: Option<Arc<ResultTable>>,
+        aside: Aside,
         status: RelationStatus,
     ) -> Result<()> {
-        let properties =
-            Properties { append_only: true, key: None, partitioning: Partitioning::Any };
+        let all = (0..late_schema().fields().len()).collect();
+        let (append_only, partitioning) = match aside.late {
+            None => (true, Partitioning::Any),
+            Some(_) => (false, Partitioning::Hash(all)),
+        };
+        let properties = Properties { append_only, key: None, partitioning };
         self.register(late, table, properties, None, status)
     }
 

@@ -69,7 +69,7 @@ pub use keeping::Keeping;
 pub use memory::Holder;
 pub use rejects::{Kept as KeptRejects, Retention, Retried, schema as rejects_schema};
 pub use restoring::{Readable, ReadableRelation};
-pub use shared::{Pin, RelationState, RelationStatus, Shared, WriteTicket};
+pub use shared::{Aside, Pin, RelationState, RelationStatus, Shared, WriteTicket};
 pub use sink_queue::SinkOrder;
 pub use sink_task::{Refusal, SinkState};
 pub use sinks::{NewSink, SinkSource, SinkWay};

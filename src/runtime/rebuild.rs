@@ -136,7 +136,8 @@ impl Coordinator {
         let (errors, late) = parts(&catalog, relation);
         let errors = errors.ok_or_else(|| Error::internal("a view has no $errors"))?;
         let key = state.properties.key.clone();
-        let built = self.view_nodes(relation, (&errors, late.as_deref()), plan, key.as_deref())?;
+        let aside = (&*errors, late.as_deref(), state.aside);
+        let built = self.view_nodes(relation, aside, plan, key.as_deref())?;
         let ViewNodes { nodes, imports, table, errors: error_table, late: late_table, .. } = built;
         self.team.install(nodes, true)?;
         let tables = [(id, Some(table)), (errors.id, Some(error_table))];

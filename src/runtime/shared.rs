@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::clock::Clock;
 use crate::catalog::{Catalog, RelationId};
 use crate::error::{Error, Result, sqlstate};
+use crate::operator::RetainLimit;
 use crate::plan::{PlanNode, Properties, TimeColumn};
 use crate::state::ResultTable;
 use crate::time::{Epoch, Watermark};
@@ -51,6 +52,15 @@ pub struct Progress {
     pub since: Epoch,
 }
 
+/// How much is kept of the rows that a view puts aside: all of it where nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Of those that have failed, in its `$errors`.
+    pub errors: Option<RetainLimit>,
+    /// Of those that came late, in its `$late`.
+    pub late: Option<RetainLimit>,
+}
+
 /// One relation as the runtime has it.
 #[derive(Debug)]
 pub struct RelationState {
@@ -64,6 +74,8 @@ pub struct RelationState {
     pub times: Vec<TimeColumn>,
     /// Its plan, for views.
     pub plan: Option<PlanNode>,
+    /// How much is kept of what a view puts aside.
+    pub aside: Aside,
     /// What moves.
     pub progress: Mutex<Progress>,
 }
@@ -73,7 +85,7 @@ impl RelationState {
     pub fn new(
         id: RelationId,
         table: Option<Arc<ResultTable>>,
-        properties: (Properties, Vec<TimeColumn>),
+        (properties, times, aside): (Properties, Vec<TimeColumn>, Aside),
         plan: Option<PlanNode>,
         status: RelationStatus,
     ) -> Arc<Self> {
@@ -84,8 +96,7 @@ impl RelationState {
             changed: Epoch::ZERO,
             since: Epoch::ZERO,
         };
-        let (properties, times) = properties;
-        Arc::new(Self { id, table, properties, times, plan, progress: Mutex::new(progress) })
+        Arc::new(Self { id, table, properties, times, plan, aside, progress: Mutex::new(progress) })
     }
 
     /// The same relation with its rows elsewhere.
@@ -104,6 +115,7 @@ impl RelationState {
             properties: self.properties.clone(),
             times: self.times.clone(),
             plan: self.plan.clone(),
+            aside: self.aside,
             progress: Mutex::new(progress),
         })
     }

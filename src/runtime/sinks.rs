@@ -8,7 +8,7 @@ use super::build::{Build, Import};
 use super::coordinator::Coordinator;
 use super::graph::NodeId;
 use super::running_sink::{RunningKept, RunningSink};
-use super::shared::{Pin, RelationStatus};
+use super::shared::{Aside, Pin, RelationStatus};
 use super::sink_queue::REBUILT;
 use super::sink_task::{Refusal, SinkPolicy, SinkTask};
 use crate::catalog::{Definition, Relation, RelationId};
@@ -176,7 +176,7 @@ impl Coordinator {
         plan.times.clear();
         let mut built = self.graph.plan(id, &plan)?;
         let late_table = late.as_ref().map(|late| {
-            let (added, table) = self.late_nodes(late, &built.late);
+            let (added, table) = self.late_nodes(late, &built.late, None);
             built.nodes.extend(added);
             table
         });
@@ -194,7 +194,7 @@ impl Coordinator {
         };
         self.register(relation, None, any(), Some(plan), status.clone())?;
         if let Some(late) = late {
-            self.register_late(late, late_table, status)?;
+            self.register_late(late, late_table, Aside::default(), status)?;
         }
         if let Some(tables) = restored {
             self.load_later(id, tables);

@@ -203,6 +203,23 @@ impl Arrangement {
         expiry.below(cut).map(weights).collect()
     }
 
+    /// The oldest rows, so many where there are, with all that are as old as the last of them;
+    /// their weights as of the last seal.
+    pub fn oldest(&self, rows: Weight) -> Vec<(u32, Weight)> {
+        let Some((_, expiry)) = &self.expiry else { return Vec::new() };
+        let Some(state) = &self.retractable else { return Vec::new() };
+        let (mut found, mut sum, mut last) = (Vec::new(), 0, NEVER);
+        for slot in expiry.below(NEVER) {
+            if sum >= rows && expiry.time(slot) != last {
+                break;
+            }
+            let weight = state.weights.get(slot).0;
+            (sum, last) = (sum + weight, expiry.time(slot));
+            found.push((slot, weight));
+        }
+        found
+    }
+
     /// Frees the rows with times below a watermark, between two epochs.
     fn expire(&mut self, watermark: i64) -> Result<()> {
         let Some((_, expiry)) = &mut self.expiry else { return Ok(()) };
