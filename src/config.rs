@@ -169,6 +169,13 @@ pub const LOG_PART_BYTES: usize = 8 << 20;
 /// behind or a checkpoint has many.
 pub const LOAD_BYTES: usize = 32 << 20;
 
+/// Bytes of a file that is given up when the disk is full: as much as a checkpoint needs that lets
+/// go what nobody needs.
+pub const BALLAST_BYTES: usize = 8 << 20;
+
+/// Bytes of the log that only statements that make room may take.
+pub const LOG_HELD_BYTES: usize = 64 << 10;
+
 /// Bytes of messages of all sinks that may wait on the disk, unless the program is told otherwise.
 pub const OUTBOX_BYTES: u64 = 4 << 30;
 

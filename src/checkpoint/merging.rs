@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::manifest::{Manifest, RunName};
 use super::run::{RunReader, RunWriter, pieces};
 use super::store::{merged_into, open_run, run_path};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::state::Ending;
 use crate::store::{Disk, failpoint};
 
@@ -42,6 +42,18 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Merging {
     running: Option<Running>,
     failed: Option<(Instant, Error)>,
+    /// What is told when a thread is done.
+    told: Told,
+}
+
+/// Somebody who is told that something is done.
+#[derive(Clone, Default)]
+pub(super) struct Told(pub(super) Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +63,7 @@ struct Running {
     /// Those that it is made of, the newest first.
     of: Vec<u64>,
     stop: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
     thread: JoinHandle<Result<Option<RunName>>>,
 }
 
@@ -101,16 +114,44 @@ impl Merging {
             stop: Arc::clone(&stop),
         };
         let (id, of) = (work.id, work.runs.iter().map(|run| run.id).collect());
-        match std::thread::Builder::new().name("merge".into()).spawn(move || work.run()) {
-            Ok(thread) => self.running = Some(Running { id, of, stop, thread }),
+        let (done, told) = (Arc::new(AtomicBool::new(false)), self.told.clone());
+        let is_done = Arc::clone(&done);
+        let run = move || {
+            let merged = work.run();
+            is_done.store(true, Ordering::Release);
+            if let (Ok(Some(_)), Told(Some(tell))) = (&merged, told) {
+                tell();
+            }
+            merged
+        };
+        match std::thread::Builder::new().name("merge".into()).spawn(run) {
+            Ok(thread) => self.running = Some(Running { id, of, stop, done, thread }),
             Err(error) => self.failed = Some((Instant::now(), error.into())),
         }
         self.running.is_some()
     }
 
+    /// Tells somebody when runs have been merged, which the next manifest would name.
+    pub(super) fn tell(&mut self, tell: Arc<dyn Fn() + Send + Sync>) {
+        self.told = Told(Some(tell));
+    }
+
+    /// Gives the room back that a merged run would take; false when there is none.
+    pub(super) fn give_up(&mut self) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        running.stop.store(true, Ordering::Relaxed);
+        // Done or not, nothing names it.
+        drop(running.join());
+        self.failed = Some((Instant::now(), full()));
+        true
+    }
+
     /// Puts what has been merged in the place of what it is made of.
     pub(super) fn take(&mut self, runs: &mut Vec<RunName>) {
-        let Some(running) = self.running.take_if(|running| running.thread.is_finished()) else {
+        let is_done = |running: &mut Running| {
+            running.done.load(Ordering::Acquire) || running.thread.is_finished()
+        };
+        let Some(running) = self.running.take_if(is_done) else {
             return;
         };
         match running.join() {
@@ -191,6 +232,11 @@ impl Work {
         failpoint::reach("run-merged");
         Ok(Some(merged))
     }
+}
+
+/// Why runs that were being merged are not.
+fn full() -> Error {
+    Error::external(sqlstate::DISK_FULL, "there was no room beside a checkpoint")
 }
 
 /// The runs that should be merged, by how many entries each has, the newest first.

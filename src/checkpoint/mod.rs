@@ -11,6 +11,7 @@
 //! DIR/out/<id>.out           messages of sinks
 //! DIR/manifest/<number>      what there is
 //! DIR/savepoint/<id>         an older manifest, with a name
+//! DIR/ballast                nothing: it is given up when the disk is full
 //! ```
 
 mod backup;
@@ -20,6 +21,7 @@ mod image;
 mod manifest;
 mod merging;
 mod outbox;
+mod room;
 mod run;
 mod savepoint;
 mod store;

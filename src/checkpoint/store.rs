@@ -10,6 +10,7 @@ use super::image::Image;
 use super::manifest::{Manifest, RunName, SinkMark};
 use super::merging::Merging;
 use super::outbox::{OutFile, Outboxes};
+use super::room::Room;
 use super::run::{RunReader, RunWriter};
 use super::savepoint::{Savepoint, savepoints};
 use crate::error::{Error, Result};
@@ -40,7 +41,8 @@ pub struct Checkpoints {
     /// One that somebody goes back to: what it names stays meanwhile.
     held: Option<Manifest>,
     pub(super) next_run: u64,
-    merging: Merging,
+    pub(super) merging: Merging,
+    pub(super) room: Room,
 }
 
 impl Checkpoints {
@@ -88,7 +90,8 @@ impl Checkpoints {
         disk.sync_dir(path).map_err(|e| disk_error(&e, path))?;
         let (path, merging) = (path.to_owned(), Merging::default());
         let held = None;
-        Ok(Self { disk, path, outboxes, newest, last, saved, held, next_run, merging })
+        let room = Room::default();
+        Ok(Self { disk, path, outboxes, newest, last, saved, held, next_run, merging, room })
     }
 
     /// The newest one.
@@ -215,6 +218,7 @@ impl Checkpoints {
             manifest.runs.insert(0, RunName::new(id, writer.finish()?));
         }
         self.merging.take(&mut manifest.runs);
+        self.leave_out_dead(&mut manifest)?;
         manifest.next_run = self.next_run;
         let runs = self.runs();
         self.disk.sync_dir(&runs).map_err(|e| disk_error(&e, &runs))?;
@@ -231,7 +235,7 @@ impl Checkpoints {
     /// the first record of the log that a kept one needs.
     pub fn clean(&self) -> Result<u64> {
         let numbers = self.numbers()?;
-        let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));
+        let (old, kept) = numbers.split_at(numbers.len().saturating_sub(self.room.keeps(KEPT)));
         for number in old {
             let path = manifest_path(&self.path, *number);
             self.disk.remove(&path).map_err(|e| disk_error(&e, &path))?;

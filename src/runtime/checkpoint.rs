@@ -85,12 +85,18 @@ impl Checkpointer {
     /// Starts the thread behind the newest checkpoint of a directory: one is cut when `interval`
     /// has passed, or when tables have logged more bytes than `early`.
     pub fn start(
-        checkpoints: Checkpoints,
+        mut checkpoints: Checkpoints,
         disk: Arc<dyn Disk>,
         log_dir: PathBuf,
         (interval, early): (Duration, usize),
         c: &Coordinator,
     ) -> Result<Self> {
+        let told = c.events.clone();
+        checkpoints.on_merged(move || {
+            let hurry = Event::Call(Box::new(Coordinator::hurry_checkpoint));
+            // Whoever would cut it may be gone.
+            drop(told.send(hurry));
+        });
         let newest = checkpoints.newest();
         let mut tables = newest.map(|m| m.tables.clone()).unwrap_or_default();
         tables.retain(|_, name| !c.void.contains(&name.relation));
@@ -197,7 +203,7 @@ impl Writer {
                     self.opened.clear();
                     self.bytes.store(0, Ordering::Relaxed);
                     self.note(&before, pause, began.elapsed());
-                    if let Err(error) = self.clean() {
+                    if let Err(error) = self.clean_and_regain() {
                         tracing::warn!(%error, "old checkpoints could not be removed");
                     }
                 }
@@ -223,7 +229,21 @@ impl Writer {
         self.history.made(Made { trouble, ..Made::of(manifest, Some(cost)) });
     }
 
+    /// Writes a checkpoint; on a full disk what can be given up is, piece by piece.
     fn write(&mut self, manifest: Manifest) -> Result<SinksDecided> {
+        loop {
+            match self.try_write(manifest.clone()) {
+                Err(error)
+                    if error.sqlstate() == sqlstate::DISK_FULL && self.checkpoints.make_room() =>
+                {
+                    self.clean()?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn try_write(&mut self, manifest: Manifest) -> Result<SinksDecided> {
         let number = self.checkpoints.next_number();
         let (marks, sources) = (manifest.sinks.clone(), manifest.sources.clone());
         let mut files = self.opened.clone();
@@ -235,6 +255,17 @@ impl Writer {
             (size.rows, size.bytes) = (size.rows + cut.size.rows, size.bytes + cut.size.bytes);
         }
         Ok(SinksDecided { number, marks, files, sources, released })
+    }
+
+    /// Removes what nobody needs, and more as long as there is no room for a ballast.
+    fn clean_and_regain(&mut self) -> Result<()> {
+        self.clean()?;
+        self.checkpoints.regain_room();
+        if self.checkpoints.is_short() {
+            self.clean()?;
+            self.checkpoints.regain_room();
+        }
+        Ok(())
     }
 
     fn clean(&self) -> Result<()> {
@@ -302,6 +333,14 @@ impl Coordinator {
         match checkpointer.last != now || waits || backlog.failing.is_some() {
             true => checkpointer.interval.saturating_sub(checkpointer.cut_at.elapsed()),
             false => Duration::MAX,
+        }
+    }
+
+    /// The log has no room: a checkpoint lets go what is behind it, and older ones go with theirs.
+    pub(super) fn press_checkpoint(&mut self) {
+        let Some(checkpointer) = &mut self.checkpointer else { return };
+        if checkpointer.cut_at.elapsed() >= checkpointer.interval {
+            checkpointer.hurried |= checkpointer.order(Order::Call(Box::new(Checkpoints::press)));
         }
     }
 

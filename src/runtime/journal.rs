@@ -13,7 +13,7 @@ use super::coordinator::{Commit, Coordinator};
 use super::definitions::relaxed;
 use super::shared::RelationStatus;
 use crate::catalog::{Catalog, Creation, Definition, RelationId};
-use crate::config::{BATCH_ROWS, LOG_PART_BYTES};
+use crate::config::{BATCH_ROWS, LOG_HELD_BYTES, LOG_PART_BYTES};
 use crate::delta::{DeltaBatch, Keys, batch_of, decode_keys};
 use crate::error::{Error, Result, sqlstate};
 use crate::store::log::{self, Life, Log, Lsn, Record};
@@ -54,6 +54,11 @@ impl Journal {
         Ok(Self { log, epochs, pending, life, live, _directory: directory })
     }
 
+    /// Makes sure of room for records. What makes no room leaves some for what does.
+    fn reserve(&mut self, bytes: usize) -> Result<()> {
+        self.log.reserve(bytes + LOG_HELD_BYTES)
+    }
+
     /// Writes a record and waits for it.
     fn write(&mut self, record: Record) -> Result<()> {
         let lsn = self.log.append(vec![record])?;
@@ -61,7 +66,11 @@ impl Journal {
     }
 
     fn define(&mut self, definition: &Definition) -> Result<()> {
-        self.write(Record::Definition(definition.encode()?))?;
+        let record = Record::Definition(definition.encode()?);
+        if !matches!(definition, Definition::Drop(_)) {
+            self.reserve(record.bytes())?;
+        }
+        self.write(record)?;
         apply(definition, &mut self.live);
         Ok(())
     }
@@ -110,7 +119,9 @@ impl Journal {
                 if bytes >= LOG_PART_BYTES {
                     let first = *parts.get_or_insert(self.log.next());
                     let part = log::Part { first, writes: std::mem::take(&mut writes) };
-                    self.log.append(vec![Record::Part(part)])?;
+                    let part = Record::Part(part);
+                    self.reserve(part.bytes())?;
+                    self.log.append(vec![part])?;
                     writes.push(log::Write { relation: id.0, rows: Vec::new() });
                     bytes = 0;
                 }
@@ -122,7 +133,7 @@ impl Journal {
             }
         }
         let record = Record::Commit(log::Commit { now_us, parts, writes });
-        self.log.reserve(ahead + record.bytes())?;
+        self.reserve(ahead + record.bytes())?;
         Ok(record)
     }
 }
@@ -274,7 +285,7 @@ impl Coordinator {
         let now_us = self.shared.clock.now_us();
         let Some(mut journal) = self.journal.take() else { return (commits, None) };
         let (mut logged, mut records) = (Vec::with_capacity(commits.len()), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut full) = (0, false);
         for commit in commits {
             if commit.writes.iter().all(|(_, rows)| rows.is_empty()) {
                 logged.push(commit);
@@ -288,8 +299,14 @@ impl Coordinator {
                     records.push(record);
                     logged.push(Commit { at_us: Some(now_us), ..commit });
                 }
-                Err(error) => drop(commit.done.send(Err(error))),
+                Err(error) => {
+                    full |= error.sqlstate() == sqlstate::DISK_FULL;
+                    drop(commit.done.send(Err(error)));
+                }
             }
+        }
+        if full {
+            self.press_checkpoint();
         }
         let lsn = match records.is_empty() {
             true => Ok(None),

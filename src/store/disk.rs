@@ -243,8 +243,10 @@ pub(crate) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> 
         _ => {}
     }
     let mut file = disk.create(&beside)?;
-    file.write_at(0, bytes)?;
-    file.sync()?;
+    file.write_at(0, bytes).and_then(|()| file.sync()).inspect_err(|_| {
+        // A part of a file would take room that others need.
+        drop(disk.remove(&beside));
+    })?;
     disk.rename(&beside, path)?;
     path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
 }

@@ -302,6 +302,14 @@ fn remove(disk: &dyn Disk, path: &std::path::Path) -> io::Result<()> {
 fn make(disk: &dyn Disk, path: PathBuf, bytes: usize) -> io::Result<Segment> {
     remove(disk, &path)?;
     let mut file = disk.create(&path)?;
+    fill(file.as_mut(), bytes).inspect_err(|_| {
+        // On a full disk a part of a segment would take the room that a checkpoint needs.
+        drop(disk.remove(&path));
+    })?;
+    Ok(Segment { path, file, offset: 0, bytes })
+}
+
+fn fill(file: &mut dyn DiskFile, bytes: usize) -> io::Result<()> {
     let zeros = vec![0; ZEROS.min(bytes)];
     let mut offset = 0;
     while offset < bytes {
@@ -309,8 +317,7 @@ fn make(disk: &dyn Disk, path: PathBuf, bytes: usize) -> io::Result<Segment> {
         file.write_at(offset as u64, &zeros[..piece])?;
         offset += piece;
     }
-    file.sync()?;
-    Ok(Segment { path, file, offset: 0, bytes })
+    file.sync()
 }
 
 fn lost(error: &io::Error, segment: &Segment) -> Error {
