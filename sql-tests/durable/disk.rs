@@ -38,6 +38,8 @@ struct State {
     unsynced: Vec<NameChange>,
     synced_names: BTreeMap<PathBuf, usize>,
     fault: Fault,
+    /// Bytes that all files may have together.
+    room: usize,
     operations: usize,
     /// What happened in each operation, for messages.
     log: Vec<String>,
@@ -72,6 +74,7 @@ impl MemoryDisk {
             unsynced: Vec::new(),
             synced_names: BTreeMap::new(),
             fault,
+            room: usize::MAX,
             operations: 0,
             log: Vec::new(),
         })))
@@ -95,6 +98,16 @@ impl MemoryDisk {
     /// There is no room any more.
     pub fn fill(&self) {
         self.state().fault = Fault::Full;
+    }
+
+    /// So many bytes have room from now on.
+    pub fn limit(&self, bytes: usize) {
+        self.state().room = bytes;
+    }
+
+    /// Bytes of the files that have names.
+    pub fn used(&self) -> usize {
+        self.state().used()
     }
 
     /// Nothing goes wrong from now on: somebody has made room.
@@ -155,6 +168,7 @@ impl MemoryDisk {
             names,
             unsynced: Vec::new(),
             fault: Fault::None,
+            room: usize::MAX,
             operations: 0,
             log: Vec::new(),
         })))
@@ -184,6 +198,10 @@ impl State {
         self.unsynced.push(change);
     }
 
+    fn used(&self) -> usize {
+        self.names.values().map(|file| self.files[*file].bytes.len()).sum()
+    }
+
     fn find(&self, path: &Path) -> io::Result<usize> {
         self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -200,8 +218,11 @@ impl DiskFile for Handle {
         let mut state = self.disk.state();
         state.operation(format!("write {} bytes at {offset}", bytes.len()))?;
         let (from, to) = (offset as usize, offset as usize + bytes.len());
-        let longer = to > state.files[self.file].bytes.len();
-        if state.fault == Fault::Full && longer {
+        let length = state.files[self.file].bytes.len();
+        let longer = to > length;
+        let limited = state.room != usize::MAX;
+        let over = limited && longer && state.used() + to - length > state.room;
+        if (state.fault == Fault::Full || over) && longer {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let file = &mut state.files[self.file];

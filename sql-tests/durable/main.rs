@@ -9,6 +9,7 @@
 mod client;
 mod disk;
 mod early;
+mod full;
 mod golden;
 mod kill;
 mod quarantine;
@@ -17,6 +18,7 @@ mod savepoint;
 mod sink;
 mod storage;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -261,13 +263,14 @@ fn a_checkpoint_waits_for_room() {
         session.execute("CREATE TABLE t (k int PRIMARY KEY, v text)").await.expect("a table");
         engine.checkpoint().await.expect("a first one");
         disk.fill();
-        let before = disk.files().len();
+        let names = || disk.files().into_iter().map(|(path, _)| path).collect::<BTreeSet<_>>();
+        let before = names();
         for k in 0..3 {
             let insert = format!("INSERT INTO t VALUES ({k}, repeat('x', 1000))");
             session.execute(&insert).await.expect("the log has room");
             let error = engine.checkpoint().await.expect_err("a checkpoint has none");
             assert_eq!(error.sqlstate(), "53100", "{error:?}");
-            assert_eq!(disk.files().len(), before, "it leaves nothing behind");
+            assert!(names().is_subset(&before), "it leaves nothing behind");
         }
         disk.mend();
         engine.checkpoint().await.expect("there is room again");
@@ -277,7 +280,7 @@ fn a_checkpoint_waits_for_room() {
             let names = disk.files().into_iter().map(|(path, _)| path);
             names.filter(|path| path.starts_with("/data/manifest")).count()
         };
-        assert_eq!(manifests(), 3);
+        assert_eq!(manifests(), 1, "older ones were given up, and are not kept again at once");
         engine.shutdown().await.expect("it ends");
         let engine = open(&disk).await.expect("it starts again");
         let found = rows(&mut engine.session(), "SELECT k, length(v) FROM t").await;

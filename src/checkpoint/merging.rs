@@ -42,6 +42,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Merging {
     running: Option<Running>,
     failed: Option<(Instant, Error)>,
+    /// Runs most of whose entries are of tables that are gone.
+    dead: BTreeSet<u64>,
     /// What is told when a thread is done.
     told: Told,
 }
@@ -97,7 +99,10 @@ impl Merging {
     pub(super) fn begin(&mut self, disk: &Arc<dyn Disk>, path: &Path, m: &Manifest) -> bool {
         let rests = self.failed.as_ref().is_some_and(|(at, _)| at.elapsed() < PAUSE);
         let sizes: Vec<u64> = m.runs.iter().map(|run| run.entries).collect();
-        let Some(which) = due(&sizes).filter(|_| self.running.is_none() && !rests) else {
+        let alone = |run: usize| run..run + 1;
+        let dead = || m.runs.iter().position(|run| self.dead.contains(&run.id)).map(alone);
+        let which = due(&sizes).or_else(dead);
+        let Some(which) = which.filter(|_| self.running.is_none() && !rests) else {
             return false;
         };
         let last = which.end == m.runs.len();
@@ -131,6 +136,11 @@ impl Merging {
         self.running.is_some()
     }
 
+    /// A run is to be written anew without what is of tables that are gone.
+    pub(super) fn rewrite(&mut self, run: u64) {
+        self.dead.insert(run);
+    }
+
     /// Tells somebody when runs have been merged, which the next manifest would name.
     pub(super) fn tell(&mut self, tell: Arc<dyn Fn() + Send + Sync>) {
         self.told = Told(Some(tell));
@@ -159,6 +169,7 @@ impl Merging {
             Ok(Some((of, merged))) => {
                 self.failed = None;
                 let ids: Vec<u64> = runs.iter().map(|run| run.id).collect();
+                self.dead.retain(|id| !of.contains(id));
                 if let Some(at) = ids.windows(of.len()).position(|ids| ids == of) {
                     runs.splice(at..at + of.len(), [merged]);
                 }

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::manifest::Manifest;
 use super::store::Checkpoints;
@@ -23,14 +24,18 @@ use crate::store::Disk;
 pub(super) struct Room {
     /// There may be a ballast on the disk.
     ballast: bool,
-    /// The disk was full, and only the newest checkpoint is kept.
-    short: bool,
+    /// When the disk was last full: only the newest checkpoint is kept for a while.
+    full: Option<Instant>,
 }
+
+/// How long after the disk was full only the newest checkpoint is kept, at least: what is dropped
+/// then gives its room back at once.
+const SHORT: Duration = Duration::from_secs(60);
 
 impl Room {
     /// How many checkpoints are kept, of so many where there is room.
     pub(super) fn keeps(&self, most: usize) -> usize {
-        if self.short { 1 } else { most }
+        if self.full.is_some() { 1 } else { most }
     }
 }
 
@@ -41,7 +46,7 @@ impl Checkpoints {
 
     /// From here on only the newest checkpoint is kept, until one was written and there is room.
     pub fn press(&mut self) {
-        self.room.short = true;
+        self.room.full = Some(Instant::now());
     }
 
     /// Gives something up after a checkpoint has found no room; false when there is nothing more.
@@ -53,8 +58,7 @@ impl Checkpoints {
             tracing::warn!("the disk is full: the ballast of the data directory is given up");
             return true;
         }
-        if !self.room.short {
-            self.room.short = true;
+        if self.room.full.replace(Instant::now()).is_none() {
             tracing::warn!("the disk is full: only the newest checkpoint is kept");
             return true;
         }
@@ -72,7 +76,11 @@ impl Checkpoints {
             }
             self.room.ballast = made.is_ok();
         }
-        self.room.short = !self.room.ballast;
+        if self.room.ballast {
+            self.room.full.take_if(|at| at.elapsed() >= SHORT);
+        } else {
+            self.press();
+        }
     }
 
     /// Tells somebody, on a thread of its own, when runs have been merged: the next checkpoint would
@@ -81,14 +89,14 @@ impl Checkpoints {
         self.merging.tell(std::sync::Arc::new(tell));
     }
 
-    /// Whether older checkpoints are kept no more since the disk was full.
+    /// Whether there is no room for the ballast.
     pub fn is_short(&self) -> bool {
-        self.room.short
+        !self.room.ballast
     }
 
     /// Leaves out the runs that have nothing of a table that is still defined: they need not be
-    /// merged to go.
-    pub(super) fn leave_out_dead(&self, manifest: &mut Manifest) -> Result<()> {
+    /// merged to go. Those that have little are written anew soon.
+    pub(super) fn leave_out_dead(&mut self, manifest: &mut Manifest) -> Result<()> {
         let before = self.newest.iter().flat_map(|m| m.tables.keys());
         let gone: BTreeSet<u32> =
             before.filter(|table| !manifest.tables.contains_key(table)).copied().collect();
@@ -98,7 +106,13 @@ impl Checkpoints {
         let mut runs = Vec::with_capacity(manifest.runs.len());
         for name in std::mem::take(&mut manifest.runs) {
             let run = self.run(&name)?;
-            if run.tables().iter().any(|(table, _)| manifest.tables.contains_key(table)) {
+            let lives = |(table, _): &&(u32, u64)| manifest.tables.contains_key(table);
+            let live = run.tables().iter().filter(lives);
+            let entries: u64 = live.clone().map(|(_, entries)| entries).sum();
+            if entries < name.entries / 2 {
+                self.merging.rewrite(name.id);
+            }
+            if live.count() > 0 {
                 runs.push(name);
             }
         }

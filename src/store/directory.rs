@@ -143,7 +143,13 @@ pub fn disk_error(error: &io::Error, path: &Path) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => sqlstate::DISK_FULL,
         _ => sqlstate::IO_ERROR,
     };
-    Error::external(state, format!("\"{}\": {error}", path.display()))
+    let error = Error::external(state, format!("\"{}\": {error}", path.display()));
+    match state {
+        sqlstate::DISK_FULL => {
+            error.with_hint("Make room on the disk, or DROP what is not needed.")
+        }
+        _ => error,
+    }
 }
 
 /// Another process may have the directory.
