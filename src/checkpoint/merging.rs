@@ -50,7 +50,13 @@ pub(super) struct Merging {
 
 /// Somebody who is told that something is done.
 #[derive(Clone, Default)]
-pub(super) struct Told(pub(super) Option<Arc<dyn Fn() + Send + Sync>>);
+struct Told(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Told {
+    fn tell(&self) {
+        self.0.iter().for_each(|tell| tell());
+    }
+}
 
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -124,14 +130,14 @@ impl Merging {
         let run = move || {
             let merged = work.run();
             is_done.store(true, Ordering::Release);
-            if let (Ok(Some(_)), Told(Some(tell))) = (&merged, told) {
-                tell();
+            if !matches!(merged, Ok(None)) {
+                told.tell();
             }
             merged
         };
         match std::thread::Builder::new().name("merge".into()).spawn(run) {
             Ok(thread) => self.running = Some(Running { id, of, stop, done, thread }),
-            Err(error) => self.failed = Some((Instant::now(), error.into())),
+            Err(error) => self.fail(error.into()),
         }
         self.running.is_some()
     }
@@ -141,9 +147,22 @@ impl Merging {
         self.dead.insert(run);
     }
 
-    /// Tells somebody when runs have been merged, which the next manifest would name.
+    /// Tells somebody when runs have been merged, which the next manifest would name, or could not
+    /// be and should be again.
     pub(super) fn tell(&mut self, tell: Arc<dyn Fn() + Send + Sync>) {
         self.told = Told(Some(tell));
+    }
+
+    /// It is tried again after a pause, though nothing may change until then.
+    fn fail(&mut self, error: Error) {
+        self.failed = Some((Instant::now(), error));
+        let told = self.told.clone();
+        let again = move || {
+            std::thread::sleep(PAUSE);
+            told.tell();
+        };
+        // Without the thread the next change does it.
+        drop(std::thread::Builder::new().name("merge-again".into()).spawn(again));
     }
 
     /// Gives the room back that a merged run would take; false when there is none.
@@ -152,7 +171,7 @@ impl Merging {
         running.stop.store(true, Ordering::Relaxed);
         // Done or not, nothing names it.
         drop(running.join());
-        self.failed = Some((Instant::now(), full()));
+        self.fail(full());
         true
     }
 
@@ -176,7 +195,7 @@ impl Merging {
             }
             Err(error) => {
                 tracing::warn!(%error, "runs could not be merged");
-                self.failed = Some((Instant::now(), error));
+                self.fail(error);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Room on a full disk: what is given up so that a checkpoint can be written that lets go what
 //! nobody needs.
 //!
-//! A checkpoint needs room before it gives any back. So there is a *ballast*, a file with nothing in
-//! it that counts, which is removed when a checkpoint finds no room, and made again when there is
-//! some. Until then only the newest checkpoint is kept, with what it names and the log behind it; and
-//! where that does not do, what is being merged is begun anew later. In this order, as what goes
-//! first is missed least.
+//! A checkpoint needs room before it gives any back. So there is a *ballast*, a file with nothing
+//! in it that counts, which is removed when a checkpoint finds no room, and made again when there
+//! is some. Until then only the newest checkpoint is kept, with what it names and the log behind
+//! it; and where that does not do, what is being merged is begun anew later. In this order, as what
+//! goes first is missed least.
 //!
 //! The ballast is no zeros: a file system that packs its files would keep no room with them.
 
@@ -65,8 +65,8 @@ impl Checkpoints {
         self.merging.give_up()
     }
 
-    /// Makes the ballast again, and keeps older checkpoints again, where there is room. It is called
-    /// when a checkpoint was written, and what it does not need has been removed.
+    /// Makes the ballast again, and keeps older checkpoints again, where there is room. It is
+    /// called when a checkpoint was written, and what it does not need has been removed.
     pub fn regain_room(&mut self) {
         if !self.room.ballast {
             let made = make(self.disk.as_ref(), &self.ballast());
@@ -83,8 +83,8 @@ impl Checkpoints {
         }
     }
 
-    /// Tells somebody, on a thread of its own, when runs have been merged: the next checkpoint would
-    /// let those go that they are made of.
+    /// Tells somebody, on a thread of its own, when the next checkpoint would let runs go since
+    /// they have been merged, or begin to merge them.
     pub fn on_merged(&mut self, tell: impl Fn() + Send + Sync + 'static) {
         self.merging.tell(std::sync::Arc::new(tell));
     }
