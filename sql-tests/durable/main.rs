@@ -14,6 +14,7 @@ mod golden;
 mod kill;
 mod quarantine;
 mod rejected;
+mod replaced;
 mod savepoint;
 mod sink;
 mod storage;
@@ -47,6 +48,9 @@ const WORK: &[&str] = &[
     "INSERT INTO t VALUES (11, 'b', 3), (12, 'b', 4), (13, 'c', 0)",
     "DELETE FROM t WHERE k = 1",
     "CREATE OR REPLACE MATERIALIZED VIEW w AS SELECT s.v, s.total, u.f FROM s, u",
+    "CREATE INDEX wi ON w (total)",
+    "CREATE OR REPLACE MATERIALIZED VIEW s AS SELECT v, count(*) AS n, sum(n) + 1 AS total \
+     FROM t WHERE k > 2 GROUP BY v",
     "CREATE TABLE c AS SELECT k, v FROM t",
     "ALTER TABLE c RENAME TO d",
     "DROP MATERIALIZED VIEW w",

@@ -11,13 +11,17 @@ use super::disk::{Fault, MemoryDisk};
 use super::{open_with, rows, runtime};
 
 /// Statements, with deliveries in between.
-const WORK: [&str; 9] = [
+const WORK: [&str; 12] = [
     "CREATE TABLE t (k int PRIMARY KEY, v int)",
     "INSERT INTO t SELECT i, i FROM generate_series(1, 5) AS g(i)",
     "CREATE MATERIALIZED VIEW m AS SELECT k % 2 AS g, count(*) AS n, sum(v) AS s FROM t \
      GROUP BY k % 2",
     "SINK",
     "UPDATE t SET v = v + 10 WHERE k < 4",
+    "FLUSH",
+    "CREATE OR REPLACE MATERIALIZED VIEW m AS SELECT k % 2 AS g, count(*) AS n, sum(v + 3) AS s \
+     FROM t WHERE k <> 2 GROUP BY k % 2",
+    "UPDATE t SET v = v + 20 WHERE k < 3",
     "FLUSH",
     "DELETE FROM t WHERE k = 1",
     "INSERT INTO t VALUES (7, 7)",

@@ -43,6 +43,15 @@ pub enum Definition {
         /// The name.
         name: String,
     },
+    /// Objects take the names of others, which go, all of them at once.
+    Swap {
+        /// The old ones and their parts.
+        old: Vec<RelationId>,
+        /// The new ones with their names.
+        new: Vec<(RelationId, String)>,
+        /// The sinks that deliver a new one in the place of an old one.
+        sinks: Vec<RelationId>,
+    },
     /// The clock is in hand, at a time in microseconds since 1970; without one it moves by itself.
     Clock(Option<i64>),
 }
@@ -68,6 +77,9 @@ pub struct Creation {
     /// Where a source begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<BTreeMap<u32, i64>>,
+    /// What names mean in it that belong to others: it is to replace what reads these, with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub instead: BTreeMap<String, RelationId>,
     /// It stays only if something says so later: a statement of several steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
@@ -156,6 +168,11 @@ mod tests {
             Definition::Drop(vec![RelationId(4), RelationId(3)]),
             Definition::Rename { id: RelationId(3), to: "w".into() },
             Definition::Replace { old: vec![RelationId(3)], new: RelationId(9), name: "w".into() },
+            Definition::Swap {
+                old: vec![RelationId(3)],
+                new: vec![(RelationId(9), "w".into())],
+                sinks: vec![RelationId(5)],
+            },
             Definition::Clock(Some(-1)),
         ];
         for definition in definitions {

@@ -298,6 +298,22 @@ impl Catalog {
         }
     }
 
+    /// An object has other columns.
+    pub fn reshape(&mut self, id: RelationId, schema: SchemaRef) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            *relation = Arc::new(Relation { schema, ..relation.as_ref().clone() });
+        }
+    }
+
+    /// An object reads others in the place of those that it reads.
+    pub fn follow(&mut self, id: RelationId, moves: &BTreeMap<RelationId, RelationId>) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            let moved = |of: &RelationId| moves.get(of).copied().unwrap_or(*of);
+            let depends_on = relation.depends_on.iter().map(moved).collect();
+            *relation = Arc::new(Relation { depends_on, ..relation.as_ref().clone() });
+        }
+    }
+
     /// The relations that read `id` directly, in order of creation.
     pub fn dependants(&self, id: RelationId) -> Vec<Arc<Relation>> {
         self.by_id.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()

@@ -220,8 +220,8 @@ impl Session {
             return Ok(self.done(tag));
         }
         let ViewOptions { background, aside } = ViewOptions::of(create)?;
-        let catalog = core.shared.catalog();
-        catalog.check_name_is_free(&create.name)?;
+        core.shared.catalog().check_name_is_free(&create.name)?;
+        let catalog = self.names_for_binding()?;
         let bound = sql::bind_view(create, &catalog, &self.settings())?;
         let kind = match create.materialized {
             true => RelationKind::MaterializedView,
@@ -296,6 +296,11 @@ impl Session {
         // What depends on others is younger than they are.
         let mut ids: Vec<RelationId> = relations.into_iter().flatten().map(|r| r.id).collect();
         ids.sort_unstable_by(|a, b| b.cmp(a));
+        self.drop_unless_done(ids)
+    }
+
+    /// The same of relations by their ids, those that depend on others first.
+    pub(super) fn drop_unless_done(&self, ids: Vec<RelationId>) -> DropUnlessBuilt {
         DropUnlessBuilt {
             coordinator: self.engine.core.coordinator.clone(),
             commit_point: self.commit_point.clone(),
@@ -367,7 +372,7 @@ pub(super) async fn wait_built(built: oneshot::Receiver<Result<()>>) -> Result<(
 pub(super) struct DropUnlessBuilt {
     coordinator: CoordinatorHandle,
     commit_point: CommitPoint,
-    ids: Vec<RelationId>,
+    pub(super) ids: Vec<RelationId>,
     pub(super) armed: bool,
 }
 

@@ -58,9 +58,10 @@ impl Behind {
             Definition::Create(_) => Names::Growing,
             // What is not kept, or is gone by the end of the log, is not made again.
             Definition::Keep(_) | Definition::Drop(_) => Names::Settled,
-            Definition::Replace { .. } | Definition::Rename { .. } | Definition::Clock(_) => {
-                Names::Changing
-            }
+            Definition::Replace { .. }
+            | Definition::Swap { .. }
+            | Definition::Rename { .. }
+            | Definition::Clock(_) => Names::Changing,
         };
         self.names = self.names.max(names);
     }

@@ -33,6 +33,7 @@ impl Session {
                 (lower_bound(&bound, on_close, shared)?, Some(bound.plan))
             }
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
+            ExplainTarget::Replace(create) => return self.explain_replace(create, &pin),
             ExplainTarget::Restore(from) => return self.explain_restore(from).await,
             ExplainTarget::View(name)
             | ExplainTarget::Analyze(name)

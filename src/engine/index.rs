@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
@@ -99,20 +99,27 @@ impl Session {
         result
     }
 
-    /// Gives a relation the indexes that another one has, as far as it has their columns.
-    pub(super) async fn carry_indexes(
+    /// Gives a relation the indexes that another one has, as far as it has their columns, under
+    /// other names: what they are and what they are to be called.
+    pub(super) async fn copy_indexes(
         &self,
-        indexes: Vec<(Relation, Vec<String>)>,
+        of: &Relation,
         to: &Relation,
-    ) -> Result<()> {
-        let table = table_of(&self.engine.core.shared, to)?;
-        for (index, columns) in indexes {
-            let position = |c: &String| to.schema.index_of(c).ok();
-            if let Some(columns) = columns.iter().map(position).collect::<Option<Vec<_>>>() {
-                self.add_index((index.name, false), to, columns, Arc::clone(&table)).await?;
-            }
+        beside: impl Fn(&str) -> String,
+    ) -> Result<Vec<(RelationId, String)>> {
+        let shared = &self.engine.core.shared;
+        let (catalog, table) = (shared.catalog(), table_of(shared, to)?);
+        let mut copies = Vec::new();
+        for index in catalog.indexes(of.id) {
+            let position = |f: &Arc<Field>| to.schema.index_of(f.name()).ok();
+            let columns = index.schema.fields().iter().map(position).collect::<Option<Vec<_>>>();
+            let Some(columns) = columns else { continue };
+            let named = (beside(&index.name), false);
+            self.add_index(named.clone(), to, columns, Arc::clone(&table)).await?;
+            let made = shared.catalog().get(&named.0)?.id;
+            copies.push((made, index.name.clone()));
         }
-        Ok(())
+        Ok(copies)
     }
 }
 
@@ -147,16 +154,6 @@ impl Drop for ForgetIndex {
             self.table.drop_index(&self.columns);
         }
     }
-}
-
-/// The indexes of a relation with the names of their columns.
-pub(super) fn indexes_of(catalog: &Catalog, relation: &Relation) -> Vec<(Relation, Vec<String>)> {
-    let indexes = catalog.indexes(relation.id);
-    let named = indexes.map(|index| {
-        let columns = index.schema.fields().iter().map(|f| f.name().clone()).collect();
-        (index.as_ref().clone(), columns)
-    });
-    named.collect()
 }
 
 /// Forgets the state of dropped indexes, unless another one of the relation needs it.

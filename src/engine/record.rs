@@ -59,6 +59,7 @@ impl Session {
             settings: self.values.all(),
             now_us: settings.now.timestamp_micros(),
             start: start.cloned(),
+            instead: self.instead.clone(),
             provisional: self.provisional,
         }))
     }
@@ -90,9 +91,11 @@ impl Session {
             Statement::CreateIndex(create) => create.name = Some(name),
             _ => return Err(Error::internal("a definition does not create anything")),
         }
+        self.instead.clone_from(&creation.instead);
         self.past = Some(Arc::new(creation));
         let done = self.run(&Arc::new(parsed)).await;
         self.past = None;
+        self.instead.clear();
         done.map(drop)
     }
 

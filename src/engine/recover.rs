@@ -116,7 +116,7 @@ impl Engine {
         self.core.shared.change(|catalog, _| catalog.pass(survey.greatest));
         let gone = survey.gone();
         let anew = checkpoints.newest().map_or_else(Vec::new, begin_anew);
-        let mut again = Again::new(self, gone);
+        let mut again = Again::new(self, gone, std::mem::take(&mut survey.moved));
         if let Some(manifest) = checkpoints.newest() {
             again.define_all(manifest, checkpoints.image()?).await?;
             self.read_early(std::mem::take(&mut survey.behind)).await?;
@@ -299,6 +299,8 @@ pub(super) struct Survey {
     epochs: u64,
     greatest: RelationId,
     dropped: BTreeSet<RelationId>,
+    /// Sinks that deliver something else than the checkpoint says.
+    moved: BTreeSet<RelationId>,
     /// What may not stay, with its parts.
     provisional: BTreeMap<RelationId, Vec<RelationId>>,
     /// What the log has behind the checkpoint.
@@ -333,6 +335,11 @@ impl Survey {
             Definition::Replace { old, new, .. } => {
                 self.dropped.extend(old);
                 self.provisional.remove(&new);
+            }
+            Definition::Swap { old, new, sinks } => {
+                self.dropped.extend(old);
+                new.iter().for_each(|(id, _)| drop(self.provisional.remove(id)));
+                self.moved.extend(sinks);
             }
             Definition::Rename { .. } | Definition::Clock(_) => {}
         }
@@ -371,9 +378,9 @@ impl Survey {
 struct Again<'a> {
     engine: &'a Engine,
     gone: BTreeSet<RelationId>,
-    /// The checkpoint's definitions are being made.
-    restoring: bool,
-    /// Sinks that it has not, which are made at the end.
+    /// Sinks that deliver what is not made before the end.
+    moved: BTreeSet<RelationId>,
+    /// Sinks, which are made at the end.
     sinks: BTreeMap<RelationId, Creation>,
     /// Rows on their way into the engine, with their bytes.
     under_way: VecDeque<(usize, oneshot::Receiver<Result<crate::time::Epoch>>)>,
@@ -383,10 +390,10 @@ struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    fn new(engine: &'a Engine, gone: BTreeSet<RelationId>) -> Self {
+    fn new(engine: &'a Engine, gone: BTreeSet<RelationId>, moved: BTreeSet<RelationId>) -> Self {
         let (sinks, under_way) = (BTreeMap::new(), VecDeque::new());
         let parts = Default::default();
-        Self { engine, gone, restoring: false, sinks, under_way, bytes: 0, parts }
+        Self { engine, gone, moved, sinks, under_way, bytes: 0, parts }
     }
 
     /// Makes again what a checkpoint has; its state is loaded later.
@@ -394,11 +401,16 @@ impl<'a> Again<'a> {
         let coordinator = &self.engine.core.coordinator;
         let begun = manifest.clone();
         coordinator.call(move |c| c.begin_restore(image, &begun)).await?;
-        self.restoring = true;
         for definition in &manifest.definitions {
             self.define(definition_of(definition)?).await?;
         }
-        self.restoring = false;
+        // What they deliver may be younger than they are.
+        for (id, sink) in std::mem::take(&mut self.sinks) {
+            match self.moved.contains(&id) {
+                true => drop(self.sinks.insert(id, sink)),
+                false => self.make_sink(sink).await?,
+            }
+        }
         Ok(())
     }
 
@@ -415,12 +427,16 @@ impl<'a> Again<'a> {
         }
         reader.await.map_err(|e| Error::internal(e.to_string()))??;
         for (_, sink) in std::mem::take(&mut self.sinks) {
-            let name = sink.name.clone();
-            let made = self.engine.session().create_again(sink).await;
-            made.map_err(|e| e.context(format!("sink \"{name}\" can't be made again")))?;
+            self.make_sink(sink).await?;
         }
         self.wait(0).await;
         Ok(())
+    }
+
+    async fn make_sink(&self, sink: Creation) -> Result<()> {
+        let name = sink.name.clone();
+        let made = self.engine.session().create_again(sink).await;
+        made.map_err(|e| e.context(format!("sink \"{name}\" can't be made again")))
     }
 
     async fn take(&mut self, record: Record) -> Result<()> {
@@ -460,7 +476,7 @@ impl<'a> Again<'a> {
                 let mut session = self.engine.session();
                 let parsed = session.parse(&creation.text)?;
                 let statement = parsed.first().map(|p| &p.statement);
-                if matches!(statement, Some(Statement::CreateSink(_))) && !self.restoring {
+                if matches!(statement, Some(Statement::CreateSink(_))) {
                     self.sinks.insert(creation.ids.relation, *creation);
                     return Ok(());
                 }
@@ -483,6 +499,11 @@ impl<'a> Again<'a> {
             Definition::Replace { new, .. } if self.gone.contains(&new) => Ok(()),
             Definition::Replace { old, new, name } => {
                 coordinator.call(move |c| replace(c, old, new, name)).await?
+            }
+            Definition::Swap { new, .. } => {
+                let new: Vec<_> =
+                    new.into_iter().filter(|(id, _)| !self.gone.contains(id)).collect();
+                coordinator.call(move |c| c.swap_again(&new, rename)).await?
             }
             Definition::Clock(clock) => {
                 let set = move |c: &mut Coordinator| c.set_clock(clock);

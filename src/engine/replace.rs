@@ -1,72 +1,16 @@
-//! CREATE OR REPLACE and ALTER .. RENAME TO: names that move from one object to another.
-//!
-//! A view is replaced by building the new one beside the old one; when it is complete both names
-//! change in one step, so that a reader finds the old answer or the new one, and never none.
+//! ALTER .. RENAME TO, and what becomes of names when objects get others.
 
 use std::sync::Arc;
 
-use super::index::indexes_of;
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
 use crate::catalog::{Catalog, Definition, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Coordinator;
-use crate::sql::statement::{CreateView, Drop, Rename};
+use crate::sql::statement::Rename;
 use crate::sql::with_name;
 
 impl Session {
-    /// Replaces a view of the same kind that nothing depends on.
-    pub(super) async fn replace_view(
-        &mut self,
-        create: &CreateView,
-        text: &str,
-        old: &Relation,
-    ) -> Result<Outcome> {
-        let kind = match create.materialized {
-            true => RelationKind::MaterializedView,
-            false => RelationKind::View,
-        };
-        if old.kind != kind {
-            return Err(Error::user(
-                sqlstate::WRONG_OBJECT_TYPE,
-                format!("\"{}\" is not a {}", old.name, kind.noun()),
-            ));
-        }
-        check_independent(&self.engine.core.shared.catalog(), old, "replace")?;
-        let beside = format!("{}$replacement", create.name);
-        let new = CreateView { name: beside.clone(), or_replace: false, ..create.clone() };
-        self.provisional = true;
-        let outcome = Box::pin(self.create_view(&new, text)).await;
-        self.provisional = false;
-        let outcome = outcome?;
-        let core = self.engine.core.clone();
-        let catalog = core.shared.catalog();
-        let made = catalog.get(&beside)?.clone();
-        if made.depends_on.contains(&old.id) {
-            let names = vec![beside];
-            let gone = Drop { noun: kind.noun(), names, if_exists: true, cascade: true };
-            self.drop_relations(&gone).await?;
-            return Err(Error::user(
-                "42P17",
-                format!("infinite recursion: \"{}\" would read itself", old.name),
-            ));
-        }
-        self.commit_point.pass();
-        let catalog = core.shared.catalog();
-        let indexes = indexes_of(&catalog, old);
-        let mut gone: Vec<RelationId> = catalog.dependants(old.id).iter().map(|r| r.id).collect();
-        gone.push(old.id);
-        let (new, name) = (made.id, old.name.clone());
-        core.coordinator.call(move |c| replace(c, gone, new, name)).await??;
-        if create.materialized {
-            let catalog = core.shared.catalog();
-            if let Some(made) = catalog.by_id(new) {
-                self.carry_indexes(indexes, made).await?;
-            }
-        }
-        Ok(outcome)
-    }
-
     pub(super) async fn rename_relation(&mut self, request: &Rename) -> Result<Outcome> {
         let tag = format!("ALTER {}", request.noun.to_uppercase());
         let core = self.engine.core.clone();
@@ -98,7 +42,7 @@ impl Session {
             ));
         }
         catalog.check_name_is_free(&request.to)?;
-        check_independent(&catalog, relation, "rename")?;
+        check_independent(&catalog, relation)?;
         let (id, to) = (relation.id, request.to.clone());
         self.commit_point.pass();
         let change = move |c: &mut Coordinator| {
@@ -111,7 +55,7 @@ impl Session {
 }
 
 /// A new object takes the name of an old one, which goes with its parts: `old`, those that depend
-/// on others first.
+/// on others first. Logs of earlier programs have it; now it is a [`Swap`](crate::runtime::Swap).
 pub(super) fn replace(
     c: &mut Coordinator,
     old: Vec<RelationId>,
@@ -151,7 +95,7 @@ pub(super) fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<
 }
 
 /// Others keep the name in their texts, so that it can't change under them.
-fn check_independent(catalog: &Catalog, relation: &Relation, verb: &str) -> Result<()> {
+fn check_independent(catalog: &Catalog, relation: &Relation) -> Result<()> {
     let others: Vec<Arc<Relation>> =
         catalog.dependants(relation.id).into_iter().filter(|r| !r.kind.is_part()).collect();
     if others.is_empty() {
@@ -162,7 +106,7 @@ fn check_independent(catalog: &Catalog, relation: &Relation, verb: &str) -> Resu
         others.iter().map(|r| format!("{} {} depends on {what}", r.kind.noun(), r.name)).collect();
     Err(Error::user(
         sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
-        format!("cannot {verb} {what} because other objects depend on it"),
+        format!("cannot rename {what} because other objects depend on it"),
     )
     .with_detail(detail.join("\n"))
     .with_hint("Drop the dependent objects first, and create them again afterwards."))

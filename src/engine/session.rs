@@ -13,7 +13,7 @@ use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::settings::SettingValues;
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
-use crate::catalog::Creation;
+use crate::catalog::{Creation, RelationId};
 use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
@@ -28,6 +28,10 @@ pub struct Session {
     pub(super) past: Option<Arc<Creation>>,
     /// What is created stays only if it is said later.
     pub(super) provisional: bool,
+    /// What names of others mean in what it makes: see [`Creation::instead`].
+    ///
+    /// [`Creation::instead`]: crate::catalog::Creation::instead
+    pub(super) instead: BTreeMap<String, RelationId>,
     /// Whether its plans are optimised.
     optimize: bool,
     /// What it has set.
@@ -55,6 +59,7 @@ impl Session {
             engine,
             past: None,
             provisional: false,
+            instead: BTreeMap::new(),
             optimize: true,
             values,
             transaction: None,
@@ -200,6 +205,11 @@ impl Session {
     }
 
     async fn dispatch_here(&mut self, parsed: &Arc<ParsedStatement>) -> Result<Outcome> {
+        // A statement before may have been given up in the middle.
+        self.provisional = false;
+        if self.past.is_none() {
+            self.instead.clear();
+        }
         self.check_modes(&parsed.statement)?;
         // What an engine shows that has ended is not what the next one has.
         if let Some(ended) = self.engine.core.shared.failure() {

@@ -75,6 +75,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Takes a definition for kept that the next checkpoint decides.
+    pub(super) fn expect(&mut self, definition: &Definition) {
+        apply(definition, &mut self.live);
+    }
+
     /// The number of this life.
     pub(super) fn life(&self) -> u64 {
         self.life
@@ -154,6 +159,15 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
             live.retain(|id, _| !old.contains(id));
             if let Some(creation) = live.get_mut(new) {
                 creation.provisional = false;
+            }
+        }
+        Definition::Swap { old, new, .. } => {
+            live.retain(|id, _| !old.contains(id));
+            for (id, _) in new {
+                let Some(creation) = live.get_mut(id) else { continue };
+                creation.provisional = false;
+                // The names mean these from here on.
+                creation.instead.clear();
             }
         }
         Definition::Rename { .. } | Definition::Clock(_) => {}

@@ -191,7 +191,7 @@ impl Coordinator {
         true
     }
 
-    fn next_epoch(&mut self) {
+    pub(super) fn next_epoch(&mut self) {
         self.epoch = self.epoch.next();
         self.count_epochs();
     }

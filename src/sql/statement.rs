@@ -652,6 +652,8 @@ pub enum ExplainTarget {
     Create(CreateView),
     /// The plan of an existing materialized view.
     View(String),
+    /// EXPLAIN REPLACE: what CREATE OR REPLACE of a view would do.
+    Replace(CreateView),
     /// EXPLAIN RESTORE FROM: what going back would do.
     Restore(RestoreFrom),
     /// EXPLAIN WAIT: what the open windows of a materialized view wait for.

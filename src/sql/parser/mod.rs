@@ -334,6 +334,16 @@ impl<'a> StreamParser<'a> {
                 let (query, on_close) = self.query_of_view()?;
                 Ok(ExplainTarget::Query(query, on_close))
             }
+            Some("replace") if self.peek_word(1).as_deref() == Some("create") => {
+                self.p.advance_token();
+                match self.create()? {
+                    Statement::CreateView(view) => Ok(ExplainTarget::Replace(view)),
+                    _ => Err(Error::unsupported(
+                        "EXPLAIN REPLACE of this statement is not supported",
+                    )
+                    .with_hint("EXPLAIN REPLACE CREATE OR REPLACE MATERIALIZED VIEW v AS ..; is.")),
+                }
+            }
             Some("create") => match self.create()? {
                 Statement::CreateView(view) => Ok(ExplainTarget::Create(view)),
                 _ => Err(Error::unsupported("EXPLAIN of this statement is not supported")
