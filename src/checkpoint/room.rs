@@ -18,6 +18,7 @@ use super::store::Checkpoints;
 use crate::config::BALLAST_BYTES;
 use crate::error::Result;
 use crate::store::Disk;
+use crate::store::directory::BALLAST;
 
 /// What can be given up, and whether it was.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Room {
 
 impl Checkpoints {
     fn ballast(&self) -> PathBuf {
-        self.path.join("ballast")
+        self.path.join(BALLAST)
     }
 
     /// From here on only the newest checkpoint is kept, until one was written and there is room.

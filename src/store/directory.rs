@@ -11,6 +11,9 @@ use crate::error::{Error, Result, sqlstate};
 /// The version of the layout that this program makes.
 const FORMAT: u32 = 1;
 
+/// A file that is given up when the disk is full, in a data directory.
+pub(crate) const BALLAST: &str = "ballast";
+
 /// That of a directory with savepoints, of which older programs would remove what these need.
 const FORMAT_SAVEPOINTS: u32 = 2;
 

@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 use super::read::End;
 use super::record::Record;
 use super::{GROUP, Lsn, segment_name};
-use crate::config::{LOG_GROUP_BYTES, LOG_SEGMENT_BYTES};
+use crate::config::{LOG_GROUP_BYTES, LOG_HELD_BYTES, LOG_SEGMENT_BYTES};
 use crate::error::{Error, Result, sqlstate};
-use crate::store::directory::{disk_error, taken_over};
+use crate::store::directory::{BALLAST, disk_error, taken_over};
 use crate::store::frame;
 use crate::store::guarded::is_taken_over;
 use crate::store::{Disk, DiskFile};
@@ -70,12 +70,14 @@ impl Log {
             previous: end.previous,
             current: None,
         };
-        let current = writer.make(end.next, LOG_SEGMENT_BYTES)?;
+        let current = writer.make_first(end.next)?;
+        // It is empty; groups have heads, which nobody counts.
+        let reserved = current.bytes / 2;
         writer.current = Some(current);
         let run = move || writer.run(&inbox);
         let thread = std::thread::Builder::new().name("log".into()).spawn(run)?;
         let (requests, thread) = (Some(requests), Some(thread));
-        Ok(Self { requests, state, thread, next: end.next, reserved: 0 })
+        Ok(Self { requests, state, thread, next: end.next, reserved })
     }
 
     /// The number of the next record.
@@ -274,6 +276,32 @@ impl Writer {
         let room = segment.bytes - frame::OVERHEAD - 16;
         self.spare = Spare::Ready(segment);
         Ok(room.max(bytes))
+    }
+
+    /// The first segment of a life, as large as there is room for: on a full disk somebody has to
+    /// get in to make some. What the life before has left as a spare one is in nobody's use.
+    fn make_first(&self, first: Lsn) -> Result<Segment> {
+        let next = self.dir.join("next");
+        remove(self.disk.as_ref(), &next).map_err(|e| disk_error(&e, &next))?;
+        let ballast = self.dir.parent().map(|dir| dir.join(BALLAST));
+        let mut given_up = false;
+        loop {
+            let mut bytes = LOG_SEGMENT_BYTES;
+            let error = loop {
+                match self.make(first, bytes) {
+                    Err(error) if error.sqlstate() != sqlstate::DISK_FULL => return Err(error),
+                    Err(error) if bytes <= 2 * LOG_HELD_BYTES => break error,
+                    Err(_) => bytes /= 4,
+                    made => return made,
+                }
+            };
+            let removed = ballast.as_ref().map(|ballast| self.disk.remove(ballast).is_ok());
+            if given_up || removed != Some(true) {
+                return Err(error);
+            }
+            tracing::warn!("the disk is full: the ballast of the data directory is given up");
+            given_up = true;
+        }
     }
 
     /// A segment that begins with a record.
