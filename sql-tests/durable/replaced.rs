@@ -8,7 +8,9 @@ use headwater::delta::text::display_value;
 use headwater::engine::{Subscription, SubscriptionEvent};
 use headwater::{Config, Engine, Error, Outcome, Session};
 
-use super::rows;
+use super::disk::{Fault, MemoryDisk};
+use super::sink::fold;
+use super::{open, rows};
 
 async fn subscribe(session: &mut Session, view: &str) -> Subscription {
     let text = format!("SUBSCRIBE TO {view} WITH (snapshot)");
@@ -121,4 +123,45 @@ fn readers_find_all_old_or_all_new_views() {
         assert!(left.await.expect("it reads").is_empty());
         engine.shutdown().await.expect("it ends");
     });
+}
+
+/// The log has the replacement behind the checkpoint that has decided it: the sink is the
+/// checkpoint's, and takes the writes of the log, too.
+#[test]
+fn a_sink_takes_what_the_log_has_behind_a_replacement() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let file = std::env::temp_dir().join(format!("headwater-moved-{}.csv", std::process::id()));
+    runtime.block_on(async {
+        let disk = MemoryDisk::new(Fault::None);
+        let engine = open(&disk).await.expect("it starts");
+        let mut session = engine.session();
+        let sink = format!(
+            "CREATE SINK f FROM v WITH (connector = 'file', path = '{}') \
+             FORMAT PLAIN ENCODE CSV (op_column = 'op')",
+            file.display()
+        );
+        for statement in [
+            "CREATE TABLE t (k int, x int)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+            "CREATE MATERIALIZED VIEW v AS SELECT k, sum(x) AS s FROM t GROUP BY k",
+            &sink,
+            "CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT k, sum(x + 1) AS s FROM t GROUP BY k",
+            "INSERT INTO t VALUES (2, 5), (3, 3)",
+        ] {
+            session.execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+        let found = disk.after_power_cut(3);
+        drop(engine.shutdown().await);
+        let engine = open(&found).await.expect("it starts again");
+        let mut session = engine.session();
+        session.execute("INSERT INTO t VALUES (1, 7)").await.expect("it goes on");
+        session.execute("FLUSH").await.expect("it is delivered");
+        let wanted = rows(&mut session, "SELECT k, s FROM v").await.expect("it reads");
+        assert_eq!(wanted, ["1|10", "2|9", "3|4"]);
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let delivered = fold(&text).expect("each change fits those before");
+        assert_eq!(delivered, wanted.into_iter().collect(), "{text}");
+        engine.shutdown().await.expect("it ends");
+    });
+    drop(std::fs::remove_file(&file));
 }

@@ -338,8 +338,12 @@ impl Survey {
             }
             Definition::Swap { old, new, sinks } => {
                 self.dropped.extend(old);
+                // The checkpoint that has decided it has them as they are to be, and its sinks take
+                // what the log has behind it.
+                if new.iter().any(|(id, _)| self.provisional.contains_key(id)) {
+                    self.moved.extend(sinks);
+                }
                 new.iter().for_each(|(id, _)| drop(self.provisional.remove(id)));
-                self.moved.extend(sinks);
             }
             Definition::Rename { .. } | Definition::Clock(_) => {}
         }
