@@ -15,6 +15,10 @@
 //! time until a read by key has its answer, how long such reads take while the state is being
 //! loaded, and the time until everything is there. Totals are checked.
 //!
+//! With `--memory-limit 200MB` what has a data directory may hold no more than that, and the rest
+//! of the state is on the disk; with `--hot`, nine of ten rows that are replaced are of a tenth of
+//! the keys. The greatest resident size of each process is printed.
+//!
 //! Numbers to reach: pauses of 2 ms (p99) with 10 M keys and 100,000 rows a second, 95 % of the
 //! speed in memory, 5 times the payload, a start of 15 s for 2 GB, its first answer within 1 s.
 //!
@@ -31,6 +35,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use clap::Parser;
+use headwater::config::parse_bytes;
 use headwater::{Config, Engine, Outcome, Session};
 
 #[global_allocator]
@@ -57,6 +62,12 @@ struct Args {
     /// How long.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// What everything may hold in memory, with a data directory.
+    #[arg(long)]
+    memory_limit: Option<String>,
+    /// Nine of ten rows that are replaced are of a tenth of the keys.
+    #[arg(long)]
+    hot: bool,
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -96,6 +107,8 @@ fn main() -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--keys", &numbers[0], "--rate", &numbers[1], "--seconds", &numbers[2]]);
         command.args(["--workers", &workers.to_string(), "--case", case]).arg("--dir").arg(&dir);
+        command.args(args.hot.then_some("--hot"));
+        command.args(args.memory_limit.iter().flat_map(|limit| ["--memory-limit", limit]));
         if !command.status()?.success() {
             return Err(format!("{case} failed").into());
         }
@@ -105,14 +118,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn config(args: &Args, data: Option<PathBuf>) -> Config {
-    Config { data, check_contracts: false, ..Config::with_workers(args.workers) }
+fn config(args: &Args, data: Option<PathBuf>) -> Result<Config> {
+    let mut config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
+    if let Some(limit) = args.memory_limit.as_deref().filter(|_| data.is_some()) {
+        let bytes = parse_bytes(limit).ok_or_else(|| format!("--memory-limit: {limit}"))?;
+        config.limit_memory(bytes);
+    }
+    Ok(Config { data, ..config })
 }
 
 /// Loads, replaces rows, and says what that took.
 async fn work(args: &Args, data: Option<PathBuf>) -> Result<()> {
     let name = if data.is_some() { "with a data directory" } else { "in memory" };
-    let engine = Engine::start(config(args, data.clone())).await?;
+    let engine = Engine::start(config(args, data.clone())?).await?;
     let mut session = engine.session();
     for sql in [
         "CREATE TABLE p (k bigint PRIMARY KEY)",
@@ -149,6 +167,7 @@ async fn work(args: &Args, data: Option<PathBuf>) -> Result<()> {
         println!("  {each:.0} bytes written for a replaced row ({:.1} times 64)", each / 64.0);
     }
     check(&mut session, args).await?;
+    show_resident()?;
     engine.shutdown().await?;
     Ok(())
 }
@@ -172,6 +191,7 @@ async fn replace(engine: &Engine, args: &Args, ends: Instant) -> Result<u64> {
     let begun = Instant::now();
     let each = |number: u64| {
         let (mut session, keys, rate) = (engine.session(), args.keys, args.rate);
+        let (hot, tenth) = (args.hot, args.keys / 10);
         tokio::spawn(async move {
             let (rows, mut statement) = (rate / STATEMENTS, number);
             while Instant::now() < ends {
@@ -180,8 +200,15 @@ async fn replace(engine: &Engine, args: &Args, ends: Instant) -> Result<u64> {
                 // Different keys each time: the factor and the number of keys have no divisor in
                 // common.
                 let (from, to) = (statement * rows, (statement + 1) * rows - 1);
+                let key = match hot {
+                    true => format!(
+                        "CASE WHEN i % 10 < 9 THEN i::bigint * 7368787 % {tenth}
+                         ELSE {tenth} + i::bigint * 7368787 % ({keys} - {tenth}) END"
+                    ),
+                    false => format!("i::bigint * 7368787 % {keys}"),
+                };
                 let sql = format!(
-                    "INSERT INTO t SELECT i::bigint * 7368787 % {keys}, i
+                    "INSERT INTO t SELECT {key}, i
                      FROM generate_series({from}, {to}) AS s (i)
                      ON CONFLICT (k) DO UPDATE SET v = excluded.v"
                 );
@@ -240,7 +267,7 @@ async fn costs(
 async fn again(args: &Args, data: PathBuf) -> Result<()> {
     let bytes = size(&data)?;
     let begun = Instant::now();
-    let (engine, recovery) = Engine::begin(config(args, Some(data))).await?;
+    let (engine, recovery) = Engine::begin(config(args, Some(data))?).await?;
     let recovered =
         tokio::spawn(async move { recovery.run().await.map(|()| begun.elapsed().as_secs_f64()) });
     let mut session = engine.session();
@@ -263,7 +290,16 @@ async fn again(args: &Args, data: PathBuf) -> Result<()> {
     );
     show("  reads by key meanwhile, ms", beside);
     check(&mut session, args).await?;
+    show_resident()?;
     engine.shutdown().await?;
+    Ok(())
+}
+
+/// The greatest resident size so far.
+fn show_resident() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    println!("  resident at most: {}", line.ok_or("no such line")?.trim());
     Ok(())
 }
 

@@ -4,12 +4,13 @@
 //! rows at a time), `single` (three workers, every row a batch of its own), `restore` (between two
 //! statements all state is written to bytes, as what it was at the last time and what was logged
 //! since, and read back into another number of workers), `durable` (between two statements the
-//! engine ends, and another one begins with what is in the data directory). In every mode each
-//! materialized view is compared with its query, recomputed in one shot, after each statement that
-//! can change data; and what state tables have logged with what they hold. A file may say in
-//! comments:
+//! engine ends, and another one begins with what is in the data directory), `evicting` (two
+//! workers; after each epoch all keys leave memory that can, and come back as they are needed). In
+//! every mode each materialized view is compared with its query, recomputed in one shot, after each
+//! statement that can change data; and what state tables have logged with what they hold. A file
+//! may say in comments:
 //!
-//! * `# workers 1 -> 3`: a fifth mode that restores into another number of workers at `RESCALE`;
+//! * `# workers 1 -> 3`: one more mode that restores into another number of workers at `RESCALE`;
 //! * `# oracle off: reason`: its views can't be recomputed;
 //! * `# broker real: reason`: it runs only where a real Kafka is there (scripts/test);
 //! * `# memory 32MB`: what all reads may hold together; one of them half of it. Temporary files may
@@ -49,7 +50,7 @@ const WAIT_MAX: Duration = Duration::from_secs(180);
 /// Into how many workers the mode `restore` reads all state back, in turn.
 const RESTORED_WORKERS: [usize; 3] = [2, 3, 1];
 
-const MODES: [&str; 5] = ["plain", "parallel", "single", "restore", "durable"];
+const MODES: [&str; 6] = ["plain", "parallel", "single", "restore", "durable", "evicting"];
 
 /// What a file does that outlives no process: the mode `durable` leaves it out.
 const MORTAL: [&str; 6] =
@@ -139,6 +140,7 @@ fn run(
     let (workers, cuts) = match mode {
         "parallel" => (4, Some(BatchCuts { seed, rows_max: 7 })),
         "single" => (3, Some(BatchCuts { seed, rows_max: 1 })),
+        "evicting" => (2, None),
         "rescale" => (header.workers.map_or(1, |w| w.0), None),
         _ => (1, None),
     };
@@ -146,7 +148,8 @@ fn run(
     let base = Config::with_workers(workers);
     let checkpoint_interval = Duration::MAX;
     let base = Config { checkpoint_interval, ..base };
-    let mut config = Config { cuts, slice_rows, check_contracts: true, ..base };
+    let evicts_always = mode == "evicting";
+    let mut config = Config { cuts, slice_rows, check_contracts: true, evicts_always, ..base };
     if let Some(bytes) = header.memory {
         (config.read_memory_bytes, config.query_memory_bytes) = (bytes, bytes / 2);
         config.spill_bytes = bytes * 4;

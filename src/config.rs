@@ -44,6 +44,10 @@ pub const FLUSH_ROWS: usize = 4 * BATCH_ROWS;
 /// epoch, so that a backlog cannot grow an epoch without bound.
 pub const EPOCH_ROWS_MAX: usize = 1 << 20;
 
+/// Bytes of the memory limit for each row that an epoch may take: its own and those of the keys
+/// that it brings into memory, of several views, are a small part of all then.
+pub const EPOCH_BYTES_PER_ROW: usize = 2_048;
+
 /// Measuring takes at most one part in this many of the time.
 pub const STATE_CHECK_SHARE: u32 = 50;
 
@@ -307,6 +311,9 @@ pub struct Config {
     pub workers: usize,
     /// Checks of every operator contract (schema, weights, epochs, residency). On in debug builds.
     pub check_contracts: bool,
+    /// After each epoch every key leaves memory that can: a test of what brings them back. Only
+    /// where contracts are checked.
+    pub evicts_always: bool,
     /// Threads that ad-hoc queries run on.
     pub query_threads: usize,
     /// Cuts every input into small pieces at random: a test of independence from batches.
@@ -353,6 +360,7 @@ impl Default for Config {
             checkpoint_buffer_bytes: CHECKPOINT_BUFFER_BYTES.min(memory / CHECKPOINT_BUFFER_PART),
             workers: cores,
             check_contracts: cfg!(debug_assertions),
+            evicts_always: false,
             query_threads: cores,
             cuts: None,
             slice_rows: BACKFILL_SLICE_ROWS,

@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "what other tests need of it")]
 #[path = "../abuse/client.rs"]
 mod client;
+mod cold;
 mod disk;
 mod early;
 mod full;

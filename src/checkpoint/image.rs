@@ -3,18 +3,76 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::run::{RunReader, pieces};
 use super::store::merged_into;
 use crate::error::{Error, Result, sqlstate};
-use crate::state::{Ending, Entries, merge};
+use crate::state::{ColdRows, Ending, Entries, merge};
+
+/// Keys are looked for by so many threads at most, and by another one for so many keys: some
+/// milliseconds where they have to come from the disk.
+const READING_THREADS: usize = 8;
+const HASHES_PER_THREAD: usize = 64;
+
+/// The rows of one table of a checkpoint.
+#[derive(Debug)]
+pub struct TableRows {
+    image: Arc<Image>,
+    table: u32,
+}
+
+impl TableRows {
+    /// Those of a table by its number.
+    pub fn new(image: Arc<Image>, table: u32) -> Self {
+        Self { image, table }
+    }
+
+    fn some_with_hashes(&self, hashes: &[u64]) -> Result<Entries> {
+        let runs = self.image.runs.iter();
+        let parts = runs.map(|run| run.with_hashes(self.table, hashes));
+        merge(&parts.collect::<Result<Vec<_>>>()?, Ending::Last)
+    }
+}
+
+impl ColdRows for TableRows {
+    fn with_hashes(&self, hashes: &[u64]) -> Result<Entries> {
+        let threads = (hashes.len() / HASHES_PER_THREAD).clamp(1, READING_THREADS);
+        if threads == 1 {
+            return self.some_with_hashes(hashes);
+        }
+        // They wait for the disk rather than for the processor.
+        let parts = std::thread::scope(|scope| {
+            let chunks = hashes.chunks(hashes.len().div_ceil(threads));
+            let reading: Vec<_> =
+                chunks.map(|some| scope.spawn(|| self.some_with_hashes(some))).collect();
+            let panicked = |_| Err(Error::internal("reading a checkpoint panicked"));
+            let done = reading.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+            done.collect::<Result<Vec<_>>>()
+        })?;
+        let mut all = Entries::default();
+        parts.iter().for_each(|part| all.append(part));
+        Ok(all)
+    }
+
+    fn pieces(&self) -> Vec<Range<usize>> {
+        pieces(self.image.entries_in(self.table)).collect()
+    }
+
+    fn in_groups(&self, groups: &Range<usize>) -> Result<Entries> {
+        let mut all = Entries::default();
+        let how = (self.image.expired_below.get(&self.table).copied(), Ending::Last);
+        merged_into(&self.image.runs, self.table, groups, how, &mut all.at_end())?;
+        Ok(all)
+    }
+}
 
 /// The state of a checkpoint.
 #[derive(Debug, Default)]
 pub struct Image {
     /// The newest first.
-    runs: Vec<RunReader>,
+    runs: Vec<Arc<RunReader>>,
     expired_below: BTreeMap<u32, i64>,
     /// Entries that were read of whole tables, for those who wait for them.
     read: AtomicU64,
@@ -23,13 +81,13 @@ pub struct Image {
 }
 
 impl Image {
-    pub(super) fn new(runs: Vec<RunReader>, expired_below: BTreeMap<u32, i64>) -> Self {
+    pub(super) fn new(runs: Vec<Arc<RunReader>>, expired_below: BTreeMap<u32, i64>) -> Self {
         Self { runs, expired_below, ..Self::default() }
     }
 
     /// Entries of a table in all runs, those among them that newer ones take the place of.
     pub fn entries_in(&self, table: u32) -> u64 {
-        let of_run = self.runs.iter().flat_map(RunReader::tables);
+        let of_run = self.runs.iter().flat_map(|run| run.tables());
         of_run.filter(|(of, _)| *of == table).map(|(_, entries)| entries).sum()
     }
 

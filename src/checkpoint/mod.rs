@@ -29,7 +29,7 @@ mod store;
 pub use backup::{BackedUp, back_up};
 pub use check::{Checked, check};
 pub use history::{Cost, Failure, History, Made};
-pub use image::Image;
+pub use image::{Image, TableRows};
 pub use manifest::{Manifest, Overruled, QuarantineMark, RunName, SinkMark, SourceMark, TableName};
 pub use outbox::{Chunk, Content, OutFile, OutReader, OutWriter, Outboxes, Section};
 pub use run::{RunInfo, RunReader, RunWriter};

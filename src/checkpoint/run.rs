@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::delta::{KEY_GROUPS, key_group};
 use crate::error::{Error, Result};
-use crate::state::{Entries, Entry};
+use crate::state::{Bloom, Entries, Entry};
 use crate::store::directory::{damaged, disk_error};
 use crate::store::{Appender, Disk, DiskRead};
 
@@ -161,6 +161,8 @@ pub struct RunReader {
     /// Entries by table.
     tables: Vec<(u32, u64)>,
     info: RunInfo,
+    /// Of which keys it has entries, about.
+    filter: Option<Bloom>,
 }
 
 impl RunReader {
@@ -208,8 +210,26 @@ impl RunReader {
             end: index,
             path: path.to_owned(),
             info: RunInfo { entries, bytes: length, checksum },
+            filter: None,
             file,
         })
+    }
+
+    /// Reads all of it to know of which keys it has entries, so that looking for one that it does
+    /// not have costs nothing.
+    pub fn with_filter(mut self) -> Result<Self> {
+        let mut filter = Bloom::default();
+        let mut last = None;
+        for block in 0..self.blocks.len() {
+            self.block(block, &mut |table, entry| {
+                let key = filtered(table, entry.hash);
+                if last.replace(key) != Some(key) {
+                    filter.insert(key);
+                }
+            })?;
+        }
+        self.filter = Some(filter);
+        Ok(self)
     }
 
     /// What is in it.
@@ -265,6 +285,44 @@ impl RunReader {
         Ok(found)
     }
 
+    /// The entries of some hashes in a table, which ascend, as a run: a block is read once for all
+    /// of those that lie in it.
+    pub fn with_hashes(&self, table: u32, hashes: &[u64]) -> Result<Entries> {
+        let mut found = Entries::default();
+        if self.tables.binary_search_by_key(&table, |(t, _)| *t).is_err() {
+            return Ok(found);
+        }
+        let may_have = |hash: &u64| {
+            self.filter.as_ref().is_none_or(|filter| filter.may_have(filtered(table, *hash)))
+        };
+        let hashes: Vec<u64> = hashes.iter().copied().filter(may_have).collect();
+        let mut rest = hashes.as_slice();
+        let mut next = 0;
+        while let Some(hash) = rest.first() {
+            let place = (table, *hash);
+            // The block before the first one that begins there may end there.
+            let from = self.blocks.partition_point(|(t, h, _)| (*t, *h) < place).saturating_sub(1);
+            let block = from.max(next);
+            let Some((begins_in, begins, _)) = self.blocks.get(block) else { break };
+            if (*begins_in, *begins) > place {
+                // What comes before it was read.
+                rest = &rest[1..];
+                continue;
+            }
+            let ends = self.blocks.get(block + 1).map(|(t, h, _)| (*t, *h));
+            self.block(block, &mut |of, entry| {
+                if of == table && rest.binary_search(&entry.hash).is_ok() {
+                    found.push(entry);
+                }
+            })?;
+            next = block + 1;
+            // Those of which the next block has nothing are done.
+            let done = rest.partition_point(|h| ends.is_none_or(|ends| (table, *h) < ends));
+            rest = &rest[done..];
+        }
+        Ok(found)
+    }
+
     /// Reads everything, and returns how many entries there are: XX001 where it is damaged.
     pub fn check(&self) -> Result<u64> {
         let mut entries = 0;
@@ -300,6 +358,11 @@ impl RunReader {
         }
         Ok(())
     }
+}
+
+/// A key of a table as filters have it.
+fn filtered(table: u32, hash: u64) -> u64 {
+    hash ^ u64::from(table).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// All key groups of a table in pieces that are merged at a time, by its entries.

@@ -1,6 +1,8 @@
 //! The checkpoints of a data directory: writing the next one, deleting what nobody needs, and
 //! reading the newest.
 
+use std::borrow::Borrow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -263,8 +265,24 @@ impl Checkpoints {
     /// The runs of the newest checkpoint, to be read from.
     pub fn image(&self) -> Result<Image> {
         let Some(manifest) = &self.newest else { return Ok(Image::default()) };
-        let runs = manifest.runs.iter().map(|name| self.run(name)).collect::<Result<Vec<_>>>()?;
-        Ok(Image::new(runs, manifest.expired_below.clone()))
+        let runs = manifest.runs.iter().map(|name| self.run(name).map(Arc::new));
+        Ok(Image::new(runs.collect::<Result<Vec<_>>>()?, manifest.expired_below.clone()))
+    }
+
+    /// The same, to look for keys in; of the runs those that are `open` already are not opened
+    /// again, and no others are kept open. The oldest has most keys, so a filter would be no use.
+    pub fn image_with(&self, open: &mut BTreeMap<u64, Arc<RunReader>>) -> Result<Image> {
+        let Some(manifest) = &self.newest else { return Ok(Image::default()) };
+        open.retain(|id, _| manifest.runs.iter().any(|run| run.id == *id));
+        for (at, name) in manifest.runs.iter().enumerate() {
+            if let Entry::Vacant(place) = open.entry(name.id) {
+                let run = self.run(name)?;
+                let oldest = at + 1 == manifest.runs.len();
+                place.insert(Arc::new(if oldest { run } else { run.with_filter()? }));
+            }
+        }
+        let runs = manifest.runs.iter().filter_map(|name| open.get(&name.id).cloned());
+        Ok(Image::new(runs.collect(), manifest.expired_below.clone()))
     }
 }
 
@@ -327,13 +345,14 @@ pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
 
 /// What runs hold of some key groups of a table; how many entries they have there.
 pub(super) fn merged_into(
-    runs: &[RunReader],
+    runs: &[impl Borrow<RunReader>],
     table: u32,
     groups: &Range<usize>,
     (expired, ending): (Option<i64>, Ending),
     out: &mut MergeInto<'_>,
 ) -> Result<usize> {
-    let parts = runs.iter().map(|run| run.entries(table, groups)).collect::<Result<Vec<_>>>()?;
+    let parts =
+        runs.iter().map(|run| run.borrow().entries(table, groups)).collect::<Result<Vec<_>>>()?;
     match expired {
         // A row behind the watermark may be below zero: it goes with what it would undo.
         Some(below) => {

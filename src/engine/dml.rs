@@ -298,7 +298,7 @@ impl Session {
         let written = |id: &RelationId| writes.iter().any(|(written, _)| written == id);
         let core = &self.engine.core;
         let added = || writes.iter().map(|(_, rows)| rows.net_weight()).sum::<i64>();
-        if core.memory.is_full() && added() > 0 {
+        if core.memory.is_full() && added() > 0 && !core.memory.wait_for_room().await {
             return Err(memory_is_full("no rows can be added", &core.memory));
         }
         core.shared.wait_for_room(written).await;

@@ -15,7 +15,7 @@ impl Session {
     pub(super) async fn show_memory(&self) -> Result<Rows> {
         let core = &self.engine.core;
         let mut all = core.coordinator.call(|c| c.memory_holders()).await?;
-        let line = |name: &str, kind, bytes| Holder { bytes, kind, name: name.to_owned() };
+        let line = |name: &str, kind, bytes| Holder { bytes, out: 0, kind, name: name.to_owned() };
         let reads = line("queries", "reads", core.memory.used());
         all.extend(Some(reads).filter(|reads| reads.bytes > 0));
         let held = all.iter().map(|holder| holder.bytes).sum();
@@ -28,6 +28,7 @@ impl Session {
             Arc::new(StringArray::from_iter_values(all.iter().map(|h| h.kind))),
             Arc::new(Int64Array::from_iter_values(all.iter().map(|h| h.bytes as i64))),
             Arc::new(Float64Array::from_iter_values(all.iter().map(|h| part(h.bytes)))),
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|h| h.out as i64))),
         ];
         let batch = RecordBatch::try_new(memory_fields(), columns)?;
         Ok(Rows::ready(memory_fields(), vec![batch]))
@@ -42,5 +43,6 @@ pub(super) fn memory_fields() -> SchemaRef {
         field("kind", DataType::Utf8),
         field("bytes", DataType::Int64),
         field("percent", DataType::Float64),
+        field("rows_on_disk", DataType::Int64),
     ]))
 }

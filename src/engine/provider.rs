@@ -37,28 +37,20 @@ impl Snapshot {
 
     /// All rows with their weights.
     pub(crate) fn deltas(&self) -> impl Iterator<Item = Result<DeltaBatch>> + use<> {
-        let (table, epoch, pin) = (self.table.clone(), self.epoch, self.pin.clone());
-        let mut at = (0, Some(0));
+        let pin = self.pin.clone();
+        let mut rows = Some(self.table.rows(self.epoch));
         std::iter::from_fn(move || {
             loop {
-                let (shard, cursor) = at;
-                if shard == table.shards() {
-                    return None;
-                }
-                let Some(from) = cursor else {
-                    at = (shard + 1, Some(0));
-                    continue;
-                };
-                let slice = table.read(shard).scan(epoch, from, BATCH_ROWS);
-                match slice.and_then(|slice| pin.check().map(|()| slice)) {
-                    Ok(slice) => {
-                        at = (shard, slice.next);
-                        if !slice.rows.is_empty() {
-                            return Some(Ok(slice.rows));
-                        }
+                let next = rows.as_mut()?.next(BATCH_ROWS);
+                match next.and_then(|next| pin.check().map(|()| next)) {
+                    Ok(Some(next)) if next.is_empty() => {}
+                    Ok(Some(next)) => return Some(Ok(next)),
+                    Ok(None) => {
+                        rows = None;
+                        return None;
                     }
                     Err(error) => {
-                        at = (table.shards(), None);
+                        rows = None;
                         return Some(Err(error));
                     }
                 }

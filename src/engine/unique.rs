@@ -48,7 +48,7 @@ pub(super) fn check_keys(
     let epoch = pin.epoch_of(relation.id);
     for (batch, inserted) in change.iter().zip(inserted) {
         let rows: Vec<u32> = inserted.iter().map(|(row, _)| *row).collect();
-        let stored = table.count_keys(&batch.columns, &batch.keys, &rows, epoch);
+        let stored = table.count_keys(&batch.columns, &batch.keys, &rows, epoch)?;
         let twice = inserted.iter().zip(stored).find(|((_, more), stored)| stored + more > 1);
         if let Some(((row, _), _)) = twice {
             return Err(duplicate_key(relation, batch.delta, *row as usize));

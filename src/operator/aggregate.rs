@@ -504,7 +504,7 @@ impl AggregateOperator {
         let mut request = KeyRequest::default();
         let hashes: Vec<u64> = self.always.iter().map(|(_, hash)| *hash).collect();
         request.add(self.groups, &hashes);
-        cx.state.make_resident(&request);
+        cx.state.make_resident(&request)?;
         let table = cx.state.groups(self.groups);
         let mut fresh = Vec::new();
         for (key, hash) in &self.always {

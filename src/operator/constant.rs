@@ -86,7 +86,7 @@ impl Operator for Constant {
         let key = Keys::encode(&[], 1)?;
         let mut request = KeyRequest::default();
         request.add(self.emitted, key.hashes());
-        cx.state.make_resident(&request);
+        cx.state.make_resident(&request)?;
         let table = cx.state.groups(self.emitted);
         if table.groups() == 0 {
             let (mut slots, mut fresh) = (Vec::new(), Vec::new());

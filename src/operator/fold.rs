@@ -266,7 +266,7 @@ impl AggregateOperator {
     pub(super) fn add_folded(&mut self, cx: &mut Context<'_>, folded: &Folded) -> Result<()> {
         let mut request = KeyRequest::default();
         request.add(self.groups, folded.keys.hashes());
-        cx.state.make_resident(&request);
+        cx.state.make_resident(&request)?;
         let table = cx.state.groups(self.groups);
         let (mut slots, mut fresh) = (std::mem::take(&mut self.slots), Vec::new());
         match &folded.times {

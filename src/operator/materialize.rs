@@ -19,7 +19,7 @@ use super::{Context, Operator, OperatorSpec, Output, Placement, Progress};
 use crate::delta::{DeltaBatch, Order, Weight, batch_of, concat, consolidate, net};
 use crate::error::Result;
 use crate::state::{Bound, KeyRequest, ResultTable, TableId, TableKind, TableSpec};
-use crate::time::Watermark;
+use crate::time::{Epoch, Watermark};
 
 /// What a row does to one with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,12 @@ impl Materialize {
         self.spec.table.spec().schema.clone()
     }
 
+    /// Changes what readers see.
+    fn store(&self, changes: &DeltaBatch, epoch: Epoch) -> Result<()> {
+        self.spec.table.warm(self.shard, changes)?;
+        self.spec.table.write(self.shard).apply(changes, epoch)
+    }
+
     /// Upserts of one epoch as exact changes against the rows that are there: each takes away what
     /// its key had before it, at the time when it arrives itself.
     fn resolve(&self, upserts: &DeltaBatch) -> Result<Option<DeltaBatch>> {
@@ -107,6 +113,7 @@ impl Materialize {
         let columns: Vec<ArrayRef> =
             key.iter().map(|c| upserts.rows().column(*c).clone()).collect();
         let keys = upserts.keys(key)?;
+        self.spec.table.warm(self.shard, upserts)?;
         let shard = self.spec.table.read(self.shard);
         let live = shard.live_with_keys(&columns, &keys);
         let old = shard.gather(&live.iter().map(|(_, slot)| *slot).collect::<Vec<_>>())?;
@@ -154,7 +161,7 @@ impl Operator for Materialize {
         let delta = self.conform(delta)?;
         if self.spec.append_only() && delta.is_insert_only() {
             // Nothing of this epoch can retract it: no need to wait for the rest.
-            self.spec.table.write(self.shard).apply(&delta, cx.epoch)?;
+            self.store(&delta, cx.epoch)?;
             out.emit(delta);
         } else {
             self.epoch.push(delta);
@@ -175,7 +182,7 @@ impl Operator for Materialize {
         {
             // No two rows have one key and none goes: there is nothing to put together.
             for rows in epoch {
-                self.spec.table.write(self.shard).apply(&rows, cx.epoch)?;
+                self.store(&rows, cx.epoch)?;
                 out.emit(rows);
             }
             return Ok(Progress::Done);
@@ -193,7 +200,7 @@ impl Operator for Materialize {
                 Some(_) => net(&changes)?,
                 None => changes.clone(),
             };
-            self.spec.table.write(self.shard).apply(&stored, cx.epoch)?;
+            self.store(&stored, cx.epoch)?;
             out.emit(changes);
         }
         Ok(Progress::Done)

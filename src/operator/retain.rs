@@ -172,7 +172,7 @@ impl Retain {
         out: &mut Output,
     ) -> Result<()> {
         let keys = change.keys(&[])?;
-        request(state, self.kept, &keys);
+        request(state, self.kept, &keys)?;
         let selection: Vec<u32> = (0..change.len() as u32).collect();
         let table = state.arrangement(self.kept);
         table.update(&change, &keys, &selection)?;
@@ -300,7 +300,7 @@ impl Retain {
     /// The place of the counts, and how they stand.
     fn counts(&self, state: &mut StateStore) -> Result<(u32, Counts)> {
         let key = Keys::encode(&[], 1)?;
-        request(state, self.counts, &key);
+        request(state, self.counts, &key)?;
         let table = state.groups(self.counts);
         let (mut slots, mut fresh) = (Vec::new(), Vec::new());
         table.intern(&key, &mut slots, &mut fresh);
@@ -322,10 +322,10 @@ impl Retain {
 }
 
 /// What is touched here are other keys than those of the rows that come.
-fn request(state: &mut StateStore, table: TableId, keys: &Keys) {
+fn request(state: &mut StateStore, table: TableId, keys: &Keys) -> Result<()> {
     let mut request = KeyRequest::default();
     request.add(table, keys.hashes());
-    state.make_resident(&request);
+    state.make_resident(&request)
 }
 
 impl Operator for Retain {

@@ -226,14 +226,14 @@ impl Operator for SessionAggregate {
         // Which groups are touched follows from the sessions.
         let mut request = KeyRequest::default();
         self.inner.keys(port, &marked, &mut request)?;
-        cx.state.make_resident(&request);
+        cx.state.make_resident(&request)?;
         let progress = self.inner.process(cx, port, marked, out)?;
         for (row, absorbed, mark) in merges {
             let from = self.group_key(keys.key(row), absorbed)?;
             let into = self.group_key(keys.key(row), mark)?;
             let mut request = KeyRequest::default();
             request.add(self.groups, &[hash_key(&from), hash_key(&into)]);
-            cx.state.make_resident(&request);
+            cx.state.make_resident(&request)?;
             self.inner.merge(cx, &from, &into)?;
         }
         Ok(progress)
@@ -292,7 +292,7 @@ impl SessionAggregate {
             let key = self.group_key(&key, mark)?;
             let mut request = KeyRequest::default();
             request.add(self.groups, &[hash_key(&key)]);
-            cx.state.make_resident(&request);
+            cx.state.make_resident(&request)?;
             self.inner.forget(cx, &key);
         }
         Ok(Progress::Done)

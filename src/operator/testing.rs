@@ -107,7 +107,7 @@ impl<'a> Harness<'a> {
     pub(super) fn delta(&mut self, port: usize, delta: DeltaBatch) {
         let mut request = KeyRequest::default();
         self.operator.keys(port, &delta, &mut request).expect("keys");
-        self.state.make_resident(&request);
+        self.state.make_resident(&request).expect("keys are there");
         let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);
         let mut progress = self.operator.process(&mut cx, port, delta, &mut self.out);
         while progress.expect("processes") == Progress::More {

@@ -65,7 +65,7 @@ impl Coordinator {
                 node.held_up += counted.held_up;
             }
         }
-        for TableSize { node, name, rows, bytes } in self.team.sizes().into_iter().flatten() {
+        for TableSize { node, name, rows, bytes, .. } in self.team.sizes().into_iter().flatten() {
             let Some(node) = nodes.get_mut(&node) else { continue };
             match node.tables.iter_mut().find(|t| t.0 == name) {
                 Some(table) => (table.1, table.2) = (table.1 + rows, table.2 + bytes),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::backlog::Backlog;
 use super::coordinator::{Coordinator, Event};
+use super::eviction::Decided;
 use super::graph::{NodeId, NodeKind};
 use super::identity::TablePlace;
 use super::journal::Journal;
@@ -27,8 +28,8 @@ use super::state::{Cut, EngineState, SplitProgress};
 use super::worker::TableChanges;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
-    Checkpoints, Cost, History, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark, SinksGo,
-    SourceMark, TableName,
+    Checkpoints, Cost, History, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark, RunReader,
+    SinksGo, SourceMark, TableName,
 };
 use crate::error::{Error, Result, sqlstate};
 use crate::store::Disk;
@@ -79,6 +80,8 @@ struct Written {
     /// How long the cut has taken.
     pause: Duration,
     sinks: SinksCut,
+    /// It will be read from.
+    is_read: bool,
 }
 
 impl Checkpointer {
@@ -115,6 +118,7 @@ impl Checkpointer {
             parts: Vec::new(),
             sinks: Vec::new(),
             opened: Vec::new(),
+            open: BTreeMap::new(),
             bytes: Arc::clone(&backlog.cut),
             history: Arc::clone(&history),
         };
@@ -174,6 +178,8 @@ struct Writer {
     /// The same of sinks, and their first rows, which are in files.
     sinks: Vec<SinkCut>,
     opened: Vec<OutFile>,
+    /// Runs that are open, of the newest checkpoint that was to be read from.
+    open: BTreeMap<u64, Arc<RunReader>>,
     /// Bytes of what was cut and is not written.
     bytes: Arc<AtomicUsize>,
     history: Arc<History>,
@@ -182,7 +188,7 @@ struct Writer {
 impl Writer {
     fn run(&mut self, inbox: &Receiver<Order>) {
         while let Ok(order) = inbox.recv() {
-            let Written { manifest, parts, sinks, pause } = match order {
+            let Written { manifest, parts, sinks, pause, is_read } = match order {
                 Order::Write(written) => *written,
                 Order::Call(call) => {
                     call(&mut self.checkpoints);
@@ -213,9 +219,26 @@ impl Writer {
                     self.history.failed(error.clone());
                 }
             }
-            let done = move |c: &mut Coordinator| c.checkpoint_written(written);
+            let decided = is_read.then(|| self.decided()).flatten().filter(|_| written.is_ok());
+            let done = move |c: &mut Coordinator| {
+                c.checkpoint_decided(decided);
+                c.checkpoint_written(written);
+            };
             if self.events.send(Event::Call(Box::new(done))).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// The newest one, to be read from.
+    fn decided(&mut self) -> Option<Decided> {
+        let tables = &self.checkpoints.newest()?.tables;
+        let numbers = tables.iter().map(|(number, name)| (name.clone(), *number)).collect();
+        match self.checkpoints.image_with(&mut self.open) {
+            Ok(image) => Some(Decided { image: Arc::new(image), numbers: Arc::new(numbers) }),
+            Err(error) => {
+                tracing::warn!(%error, "a checkpoint can't be read");
+                None
             }
         }
     }
@@ -296,7 +319,7 @@ impl Coordinator {
             let names = spec.tables().into_iter().map(|table| {
                 let place =
                     TablePlace { relation: id, node: node.key, table: table.name.to_owned() };
-                name_of(&place, table.version)
+                place.name(table.version)
             });
             Some((node.id, names.collect()))
         });
@@ -344,6 +367,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether something has changed since the last cut.
+    pub(super) fn has_unwritten_changes(&self) -> bool {
+        self.checkpointer.as_ref().is_some_and(|checkpointer| checkpointer.last.0 != self.epoch)
+    }
+
     /// The next checkpoint is cut as soon as no step is in flight.
     pub(super) fn hurry_checkpoint(&mut self) {
         self.checkpointer.iter_mut().for_each(|checkpointer| checkpointer.hurried = true);
@@ -365,7 +393,7 @@ impl Coordinator {
         }
         let mut parts = Vec::new();
         for TableChanges { place, version, expired_below, log } in changes.into_iter().flatten() {
-            let number = checkpointer.number(name_of(&place, version));
+            let number = checkpointer.number(place.name(version));
             if !manifest.tables.contains_key(&number) {
                 // Of a view that has failed.
                 continue;
@@ -385,7 +413,8 @@ impl Coordinator {
         let bytes = parts.iter().map(|(_, log): &Part| log.bytes()).sum();
         checkpointer.backlog.cut.fetch_add(bytes, Ordering::Relaxed);
         let pause = began.elapsed();
-        let cut = Order::Write(Box::new(Written { manifest, parts, sinks, pause }));
+        let is_read = self.reads_checkpoints();
+        let cut = Order::Write(Box::new(Written { manifest, parts, sinks, pause, is_read }));
         checkpointer.busy = checkpointer.order(cut);
         checkpointer.cut_at = Instant::now();
         checkpointer.waiting.append(&mut checkpointer.asked);
@@ -551,11 +580,6 @@ impl Coordinator {
             ..Manifest::default()
         }
     }
-}
-
-fn name_of(place: &TablePlace, version: u16) -> TableName {
-    let TablePlace { relation, node, table } = place;
-    TableName { relation: relation.0, node: node.to_string(), table: table.clone(), version }
 }
 
 /// Why an engine ends that has gone back to an older state.

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::build::Build;
 use super::checkpoint::Checkpointer;
+use super::eviction::Eviction;
 use super::graph::{GraphBuilder, NodeId};
 use super::ingest::{Cutter, InputRoute, Parts};
 use super::journal::Journal;
@@ -32,8 +33,8 @@ use super::versions::ReaderLimits;
 use super::worker::Report;
 use crate::catalog::RelationId;
 use crate::config::{
-    BATCH_ROWS, Config, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK, EPOCH_TARGET_INTERACTIVE,
-    EVALUATION_STACK_BYTES, SinkLimits,
+    BATCH_ROWS, Config, EPOCH_BYTES_PER_ROW, EPOCH_ROWS_MAX, EPOCH_TARGET_BULK,
+    EPOCH_TARGET_INTERACTIVE, EVALUATION_STACK_BYTES, SinkLimits,
 };
 use crate::connector::{Positions, Source};
 use crate::delta::DeltaBatch;
@@ -217,6 +218,7 @@ pub struct Coordinator {
     /// When the state of views is measured next.
     pub(super) sizes_due: Instant,
     pub(super) measured: Measured,
+    pub(super) eviction: Eviction,
 }
 
 impl Coordinator {
@@ -267,6 +269,7 @@ impl Coordinator {
             waiting: Vec::new(),
             sizes_due: Instant::now(),
             measured: Measured::new(memory),
+            eviction: Eviction::new(config.evicts_always),
             limits: Limits {
                 held_back_bytes: config.held_back_bytes,
                 step_timeout: config.step_timeout,
@@ -299,6 +302,7 @@ impl Coordinator {
             self.proceed();
             self.measure_memory();
             self.cut_if_due();
+            self.evict_if_due();
             self.check_clock();
             goes_on = self.begin_builds();
             goes_on |= self.begin_epoch();
@@ -673,6 +677,9 @@ impl Coordinator {
         } else if rows >= self.budget && took < target / 2 {
             self.budget = (self.budget * 2).min(EPOCH_ROWS_MAX);
         }
+        // What an epoch brings into memory leaves it at its end at the earliest.
+        let room = self.memory().whole_limit() / EPOCH_BYTES_PER_ROW;
+        self.budget = self.budget.min(room.max(BATCH_ROWS));
     }
 
     /// The definitions as they are between two epochs.

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::graph::{Edge, NodeKind, Outlet};
 use crate::catalog::RelationId;
+use crate::checkpoint::TableName;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,14 @@ pub struct TablePlace {
     pub node: NodeKey,
     /// Its name in the operator.
     pub table: String,
+}
+
+impl TablePlace {
+    /// By what a checkpoint knows it, with the version of its entries.
+    pub(super) fn name(&self, version: u16) -> TableName {
+        let Self { relation, node, table } = self;
+        TableName { relation: relation.0, node: node.to_string(), table: table.clone(), version }
+    }
 }
 
 impl fmt::Display for TablePlace {

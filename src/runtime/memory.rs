@@ -20,7 +20,7 @@ use crate::sql::memory::{Memory, memory_is_full};
 use crate::time::Epoch;
 
 /// How often is measured while nothing else does, and when little is held.
-const MEASURE: Duration = Duration::from_millis(100);
+const MEASURE: Duration = Duration::from_millis(25);
 const MEASURE_SELDOM: Duration = Duration::from_secs(1);
 
 /// When what is held was counted last.
@@ -35,10 +35,20 @@ pub(super) struct Measured {
 pub struct Holder {
     /// Bytes.
     pub bytes: usize,
+    /// Rows that are on the disk instead.
+    pub out: usize,
     /// What is held: `rows`, `state`, `queue`.
     pub kind: &'static str,
     /// The relation, or what else it is.
     pub name: String,
+}
+
+/// A step may bring so many hundredths of the limit into memory where keys can leave it again.
+const STEP_MAX: usize = 150;
+
+/// Bytes that are held above so many hundredths of the limit.
+pub(super) fn bytes_above(memory: &Memory, hundredths: usize) -> usize {
+    memory.total().saturating_sub(memory.whole_limit() / 100 * hundredths)
 }
 
 impl Measured {
@@ -71,14 +81,19 @@ impl Coordinator {
         self.make_room();
     }
 
-    fn count_memory(&mut self) {
+    /// What is held, as it was counted last.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.measured.memory
+    }
+
+    pub(super) fn count_memory(&mut self) {
         let sizes = self.team.sizes();
         self.note_state_bytes(sizes.iter().flatten().map(|table| table.bytes).sum());
     }
 
     /// Where more is held than may be, the youngest of the views that are not there yet ends.
     fn make_room(&mut self) {
-        if !self.measured.memory.is_exceeded() {
+        if !self.measured.memory.is_exceeded() || !self.is_all_evicted() {
             return;
         }
         let youngest = self.builds.last().map(|build| build.first_member());
@@ -96,6 +111,10 @@ impl Coordinator {
             return None;
         }
         let building = self.builds.iter().any(|build| build.members().contains(&owner));
+        // At the end of the step keys leave.
+        if !building && !self.is_all_evicted() && bytes_above(self.memory(), STEP_MAX) == 0 {
+            return None;
+        }
         let held = if building { BTreeMap::new() } else { self.held_by_relation() };
         let most = held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(id, _)| id);
         (building || most == Some(owner)).then(|| self.out_of_memory(owner))
@@ -169,32 +188,35 @@ impl Coordinator {
         self.count_memory();
         let catalog = self.shared.catalog();
         let name = |id: RelationId| catalog.by_id(id).map_or_else(String::new, |r| r.name.clone());
-        let mut all: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
-        let mut add = |name: String, kind, bytes| *all.entry((name, kind)).or_default() += bytes;
+        let mut all: BTreeMap<(String, &'static str), (usize, usize)> = BTreeMap::new();
+        let mut add = |name: String, kind, bytes, out| {
+            let holder = all.entry((name, kind)).or_default();
+            *holder = (holder.0 + bytes, holder.1 + out);
+        };
         for (id, table) in self.state_sizes() {
-            add(name(id), "state", table.bytes);
+            add(name(id), "state", table.bytes, table.out);
         }
         for (id, relation) in self.shared.relations().iter() {
             if let Some(table) = &relation.table {
-                add(name(*id), "rows", table.bytes());
+                add(name(*id), "rows", table.bytes(), table.rows_out());
             }
         }
         for (id, table) in &self.rebuilt {
-            add(name(*id), "rows", table.bytes());
+            add(name(*id), "rows", table.bytes(), table.rows_out());
         }
         for (id, (_, sink)) in &self.sinks {
-            add(name(*id), "queue", sink.waiting_bytes());
+            add(name(*id), "queue", sink.waiting_bytes(), 0);
         }
         for build in &self.builds {
             let held_back = build.import_nodes().map(|node| self.graph.held_back(node)).sum();
-            add(name(build.first_member()), "queue", held_back);
+            add(name(build.first_member()), "queue", held_back, 0);
         }
         let subscribers = self.subscribers.values().flatten().map(|s| s.waiting_bytes()).sum();
-        add("subscriptions".to_owned(), "queue", subscribers);
-        add("checkpoints".to_owned(), "queue", self.backlog_bytes());
-        let held = all.into_iter().filter(|(_, bytes)| *bytes > 0);
+        add("subscriptions".to_owned(), "queue", subscribers, 0);
+        add("checkpoints".to_owned(), "queue", self.backlog_bytes(), 0);
+        let held = all.into_iter().filter(|(_, (bytes, out))| bytes + out > 0);
         let mut held: Vec<Holder> =
-            held.map(|((name, kind), bytes)| Holder { bytes, kind, name }).collect();
+            held.map(|((name, kind), (bytes, out))| Holder { bytes, out, kind, name }).collect();
         held.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         held
     }

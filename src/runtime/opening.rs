@@ -88,22 +88,18 @@ impl FirstRows {
         writer.begin(relation.0)?;
         writer.epoch(epoch.0)?;
         let mut messages: Vec<Message> = Vec::new();
-        for shard in 0..self.table.shards() {
-            let mut from = Some(0);
-            while let Some(at) = from {
-                if self.is_unwanted() {
-                    return Ok(None);
-                }
-                let slice = self.table.read(shard).scan(epoch, at, BACKFILL_SLICE_ROWS)?;
-                from = slice.next;
-                if slice.rows.is_empty() {
-                    continue;
-                }
-                messages.clear();
-                match self.outgoing.write(epoch.0, &slice.rows, &mut messages) {
-                    Ok(()) => messages.iter().try_for_each(|message| writer.push(message))?,
-                    Err(error) => writer.broken(slice.rows.len() as u64, error.message())?,
-                }
+        let mut stored = self.table.rows(epoch);
+        while let Some(rows) = stored.next(BACKFILL_SLICE_ROWS)? {
+            if self.is_unwanted() {
+                return Ok(None);
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            messages.clear();
+            match self.outgoing.write(epoch.0, &rows, &mut messages) {
+                Ok(()) => messages.iter().try_for_each(|message| writer.push(message))?,
+                Err(error) => writer.broken(rows.len() as u64, error.message())?,
             }
         }
         writer.finish(0, true).map(Some)

@@ -156,7 +156,7 @@ impl Rejects {
     /// Takes what a table of `$errors` holds; `marks` say when it came, else that counts as now.
     pub fn take_from(
         &mut self,
-        table: &ResultTable,
+        table: &Arc<ResultTable>,
         epoch: Epoch,
         marks: Vec<RejectMark>,
         now_us: i64,
@@ -167,18 +167,14 @@ impl Rejects {
             of.next().map_or(now_us, |(at, _)| *at)
         };
         let mut held = Vec::new();
-        for shard in 0..table.shards() {
-            let mut from = Some(0);
-            while let Some(at) = from {
-                let slice = table.read(shard).scan(epoch, at, BATCH_ROWS)?;
-                let splits = slice.rows.rows().column(0).as_primitive::<Int32Type>().clone();
-                let offsets = slice.rows.rows().column(1).as_primitive::<Int64Type>().clone();
-                held.extend((0..slice.rows.len()).map(|row| {
-                    let (split, offset) = (splits.value(row) as SplitId, offsets.value(row));
-                    ((came(split, offset), split, offset), slice.rows.slice(row, 1))
-                }));
-                from = slice.next;
-            }
+        let mut stored = table.rows(epoch);
+        while let Some(rows) = stored.next(BATCH_ROWS)? {
+            let splits = rows.rows().column(0).as_primitive::<Int32Type>().clone();
+            let offsets = rows.rows().column(1).as_primitive::<Int64Type>().clone();
+            held.extend((0..rows.len()).map(|row| {
+                let (split, offset) = (splits.value(row) as SplitId, offsets.value(row));
+                ((came(split, offset), split, offset), rows.slice(row, 1))
+            }));
         }
         held.sort_by_key(|(place, _)| *place);
         let together = |a: &((i64, SplitId, i64), _), b: &((i64, SplitId, i64), _)| {

@@ -83,6 +83,7 @@ impl Coordinator {
             void: BTreeSet::new(),
             later: VecDeque::new(),
         });
+        self.begin_evicting_at(&manifest.runs);
         self.set_clock(manifest.clock);
         self.now_us = manifest.now_us;
         self.shared.publish(self.epoch, self.now_us, &BTreeSet::new(), &BTreeMap::new());
@@ -204,7 +205,8 @@ impl Coordinator {
                 return self.take_first_rows(sink, of).map(|()| true);
             }
         };
-        let loaded = self.team.load(image, tables, self.epoch);
+        let room = self.room_for_state();
+        let loaded = self.team.load(image, tables, room, self.epoch);
         let loaded = loaded.and_then(|()| self.take_rejects(id));
         loaded.map(|()| true).map_err(|e| {
             let catalog = self.shared.catalog();

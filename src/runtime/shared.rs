@@ -353,6 +353,13 @@ impl Shared {
         behind.values().copied().chain(pinned).fold(epoch, Epoch::min)
     }
 
+    /// The oldest epoch that anybody may read.
+    pub fn oldest(&self) -> Epoch {
+        let versions = lock(&self.versions);
+        let pinned = versions.pins.first_key_value().map(|(pinned, _)| *pinned);
+        versions.behind.values().copied().chain(pinned).fold(versions.published, Epoch::min)
+    }
+
     /// Cuts off the readers of the oldest epoch that is pinned, unless it is `newest`, or one that
     /// must not be let go; the oldest epoch that anybody may read from then on.
     pub fn cut_off_oldest(&self, newest: Epoch) -> Option<Epoch> {

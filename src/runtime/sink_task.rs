@@ -26,7 +26,7 @@ use crate::config::{BACKFILL_SLICE_ROWS, RETRY_BACKOFF, SinkLimits};
 use crate::connector::{Delivery, Failure, Receiver, Sink};
 use crate::delta::{DeltaBatch, Order, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
-use crate::state::ResultTable;
+use crate::state::{ResultTable, Rows};
 use crate::time::Epoch;
 
 /// How long the thread waits for acknowledgements before it looks for new epochs again.
@@ -239,9 +239,7 @@ struct Feed {
 /// A snapshot that is being read.
 struct Reading {
     pin: Pin,
-    table: Arc<ResultTable>,
-    shard: usize,
-    from: usize,
+    rows: Rows,
 }
 
 /// What has failed for good.
@@ -355,7 +353,8 @@ impl SinkThread {
             match next {
                 None => return Ok(None),
                 Some(Waiting::Snapshot(pin, table)) => {
-                    self.snapshot = Some(Reading { pin, table, shard: 0, from: 0 });
+                    let rows = table.rows(pin.epoch);
+                    self.snapshot = Some(Reading { pin, rows });
                 }
                 Some(Waiting::Changes { epoch, changes, size, since }) => {
                     let skip = BTreeSet::new();
@@ -521,18 +520,14 @@ impl Reading {
     /// The next slice, and whether it is the last one.
     fn next(&mut self) -> Result<(Feed, bool)> {
         let mut changes = Vec::new();
-        while self.shard < self.table.shards() && changes.is_empty() {
-            let shard = self.table.read(self.shard);
-            let slice = shard.scan(self.pin.epoch, self.from, BACKFILL_SLICE_ROWS)?;
-            match slice.next {
-                Some(next) => self.from = next,
-                None => (self.shard, self.from) = (self.shard + 1, 0),
-            }
-            if !slice.rows.is_empty() {
-                changes.push(slice.rows);
+        let mut completes = false;
+        while changes.is_empty() && !completes {
+            match self.rows.next(BACKFILL_SLICE_ROWS)? {
+                Some(rows) if rows.is_empty() => {}
+                Some(rows) => changes.push(rows),
+                None => completes = true,
             }
         }
-        let completes = self.shard >= self.table.shards();
         let size = Size::of(&changes);
         let feed = Feed {
             epoch: self.pin.epoch,

@@ -291,7 +291,7 @@ impl Worker {
         let mut report = step.report;
         report.spent = step.spent;
         report.sizes = step.measure.then(|| self.sizes());
-        if self.state.checks_residency() {
+        if self.state.checks() {
             report.failures.extend(self.check_changes(&step.active));
         }
         Some(report)

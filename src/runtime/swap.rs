@@ -133,20 +133,11 @@ impl Coordinator {
         let epoch = self.shared.published();
         let table = relations.get(&id).and_then(|state| state.table.clone());
         let table = table.ok_or_else(|| Error::internal("a view stores no rows"))?;
-        let mut rows = Vec::new();
-        for shard in 0..table.shards() {
-            let mut from = Some(0);
-            while let Some(at) = from {
-                let slice = table.read(shard).scan(epoch, at, BATCH_ROWS)?;
-                if !slice.rows.is_empty() {
-                    rows.push(
-                        slice
-                            .rows
-                            .with_arrivals(None)
-                            .with_schema(relaxed(&table.spec().schema))?,
-                    );
-                }
-                from = slice.next;
+        let schema = relaxed(&table.spec().schema);
+        let (mut rows, mut stored) = (Vec::new(), table.rows(epoch));
+        while let Some(some) = stored.next(BATCH_ROWS)? {
+            if !some.is_empty() {
+                rows.push(some.with_arrivals(None).with_schema(Arc::clone(&schema))?);
             }
         }
         Ok(rows)

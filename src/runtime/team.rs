@@ -83,6 +83,14 @@ impl Team {
         }
     }
 
+    /// Runs the same on every worker, between two slices of its work, and gathers the results.
+    pub fn each<T: Send + 'static>(
+        &mut self,
+        task: impl FnOnce(&mut Worker) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        self.all(|_| Box::new(task.clone()))
+    }
+
     /// Runs something on every worker, between two slices of its work, without waiting for it.
     pub fn tell(&mut self, task: impl FnOnce(&mut Worker) + Clone + Send + 'static) {
         match &mut self.members {
@@ -225,17 +233,19 @@ impl Team {
         results.into_iter().collect()
     }
 
-    /// Gives tables of nodes the state of a checkpoint.
+    /// Gives tables of nodes the state of a checkpoint, as far as there is `room` in bytes.
     pub fn load(
         &mut self,
         image: Arc<Checkpoint>,
         tables: Vec<(NodeId, Vec<u32>)>,
+        room: Option<usize>,
         epoch: Epoch,
     ) -> Result<()> {
         let tables = Arc::new(tables);
+        let room = room.map(|room| room / self.workers());
         let results = self.all(|_| {
             let (image, tables) = (image.clone(), tables.clone());
-            Box::new(move |w| w.load(&image, &tables, epoch))
+            Box::new(move |w| w.load(&image, &tables, room, epoch))
         });
         results.into_iter().collect()
     }

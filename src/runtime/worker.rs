@@ -26,7 +26,7 @@ use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, too_many_bytes};
 use crate::expr::is_overflow;
 use crate::operator::{Checked, Context, Folded, Folder, Operator, Output, Placement, Progress};
-use crate::state::{Entries, KeyRequest, ResultTable, StateStore, TableId};
+use crate::state::{Entries, KeyRequest, ResultTable, Scan, StateStore, TableId};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
 
 /// A part of the stored rows of an import's relation.
@@ -100,8 +100,12 @@ pub struct TableSize {
     pub name: &'static str,
     /// Rows held.
     pub rows: usize,
-    /// Bytes held.
+    /// Those of them that are not in memory.
+    pub out: usize,
+    /// Bytes held in memory.
     pub bytes: usize,
+    /// Why all of it stays there, in words; nothing where it may leave.
+    pub stays: Option<&'static str>,
 }
 
 /// What a node has done on one worker.
@@ -153,12 +157,14 @@ struct Import {
     held: Option<Vec<DeltaBatch>>,
     /// Their bytes, with those of other workers.
     held_back: Arc<AtomicUsize>,
-    cursor: usize,
+    scan: Option<Scan>,
+    /// All stored rows have been fed.
+    is_fed: bool,
 }
 
 enum Kind {
     Input,
-    Import(Import),
+    Import(Box<Import>),
     Operator(Box<dyn Operator>),
 }
 
@@ -229,15 +235,16 @@ impl Worker {
             let kind = match &spec.kind {
                 NodeKind::Input { .. } => Kind::Input,
                 NodeKind::Import { columns, schema, arrivals, table, held_back } => {
-                    Kind::Import(Import {
+                    Kind::Import(Box::new(Import {
                         held_back: Arc::clone(held_back),
                         arrivals: *arrivals,
                         columns: columns.clone(),
                         schema: schema.clone(),
                         table: table.clone(),
                         held: held.then(Vec::new),
-                        cursor: 0,
-                    })
+                        scan: None,
+                        is_fed: false,
+                    }))
                 }
                 NodeKind::Operator(operator) => {
                     tables.extend(operator.tables().into_iter().map(|t| self.state.create(t)));
@@ -330,26 +337,20 @@ impl Worker {
         let shard = self.index();
         let Ok(node) = self.node(id) else { return };
         let Kind::Import(import) = &mut node.kind else { return };
-        let Some(table) = import.table.clone() else {
+        let Some(table) = import.table.as_ref().filter(|_| !import.is_fed) else {
             self.now.report.fed.push(id);
             return;
         };
-        let from = import.cursor;
-        let slice = table.read(shard).scan(epoch, from, rows);
-        match slice {
-            Ok(slice) => {
-                match slice.next {
-                    Some(next) => import.cursor = next,
-                    None => {
-                        // Asked again, it has nothing more to give.
-                        import.cursor = usize::MAX;
-                        self.now.report.fed.push(id);
-                    }
-                }
-                if !slice.rows.is_empty() {
-                    self.enter(id, slice.rows);
-                }
-            }
+        let scan = import.scan.get_or_insert_with(|| table.scan(shard, epoch));
+        let next = scan.next(rows);
+        if scan.is_done() || matches!(next, Ok(None)) {
+            import.scan = None;
+            import.is_fed = true;
+            self.now.report.fed.push(id);
+        }
+        match next {
+            Ok(Some(rows)) if !rows.is_empty() => self.enter(id, rows),
+            Ok(_) => {}
             Err(error) => self.fail(id, error),
         }
     }
@@ -404,16 +405,16 @@ impl Worker {
     }
 
     fn process_operator(&mut self, id: NodeId, port: usize, delta: DeltaBatch) {
-        if self.state.checks_residency() {
-            let mut request = KeyRequest::default();
-            let asked = self.call(id, |operator, _, _| {
+        if self.state.wants_keys() {
+            let asked = self.call(id, |operator, cx, _| {
+                let mut request = KeyRequest::default();
                 operator.keys(port, &delta, &mut request)?;
+                cx.state.make_resident(&request)?;
                 Ok(Progress::Done)
             });
             if asked.is_none() {
                 return;
             }
-            self.state.make_resident(&request);
         }
         if let Ok(node) = self.node(id) {
             node.counted.rows_in += delta.len() as u64;

@@ -17,6 +17,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use datafusion::common::Result as DfResult;
 use datafusion::error::DataFusionError;
@@ -42,6 +43,9 @@ const SHOW_MEMORY: &str =
 /// The engine is full from this many hundredths of the limit on, and has room again below these.
 const FULL: usize = 90;
 const ROOM: usize = 85;
+/// How long a write waits for room while keys leave memory, and how often it looks.
+const ROOM_PATIENCE: Duration = Duration::from_secs(30);
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 /// It is looked at more often.
 const NEAR: usize = 60;
 
@@ -52,6 +56,8 @@ pub struct Memory {
     /// What tables, views and queues hold.
     engine: AtomicUsize,
     full: AtomicBool,
+    /// What is full has room again soon: keys leave memory.
+    evicts: AtomicBool,
     /// Of all reads.
     limit: usize,
     query_limit: usize,
@@ -77,6 +83,7 @@ impl Memory {
             whole_limit: config.memory_limit_bytes,
             engine: AtomicUsize::new(0),
             full: AtomicBool::new(false),
+            evicts: AtomicBool::new(false),
             limit,
             query_limit: config.query_memory_bytes.min(limit),
             used: AtomicUsize::new(0),
@@ -112,6 +119,23 @@ impl Memory {
     /// Whether nothing should be added. It is so until there is some room.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
+    }
+
+    /// Keys leave memory from here on when it is scarce.
+    pub fn evicts(&self) {
+        self.evicts.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until there is room, as long as it can be hoped for; false when there is none.
+    pub async fn wait_for_room(&self) -> bool {
+        let patience = tokio::time::Instant::now() + ROOM_PATIENCE;
+        while self.is_full() && self.evicts.load(Ordering::Relaxed) {
+            if tokio::time::Instant::now() > patience {
+                break;
+            }
+            tokio::time::sleep(ROOM_PAUSE).await;
+        }
+        !self.is_full()
     }
 
     /// Whether more is held than may be.

@@ -19,6 +19,7 @@
 //! rows changed, and writes the counts with the rows.
 
 mod change;
+mod cold;
 mod entries;
 
 use arrow::array::{Array, ArrayRef, AsArray};

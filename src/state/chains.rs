@@ -36,6 +36,11 @@ impl Chains {
         self.index.find(hash, is)
     }
 
+    /// The first slots of the chains that may have this hash, among them all that do.
+    pub(super) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
+        self.index.candidates(hash)
+    }
+
     /// Reads ahead what looking for some hashes will read: see [`SlotIndex::read_ahead`].
     #[inline]
     pub(super) fn read_ahead(
@@ -137,6 +142,11 @@ impl Chains {
             }
         }
         self.prev.insert(prev)
+    }
+
+    /// Gives memory back when few of many keys are left.
+    pub(super) fn shrink(&mut self) {
+        self.index.shrink();
     }
 
     pub(super) fn bytes(&self) -> usize {

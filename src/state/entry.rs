@@ -256,6 +256,13 @@ impl Entries {
         below(groups.start)..below(groups.end)
     }
 
+    /// The entries of a run under keys of one hash.
+    pub(super) fn with_hash(&self, hash: u64) -> impl Iterator<Item = Entry<'_>> {
+        let from = self.index.partition_point(|(h, _)| *h < hash);
+        let same = move |entry: &Entry<'_>| entry.hash == hash;
+        (from..self.index.len()).map(|at| self.get(at)).take_while(same)
+    }
+
     /// An entry and its bytes.
     pub(super) fn record(&self, at: usize) -> (Entry<'_>, &[u8]) {
         let (hash, start) = self.index[at];

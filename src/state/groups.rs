@@ -7,6 +7,7 @@
 //!
 //! Where groups belong to windows, every group has a time and goes when a watermark passes it.
 
+mod cold;
 mod entries;
 
 use arrow::array::ArrayRef;

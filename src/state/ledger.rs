@@ -69,10 +69,10 @@ impl Ledger {
         Ok(&self.sum)
     }
 
-    /// Compares the sum with a walk over the table.
-    pub(super) fn compare(&mut self, walk: &Entries, expired: Option<i64>) -> Result<()> {
+    /// Compares the settled sum, or what of it is `in_memory`, with a walk over the table.
+    pub(super) fn compare(&mut self, walk: &Entries, in_memory: Option<&Entries>) -> Result<()> {
         self.budget = 0;
-        let sum = self.settle(expired)?;
+        let sum = in_memory.unwrap_or(&self.sum);
         let differs = |(a, b): &(_, _)| a != b;
         let Some((logged, found)) = sum.iter().zip(walk.iter()).find(differs) else {
             return match sum.len() == walk.len() {

@@ -12,16 +12,20 @@
 //! rows that readers see). Every kind can be taken as entries, logs what changes of it, and is read
 //! back from entries, in parts by key group.
 //!
-//! Everything of a table is in memory today, so making keys resident is a no-op; with
-//! `check_residency` a table keeps the set of keys that were asked for and panics when an operator
-//! touches another one.
+//! Operators name the keys that they are about to touch, and the store has them in memory by then:
+//! under a memory limit keys that nobody has asked for lately are only on the disk (`cold`). Where
+//! contracts are checked a table keeps the set of keys that were asked for and panics when an
+//! operator touches another one.
 
 mod arrangement;
+mod bloom;
 mod cell;
 mod chains;
 mod changes;
+mod cold;
 mod column;
 mod entry;
+mod eviction;
 mod expiry;
 mod free_slots;
 mod groups;
@@ -51,20 +55,24 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use arrangement::{Arrangement, ArrangementSpec, Changed, Cursor, Probe, Probing, When};
+pub use bloom::Bloom;
 pub use changes::Changes;
+pub use cold::ColdRows;
 pub use column::check_storable;
 pub use entry::{Entries, Entry, Op, push_sum, time_bytes};
+pub use eviction::{Beginning, EVICTED_ROWS};
 pub use groups::{GroupSpec, GroupTable, MultisetsMut, Slab, ValuesMut};
 pub use merge::{Ending, MergeInto, merge, merge_into};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Top};
-pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, SnapshotSlice};
+pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, Rows, Scan};
 pub use sessions::{Added, Sessions};
 pub use timeline::{Session, Timeline, TimelineSpec};
 pub use values::{Turn, VARIANTS_MAX, ValueSet, ValueSpec, Values};
 
 use arrow::datatypes::SchemaRef;
 
+use self::cold::Cold;
 use self::expiry::Expiry;
 use self::ledger::Ledger;
 use crate::delta::{Keys, Weight};
@@ -315,6 +323,63 @@ impl Table {
         }
     }
 
+    /// Makes it one whose keys can leave memory, between two epochs; false where they can't.
+    fn let_leave(&mut self, check: bool) -> bool {
+        match self {
+            Self::Arrangement(t) => t.let_leave(),
+            Self::Groups(t) => t.can_leave(),
+            Self::Ranked(t) => t.can_leave(),
+            Self::Sessions(_) | Self::Timeline(_) => false,
+            Self::Result(t, shard) => {
+                t.write(*shard).let_leave(t, check);
+                false
+            }
+        }
+    }
+
+    /// Whether there is something under a hash.
+    fn holds(&self, hash: u64) -> bool {
+        match self {
+            Self::Arrangement(t) => t.holds(hash),
+            Self::Groups(t) => t.holds(hash),
+            Self::Ranked(t) => t.holds(hash),
+            Self::Sessions(_) | Self::Timeline(_) => true,
+            Self::Result(t, shard) => t.read(*shard).holds(hash),
+        }
+    }
+
+    /// Brings keys back that are not there, within an epoch; how many rows they have. It is not
+    /// logged.
+    fn bring_back(&mut self, entries: &Entries) -> Result<usize> {
+        match self {
+            Self::Arrangement(t) => t.bring_back(entries),
+            Self::Groups(t) => t.bring_back(entries),
+            Self::Ranked(t) => t.bring_back(entries),
+            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => Ok(0),
+        }
+    }
+
+    /// Rows that an entry is, as [`Self::bring_back`] counts them.
+    fn rows_of(&self, entry: &Entry<'_>) -> Result<usize> {
+        match self {
+            Self::Arrangement(t) => t.rows_of(entry),
+            Self::Groups(_) => Ok(usize::from(entry.sub.is_empty())),
+            Self::Result(t, shard) => t.read(*shard).weight_of(entry),
+            Self::Ranked(_) | Self::Sessions(_) | Self::Timeline(_) => Ok(1),
+        }
+    }
+
+    /// Bytes of places that hold nothing, of those that [`Self::bytes`] counts.
+    pub fn spare_bytes(&self) -> usize {
+        match self {
+            Self::Arrangement(t) => t.spare_bytes(),
+            Self::Groups(t) => t.spare_bytes(),
+            Self::Ranked(t) => t.spare_bytes(),
+            Self::Sessions(_) | Self::Timeline(_) => 0,
+            Self::Result(t, shard) => t.read(*shard).spare_bytes(),
+        }
+    }
+
     fn residency(&mut self) -> Option<&mut Residency> {
         match self {
             Self::Arrangement(t) => Some(t.residency_mut()),
@@ -340,6 +405,9 @@ struct Kept {
     table: Table,
     /// What its changes add up to, where that is checked.
     ledger: Option<Ledger>,
+    /// What is known of keys that are not in memory, where some may leave it. Rows that readers see
+    /// have it beside them.
+    cold: Option<Box<Cold>>,
 }
 
 /// The tables of one worker.
@@ -351,13 +419,15 @@ pub struct StateStore {
     check: bool,
     /// Whether somebody takes what tables log.
     capture: bool,
+    /// Whether keys may leave memory.
+    evicts: bool,
 }
 
 impl StateStore {
     /// An empty store; with `check` tables panic when a key is touched that was not requested, and
     /// log their changes, which are compared with what they hold.
     pub fn new(check: bool) -> Self {
-        Self { tables: Vec::new(), shard: 0, check, capture: false }
+        Self { check, ..Self::default() }
     }
 
     /// The store of a worker.
@@ -369,8 +439,11 @@ impl StateStore {
     /// Makes an empty table.
     pub fn create(&mut self, spec: TableSpec) -> TableId {
         let table = Table::new(&spec, self.shard);
-        let mut kept = Kept { spec, table, ledger: None };
+        let mut kept = Kept { spec, table, ledger: None, cold: None };
         self.begin(&mut kept, Entries::default());
+        if self.evicts {
+            kept.let_leave(self.check);
+        }
         self.tables.push(Some(kept));
         TableId(self.tables.len() as u32 - 1)
     }
@@ -453,13 +526,16 @@ impl StateStore {
         }
     }
 
-    /// Makes the requested keys resident and all others not; a no-op unless residency is checked.
-    pub fn make_resident(&mut self, request: &KeyRequest) {
+    /// Has the requested keys in memory until the end of the epoch.
+    pub fn make_resident(&mut self, request: &KeyRequest) -> Result<()> {
         for (id, hashes) in &request.keys {
-            if let Some(residency) = self.table_mut(*id).residency() {
+            let kept = self.kept_mut(*id);
+            if let Some(residency) = kept.table.residency() {
                 residency.add(hashes);
             }
+            kept.warm(hashes).map_err(|e| self.kept(*id).context(e))?;
         }
+        Ok(())
     }
 
     /// Forgets which keys were requested, at the end of an epoch.
@@ -471,7 +547,12 @@ impl StateStore {
     }
 
     /// Whether operators have to say which keys they will touch.
-    pub fn checks_residency(&self) -> bool {
+    pub fn wants_keys(&self) -> bool {
+        self.check || self.evicts
+    }
+
+    /// Whether contracts are checked.
+    pub fn checks(&self) -> bool {
         self.check
     }
 
@@ -559,11 +640,23 @@ impl StateStore {
         pieces: impl IntoIterator<Item = Result<Entries>>,
         epoch: Epoch,
     ) -> Result<()> {
+        self.restore_by(id, pieces, |kept, piece| kept.table.load(piece.iter(), epoch))
+    }
+
+    fn restore_by(
+        &mut self,
+        id: TableId,
+        pieces: impl IntoIterator<Item = Result<Entries>>,
+        mut take: impl FnMut(&mut Kept, &Entries) -> Result<()>,
+    ) -> Result<()> {
         let mut kept = self.tables[id.0 as usize].take().expect("a handle lives as its table");
         kept.clear(self.shard);
+        if self.evicts {
+            kept.let_leave(self.check);
+        }
         let done = pieces.into_iter().try_fold(Entries::default(), |mut all, piece| {
             let piece = piece?;
-            kept.table.load(piece.iter(), epoch)?;
+            take(&mut kept, &piece)?;
             if self.check {
                 all.append(&piece);
             }
@@ -587,7 +680,33 @@ impl Kept {
         Entries::of_walk(&found)
     }
 
+    fn compare(&mut self, ledger: &mut Ledger, walk: &Entries, expired: Option<i64>) -> Result<()> {
+        let logged = ledger.settle(expired)?;
+        let in_memory = self.is_followed().then(|| self.logged_in_memory(logged));
+        ledger.compare(walk, in_memory.as_ref())
+    }
+
+    /// Has keys in memory that somebody is about to touch.
+    fn warm(&mut self, hashes: &[u64]) -> Result<()> {
+        let (Some(cold), table) = (&mut self.cold, &mut self.table) else { return Ok(()) };
+        let missing = cold.ask(hashes, |hash| table.holds(hash));
+        let Some(rows) = cold.rows().filter(|_| !missing.is_empty()) else { return Ok(()) };
+        let rows = rows.with_hashes(&missing).and_then(|entries| table.bring_back(&entries));
+        match rows {
+            Ok(rows) => cold.came(&missing, rows),
+            Err(_) => cold.unask(&missing),
+        }
+        rows.map(drop)
+    }
+
+    fn let_leave(&mut self, check: bool) {
+        if self.cold.is_none() && self.table.let_leave(check) {
+            self.cold = Some(Box::new(Cold::new(check)));
+        }
+    }
+
     fn clear(&mut self, shard: usize) {
+        self.cold = None;
         match &self.table {
             Table::Result(table, shard) => table.write(*shard).clear(),
             _ => self.table = Table::new(&self.spec, shard),
@@ -606,7 +725,10 @@ impl Kept {
         let checked = due.and_then(|due| match due {
             true => {
                 let walk = self.walk()?;
-                self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.compare(&walk, expired))
+                let Some(mut ledger) = self.ledger.take() else { return Ok(()) };
+                let compared = self.compare(&mut ledger, &walk, expired);
+                self.ledger = Some(ledger);
+                compared
             }
             false => Ok(()),
         });

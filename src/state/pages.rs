@@ -336,6 +336,12 @@ impl Pages {
         }
     }
 
+    /// Bytes of slots that hold no row, about.
+    pub(crate) fn spare_bytes(&self) -> usize {
+        let there = self.len - self.gone.len() * PAGE_ROWS;
+        self.bytes() / there.max(1) * self.free.len()
+    }
+
     /// Bytes of all pages.
     pub(crate) fn bytes(&self) -> usize {
         let columns: usize = self.pages.iter().flatten().map(PageColumn::bytes).sum();

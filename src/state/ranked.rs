@@ -16,6 +16,7 @@
 //! Where partitions belong to windows, every partition has a time and goes when a watermark passes
 //! it.
 
+mod cold;
 mod entries;
 
 use std::cmp::Ordering;

@@ -10,6 +10,7 @@
 //! a delta, a reader while it gathers one slice of rows. Rows are found by key: the stream key of a
 //! view, the primary key of a table, or the whole row.
 
+mod cold;
 mod entries;
 mod lease;
 mod probe;
@@ -19,10 +20,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use self::cold::Scans;
+pub use self::cold::{Rows, Scan};
 pub use self::lease::IndexLease;
 use self::lease::Wanted;
 use super::chains::Chains;
 use super::changes::Changes;
+use super::cold::Cold;
 use super::column::PageColumn;
 use super::pages::Pages;
 use super::rows::hashes_of;
@@ -120,7 +124,10 @@ impl ResultTable {
                 continue;
             }
             slots.clear();
-            let shard = self.read(worker);
+            let shard = match by_key {
+                true => self.read_keys(worker, || of_rows(&keys, here))?,
+                false => self.read(worker),
+            };
             let index = shard.secondary.iter().find(|s| s.columns() == columns && s.is_whole());
             let visible = |s: &u32| shard.versions.visible(*s, epoch);
             for row in (0..keys.len()).filter(here) {
@@ -171,8 +178,8 @@ impl ResultTable {
     ) -> Result<DeltaBatch> {
         let mut batches = Vec::new();
         for worker in 0..self.shards.len() {
-            let shard = self.read(worker);
             let here = |row: &usize| worker_of(keys.hash(*row), self.shards.len()) == worker;
+            let shard = self.read_keys(worker, || of_rows(keys, here))?;
             let mut slots = Vec::new();
             for row in (0..keys.len()).filter(here) {
                 slots.extend(shard.visible_with_key(key, row, keys.hash(row), epoch));
@@ -194,13 +201,19 @@ impl ResultTable {
         let numbers = if self.spec.key.is_empty() { &all } else { &self.spec.key };
         let key: Vec<ArrayRef> = numbers.iter().map(|c| columns[*c].clone()).collect();
         let keys = change.keys(numbers)?;
-        let held = |row: usize| {
-            let shard = self.read(worker_of(keys.hash(row), self.shards()));
-            let slots = shard.visible_with_key(&key, row, keys.hash(row), epoch);
+        let held = |row: usize| -> Result<Weight> {
+            let hash = keys.hash(row);
+            let shard = self.read_keys(worker_of(hash, self.shards()), || vec![hash])?;
+            let slots = shard.visible_with_key(&key, row, hash, epoch);
             let equal = slots.filter(|s| shard.pages.equals(*s, &all, columns, row));
-            equal.map(|s| shard.weights.get(s)).sum::<Weight>()
+            Ok(equal.map(|s| shard.weights.get(s)).sum())
         };
-        Ok((0..change.len()).all(|row| change.weight(row) > 0 || held(row) >= -change.weight(row)))
+        for row in (0..change.len()).filter(|row| change.weight(*row) < 0) {
+            if held(row)? < -change.weight(row) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many rows are visible at an epoch with the key of each of some rows of `key`. A shard is
@@ -211,11 +224,14 @@ impl ResultTable {
         keys: &Keys,
         rows: &[u32],
         epoch: Epoch,
-    ) -> Vec<Weight> {
+    ) -> Result<Vec<Weight>> {
         let mut counts = vec![0; rows.len()];
         for (rows, counts) in rows.chunks(BATCH_ROWS).zip(counts.chunks_mut(BATCH_ROWS)) {
             for worker in 0..self.shards() {
-                let shard = self.read(worker);
+                let here = |row: &usize| worker_of(keys.hash(*row), self.shards()) == worker;
+                let wanted = || rows.iter().map(|row| *row as usize).filter(here);
+                let hashes = || wanted().map(|row| keys.hash(row)).collect();
+                let shard = self.read_keys(worker, hashes)?;
                 for (row, count) in rows.iter().zip(counts.iter_mut()) {
                     let hash = keys.hash(*row as usize);
                     if worker_of(hash, self.shards()) == worker {
@@ -225,7 +241,7 @@ impl ResultTable {
                 }
             }
         }
-        counts
+        Ok(counts)
     }
 
     /// Rows visible at an epoch, weights counted.
@@ -236,7 +252,8 @@ impl ResultTable {
 
     /// Rows that have not ended, weights counted: about what the newest epoch shows.
     pub fn live_rows(&self) -> u64 {
-        (0..self.shards.len()).map(|i| self.read(i).live.unsigned_abs()).sum()
+        let live = |shard: &ResultShard| shard.live.unsigned_abs() + shard.rows_out() as u64;
+        (0..self.shards.len()).map(|i| live(&self.read(i))).sum()
     }
 
     /// Bytes of row versions that have ended and are still there, about.
@@ -248,6 +265,11 @@ impl ResultTable {
     pub fn bytes(&self) -> usize {
         (0..self.shards.len()).map(|i| self.read(i).bytes()).sum()
     }
+}
+
+/// The hashes of some rows of keys.
+fn of_rows(keys: &Keys, which: impl Fn(&usize) -> bool) -> Vec<u64> {
+    (0..keys.len()).filter(which).map(|row| keys.hash(row)).collect()
 }
 
 /// What a look-up finds.
@@ -279,6 +301,11 @@ pub struct ResultShard {
     live: Weight,
     /// The log of changes, and slots whose weights have changed since it was written to.
     changes: Option<(Changes, Vec<(u32, Weight)>)>,
+    /// What is known of rows that are not in memory, where some may leave it.
+    cold: Option<Box<Cold>>,
+    /// None may.
+    stays: bool,
+    scans: Scans,
 }
 
 /// A change with what its rows are found by, made once for all of them.
@@ -288,15 +315,6 @@ struct Change<'a> {
     keys: Arc<Keys>,
     /// The numbers of all columns.
     all: Vec<usize>,
-}
-
-/// A piece of a snapshot.
-#[derive(Debug)]
-pub struct SnapshotSlice {
-    /// Visible rows with their weights.
-    pub rows: DeltaBatch,
-    /// Where to go on; `None` at the end.
-    pub next: Option<usize>,
 }
 
 impl ResultShard {
@@ -313,6 +331,9 @@ impl ResultShard {
             secondary: Vec::new(),
             live: 0,
             changes: None,
+            cold: None,
+            stays: false,
+            scans: Scans::default(),
         }
     }
 
@@ -538,11 +559,11 @@ impl ResultShard {
         self.pages.gather_batch(slots)
     }
 
-    /// Visible rows from a cursor on, at most `limit` slots looked at; fewer where rows are wide.
-    pub fn scan(&self, epoch: Epoch, from: usize, limit: usize) -> Result<SnapshotSlice> {
+    /// Slots with visible rows from a place on, at most `limit` looked at, fewer where rows are
+    /// wide; and where to go on, `None` at the end.
+    fn visible_slots(&self, epoch: Epoch, from: usize, limit: usize) -> (Vec<u32>, Option<usize>) {
         let end = from.saturating_add(limit).min(self.pages.slots());
         let (mut slots, mut bytes, mut to) = (Vec::new(), 0, from);
-        // Rows may be wide.
         while to < end && bytes <= BATCH_BYTES_MAX {
             if self.versions.visible(to as u32, epoch) {
                 bytes += self.pages.variable_bytes(to as u32);
@@ -550,21 +571,26 @@ impl ResultShard {
             }
             to += 1;
         }
-        let rows = self.pages.gather_batch(&slots)?;
+        (slots, (to < self.pages.slots()).then_some(to))
+    }
+
+    /// The rows of some slots with their weights, and arrivals where they are kept.
+    fn rows_of(&self, slots: &[u32]) -> Result<DeltaBatch> {
+        let rows = self.pages.gather_batch(slots)?;
         let weights: Vec<Weight> = slots.iter().map(|s| self.weights.get(*s)).collect();
         let weights = weights.iter().any(|w| *w != 1).then(|| weights.into());
-        let next = (to < self.pages.slots()).then_some(to);
         let arrivals = self
             .spec
             .arrivals
             .then(|| slots.iter().map(|s| self.arrivals[*s as usize]).collect::<Vec<_>>().into());
-        let rows = DeltaBatch::with_weights(rows, weights).with_arrivals(arrivals);
-        Ok(SnapshotSlice { rows, next })
+        Ok(DeltaBatch::with_weights(rows, weights).with_arrivals(arrivals))
     }
 
     fn count(&self, epoch: Epoch) -> u64 {
         let slots = (0..self.pages.slots() as u32).filter(|s| self.versions.visible(*s, epoch));
-        slots.map(|s| self.weights.get(s).unsigned_abs()).sum()
+        let there = slots.map(|s| self.weights.get(s).unsigned_abs()).sum::<u64>();
+        // Everybody sees what is not in memory.
+        there + self.rows_out() as u64
     }
 
     /// Gives back at most `limit` slots that ended at or before `oldest`; how many there were.
@@ -591,11 +617,13 @@ impl ResultShard {
 
     /// Bytes of pages, versions and index.
     pub fn bytes(&self) -> usize {
-        self.pages.bytes()
+        let spare = self.cold.as_ref().map_or(0, |_| self.spare_bytes());
+        self.pages.bytes() - spare
             + self.index.bytes()
             + self.versions.bytes()
             + self.weights.bytes()
             + self.arrivals.capacity() * 8
             + self.secondary.iter().map(Secondary::bytes).sum::<usize>()
+            + self.cold.as_ref().map_or(0, |cold| cold.bytes())
     }
 }

@@ -87,6 +87,18 @@ impl SlotIndex {
         }
     }
 
+    /// The slots that may have this hash, among them all that do.
+    pub(crate) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let tag = hash as u32;
+        let mut at = self.home(tag);
+        let entries = std::iter::from_fn(move || {
+            let entry = self.entries[at];
+            at = (at + 1) & self.mask();
+            (entry != EMPTY).then_some(entry)
+        });
+        entries.filter(move |entry| (entry >> 32) as u32 == tag).map(|entry| entry as u32)
+    }
+
     /// Adds a slot; the caller knows that it is not there.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
         debug_assert!(slot <= SLOT_MAX, "slot numbers fit the index");
@@ -110,6 +122,15 @@ impl SlotIndex {
         let old = std::mem::replace(&mut self.entries, bigger);
         for entry in old.into_iter().filter(|e| *e != EMPTY) {
             self.place(entry);
+        }
+    }
+
+    /// Gives memory back when few of many entries are left.
+    pub(crate) fn shrink(&mut self) {
+        let wanted = (self.used * 2).next_power_of_two().max(16);
+        if wanted * 4 <= self.entries.len() {
+            let old = std::mem::replace(&mut self.entries, vec![EMPTY; wanted]);
+            old.into_iter().filter(|e| *e != EMPTY).for_each(|entry| self.place(entry));
         }
     }
 
@@ -190,6 +211,9 @@ mod tests {
                 let hash = twin.remove(&victim).expect("chosen from the map");
                 index.remove(hash, victim);
                 assert_eq!(index.find(hash, |s| s == victim), None);
+                if slot % 500 == 0 {
+                    index.shrink();
+                }
             }
         }
         for (slot, hash) in &twin {

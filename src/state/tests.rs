@@ -101,7 +101,7 @@ type Work = Box<dyn FnMut(&mut StateStore, TableId, &mut SmallRng, i64)>;
 fn request(store: &mut StateStore, id: TableId, hashes: &[u64]) {
     let mut request = KeyRequest::default();
     request.add(id, hashes);
-    store.make_resident(&request);
+    store.make_resident(&request).expect("keys are there");
 }
 
 fn arrangement(append_only: bool, counted: bool, bound: Bound) -> (TableSpec, Work) {

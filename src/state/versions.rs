@@ -150,6 +150,11 @@ impl Versions {
         self.get(slot) & ENDED == 0
     }
 
+    /// A slot has no row any more; it had one that has not ended.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.set(slot, FREE);
+    }
+
     /// Whether a slot has no row, of no epoch.
     pub(super) fn is_free(&self, slot: u32) -> bool {
         self.get(slot) == FREE

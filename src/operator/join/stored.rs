@@ -14,7 +14,7 @@
 //! Only what is not preserved is read so: what a preserved side has come out with depends on which
 //! of its rows have been fed.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
@@ -26,7 +26,8 @@ use crate::delta::{DeltaBatch, Keys, batch_of, concat};
 use crate::error::{Error, Result};
 use crate::operator::{Context, MapStep, StoredRead};
 use crate::state::{
-    Arrangement, ArrangementSpec, Cursor, IndexLease, Probe, Probing, ResultTable, When,
+    Arrangement, ArrangementSpec, Cursor, IndexLease, Probe, Probing, ResultShard, ResultTable,
+    When,
 };
 use crate::time::Epoch;
 
@@ -77,7 +78,7 @@ impl StoredSide {
         let shard = shards.start + place.shard;
         let (found, at) = within_bytes(|limit| {
             let mut probe = Probe::default();
-            let rows = index.table().read(shard);
+            let rows = self.resident(index, shard, probing, place.at)?;
             let at = rows.probe(index.columns(), probing, before, (place.at, limit), &mut probe)?;
             let columns = rows.gather_columns(&self.columns, &probe.slots)?;
             drop(rows);
@@ -88,6 +89,23 @@ impl StoredSide {
             false => StoredPlace { at, ..place },
         };
         Ok((found, Some(next).filter(|next| shards.start + next.shard < shards.end)))
+    }
+
+    /// A shard with the rows in memory that may match from a place on.
+    fn resident<'a>(
+        &self,
+        index: &'a IndexLease,
+        shard: usize,
+        probing: Probing<'_>,
+        from: Cursor,
+    ) -> Result<RwLockReadGuard<'a, ResultShard>> {
+        let rest = &probing.selection[from.position.min(probing.selection.len())..];
+        let hashes = || rest.iter().map(|row| probing.keys.hash(*row as usize)).collect();
+        match self.own_key {
+            true => index.table().read_keys(shard, hashes),
+            // An index by other columns keeps all rows in memory.
+            false => Ok(index.table().read(shard)),
+        }
     }
 
     /// What the steps make of rows that were found. A row that fails in one of them was reported

@@ -1,14 +1,15 @@
 //! What a worker's nodes keep, as others see it: sizes, what windows wait for, images, logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Counters, Image, Kind, Node, TableChanges, TableSize, Worker};
-use crate::checkpoint::Image as Checkpoint;
+use crate::checkpoint::{Image as Checkpoint, TableRows};
 use crate::delta::KEY_GROUPS;
 use crate::error::{Error, Result};
 use crate::runtime::graph::{NodeId, NodeKind};
 use crate::runtime::identity::TablePlace;
-use crate::state::{Bound, Entries, TableId, TableKind};
+use crate::state::{Beginning, Bound, Entries, TableId, TableKind};
 use crate::time::{Epoch, Watermark, WatermarkMerge};
 
 impl Worker {
@@ -43,9 +44,15 @@ impl Worker {
             // The rows of relations are counted where they are read.
             .filter(|(_, id)| !matches!(self.state.spec(*id).kind, TableKind::Result(_)))
             .map(|(node, id)| {
-                let table = self.state.table(id);
-                let name = self.state.spec(id).name;
-                TableSize { node, name, rows: table.rows(), bytes: table.bytes() }
+                let out = self.state.rows_out(id);
+                TableSize {
+                    node,
+                    name: self.state.spec(id).name,
+                    rows: self.state.table(id).rows() + out,
+                    out,
+                    bytes: self.state.held_bytes(id),
+                    stays: self.state.stays(id),
+                }
             })
             .collect()
     }
@@ -58,8 +65,9 @@ impl Worker {
     /// Gives tables of nodes the state of a checkpoint, as far as this worker owns it.
     pub fn load(
         &mut self,
-        image: &Checkpoint,
+        image: &Arc<Checkpoint>,
         tables: &[(NodeId, Vec<u32>)],
+        mut room: Option<usize>,
         epoch: Epoch,
     ) -> Result<()> {
         let owned = self.owned();
@@ -69,7 +77,7 @@ impl Worker {
             let Some((_, numbers)) = tables.iter().find(|(id, _)| *id == node.spec.id) else {
                 continue;
             };
-            loaded = self.load_node(node, image, (numbers, &owned), epoch);
+            loaded = self.load_node(node, image, (numbers, &owned), (&mut room, epoch));
             if loaded.is_err() {
                 break;
             }
@@ -82,13 +90,21 @@ impl Worker {
     fn load_node(
         &mut self,
         node: &mut Node,
-        image: &Checkpoint,
+        image: &Arc<Checkpoint>,
         (numbers, owned): (&[u32], &std::ops::Range<usize>),
-        epoch: Epoch,
+        (room, epoch): (&mut Option<usize>, Epoch),
     ) -> Result<()> {
         let NodeKind::Operator(spec) = &node.spec.kind else { return Ok(()) };
         for (table, number) in node.tables.iter().zip(numbers) {
-            self.state.restore_from(*table, image.entries(*number, owned), epoch)?;
+            let entries = image.entries(*number, owned);
+            match room {
+                None => self.state.restore_from(*table, entries, epoch)?,
+                Some(room) => {
+                    let rows = Arc::new(TableRows::new(Arc::clone(image), *number));
+                    let beginning = Beginning { rows, room };
+                    self.state.restore_within(*table, entries, beginning, epoch)?;
+                }
+            }
         }
         node.kind = Kind::Operator(self.build(spec.as_ref(), &node.tables)?);
         Ok(())
@@ -128,6 +144,9 @@ impl Worker {
         for node in self.nodes.iter().flatten().filter(|node| !built.contains(&node.spec.id)) {
             for table in &node.tables {
                 let last = failed.get(&node.spec.id).copied();
+                if last.is_none() {
+                    self.state.cut(*table);
+                }
                 let log = self.state.take_changes(*table, last);
                 let expired_below = self.state.expired_below(*table);
                 if !log.is_empty() || expired_below.is_some() {

@@ -135,6 +135,11 @@ impl ResultShard {
         }
     }
 
+    /// How often the row of an entry is there.
+    pub(in crate::state) fn weight_of(&self, entry: &Entry<'_>) -> Result<usize> {
+        self.parts(entry).map(|(weight, ..)| weight.unsigned_abs() as usize)
+    }
+
     /// Weight, arrival and row of an entry.
     fn parts<'a>(&self, entry: &Entry<'a>) -> Result<(Weight, i64, &'a [u8])> {
         let damaged = || entry.damaged("its row has no weight or arrival");

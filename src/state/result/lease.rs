@@ -88,6 +88,7 @@ impl ResultTable {
 
     /// Fills an index as far as nobody else does.
     fn fill(&self, columns: &[usize]) -> Result<()> {
+        self.stay()?;
         for shard in 0..self.shards() {
             self.write(shard).begin_index(columns);
             while self.write(shard).fill_index(columns, INDEX_SLICE)? {}
