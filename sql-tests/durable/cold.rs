@@ -12,10 +12,10 @@ use headwater::{Config, Engine, Session};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-const LIMIT_BYTES: usize = 24 << 20;
+const LIMIT_BYTES: usize = 16 << 20;
 
 /// Keys of each table.
-const KEYS: u64 = 64_000;
+const KEYS: u64 = 48_000;
 
 /// Tables and views of all kinds of state. What is joined by other columns than its key, and is not
 /// preserved, stays in memory.
@@ -96,7 +96,7 @@ async fn assert_right(engine: &Engine, when: &str) {
 
 /// The rows of a table by key, by look-ups of one key each and by one scan.
 async fn assert_found(session: &mut Session, random: &mut SmallRng) {
-    for _ in 0..20 {
+    for _ in 0..5 {
         let key = random.random_range(0..KEYS * 2);
         let one = rows(session, &format!("SELECT * FROM a WHERE k = {key}")).await.expect("reads");
         let all = format!("SELECT * FROM a WHERE k + 0 = {key}");
@@ -116,34 +116,35 @@ fn keys_that_have_left_memory_come_back_as_they_were() {
             let engine = open(&disk, workers, Duration::from_millis(40)).await;
             let mut session = engine.session();
             run(&mut session, DEFINED).await;
-            for from in (0..KEYS).step_by(4_000) {
+            for from in (0..KEYS).step_by(2_000) {
                 for table in ["a", "b"] {
                     let rows = format!(
                         "INSERT INTO {table} SELECT i, i % 3001, 'value ' || i * 7 % 10007 \
-                         FROM generate_series({from}, {from} + 3999) i"
+                         FROM generate_series({from}, {from} + 1999) i"
                     );
                     run(&mut session, &rows).await;
                 }
             }
             let mut engine = Some(engine);
             let mut most_out = 0;
-            for life in 0..3 {
+            for life in 0..2 {
                 let now = match engine.take() {
                     Some(engine) => engine,
                     None => open(&disk, workers, Duration::from_millis(40)).await,
                 };
                 let mut session = now.session();
+                let out = rows_on_disk(&mut session).await;
+                most_out = most_out.max(out);
                 if life > 0 {
-                    let out = rows_on_disk(&mut session).await;
                     assert!(out > 0, "workers {workers}: everything was loaded");
                     assert_right(&now, &format!("workers {workers}, begin of life {life}")).await;
                 }
-                let until = Instant::now() + Duration::from_secs(4);
+                let until = Instant::now() + Duration::from_secs(2);
                 let mut round = 0;
                 while Instant::now() < until {
                     change(&mut session, &mut random, round).await;
                     round += 1;
-                    if round.is_multiple_of(20) {
+                    if round.is_multiple_of(5) {
                         most_out = most_out.max(rows_on_disk(&mut session).await);
                         assert_found(&mut session, &mut random).await;
                     }
@@ -155,7 +156,7 @@ fn keys_that_have_left_memory_come_back_as_they_were() {
                 now.shutdown().await.expect("it ends");
             }
             eprintln!("{workers} workers: up to {most_out} rows were on the disk");
-            assert!(most_out > KEYS, "workers {workers}: hardly anything has left memory");
+            assert!(most_out > KEYS / 2, "workers {workers}: hardly anything has left memory");
         });
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Cold {
     used: Used,
     /// How often keys have left.
     pub(super) turns: u64,
+    /// The page from which on sparse ones are looked for.
+    pub(super) sparse: usize,
     /// Where a sweep for keys that may go is to go on.
     hand: u32,
     /// The hashes that are out, exactly; only where that is checked.
@@ -176,6 +178,7 @@ impl Cold {
 
     /// A sweep begins over so many rows.
     pub(super) fn begin_sweep(&mut self, rows: usize) {
+        self.sparse = 0;
         self.turns += 1;
         self.used.fit(rows);
     }
@@ -202,9 +205,11 @@ impl Cold {
 
     /// A checkpoint is cut: what is asked for from here on is not in it.
     pub(super) fn cut(&mut self) {
-        for hash in self.since.drain() {
-            self.used.mark(hash);
-            self.before.insert(hash);
+        let since = std::mem::take(&mut self.since);
+        since.iter().for_each(|hash| self.used.mark(*hash));
+        match self.before.is_empty() {
+            true => self.before = since,
+            false => self.before.extend(since),
         }
         self.is_cut = true;
     }

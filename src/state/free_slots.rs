@@ -54,9 +54,23 @@ impl FreeSlots {
         }
     }
 
+    /// How many a page has.
+    pub(super) fn of(&self, page: usize) -> usize {
+        self.pages.get(page).map_or(0, Vec::len)
+    }
+
     /// Forgets those of a page that is given back.
-    pub(super) fn forget(&mut self, page: usize) {
-        self.count -= std::mem::take(&mut self.pages[page]).len();
+    pub(super) fn forget(&mut self, page: usize) -> Vec<u16> {
+        let places = std::mem::take(&mut self.pages[page]);
+        self.count -= places.len();
+        places
+    }
+
+    /// The other way round.
+    pub(super) fn put(&mut self, page: usize, places: Vec<u16>) {
+        self.count += places.len();
+        self.pages[page] = places;
+        self.some.push(page as u32);
     }
 
     /// All slots of a page that has come back.

@@ -134,6 +134,16 @@ impl Slab {
         &mut self.line_mut(slot)[last]
     }
 
+    /// Gives back what is behind so many lines.
+    fn shrink(&mut self, lines: u32) {
+        self.pieces.truncate((lines as usize).div_ceil(PIECE_LINES));
+        if let [only] = self.pieces.as_mut_slice() {
+            // A small table has as much as it needs.
+            only.truncate(lines as usize * self.stride);
+            only.shrink_to_fit();
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.pieces.iter().map(Vec::capacity).sum::<usize>() * 8
     }

@@ -369,14 +369,13 @@ impl Table {
         }
     }
 
-    /// Bytes of places that hold nothing, of those that [`Self::bytes`] counts.
+    /// Bytes of places that hold nothing and are not given back when keys leave, of those that
+    /// [`Self::bytes`] counts.
     pub fn spare_bytes(&self) -> usize {
         match self {
-            Self::Arrangement(t) => t.spare_bytes(),
             Self::Groups(t) => t.spare_bytes(),
             Self::Ranked(t) => t.spare_bytes(),
-            Self::Sessions(_) | Self::Timeline(_) => 0,
-            Self::Result(t, shard) => t.read(*shard).spare_bytes(),
+            _ => 0,
         }
     }
 

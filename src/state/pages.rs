@@ -39,6 +39,16 @@ pub(crate) struct Pages {
     null_seen: Vec<bool>,
 }
 
+/// A page with few rows, which are to move.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    pub(super) page: usize,
+    /// Its free places.
+    places: Vec<u16>,
+    /// The slots of its rows.
+    pub(super) slots: Vec<u32>,
+}
+
 impl Pages {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         let null_seen = vec![false; schema.fields().len()];
@@ -334,6 +344,47 @@ impl Pages {
             Ok(Some(column)) => column,
             _ => unreachable!("the bytes are those that were encoded"),
         }
+    }
+
+    /// The next page, from one on, of which more than half of the slots hold no row: nothing is
+    /// written there until it is given back or kept. `None` where there is none whose rows would
+    /// find other slots.
+    pub(super) fn take_sparse(&mut self, from: &mut usize) -> Option<Sparse> {
+        let full = self.len / PAGE_ROWS;
+        let sparse = |page: &usize| self.free.of(*page) * 2 > PAGE_ROWS;
+        let page = (*from..full).find(sparse)?;
+        *from = page + 1;
+        let places = self.free.forget(page);
+        let mut used = vec![true; PAGE_ROWS];
+        places.iter().for_each(|place| used[usize::from(*place)] = false);
+        let first = (page * PAGE_ROWS) as u32;
+        let slots = (0..PAGE_ROWS as u32).filter(|at| used[*at as usize]).map(|at| first + at);
+        let taken = Sparse { page, places, slots: slots.collect() };
+        if self.free.len() < taken.slots.len() {
+            self.keep(taken);
+            return None;
+        }
+        Some(taken)
+    }
+
+    /// Writes the rows of a sparse page elsewhere; their slots there.
+    pub(super) fn move_rows(&mut self, sparse: &Sparse) -> Result<(Vec<ArrayRef>, Vec<u32>)> {
+        let columns = self.gather(&sparse.slots)?;
+        let all: Vec<u32> = (0..sparse.slots.len() as u32).collect();
+        let mut slots = Vec::with_capacity(all.len());
+        self.insert(&columns, &all, &mut slots)?;
+        Ok((columns, slots))
+    }
+
+    /// Gives back the memory of a page whose rows have moved.
+    pub(super) fn give_back(&mut self, sparse: Sparse) {
+        self.pages[sparse.page] = Vec::new();
+        self.gone.push(sparse.page as u32);
+    }
+
+    /// Leaves a page as it was.
+    pub(super) fn keep(&mut self, sparse: Sparse) {
+        self.free.put(sparse.page, sparse.places);
     }
 
     /// Bytes of slots that hold no row, about.

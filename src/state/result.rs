@@ -617,8 +617,7 @@ impl ResultShard {
 
     /// Bytes of pages, versions and index.
     pub fn bytes(&self) -> usize {
-        let spare = self.cold.as_ref().map_or(0, |_| self.spare_bytes());
-        self.pages.bytes() - spare
+        self.pages.bytes()
             + self.index.bytes()
             + self.versions.bytes()
             + self.weights.bytes()

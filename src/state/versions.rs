@@ -66,7 +66,8 @@ impl Versions {
     fn get(&self, slot: u32) -> u32 {
         match &self.pages[slot as usize / PAGE_ROWS] {
             Page::Settled => 0,
-            Page::Slots(slots) => slots[slot as usize % PAGE_ROWS],
+            // A page that has given its memory back has none.
+            Page::Slots(slots) => slots.get(slot as usize % PAGE_ROWS).copied().unwrap_or(FREE),
         }
     }
 
@@ -139,8 +140,13 @@ impl Versions {
         self.queue.push_back(slot);
     }
 
+    /// No slot of a page has a row.
+    pub(super) fn give_back(&mut self, page: usize) {
+        self.pages[page] = Page::Slots(Vec::new());
+    }
+
     /// The first epoch of a row that has not ended.
-    fn begun(&self, slot: u32) -> Epoch {
+    pub(super) fn begun(&self, slot: u32) -> Epoch {
         Epoch(self.base + u64::from(self.get(slot)))
     }
 

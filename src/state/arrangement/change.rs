@@ -241,6 +241,13 @@ impl Arrangement {
 
     /// Takes rows without weight out and gives their slots back.
     pub(super) fn unlink(&mut self, slots: &[u32]) -> Result<()> {
+        self.unlink_only(slots)?;
+        slots.iter().for_each(|slot| self.pages.free(*slot));
+        Ok(())
+    }
+
+    /// Takes slots out of what leads to them.
+    pub(super) fn unlink_only(&mut self, slots: &[u32]) -> Result<()> {
         if let Some((_, expiry)) = &mut self.expiry {
             slots.iter().for_each(|slot| expiry.clear(*slot));
         }
@@ -251,7 +258,6 @@ impl Arrangement {
             let hashes = hashes_of(&self.pages, &all, slots)?;
             slots.iter().zip(hashes).for_each(|(slot, hash)| rows.remove(hash, *slot));
         }
-        slots.iter().for_each(|slot| self.pages.free(*slot));
         Ok(())
     }
 

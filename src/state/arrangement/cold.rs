@@ -4,6 +4,8 @@
 //! epoch has brought: an arrangement whose rows are never retracted keeps weights as soon as they
 //! may leave.
 
+use arrow::array::ArrayRef;
+
 use super::{Arrangement, Retractable};
 use crate::delta::{Keys, Weight};
 use crate::error::Result;
@@ -78,9 +80,20 @@ impl Arrangement {
         }
     }
 
+    /// Takes slots out of what leads to them, and forgets what is said of them.
+    fn forget(&mut self, slots: &[u32]) -> Result<()> {
+        if let Some(state) = &mut self.retractable {
+            slots.iter().for_each(|slot| state.weights.set(*slot, (0, 0)));
+        }
+        if let Some(counts) = &mut self.counts {
+            slots.iter().for_each(|slot| counts.matches[*slot as usize] = (0, 0));
+        }
+        self.unlink_only(slots)
+    }
+
     fn put_back(
         &mut self,
-        columns: &[arrow::array::ArrayRef],
+        columns: &[ArrayRef],
         keys: &Keys,
         with: &[(Weight, Weight)],
     ) -> Result<()> {
@@ -89,9 +102,19 @@ impl Arrangement {
         let mut slots = Vec::with_capacity(with.len());
         self.pages.insert(columns, &all, &mut slots)?;
         let key: Vec<_> = self.spec.key.iter().map(|c| columns[*c].clone()).collect();
+        self.lead_to(&slots, (&key, keys), with)
+    }
+
+    /// Makes what leads to rows that are new, with what is said of them: weights and matches.
+    fn lead_to(
+        &mut self,
+        slots: &[u32],
+        (key, keys): (&[ArrayRef], &Keys),
+        with: &[(Weight, Weight)],
+    ) -> Result<()> {
         for (row, slot) in slots.iter().enumerate() {
             let hash = keys.hash(row);
-            let head = self.index.head(hash, |s| self.pages.equals(s, &self.spec.key, &key, row));
+            let head = self.index.head(hash, |s| self.pages.equals(s, &self.spec.key, key, row));
             self.index.link_before(hash, *slot, head);
         }
         let columns: Vec<usize> = (0..self.spec.schema.fields().len()).collect();
@@ -100,7 +123,7 @@ impl Arrangement {
         let weights = slots.iter().zip(with);
         weights.for_each(|(slot, (weight, _))| state.weights.set(*slot, (*weight, *weight)));
         if let Some(rows) = &mut state.rows {
-            let hashes = hashes_of(&self.pages, &columns, &slots)?;
+            let hashes = hashes_of(&self.pages, &columns, slots)?;
             slots.iter().zip(hashes).for_each(|(slot, hash)| rows.insert(hash, *slot));
         }
         if let Some(counts) = &mut self.counts {
@@ -129,7 +152,28 @@ impl Arrangement {
             evicted += self.evict_hashes(cold, &going)?;
         }
         self.index.shrink();
+        while self.condense(cold)? {}
         Ok(evicted)
+    }
+
+    /// Moves the rows of the next page that has few, and gives its memory back; false when there is
+    /// none.
+    fn condense(&mut self, cold: &mut Cold) -> Result<bool> {
+        let Some(sparse) = self.pages.take_sparse(&mut cold.sparse) else { return Ok(false) };
+        let with = sparse.slots.iter().map(|slot| {
+            let weight = self.retractable.as_ref().map_or(1, |state| state.weights.get(*slot).0);
+            let matches = self.counts.as_ref().map_or(0, |counts| counts.matches[*slot as usize].0);
+            (weight, matches)
+        });
+        let with: Vec<(Weight, Weight)> = with.collect();
+        let (columns, slots) = self.pages.move_rows(&sparse)?;
+        // What leads to them is made anew, behind what led to them before.
+        self.forget(&sparse.slots)?;
+        let key: Vec<_> = self.spec.key.iter().map(|c| columns[*c].clone()).collect();
+        let keys = Keys::encode(&key, slots.len())?;
+        self.lead_to(&slots, (&key, &keys), &with)?;
+        self.pages.give_back(sparse);
+        Ok(true)
     }
 
     fn evict_hashes(&mut self, cold: &mut Cold, going: &[u64]) -> Result<usize> {
@@ -149,18 +193,8 @@ impl Arrangement {
             gone.extend(chain.take_while(|slot| *slot != NONE));
             cold.left(hash, gone.len() - before);
         }
-        if let Some(state) = &mut self.retractable {
-            gone.iter().for_each(|slot| state.weights.set(*slot, (0, 0)));
-        }
-        if let Some(counts) = &mut self.counts {
-            gone.iter().for_each(|slot| counts.matches[*slot as usize] = (0, 0));
-        }
-        self.unlink(&gone)?;
+        self.forget(&gone)?;
+        gone.iter().for_each(|slot| self.pages.free(*slot));
         Ok(gone.len())
-    }
-
-    /// Bytes of slots that no row has.
-    pub(in crate::state) fn spare_bytes(&self) -> usize {
-        self.pages.spare_bytes()
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 pub use self::scan::{Rows, Scan};
 use super::{ResultShard, ResultTable};
-use crate::delta::DeltaBatch;
+use crate::delta::{DeltaBatch, Keys};
 use crate::error::Result;
 use crate::state::chains::NONE;
 use crate::state::cold::{Cold, ColdRows};
@@ -233,7 +233,35 @@ impl ResultShard {
             evicted += self.evict_hashes(cold, &going, oldest)?;
         }
         self.index.shrink();
+        while self.condense(cold)? {}
         Ok(evicted)
+    }
+
+    /// Moves the rows of the next page that has few, and gives its memory back; false when there is
+    /// none. Nobody reads meanwhile, and nobody remembers slots.
+    fn condense(&mut self, cold: &mut Cold) -> Result<bool> {
+        let Some(sparse) = self.pages.take_sparse(&mut cold.sparse) else { return Ok(false) };
+        if !sparse.slots.iter().all(|slot| self.versions.is_live(*slot)) {
+            // Some are read by nobody but those of older epochs, and go soon.
+            self.pages.keep(sparse);
+            return Ok(true);
+        }
+        let (columns, slots) = self.pages.move_rows(&sparse)?;
+        let key = self.key_columns(&columns);
+        let keys = Keys::encode(&key, slots.len())?;
+        for (row, (old, new)) in sparse.slots.iter().zip(&slots).enumerate() {
+            let hash = keys.hash(row);
+            self.index.unlink(hash, *old);
+            self.index.link(hash, *new, |s| self.pages.equals(s, &self.key, &key, row));
+            self.versions.begin(*new, self.versions.begun(*old));
+            self.versions.forget(*old);
+            self.weights.set(*new, self.weights.get(*old));
+            let arrival = self.arrivals.get(*old as usize).copied();
+            self.set_arrival(*new, arrival.unwrap_or(i64::MIN));
+        }
+        self.versions.give_back(sparse.page);
+        self.pages.give_back(sparse);
+        Ok(true)
     }
 
     /// Whether a row is there for all who read.
@@ -273,10 +301,5 @@ impl ResultShard {
             cold.left(hash, weight.unsigned_abs() as usize);
         }
         Ok(evicted)
-    }
-
-    /// Bytes of slots that no row has.
-    pub(in crate::state) fn spare_bytes(&self) -> usize {
-        self.pages.spare_bytes()
     }
 }
