@@ -68,8 +68,22 @@ impl Server {
 
     /// Its resident memory, in megabytes.
     pub fn rss_mb(&self) -> u64 {
+        self.status_mb("VmRSS:")
+    }
+
+    /// The most that it was since [`Self::forget_peak`].
+    pub fn peak_mb(&self) -> u64 {
+        self.status_mb("VmHWM:")
+    }
+
+    pub fn forget_peak(&self) {
+        let file = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(file, "5").expect("the kernel forgets the peak");
+    }
+
+    fn status_mb(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
     }
 

@@ -12,6 +12,7 @@ mod client;
 mod joins;
 mod memory_limit;
 mod restore;
+mod wide_rows;
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,10 @@
 //! The hash is xxh3-64 of the key bytes; the key group is its top byte; a worker owns a range of
 //! key groups.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type,
     Int32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
@@ -65,6 +68,65 @@ enum Layout {
     Variable(Vec<u32>),
 }
 
+impl Layout {
+    /// The bytes of some keys, side by side.
+    #[inline]
+    fn of<'b>(&self, bytes: &'b [u8], rows: Range<usize>) -> &'b [u8] {
+        match self {
+            Self::Fixed(stride) => &bytes[rows.start * stride..rows.end * stride],
+            Self::Variable(o) => &bytes[o[rows.start] as usize..o[rows.end] as usize],
+        }
+    }
+}
+
+/// The keys of rows, without their hashes.
+fn encoded(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<(Vec<u8>, Layout)> {
+    let widths: Option<Vec<usize>> = columns.iter().map(|c| fixed_width(c.data_type())).collect();
+    match widths {
+        // A NULL leaves the bytes behind its mark zero: still canonical.
+        Some(widths) => encoded_fixed(columns, &widths, rows, zeros),
+        None => encoded_variable(columns, rows, zeros),
+    }
+}
+
+fn encoded_fixed(
+    columns: &[ArrayRef],
+    widths: &[usize],
+    rows: usize,
+    zeros: Zeros,
+) -> Result<(Vec<u8>, Layout)> {
+    let stride: usize = widths.iter().map(|w| w + 1).sum();
+    let mut bytes = vec![0; stride * rows];
+    let mut offset = 0;
+    for (column, width) in columns.iter().zip(widths) {
+        let mut target = Strided { bytes: &mut bytes, stride, offset };
+        write_column(column, &mut target, zeros)?;
+        offset += width + 1;
+    }
+    Ok((bytes, Layout::Fixed(stride)))
+}
+
+fn encoded_variable(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<(Vec<u8>, Layout)> {
+    let mut lengths = vec![0_u32; rows];
+    for column in columns {
+        add_lengths(column, &mut lengths)?;
+    }
+    let mut offsets = Vec::with_capacity(rows + 1);
+    let mut total = 0_u32;
+    offsets.push(0);
+    for length in &lengths {
+        total = total.checked_add(*length).ok_or_else(too_long)?;
+        offsets.push(total);
+    }
+    let mut bytes = vec![0; total as usize];
+    let mut cursors = offsets[..rows].to_vec();
+    for column in columns {
+        let mut target = Scattered { bytes: &mut bytes, cursors: &mut cursors };
+        write_column(column, &mut target, zeros)?;
+    }
+    Ok((bytes, Layout::Variable(offsets)))
+}
+
 impl Keys {
     /// Encodes the keys of `rows` rows from their columns (none: every key is empty).
     pub fn encode(columns: &[ArrayRef], rows: usize) -> Result<Self> {
@@ -78,60 +140,16 @@ impl Keys {
     }
 
     fn encode_floats(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<Self> {
-        let widths: Option<Vec<usize>> =
-            columns.iter().map(|c| fixed_width(c.data_type())).collect();
-        match widths {
-            // A NULL leaves the bytes behind its mark zero: still canonical.
-            Some(widths) => Self::encode_fixed(columns, &widths, rows, zeros),
-            None => Self::encode_variable(columns, rows, zeros),
-        }
-    }
-
-    fn encode_fixed(
-        columns: &[ArrayRef],
-        widths: &[usize],
-        rows: usize,
-        zeros: Zeros,
-    ) -> Result<Self> {
-        let stride: usize = widths.iter().map(|w| w + 1).sum();
-        let mut bytes = vec![0; stride * rows];
-        let mut offset = 0;
-        for (column, width) in columns.iter().zip(widths) {
-            let mut target = Strided { bytes: &mut bytes, stride, offset };
-            write_column(column, &mut target, zeros)?;
-            offset += width + 1;
-        }
-        let hashes = if stride == 0 {
-            vec![hash_key(&[]); rows]
-        } else {
-            bytes.chunks_exact(stride).map(hash_key).collect()
+        let (bytes, layout) = encoded(columns, rows, zeros)?;
+        let hashes = match &layout {
+            Layout::Fixed(0) => vec![hash_key(&[]); rows],
+            Layout::Fixed(stride) => bytes.chunks_exact(*stride).map(hash_key).collect(),
+            Layout::Variable(offsets) => {
+                let keys = offsets.windows(2).map(|w| &bytes[w[0] as usize..w[1] as usize]);
+                keys.map(hash_key).collect()
+            }
         };
-        Ok(Self { bytes, layout: Layout::Fixed(stride), hashes })
-    }
-
-    fn encode_variable(columns: &[ArrayRef], rows: usize, zeros: Zeros) -> Result<Self> {
-        let mut lengths = vec![0_u32; rows];
-        for column in columns {
-            add_lengths(column, &mut lengths)?;
-        }
-        let mut offsets = Vec::with_capacity(rows + 1);
-        let mut total = 0_u32;
-        offsets.push(0);
-        for length in &lengths {
-            total = total
-                .checked_add(*length)
-                .ok_or_else(|| Error::unsupported("the keys of one batch are longer than 4 GiB"))?;
-            offsets.push(total);
-        }
-        let mut bytes = vec![0; total as usize];
-        let mut cursors = offsets[..rows].to_vec();
-        for column in columns {
-            let mut target = Scattered { bytes: &mut bytes, cursors: &mut cursors };
-            write_column(column, &mut target, zeros)?;
-        }
-        let keys = offsets.windows(2).map(|w| &bytes[w[0] as usize..w[1] as usize]);
-        let hashes = keys.map(hash_key).collect();
-        Ok(Self { bytes, layout: Layout::Variable(offsets), hashes })
+        Ok(Self { bytes, layout, hashes })
     }
 
     /// The keys at `rows`, in that order.
@@ -170,18 +188,18 @@ impl Keys {
     /// The bytes of one key.
     #[inline]
     pub fn key(&self, row: usize) -> &[u8] {
-        match &self.layout {
-            Layout::Fixed(stride) => &self.bytes[row * stride..(row + 1) * stride],
-            Layout::Variable(o) => &self.bytes[o[row] as usize..o[row + 1] as usize],
-        }
+        self.layout.of(&self.bytes, row..row + 1)
     }
 
-    /// The bytes of the keys from `start` to before `end`, side by side.
-    fn run(&self, start: usize, end: usize) -> &[u8] {
-        match &self.layout {
-            Layout::Fixed(stride) => &self.bytes[start * stride..end * stride],
-            Layout::Variable(o) => &self.bytes[o[start] as usize..o[end] as usize],
-        }
+    /// The keys as a column of bytes; `None` where they are longer than one can be.
+    pub fn into_bytes(self, nulls: Option<NullBuffer>) -> Option<BinaryArray> {
+        let end = |row: usize| i32::try_from(row).ok();
+        let offsets: Option<Vec<i32>> = match &self.layout {
+            Layout::Fixed(stride) => (0..=self.len()).map(|row| end(row * stride)).collect(),
+            Layout::Variable(offsets) => offsets.iter().map(|o| end(*o as usize)).collect(),
+        };
+        let offsets = OffsetBuffer::new(offsets?.into());
+        BinaryArray::try_new(offsets, self.bytes.into(), nulls).ok()
     }
 
     /// The hash of one key.
@@ -334,12 +352,17 @@ fn add_lengths(column: &ArrayRef, lengths: &mut [u32]) -> Result<()> {
         }
         DataType::List(_) => {
             let lists = column.as_list::<i32>();
-            let mut elements = vec![0; lists.values().len()];
-            add_lengths(lists.values(), &mut elements)?;
-            for (row, ends) in lists.value_offsets().windows(2).enumerate() {
-                let inner = &elements[ends[0] as usize..ends[1] as usize];
-                let body = if lists.is_null(row) { 0 } else { inner.iter().sum::<u32>() + 1 };
-                lengths[row] += body + 1;
+            for rows in rows_of_few_elements(lists) {
+                let first = lists.value_offsets()[rows.start] as usize;
+                let last = lists.value_offsets()[rows.end] as usize;
+                let mut elements = vec![0; last - first];
+                add_lengths(&lists.values().slice(first, last - first), &mut elements)?;
+                for row in rows {
+                    let ends = &lists.value_offsets()[row..row + 2];
+                    let inner = &elements[ends[0] as usize - first..ends[1] as usize - first];
+                    let body = if lists.is_null(row) { 0 } else { sum_of(inner)? + 1 };
+                    lengths[row] = lengths[row].checked_add(body + 1).ok_or_else(too_long)?;
+                }
             }
         }
         other => return Err(unsupported(other)),
@@ -347,15 +370,50 @@ fn add_lengths(column: &ArrayRef, lengths: &mut [u32]) -> Result<()> {
     Ok(())
 }
 
+fn too_long() -> Error {
+    Error::unsupported("the keys of one batch are longer than 4 GiB")
+}
+
+fn sum_of(lengths: &[u32]) -> Result<u32> {
+    let sum: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+    u32::try_from(sum).ok().filter(|sum| *sum < u32::MAX - 1).ok_or_else(too_long)
+}
+
+/// Elements of lists whose encodings are made or read at once, beside the keys around them.
+pub(super) const ELEMENTS_AT_ONCE: usize = 1 << 16;
+
+/// Runs of rows that have few elements together, or are one row.
+fn rows_of_few_elements(lists: &ListArray) -> impl Iterator<Item = Range<usize>> {
+    let offsets = lists.value_offsets();
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let first = *offsets.get(start)? as usize;
+        let few = |end: &i32| *end as usize - first <= ELEMENTS_AT_ONCE;
+        let rest = offsets.get(start + 1..).filter(|rest| !rest.is_empty())?;
+        let rows = rest.iter().take_while(|end| few(end)).count().max(1);
+        let run = start..start + rows;
+        start = run.end;
+        Some(run)
+    })
+}
+
 /// An array is the run of its elements' encodings, which lie side by side in the child's.
 fn write_lists(column: &ArrayRef, out: &mut impl Target, zeros: Zeros) -> Result<()> {
     let lists = column.as_list::<i32>();
-    let elements = lists.values();
-    let keys = Keys::encode_floats(&[ArrayRef::clone(elements)], elements.len(), zeros)?;
-    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
-        match lists.is_null(row) {
-            true => out.put_null(row, 0),
-            false => out.put_elements(row, keys.run(ends[0] as usize, ends[1] as usize)),
+    for rows in rows_of_few_elements(lists) {
+        let first = lists.value_offsets()[rows.start] as usize;
+        let last = lists.value_offsets()[rows.end] as usize;
+        let elements = lists.values().slice(first, last - first);
+        let (bytes, layout) = encoded(&[elements], last - first, zeros)?;
+        for row in rows {
+            let ends = &lists.value_offsets()[row..row + 2];
+            match lists.is_null(row) {
+                true => out.put_null(row, 0),
+                false => {
+                    let run = ends[0] as usize - first..ends[1] as usize - first;
+                    out.put_elements(row, layout.of(&bytes, run));
+                }
+            }
         }
     }
     Ok(())

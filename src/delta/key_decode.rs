@@ -17,7 +17,7 @@ use arrow::datatypes::{
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
-use super::key::{NULL, PRESENT, fixed_width};
+use super::key::{ELEMENTS_AT_ONCE, NULL, PRESENT, fixed_width};
 use crate::error::{Error, Result};
 
 /// Whether bytes are the encodings of values of these types with nothing behind them. Bytes that
@@ -177,30 +177,67 @@ fn variable(data_type: &DataType, keys: &mut [&[u8]]) -> Result<ArrayRef> {
     })
 }
 
-/// Arrays: elements one by one until the closing `00`.
+/// Arrays: elements until the closing `00`, decoded some at once.
 fn lists(field: &FieldRef, keys: &mut [&[u8]]) -> Result<ArrayRef> {
     let (mut offsets, mut valid) = (vec![0_i32], Vec::with_capacity(keys.len()));
-    let mut elements = Vec::new();
+    let (mut decoded, mut elements, mut count) = (Vec::new(), Vec::new(), 0_usize);
     for key in keys.iter_mut() {
-        valid.push(key[0] != NULL);
+        let present = key[0] != NULL;
         *key = &key[1..];
-        while valid.last() == Some(&true) && key.first().is_some_and(|mark| *mark != 0) {
-            let mut one = [*key];
-            elements.push(column(field.data_type(), &mut one)?);
-            *key = one[0];
+        while present && key.first().is_some_and(|mark| *mark != 0) {
+            if elements.len() == ELEMENTS_AT_ONCE {
+                decoded.push(column(field.data_type(), &mut elements)?);
+                elements.clear();
+            }
+            elements.push(*key);
+            *key = key.get(length(field.data_type(), key)..).unwrap_or_default();
+            count += 1;
         }
-        if valid.last() == Some(&true) {
-            *key = &key[1..];
+        if present {
+            *key = key.get(1..).unwrap_or_default();
         }
-        offsets.push(elements.len() as i32);
+        valid.push(present);
+        let end = i32::try_from(count);
+        offsets.push(end.map_err(|_| Error::internal("lists have too many elements"))?);
     }
-    let values = match elements.is_empty() {
-        true => new_empty_array(field.data_type()),
-        false => concat(&elements.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
+    if !elements.is_empty() {
+        decoded.push(column(field.data_type(), &mut elements)?);
+    }
+    let values = match decoded.as_slice() {
+        [] => new_empty_array(field.data_type()),
+        [all] => ArrayRef::clone(all),
+        parts => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
     };
     let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
     let offsets = OffsetBuffer::new(offsets.into());
     Ok(Arc::new(ListArray::try_new(FieldRef::clone(field), offsets, values, nulls)?))
+}
+
+/// The bytes of the first value.
+fn length(data_type: &DataType, key: &[u8]) -> usize {
+    if let Some(width) = fixed_width(data_type) {
+        return width + 1;
+    }
+    match data_type {
+        _ if key[0] == NULL => 1,
+        DataType::List(field) => {
+            let mut at = 1;
+            while key.get(at).is_some_and(|mark| *mark != 0) {
+                at += length(field.data_type(), &key[at..]);
+            }
+            at + 1
+        }
+        _ => {
+            let mut at = 1;
+            loop {
+                let rest = key.get(at..).unwrap_or_default();
+                at += rest.iter().position(|b| *b == 0).unwrap_or(rest.len()) + 2;
+                if key.get(at - 1) != Some(&0xFF) {
+                    return at;
+                }
+            }
+        }
+    }
 }
 
 /// Takes a mark and `N` bytes off the front; `None` for NULL.
@@ -295,6 +332,32 @@ mod tests {
         let types: Vec<_> = columns.iter().map(|c| c.data_type().clone()).collect();
         let back = decode_keys(&types, (0..3).map(|i| keys.key(i))).expect("columns");
         assert_eq!(columns, back);
+    }
+
+    /// Would find elements that are lost or doubled where long lists are taken in parts.
+    #[test]
+    fn long_lists_are_those_that_were_encoded() {
+        let many = ELEMENTS_AT_ONCE as i32 + 1000;
+        let ints = ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(7), None]),
+            Some((0..many).map(|i| Some(i).filter(|i| i % 7 > 0)).collect()),
+            None,
+            Some((0..2 * many).map(|i| Some(-i)).collect()),
+            Some(vec![]),
+        ]);
+        let words: Vec<String> = (0..many).map(|i| format!("{}\0", i % 11)).collect();
+        let words: Vec<Option<&str>> = words.iter().map(|w| Some(w.as_str())).collect();
+        let texts = texts(&[None, Some(&words), Some(&[Some("x"), None]), Some(&words), Some(&[])]);
+        for column in [Arc::new(ints) as ArrayRef, texts] {
+            let types = [column.data_type().clone()];
+            let keys = Keys::encode(std::slice::from_ref(&column), 5).expect("keys");
+            for row in 0..5 {
+                let alone = Keys::encode(&[column.slice(row, 1)], 1).expect("a key");
+                assert!(alone.key(0) == keys.key(row), "row {row}");
+            }
+            let back = decode_keys(&types, (0..5).map(|i| keys.key(i))).expect("columns");
+            assert!(back[0] == column);
+        }
     }
 
     #[test]

@@ -82,7 +82,9 @@ pub use ranking::with_signed_result;
 pub use rounding::{rounding_to_any_digits, rounding_udfs};
 pub use session::session_edge;
 pub use single_value::{one_row, single_value_udaf};
-pub(crate) use size::{folding, in_slices, is_batch_too_large, is_overflow, spread, widest_row};
+pub(crate) use size::{
+    folding, in_slices, in_slices_of, is_batch_too_large, is_overflow, spread, widest_row,
+};
 pub use sketch::{RANK_MAX, approx_count_distinct_udaf, estimate, register_of};
 pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udafs};
 pub use string_agg::string_agg_udaf;

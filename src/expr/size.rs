@@ -35,8 +35,8 @@ const OFFSET_MAX: usize = i32::MAX as usize;
 const UNCUT_BYTES_MAX: usize = 1 << 30;
 
 thread_local! {
-    /// Whether the evaluation under way can be tried again with fewer rows.
-    static SLICES: Cell<bool> = const { Cell::new(false) };
+    /// What the evaluation under way may make, where it can be tried again with fewer rows.
+    static SLICES: Cell<Option<usize>> = const { Cell::new(None) };
     /// Whether a plan is being made.
     static FOLDING: Cell<bool> = const { Cell::new(false) };
 }
@@ -56,7 +56,16 @@ pub(crate) fn is_batch_too_large(error: &Error) -> bool {
 /// again with fewer. Kernels of the library that would make a column with more bytes than its
 /// offsets can count end in a panic; that is the same answer, and of one row a value too large.
 pub(crate) fn in_slices<T>(rows: usize, evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
-    let before = SLICES.replace(true);
+    in_slices_of(BATCH_BYTES_MAX, rows, evaluate)
+}
+
+/// The same where the results of a batch may have so many bytes.
+pub(crate) fn in_slices_of<T>(
+    bytes: usize,
+    rows: usize,
+    evaluate: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let before = SLICES.replace(Some(bytes));
     let result = catch_unwind(AssertUnwindSafe(evaluate));
     SLICES.set(before);
     match result {
@@ -208,8 +217,7 @@ impl Size {
     pub(crate) fn of_rows(rows: usize) -> Self {
         let limit = match rows {
             0 | 1 => value_max(),
-            _ if SLICES.get() => BATCH_BYTES_MAX,
-            _ => UNCUT_BYTES_MAX,
+            _ => SLICES.get().unwrap_or(UNCUT_BYTES_MAX),
         };
         Self { total: 0, limit }
     }

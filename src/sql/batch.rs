@@ -27,6 +27,7 @@ use super::aggregates::{run_aggregate, run_distinct};
 use super::binder::Settings;
 use super::checkpoint::cancelable_physical;
 use super::context::{RelationSource, config, nullable};
+use super::memory::QueryMemory;
 use super::parts::{self, Part, PartRows, parts_of, scanned_part};
 use super::pass::{apart, over_bound, over_operators};
 use super::rules;
@@ -102,7 +103,8 @@ impl Run {
 
     /// Starts the plan; again with smaller batches where its rows are too wide for those.
     async fn start(self) -> Result<SendableRecordBatchStream> {
-        let widths = Widths::of_batches(BATCH_ROWS);
+        let memory = self.settings.memory.as_ref().map_or(usize::MAX, QueryMemory::limit);
+        let widths = Widths::of_batches(BATCH_ROWS, memory);
         let stream = self.stream(BATCH_ROWS, &widths).await?;
         let schema = stream.schema();
         let attempt = Attempt { run: self, stream, widths, begun: false };
@@ -148,7 +150,7 @@ impl Attempt {
             if self.begun {
                 return Some(Err(error));
             }
-            let fewer = Widths::of_batches(rows);
+            let fewer = self.widths.with_rows(rows);
             if fewer.is_as(&self.widths) {
                 return Some(Err(error));
             }

@@ -191,6 +191,11 @@ pub struct QueryMemory {
 }
 
 impl QueryMemory {
+    /// What the query may hold.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Memory for something that the query keeps outside of its plan.
     pub fn reserve(&self, what: &str) -> Reserved {
         Reserved(MemoryConsumer::new(what).register(&self.pool))
@@ -257,6 +262,27 @@ struct Shares {
     in_spilling: usize,
     /// What the others hold.
     in_others: usize,
+}
+
+/// What an operator does with what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It can go to files.
+    Spills,
+    /// It merges the batches of a sort, which has reserved each of them twice: for its sorted copy,
+    /// too. The merge counts these copies again, and so may have as much.
+    MergesSorted,
+    Keeps,
+}
+
+impl Kind {
+    fn of(consumer: &MemoryConsumer) -> Self {
+        match consumer.can_spill() {
+            true => Self::Spills,
+            false if consumer.name().starts_with("ExternalSorterMerge") => Self::MergesSorted,
+            false => Self::Keeps,
+        }
+    }
 }
 
 /// The pool of one query.
@@ -350,12 +376,13 @@ impl MemoryPool for QueryPool {
         let fits = {
             let shares = self.shares();
             let free = self.limit.saturating_sub(shares.in_others);
-            match reservation.consumer().can_spill() {
-                true => {
+            match Kind::of(reservation.consumer()) {
+                Kind::Spills => {
                     let share = free.checked_div(shares.spilling).unwrap_or(free);
                     reservation.size().saturating_add(additional) <= share
                 }
-                false => shares.in_spilling.saturating_add(additional) <= free,
+                Kind::MergesSorted => additional <= free,
+                Kind::Keeps => shares.in_spilling.saturating_add(additional) <= free,
             }
         };
         if !fits {
@@ -441,6 +468,21 @@ mod tests {
         assert!(a.try_grow(30).is_ok());
         let join = query.reserve("HashJoinInput");
         assert!(join.grow(20).is_ok() && join.grow(1).is_err());
+    }
+
+    /// Would find sorts of wide rows that fail where they could go to files.
+    #[test]
+    fn a_merge_of_what_a_sort_holds_is_not_counted_beside_it() {
+        let reads = memory(300, 100);
+        let query = reads.query(None);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true);
+        let sort = sort.register(&query.pool);
+        let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&query.pool);
+        assert!(sort.try_grow(90).is_ok());
+        assert!(merge.try_grow(100).is_ok() && merge.try_grow(1).is_err());
+        assert!(query.reserve("HashJoinInput").grow(1).is_err());
+        drop(merge);
+        assert!(query.reserve("HashJoinInput").grow(10).is_ok());
     }
 
     /// Would find an engine that goes to and fro at its limit, and reads that get nothing in a full

@@ -12,6 +12,7 @@ use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as ColumnExpr;
@@ -22,10 +23,11 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::widths::batch_bytes;
 use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
 use crate::error::Result;
 use crate::expr::{
-    ListSource, Pieces, Walk, from_datafusion, in_slices, is_batch_too_large, spread,
+    ListSource, Pieces, Walk, from_datafusion, in_slices_of, is_batch_too_large, spread,
     to_datafusion, widest_row,
 };
 
@@ -155,11 +157,15 @@ impl ExecutionPlan for SlicedProjection {
         context: Arc<TaskContext>,
     ) -> DfResult<SendableRecordBatchStream> {
         let slices = Slices {
-            input: self.input.execute(partition, context)?,
+            input: self.input.execute(partition, Arc::clone(&context))?,
             columns: Arc::clone(&self.columns),
             schema: Arc::clone(&self.schema),
             waiting: Vec::new(),
             open: None,
+            bytes: match context.memory_pool().memory_limit() {
+                MemoryLimit::Finite(limit) => batch_bytes(limit),
+                _ => BATCH_BYTES_MAX,
+            },
         };
         let stream = futures::stream::unfold(Some(slices), |slices| async move {
             let mut slices = slices?;
@@ -181,6 +187,8 @@ struct Slices {
     /// Parts of a batch that are still to be projected, the next one last.
     waiting: Vec<RecordBatch>,
     open: Option<Open>,
+    /// What a batch may have.
+    bytes: usize,
 }
 
 /// A batch whose lists are being handed on.
@@ -211,7 +219,7 @@ impl Slices {
                 },
             };
             let rows = batch.num_rows();
-            match in_slices(rows, || self.begin(&batch)) {
+            match in_slices_of(self.bytes, rows, || self.begin(&batch)) {
                 Ok(Some(done)) => return Ok(Some(done)),
                 Ok(None) => {}
                 Err(error) if is_batch_too_large(&error) && rows > 1 => {
@@ -245,7 +253,7 @@ impl Slices {
         }
         let pieces = Pieces::of(&lists, batch)?;
         let width = widest_row(plain.iter().flatten()) + pieces.widest_element();
-        let limit = (BATCH_BYTES_MAX / width.max(1)).clamp(1, BATCH_ROWS);
+        let limit = (self.bytes / width.max(1)).clamp(1, BATCH_ROWS);
         self.open = Some(Open { plain, pieces, limit });
         Ok(None)
     }

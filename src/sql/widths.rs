@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arrow::array::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::error::DataFusionError;
@@ -22,18 +23,35 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use super::slices::SlicedProjection;
-use crate::config::BATCH_BYTES_MAX;
+use crate::config::{BATCH_BYTES_MAX, BATCH_ROWS};
 use crate::error::{Error, TOO_MANY_BYTES, sqlstate};
 use crate::expr::{Walk, to_datafusion, widest_row};
 
 /// A row may be so wide that a whole batch of such rows takes this before the run begins again.
 const WHOLE_BATCH_BYTES_MAX: usize = 1 << 30;
 
+/// The same as a part of what the query may hold, as an operator has some batches at hand that are
+/// not counted; and what rows of the run that follows are cut to, or what a projection makes.
+const WHOLE_BATCH_PART: usize = 4;
+const BATCH_PART: usize = 16;
+
+/// Batches are not made smaller than this.
+const BATCH_BYTES_MIN: usize = 1 << 20;
+
+/// The bytes of a batch in a query that may hold so much.
+pub(super) fn batch_bytes(query_limit: usize) -> usize {
+    (query_limit / BATCH_PART).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
+}
+
 /// What is known of the rows of a run.
 #[derive(Debug)]
 pub(super) struct Widths {
+    /// Rows to a batch.
+    rows: usize,
     /// Wider rows end the run.
     limit: usize,
+    /// What the query may hold.
+    memory: usize,
     /// The widest row that was met.
     widest: AtomicUsize,
     /// Rows have gone out: the run cannot begin again.
@@ -41,18 +59,25 @@ pub(super) struct Widths {
 }
 
 impl Widths {
-    /// For a run with so many rows to a batch; without an end where the rows cannot be fewer.
-    pub(super) fn of_batches(rows: usize) -> Arc<Self> {
-        let limit = if rows > 1 { WHOLE_BATCH_BYTES_MAX / rows } else { usize::MAX };
+    /// For a run with so many rows to a batch, of a query that may hold so many bytes; without an
+    /// end where the rows cannot be fewer.
+    pub(super) fn of_batches(rows: usize, memory: usize) -> Arc<Self> {
+        let whole = (memory / WHOLE_BATCH_PART).clamp(BATCH_BYTES_MIN, WHOLE_BATCH_BYTES_MAX);
+        let limit = if rows > 1 { whole / rows } else { usize::MAX };
         let (widest, begun) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { limit, widest, begun })
+        Arc::new(Self { rows, limit, memory, widest, begun })
     }
 
     /// The rows of a batch with which rows as wide as those met stay within bounds; fewer than now.
     pub(super) fn batch_rows(&self) -> usize {
         let widest = self.widest.load(Ordering::Relaxed).max(self.limit);
         // Powers of two, so that few settings of the library are made.
-        1 << (BATCH_BYTES_MAX / widest.max(1)).max(1).ilog2()
+        1 << (batch_bytes(self.memory) / widest.max(1)).max(1).ilog2()
+    }
+
+    /// The same for another number of rows to a batch.
+    pub(super) fn with_rows(&self, rows: usize) -> Arc<Self> {
+        Self::of_batches(rows, self.memory)
     }
 
     /// From now on rows of any width are taken.
@@ -98,6 +123,15 @@ pub(super) fn is_too_wide(error: &DataFusionError) -> bool {
     }
 }
 
+/// The parts of a batch that comes into a plan, as many rows as the run has to a batch: a join may
+/// put a wide row beside each of them.
+fn cut(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> {
+    let all = batch.num_rows();
+    let step = if all > rows && rows < BATCH_ROWS { rows } else { all.max(1) };
+    let starts = (0..all.max(1)).step_by(step);
+    starts.map(move |start| batch.slice(start, step.min(all - start)))
+}
+
 /// Measures the rows that come into a plan and those that its projections make.
 pub(super) fn measured(
     plan: Arc<dyn ExecutionPlan>,
@@ -106,7 +140,7 @@ pub(super) fn measured(
     let measured = plan.transform_up(|node| {
         let begins = node.children().is_empty() || node.is::<SlicedProjection>();
         let wide = node.schema().fields().iter().any(|f| f.data_type().primitive_width().is_none());
-        if !begins || !wide {
+        if !begins || !wide && widths.rows >= BATCH_ROWS {
             return Ok(Transformed::no(node));
         }
         let measured = Measured { input: node, widths: Arc::clone(widths) };
@@ -177,10 +211,19 @@ impl ExecutionPlan for Measured {
     ) -> DfResult<SendableRecordBatchStream> {
         let widths = Arc::clone(&self.widths);
         let input = self.input.execute(partition, context)?;
-        let stream = input.map(move |batch| {
+        let rows = widths.rows;
+        let checked = input.map(move |batch| {
             let batch = batch?;
             widths.check(widest_row(batch.columns().iter()))?;
             Ok(batch)
+        });
+        let stream = checked.flat_map(move |batch: DfResult<RecordBatch>| {
+            let (batch, error) = match batch {
+                Ok(batch) => (Some(batch), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            let parts = batch.into_iter().flat_map(move |batch| cut(batch, rows)).map(Ok);
+            futures::stream::iter(parts.chain(error))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Builder, ListBuilder, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Builder, ListArray, ListBuilder, StringBuilder, UInt32Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Int32Type};
 
 use super::args::Args;
@@ -12,7 +16,7 @@ use crate::cancel::checkpoint;
 use crate::delta::Keys;
 use crate::delta::text::display_value;
 use crate::error::{Error, Result};
-use crate::expr::size::check_elements;
+use crate::expr::size::{Size, batch_too_large, check_elements};
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("make_array(anyelement...) -> anyarray", Nulls::Seen, make_array),
@@ -362,36 +366,52 @@ fn string_to_array(a: &Args<'_>) -> Result<ArrayRef> {
 const LOOK_ELEMENTS: usize = 1 << 14;
 
 fn fill(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut out = Gather::of(a, &element(a.result()));
-    let source = out.source(a.array(0));
+    let DataType::List(field) = a.result() else {
+        return Err(Error::internal(format!("{} is no list", a.result())));
+    };
+    // The rows whose value is repeated: a number for each element takes less than its place would.
+    let (mut rows, mut offsets) = (Vec::<u32>::new(), vec![0_i32]);
+    let mut size = Size::of_rows(a.rows());
+    let width = field.data_type().primitive_width().unwrap_or(4);
     for row in 0..a.rows() {
-        if a.is_null(1, row) {
-            return Err(Error::user("22004", "dimension array or low bound array cannot be null"));
-        }
-        let lengths = a.list(1, row);
-        let lengths = lengths.as_primitive::<Int32Type>();
-        if lengths.null_count() > 0 {
-            return Err(Error::user("22004", "dimension values cannot be null"));
-        }
-        let count = match lengths.values().as_ref() {
-            [] => Some(0),
-            [length] => usize::try_from(*length).ok().filter(|n| *n <= LENGTH_MAX),
-            _ => return Err(Error::unsupported("array_fill of more than one dimension")),
-        };
-        let count = count.ok_or_else(|| {
-            let message = format!("array size exceeds the maximum allowed ({LENGTH_MAX})");
-            Error::user("54000", message)
-        })?;
+        let count = filled(a, row)?;
         check_elements(count)?;
-        for i in 0..count {
-            if i % LOOK_ELEMENTS == 0 {
-                checkpoint()?;
-            }
-            out.push(source, a.at(0, row).1);
+        size.add(count * width)?;
+        let at = u32::try_from(a.at(0, row).1).map_err(|_| batch_too_large())?;
+        for begin in (0..count).step_by(LOOK_ELEMENTS) {
+            checkpoint()?;
+            rows.extend(std::iter::repeat_n(at, LOOK_ELEMENTS.min(count - begin)));
         }
-        out.end(true)?;
+        offsets.push(i32::try_from(rows.len()).map_err(|_| batch_too_large())?);
     }
-    out.finish(a.result())
+    let values = take(a.array(0), &UInt32Array::from(rows), None)?;
+    let values = match values.data_type() == field.data_type() {
+        true => values,
+        false => cast(&values, field.data_type())?,
+    };
+    let offsets = OffsetBuffer::new(offsets.into());
+    Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, None)?))
+}
+
+/// The elements of the array of a row.
+fn filled(a: &Args<'_>, row: usize) -> Result<usize> {
+    if a.is_null(1, row) {
+        return Err(Error::user("22004", "dimension array or low bound array cannot be null"));
+    }
+    let lengths = a.list(1, row);
+    let lengths = lengths.as_primitive::<Int32Type>();
+    if lengths.null_count() > 0 {
+        return Err(Error::user("22004", "dimension values cannot be null"));
+    }
+    let count = match lengths.values().as_ref() {
+        [] => Some(0),
+        [length] => usize::try_from(*length).ok().filter(|n| *n <= LENGTH_MAX),
+        _ => return Err(Error::unsupported("array_fill of more than one dimension")),
+    };
+    count.ok_or_else(|| {
+        let message = format!("array size exceeds the maximum allowed ({LENGTH_MAX})");
+        Error::user("54000", message)
+    })
 }
 
 /// Whether every element of one list is in another; a NULL is in none.

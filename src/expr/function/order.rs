@@ -13,6 +13,7 @@ use super::{Def, Nulls};
 use crate::delta::Keys;
 use crate::delta::jsonb_order::order_bytes;
 use crate::error::Result;
+use crate::expr::size::{Size, batch_too_large};
 use crate::expr::temporal::interval_length;
 
 pub(super) const FUNCTIONS: &[Def] = &[
@@ -50,9 +51,16 @@ fn keys(array: &ArrayRef) -> Result<Keys> {
 }
 
 fn array_order(a: &Args<'_>) -> Result<ArrayRef> {
-    let keys = keys(a.array(0))?;
-    let key = |row| keys.key(if a.is_constant(0) { 0 } else { row });
-    a.byteas(|row| Ok(Some(key(row).to_vec())))
+    let array = a.array(0);
+    let keys = keys(array)?;
+    if a.is_constant(0) {
+        return a.byteas(|_| Ok(Some(keys.key(0).to_vec())));
+    }
+    let mut size = Size::of_rows(a.rows());
+    (0..a.rows()).try_for_each(|row| size.add(keys.key(row).len()))?;
+    let nulls = array.logical_nulls();
+    let bytes = keys.into_bytes(nulls).ok_or_else(batch_too_large)?;
+    Ok(Arc::new(bytes))
 }
 
 /// The second value where it stands on the wanted side of the first, or alone.
