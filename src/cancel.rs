@@ -134,6 +134,35 @@ pub fn checkpoint() -> Result<()> {
     CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), Cancel::check))
 }
 
+/// Bytes of a value that are worked on in well below 50 ms.
+const PIECE_BYTES: usize = 1 << 18;
+
+/// A large text in pieces of whole characters, with a look at the statement ahead of each but the
+/// first: for what goes over it character by character.
+pub fn pieces_of(text: &str) -> impl Iterator<Item = Result<&str>> {
+    let mut rest = Some(text);
+    let mut first = true;
+    std::iter::from_fn(move || {
+        let (piece, behind) = match rest.take()? {
+            text if text.len() <= PIECE_BYTES => (text, None),
+            text => {
+                let (piece, behind) = text.split_at(text.floor_char_boundary(PIECE_BYTES));
+                (piece, Some(behind))
+            }
+        };
+        rest = behind;
+        let looked = if std::mem::take(&mut first) { Ok(()) } else { checkpoint() };
+        Some(looked.map(|()| piece))
+    })
+}
+
+/// The same of bytes.
+pub fn chunks_of(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
+    // A multiple of three, which base64 takes at once.
+    let chunks = bytes.chunks(PIECE_BYTES / 3 * 3).enumerate();
+    chunks.map(|(i, chunk)| if i == 0 { Ok(chunk) } else { checkpoint().map(|()| chunk) })
+}
+
 /// Where others find the token of the statement that a session runs at the moment.
 #[derive(Default)]
 pub struct CancelSlot {
@@ -203,6 +232,23 @@ mod tests {
         assert_eq!((why(&other), why(&part)), (None, None));
         drop(other.on_drop());
         assert_eq!(why(&part), Some(canceled().message().to_owned()));
+    }
+
+    #[test]
+    fn pieces_are_the_text_and_end_with_the_statement() {
+        let text = "aé\u{1F600}z".repeat(PIECE_BYTES / 4);
+        let pieces: Vec<&str> = pieces_of(&text).collect::<Result<_>>().expect("nobody ends it");
+        assert!(pieces.len() > 1 && pieces.concat() == text);
+        assert_eq!(pieces_of("").collect::<Result<Vec<_>>>().expect("nothing"), [""]);
+        let chunks: Vec<&[u8]> =
+            chunks_of(text.as_bytes()).collect::<Result<_>>().expect("as well");
+        assert!(chunks.len() > 1 && chunks.concat() == text.as_bytes());
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let ended = under(&cancel, || {
+            (pieces_of(&text).filter_map(Result::ok).count(), chunks_of(b"ab").count())
+        });
+        assert_eq!(ended, (1, 1), "the first piece is taken as it is");
     }
 
     #[test]

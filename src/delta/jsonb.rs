@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::cancel::checkpoint;
 use crate::error::{Error, Result, sqlstate};
 
 /// Nesting beyond this is refused (54001).
@@ -18,7 +19,7 @@ const DIGITS_MAX: i64 = 16_384;
 
 /// The canonical text of any JSON text.
 pub fn canonical(text: &str) -> Result<String> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, values: 0 };
     reader.space();
     let mut out = String::with_capacity(text.len() + 8);
     reader.value(0, &mut out)?;
@@ -160,7 +161,7 @@ pub fn unquoted(json: &str) -> Cow<'_, str> {
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }
-    let mut reader = Reader { text: json, at: 0 };
+    let mut reader = Reader { text: json, at: 0, values: 0 };
     Cow::Owned(reader.string().unwrap_or_default())
 }
 
@@ -222,9 +223,14 @@ fn end_of_value(json: &str, at: usize) -> usize {
     bytes.len()
 }
 
+/// So many values are read in well below a millisecond.
+const LOOK_VALUES: usize = 1 << 12;
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Values that were begun.
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -260,6 +266,10 @@ impl<'a> Reader<'a> {
         if depth > DEPTH_MAX {
             return Err(Error::user("54001", "stack depth limit exceeded")
                 .with_hint(format!("JSON values may be nested {DEPTH_MAX} deep.")));
+        }
+        self.values += 1;
+        if self.values.is_multiple_of(LOOK_VALUES) {
+            checkpoint()?;
         }
         match self.peek() {
             Some(b'{') => self.object(depth, out),

@@ -9,6 +9,7 @@ use super::column_parser::parse_column;
 use super::errors::from_datafusion;
 use super::numeric;
 use super::parse_datetime::{Fault, moment, time_us};
+use crate::cancel::checkpoint;
 use crate::delta::style::{DateOrder, TextStyle};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
@@ -238,6 +239,9 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
     numeric::rescale(if negative { -value } else { value }, scale, precision, scale)
 }
 
+/// So many bytes are read in a few milliseconds.
+const LOOK_BYTES: usize = 1 << 18;
+
 /// The bytes of a bytea literal.
 pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
     let error = |m: &str| Error::user(sqlstate::INVALID_TEXT_REPRESENTATION, m.to_string());
@@ -247,19 +251,26 @@ pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
             return Err(error("invalid hexadecimal data: odd number of digits"));
         }
         let nibble = |b: u8| char::from(b).to_digit(16);
-        return digits
-            .chunks_exact(2)
-            .map(|pair| match (nibble(pair[0]), nibble(pair[1])) {
-                (Some(h), Some(l)) => Ok((h * 16 + l) as u8),
-                _ => Err(error("invalid hexadecimal digit in bytea")),
-            })
-            .collect();
+        let mut out = Vec::with_capacity(digits.len() / 2);
+        for pair in digits.chunks_exact(2) {
+            match (nibble(pair[0]), nibble(pair[1])) {
+                (Some(h), Some(l)) => out.push((h * 16 + l) as u8),
+                _ => return Err(error("invalid hexadecimal digit in bytea")),
+            }
+            if out.len().is_multiple_of(LOOK_BYTES) {
+                checkpoint()?;
+            }
+        }
+        return Ok(out);
     }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {
         if b != b'\\' {
             out.push(b);
+            if out.len().is_multiple_of(LOOK_BYTES) {
+                checkpoint()?;
+            }
             continue;
         }
         match bytes.next() {

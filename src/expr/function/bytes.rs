@@ -6,6 +6,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use super::args::Args;
 use super::text::window;
 use super::{Def, Nulls};
+use crate::cancel::{chunks_of, pieces_of};
 use crate::delta::checked_utf8;
 use crate::error::{Error, Result, sqlstate};
 
@@ -108,20 +109,30 @@ fn unknown_encoding(name: &str) -> Error {
     Error::user(sqlstate::INVALID_PARAMETER_VALUE, format!("unrecognized encoding: \"{name}\""))
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 fn encode(a: &Args<'_>) -> Result<ArrayRef> {
     a.texts(|row, out| {
         let bytes = a.bytes(0, row);
         match a.text(1, row).to_ascii_lowercase().as_str() {
-            "hex" => out.extend(bytes.iter().map(|b| format!("{b:02x}"))),
-            "base64" => base64(bytes, out),
+            "hex" => {
+                for chunk in chunks_of(bytes) {
+                    for byte in chunk? {
+                        out.push(char::from(HEX[usize::from(byte >> 4)]));
+                        out.push(char::from(HEX[usize::from(byte & 15)]));
+                    }
+                }
+            }
+            "base64" => base64(bytes, out)?,
             "escape" => {
-                for byte in bytes {
-                    match byte {
-                        0 | 0x80.. => out.push_str(&format!("\\{byte:03o}")),
-                        b'\\' => out.push_str("\\\\"),
-                        _ => out.push(char::from(*byte)),
+                for chunk in chunks_of(bytes) {
+                    for byte in chunk? {
+                        match byte {
+                            0 | 0x80.. => out.push_str(&format!("\\{byte:03o}")),
+                            b'\\' => out.push_str("\\\\"),
+                            _ => out.push(char::from(*byte)),
+                        }
                     }
                 }
             }
@@ -132,20 +143,25 @@ fn encode(a: &Args<'_>) -> Result<ArrayRef> {
 }
 
 /// Lines of 76 characters.
-fn base64(bytes: &[u8], out: &mut String) {
-    for (i, chunk) in bytes.chunks(3).enumerate() {
-        if i > 0 && i % 19 == 0 {
-            out.push('\n');
-        }
-        let at = |k: usize| u32::from(chunk.get(k).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for k in 0..4 {
-            match k <= chunk.len() {
-                true => out.push(char::from(BASE64[(bits >> (18 - 6 * k) & 63) as usize])),
-                false => out.push('='),
+fn base64(bytes: &[u8], out: &mut String) -> Result<()> {
+    let mut done = 0_usize;
+    for part in chunks_of(bytes) {
+        for chunk in part?.chunks(3) {
+            if done > 0 && done.is_multiple_of(19) {
+                out.push('\n');
+            }
+            done += 1;
+            let at = |k: usize| u32::from(chunk.get(k).copied().unwrap_or(0));
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for k in 0..4 {
+                match k <= chunk.len() {
+                    true => out.push(char::from(BASE64[(bits >> (18 - 6 * k) & 63) as usize])),
+                    false => out.push('='),
+                }
             }
         }
     }
+    Ok(())
 }
 
 fn decode(a: &Args<'_>) -> Result<ArrayRef> {
@@ -163,16 +179,18 @@ fn decode(a: &Args<'_>) -> Result<ArrayRef> {
 fn unhex(text: &str) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 2);
     let mut high = None;
-    for c in text.chars().filter(|c| !c.is_ascii_whitespace()) {
-        let digit = c.to_digit(16).ok_or_else(|| {
-            Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("invalid hexadecimal digit: \"{c}\""),
-            )
-        })? as u8;
-        match high.take() {
-            None => high = Some(digit),
-            Some(h) => out.push(h << 4 | digit),
+    for piece in pieces_of(text) {
+        for c in piece?.chars().filter(|c| !c.is_ascii_whitespace()) {
+            let digit = c.to_digit(16).ok_or_else(|| {
+                Error::user(
+                    sqlstate::INVALID_PARAMETER_VALUE,
+                    format!("invalid hexadecimal digit: \"{c}\""),
+                )
+            })? as u8;
+            match high.take() {
+                None => high = Some(digit),
+                Some(h) => out.push(h << 4 | digit),
+            }
         }
     }
     match high {
@@ -184,23 +202,35 @@ fn unhex(text: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// The six bits that a byte stands for.
+fn sextet(byte: u8) -> Option<u32> {
+    Some(u32::from(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    }))
+}
+
 fn unbase64(text: &str) -> Result<Vec<u8>> {
     let (mut out, mut bits, mut count) = (Vec::with_capacity(text.len() * 3 / 4), 0_u32, 0);
-    for c in text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b'=') {
-        let value = BASE64.iter().position(|b| *b == c).ok_or_else(|| {
-            Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!(
-                    "invalid symbol \"{}\" found while decoding base64 sequence",
-                    char::from(c)
-                ),
-            )
-        })?;
-        bits = bits << 6 | value as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
+    for chunk in chunks_of(text.as_bytes()) {
+        for c in chunk?.iter().filter(|b| !b.is_ascii_whitespace() && **b != b'=') {
+            let value = sextet(*c).ok_or_else(|| {
+                let found = char::from(*c);
+                Error::user(
+                    sqlstate::INVALID_PARAMETER_VALUE,
+                    format!("invalid symbol \"{found}\" found while decoding base64 sequence"),
+                )
+            })?;
+            bits = bits << 6 | value;
+            count += 6;
+            if count >= 8 {
+                count -= 8;
+                out.push((bits >> count) as u8);
+            }
         }
     }
     Ok(out)

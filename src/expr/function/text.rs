@@ -1,12 +1,14 @@
 //! Text: cut, padded, quoted, put together.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Int32Type;
 
 use super::args::Args;
 use super::{Def, Nulls};
+use crate::cancel::{checkpoint, pieces_of};
 use crate::config::{FOLDED_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::delta::text::display_value;
 use crate::error::{Error, Result, sqlstate};
@@ -109,6 +111,14 @@ fn repeat(a: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// So many places are found in well below a millisecond.
+const LOOK_PLACES: usize = 1 << 12;
+
+/// 57014 when the statement is to end, from time to time.
+fn look_at(place: usize) -> Result<()> {
+    if place.is_multiple_of(LOOK_PLACES) { checkpoint() } else { Ok(()) }
+}
+
 fn replace(a: &Args<'_>) -> Result<ArrayRef> {
     a.texts(|row, out| {
         let (text, from, to) = (a.text(0, row), a.text(1, row), a.text(2, row));
@@ -119,11 +129,17 @@ fn replace(a: &Args<'_>) -> Result<ArrayRef> {
         let grows = to.len().saturating_sub(from.len());
         // Counted first only where there is something to fear.
         if text.len().saturating_mul(to.len()) > FOLDED_BYTES_MAX {
-            let found = text.matches(from).count();
+            let mut found = 0_usize;
+            for _ in text.matches(from) {
+                found += 1;
+                look_at(found)?;
+            }
             check_value(text.len().saturating_add(found.saturating_mul(grows)))?;
         }
-        let mut rest = text;
+        let (mut rest, mut found) = (text, 0);
         while let Some((before, behind)) = rest.split_once(from) {
+            found += 1;
+            look_at(found)?;
             out.push_str(before);
             out.push_str(to);
             rest = behind;
@@ -166,12 +182,24 @@ fn levenshtein(a: &Args<'_>) -> Result<ArrayRef> {
 
 /// Each character of one set as the one at its place in another; those without one go.
 fn translate(a: &Args<'_>) -> Result<ArrayRef> {
+    let (mut known, mut places) = (("", ""), HashMap::new());
     a.texts(|row, out| {
         let (from, to) = (a.text(1, row), a.text(2, row));
-        for c in a.text(0, row).chars() {
-            match from.chars().position(|f| f == c) {
-                None => out.push(c),
-                Some(place) => out.extend(to.chars().nth(place)),
+        if known != (from, to) {
+            known = (from, to);
+            places.clear();
+            let mut to = to.chars();
+            for c in from.chars() {
+                let other = to.next();
+                places.entry(c).or_insert(other);
+            }
+        }
+        for piece in pieces_of(a.text(0, row)) {
+            for c in piece?.chars() {
+                match places.get(&c) {
+                    None => out.push(c),
+                    Some(other) => out.extend(*other),
+                }
             }
         }
         Ok(true)
@@ -257,24 +285,27 @@ fn shown(a: &Args<'_>, i: usize, row: usize) -> Option<String> {
     display_value(array, row)
 }
 
-fn literal(text: &str, out: &mut String) {
+fn literal(text: &str, out: &mut String) -> Result<()> {
     if text.contains('\\') {
         out.push('E');
     }
     out.push('\'');
-    for c in text.chars() {
-        if matches!(c, '\'' | '\\') {
+    for piece in pieces_of(text) {
+        for c in piece?.chars() {
+            if matches!(c, '\'' | '\\') {
+                out.push(c);
+            }
             out.push(c);
         }
-        out.push(c);
     }
     out.push('\'');
+    Ok(())
 }
 
 fn quote_literal(a: &Args<'_>) -> Result<ArrayRef> {
     a.texts(|row, out| {
         match shown(a, 0, row) {
-            Some(text) => literal(&text, out),
+            Some(text) => literal(&text, out)?,
             None => out.push_str("NULL"),
         }
         Ok(true)
@@ -416,7 +447,7 @@ fn write_directive(
     match (directive.kind, value) {
         ('s', value) => text.push_str(&value.unwrap_or_default()),
         ('L', None) => text.push_str("NULL"),
-        ('L', Some(value)) => literal(&value, &mut text),
+        ('L', Some(value)) => literal(&value, &mut text)?,
         (_, Some(value)) => text.push_str(&identifier(&value)),
         (_, None) => {
             return Err(Error::user(
