@@ -14,6 +14,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, when};
 
 use super::grouping::{grouping_sets, run_grouping_sets};
+use super::intervals::sort_by_length;
 use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
 use crate::error::{Error, sqlstate};
 use crate::expr::{Walk, float_extreme, ordered_call, to_datafusion};
@@ -46,12 +47,13 @@ pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan
         changed |= rewritten.is_some();
         calls.push(rewritten.map_or_else(|| expr.clone(), |e| e.alias_qualified(name.0, name.1)));
     }
-    let (input, sliced) = computed_below(&node.input, &mut calls)?;
+    let mut keys = node.group_expr.clone();
+    let (input, sliced) = computed_below(&node.input, &mut keys, &mut calls)?;
     if !changed && !sliced {
         return Ok(Transformed::no(LogicalPlan::Aggregate(node)));
     }
     let schema = Arc::clone(&node.schema);
-    let node = Aggregate::try_new_with_schema(input, node.group_expr, calls, schema)?;
+    let node = Aggregate::try_new_with_schema(input, keys, calls, schema)?;
     Ok(Transformed::yes(LogicalPlan::Aggregate(node)))
 }
 
@@ -69,12 +71,24 @@ const GROWING: &[&str] = &[
     "string_to_array",
 ];
 
-/// Puts arguments that may grow into a projection below, which cuts batches where they do.
+/// Puts keys and arguments that may grow into a projection below, which cuts batches where they do.
 fn computed_below(
     input: &Arc<LogicalPlan>,
+    keys: &mut [Expr],
     calls: &mut [Expr],
 ) -> DfResult<(Arc<LogicalPlan>, bool)> {
     let mut below: Vec<Expr> = Vec::new();
+    let growing = |e: &Expr| match e {
+        Expr::ScalarFunction(f) => Ok(GROWING.contains(&f.name())),
+        _ => Ok(false),
+    };
+    for key in keys.iter_mut().filter(|key| !matches!(key, Expr::GroupingSet(_))) {
+        if key.exists(growing)? {
+            let (qualifier, name) = key.qualified_name();
+            let column = put_below(std::mem::take(key).unalias(), &mut below);
+            *key = column.alias_qualified(qualifier, name);
+        }
+    }
     for expr in calls.iter_mut() {
         let (name, before) = (expr.qualified_name(), below.len());
         let call = match &mut *expr {
@@ -83,20 +97,13 @@ fn computed_below(
         };
         let Expr::AggregateFunction(call) = call else { continue };
         for arg in &mut call.params.args {
-            let growing = |e: &Expr| match e {
-                Expr::ScalarFunction(f) => Ok(GROWING.contains(&f.name())),
-                _ => Ok(false),
-            };
             if arg.exists(growing)? {
-                let name = format!("#sliced{}", below.len());
-                let column = Expr::Column(Column::new_unqualified(&name));
-                below.push(std::mem::replace(arg, column).alias(name));
+                *arg = put_below(std::mem::take(arg), &mut below);
             }
         }
         // Those above know it by the name that it had.
         if below.len() > before && !matches!(expr, Expr::Alias(_)) {
-            let call = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
-            *expr = call.alias_qualified(name.0, name.1);
+            *expr = std::mem::take(expr).alias_qualified(name.0, name.1);
         }
     }
     if below.is_empty() {
@@ -105,6 +112,13 @@ fn computed_below(
     let columns = input.schema().columns().into_iter().map(Expr::Column);
     let projection = Projection::try_new(columns.chain(below).collect(), Arc::clone(input))?;
     Ok((Arc::new(LogicalPlan::Projection(projection)), true))
+}
+
+/// The column of an expression that is computed below.
+fn put_below(expr: Expr, below: &mut Vec<Expr>) -> Expr {
+    let name = format!("#sliced{}", below.len());
+    below.push(expr.alias(&name));
+    Expr::Column(Column::new_unqualified(name))
 }
 
 fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
@@ -142,7 +156,7 @@ const ORDERED: &[&str] =
     &["array_agg", "first_value", "jsonb_agg", "jsonb_object_agg", "last_value", "string_agg"];
 
 /// Rewrites a call.
-pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
+pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
     if call.func.name() == "any_value" {
         // Any value will do: the least.
         call.func = first_value_udaf();
@@ -166,6 +180,8 @@ pub(super) fn rewrite_call(mut call: AggregateFunction) -> DfResult<Expr> {
                 call.params.order_by.push(Sort::new(argument.clone(), true, false));
             }
         }
+        let order = std::mem::take(&mut call.params.order_by).into_iter();
+        call.params.order_by = order.map(|s| sort_by_length(s, schema)).collect::<DfResult<_>>()?;
     }
     Ok(Expr::AggregateFunction(call))
 }

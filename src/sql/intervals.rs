@@ -45,7 +45,7 @@ fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 
 /// What an expression is sorted by: intervals by their length, jsonb by PostgreSQL's order, arrays
 /// with NULL above all other elements.
-fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
+pub(super) fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
     let expr = match sort.expr.get_type(schema)? {
         DataType::LargeUtf8 => call("pg_jsonb_order", vec![sort.expr])?,
         DataType::List(_) => call("pg_array_order", vec![sort.expr])?,

@@ -4,15 +4,17 @@
 //! nothing but rows of such a subquery, or the first of them: `SELECT * FROM (..) q LIMIT 10`.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderBy,
-    OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    GroupByExpr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    TableFactor, Value,
 };
 
 use super::binder::Purpose;
 use super::lifted::is_aggregate;
+use super::names::MARK;
 use super::parser::fold;
 use super::scopes::name_of_factor;
-use super::visit::{Rewrite, any_outer_expr, walk_mut, walk_own_exprs_mut};
+use super::visit::{Rewrite, any_expr, any_outer_expr, walk_mut, walk_own_exprs_mut};
 use crate::error::Result;
 
 /// Aggregates whose result is in an order.
@@ -24,6 +26,12 @@ pub(super) fn order_inputs(query: &mut Query, purpose: Purpose) -> Result<()> {
     struct Inputs;
     impl Rewrite for Inputs {
         fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+            let takes = |e: &Expr| matches!(e, Expr::Function(call) if takes_order(call));
+            if !any_outer_expr(&select.projection, &takes)
+                && !any_outer_expr(&select.having, &takes)
+            {
+                return Ok(());
+            }
             let Some(order) = order_of_input(select) else { return Ok(()) };
             let mut ordered = |expr: &mut Expr| {
                 if let Expr::Function(call) = expr {
@@ -37,7 +45,7 @@ pub(super) fn order_inputs(query: &mut Query, purpose: Purpose) -> Result<()> {
     }
     if purpose == Purpose::AdHoc
         && query.order_by.is_none()
-        && let SetExpr::Select(select) = query.body.as_ref()
+        && let SetExpr::Select(select) = query.body.as_mut()
         && gives_rows(select)
         && let Some(order) = order_of_input(select)
     {
@@ -56,27 +64,65 @@ fn gives_rows(select: &Select) -> bool {
         && !any_outer_expr(&select.projection, &calls_aggregate)
 }
 
-/// The order of the one subquery in FROM, by its columns.
-fn order_of_input(select: &Select) -> Option<Vec<OrderByExpr>> {
+/// The order of the one subquery in FROM, by its columns. What it is ordered by and does not show
+/// becomes a column of it, as far as nobody looks at all of them.
+fn order_of_input(select: &mut Select) -> Option<Vec<OrderByExpr>> {
     let [table] = select.from.as_slice() else { return None };
-    let TableFactor::Derived { subquery, alias: Some(alias), .. } = &table.relation else {
+    let name = name_of_factor(&table.relation)?;
+    let may_add = !shows_rows(select, &name);
+    let [table] = select.from.as_mut_slice() else { return None };
+    let TableFactor::Derived { subquery, alias: Some(alias), .. } = &mut table.relation else {
         return None;
     };
     let Some(OrderBy { kind: OrderByKind::Expressions(written), .. }) = &subquery.order_by else {
         return None;
     };
-    let SetExpr::Select(inside) = subquery.body.as_ref() else { return None };
+    let SetExpr::Select(inside) = subquery.body.as_mut() else { return None };
     if !table.joins.is_empty() || !alias.columns.is_empty() {
         return None;
     }
-    let name = Ident::with_quote('"', name_of_factor(&table.relation)?);
+    let name = Ident::with_quote('"', name);
+    let may_add = may_add && inside.distinct.is_none();
     // What is no column of the subquery ends the order that can be told.
-    let keys = written.iter().map_while(|order| {
-        let column = column_of(inside, &order.expr)?;
+    let mut keys = Vec::with_capacity(written.len());
+    for order in written {
+        let column = match column_of(inside, &order.expr) {
+            Some(column) => column,
+            None if may_add && !matches!(order.expr, Expr::Value(_)) => {
+                let alias = Ident::with_quote('"', format!("{MARK}order{}", keys.len()));
+                let (expr, column) = (order.expr.clone(), alias.clone());
+                inside.projection.push(SelectItem::ExprWithAlias { expr, alias });
+                column
+            }
+            None => break,
+        };
         let expr = Expr::CompoundIdentifier(vec![name.clone(), column]);
-        Some(OrderByExpr { expr, ..order.clone() })
-    });
-    Some(keys.collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
+        keys.push(OrderByExpr { expr, ..order.clone() });
+    }
+    Some(keys).filter(|keys| !keys.is_empty())
+}
+
+/// Whether a SELECT looks at whole rows of the item of FROM that has a name.
+fn shows_rows(select: &Select, name: &str) -> bool {
+    let star = |item: &SelectItem| {
+        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    };
+    let of_row = |e: &Expr| match e {
+        Expr::Identifier(column) => fold(column) == name,
+        Expr::QualifiedWildcard(..) | Expr::Wildcard(_) => true,
+        Expr::Function(f) => match &f.args {
+            FunctionArguments::List(list) => list.args.iter().any(|arg| {
+                matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(_)))
+            }),
+            _ => false,
+        },
+        _ => false,
+    };
+    select.projection.iter().any(star)
+        || any_expr(&select.projection, &of_row)
+        || any_expr(&select.having, &of_row)
+        || any_expr(&select.selection, &of_row)
+        || any_expr(&select.group_by, &of_row)
 }
 
 /// The column of a list that ORDER BY means.
@@ -120,14 +166,21 @@ fn name_of_item(item: &SelectItem) -> Option<Ident> {
     }
 }
 
-/// Orders a call that has no order.
-fn put_order(call: &mut Function, order: &[OrderByExpr]) {
+/// Whether a call has an order of rows, and none is given.
+fn takes_order(call: &Function) -> bool {
     let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold);
     let ordered = name.is_some_and(|name| ORDERED.contains(&name.as_str()));
-    let FunctionArguments::List(list) = &mut call.args else { return };
+    let FunctionArguments::List(list) = &call.args else { return false };
     let has_order = list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
     let free = call.over.is_none() && call.within_group.is_empty() && !has_order;
-    if ordered && free && list.duplicate_treatment.is_none() {
+    ordered && free && list.duplicate_treatment.is_none()
+}
+
+/// Orders a call that has no order.
+fn put_order(call: &mut Function, order: &[OrderByExpr]) {
+    if takes_order(call)
+        && let FunctionArguments::List(list) = &mut call.args
+    {
         list.clauses.push(FunctionArgumentClause::OrderBy(order.to_vec()));
     }
 }

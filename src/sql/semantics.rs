@@ -300,7 +300,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
                 let sorts = params.order_by.iter_mut().map(|sort| &mut sort.expr);
                 guard_by_filter(params.filter.as_deref(), params.args.iter_mut().chain(sorts))?;
                 rows_as_json(&mut call, self.schema)?;
-                rewrite_call(aggregate_by_length(call, self.schema)?)?
+                rewrite_call(aggregate_by_length(call, self.schema)?, self.schema)?
             }
             Expr::WindowFunction(mut call) => {
                 let params = &mut call.params;

@@ -1,4 +1,4 @@
-//! Rows of tables as values: `count(x.*)` and `SELECT x FROM t x`.
+//! Rows of tables as values: `count(x.*)`, `json_agg(x.*)` and `SELECT x FROM t x`.
 //!
 //! Of the missing side of an outer join there is no row, though the join has one. Columns can't
 //! tell, as all of them may be NULL in a row that is there: so such a side gets a column more,
@@ -170,7 +170,7 @@ impl Rewrite for NamedRows<'_> {
             && fold(name) == self.table
             && self.scopes.iter().any(|(there, _)| *there)
         {
-            *expr = of_columns("pg_same", self.table);
+            *expr = of_row("pg_same", self.table);
             self.found = true;
         }
         Ok(())
@@ -268,10 +268,10 @@ impl Rewrite for Counts<'_> {
         let Expr::Function(f) = expr else { return Ok(()) };
         if let Some(table) = table_of(f, "pg_same").filter(|table| self.missing.contains(table)) {
             // By another name, as a SELECT is visited twice.
-            *expr = self.unless_missing(&table, of_columns("pg_row", &table))?;
+            *expr = self.unless_missing(&table, of_row("pg_row", &table))?;
             return Ok(());
         }
-        let Some(table) = table_of(f, "count") else { return Ok(()) };
+        let Some(table) = table_of(f, "count") else { return self.rows_as_values(f) };
         let FunctionArguments::List(list) = &mut f.args else { return Ok(()) };
         let missing = self.missing.contains(&table);
         let row = match (list.duplicate_treatment, missing) {
@@ -289,6 +289,30 @@ impl Rewrite for Counts<'_> {
 }
 
 impl Counts<'_> {
+    /// `f(x.*)` is `f(x)`, but for what is around columns.
+    fn rows_as_values(&mut self, call: &mut Function) -> Result<()> {
+        let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold);
+        let of_columns = |name: &String| {
+            matches!(name.as_str(), "count" | "row" | "struct") || name.starts_with("pg_")
+        };
+        if name.as_ref().is_none_or(of_columns) {
+            return Ok(());
+        }
+        let FunctionArguments::List(list) = &mut call.args else { return Ok(()) };
+        for arg in &mut list.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(table)) = arg
+                && let Some(table) = table.0.last().and_then(|part| part.as_ident()).map(fold)
+            {
+                let row = match self.missing.contains(&table) {
+                    true => self.unless_missing(&table, of_row("pg_row", &table))?,
+                    false => of_row("pg_same", &table),
+                };
+                *arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(row));
+            }
+        }
+        Ok(())
+    }
+
     /// The column that says that a row of a table is there.
     fn there(&mut self, table: &str) -> Expr {
         if !self.found.iter().any(|found| found == table) {
@@ -314,7 +338,7 @@ impl Counts<'_> {
 }
 
 fn text_of_row(table: &str) -> Expr {
-    cast(of_columns("struct", table), DataType::Text)
+    cast(of_row("struct", table), DataType::Text)
 }
 
 /// `x` of `f(x.*)`.
@@ -330,7 +354,7 @@ fn table_of(f: &Function, wanted: &str) -> Option<String> {
 }
 
 /// A call with the columns of a table.
-fn of_columns(function: &str, table: &str) -> Expr {
+fn of_row(function: &str, table: &str) -> Expr {
     let mut row = call(function, Vec::new());
     if let Expr::Function(f) = &mut row
         && let FunctionArguments::List(list) = &mut f.args
