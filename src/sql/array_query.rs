@@ -8,11 +8,11 @@ use sqlparser::ast::{
 };
 use sqlparser::parser::Parser;
 
-use super::desugar::returns_set;
 use super::dialect::DIALECT;
 use super::functions::FUNCTIONS;
 use super::names::MARK;
 use super::parser::fold;
+use super::sets::returns_set;
 use super::visit::any_expr;
 use crate::error::{Error, Result};
 

@@ -1,14 +1,13 @@
 //! Constructs with a syntax of their own, put back to calls of functions ahead of planning: arrays
 //! of elements, quantified comparisons with arrays, comparisons of rows, AT TIME ZONE, SIMILAR TO,
-//! LIKE with ESCAPE, slices with open ends, and set-returning functions, which are UNNEST of a
-//! function that gives a list.
+//! LIKE with ESCAPE, slices with open ends, and functions that return sets (`sets`).
 //!
 //! Runs behind the naming of columns, so that names are those of what was written.
 
 use sqlparser::ast::{
     self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Subscript, TableFactor,
+    UnaryOperator, Value,
 };
 
 use super::array_query::array_of;
@@ -21,6 +20,7 @@ use super::parser::fold;
 use super::records::NO_FIELDS;
 use super::recordset::spell_out;
 use super::rows::{row_in_list, rows_compared};
+use super::sets::{alias_of_named_set, exprs_of, set_aside, set_of, unnested};
 use super::shifted::with_default;
 use super::tree::{call, cast};
 use super::types::text_limit;
@@ -40,38 +40,6 @@ pub(crate) fn desugar_expr(expr: &mut Expr) -> Result<()> {
     walk_mut(expr, &mut Desugar)
 }
 
-type Set = (&'static str, &'static [&'static str], &'static [&'static str]);
-
-/// Functions that return sets: the name, the functions that give their columns as lists, and the
-/// names of those columns where the function has given some.
-const SETS: &[Set] = &[
-    ("generate_series", &["generate_series"], &[]),
-    ("generate_subscripts", &["generate_subscripts"], &[]),
-    ("regexp_split_to_table", &["regexp_split_to_array"], &[]),
-    ("regexp_matches", &["regexp_matches"], &[]),
-    ("string_to_table", &["string_to_array"], &[]),
-    ("jsonb_array_elements", &["jsonb_array_elements"], &["value"]),
-    ("json_array_elements", &["jsonb_array_elements"], &["value"]),
-    ("jsonb_array_elements_text", &["jsonb_array_elements_text"], &["value"]),
-    ("json_array_elements_text", &["jsonb_array_elements_text"], &["value"]),
-    ("jsonb_object_keys", &["jsonb_object_keys"], &[]),
-    ("json_object_keys", &["jsonb_object_keys"], &[]),
-    ("jsonb_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
-    ("json_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
-    ("jsonb_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
-    ("json_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
-];
-
-/// Whether a table factor of this name is one of those functions.
-pub(super) fn returns_set(name: &ObjectName) -> bool {
-    set_of(name).is_some() || is_named(name, "unnest")
-}
-
-fn set_of(name: &ObjectName) -> Option<&'static Set> {
-    let last = fold(name.0.last()?.as_ident()?);
-    SETS.iter().find(|(set, ..)| *set == last)
-}
-
 struct Desugar;
 
 impl Rewrite for Desugar {
@@ -82,7 +50,9 @@ impl Rewrite for Desugar {
     }
 
     fn pre_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
-        spell_out(factor)
+        spell_out(factor)?;
+        set_aside(factor);
+        Ok(())
     }
 
     fn post_table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
@@ -90,7 +60,7 @@ impl Rewrite for Desugar {
             factor,
             TableFactor::TableFunction { expr: Expr::value(Value::Null), alias: None },
         );
-        *factor = unnested(taken);
+        *factor = unnested(taken)?;
         Ok(())
     }
 
@@ -122,17 +92,6 @@ impl Rewrite for Desugar {
         }
         Ok(())
     }
-}
-
-/// The alias of a set with one column that has a name of its own.
-fn alias_of_named_set(factor: &TableFactor) -> Option<Ident> {
-    let (name, alias) = match factor {
-        TableFactor::Table { name, alias: Some(alias), args: Some(_), .. }
-        | TableFactor::Function { name, alias: Some(alias), .. } => (name, alias),
-        _ => return None,
-    };
-    let one = matches!(set_of(name)?.2, ["value"]);
-    (one && alias.columns.is_empty()).then(|| alias.name.clone())
 }
 
 /// An integer of the text is an `integer` where it fits: a function over an array is found by that.
@@ -486,78 +445,5 @@ fn plain_args(args: &FunctionArguments) -> Vec<Expr> {
     match args {
         FunctionArguments::List(list) => exprs_of(&list.args),
         _ => Vec::new(),
-    }
-}
-
-fn exprs_of(args: &[FunctionArg]) -> Vec<Expr> {
-    let expr = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(e))
-        | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }
-        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(e), .. } => Some(e.clone()),
-        _ => None,
-    };
-    args.iter().filter_map(expr).collect()
-}
-
-/// A set-returning function or UNNEST in FROM as an UNNEST with names for its columns.
-fn unnested(factor: TableFactor) -> TableFactor {
-    let (name, args, alias, ordinality) = match factor {
-        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. }
-            if returns_set(&name) =>
-        {
-            (name, exprs_of(&args.args), alias, with_ordinality)
-        }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } if returns_set(&name) => {
-            (name, exprs_of(&args), alias, with_ordinality)
-        }
-        TableFactor::UNNEST { alias, array_exprs, with_ordinality, with_offset: false, .. } => {
-            let names = vec!["unnest"; array_exprs.len()];
-            return factor_of("unnest", array_exprs, &names, true, alias, with_ordinality);
-        }
-        other => return other,
-    };
-    let Some((function, lists, names)) = set_of(&name) else {
-        let names = vec!["unnest"; args.len()];
-        return factor_of("unnest", args, &names, true, alias, ordinality);
-    };
-    let exprs = lists.iter().map(|list| call(list, args.clone())).collect();
-    match names.is_empty() {
-        true => factor_of(function, exprs, &[function], true, alias, ordinality),
-        false => factor_of(function, exprs, names, false, alias, ordinality),
-    }
-}
-
-/// `by_alias`: the only column of a function without named columns is called as its alias is.
-fn factor_of(
-    function: &str,
-    mut exprs: Vec<Expr>,
-    names: &[&str],
-    by_alias: bool,
-    alias: Option<TableAlias>,
-    ordinality: bool,
-) -> TableFactor {
-    let mut names: Vec<Ident> = names.iter().map(|name| Ident::new(*name)).collect();
-    if let (true, [only], Some(alias)) = (by_alias, names.as_mut_slice(), &alias) {
-        *only = alias.name.clone();
-    }
-    if ordinality {
-        exprs.push(call("pg_ordinality", exprs.clone()));
-        names.push(Ident::new("ordinality"));
-    }
-    let mut alias = alias.unwrap_or_else(|| TableAlias {
-        explicit: true,
-        name: Ident::new(function),
-        columns: Vec::new(),
-        at: None,
-    });
-    let given = alias.columns.len();
-    let rest = names.into_iter().skip(given);
-    alias.columns.extend(rest.map(|name| TableAliasColumnDef { name, data_type: None }));
-    TableFactor::UNNEST {
-        alias: Some(alias),
-        array_exprs: exprs,
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality: false,
     }
 }

@@ -5,10 +5,9 @@
 use sqlparser::ast::{Ident, JoinOperator, Select, SetExpr, TableAlias, TableFactor};
 use sqlparser::parser::Parser;
 
-use super::desugar::returns_set;
 use super::dialect::DIALECT;
-use super::recordset::is_recordset;
 use super::scopes::name_of_factor;
+use super::sets::is_call;
 use crate::error::{Error, Result};
 
 /// Makes such items of a SELECT plain ones.
@@ -21,12 +20,7 @@ pub(super) fn stand_alone(select: &mut Select) -> Result<()> {
         match &mut join.relation {
             _ if !kept => {}
             TableFactor::Derived { lateral, .. } => *lateral = false,
-            TableFactor::UNNEST { .. } => in_subquery(&mut join.relation)?,
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. }
-                if returns_set(name) || is_recordset(name) =>
-            {
-                in_subquery(&mut join.relation)?;
-            }
+            item if is_call(item) => in_subquery(item)?,
             _ => {}
         }
     }

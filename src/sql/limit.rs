@@ -5,27 +5,32 @@
 use std::sync::Arc;
 
 use datafusion::logical_expr as df;
-use sqlparser::ast::{Distinct, Expr, LimitClause, Query, SetExpr, Value, ValueWithSpan};
+use sqlparser::ast::{Distinct, Expr, Fetch, LimitClause, Query, SetExpr, Value, ValueWithSpan};
 use sqlparser::tokenizer::Span;
 
 use super::tree::call;
 use super::visit::{Rewrite, walk_mut};
-use crate::error::Result;
+use crate::error::{Error, Result, sqlstate};
 
-/// The part of a FETCH clause that has no LIMIT, if it has one.
-pub(super) fn unsupported_fetch(query: &Query) -> Option<&'static str> {
-    let fetch = query.fetch.as_ref()?;
-    let limited = matches!(
-        &query.limit_clause,
-        Some(
-            LimitClause::LimitOffset { limit: Some(_), .. } | LimitClause::OffsetCommaLimit { .. }
-        )
-    );
-    match (fetch.with_ties && query.order_by.is_none(), fetch.percent, limited) {
-        (true, ..) => Some("WITH TIES without ORDER BY"),
-        (_, true, _) => Some("FETCH FIRST .. PERCENT"),
-        (.., true) => Some("FETCH FIRST beside LIMIT"),
-        _ => None,
+/// Refuses a FETCH clause that would count ties of no order.
+pub(super) fn check_fetch(query: &Query) -> Result<()> {
+    let Some(Fetch { with_ties: true, quantity, .. }) = &query.fetch else { return Ok(()) };
+    if query.order_by.is_none() {
+        let message = "WITH TIES cannot be specified without ORDER BY clause";
+        return Err(Error::user(sqlstate::SYNTAX_ERROR, message));
+    }
+    if quantity.as_ref().is_some_and(is_null) {
+        let message = "row count cannot be null in FETCH FIRST ... WITH TIES clause";
+        return Err(Error::user(sqlstate::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE, message));
+    }
+    Ok(())
+}
+
+fn is_null(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_null(inner),
+        Expr::Value(ValueWithSpan { value: Value::Null, .. }) => true,
+        _ => false,
     }
 }
 
@@ -80,17 +85,20 @@ fn with_ties(count: Expr) -> Expr {
 }
 
 /// The number of rows of a LIMIT that stands for FETCH FIRST .. WITH TIES.
-pub(super) fn with_ties_count(fetch: &df::Expr) -> Option<df::Expr> {
+pub(super) fn with_ties_count(fetch: &df::Expr) -> Option<&df::Expr> {
     let mut fetch = fetch;
     while let df::Expr::Cast(cast) = fetch {
         fetch = &cast.expr;
     }
     match fetch {
-        df::Expr::ScalarFunction(f) if f.func.name() == WITH_TIES => {
-            f.args.first().map(|count| df::cast(count.clone(), arrow::datatypes::DataType::Int64))
-        }
+        df::Expr::ScalarFunction(f) if f.func.name() == WITH_TIES => f.args.first(),
         _ => None,
     }
+}
+
+/// The LIMIT that stands for a number of rows WITH TIES.
+pub(super) fn counting_ties(count: df::Expr) -> df::Expr {
+    with_ties_udf().1.call(vec![count])
 }
 
 /// The function that marks a number of rows WITH TIES: the number itself.

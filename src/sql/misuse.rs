@@ -4,13 +4,16 @@
 
 use sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    GroupByExpr, JoinConstraint, JoinOperator, NamedWindowExpr, Select, UnaryOperator, WindowFrame,
-    WindowFrameBound, WindowFrameUnits, WindowType,
+    GroupByExpr, JoinConstraint, JoinOperator, NamedWindowExpr, ObjectName, Select, UnaryOperator,
+    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowType,
 };
 
 use super::functions::FUNCTIONS;
+use super::lifted::is_aggregate;
 use super::limits::check_arguments;
 use super::parser::fold;
+use super::recordset::is_recordset;
+use super::sets::{gives_rows, returns_set};
 use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
 
@@ -43,6 +46,51 @@ pub(super) fn check_function(f: &Function) -> Result<()> {
         Some(WindowType::WindowSpec(spec)) => spec.window_frame.iter().try_for_each(check_frame),
         _ => Ok(()),
     }
+}
+
+/// A function of ROWS FROM.
+pub(super) fn check_in_rows_from(arg: &FunctionArg) -> Result<()> {
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(f))) = arg else { return Ok(()) };
+    if is_recordset(&f.name) {
+        let message = format!("{} in ROWS FROM is not supported", f.name);
+        return Err(Error::unsupported(message)
+            .with_hint("Call the function in FROM by itself, with its list of columns."));
+    }
+    match &f.args {
+        FunctionArguments::List(list) => check_in_from(&f.name, &list.args),
+        _ => check_in_from(&f.name, &[]),
+    }
+}
+
+/// What is called in FROM gives rows, or the value of one row, of what is there ahead of any row.
+pub(super) fn check_in_from(name: &ObjectName, args: &[FunctionArg]) -> Result<()> {
+    let called = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+    let own = |e: &Expr| match e {
+        Expr::Function(f) => is_aggregate(f) && !any_outer_expr(&f.args, &is_column),
+        _ => false,
+    };
+    let scalar = FUNCTIONS.scalar.contains_key(&called);
+    if !scalar && FUNCTIONS.aggregate.contains_key(&called)
+        || args.iter().any(|arg| any_outer_expr(arg, &own))
+    {
+        let message = "aggregate functions are not allowed in functions in FROM";
+        return Err(Error::user(sqlstate::GROUPING_ERROR, message));
+    }
+    let set = |e: &Expr| matches!(e, Expr::Function(f) if returns_set(&f.name));
+    if gives_rows(name) && args.iter().any(|arg| any_outer_expr(arg, &set)) {
+        let message = "set-returning functions must appear at top level of FROM";
+        return Err(Error::unsupported(message)
+            .with_hint("Put the inner function into FROM, ahead of the outer one."));
+    }
+    if !scalar && FUNCTIONS.window.contains_key(&called) {
+        let message = format!("window function {called} requires an OVER clause");
+        return Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, message));
+    }
+    Ok(())
+}
+
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 
 /// What is a function here is a part of the grammar in PostgreSQL, as are its arguments.

@@ -22,7 +22,7 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::expr_rewriter::{normalize_cols, normalize_sorts};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SortExpr,
-    Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+    Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast, lit,
 };
 
 use super::binder::Purpose;
@@ -30,7 +30,7 @@ use super::errors::plan_error;
 use super::functions::FUNCTIONS;
 use super::limit::with_ties_count;
 use crate::error::{Error, Result};
-use crate::expr::{Walk, WalkPlan};
+use crate::expr::{Walk, WalkPlan, call};
 
 /// The column in which DISTINCT ON numbers the rows of a group.
 const NUMBER: &str = "#distinct_on";
@@ -125,11 +125,13 @@ fn below(
     };
     let mut fetch = fetch.clone();
     if let Some(count) = fetch.as_ref().and_then(|f| with_ties_count(f)) {
+        let count = call("pg_limit", vec![cast(count.clone(), DataType::Int64)])?;
         let end = match skip {
-            Some(skip) => (**skip).clone() + count,
-            None => count,
+            Some(skip) => (**skip).clone() + count.clone(),
+            None => count.clone(),
         };
-        sort.input = Arc::new(ranked_up_to(&sort, end)?);
+        // No row has a tie where there are none.
+        sort.input = Arc::new(ranked_up_to(&sort, end, count.gt(lit(0_i64)))?);
         fetch = None;
     }
     let rest = whole_row(sort.input.schema(), &sort.expr);
@@ -141,16 +143,21 @@ fn below(
     Ok(LogicalPlan::Limit(Limit { skip: skip.clone(), fetch, input: Arc::new(plan) }))
 }
 
-/// The input of a Sort without the rows whose rank in its order is above `end`.
-fn ranked_up_to(sort: &Sort, end: Expr) -> DfResult<LogicalPlan> {
-    let mut call = WindowFunction::new(window_function("rank")?, Vec::new());
-    call.params.order_by = sort.expr.clone();
-    call.params.window_frame = WindowFrame::new(Some(false));
-    let call = Expr::WindowFunction(Box::new(call)).alias(RANK);
+/// The input of a Sort without the rows whose rank in its order is above `end`, or no row.
+fn ranked_up_to(sort: &Sort, end: Expr, any: Expr) -> DfResult<LogicalPlan> {
+    let call = rank_by(&sort.expr)?.alias(RANK);
     let window = LogicalPlan::Window(Window::try_new(vec![call], Arc::clone(&sort.input))?);
-    let first = Expr::Column(Column::new_unqualified(RANK)).lt_eq(end);
+    let first = Expr::Column(Column::new_unqualified(RANK)).lt_eq(end).and(any);
     let columns = sort.input.schema().iter().map(Expr::from);
     LogicalPlanBuilder::from(window).filter(first)?.project(columns)?.build()
+}
+
+/// `rank()` in an order.
+pub(super) fn rank_by(order: &[SortExpr]) -> DfResult<Expr> {
+    let mut call = WindowFunction::new(window_function("rank")?, Vec::new());
+    call.params.order_by = order.to_vec();
+    call.params.window_frame = WindowFrame::new(Some(false));
+    Ok(Expr::WindowFunction(Box::new(call)))
 }
 
 pub(super) fn window_function(name: &str) -> DfResult<WindowFunctionDefinition> {

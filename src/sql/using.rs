@@ -3,7 +3,8 @@
 //!
 //! DataFusion takes the left side's of them all, and finds it ambiguous behind three tables or in
 //! WHERE. So such a join gets its condition written out, and the merged column's name and `*` what
-//! they stand for, in the syntax tree. The columns of a side are found by planning it alone.
+//! they stand for, in the syntax tree. The columns of a side are found by planning it alone; those
+//! that stand in LIMIT, where they can't, are told from a query's around by the same means.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,6 +21,7 @@ use super::binder::plan_raw;
 use super::context::Context;
 use super::depth::balanced;
 use super::dialect::DIALECT;
+use super::limit_columns::check_limit;
 use super::parser::fold;
 use super::parts::names_in;
 use super::pass::quietly;
@@ -62,6 +64,10 @@ impl Rewrite for Expand<'_> {
     }
 
     fn post_query(&mut self, query: &mut ast::Query) -> Result<()> {
+        check_limit(query, &mut |factors| {
+            let columns = self.columns(factors).ok()?;
+            Some(columns.into_iter().map(|column| column.name).collect())
+        })?;
         if let Some((with, outside)) = self.open.pop() {
             query.with = with;
             self.visible.truncate(outside);

@@ -14,13 +14,14 @@ use sqlparser::ast::{
 };
 
 use super::binder::Purpose;
-use super::desugar::returns_set;
-use super::limit::unsupported_fetch;
+use super::limit::check_fetch;
 use super::limits::{check_group_by, check_joined, check_select_list, is_of_a_change};
-use super::misuse::{check_function, check_select};
+use super::misuse::{check_function, check_in_from, check_in_rows_from, check_select};
 use super::moving::unsupported_now;
+use super::parser::is_rows_from;
 use super::proctime::unsupported_proctime;
 use super::recordset::is_recordset;
+use super::sets::gives_rows;
 use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
 use crate::delta::text::pg_type_name;
@@ -65,7 +66,9 @@ impl Inspect for Checker {
 
     fn pre_table_factor(&mut self, factor: &TableFactor) -> Result<(), Stop> {
         let args = match factor {
-            TableFactor::Table { args: Some(args), .. } => args.args.as_slice(),
+            TableFactor::Table { name, args: Some(args), .. } if !gives_rows(name) => {
+                args.args.as_slice()
+            }
             TableFactor::TableFunction { expr: ast::Expr::Function(f), .. } => match &f.args {
                 FunctionArguments::List(list) => list.args.as_slice(),
                 _ => &[],
@@ -103,9 +106,7 @@ impl Checker {
         if !query.locks.is_empty() || query.for_clause.is_some() {
             return Err(refused("a FOR UPDATE or FOR SHARE clause"));
         }
-        if let Some(what) = unsupported_fetch(query) {
-            return Err(refused(what).with_hint("Use LIMIT."));
-        }
+        check_fetch(query)?;
         if query.settings.is_some() || query.format_clause.is_some() {
             return Err(refused("a SETTINGS or FORMAT clause of a query"));
         }
@@ -220,16 +221,25 @@ impl Checker {
             }
             TableFactor::Table { with_ordinality: true, name, .. }
             | TableFactor::Function { with_ordinality: true, name, .. }
-                if !returns_set(name) =>
+                if !gives_rows(name) || is_recordset(name) =>
             {
                 Err(refused("WITH ORDINALITY of this function"))
             }
+            TableFactor::Table { name, args: Some(args), .. } if is_rows_from(name) => {
+                args.args.iter().try_for_each(check_in_rows_from)
+            }
+            TableFactor::Function { name, args, .. } if is_rows_from(name) => {
+                args.iter().try_for_each(check_in_rows_from)
+            }
+            TableFactor::Table { name, args: Some(args), .. } => check_in_from(name, &args.args),
             TableFactor::Table { .. } | TableFactor::TableFunction { .. } => Ok(()),
             TableFactor::NestedJoin { table_with_joins, .. } => {
                 table_with_joins.joins.iter().try_for_each(|j| self.join(&j.join_operator))
             }
             TableFactor::Derived { sample: None, .. } | TableFactor::UNNEST { .. } => Ok(()),
-            TableFactor::Function { name, .. } if returns_set(name) || is_recordset(name) => Ok(()),
+            TableFactor::Function { name, args, .. } if gives_rows(name) => {
+                check_in_from(name, args)
+            }
             TableFactor::Function { .. } => Err(refused("LATERAL with this function")),
             TableFactor::MatchRecognize { .. } => {
                 Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))

@@ -5,6 +5,7 @@
 //! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
 
 mod alter;
+mod clauses;
 mod columns;
 mod copy;
 mod create;
@@ -34,6 +35,8 @@ use super::pass::{over_parsed_query, over_parsed_statement};
 use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
+use clauses::put_clauses;
+pub(super) use clauses::{is_rows_from, place_clauses, rows_from, rows_from_name};
 use position::Positions;
 use size::check_size;
 pub(super) use versions::nest_versions;
@@ -52,6 +55,7 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|e| positions.tokenizer_error(&e))?;
     positions.flatten(&mut tokens);
+    let tokens = put_clauses(tokens, &positions)?;
     let mut statements = Vec::new();
     for part in tokens.split(|t| t.token == Token::SemiColon) {
         let significant = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);

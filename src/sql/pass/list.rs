@@ -31,7 +31,7 @@ use crate::sql::names::{name_columns, name_in_expr};
 use crate::sql::ordered_input::order_inputs;
 use crate::sql::outer_aggregates::inline_outer_aggregates;
 use crate::sql::outline::stage;
-use crate::sql::parser::nest_versions;
+use crate::sql::parser::{nest_versions, place_clauses};
 use crate::sql::prepared::with_values;
 use crate::sql::proctime::{at_once, stamp};
 use crate::sql::row_counts::count_limits;
@@ -82,6 +82,17 @@ const PARSE: &[Pass] = &[
             statement: Some(limit_depth::<Statement>),
             query: limit_depth,
             expr: Some(limit_depth),
+        },
+    },
+    Pass {
+        name: "place_clauses",
+        purpose: Both,
+        why: "FETCH FIRST and ROWS FROM, which sqlparser reads as LIMIT and as a call, get their \
+              places: definitions are kept as the text of this tree",
+        step: Step::Parsed {
+            statement: Some(place_clauses),
+            query: place_clauses,
+            expr: Some(place_clauses),
         },
     },
     Pass {

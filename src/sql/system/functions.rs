@@ -116,6 +116,11 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
 
 const VERSION: &str = concat!("PostgreSQL 15.0 (Headwater ", env!("CARGO_PKG_VERSION"), ")");
 
+/// Whether a function is one of the system catalog.
+pub(in crate::sql) fn is_function(name: &str) -> bool {
+    FUNCTIONS.iter().any(|f| f.0 == name)
+}
+
 /// A function of the system catalog by name.
 pub(in crate::sql) fn function(
     name: &str,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::catalog::system::SettingLine;
 use crate::error::{Error, Result};
 
-pub(super) use functions::{function, is_of_session};
+pub(super) use functions::{function, is_function, is_of_session};
 pub(super) use rewrite::rewrite;
 
 /// What a session says about itself.
