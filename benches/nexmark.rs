@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use clap::{Parser, ValueEnum};
+use headwater::config::parse_bytes;
 use headwater::connector::memory;
 use headwater::connector::nexmark::{Table, batches, events, write_json_line};
 use headwater::{Config, Engine, Outcome, Session};
@@ -373,9 +374,16 @@ struct Args {
     /// A directory in which each run makes a data directory, and removes it.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// What everything may hold in memory, such as 200MB.
+    #[arg(long, value_parser = bytes)]
+    memory_limit: Option<usize>,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn bytes(text: &str) -> std::result::Result<usize, String> {
+    parse_bytes(text).ok_or_else(|| format!("no number of bytes: {text}"))
 }
 
 fn main() -> Result<()> {
@@ -485,7 +493,9 @@ impl Bench<'_> {
     async fn open(&self, events: u64) -> Result<(Engine, Session)> {
         self.forget_data()?;
         let data = self.data();
-        let config = Config { data, check_contracts: false, ..Config::with_workers(self.workers) };
+        let config = Config::with_workers(self.workers);
+        let mut config = Config { data, check_contracts: false, ..config };
+        self.args.memory_limit.into_iter().for_each(|bytes| config.limit_memory(bytes));
         let engine = Engine::start(config).await?;
         let mut session = engine.session();
         for table in Table::ALL {

@@ -109,7 +109,8 @@ impl Coordinator {
         tracing::info!("memory gets scarce: keys that were not asked for lately leave it");
         self.eviction.stage = Stage::Waiting;
         self.memory().evicts();
-        self.team.each(|worker| worker.state.begin_evicting());
+        let limit = self.memory().whole_limit();
+        self.team.each(move |worker| worker.state.begin_evicting(limit));
         self.hurry_checkpoint();
     }
 
@@ -121,7 +122,8 @@ impl Coordinator {
             tracing::info!(bytes, "the state may not fit into memory: some keys stay on the disk");
             self.eviction.stage = Stage::On;
             self.memory().evicts();
-            self.team.each(|worker| worker.state.begin_evicting());
+            let limit = self.memory().whole_limit();
+            self.team.each(move |worker| worker.state.begin_evicting(limit));
         }
     }
 
@@ -182,7 +184,8 @@ impl Coordinator {
         }
         if self.eviction.stage == Stage::Off {
             self.eviction.stage = Stage::On;
-            self.team.each(|worker| worker.state.begin_evicting());
+            let limit = self.memory().whole_limit();
+            self.team.each(move |worker| worker.state.begin_evicting(limit));
         }
         let (oldest, frozen) = (self.shared.oldest(), Arc::new(self.frozen_nodes()));
         self.team.each(move |worker| worker.evict_checked(oldest, &frozen));

@@ -71,6 +71,12 @@ impl Bloom {
         self.parts.iter().rev().any(|part| part.has(hash))
     }
 
+    /// How many were added.
+    pub fn added(&self) -> usize {
+        let count = |(at, part): (usize, &Part)| (FIRST << at) - part.room;
+        self.parts.iter().enumerate().map(count).sum()
+    }
+
     /// Its memory.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.lines.len() * LINE * 8).sum()
@@ -87,9 +93,10 @@ mod tests {
     fn what_was_added_is_there_and_little_else() {
         let hash = |n: u64| hash_key(&n.to_le_bytes()) >> 2;
         let mut bloom = Bloom::default();
-        assert!(!bloom.may_have(hash(1)));
+        assert!(!bloom.may_have(hash(1)) && bloom.added() == 0);
         (0..100_000).for_each(|n| bloom.insert(hash(n)));
         assert!((0..100_000).all(|n| bloom.may_have(hash(n))));
+        assert!((98_000..=100_000).contains(&bloom.added()), "{}", bloom.added());
         let wrong = (100_000..200_000).filter(|n| bloom.may_have(hash(*n))).count();
         assert!(wrong < 4_000, "{wrong} of 100,000 are taken for others");
         assert!(bloom.bytes() < 100_000 * 4, "{} bytes", bloom.bytes());

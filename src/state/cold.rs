@@ -13,6 +13,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use hashbrown::HashSet;
 
@@ -23,6 +24,11 @@ use crate::error::Result;
 /// Places of a table that are looked at at most to have a row leave: so a sweep over one of which
 /// little can go takes no longer than one over others.
 const LOOKS_PER_ROW: usize = 8;
+
+/// The filter is made anew when it has so many times the hashes of what is out, and so many more:
+/// keys that come for a while and go would make it grow without end.
+const RENEWED_TIMES: usize = 4;
+const RENEWED_MORE: usize = 1 << 20;
 
 /// The entries of one table as of a cut, outside of memory.
 pub trait ColdRows: Debug + Send + Sync {
@@ -67,6 +73,8 @@ pub(super) struct Cold {
     rows: Option<Arc<dyn ColdRows>>,
     /// Hashes that have ever left.
     gone: Bloom,
+    /// What `gone` is to be replaced by, which a thread makes, and what has left meanwhile.
+    renewed: Option<(JoinHandle<Result<Bloom>>, Vec<u64>)>,
     /// Rows that are out.
     out: usize,
     /// Hashes that were asked for since the last cut.
@@ -81,13 +89,16 @@ pub(super) struct Cold {
     pub(super) sparse: usize,
     /// Where a sweep for keys that may go is to go on.
     hand: u32,
+    /// Bytes that everything may hold.
+    pub(super) limit: usize,
     /// The hashes that are out, exactly; only where that is checked.
     exact: Option<HashSet<u64>>,
 }
 
 impl Cold {
-    pub(super) fn new(check: bool) -> Self {
-        Self { exact: check.then(HashSet::new), ..Self::default() }
+    /// With the bytes that everything may hold.
+    pub(super) fn new(limit: usize, check: bool) -> Self {
+        Self { limit, exact: check.then(HashSet::new), ..Self::default() }
     }
 
     /// A table begins with the rows of a checkpoint.
@@ -165,6 +176,9 @@ impl Cold {
     /// The keys of a hash have left, with so many rows.
     pub(super) fn left(&mut self, hash: u64, rows: usize) {
         self.gone.insert(hash);
+        if let Some((_, left)) = &mut self.renewed {
+            left.push(hash);
+        }
         self.out += rows;
         if let Some(exact) = &mut self.exact {
             exact.insert(hash);
@@ -179,8 +193,35 @@ impl Cold {
     /// A sweep begins over so many rows.
     pub(super) fn begin_sweep(&mut self, rows: usize) {
         self.sparse = 0;
+        self.renew(RENEWED_MORE);
         self.turns += 1;
         self.used.fit(rows);
+    }
+
+    /// Where the filter knows of many more keys than are out it is made anew, beside.
+    fn renew(&mut self, more: usize) {
+        if let Some((thread, left)) = self.renewed.take() {
+            if !thread.is_finished() {
+                self.renewed = Some((thread, left));
+                return;
+            }
+            // Where it could not be made the old one stays.
+            if let Ok(Ok(mut gone)) = thread.join() {
+                left.iter().for_each(|hash| gone.insert(*hash));
+                self.gone = gone;
+            }
+        }
+        let Some(rows) = self.rows.as_ref().filter(|_| {
+            self.gone.added() > self.out.saturating_mul(RENEWED_TIMES).saturating_add(more)
+        }) else {
+            return;
+        };
+        // All that is out now is among these rows, since they are those of a cut behind which
+        // nothing of it has changed.
+        let rows = Arc::clone(rows);
+        let thread = std::thread::Builder::new().name("filter".into());
+        let thread = thread.spawn(move || filter_of(rows.as_ref()));
+        self.renewed = thread.ok().map(|thread| (thread, Vec::new()));
     }
 
     /// How many places of a table are looked at to have so many rows leave.
@@ -234,6 +275,19 @@ impl Cold {
     }
 }
 
+/// The hashes of rows.
+fn filter_of(rows: &dyn ColdRows) -> Result<Bloom> {
+    let (mut filter, mut last) = (Bloom::default(), None);
+    for piece in rows.pieces() {
+        for entry in rows.in_groups(&piece)?.iter() {
+            if last.replace(entry.hash) != Some(entry.hash) {
+                filter.insert(entry.hash);
+            }
+        }
+    }
+    Ok(filter)
+}
+
 /// A bit for each hash that was asked for since the last sweep; some share one.
 #[derive(Debug, Default)]
 struct Used {
@@ -276,6 +330,34 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::entry::{Entry, Op};
+
+    /// Would find a filter that forgets a key that is out.
+    #[test]
+    fn the_filter_is_made_anew_when_it_knows_too_much() {
+        let entries = |hashes: std::ops::Range<u64>| {
+            let mut all = Entries::default();
+            for hash in hashes {
+                let (key, sub, value) = (b"k".as_slice(), b"".as_slice(), b"v".as_slice());
+                all.push(Entry { hash: hash << 40, key, sub, op: Op::Put, value });
+            }
+            Arc::new(KeptRows(all))
+        };
+        let mut cold = Cold::new(usize::MAX, true);
+        cold.begin_with(entries(0..10));
+        (0..5_000).for_each(|hash| cold.left(hash << 40, 1));
+        cold.came(&[], 4_990);
+        let bytes = cold.gone.bytes();
+        cold.renew(1_000);
+        assert!(cold.renewed.is_some(), "it knows of 5,000, and 10 are out");
+        cold.left(77 << 40, 1);
+        while cold.renewed.is_some() {
+            std::thread::yield_now();
+            cold.renew(1_000);
+        }
+        assert!((0..10).chain([77]).all(|hash| cold.gone.may_have(hash << 40)));
+        assert!(cold.gone.bytes() < bytes, "{} bytes", cold.gone.bytes());
+    }
 
     /// Would find a key that is fetched although memory is right about it, one that is not fetched
     /// although the files are, and one that leaves while no file has it.
@@ -283,7 +365,7 @@ mod tests {
     fn memory_is_right_about_what_was_asked_for_since_the_cut() {
         let rows = || Arc::new(KeptRows(Entries::default()));
         let none = |_: u64| false;
-        let mut cold = Cold::new(true);
+        let mut cold = Cold::new(usize::MAX, true);
         cold.decided(rows());
         assert!(!cold.is_ready(), "its cut was made before anybody looked");
         assert!(cold.ask(&[1, 2], none).is_empty(), "nothing has ever left");

@@ -44,10 +44,11 @@ impl StateStore {
     }
 
     /// From here on keys may leave memory, of all tables of which some can: between two epochs.
-    pub fn begin_evicting(&mut self) {
-        self.evicts = true;
+    /// Everything may hold `limit` bytes.
+    pub fn begin_evicting(&mut self, limit: usize) {
+        self.evicts = Some(limit);
         let check = self.check;
-        self.tables.iter_mut().flatten().for_each(|kept| kept.let_leave(check));
+        self.tables.iter_mut().flatten().for_each(|kept| kept.let_leave(limit, check));
     }
 
     /// What tables have logged is taken for a checkpoint.

@@ -324,14 +324,14 @@ impl Table {
     }
 
     /// Makes it one whose keys can leave memory, between two epochs; false where they can't.
-    fn let_leave(&mut self, check: bool) -> bool {
+    fn let_leave(&mut self, limit: usize, check: bool) -> bool {
         match self {
             Self::Arrangement(t) => t.let_leave(),
             Self::Groups(t) => t.can_leave(),
             Self::Ranked(t) => t.can_leave(),
             Self::Sessions(_) | Self::Timeline(_) => false,
             Self::Result(t, shard) => {
-                t.write(*shard).let_leave(t, check);
+                t.write(*shard).let_leave(t, limit, check);
                 false
             }
         }
@@ -418,8 +418,8 @@ pub struct StateStore {
     check: bool,
     /// Whether somebody takes what tables log.
     capture: bool,
-    /// Whether keys may leave memory.
-    evicts: bool,
+    /// Where keys may leave memory, the bytes that everything may hold.
+    evicts: Option<usize>,
 }
 
 impl StateStore {
@@ -440,8 +440,8 @@ impl StateStore {
         let table = Table::new(&spec, self.shard);
         let mut kept = Kept { spec, table, ledger: None, cold: None };
         self.begin(&mut kept, Entries::default());
-        if self.evicts {
-            kept.let_leave(self.check);
+        if let Some(limit) = self.evicts {
+            kept.let_leave(limit, self.check);
         }
         self.tables.push(Some(kept));
         TableId(self.tables.len() as u32 - 1)
@@ -547,7 +547,7 @@ impl StateStore {
 
     /// Whether operators have to say which keys they will touch.
     pub fn wants_keys(&self) -> bool {
-        self.check || self.evicts
+        self.check || self.evicts.is_some()
     }
 
     /// Whether contracts are checked.
@@ -650,8 +650,8 @@ impl StateStore {
     ) -> Result<()> {
         let mut kept = self.tables[id.0 as usize].take().expect("a handle lives as its table");
         kept.clear(self.shard);
-        if self.evicts {
-            kept.let_leave(self.check);
+        if let Some(limit) = self.evicts {
+            kept.let_leave(limit, self.check);
         }
         let done = pieces.into_iter().try_fold(Entries::default(), |mut all, piece| {
             let piece = piece?;
@@ -698,9 +698,9 @@ impl Kept {
         rows.map(drop)
     }
 
-    fn let_leave(&mut self, check: bool) {
-        if self.cold.is_none() && self.table.let_leave(check) {
-            self.cold = Some(Box::new(Cold::new(check)));
+    fn let_leave(&mut self, limit: usize, check: bool) {
+        if self.cold.is_none() && self.table.let_leave(limit, check) {
+            self.cold = Some(Box::new(Cold::new(limit, check)));
         }
     }
 

@@ -12,12 +12,15 @@ use std::sync::{Arc, RwLockReadGuard};
 pub use self::scan::{Rows, Scan};
 use super::{ResultShard, ResultTable};
 use crate::delta::{DeltaBatch, Keys};
-use crate::error::Result;
+use crate::error::{Error, Result, sqlstate};
 use crate::state::chains::NONE;
 use crate::state::cold::{Cold, ColdRows};
 use crate::state::entry::Entries;
 use crate::state::rows::hashes_of;
 use crate::time::Epoch;
+
+/// What a row is taken to be at least, where few are in memory to tell.
+const ROW_BYTES_MIN: usize = 32;
 
 /// Slots that are looked at together.
 const TOGETHER: usize = 1_024;
@@ -103,7 +106,26 @@ impl ResultTable {
     }
 
     /// Has everything in memory from here on. Blocks; the table may change meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// 53200 when what is not in memory would take half of what everything may hold.
     pub(super) fn stay(&self) -> Result<()> {
+        let (mut bytes, mut limit) = (0, usize::MAX);
+        for shard in (0..self.shards()).map(|shard| self.read(shard)) {
+            let Some(cold) = &shard.cold else { continue };
+            let row = shard.pages.bytes() / shard.rows().max(1);
+            bytes += cold.out() * row.max(ROW_BYTES_MIN);
+            limit = limit.min(cold.limit / 2);
+        }
+        if bytes > limit {
+            let message = "the rows that an index leads to do not fit into memory";
+            let detail =
+                format!("{} MB are on the disk; an index needs all in memory.", bytes >> 20);
+            return Err(Error::user(sqlstate::OUT_OF_MEMORY, message)
+                .with_detail(detail)
+                .with_hint("Join and look up by the key, or raise --memory-limit."));
+        }
         for shard in 0..self.shards() {
             let rows = {
                 let mut guard = self.write(shard);
@@ -129,9 +151,9 @@ impl ResultTable {
 
 impl ResultShard {
     /// Makes a shard one whose keys can leave, between two epochs.
-    pub(in crate::state) fn let_leave(&mut self, table: &ResultTable, check: bool) {
+    pub(in crate::state) fn let_leave(&mut self, table: &ResultTable, limit: usize, check: bool) {
         if table.can_leave() && !self.stays && self.secondary.is_empty() && self.cold.is_none() {
-            self.cold = Some(Box::new(Cold::new(check)));
+            self.cold = Some(Box::new(Cold::new(limit, check)));
         }
     }
 

@@ -211,7 +211,7 @@ mod tests {
             let spec = ResultSpec { schema, key: vec![0], keyed_placement: true, arrivals: false };
             let table = ResultTable::new(spec, 1);
             table.write(0).set_capture(true);
-            table.write(0).let_leave(&table, true);
+            table.write(0).let_leave(&table, usize::MAX, true);
             let models = BTreeMap::from([(Epoch::ZERO, Model::new())]);
             Self { table, now: Epoch::ZERO, models, random: SmallRng::seed_from_u64(seed) }
         }
