@@ -29,7 +29,7 @@ impl Session {
                 ratio(node.rows_out, node.rows_in, " per row in"),
                 node.busy.as_secs_f64() * 1e3,
             ));
-            lines.extend(node.tables.iter().map(|t| format!("    state {}", table_line(t))));
+            lines.extend(node.tables.iter().map(|t| format!("    state {t}")));
         }
         lines.extend(total(&nodes));
         Ok(lines)
@@ -45,8 +45,8 @@ impl Session {
         for node in nodes.iter().filter(|n| !n.tables.is_empty()) {
             lines.push(node.title.clone());
             for table in &node.tables {
-                lines.push(format!("    {}", table_line(table)));
-                (rows, bytes) = (rows + table.1, bytes + table.2);
+                lines.push(format!("    {table}"));
+                (rows, bytes) = (rows + table.rows, bytes + table.bytes);
             }
         }
         lines.push(format!("state in all: {rows} rows, {bytes} bytes"));
@@ -130,10 +130,6 @@ fn ratio(of: u64, to: u64, unit: &str) -> String {
         0 => String::new(),
         _ => format!(" ({:.2}{unit})", of as f64 / to as f64),
     }
-}
-
-fn table_line((name, rows, bytes): &(&'static str, usize, usize)) -> String {
-    format!("{name}: {rows} rows, {bytes} bytes")
 }
 
 /// How much work a change of an input is: the first nodes take what comes in, the last one writes.

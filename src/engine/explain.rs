@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, explain};
-use crate::runtime::{Coordinator, NodeId, Pin, TablePlace, TableSize};
+use crate::runtime::{NodeId, Pin, TablePlace, TableSize};
 use crate::sql::statement::{Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
 
@@ -138,27 +138,15 @@ impl Session {
 
     /// What the tables of a running view hold now, over all workers.
     async fn state_lines(&self, id: RelationId) -> Result<Vec<String>> {
-        let look = |c: &mut Coordinator| (c.state_sizes(), c.checkpoints().is_some());
-        let (sizes, durable) = self.engine.core.coordinator.call(look).await?;
+        let sizes = self.engine.core.coordinator.call(|c| c.state_sizes()).await?;
         let mut sums: BTreeMap<(NodeId, &str), TableSize> = BTreeMap::new();
         for (_, size) in sizes.into_iter().filter(|(relation, _)| *relation == id) {
             match sums.get_mut(&(size.node, size.name)) {
-                Some(sum) => {
-                    sum.rows += size.rows;
-                    sum.out += size.out;
-                    sum.bytes += size.bytes;
-                }
+                Some(sum) => sum.add(&size),
                 None => drop(sums.insert((size.node, size.name), size)),
             }
         }
-        let line = |((_, name), size): ((NodeId, &str), TableSize)| {
-            let TableSize { rows, out, bytes, stays, .. } = size;
-            let out =
-                if out > 0 { format!(", {out} of the rows on the disk") } else { String::new() };
-            let stays = stays.filter(|_| durable).map(|why| format!(", stays in memory: {why}"));
-            format!("  {name}: {rows} rows, {bytes} bytes{out}{}", stays.unwrap_or_default())
-        };
-        let mut lines: Vec<String> = sums.into_iter().map(line).collect();
+        let mut lines: Vec<String> = sums.into_values().map(|size| format!("  {size}")).collect();
         if !lines.is_empty() {
             lines.insert(0, "state now, from the inputs to the output:".into());
         }

@@ -23,8 +23,8 @@ pub struct NodeActivity {
     /// The time that its rows have waited for workers that had too much in front of them, on all
     /// workers together.
     pub held_up: Duration,
-    /// Its state tables: name, rows, bytes.
-    pub tables: Vec<(&'static str, usize, usize)>,
+    /// Its state tables, over all workers.
+    pub tables: Vec<TableSize>,
 }
 
 impl Coordinator {
@@ -43,6 +43,13 @@ impl Coordinator {
         };
         let places = places.into_iter().filter(of_relation);
         places.map(|place| (operator(&place), place)).collect()
+    }
+
+    /// Sizes of all state tables, by worker; why one stays in memory is said where it need not.
+    pub(super) fn sizes_shown(&mut self) -> Vec<TableSize> {
+        let durable = self.checkpointer.is_some();
+        let sizes = self.team.sizes().into_iter().flatten();
+        sizes.map(|size| TableSize { stays: size.stays.filter(|_| durable), ..size }).collect()
     }
 
     /// The nodes of a relation from its inputs to its output.
@@ -65,11 +72,11 @@ impl Coordinator {
                 node.held_up += counted.held_up;
             }
         }
-        for TableSize { node, name, rows, bytes, .. } in self.team.sizes().into_iter().flatten() {
-            let Some(node) = nodes.get_mut(&node) else { continue };
-            match node.tables.iter_mut().find(|t| t.0 == name) {
-                Some(table) => (table.1, table.2) = (table.1 + rows, table.2 + bytes),
-                None => node.tables.push((name, rows, bytes)),
+        for size in self.sizes_shown() {
+            let Some(node) = nodes.get_mut(&size.node) else { continue };
+            match node.tables.iter_mut().find(|t| t.name == size.name) {
+                Some(table) => table.add(&size),
+                None => node.tables.push(size),
             }
         }
         nodes.into_values().collect()

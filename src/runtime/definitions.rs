@@ -686,7 +686,7 @@ impl Coordinator {
 
     /// Sizes of state tables with their relations.
     pub fn state_sizes(&mut self) -> Vec<(RelationId, TableSize)> {
-        let sizes: Vec<TableSize> = self.team.sizes().into_iter().flatten().collect();
+        let sizes = self.sizes_shown();
         let owned = sizes.into_iter().filter_map(|s| Some((self.graph.owner(s.node)?, s)));
         owned.collect()
     }

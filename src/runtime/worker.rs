@@ -7,6 +7,7 @@
 mod state;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
@@ -106,6 +107,26 @@ pub struct TableSize {
     pub bytes: usize,
     /// Why all of it stays there, in words; nothing where it may leave.
     pub stays: Option<&'static str>,
+}
+
+impl TableSize {
+    /// What it holds on another worker, too.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.out += other.out;
+        self.bytes += other.bytes;
+    }
+}
+
+impl fmt::Display for TableSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, rows, out, bytes, stays, .. } = self;
+        write!(f, "{name}: {rows} rows, {bytes} bytes")?;
+        if *out > 0 {
+            write!(f, ", {out} of the rows on the disk")?;
+        }
+        stays.map_or(Ok(()), |why| write!(f, ", all in memory: {why}"))
+    }
 }
 
 /// What a node has done on one worker.
