@@ -306,6 +306,7 @@ impl Coordinator {
             self.check_clock();
             goes_on = self.begin_builds();
             goes_on |= self.begin_epoch();
+            goes_on |= self.goes_on_evicting();
             self.answer_flushes();
         }
         self.end_sinks();

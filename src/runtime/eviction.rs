@@ -104,6 +104,12 @@ impl Coordinator {
         }
     }
 
+    /// Whether more keys are to leave at once.
+    pub(super) fn goes_on_evicting(&self) -> bool {
+        let Eviction { stage, goes_on, .. } = self.eviction;
+        stage == Stage::On && goes_on && self.flights.is_empty() && !self.is_all_evicted()
+    }
+
     /// From here on keys may leave.
     pub(super) fn begin_evicting(&mut self) {
         tracing::info!("memory gets scarce: keys that were not asked for lately leave it");

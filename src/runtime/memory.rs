@@ -161,10 +161,11 @@ impl Coordinator {
         memory.is_full().then(|| format!("memory ({held} of {limit} are held, see SHOW MEMORY)"))
     }
 
-    /// The same as an error, for who waits for sources.
+    /// The same as an error, for who waits for sources; none while keys leave memory.
     pub(super) fn memory_obstacle(&self) -> Option<Error> {
         let memory = &self.measured.memory;
-        memory.is_full().then(|| memory_is_full("sources wait", memory))
+        let stuck = memory.is_full() && self.is_all_evicted();
+        stuck.then(|| memory_is_full("sources wait", memory))
     }
 
     fn all_row_bytes(&self) -> usize {
