@@ -161,8 +161,10 @@ impl Coordinator {
 
     /// Whether all has left that can, as things stand.
     pub(super) fn is_all_evicted(&self) -> bool {
-        let (count, epoch) = self.eviction.barren;
-        self.checkpointer.is_none() || count > BARREN && epoch == self.epoch
+        let Eviction { stage, barren: (count, epoch), .. } = self.eviction;
+        // A checkpoint may let more of it go.
+        let ended = stage != Stage::Waiting && count > BARREN && epoch == self.epoch;
+        self.checkpointer.is_none() || ended
     }
 
     /// A checkpoint is decided.
