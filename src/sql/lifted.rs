@@ -17,7 +17,7 @@ use super::dialect::DIALECT;
 use super::functions::FUNCTIONS;
 use super::names::MARK;
 use super::parser::fold;
-use super::scopes::{names_in, names_of};
+use super::scopes::{Scopes, names_of};
 use super::visit::{Inspect, Rewrite, Stop, walk, walk_mut};
 use crate::error::{Error, Result, sqlstate};
 
@@ -175,12 +175,12 @@ impl Grouped {
 
     /// Puts the columns of the grouped query in the places of what they stand for.
     fn place<T: sqlparser::ast::VisitMut>(&self, node: &mut T) -> Result<()> {
-        walk_mut(node, &mut Place { grouped: self, scopes: Vec::new() })
+        walk_mut(node, &mut Place { grouped: self, scopes: Scopes::default() })
     }
 
     /// The column that an expression is, in a query in `scopes`.
-    fn column_of(&self, expr: &Expr, scopes: &[Vec<String>]) -> Option<Expr> {
-        let inside = !scopes.is_empty();
+    fn column_of(&self, expr: &Expr, scopes: &Scopes) -> Option<Expr> {
+        let inside = !scopes.is_outside();
         let found = match expr {
             Expr::Function(f) if is_aggregate(f) => {
                 let mine = !inside || is_of(f, &self.tables, scopes);
@@ -196,11 +196,9 @@ impl Grouped {
         Some(Expr::CompoundIdentifier(vec![table, name]))
     }
 
-    fn names_own(&self, parts: &[Ident], scopes: &[Vec<String>]) -> bool {
+    fn names_own(&self, parts: &[Ident], scopes: &Scopes) -> bool {
         let table = parts.iter().rev().nth(1).map(fold);
-        table.is_some_and(|table| {
-            self.tables.contains(&table) && !scopes.iter().flatten().any(|name| *name == table)
-        })
+        table.is_some_and(|table| self.tables.contains(&table) && !scopes.has(&table))
     }
 }
 
@@ -224,24 +222,22 @@ fn is_same_column(key: &Expr, expr: &Expr) -> bool {
 /// Keeps the names of the queries around that are inside of the one that is looked at.
 struct Place<'a> {
     grouped: &'a Grouped,
-    scopes: Vec<Vec<String>>,
+    scopes: Scopes,
 }
 
 impl Rewrite for Place<'_> {
     fn pre_query(&mut self, query: &mut Query) -> Result<()> {
-        self.scopes.push(names_in(query));
+        self.scopes.enter(query);
         Ok(())
     }
 
     fn post_query(&mut self, _query: &mut Query) -> Result<()> {
-        self.scopes.pop();
+        self.scopes.leave();
         Ok(())
     }
 
     fn pre_select(&mut self, select: &mut Select) -> Result<()> {
-        if let Some(names) = self.scopes.last_mut() {
-            names.extend(names_of(&select.from));
-        }
+        self.scopes.add(select);
         Ok(())
     }
 
@@ -253,7 +249,7 @@ impl Rewrite for Place<'_> {
         {
             let name: Vec<String> = parts.iter().map(fold).collect();
             let name = name.join(".");
-            let message = match self.scopes.is_empty() {
+            let message = match self.scopes.is_outside() {
                 true => format!(
                     "column \"{name}\" must appear in the GROUP BY clause or be used in an \
                      aggregate function"
@@ -274,7 +270,7 @@ pub(super) fn is_aggregate(f: &Function) -> bool {
 }
 
 /// Whether a call inside of queries in `scopes` is of the query whose `tables` these are.
-fn is_of(f: &Function, tables: &[String], scopes: &[Vec<String>]) -> bool {
+fn is_of(f: &Function, tables: &[String], scopes: &Scopes) -> bool {
     let mut columns = Columns { tables, scopes, own: false };
     let other = matches!(walk(&f.args, &mut columns), Ok(true))
         || matches!(walk(&f.filter, &mut columns), Ok(true));
@@ -284,7 +280,7 @@ fn is_of(f: &Function, tables: &[String], scopes: &[Vec<String>]) -> bool {
 /// Looks for columns of the query, and stops at what may be one of a query inside.
 struct Columns<'a> {
     tables: &'a [String],
-    scopes: &'a [Vec<String>],
+    scopes: &'a Scopes,
     own: bool,
 }
 
@@ -298,7 +294,7 @@ impl Inspect for Columns<'_> {
             Expr::Identifier(_) => Err(Stop::Found),
             Expr::CompoundIdentifier(parts) => {
                 let table = parts.iter().rev().nth(1).map(fold).unwrap_or_default();
-                if self.scopes.iter().flatten().any(|name| *name == table) {
+                if self.scopes.has(&table) {
                     return Err(Stop::Found);
                 }
                 self.own |= self.tables.contains(&table);
@@ -320,13 +316,13 @@ enum Where {
 struct Calls<'a> {
     tables: &'a [String],
     place: Where,
-    scopes: Vec<Vec<String>>,
+    scopes: Scopes,
     found: Vec<Expr>,
 }
 
 impl<'a> Calls<'a> {
     fn of(select: &Select, tables: &'a [String], place: Where) -> Result<Vec<Expr>> {
-        let mut calls = Calls { tables, place, scopes: Vec::new(), found: Vec::new() };
+        let mut calls = Calls { tables, place, scopes: Scopes::default(), found: Vec::new() };
         walk(&select.projection, &mut calls)?;
         walk(&select.having, &mut calls)?;
         Ok(calls.found)
@@ -335,19 +331,17 @@ impl<'a> Calls<'a> {
 
 impl Inspect for Calls<'_> {
     fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
-        self.scopes.push(names_in(query));
+        self.scopes.enter(query);
         Ok(())
     }
 
     fn post_query(&mut self, _query: &Query) -> Result<(), Stop> {
-        self.scopes.pop();
+        self.scopes.leave();
         Ok(())
     }
 
     fn pre_select(&mut self, select: &Select) -> Result<(), Stop> {
-        if let Some(names) = self.scopes.last_mut() {
-            names.extend(names_of(&select.from));
-        }
+        self.scopes.add(select);
         Ok(())
     }
 
@@ -356,8 +350,10 @@ impl Inspect for Calls<'_> {
             && is_aggregate(f)
         {
             let wanted = match self.place {
-                Where::Outside => self.scopes.is_empty(),
-                Where::Subqueries => !self.scopes.is_empty() && is_of(f, self.tables, &self.scopes),
+                Where::Outside => self.scopes.is_outside(),
+                Where::Subqueries => {
+                    !self.scopes.is_outside() && is_of(f, self.tables, &self.scopes)
+                }
             };
             if wanted && !self.found.contains(expr) {
                 self.found.push(expr.clone());

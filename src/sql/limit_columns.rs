@@ -6,7 +6,7 @@
 use sqlparser::ast::{Expr, Ident, LimitClause, Query, Select, SetExpr, TableFactor};
 
 use super::parser::fold;
-use super::scopes::{names_in, names_of};
+use super::scopes::{Scopes, names_in};
 use super::visit::{Inspect, Stop, walk};
 use crate::error::{Error, Result, sqlstate};
 
@@ -22,7 +22,7 @@ pub(super) fn check_limit(
     let clauses = [("LIMIT", limit.as_ref()), ("OFFSET", offset.as_ref().map(|o| &o.value))];
     for (clause, expr) in clauses {
         let Some(expr) = expr else { continue };
-        let mut found = Found { columns: Vec::new(), scopes: Vec::new() };
+        let mut found = Found { columns: Vec::new(), scopes: Scopes::default() };
         walk(expr, &mut found)?;
         if found.columns.is_empty() {
             continue;
@@ -67,36 +67,34 @@ struct Found {
     /// Each with the name of its table.
     columns: Vec<(Option<Ident>, Ident)>,
     /// The names in FROM of the queries around, the innermost last.
-    scopes: Vec<Vec<String>>,
+    scopes: Scopes,
 }
 
 impl Inspect for Found {
     fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
-        self.scopes.push(names_in(query));
+        self.scopes.enter(query);
         Ok(())
     }
 
     fn post_query(&mut self, _query: &Query) -> Result<(), Stop> {
-        self.scopes.pop();
+        self.scopes.leave();
         Ok(())
     }
 
     fn pre_select(&mut self, select: &Select) -> Result<(), Stop> {
-        if let Some(names) = self.scopes.last_mut() {
-            names.extend(names_of(&select.from));
-        }
+        self.scopes.add(select);
         Ok(())
     }
 
     fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
         match expr {
             // A query with tables may have the column itself.
-            Expr::Identifier(column) if self.scopes.iter().all(Vec::is_empty) => {
+            Expr::Identifier(column) if self.scopes.is_bare() => {
                 self.columns.push((None, column.clone()));
             }
             Expr::CompoundIdentifier(parts) => {
                 if let [table, column] = parts.as_slice()
-                    && !self.scopes.iter().flatten().any(|name| *name == fold(table))
+                    && !self.scopes.has(&fold(table))
                 {
                     self.columns.push((Some(table.clone()), column.clone()));
                 }

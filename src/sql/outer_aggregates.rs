@@ -11,7 +11,7 @@ use sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectItem, SetExpr};
 
 use super::functions::FUNCTIONS;
 use super::parser::fold;
-use super::scopes::{names_in, names_of};
+use super::scopes::Scopes;
 use super::visit::{Inspect, Rewrite, Stop, walk, walk_mut};
 use crate::error::{Error, Result};
 use crate::expr::{Walk, to_datafusion};
@@ -75,7 +75,7 @@ fn has_outer_aggregate(expr: &Expr) -> bool {
             let Expr::Function(f) = expr else { return Ok(()) };
             let name = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
             let aggregate = name.is_some_and(|name| FUNCTIONS.aggregate.contains_key(&name));
-            let mut columns = Columns { scopes: Vec::new() };
+            let mut columns = Columns { scopes: Scopes::default() };
             let of_column = aggregate
                 && self.depth == 0
                 && f.over.is_none()
@@ -89,34 +89,31 @@ fn has_outer_aggregate(expr: &Expr) -> bool {
 
 /// Looks for a column that is not of a subquery inside of an argument.
 struct Columns {
-    scopes: Vec<Vec<String>>,
+    scopes: Scopes,
 }
 
 impl Inspect for Columns {
     fn pre_query(&mut self, query: &Query) -> Result<(), Stop> {
-        self.scopes.push(names_in(query));
+        self.scopes.enter(query);
         Ok(())
     }
 
     fn post_query(&mut self, _query: &Query) -> Result<(), Stop> {
-        self.scopes.pop();
+        self.scopes.leave();
         Ok(())
     }
 
     fn pre_select(&mut self, select: &Select) -> Result<(), Stop> {
-        // Of the selects of a set operation, too.
-        if let Some(names) = self.scopes.last_mut() {
-            names.extend(names_of(&select.from));
-        }
+        self.scopes.add(select);
         Ok(())
     }
 
     fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
         let outer = match expr {
-            Expr::Identifier(_) => self.scopes.is_empty(),
+            Expr::Identifier(_) => self.scopes.is_outside(),
             Expr::CompoundIdentifier(parts) => {
                 let table = parts.iter().rev().nth(1).map(fold);
-                !self.scopes.iter().flatten().any(|name| Some(name) == table.as_ref())
+                table.is_none_or(|table| !self.scopes.has(&table))
             }
             _ => false,
         };

@@ -53,6 +53,44 @@ pub(super) fn names_in(query: &Query) -> Vec<String> {
     }
 }
 
+/// The names in FROM of the queries that are inside of an expression and around a place in it.
+#[derive(Debug, Default)]
+pub(super) struct Scopes(Vec<Vec<String>>);
+
+impl Scopes {
+    /// A query begins.
+    pub(super) fn enter(&mut self, query: &Query) {
+        self.0.push(names_in(query));
+    }
+
+    /// It ends.
+    pub(super) fn leave(&mut self) {
+        self.0.pop();
+    }
+
+    /// A SELECT of it begins, which may be one of a set operation.
+    pub(super) fn add(&mut self, select: &Select) {
+        if let Some(names) = self.0.last_mut() {
+            names.extend(names_of(&select.from));
+        }
+    }
+
+    /// Whether no query is around the place.
+    pub(super) fn is_outside(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether none of those around it has anything in FROM.
+    pub(super) fn is_bare(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
+    /// Whether one of them has an item of this name.
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.0.iter().flatten().any(|name| name == table)
+    }
+}
+
 /// Gives columns of tables that are not of the query itself a name that can only be theirs.
 pub(super) fn qualify_outer(query: &mut Query) -> Result<()> {
     walk_mut(query, &mut Qualify { scopes: Vec::new() })

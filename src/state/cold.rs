@@ -18,7 +18,10 @@ use std::thread::JoinHandle;
 use hashbrown::HashSet;
 
 use super::bloom::Bloom;
+use super::chains::Chains;
 use super::entry::Entries;
+use super::pages::Pages;
+use super::rows::hashes_of;
 use crate::error::Result;
 
 /// Places of a table that are looked at at most to have a row leave: so a sweep over one of which
@@ -40,6 +43,17 @@ pub trait ColdRows: Debug + Send + Sync {
 
     /// All entries of some key groups: a run.
     fn in_groups(&self, groups: &Range<usize>) -> Result<Entries>;
+}
+
+/// Slots of rows that are looked at together.
+pub(super) const TOGETHER: usize = 1_024;
+
+/// Whether there are rows in some pages under a hash of their `key`, which an index leads to.
+pub(super) fn holds(index: &Chains, pages: &Pages, key: &[usize], hash: u64) -> bool {
+    let heads: Vec<u32> = index.candidates(hash).collect();
+    let hashes = hashes_of(pages, key, &heads);
+    // What can't be read is not replaced.
+    hashes.map_or(!heads.is_empty(), |hashes| hashes.contains(&hash))
 }
 
 /// Entries that are kept elsewhere in memory.
@@ -242,6 +256,20 @@ impl Cold {
     /// been asked for since the sweep before.
     pub(super) fn may_go(&mut self, hash: u64) -> bool {
         !self.is_known(hash) && !self.used.take(hash)
+    }
+
+    /// The hashes of rows that may leave now, ascending.
+    pub(super) fn going(
+        &mut self,
+        pages: &Pages,
+        key: &[usize],
+        slots: &[u32],
+    ) -> Result<Vec<u64>> {
+        let mut going = hashes_of(pages, key, slots)?;
+        going.sort_unstable();
+        going.dedup();
+        going.retain(|hash| self.may_go(*hash));
+        Ok(going)
     }
 
     /// A checkpoint is cut: what is asked for from here on is not in it.

@@ -201,16 +201,21 @@ impl ResultTable {
         let numbers = if self.spec.key.is_empty() { &all } else { &self.spec.key };
         let key: Vec<ArrayRef> = numbers.iter().map(|c| columns[*c].clone()).collect();
         let keys = change.keys(numbers)?;
-        let held = |row: usize| -> Result<Weight> {
-            let hash = keys.hash(row);
-            let shard = self.read_keys(worker_of(hash, self.shards()), || vec![hash])?;
-            let slots = shard.visible_with_key(&key, row, hash, epoch);
-            let equal = slots.filter(|s| shard.pages.equals(*s, &all, columns, row));
-            Ok(equal.map(|s| shard.weights.get(s)).sum())
-        };
-        for row in (0..change.len()).filter(|row| change.weight(*row) < 0) {
-            if held(row)? < -change.weight(row) {
-                return Ok(false);
+        // A shard is locked for a slice of them at a time.
+        let rows: Vec<usize> = (0..change.len()).filter(|row| change.weight(*row) < 0).collect();
+        for rows in rows.chunks(BATCH_ROWS) {
+            for worker in 0..self.shards() {
+                let here = |row: &&usize| worker_of(keys.hash(**row), self.shards()) == worker;
+                let hashes = || rows.iter().filter(here).map(|row| keys.hash(*row)).collect();
+                let shard = self.read_keys(worker, hashes)?;
+                for row in rows.iter().filter(here) {
+                    let slots = shard.visible_with_key(&key, *row, keys.hash(*row), epoch);
+                    let equal = slots.filter(|s| shard.pages.equals(*s, &all, columns, *row));
+                    let held: Weight = equal.map(|s| shard.weights.get(s)).sum();
+                    if held < -change.weight(*row) {
+                        return Ok(false);
+                    }
+                }
             }
         }
         Ok(true)

@@ -10,12 +10,9 @@ use super::{Arrangement, Retractable};
 use crate::delta::{Keys, Weight};
 use crate::error::Result;
 use crate::state::chains::NONE;
-use crate::state::cold::Cold;
+use crate::state::cold::{Cold, TOGETHER, holds};
 use crate::state::entry::{Entries, Entry};
 use crate::state::rows::{RowReader, hashes_of};
-
-/// Slots that are looked at together.
-const TOGETHER: usize = 1_024;
 
 impl Arrangement {
     /// Makes an arrangement one whose keys can leave, between two epochs; false where something
@@ -36,10 +33,7 @@ impl Arrangement {
 
     /// Whether there are rows under a hash.
     pub(in crate::state) fn holds(&self, hash: u64) -> bool {
-        let heads: Vec<u32> = self.index.candidates(hash).collect();
-        let hashes = hashes_of(&self.pages, &self.spec.key, &heads);
-        // What can't be read is not replaced.
-        hashes.map_or(!heads.is_empty(), |hashes| hashes.contains(&hash))
+        holds(&self.index, &self.pages, &self.spec.key, hash)
     }
 
     /// Brings rows back, of keys that have none; how many they are.
@@ -145,10 +139,7 @@ impl Arrangement {
             let state = self.retractable.get_or_insert_default();
             let slots = (0..together).map(|_| cold.next_of(all));
             let slots: Vec<u32> = slots.filter(|slot| state.weights.get(*slot).0 > 0).collect();
-            let mut going = hashes_of(&self.pages, &self.spec.key, &slots)?;
-            going.sort_unstable();
-            going.dedup();
-            going.retain(|hash| cold.may_go(*hash));
+            let going = cold.going(&self.pages, &self.spec.key, &slots)?;
             evicted += self.evict_hashes(cold, &going)?;
         }
         self.index.shrink();

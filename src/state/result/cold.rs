@@ -14,16 +14,13 @@ use super::{ResultShard, ResultTable};
 use crate::delta::{DeltaBatch, Keys};
 use crate::error::{Error, Result, sqlstate};
 use crate::state::chains::NONE;
-use crate::state::cold::{Cold, ColdRows};
+use crate::state::cold::{Cold, ColdRows, TOGETHER, holds};
 use crate::state::entry::Entries;
 use crate::state::rows::hashes_of;
 use crate::time::Epoch;
 
 /// What a row is taken to be at least, where few are in memory to tell.
 const ROW_BYTES_MIN: usize = 32;
-
-/// Slots that are looked at together.
-const TOGETHER: usize = 1_024;
 
 /// What a shard has to know of those who scan it.
 #[derive(Debug, Default)]
@@ -180,10 +177,7 @@ impl ResultShard {
 
     /// Whether there are rows under a hash, of any epoch.
     pub(in crate::state) fn holds(&self, hash: u64) -> bool {
-        let heads: Vec<u32> = self.index.candidates(hash).collect();
-        let hashes = hashes_of(&self.pages, &self.key, &heads);
-        // What can't be read is not replaced.
-        hashes.map_or(!heads.is_empty(), |hashes| hashes.contains(&hash))
+        holds(&self.index, &self.pages, &self.key, hash)
     }
 
     fn missing(&self, hashes: impl Fn() -> Vec<u64>) -> Option<Missing> {
@@ -248,10 +242,7 @@ impl ResultShard {
             looks -= together;
             let slots = (0..together).map(|_| cold.next_of(all));
             let slots: Vec<u32> = slots.filter(|slot| self.may_leave(*slot, oldest)).collect();
-            let mut going = hashes_of(&self.pages, &self.key, &slots)?;
-            going.sort_unstable();
-            going.dedup();
-            going.retain(|hash| cold.may_go(*hash));
+            let going = cold.going(&self.pages, &self.key, &slots)?;
             evicted += self.evict_hashes(cold, &going, oldest)?;
         }
         self.index.shrink();
