@@ -162,9 +162,12 @@ impl Coordinator {
     /// Whether all has left that can, as things stand.
     pub(super) fn is_all_evicted(&self) -> bool {
         let Eviction { stage, barren: (count, epoch), .. } = self.eviction;
-        // A checkpoint may let more of it go.
-        let ended = stage != Stage::Waiting && count > BARREN && epoch == self.epoch;
-        self.checkpointer.is_none() || ended
+        let Some(checkpointer) = &self.checkpointer else { return true };
+        match stage {
+            // A checkpoint may let more of it go, where it can be written.
+            Stage::Waiting => checkpointer.backlog.failing.is_some(),
+            _ => count > BARREN && epoch == self.epoch,
+        }
     }
 
     /// A checkpoint is decided.

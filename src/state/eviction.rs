@@ -53,7 +53,13 @@ impl StateStore {
 
     /// What tables have logged is taken for a checkpoint.
     pub fn cut(&mut self, id: TableId) {
-        self.kept_mut(id).with_cold(Cold::cut);
+        let (check, evicts) = (self.check, self.evicts);
+        let kept = self.kept_mut(id);
+        if let Some(limit) = evicts {
+            // Of a table that had an index keys may leave when that is gone.
+            kept.let_leave(limit, check);
+        }
+        kept.with_cold(Cold::cut);
     }
 
     /// The checkpoint that was cut last is decided, and has these rows of a table.

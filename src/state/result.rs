@@ -308,8 +308,6 @@ pub struct ResultShard {
     changes: Option<(Changes, Vec<(u32, Weight)>)>,
     /// What is known of rows that are not in memory, where some may leave it.
     cold: Option<Box<Cold>>,
-    /// None may.
-    stays: bool,
     scans: Scans,
 }
 
@@ -337,7 +335,6 @@ impl ResultShard {
             live: 0,
             changes: None,
             cold: None,
-            stays: false,
             scans: Scans::default(),
         }
     }
@@ -424,13 +421,11 @@ impl ResultShard {
         self.secondary.iter_mut().try_for_each(|s| s.add(&self.pages, slots))
     }
 
-    /// Begins an index by some columns; false when there is one.
-    pub(super) fn begin_index(&mut self, columns: &[usize]) -> bool {
-        let new = self.secondary.iter().all(|s| s.columns() != columns);
-        if new {
+    /// Begins an index by some columns, unless there is one.
+    pub(super) fn begin_index(&mut self, columns: &[usize]) {
+        if self.secondary.iter().all(|s| s.columns() != columns) {
             self.secondary.push(Secondary::unfilled(columns.to_vec()));
         }
-        new
     }
 
     /// Adds the next slots to an index that was begun; true when there are more.

@@ -20,7 +20,7 @@ use crate::state::rows::hashes_of;
 use crate::time::Epoch;
 
 /// What a row is taken to be at least, where few are in memory to tell.
-const ROW_BYTES_MIN: usize = 32;
+const ROW_BYTES_MIN: usize = 64;
 
 /// What a shard has to know of those who scan it.
 #[derive(Debug, Default)]
@@ -102,16 +102,16 @@ impl ResultTable {
         (0..self.shards()).map(|shard| self.read(shard).rows_out()).sum()
     }
 
-    /// Has everything in memory from here on. Blocks; the table may change meanwhile.
+    /// Has everything in memory of a table with indexes. Blocks; the table may change meanwhile.
     ///
     /// # Errors
     ///
     /// 53200 when what is not in memory would take half of what everything may hold.
-    pub(super) fn stay(&self) -> Result<()> {
+    pub(super) fn bring_all_back(&self) -> Result<()> {
         let (mut bytes, mut limit) = (0, usize::MAX);
         for shard in (0..self.shards()).map(|shard| self.read(shard)) {
             let Some(cold) = &shard.cold else { continue };
-            let row = shard.pages.bytes() / shard.rows().max(1);
+            let row = shard.pages.bytes() / shard.pages.slots().max(1);
             bytes += cold.out() * row.max(ROW_BYTES_MIN);
             limit = limit.min(cold.limit / 2);
         }
@@ -124,11 +124,7 @@ impl ResultTable {
                 .with_hint("Join and look up by the key, or raise --memory-limit."));
         }
         for shard in 0..self.shards() {
-            let rows = {
-                let mut guard = self.write(shard);
-                guard.stays = true;
-                guard.cold.as_ref().and_then(|cold| cold.rows().cloned())
-            };
+            let rows = self.read(shard).cold.as_ref().and_then(|cold| cold.rows().cloned());
             for piece in rows.iter().flat_map(|rows| rows.pieces()) {
                 let mut hashes: Vec<u64> =
                     rows.iter().try_fold(Vec::new(), |mut all, rows| -> Result<_> {
@@ -149,7 +145,7 @@ impl ResultTable {
 impl ResultShard {
     /// Makes a shard one whose keys can leave, between two epochs.
     pub(in crate::state) fn let_leave(&mut self, table: &ResultTable, limit: usize, check: bool) {
-        if table.can_leave() && !self.stays && self.secondary.is_empty() && self.cold.is_none() {
+        if table.can_leave() && self.secondary.is_empty() && self.cold.is_none() {
             self.cold = Some(Box::new(Cold::new(limit, check)));
         }
     }
@@ -162,9 +158,7 @@ impl ResultShard {
     /// Why its rows stay in memory, in words.
     pub(in crate::state) fn why_it_stays(&self, table: &ResultTable) -> Option<&'static str> {
         match () {
-            () if !self.secondary.is_empty() || self.stays => {
-                Some("an index by other columns leads to its rows")
-            }
+            () if !self.secondary.is_empty() => Some("an index by other columns leads to its rows"),
             () if !table.can_leave() => Some("equal rows lie on several workers"),
             () => None,
         }
@@ -221,7 +215,7 @@ impl ResultShard {
     /// Has about so many rows leave that everybody sees who reads at `oldest` or later, between two
     /// epochs; how many slots have become free.
     pub(in crate::state) fn evict(&mut self, most: usize, oldest: Epoch) -> Result<usize> {
-        if self.scans.running > 0 || !self.secondary.is_empty() || self.stays {
+        if self.scans.running > 0 || !self.secondary.is_empty() {
             return Ok(0);
         }
         let Some(mut cold) = self.cold.take() else { return Ok(0) };

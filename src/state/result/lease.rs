@@ -57,7 +57,8 @@ impl ResultTable {
     /// change meanwhile.
     pub fn add_index(&self, columns: &[usize]) -> Result<()> {
         self.wanted.lock().entry(columns.to_vec()).or_default().declared = true;
-        self.fill(columns)
+        // One that can't be filled is wanted by nobody.
+        self.fill(columns).inspect_err(|_| self.drop_index(columns))
     }
 
     /// Forgets an index that a definition has asked for; it stays while somebody reads it.
@@ -88,9 +89,10 @@ impl ResultTable {
 
     /// Fills an index as far as nobody else does.
     fn fill(&self, columns: &[usize]) -> Result<()> {
-        self.stay()?;
+        // From here on no row leaves memory.
+        (0..self.shards()).for_each(|shard| self.write(shard).begin_index(columns));
+        self.bring_all_back()?;
         for shard in 0..self.shards() {
-            self.write(shard).begin_index(columns);
             while self.write(shard).fill_index(columns, INDEX_SLICE)? {}
         }
         Ok(())
@@ -129,10 +131,15 @@ impl ResultTable {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use super::super::ResultSpec;
+    use super::super::{Found, ResultSpec};
     use super::*;
+    use crate::delta::{DeltaBatch, batch_of};
+    use crate::state::cold::KeptRows;
+    use crate::state::entry::Entries;
+    use crate::time::Epoch;
 
     /// Would find an index that goes while somebody needs it, and one that stays when nobody does.
     #[test]
@@ -159,5 +166,43 @@ mod tests {
         assert_eq!(indexes(&table), [[2]]);
         table.drop_index(&[2]);
         assert!(indexes(&table).is_empty());
+    }
+
+    /// Would find an index that is left behind where it does not fit, one that lacks rows which
+    /// were on the disk, and a table that stays in memory for an index that is gone.
+    #[test]
+    fn an_index_has_all_rows_in_memory_or_is_not_begun() {
+        let fields = ["k", "a"].map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let spec = ResultSpec { schema, key: vec![0], keyed_placement: true, arrivals: false };
+        let numbers = |to| -> ArrayRef { Arc::new(Int64Array::from_iter_values(0..to)) };
+        let rows = batch_of(spec.schema.clone(), vec![numbers(500), numbers(500)], 500);
+        let rows = DeltaBatch::inserts(rows.expect("a batch"));
+        for (limit, fits) in [(1 << 10, false), (1 << 20, true)] {
+            let table = ResultTable::new(spec.clone(), 1);
+            table.write(0).apply(&rows, Epoch(1)).expect("rows");
+            let mut entries = Entries::default();
+            table.read(0).entries(&mut entries).expect("entries");
+            let entries = Entries::of_walk(&entries).expect("a run");
+            let leave = || {
+                let mut shard = table.write(0);
+                shard.let_leave(&table, limit, true);
+                if let Some(cold) = shard.cold() {
+                    cold.cut();
+                    cold.decided(Arc::new(KeptRows(entries.clone())));
+                }
+                for _ in 0..4 {
+                    shard.evict(1_000, Epoch(1)).expect("keys leave");
+                }
+                shard.rows_out()
+            };
+            assert_eq!(leave(), 500);
+            assert_eq!(table.add_index(&[1]).is_ok(), fits);
+            let found = table.find(&[1], &[numbers(500)], Epoch(1)).expect("looks");
+            assert_eq!(matches!(&found, Found::Rows(all) if all.len() == 500), fits);
+            assert_eq!(leave(), if fits { 0 } else { 500 });
+            table.drop_index(&[1]);
+            assert_eq!((leave(), table.wanted.lock().len()), (500, 0));
+        }
     }
 }
