@@ -15,7 +15,7 @@ const PATTERNS: &[&str] = &[
     "YYYY", "YYY", "YY", "HH24", "HH12", "HH", "MONTH", "Month", "month", "MON", "Mon", "mon",
     "MM", "MI", "MS", "DDD", "DD", "DAY", "Day", "day", "DY", "Dy", "dy", "D", "SSSS", "SS", "US",
     "IYYY", "IW", "ID", "Q", "AM", "PM", "am", "pm", "FM", "WW", "W", "J", "CC", "TZH", "TZM",
-    "OF",
+    "OF", "TM",
 ];
 
 const MONTHS: [&str; 12] = [
@@ -107,7 +107,8 @@ impl DateTemplate {
                 continue;
             }
             match pattern_of(rest) {
-                Some("FM") => {
+                // TM is of names in the words of a locale, of which there is one.
+                Some("FM" | "TM") => {
                     fill = false;
                     rest = &rest[2..];
                 }

@@ -260,16 +260,33 @@ fn matched(expr: Expr) -> Expr {
     }
 }
 
-/// `current_date` and `localtimestamp`, which are `now()` as another type.
+/// `current_date`, `localtime` and their like, which are `now()` as another type.
 fn of_clock(f: &Function) -> Option<Expr> {
-    let data_type = match (&f.args, f.name.0.as_slice()) {
-        (FunctionArguments::None, [_]) if is_named(&f.name, "current_date") => ast::DataType::Date,
-        (FunctionArguments::None, [_]) if is_named(&f.name, "localtimestamp") => {
-            ast::DataType::Timestamp(None, ast::TimezoneInfo::None)
-        }
+    use ast::TimezoneInfo::{None as Local, WithTimeZone};
+    let [name] = f.name.0.as_slice() else { return None };
+    let digits = match &f.args {
+        FunctionArguments::None => None,
+        FunctionArguments::List(list) => match list.args.as_slice() {
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(digits)))] => {
+                Some(digits.to_string().parse::<u64>().ok()?.min(6))
+            }
+            _ => return None,
+        },
+        FunctionArguments::Subquery(_) => return None,
+    };
+    let data_type = match (fold(name.as_ident()?).as_str(), digits) {
+        ("current_date", None) => ast::DataType::Date,
+        ("current_timestamp", Some(_)) => ast::DataType::Timestamp(digits, WithTimeZone),
+        ("localtimestamp", _) => ast::DataType::Timestamp(digits, Local),
+        ("localtime", _) => ast::DataType::Time(digits, Local),
+        ("current_time", _) => ast::DataType::Time(digits, WithTimeZone),
         _ => return None,
     };
-    Some(cast(call("now", Vec::new()), data_type))
+    let now = call("now", Vec::new());
+    Some(match precision(&data_type) {
+        Some(_) => precise_cast(now, data_type),
+        None => cast(now, data_type),
+    })
 }
 
 /// Takes constants out of the ORDER BY of an aggregate, which decide nothing there: to the planner

@@ -4,7 +4,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr, ObjectNamePart, TrimWhereField};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, ObjectNamePart, TrimWhereField};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -60,6 +60,9 @@ impl Dialect for StreamDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        if columns_ahead(parser).is_some() {
+            return Some(Ok(self.prec_value(Precedence::Or)));
+        }
         match is_word(parser, 0, "isnull") {
             true => Some(Ok(self.prec_value(Precedence::Is))),
             false => POSTGRES.get_next_precedence(parser),
@@ -135,6 +138,11 @@ impl Dialect for StreamDialect {
             parser.advance_token();
             return Some(Ok(Expr::IsNull(Box::new(left.clone()))));
         }
+        if let Some(columns) = columns_ahead(parser) {
+            parser.advance_token();
+            let name = Ident::new(columns);
+            return Some(Ok(Expr::Named { expr: Box::new(left.clone()), name }));
+        }
         if parser.parse_keyword(Keyword::COLLATE) {
             let collation = parser.parse_object_name(false);
             let expr = Box::new(left.clone());
@@ -196,6 +204,16 @@ fn between_symmetric(
         let both = Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
         Expr::Nested(Box::new(both))
     }))
+}
+
+/// The list of columns of a function in ROWS FROM, which is put as one word.
+fn columns_ahead(parser: &Parser) -> Option<String> {
+    match &parser.peek_token_ref().token {
+        Token::Word(w) if w.quote_style.is_none() && w.value.starts_with('(') => {
+            Some(w.value.clone())
+        }
+        _ => None,
+    }
 }
 
 /// Whether a word stands ahead.

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::SessionStateDefaults;
+use datafusion::functions::core::named_struct;
 use datafusion::logical_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
@@ -123,6 +124,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
     known.extend([with_ties_udf()]);
+    known.insert("pg_named_row".to_string(), named_struct());
     known
 }
 

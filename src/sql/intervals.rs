@@ -44,11 +44,12 @@ fn by_length(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 /// What an expression is sorted by: intervals by their length, jsonb by PostgreSQL's order, arrays
-/// with NULL above all other elements.
+/// and rows with NULL above all other elements.
 pub(super) fn sort_by_length(sort: Sort, schema: &DFSchema) -> DfResult<Sort> {
     let expr = match sort.expr.get_type(schema)? {
         DataType::LargeUtf8 => call("pg_jsonb_order", vec![sort.expr])?,
         DataType::List(_) => call("pg_array_order", vec![sort.expr])?,
+        DataType::Struct(_) => call("pg_row_order", vec![sort.expr])?,
         _ => by_length(sort.expr, schema)?,
     };
     Ok(Sort { expr, ..sort })
@@ -175,12 +176,14 @@ pub(super) fn comparable_by(
     right: &Expr,
 ) -> DfResult<Option<(Expr, Expr)>> {
     let ordered = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
-    if !(has_likes(data_type) || ordered && has_order(data_type)) {
+    let is_row = matches!(data_type, DataType::Struct(_));
+    if !(has_likes(data_type) || ordered && (is_row || has_order(data_type))) {
         return Ok(None);
     }
     let order = |e: &Expr| match data_type {
         DataType::Interval(_) => call("pg_interval_order", vec![e.clone()]),
         DataType::LargeUtf8 => call("pg_jsonb_order", vec![e.clone()]),
+        DataType::Struct(_) => call("pg_row_order", vec![e.clone()]),
         _ => call("pg_array_order", vec![e.clone()]),
     };
     Ok(Some((order(left)?, order(right)?)))

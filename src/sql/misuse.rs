@@ -12,7 +12,6 @@ use super::functions::FUNCTIONS;
 use super::lifted::is_aggregate;
 use super::limits::check_arguments;
 use super::parser::fold;
-use super::recordset::is_recordset;
 use super::sets::{gives_rows, returns_set};
 use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
@@ -50,12 +49,16 @@ pub(super) fn check_function(f: &Function) -> Result<()> {
 
 /// A function of ROWS FROM.
 pub(super) fn check_in_rows_from(arg: &FunctionArg) -> Result<()> {
-    let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(f))) = arg else { return Ok(()) };
-    if is_recordset(&f.name) {
-        let message = format!("{} in ROWS FROM is not supported", f.name);
-        return Err(Error::unsupported(message)
-            .with_hint("Call the function in FROM by itself, with its list of columns."));
-    }
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else { return Ok(()) };
+    let f = match expr {
+        Expr::Function(f) => f,
+        Expr::Named { expr, .. } => match expr.as_ref() {
+            Expr::Function(f) => f,
+            _ => return Ok(()),
+        },
+        // As one argument of any function.
+        _ => return check_in_from(&ObjectName(Vec::new()), std::slice::from_ref(arg)),
+    };
     match &f.args {
         FunctionArguments::List(list) => check_in_from(&f.name, &list.args),
         _ => check_in_from(&f.name, &[]),

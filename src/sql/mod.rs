@@ -70,6 +70,7 @@ mod printed;
 mod proctime;
 mod records;
 mod recordset;
+mod row_compare;
 mod row_counts;
 mod rows;
 mod rules;
@@ -84,6 +85,7 @@ mod shifted;
 mod signs;
 mod slices;
 mod stack;
+mod stars;
 pub mod statement;
 mod system;
 #[cfg(test)]

@@ -14,8 +14,10 @@ use super::dialect::DIALECT;
 use super::hidden::rename_hidden;
 use super::interval_literals::interval_text;
 use super::parser::fold;
+use super::scopes::names_of;
 use super::tree::cast;
 use super::visit::{Rewrite, walk_mut};
+use super::whole_rows::table_of_row;
 use crate::error::{Error, Result, sqlstate};
 
 /// Begins the mark of a repeated name.
@@ -149,10 +151,19 @@ fn is_name(expr: &Expr) -> bool {
 
 fn name_list(select: &mut Select) {
     let mut seen: HashSet<String> = HashSet::new();
+    // The planner has a name of its own for a column of a query around.
+    let own = names_of(&select.from);
+    let is_own = |expr: &Expr| match expr {
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [.., table, _] => own.contains(&fold(table)),
+            _ => true,
+        },
+        _ => !own.is_empty(),
+    };
     for item in &mut select.projection {
         let (name, given) = match &*item {
             SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) => {
-                (name_of(expr), true)
+                (name_of(expr), is_own(expr))
             }
             SelectItem::UnnamedExpr(expr) => (name_of(expr), false),
             SelectItem::ExprWithAlias { alias, .. } => (fold(alias), true),
@@ -187,6 +198,7 @@ fn named(expr: &Expr) -> Option<(String, bool)> {
         Expr::Identifier(ident) => Some((fold(ident), true)),
         Expr::CompoundIdentifier(parts) => parts.last().map(|ident| (fold(ident), true)),
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => named(inner),
+        Expr::Function(f) if let Some(table) = table_of_row(f) => Some((table, true)),
         Expr::Function(f) => {
             let last = f.name.0.last().and_then(|part| part.as_ident()).map(fold)?;
             Some((last, true))

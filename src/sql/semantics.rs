@@ -45,6 +45,7 @@ use super::outer_aggregates::check_levels;
 use super::outline::{is_outline, stage, type_of};
 use super::printed::{print_in_style, rows_as_json};
 use super::records::{record, with_whole_rows};
+use super::row_compare::{by_fields, of_same_types, row_in_place};
 use super::set_ops::mark_sides;
 use super::set_types::{as_deep, rewrite_union, rewrite_values};
 use crate::error::{Error, Result, sqlstate};
@@ -183,9 +184,16 @@ impl ExprPlanner for Operators {
             }
             _ => return Ok(PlannerResult::Original(raw)),
         };
-        let (left, right) = (plain_literal(raw.left)?, plain_literal(raw.right)?);
-        let binary = BinaryExpr::new(Box::new(left), op, Box::new(right));
-        Rewriter { schema, planning: true }.binary(binary).map(PlannerResult::Planned)
+        let operand = |expr| plain_literal(row_in_place(expr, schema));
+        let (left, right) = (operand(raw.left)?, operand(raw.right)?);
+        let rewriter = Rewriter { schema, planning: true };
+        let binary =
+            |op, left, right| rewriter.binary(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+        let planned = match by_fields(op, &left, &right, &binary)? {
+            Some(planned) => planned,
+            None => binary(op, left, right)?,
+        };
+        Ok(PlannerResult::Planned(planned))
     }
 
     /// Columns have no fields: what looks like one is a column of a table that is not there.
@@ -518,6 +526,8 @@ impl Rewriter<'_> {
             return Ok((left, right));
         }
         let (left, right) = self.lists(left, right)?;
+        let cast = |expr, to: &DataType| self.cast(expr, to);
+        let (left, right) = of_same_types(op, (left, right), (&l, &r), &cast)?;
         let (l, r) = (self.type_of(&left)?, self.type_of(&right)?);
         // Arrays whose elements may be NULL are of the type of those that have none.
         if l.equals_datatype(&r)

@@ -3,17 +3,20 @@
 //! puts the lists side by side and fills up the shorter ones with NULL.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, SelectItem, SetExpr, TableAlias,
+    TableAliasColumnDef, TableFactor,
 };
+use sqlparser::parser::Parser;
 
+use super::desugar::desugar_expr;
+use super::dialect::DIALECT;
 use super::functions::FUNCTIONS;
-use super::names::MARK;
-use super::parser::{fold, is_rows_from, rows_from, rows_from_name};
-use super::recordset::is_recordset;
+use super::names::{MARK, name_of};
+use super::parser::{fold, is_rows_from, rows_from, rows_from_factor};
+use super::recordset::{columns_of, is_recordset};
 use super::system;
-use super::tree::call;
+use super::tree::{call, cast};
 use crate::error::{Error, Result, sqlstate};
 
 type Set = (&'static str, &'static [&'static str], &'static [&'static str]);
@@ -37,9 +40,6 @@ const SETS: &[Set] = &[
     ("jsonb_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
     ("json_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
 ];
-
-/// Functions that are called without parentheses: reserved words, so no table is called like one.
-const BARE: [&str; 3] = ["current_date", "current_timestamp", "localtimestamp"];
 
 /// Whether a function of this name returns a set.
 pub(super) fn returns_set(name: &ObjectName) -> bool {
@@ -72,16 +72,9 @@ pub(super) fn gives_rows(name: &ObjectName) -> bool {
 pub(super) fn is_call(factor: &TableFactor) -> bool {
     match factor {
         TableFactor::UNNEST { .. } => true,
-        TableFactor::Table { name, args: None, .. } => is_bare(name),
         TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => gives_rows(name),
         _ => false,
     }
-}
-
-fn is_bare(name: &ObjectName) -> bool {
-    let [only] = name.0.as_slice() else { return false };
-    let only = only.as_ident().filter(|name| name.quote_style.is_none());
-    only.is_some_and(|name| BARE.contains(&fold(name).as_str()))
 }
 
 /// The alias of a set with one column that has a name of its own.
@@ -112,8 +105,13 @@ pub(super) fn exprs_of(args: &[FunctionArg]) -> Vec<Expr> {
 pub(super) fn set_aside(factor: &mut TableFactor) {
     if let Some((functions, _)) = rows_from(factor) {
         for function in functions {
-            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(f))) = function {
-                *function = named(f.clone());
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = function {
+                *function = match expr {
+                    Expr::Function(f) => named(f.clone()),
+                    // A list of columns is looked at behind.
+                    Expr::Named { .. } => continue,
+                    value => argument(name_of(value), value.clone()),
+                };
             }
         }
         return;
@@ -133,9 +131,6 @@ pub(super) fn set_aside(factor: &mut TableFactor) {
                 FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
             (name.clone(), FunctionArguments::List(list), alias, *with_ordinality)
         }
-        TableFactor::Table { name, args: None, alias, with_ordinality, .. } if is_bare(name) => {
-            (name.clone(), FunctionArguments::None, alias, *with_ordinality)
-        }
         _ => return,
     };
     // All that is known by its name is of this schema.
@@ -154,36 +149,29 @@ pub(super) fn set_aside(factor: &mut TableFactor) {
         over: None,
         within_group: Vec::new(),
     };
-    let args = TableFunctionArgs { args: vec![named(call)], settings: None };
-    *factor = TableFactor::Table {
-        name: rows_from_name(),
-        alias: alias.take(),
-        args: Some(args),
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    };
+    *factor = rows_from_factor(vec![named(call)], alias.take(), with_ordinality);
 }
 
 /// A call under the name of its function: of a set the arguments, as a tuple.
 fn named(call: Function) -> FunctionArg {
-    let name = Ident::with_quote('"', last(&call.name).unwrap_or_default());
+    let name = last(&call.name).unwrap_or_default();
     let expr = match (returns_set(&call.name), &call.args) {
         (true, FunctionArguments::List(list)) => Expr::Tuple(exprs_of(&list.args)),
         _ => Expr::Function(call),
     };
-    let operator = FunctionArgOperator::RightArrow;
+    argument(name, expr)
+}
+
+fn argument(name: String, expr: Expr) -> FunctionArg {
+    let (name, operator) = (Ident::with_quote('"', name), FunctionArgOperator::RightArrow);
     FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), operator }
 }
 
 /// A function in FROM or UNNEST as an UNNEST with names for its columns.
 pub(super) fn unnested(mut factor: TableFactor) -> Result<TableFactor> {
     if let Some((functions, _)) = rows_from(&mut factor) {
-        let sides: Vec<Side> = functions.iter().filter_map(Side::of_named).collect();
+        let sides = functions.iter().filter_map(|f| Side::of(f).transpose());
+        let sides = sides.collect::<Result<Vec<Side>>>()?;
         return match factor {
             TableFactor::Table { alias, with_ordinality, .. }
             | TableFactor::Function { alias, with_ordinality, .. } => {
@@ -216,11 +204,33 @@ struct Side {
     /// Its columns as lists.
     lists: Vec<Expr>,
     names: Vec<String>,
+    /// What values become of those in the lists; there may be none.
+    types: Vec<Option<DataType>>,
     /// Whether a column that is the only one is called like the item.
     by_alias: bool,
 }
 
 impl Side {
+    fn of(arg: &FunctionArg) -> Result<Option<Self>> {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Named { expr, name })) = arg else {
+            return Ok(Self::of_named(arg));
+        };
+        let mut side = Self {
+            function: name_of(expr),
+            lists: Vec::new(),
+            names: Vec::new(),
+            types: Vec::new(),
+            by_alias: false,
+        };
+        for column in columns_of(expr, &name.value)? {
+            side.lists.push(column.list);
+            side.names.push(column.name);
+            side.types.push(column.data_type);
+        }
+        // The one column of a record is called like the item only where sets are.
+        Ok(Some(side))
+    }
+
     fn of_named(arg: &FunctionArg) -> Option<Self> {
         let FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } = arg else {
             return None;
@@ -231,6 +241,7 @@ impl Side {
                 function: name.value.clone(),
                 lists: vec![call("make_array", vec![value.clone()])],
                 names: vec![name.value.clone()],
+                types: Vec::new(),
                 by_alias: true,
             },
         })
@@ -239,7 +250,13 @@ impl Side {
     fn of_set(function: &str, args: Vec<Expr>) -> Self {
         let Some((_, lists, names)) = SETS.iter().find(|(set, ..)| *set == function) else {
             let names = vec![function.to_owned(); args.len()];
-            return Self { function: function.into(), lists: args, names, by_alias: true };
+            return Self {
+                function: function.into(),
+                lists: args,
+                names,
+                types: Vec::new(),
+                by_alias: true,
+            };
         };
         let by_alias = names.is_empty();
         let names = if by_alias { &[function][..] } else { names };
@@ -247,6 +264,7 @@ impl Side {
             function: function.into(),
             lists: lists.iter().map(|list| call(list, args.clone())).collect(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
+            types: Vec::new(),
             by_alias,
         }
     }
@@ -260,8 +278,10 @@ fn factor_of(sides: Vec<Side>, alias: Option<TableAlias>, ordinality: bool) -> R
         _ => None,
     };
     let function = sides.first().map(|side| side.function.clone()).unwrap_or_default();
-    let (mut exprs, mut names) = (Vec::new(), Vec::new());
+    let (mut exprs, mut names, mut types) = (Vec::new(), Vec::new(), Vec::new());
     for side in sides {
+        types.extend(side.types);
+        types.resize(types.len().max(exprs.len() + side.lists.len()), None);
         exprs.extend(side.lists);
         names.extend(side.names);
     }
@@ -272,6 +292,7 @@ fn factor_of(sides: Vec<Side>, alias: Option<TableAlias>, ordinality: bool) -> R
     if ordinality {
         exprs.push(call("pg_ordinality", exprs.clone()));
         names.push("ordinality".to_owned());
+        types.push(None);
     }
     let mut alias = alias.unwrap_or_else(|| TableAlias {
         explicit: true,
@@ -288,13 +309,49 @@ fn factor_of(sides: Vec<Side>, alias: Option<TableAlias>, ordinality: bool) -> R
         ));
     }
     alias.columns.extend(rest_of(&names, given));
-    Ok(TableFactor::UNNEST {
+    let lists = |alias| TableFactor::UNNEST {
         alias: Some(alias),
         array_exprs: exprs,
         with_offset: false,
         with_offset_alias: None,
         with_ordinality: false,
-    })
+    };
+    match types.iter().any(Option::is_some) {
+        true => typed(lists, alias, types),
+        false => Ok(lists(alias)),
+    }
+}
+
+/// A query over lists that gives their values types.
+fn typed(
+    lists: impl FnOnce(TableAlias) -> TableFactor,
+    alias: TableAlias,
+    types: Vec<Option<DataType>>,
+) -> Result<TableFactor> {
+    let parsed =
+        Parser::new(&DIALECT).try_with_sql("SELECT 1 FROM t").and_then(|mut p| p.parse_query());
+    let mut query = parsed.map_err(|e| Error::internal(e.to_string()))?;
+    if let SetExpr::Select(select) = query.body.as_mut()
+        && let Some(from) = select.from.first_mut()
+    {
+        let column = |i: usize| Ident::with_quote('"', format!("{MARK}column{i}"));
+        let items = alias.columns.iter().zip(types).enumerate().map(|(i, (name, data_type))| {
+            let mut expr = Expr::Identifier(column(i));
+            if let Some(data_type) = data_type {
+                expr = cast(expr, data_type);
+                desugar_expr(&mut expr)?;
+            }
+            Ok(SelectItem::ExprWithAlias { expr, alias: name.name.clone() })
+        });
+        select.projection = items.collect::<Result<_>>()?;
+        let columns = (0..alias.columns.len())
+            .map(|i| TableAliasColumnDef { name: column(i), data_type: None });
+        let name = Ident::with_quote('"', format!("{MARK}columns"));
+        let columns = columns.collect();
+        from.relation = lists(TableAlias { explicit: true, name, columns, at: None });
+    }
+    let alias = Some(TableAlias { columns: Vec::new(), ..alias });
+    Ok(TableFactor::Derived { lateral: true, subquery: query, alias, sample: None })
 }
 
 /// The columns behind those that have got names. Some may be called alike, where the planner wants

@@ -20,7 +20,7 @@ use super::misuse::{check_function, check_in_from, check_in_rows_from, check_sel
 use super::moving::unsupported_now;
 use super::parser::is_rows_from;
 use super::proctime::unsupported_proctime;
-use super::recordset::is_recordset;
+use super::recordset::{check_columns, is_recordset};
 use super::sets::gives_rows;
 use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
@@ -225,10 +225,16 @@ impl Checker {
             {
                 Err(refused("WITH ORDINALITY of this function"))
             }
-            TableFactor::Table { name, args: Some(args), .. } if is_rows_from(name) => {
+            TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. }
+                if is_rows_from(name) =>
+            {
+                check_columns(&args.args, alias.as_ref(), *with_ordinality)?;
                 args.args.iter().try_for_each(check_in_rows_from)
             }
-            TableFactor::Function { name, args, .. } if is_rows_from(name) => {
+            TableFactor::Function { name, args, alias, with_ordinality, .. }
+                if is_rows_from(name) =>
+            {
+                check_columns(args, alias.as_ref(), *with_ordinality)?;
                 args.iter().try_for_each(check_in_rows_from)
             }
             TableFactor::Table { name, args: Some(args), .. } => check_in_from(name, &args.args),

@@ -72,13 +72,27 @@ impl NamedRows<'_> {
         }
     }
 
+    /// The row of the table: of one of a query around as its columns, by which it is found there.
+    fn row(&self) -> Expr {
+        match self.scopes.iter().rev().find(|(there, _)| *there) {
+            Some((_, Some(relation))) if !self.scopes.last().is_some_and(|(there, _)| *there) => {
+                named_row(relation, self.table)
+            }
+            _ => of_row("pg_same", self.table),
+        }
+    }
+
     fn is_row(&self, expr: &Expr) -> bool {
         matches!(expr, Expr::Identifier(name) if fold(name) == self.table)
     }
 }
 
 /// The relation that an item of FROM with a name reads, with the columns that it has by itself.
-fn relation_in(from: &[TableWithJoins], wanted: &str, catalog: &Catalog) -> Option<Arc<Relation>> {
+pub(super) fn relation_in(
+    from: &[TableWithJoins],
+    wanted: &str,
+    catalog: &Catalog,
+) -> Option<Arc<Relation>> {
     let factors = from.iter().flat_map(|item| {
         std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation))
     });
@@ -170,7 +184,7 @@ impl Rewrite for NamedRows<'_> {
             && fold(name) == self.table
             && self.scopes.iter().any(|(there, _)| *there)
         {
-            *expr = of_row("pg_same", self.table);
+            *expr = self.row();
             self.found = true;
         }
         Ok(())
@@ -204,6 +218,7 @@ fn rewrite(select: &mut Select, missing: &[String], found: Vec<String>) -> Resul
     let mut counts = Counts { missing, found };
     walk_mut(&mut select.projection, &mut counts)?;
     walk_mut(&mut select.having, &mut counts)?;
+    walk_mut(&mut select.selection, &mut counts)?;
     let found = counts.found;
     if found.is_empty() {
         return Ok(());
@@ -353,8 +368,23 @@ fn table_of(f: &Function, wanted: &str) -> Option<String> {
     }
 }
 
+/// The row of a relation by its columns.
+pub(super) fn named_row(relation: &Relation, table: &str) -> Expr {
+    let ident = |name: &str| Ident::with_quote('"', name);
+    let fields = relation.schema.fields().iter().flat_map(|field| {
+        let name = Expr::value(Value::SingleQuotedString(field.name().clone()));
+        [name, Expr::CompoundIdentifier(vec![ident(table), ident(field.name())])]
+    });
+    call("pg_named_row", fields.collect())
+}
+
+/// The table of which a call has the row.
+pub(super) fn table_of_row(f: &Function) -> Option<String> {
+    ["pg_same", "pg_row"].into_iter().find_map(|name| table_of(f, name))
+}
+
 /// A call with the columns of a table.
-fn of_row(function: &str, table: &str) -> Expr {
+pub(super) fn of_row(function: &str, table: &str) -> Expr {
     let mut row = call(function, Vec::new());
     if let Expr::Function(f) = &mut row
         && let FunctionArguments::List(list) = &mut f.args

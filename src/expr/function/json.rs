@@ -61,7 +61,6 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("json_array_elements_text(jsonb) -> text[]", Nulls::Strict, elements_text),
     ("jsonb_object_keys(jsonb) -> text[]", Nulls::Strict, object_keys),
     ("json_object_keys(jsonb) -> text[]", Nulls::Strict, object_keys),
-    ("jsonb_record(jsonb, text) -> jsonb", Nulls::Strict, record),
     ("jsonb_each_key(jsonb) -> text[]", Nulls::Strict, each_key),
     ("jsonb_each_value(jsonb) -> jsonb[]", Nulls::Strict, each_value),
     ("jsonb_each_text_value(jsonb) -> text[]", Nulls::Strict, each_text_value),
@@ -248,19 +247,6 @@ fn check_object(json: &str) -> Result<()> {
         "object" => Ok(()),
         _ => Err(wrong_kind("cannot call jsonb_each on a non-object")),
     }
-}
-
-/// An object, whose members are about to be columns; the other argument says of which function.
-fn record(a: &Args<'_>) -> Result<ArrayRef> {
-    a.texts(|row, out| {
-        let json = a.text(0, row);
-        if jsonb::kind(json) != "object" {
-            let form = a.text(1, row);
-            return Err(wrong_kind(format!("cannot call jsonb_to_{form} on a non-object")));
-        }
-        out.push_str(json);
-        Ok(true)
-    })
 }
 
 fn each_key(a: &Args<'_>) -> Result<ArrayRef> {

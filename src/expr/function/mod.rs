@@ -14,6 +14,7 @@ mod dates;
 mod gather;
 mod json;
 mod json_build;
+mod json_columns;
 pub(crate) mod lists;
 mod math;
 mod memo;
@@ -72,6 +73,7 @@ const FAMILIES: &[&[Def]] = &[
     dates::FUNCTIONS,
     json::FUNCTIONS,
     json_build::FUNCTIONS,
+    json_columns::FUNCTIONS,
     math::FUNCTIONS,
     number_format::FUNCTIONS,
     order::FUNCTIONS,

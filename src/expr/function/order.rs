@@ -1,10 +1,10 @@
 //! Orders that are not those of the values as they are kept: intervals by their length, jsonb by
-//! PostgreSQL's order, arrays element by element with NULL above every other element.
+//! PostgreSQL's order, arrays and rows element by element with NULL above every other element.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, new_null_array};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType};
 
 use super::args::Args;
@@ -18,6 +18,7 @@ use crate::expr::temporal::interval_length;
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("pg_array_order(anyarray) -> bytea", Nulls::Strict, array_order),
+    ("pg_row_order(any) -> bytea", Nulls::Strict, array_order),
     ("pg_greatest(anyelement, anyelement) -> anyelement", Nulls::Seen, |a| {
         choice(a, Ordering::Greater)
     }),
@@ -42,6 +43,14 @@ fn sortable(array: &ArrayRef) -> Result<ArrayRef> {
             let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
             Arc::new(ListArray::try_new(field, offsets, values, nulls)?)
         }
+        DataType::Struct(_) => {
+            let fields = array.as_struct().columns().iter().map(sortable);
+            let keys = Keys::encode(&fields.collect::<Result<Vec<_>>>()?, array.len())?;
+            let bytes = keys.into_bytes(array.logical_nulls()).ok_or_else(batch_too_large)?;
+            Arc::new(bytes)
+        }
+        // NULLs that have no type.
+        DataType::Null => new_null_array(&DataType::Boolean, array.len()),
         _ => Arc::clone(array),
     })
 }

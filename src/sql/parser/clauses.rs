@@ -1,13 +1,14 @@
 //! Clauses that sqlparser has no place for: FETCH FIRST of an expression, also ahead of OFFSET, and
-//! `ROWS FROM (f(..), g(..))` in FROM.
+//! `ROWS FROM (f(..), g(..) AS (a int))` in FROM. A function with a syntax of its own in FROM, such
+//! as `current_user` or `extract(..)`, is ROWS FROM of it alone.
 //!
 //! Both are put as tokens that it reads, LIMIT and a call, under names that no text can have. Of
 //! the first the tree gets a FETCH clause again, and the second is called as it is printed, since
-//! views are kept as the text of their tree.
+//! views are kept as the text of their tree; so is a list of columns, which is one word.
 
 use sqlparser::ast::{
     Expr, Fetch, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause, ObjectName,
-    Query, TableAlias, TableFactor, VisitMut,
+    Query, TableAlias, TableFactor, TableFunctionArgs, VisitMut,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
@@ -15,6 +16,7 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use super::fold;
 use super::position::Positions;
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::names::name_of;
 use crate::sql::visit::{Rewrite, walk_mut};
 
 /// `FETCH FIRST n ROWS ONLY` as `LIMIT "#fetch"(n)`, and the same WITH TIES.
@@ -24,12 +26,61 @@ const FETCH_TIES: &str = "#fetch_with_ties";
 /// The name by which the functions of ROWS FROM are called together; no quoted name is meant.
 const ROWS_FROM: &str = "ROWS FROM";
 
+/// Functions that are called without parentheses; `user` may be the name of a table.
+const VALUES: [Keyword; 5] = [
+    Keyword::CURRENT_CATALOG,
+    Keyword::CURRENT_ROLE,
+    Keyword::CURRENT_SCHEMA,
+    Keyword::CURRENT_USER,
+    Keyword::SESSION_USER,
+];
+
+/// The same, with the digits of their seconds if it is to be.
+const MOMENTS: [Keyword; 5] = [
+    Keyword::CURRENT_DATE,
+    Keyword::CURRENT_TIME,
+    Keyword::CURRENT_TIMESTAMP,
+    Keyword::LOCALTIME,
+    Keyword::LOCALTIMESTAMP,
+];
+
+/// Functions whose arguments are spelled.
+const SPELLED: [Keyword; 6] = [
+    Keyword::CAST,
+    Keyword::EXTRACT,
+    Keyword::OVERLAY,
+    Keyword::POSITION,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+];
+
+/// Words whose lists are none of FROM.
+const OTHER_LISTS: [Keyword; 11] = [
+    Keyword::GROUP,
+    Keyword::HAVING,
+    Keyword::LIMIT,
+    Keyword::OFFSET,
+    Keyword::ORDER,
+    Keyword::RETURNING,
+    Keyword::SELECT,
+    Keyword::SET,
+    Keyword::VALUES,
+    Keyword::WHERE,
+    Keyword::WINDOW,
+];
+
 /// Puts the clauses as what sqlparser reads.
 pub(super) fn put_clauses(
     tokens: Vec<TokenWithSpan>,
     positions: &Positions<'_>,
 ) -> Result<Vec<TokenWithSpan>> {
-    let begins = |t: &TokenWithSpan| is_keyword(t, Keyword::FETCH) || is_keyword(t, Keyword::ROWS);
+    let begins = |t: &TokenWithSpan| match &t.token {
+        Token::Word(w) if w.quote_style.is_none() => {
+            let own = [Keyword::FETCH, Keyword::ROWS].contains(&w.keyword);
+            own || [&VALUES[..], &MOMENTS, &SPELLED].iter().any(|list| list.contains(&w.keyword))
+        }
+        _ => false,
+    };
     if !tokens.iter().any(begins) {
         return Ok(tokens);
     }
@@ -37,6 +88,9 @@ pub(super) fn put_clauses(
     let mut at = 0;
     while at < tokens.len() {
         at = reader.take(&tokens, at, positions)?;
+    }
+    if let (Some(_), Some(last)) = (reader.alone.pop(), tokens.last()) {
+        reader.put(Token::RParen, last.span);
     }
     Ok(reader.out)
 }
@@ -48,6 +102,8 @@ enum Around {
     Any { from: bool },
     /// The functions of ROWS FROM.
     Functions,
+    /// Arguments that are spelled, with a FROM of their own.
+    Arguments,
 }
 
 #[derive(Default)]
@@ -61,6 +117,8 @@ struct Reader {
     before: Option<Token>,
     /// The ends of the FETCH clauses that are open: of its ROWS, and of all of it.
     fetches: Vec<(usize, usize)>,
+    /// What follows the functions that stand in FROM by themselves.
+    alone: Vec<usize>,
 }
 
 impl Reader {
@@ -79,6 +137,17 @@ impl Reader {
             self.put(Token::RParen, Span::new(token.span.start, tokens[end - 1].span.end));
             return Ok(end);
         }
+        if self.alone.last() == Some(&at) {
+            self.alone.pop();
+            self.open.pop();
+            self.put(Token::RParen, tokens[at - 1].span);
+        }
+        if let Some(end) = self.function_alone(tokens, at) {
+            self.put(private(ROWS_FROM), token.span);
+            self.put(Token::LParen, token.span);
+            self.open.push(Around::Functions);
+            self.alone.push(end);
+        }
         if let Some(fetch) = self.fetch(tokens, at, positions)? {
             let name = if fetch.with_ties { FETCH_TIES } else { FETCH };
             self.put(Token::make_keyword("LIMIT"), token.span);
@@ -93,11 +162,14 @@ impl Reader {
             self.open.push(Around::Functions);
             return Ok(open + 1);
         }
-        if self.open.last() == Some(&Around::Functions) && is_keyword(token, Keyword::AS) {
-            let message = "a column definition list in ROWS FROM is not supported";
-            return Err(Error::unsupported(message)
-                .with_hint("Call the function in FROM by itself.")
-                .with_position(positions.chars_before(token.span.start) + 1));
+        if self.open.last() == Some(&Around::Functions)
+            && is_keyword(token, Keyword::AS)
+            && let Some(open) = next(tokens, at + 1).filter(|i| tokens[*i].token == Token::LParen)
+            && let Some(end) = closing(tokens, open)
+        {
+            let list: String = tokens[open..end].iter().map(|t| t.token.to_string()).collect();
+            self.put(private(&list), tokens[open].span);
+            return Ok(end);
         }
         self.follow(&token.token);
         if !matches!(token.token, Token::Whitespace(_)) {
@@ -117,7 +189,10 @@ impl Reader {
         match token {
             Token::LParen => {
                 let from = self.may_begin_item();
-                self.open.push(Around::Any { from });
+                self.open.push(match self.is_behind(&SPELLED) {
+                    true => Around::Arguments,
+                    false => Around::Any { from },
+                });
             }
             Token::RParen => drop(self.open.pop()),
             Token::SemiColon => {
@@ -125,7 +200,7 @@ impl Reader {
                 self.outside = false;
             }
             Token::Word(word) => match word.keyword {
-                Keyword::SELECT | Keyword::RETURNING => self.set_from(false),
+                w if OTHER_LISTS.contains(&w) => self.set_from(false),
                 Keyword::USING => self.set_from(true),
                 // `IS DISTINCT FROM` is an operator.
                 Keyword::FROM if !self.is_behind(&[Keyword::DISTINCT]) => self.set_from(true),
@@ -138,7 +213,7 @@ impl Reader {
     fn set_from(&mut self, value: bool) {
         match self.open.last_mut() {
             Some(Around::Any { from }) => *from = value,
-            Some(Around::Functions) => {}
+            Some(Around::Functions | Around::Arguments) => {}
             None => self.outside = value,
         }
     }
@@ -151,12 +226,30 @@ impl Reader {
     fn may_begin_item(&self) -> bool {
         let in_from = match self.open.last() {
             Some(Around::Any { from }) => *from,
-            Some(Around::Functions) => false,
+            Some(Around::Functions | Around::Arguments) => false,
             None => self.outside,
         };
         let begun = [Keyword::FROM, Keyword::JOIN, Keyword::LATERAL, Keyword::USING];
         let listed = matches!(self.before, Some(Token::Comma | Token::LParen));
         in_from && (listed || self.is_behind(&begun))
+    }
+
+    /// What follows the function that stands here in FROM, where it has a syntax of its own.
+    fn function_alone(&self, tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
+        let Token::Word(word) = &tokens[at].token else { return None };
+        let converts = self.is_behind(&[Keyword::USING]);
+        if !self.may_begin_item() || word.quote_style.is_some() || converts {
+            return None;
+        }
+        let open = next(tokens, at + 1).filter(|i| tokens[*i].token == Token::LParen);
+        match (word.keyword, open) {
+            (Keyword::CURRENT_SCHEMA, Some(_)) => None,
+            (w, None) if VALUES.contains(&w) => Some(at + 1),
+            (w, Some(open)) if MOMENTS.contains(&w) => closing(tokens, open),
+            (w, None) if MOMENTS.contains(&w) => Some(at + 1),
+            (w, Some(open)) if SPELLED.contains(&w) => closing(tokens, open),
+            _ => None,
+        }
     }
 
     /// The parenthesis behind ROWS FROM that begins here.
@@ -228,8 +321,23 @@ struct FetchAt {
     with_ties: bool,
 }
 
+/// What follows the parenthesis that is opened at a place.
+fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 1 => return Some(at + 1),
+            Token::RParen => depth -= 1,
+            Token::SemiColon => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The next token from a place on that is no white space.
-fn next(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
+pub(super) fn next(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
     let rest = tokens.get(from..)?;
     let offset = rest.iter().position(|t| !matches!(t.token, Token::Whitespace(_)))?;
     Some(from + offset)
@@ -268,12 +376,17 @@ impl Rewrite for Clauses {
         let Some((functions, alias)) = rows_from(factor) else { return Ok(()) };
         let mut first = None;
         for function in functions {
-            match function {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(f))) => {
-                    first = first.or_else(|| f.name.0.last()?.as_ident().map(fold));
-                }
-                other => return Err(near(&other.to_string())),
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = function else {
+                return Err(near(&function.to_string()));
+            };
+            let called = match expr {
+                Expr::Named { expr, .. } => expr,
+                expr => expr,
+            };
+            if !is_function(called) {
+                return Err(near(&called.to_string()));
             }
+            first = first.or_else(|| Some(name_of(called)));
         }
         let first = first.ok_or_else(|| near(")"))?;
         // Without a name they are called like the first of them.
@@ -283,6 +396,23 @@ impl Rewrite for Clauses {
         }
         Ok(())
     }
+}
+
+fn is_function(expr: &Expr) -> bool {
+    if let Expr::Identifier(name) = expr {
+        let words = ["current_catalog", "current_role", "current_schema", "user"];
+        return name.quote_style.is_none() && words.contains(&fold(name).as_str());
+    }
+    matches!(
+        expr,
+        Expr::Function(_)
+            | Expr::Cast { .. }
+            | Expr::Extract { .. }
+            | Expr::Overlay { .. }
+            | Expr::Position { .. }
+            | Expr::Substring { .. }
+            | Expr::Trim { .. }
+    )
 }
 
 fn near(what: &str) -> Error {
@@ -315,9 +445,24 @@ fn alone(expr: Expr) -> Expr {
     }
 }
 
-/// The name of a call that is ROWS FROM.
-pub(in crate::sql) fn rows_from_name() -> ObjectName {
-    ObjectName::from(vec![Ident::new(ROWS_FROM)])
+/// ROWS FROM as an item of FROM.
+pub(in crate::sql) fn rows_from_factor(
+    args: Vec<FunctionArg>,
+    alias: Option<TableAlias>,
+    with_ordinality: bool,
+) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName::from(vec![Ident::new(ROWS_FROM)]),
+        alias,
+        args: Some(TableFunctionArgs { args, settings: None }),
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
 }
 
 /// The functions of ROWS FROM and its alias, where an item of FROM is that.

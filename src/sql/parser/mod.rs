@@ -19,6 +19,7 @@ pub mod pieces;
 mod position;
 mod session;
 mod size;
+mod stars;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -36,9 +37,10 @@ use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use clauses::put_clauses;
-pub(super) use clauses::{is_rows_from, place_clauses, rows_from, rows_from_name};
-use position::Positions;
+pub(super) use clauses::{is_rows_from, place_clauses, rows_from, rows_from_factor};
+use position::{Positions, has_deep_words, too_deep};
 use size::check_size;
+use stars::put_stars;
 pub(super) use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
@@ -55,7 +57,7 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|e| positions.tokenizer_error(&e))?;
     positions.flatten(&mut tokens);
-    let tokens = put_clauses(tokens, &positions)?;
+    let tokens = put_clauses(put_stars(tokens, &positions)?, &positions)?;
     let mut statements = Vec::new();
     for part in tokens.split(|t| t.token == Token::SemiColon) {
         let significant = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
@@ -470,7 +472,10 @@ impl<'a> StreamParser<'a> {
 
     /// The error for the next token.
     fn unexpected(&self) -> Error {
-        self.positions.syntax_error(self.p.peek_token_ref())
+        match has_deep_words(self.tokens) {
+            true => too_deep(),
+            false => self.positions.syntax_error(self.p.peek_token_ref()),
+        }
     }
 
     /// Turns an error of sqlparser into ours.

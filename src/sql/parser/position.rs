@@ -3,6 +3,7 @@
 //! Tokens are moved to one line as long as the text, so that every place that sqlparser or the
 //! planner names later is a character of the text, whatever line it is on.
 
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, TokenizerError};
 
@@ -103,12 +104,8 @@ impl<'a> Positions<'a> {
         next: &TokenWithSpan,
     ) -> Error {
         let message = match e {
-            ParserError::RecursionLimitExceeded => {
-                return Error::user(
-                    sqlstate::STATEMENT_TOO_COMPLEX,
-                    "statement is nested too deeply",
-                );
-            }
+            ParserError::RecursionLimitExceeded => return too_deep(),
+            _ if has_deep_words(tokens) => return too_deep(),
             ParserError::ParserError(m) | ParserError::TokenizerError(m) => m,
         };
         let place = location_in(message).and_then(|location| {
@@ -128,6 +125,34 @@ impl<'a> Positions<'a> {
             _ => error,
         }
     }
+}
+
+pub(super) fn too_deep() -> Error {
+    Error::user(sqlstate::STATEMENT_TOO_COMPLEX, "statement is nested too deeply")
+}
+
+/// Whether NOT or CASE is nested so deep that sqlparser, at its limit, takes the word for a name
+/// and says that what follows is wrong.
+pub(super) fn has_deep_words(tokens: &[TokenWithSpan]) -> bool {
+    const DEEP: usize = 100;
+    let (mut nots, mut cases) = (0usize, 0usize);
+    for token in tokens {
+        let word = match &token.token {
+            Token::Word(word) if word.quote_style.is_none() => word.keyword,
+            Token::Whitespace(_) => continue,
+            _ => Keyword::NoKeyword,
+        };
+        nots = if word == Keyword::NOT { nots + 1 } else { 0 };
+        match word {
+            Keyword::CASE => cases += 1,
+            Keyword::END => cases = cases.saturating_sub(1),
+            _ => {}
+        }
+        if nots > DEEP || cases > DEEP {
+            return true;
+        }
+    }
+    false
 }
 
 fn location_in(message: &str) -> Option<Location> {

@@ -246,3 +246,22 @@ fn the_shell_knows_when_a_statement_ends() {
         assert_eq!(is_complete(text), expected, "{text}");
     }
 }
+
+#[test]
+fn what_is_nested_too_deeply_is_no_syntax_error() {
+    let nested = |open: &str, close: &str| {
+        format!("SELECT {}TRUE{}", open.repeat(1_000), close.repeat(1_000))
+    };
+    for (open, close) in [
+        ("NOT ", ""),
+        ("- ", ""),
+        ("CASE WHEN TRUE THEN ", " END"),
+        ("coalesce(", ", FALSE)"),
+        ("EXISTS (SELECT ", ")"),
+    ] {
+        let e = parse(&nested(open, close)).expect_err(open);
+        assert_eq!(e.sqlstate(), "54001", "{open}: {e}");
+    }
+    let e = parse("SELECT NOT )").expect_err("no expression");
+    assert_eq!(e.sqlstate(), "42601");
+}

@@ -41,6 +41,7 @@ use crate::sql::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use crate::sql::set_ops::rewrite_set_operations;
 use crate::sql::shadowed::tell_apart;
 use crate::sql::signs::separate_signs;
+use crate::sql::stars::rows_as_values;
 use crate::sql::system;
 use crate::sql::ties::{expand_distinct_on, order_limits};
 use crate::sql::typed_values::type_values;
@@ -174,6 +175,16 @@ const SYNTAX: &[Pass] = &[
         step: Step::Syntax {
             query: Some(|query, _| check_query(query)),
             expr: Some(|expr| check_expr(expr)),
+        },
+    },
+    Pass {
+        name: "stars_in_expressions",
+        purpose: Both,
+        why: "t.* in an expression is the row of the table, and its columns in VALUES and ROW; \
+              behind the check of the syntax, as it puts words of ours",
+        step: Step::Syntax {
+            query: Some(|query, scope| rows_as_values(query, scope.context.catalog())),
+            expr: None,
         },
     },
     Pass {
