@@ -242,6 +242,13 @@ pub const SELECT_LIST_MAX: usize = 1_664;
 /// Columns of a relation: PostgreSQL's limit.
 pub const COLUMNS_MAX: usize = 1_600;
 
+/// Steps of the search for one match of a row pattern. Conditions that look at rows of the match so
+/// far can leave more ways to try than there is time for; ten million take about a second.
+pub const PATTERN_STEPS_MAX: u64 = 10_000_000;
+
+/// Parts of a row pattern when its counts and permutations are written out.
+pub const PATTERN_PARTS_MAX: usize = 10_000;
+
 /// Arguments of a function: PostgreSQL's limit.
 pub const ARGUMENTS_MAX: usize = 100;
 

@@ -49,6 +49,8 @@ pub mod sqlstate {
     pub const DATETIME_FIELD_OVERFLOW: &str = "22008";
     pub const DIVISION_BY_ZERO: &str = "22012";
     pub const INVALID_PARAMETER_VALUE: &str = "22023";
+    pub const SKIP_TO_NONEXISTENT_ROW: &str = "2202K";
+    pub const SKIP_TO_FIRST_ROW: &str = "2202L";
     pub const INVALID_ROW_COUNT_IN_LIMIT_CLAUSE: &str = "2201W";
     pub const INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE: &str = "2201X";
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";

@@ -7,8 +7,8 @@ use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::{Accumulator, Expr};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -86,15 +86,36 @@ impl BatchAggregate {
 
     /// The value over some rows, in their order.
     pub fn value(&self, columns: &[ArrayRef], rows: usize) -> Result<ScalarValue> {
+        let mut accumulator = self.accumulator()?;
+        self.take(accumulator.as_mut(), columns, rows)?;
+        accumulator.evaluate().map_err(from_datafusion)
+    }
+
+    /// A state of no rows.
+    pub fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        self.function.create_accumulator().map_err(from_datafusion)
+    }
+
+    /// Adds rows to a state, in their order.
+    pub fn take(
+        &self,
+        accumulator: &mut dyn Accumulator,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<()> {
+        if rows == 0 {
+            return Ok(());
+        }
         let values = self.arguments.iter().map(|argument| match argument {
             Argument::Column(c) => Ok(Arc::clone(&columns[*c])),
             Argument::Constant(value) => value.to_array_of_size(rows),
         });
         let values = values.collect::<Result<Vec<_>, _>>().map_err(from_datafusion)?;
-        let mut accumulator = self.function.create_accumulator().map_err(from_datafusion)?;
-        if rows > 0 {
-            accumulator.update_batch(&values).map_err(from_datafusion)?;
-        }
-        accumulator.evaluate().map_err(from_datafusion)
+        accumulator.update_batch(&values).map_err(from_datafusion)
+    }
+
+    /// Whether an argument of the call, by its number, is given to it with the rows.
+    pub fn takes(&self, argument: usize) -> bool {
+        matches!(self.arguments.get(argument), Some(Argument::Column(_)))
     }
 }

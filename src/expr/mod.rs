@@ -29,6 +29,7 @@ mod parse;
 mod parse_array;
 mod parse_datetime;
 mod parse_interval;
+pub mod pattern;
 mod ranking;
 mod rounding;
 mod session;

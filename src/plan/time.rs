@@ -31,7 +31,7 @@ impl TimeColumn {
     }
 
     /// The column where it stands at another place.
-    fn at(&self, column: usize) -> Self {
+    pub(super) fn at(&self, column: usize) -> Self {
         Self { column, ..self.clone() }
     }
 

@@ -247,9 +247,7 @@ impl Checker {
                 check_in_from(name, args)
             }
             TableFactor::Function { .. } => Err(refused("LATERAL with this function")),
-            TableFactor::MatchRecognize { .. } => {
-                Err(Error::unsupported("MATCH_RECOGNIZE is not supported yet"))
-            }
+            TableFactor::MatchRecognize { .. } => Ok(()),
             _ => Err(refused("this kind of relation in FROM")),
         }
     }

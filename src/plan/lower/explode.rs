@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
 use super::super::node::{PlanNode, Properties};
 use super::aggregate::lower_set_operation;
 use super::moving::lower_moving;
+use super::pattern::lower_pattern;
 use super::session::lower_session;
 use super::stamp::lower_stamped;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
@@ -28,6 +29,9 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
     }
     if let Some(node) = any.downcast_ref() {
         return lower_stamped(node, cx);
+    }
+    if let Some(node) = any.downcast_ref() {
+        return lower_pattern(node, cx);
     }
     match (any.downcast_ref(), any.downcast_ref()) {
         (Some(node), _) => lower_explode(node, cx),

@@ -10,6 +10,7 @@ mod join;
 mod moving;
 mod over;
 mod panes;
+mod pattern;
 mod session;
 mod stamp;
 mod stored;

@@ -343,11 +343,11 @@ pub(super) fn next(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
     Some(from + offset)
 }
 
-fn is_keyword(token: &TokenWithSpan, keyword: Keyword) -> bool {
+pub(super) fn is_keyword(token: &TokenWithSpan, keyword: Keyword) -> bool {
     matches!(&token.token, Token::Word(w) if w.quote_style.is_none() && w.keyword == keyword)
 }
 
-fn private(name: &str) -> Token {
+pub(super) fn private(name: &str) -> Token {
     Token::Word(Word { value: name.into(), quote_style: None, keyword: Keyword::NoKeyword })
 }
 

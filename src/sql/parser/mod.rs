@@ -15,6 +15,7 @@ mod include;
 mod index;
 mod locate;
 mod options;
+mod patterns;
 pub mod pieces;
 mod position;
 mod session;
@@ -38,6 +39,7 @@ use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 use clauses::put_clauses;
 pub(super) use clauses::{is_rows_from, place_clauses, rows_from, rows_from_factor};
+use patterns::put_patterns;
 use position::{Positions, has_deep_words, too_deep};
 use size::check_size;
 use stars::put_stars;
@@ -57,6 +59,8 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|e| positions.tokenizer_error(&e))?;
     positions.flatten(&mut tokens);
+    // Ahead of the others: what is a pattern is no text of SQL.
+    let tokens = put_patterns(tokens, &positions)?;
     let tokens = put_clauses(put_stars(tokens, &positions)?, &positions)?;
     let mut statements = Vec::new();
     for part in tokens.split(|t| t.token == Token::SemiColon) {

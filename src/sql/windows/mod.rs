@@ -33,6 +33,7 @@ pub use versioned::{reads_versions, versioned};
 
 use super::moving::MovingFilter;
 use super::parser::fold;
+use super::patterns::{self, MatchRecognize};
 use super::proctime::Stamped;
 use super::set_ops;
 use crate::error::{Error, Result, sqlstate};
@@ -63,6 +64,11 @@ impl RelationPlanner for StreamRelations {
             TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {
                 let function = folded(&f.name);
                 windowed(&function, function_args(f), alias, context)
+            }
+            TableFactor::MatchRecognize { ref alias, .. } => {
+                let alias = alias.clone();
+                let plan = patterns::plan(relation, context).map_err(to_datafusion)?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
             TableFactor::TableFunction { .. } => {
                 Err(to_datafusion(Error::unsupported("TABLE(..) takes a window function")))
@@ -145,6 +151,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
     if let Some(node) = node.downcast_ref::<Stamped>() {
         return Some(node.executable());
     }
+    if let Some(node) = node.downcast_ref::<MatchRecognize>() {
+        return Some(node.executable());
+    }
     let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
     explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
@@ -156,6 +165,7 @@ pub(super) fn is_ours(extension: &Extension) -> bool {
         || node.is::<ExplodeWindows>()
         || node.is::<SessionWindows>()
         || node.is::<versioned::Versioned>()
+        || node.is::<MatchRecognize>()
         || node.is::<MovingFilter>()
         || node.is::<Stamped>()
 }
