@@ -367,9 +367,12 @@ impl Coordinator {
         }
     }
 
-    /// Whether something has changed since the last cut.
-    pub(super) fn has_unwritten_changes(&self) -> bool {
-        self.checkpointer.as_ref().is_some_and(|checkpointer| checkpointer.last.0 != self.epoch)
+    /// Whether there will be another checkpoint at once: one is being written, or something has
+    /// changed since the last cut.
+    pub(super) fn expects_checkpoint(&mut self) -> bool {
+        let Some(checkpointer) = &mut self.checkpointer else { return false };
+        checkpointer.hurried |= checkpointer.last.0 != self.epoch;
+        checkpointer.busy || checkpointer.hurried
     }
 
     /// The next checkpoint is cut as soon as no step is in flight.

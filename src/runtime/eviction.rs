@@ -152,29 +152,27 @@ impl Coordinator {
         let (count, _) = self.eviction.barren;
         let none = evicted.into_iter().sum::<usize>() == 0;
         self.eviction.barren = (if none { count + 1 } else { 0 }, self.epoch);
-        if none && count == BARREN && self.has_unwritten_changes() {
-            // What is in no checkpoint yet may leave when it is.
+        if none && count == BARREN && self.expects_checkpoint() {
+            // What is in no decided checkpoint yet may leave when it is.
             self.eviction.stage = Stage::Waiting;
-            self.hurry_checkpoint();
         }
     }
 
     /// Whether all has left that can, as things stand.
     pub(super) fn is_all_evicted(&self) -> bool {
         let Eviction { stage, barren: (count, epoch), .. } = self.eviction;
-        let Some(checkpointer) = &self.checkpointer else { return true };
-        match stage {
-            // A checkpoint may let more of it go, where it can be written.
-            Stage::Waiting => checkpointer.backlog.failing.is_some(),
-            _ => count > BARREN && epoch == self.epoch,
-        }
+        // A checkpoint may let more of it go.
+        let ended = stage != Stage::Waiting && count > BARREN && epoch == self.epoch;
+        self.checkpointer.is_none() || ended
     }
 
-    /// A checkpoint is decided.
+    /// A checkpoint is decided, or could not be written or read: then it is found that nothing can
+    /// leave.
     pub(super) fn checkpoint_decided(&mut self, decided: Option<Decided>) {
-        let Some(decided) = decided else { return };
-        self.team.tell(move |worker| worker.decided(&decided));
-        if self.eviction.stage == Stage::Waiting {
+        if let Some(decided) = decided {
+            self.team.tell(move |worker| worker.decided(&decided));
+        }
+        if self.eviction.stage != Stage::Off {
             self.eviction.stage = Stage::On;
             self.eviction.barren = (0, self.epoch);
         }
