@@ -392,10 +392,11 @@ impl Config {
         Self { workers: workers.max(1), ..Self::default() }
     }
 
-    /// Sets the limit of everything, and those of its parts in proportion.
+    /// Sets the limit of everything, and those of its parts in proportion. A view has no other one
+    /// then: where keys leave memory it may hold more for the length of a step.
     pub fn limit_memory(&mut self, bytes: usize) {
         self.memory_limit_bytes = bytes;
-        self.state_limit_bytes = bytes;
+        self.state_limit_bytes = usize::MAX;
         self.read_memory_bytes = bytes / READ_MEMORY_PART;
         self.query_memory_bytes = bytes / QUERY_MEMORY_PART;
         self.old_versions_bytes = bytes / OLD_VERSIONS_PART;

@@ -140,7 +140,7 @@ struct LimitArgs {
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     step_timeout: Option<u64>,
     /// What a view may hold, in megabytes, before it is quarantined; half of the machine's memory
-    /// by default.
+    /// by default, and with --memory-limit no less than everything.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     state_limit: Option<u32>,
     /// What all reads together may hold, such as 2GB; a quarter of the machine's memory by default.
