@@ -5,8 +5,8 @@
 //! in memory; each table is a source of its own, of which the engine reads the columns that the
 //! query needs: a query over persons and auctions never sees a bid. The result goes into the
 //! `blackhole` sink, or into a view where a data directory is given. Numbers of rows are checked
-//! against those that Flink, DuckDB and DataFusion
-//! agree on; wrong ones end the benchmark with an error.
+//! against those that Flink, DuckDB and DataFusion agree on; wrong ones end the benchmark with an
+//! error.
 //!
 //! Measured: from CREATE until FLUSH has returned; wall clock and CPU time of the process (all
 //! threads, from /proc, so Linux alone), less those of runs over 50 events. One run to warm up,

@@ -49,7 +49,7 @@ pub use errors::{ERROR_COLUMNS, REASON_COLUMN, error_rows, error_schema};
 pub use expand::{ExpandSpec, GroupingSet};
 pub use fold::{Folded, Folder};
 pub use join::{
-    Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, StoredSide,
+    AsOfJoinSpec, Closes, JoinCondition, JoinInput, JoinKind, JoinSpec, NullKeys, Side, StoredSide,
     TemporalJoinSpec, Within,
 };
 pub use late::{LATE_COLUMNS, LATE_ROW_COLUMN, LateSpec, late_schema};

@@ -147,6 +147,7 @@ impl OperatorSpec for TopNSpec {
                 order: self.order.clone(),
                 top: self.top,
                 append_only: self.append_only,
+                follows: false,
             }),
         }]
     }

@@ -87,6 +87,7 @@ impl OperatorSpec for WindowSpec {
                 order: self.order.clone(),
                 top: Top { ranking: Ranking::RowNumber, skip: 0, limit: None },
                 append_only: false,
+                follows: false,
             }),
         }]
     }

@@ -10,6 +10,7 @@ use datafusion::functions::core::named_struct;
 use datafusion::logical_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
+use super::asof::asof_match_udf;
 use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
@@ -123,7 +124,7 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
     known.insert("date_part".to_string(), date_part_udf());
     known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
-    known.extend([with_ties_udf()]);
+    known.extend([with_ties_udf(), asof_match_udf()]);
     known.insert("pg_named_row".to_string(), named_struct());
     known
 }

@@ -13,6 +13,7 @@
 
 mod aggregates;
 mod array_query;
+mod asof;
 pub mod batch;
 mod binder;
 mod bounded;
@@ -106,6 +107,7 @@ mod window_calls;
 mod window_ties;
 mod windows;
 
+pub use asof::{AsOfJoin, Nearest};
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{RelationSource, relation_name};

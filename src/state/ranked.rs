@@ -18,6 +18,7 @@
 
 mod cold;
 mod entries;
+mod stretches;
 
 use std::cmp::Ordering;
 
@@ -38,6 +39,8 @@ use crate::error::Result;
 use crate::time::event_times;
 
 use self::entries::Capture;
+use self::stretches::Changed;
+pub use self::stretches::Stretch;
 
 /// A column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,9 @@ pub struct RankedSpec {
     pub top: Top,
     /// No row is ever retracted.
     pub append_only: bool,
+    /// What an epoch changes is kept row by row ([`Ranked::stretches`]), in the place of tops as
+    /// they were.
+    pub follows: bool,
 }
 
 /// A row of a top.
@@ -163,8 +169,16 @@ pub struct Ranked {
     expiry: Option<(usize, Expiry)>,
     /// What has expired has times below.
     expired: i64,
-    capture: Option<Capture>,
+    noting: Noting,
     residency: Residency,
+}
+
+/// Who wants to know what changes.
+#[derive(Debug, Default)]
+struct Noting {
+    capture: Option<Capture>,
+    /// What this epoch has changed, where that is followed.
+    changed: Option<Vec<Changed>>,
 }
 
 /// Rows of pages and of the batch at hand, to be compared.
@@ -221,7 +235,7 @@ impl Ranked {
             negative: 0,
             expiry: closes.map(|column| (column, Expiry::default())),
             expired: i64::MIN,
-            capture: None,
+            noting: Noting { capture: None, changed: spec.follows.then(Vec::new) },
             residency: Residency::default(),
             spec,
         }
@@ -283,7 +297,7 @@ impl Ranked {
             home.weight -= last.weight;
             if last.slot & PENDING == 0 {
                 self.dead.push(last.slot);
-                note(&mut self.capture, partition, last.slot, -last.weight);
+                note(&mut self.noting, partition, &last, -last.weight);
             }
         }
         home.weight += new.weight;
@@ -291,7 +305,7 @@ impl Ranked {
             Ok(place) => {
                 let entry = home.entries.get_mut(place);
                 entry.weight += new.weight;
-                note(&mut self.capture, partition, entry.slot, new.weight);
+                note(&mut self.noting, partition, entry, new.weight);
                 false
             }
             Err(place) => {
@@ -327,7 +341,7 @@ impl Ranked {
                 let entry = home.entries.get_mut(place);
                 let was_negative = entry.weight < 0;
                 entry.weight += new.weight;
-                note(&mut self.capture, partition, entry.slot, new.weight);
+                note(&mut self.noting, partition, entry, new.weight);
                 self.negative -= usize::from(was_negative);
                 self.negative += usize::from(entry.weight < 0);
                 if entry.weight == 0 {
@@ -366,7 +380,7 @@ impl Ranked {
         if let Ok(place) = home.entries.search(|e| rows.order(e, new.prefix, new.slot)) {
             let entry = home.entries.get_mut(place);
             entry.slot = slot[0];
-            note(&mut self.capture, partition, entry.slot, entry.weight);
+            note(&mut self.noting, partition, entry, entry.weight);
         }
         Ok(())
     }
@@ -387,7 +401,7 @@ impl Ranked {
             home.pending = false;
             for (entry, slot) in home.entries.iter_mut().filter(is_pending).zip(&mut slots) {
                 entry.slot = slot;
-                note(&mut self.capture, *partition, slot, entry.weight);
+                note(&mut self.noting, *partition, entry, entry.weight);
             }
         }
         Ok(())
@@ -473,9 +487,11 @@ impl Ranked {
         if self.partitions[partition as usize].touched != 0 {
             return;
         }
-        let mut before = std::mem::take(&mut self.before);
-        self.walk(partition, &mut before);
-        self.before = before;
+        if !self.spec.follows {
+            let mut before = std::mem::take(&mut self.before);
+            self.walk(partition, &mut before);
+            self.before = before;
+        }
         self.touched.push(Touched { partition, end: self.before.len() as u32 });
         self.partitions[partition as usize].touched = self.touched.len() as u32;
     }
@@ -545,7 +561,7 @@ impl Ranked {
             for _ in 0..surplus {
                 let Some(gone) = home.entries.pop() else { break };
                 self.dead.push(gone.slot);
-                note(&mut self.capture, partition, gone.slot, -gone.weight);
+                note(&mut self.noting, partition, &gone, -gone.weight);
             }
         }
     }
@@ -569,9 +585,10 @@ impl Ranked {
             let least = entries.map(|e| e.weight).min();
             return Err(negative_weight(self.name, least.unwrap_or(-1)));
         }
-        if self.capture.is_some() {
+        if self.noting.capture.is_some() {
             self.log_changes()?;
         }
+        self.noting.changed.iter_mut().for_each(Vec::clear);
         self.dead.drain(..).for_each(|slot| self.pages.free(slot));
         self.before.clear();
         for Touched { partition, .. } in std::mem::take(&mut self.touched) {
@@ -602,13 +619,17 @@ impl Ranked {
     }
 }
 
-/// Notes that the weight of a row has changed, where changes are logged; what is not written yet is
-/// noted when it is.
+/// Notes that the weight of a row has changed, where somebody wants to know; what is not written yet
+/// is noted when it is.
 #[inline]
-fn note(capture: &mut Option<Capture>, partition: u32, slot: u32, weight: Weight) {
-    if let Some(capture) = capture
-        && slot & PENDING == 0
-    {
-        capture.noted.push((slot, partition, weight));
+fn note(noting: &mut Noting, partition: u32, entry: &Entry, weight: Weight) {
+    if entry.slot & PENDING != 0 {
+        return;
+    }
+    if let Some(capture) = &mut noting.capture {
+        capture.noted.push((entry.slot, partition, weight));
+    }
+    if let Some(changed) = &mut noting.changed {
+        changed.push(Changed { partition, prefix: entry.prefix, slot: entry.slot, weight });
     }
 }

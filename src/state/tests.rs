@@ -214,6 +214,7 @@ fn ranked(ranking: Ranking, append_only: bool, closes: bool) -> (TableSpec, Work
         order: vec![OrderBy { column: 1, descending: true, nulls_first: false }],
         top: Top { ranking, skip: 1, limit: Some(2) },
         append_only,
+        follows: false,
     };
     let mut rows = Rows::new(append_only);
     let work = move |store: &mut StateStore, id, random: &mut SmallRng, now: i64| {

@@ -25,6 +25,7 @@
 //! Example, left join, key = first column: left `+1 | 1 | a` gives `+1 | 1 | a | NULL | NULL`;
 //! right `+1 | 1 | x` then gives `-1 | 1 | a | NULL | NULL`, `+1 | 1 | a | 1 | x`.
 
+mod asof;
 mod counted;
 mod existence;
 mod expiry;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub use asof::AsOfJoinSpec;
 pub use expiry::{Closes, Within};
 pub use kind::{JoinKind, Side};
 pub use stored::StoredSide;

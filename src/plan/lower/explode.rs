@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Extension};
 
 use super::super::node::{PlanNode, Properties};
 use super::aggregate::lower_set_operation;
+use super::asof::lower_asof;
 use super::moving::lower_moving;
 use super::pattern::lower_pattern;
 use super::session::lower_session;
@@ -32,6 +33,9 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
     }
     if let Some(node) = any.downcast_ref() {
         return lower_pattern(node, cx);
+    }
+    if let Some(node) = any.downcast_ref() {
+        return lower_asof(node, cx);
     }
     match (any.downcast_ref(), any.downcast_ref()) {
         (Some(node), _) => lower_explode(node, cx),

@@ -59,7 +59,7 @@ pub(super) fn lower_join(node: &Join, cx: &Lowering<'_>) -> Result<PlanNode> {
     }
     let behind = filter.filter(|_| kind == JoinKind::Inner && !node.on.is_empty());
     let inside = filter.filter(|_| behind.is_none());
-    let condition = inside.map(|f| condition(f, node)).transpose()?;
+    let condition = inside.map(|f| condition(f, (&node.left, &node.right))).transpose()?;
     let is_temporal = temporal.is_some();
     let joined = join_operator((kind, is_temporal), [left, right], condition, (node, cx))?;
     match behind {
@@ -294,16 +294,19 @@ fn properties(kind: JoinKind, sides: &[JoinSide; 2]) -> Properties {
 }
 
 /// A condition over the columns of both sides that it reads.
-fn condition(filter: &Expr, node: &Join) -> Result<JoinCondition> {
+pub(super) fn condition(
+    filter: &Expr,
+    (left, right): (&LogicalPlan, &LogicalPlan),
+) -> Result<JoinCondition> {
     let mut references: Vec<&Column> = filter.column_refs().into_iter().collect();
     references.sort();
     let mut columns = Vec::new();
     let mut fields = Vec::new();
     for column in references {
         let find = |plan: &LogicalPlan| plan.schema().maybe_index_of_column(column);
-        let (side, plan, index) = match (find(&node.left), find(&node.right)) {
-            (Some(index), _) => (Side::Left, &node.left, index),
-            (None, Some(index)) => (Side::Right, &node.right, index),
+        let (side, plan, index) = match (find(left), find(right)) {
+            (Some(index), _) => (Side::Left, left, index),
+            (None, Some(index)) => (Side::Right, right, index),
             (None, None) => {
                 return Err(Error::internal(format!("no side of a join has the column {column}")));
             }
@@ -318,11 +321,11 @@ fn condition(filter: &Expr, node: &Join) -> Result<JoinCondition> {
     Ok(JoinCondition { columns, schema, predicate, text: filter.to_string() })
 }
 
-struct JoinSide {
-    node: PlanNode,
-    key: Vec<usize>,
+pub(super) struct JoinSide {
+    pub(super) node: PlanNode,
+    pub(super) key: Vec<usize>,
     /// Columns without those computed for keys.
-    width: usize,
+    pub(super) width: usize,
 }
 
 impl JoinSide {
@@ -337,7 +340,7 @@ impl JoinSide {
 
 /// An input of a join with its keys as columns; keys that are expressions are computed behind the
 /// others.
-fn join_side(plan: &LogicalPlan, keys: &[Expr], cx: &Lowering<'_>) -> Result<JoinSide> {
+pub(super) fn join_side(plan: &LogicalPlan, keys: &[Expr], cx: &Lowering<'_>) -> Result<JoinSide> {
     let node = lower(plan, cx)?;
     let schema = plan.schema();
     let width = schema.fields().len();

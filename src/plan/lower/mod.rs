@@ -4,6 +4,7 @@
 //! that nothing falls through to a wrong answer.
 
 mod aggregate;
+mod asof;
 mod explode;
 mod interval;
 mod join;

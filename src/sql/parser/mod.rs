@@ -5,6 +5,7 @@
 //! queries and DML to sqlparser. Names are folded here. Errors carry the position in the text.
 
 mod alter;
+mod asof;
 mod clauses;
 mod columns;
 mod copy;
@@ -37,6 +38,8 @@ use super::pass::{over_parsed_query, over_parsed_statement};
 use super::stack::on_large_stack;
 use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
+pub(super) use asof::ASOF_MATCH;
+use asof::put_asof_joins;
 use clauses::put_clauses;
 pub(super) use clauses::{is_rows_from, place_clauses, rows_from, rows_from_factor};
 use patterns::put_patterns;
@@ -62,6 +65,7 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
     // Ahead of the others: what is a pattern is no text of SQL.
     let tokens = put_patterns(tokens, &positions)?;
     let tokens = put_clauses(put_stars(tokens, &positions)?, &positions)?;
+    let tokens = put_asof_joins(tokens, &positions)?;
     let mut statements = Vec::new();
     for part in tokens.split(|t| t.token == Token::SemiColon) {
         let significant = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);

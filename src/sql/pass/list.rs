@@ -6,6 +6,7 @@ use sqlparser::ast::Statement;
 use super::For::{Both, Reads, Views};
 use super::{Pass, Stage, Step, Target, Use};
 use crate::error::sqlstate;
+use crate::sql::asof::asof_joins;
 use crate::sql::binder::{planner, planner_context};
 use crate::sql::bounded::Bounded;
 use crate::sql::conditions::AnyColumn;
@@ -479,6 +480,13 @@ const MEANING: &[Pass] = &[
             plan: Some(|plan, scope| stamp(plan, scope.context.purpose())),
             expr: Some(|expr, _, _| at_once(expr)),
         },
+    },
+    Pass {
+        name: "asof_joins",
+        purpose: Both,
+        why: "joins with the nearest row become nodes, by types that are known and ahead of rules, \
+              which know no such join",
+        step: Step::Planned { plan: Some(|plan, _| asof_joins(plan)), expr: None },
     },
     Pass {
         name: "normalise_types",

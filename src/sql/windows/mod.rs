@@ -31,6 +31,7 @@ pub use session::SessionWindows;
 pub(super) use versioned::{as_of, not_as_of_proctime};
 pub use versioned::{reads_versions, versioned};
 
+use super::asof::AsOfJoin;
 use super::moving::MovingFilter;
 use super::parser::fold;
 use super::patterns::{self, MatchRecognize};
@@ -154,6 +155,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
     if let Some(node) = node.downcast_ref::<MatchRecognize>() {
         return Some(node.executable());
     }
+    if let Some(node) = node.downcast_ref::<AsOfJoin>() {
+        return Some(node.executable());
+    }
     let explode = node.downcast_ref::<ExplodeWindows>().map(ExplodeWindows::executable);
     explode.or_else(|| node.downcast_ref::<SessionWindows>().map(SessionWindows::executable))
 }
@@ -168,4 +172,5 @@ pub(super) fn is_ours(extension: &Extension) -> bool {
         || node.is::<MatchRecognize>()
         || node.is::<MovingFilter>()
         || node.is::<Stamped>()
+        || node.is::<AsOfJoin>()
 }

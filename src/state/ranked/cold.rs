@@ -23,11 +23,11 @@ impl Ranked {
         let (touched, before) =
             (std::mem::take(&mut self.touched), std::mem::take(&mut self.before));
         let (dead, negative) = (std::mem::take(&mut self.dead), std::mem::take(&mut self.negative));
-        let capture = self.capture.take();
+        let noting = std::mem::take(&mut self.noting);
         let rows = self.rows();
         let loaded = self.load(entries.iter());
         let rows = self.rows() - rows;
-        (self.touched, self.before, self.dead, self.capture) = (touched, before, dead, capture);
+        (self.touched, self.before, self.dead, self.noting) = (touched, before, dead, noting);
         self.negative = negative;
         loaded.map(|()| rows)
     }

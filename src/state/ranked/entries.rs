@@ -27,12 +27,12 @@ pub(super) struct Capture {
 impl Ranked {
     /// Begins or ends logging changes, between two epochs.
     pub(in crate::state) fn set_capture(&mut self, on: bool) {
-        self.capture = on.then(Capture::default);
+        self.noting.capture = on.then(Capture::default);
     }
 
     /// The log of changes.
     pub(in crate::state) fn changes(&mut self) -> Option<&mut Changes> {
-        self.capture.as_mut().map(|c| &mut c.changes)
+        self.noting.capture.as_mut().map(|c| &mut c.changes)
     }
 
     /// What has expired has times below.
@@ -42,7 +42,7 @@ impl Ranked {
 
     #[cold]
     pub(super) fn log_changes(&mut self) -> Result<()> {
-        let Some(mut capture) = self.capture.take() else { return Ok(()) };
+        let Some(mut capture) = self.noting.capture.take() else { return Ok(()) };
         let mut noted = std::mem::take(&mut capture.noted);
         noted.sort_unstable_by_key(|(slot, ..)| *slot);
         noted.dedup_by(|next, kept| {
@@ -54,7 +54,7 @@ impl Ranked {
         });
         noted.retain(|(.., weight)| *weight != 0);
         let done = self.each_entry(&noted, |entry| capture.changes.push(entry));
-        self.capture = Some(capture);
+        self.noting.capture = Some(capture);
         done
     }
 
