@@ -383,8 +383,8 @@ mod tests {
         run.input(1, &right, "-1 | 1 | 10 | x\n-1 | 1 | 12 | y\n+1 | 1 | 8 | w");
         assert_eq!(
             run.flush(),
-            "-1 | 1 | 9 | a | NULL | NULL | NULL\n+1 | 1 | 9 | a | 1 | 8 | w\n\
-             -2 | 1 | 15 | b | 1 | 12 | y\n+2 | 1 | 15 | b | 1 | 8 | w"
+            "-1 | 1 | 9 | a | NULL | NULL | NULL\n-2 | 1 | 15 | b | 1 | 12 | y\n\
+             +1 | 1 | 9 | a | 1 | 8 | w\n+2 | 1 | 15 | b | 1 | 8 | w"
         );
         run.input(0, &left, "-1 | 1 | 15 | b");
         assert_eq!(run.flush(), "-1 | 1 | 15 | b | 1 | 8 | w");

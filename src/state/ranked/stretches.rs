@@ -89,31 +89,25 @@ impl Ranked {
     /// The rows that this epoch has brought or taken, by partition and order.
     fn appeared(&self) -> Vec<Changed> {
         let mut changed = self.noting.changed.clone().unwrap_or_default();
-        changed.sort_unstable_by_key(|c| c.slot);
+        let rows = Rows { pages: &self.pages, batch: &[], columns: &self.columns };
+        let order = |a: &Changed, b: &Changed| {
+            let order = a.prefix.cmp(&b.prefix).then_with(|| rows.compare(a.slot, b.slot));
+            a.partition.cmp(&b.partition).then(order)
+        };
+        changed.sort_by(order);
+        // A row that went and came again is in another slot.
         changed.dedup_by(|next, kept| {
-            let same = next.slot == kept.slot;
+            let same = order(next, kept).is_eq();
             if same {
                 kept.weight += next.weight;
             }
             same
         });
-        let rows = Rows { pages: &self.pages, batch: &[], columns: &self.columns };
         changed.retain(|c| {
             let entries = &self.partitions[c.partition as usize].entries;
-            let mut now = 0;
-            let found = entries.search(|e| {
-                let order = rows.order(e, c.prefix, c.slot);
-                if order.is_eq() {
-                    now = e.weight;
-                }
-                order
-            });
-            let now = if found.is_ok() { now } else { 0 };
+            let place = entries.search(|e| rows.order(e, c.prefix, c.slot));
+            let now = place.map_or(0, |place| entries.from(place).next().map_or(0, |e| e.weight));
             (now > 0) != (now - c.weight > 0)
-        });
-        changed.sort_unstable_by(|a, b| {
-            let order = a.prefix.cmp(&b.prefix).then_with(|| rows.compare(a.slot, b.slot));
-            a.partition.cmp(&b.partition).then(order)
         });
         changed
     }
