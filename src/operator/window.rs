@@ -1,9 +1,11 @@
 //! Window: functions over the rows around a row, `sum(x) OVER (PARTITION BY .. ORDER BY ..)`.
 //!
 //! For every partition that changes in an epoch, `out = -f(old rows) + f(new rows)`, rows that come
-//! out equal left out. The functions are evaluated anew on all rows of the partition, so a change
-//! costs as much as its partition has rows. A row of weight n is n rows. Rows are sorted by
-//! partition, order and whole row, so that the result depends neither on arrival nor on batches.
+//! out equal left out. Where all functions look at so many rows in front of a row and behind it
+//! (`lag`, frames in ROWS with two ends), they are evaluated on the rows around a change, so it costs
+//! as much as it can change. All others are evaluated anew on all rows of the partition. A row of
+//! weight n is n rows. Rows are sorted by partition, order and whole row, so that the result depends
+//! neither on arrival nor on batches.
 //!
 //! The input is partitioned by the partition columns (none: one worker). The output retracts.
 //! State: one ranked table with all rows; the partitions of a window go when it closes. Watermarks
@@ -17,8 +19,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::compute::concat;
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
@@ -27,8 +29,8 @@ use crate::delta::{DeltaBatch, Order, Weight, batch_of, consolidate};
 use crate::error::{Error, Result};
 use crate::expr::WindowCalls;
 use crate::state::{
-    Bound, KeyRequest, Member, OrderBy, Ranked, RankedSpec, Ranking, TableId, TableKind, TableSpec,
-    Top,
+    Bound, KeyRequest, Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, Runs, TableId,
+    TableKind, TableSpec, Top,
 };
 use crate::time::Watermark;
 
@@ -46,6 +48,8 @@ pub struct WindowSpec {
     pub order: Vec<OrderBy>,
     /// The functions.
     pub calls: WindowCalls,
+    /// How far all of them look, where that is known; then none fails.
+    pub reach: Option<Reach>,
     /// The functions, for EXPLAIN.
     pub text: String,
     /// The rows of its output: columns of the input and results.
@@ -87,13 +91,14 @@ impl OperatorSpec for WindowSpec {
                 order: self.order.clone(),
                 top: Top { ranking: Ranking::RowNumber, skip: 0, limit: None },
                 append_only: false,
-                follows: false,
+                follows: self.reach.is_some(),
             }),
         }]
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Window { spec: self.clone(), rows: tables[0], closed: i64::MIN, next: 0 }))
+        let spec = self.clone();
+        Ok(Box::new(Window { spec, rows: tables[0], closed: i64::MIN, next: 0, runs: None }))
     }
 }
 
@@ -104,6 +109,8 @@ struct Window {
     closed: i64,
     /// The partition that is flushed next.
     next: usize,
+    /// What is flushed next of what changes by runs.
+    runs: Option<Runs>,
 }
 
 /// Partitions whose rows are gathered together.
@@ -111,6 +118,7 @@ struct Window {
 struct Piece {
     /// The rows, those with a weight above one several times.
     slots: Vec<u32>,
+    /// What comes out of them; zero of what is there to be looked at.
     weights: Vec<Weight>,
     /// Where each run of rows of one partition and one moment ends.
     ends: Vec<usize>,
@@ -118,13 +126,28 @@ struct Piece {
 
 impl Piece {
     fn add(&mut self, members: &[Member], sign: Weight) {
-        for member in members {
-            for _ in 0..member.weight {
-                self.slots.push(member.slot);
-                self.weights.push(sign);
-            }
+        members.iter().for_each(|member| self.push(member.slot, member.weight, sign));
+        self.end();
+    }
+
+    /// The rows of a run as they were and as they are.
+    fn add_run(&mut self, run: &Run) {
+        let weight = |may_differ, sign| if may_differ { sign } else { 0 };
+        run.iter().for_each(|row| self.push(row.slot, row.old, weight(row.may_differ, -1)));
+        self.end();
+        run.iter().for_each(|row| self.push(row.slot, row.new, weight(row.may_differ, 1)));
+        self.end();
+    }
+
+    fn push(&mut self, slot: u32, times: Weight, weight: Weight) {
+        for _ in 0..times {
+            self.slots.push(slot);
+            self.weights.push(weight);
         }
-        if !members.is_empty() {
+    }
+
+    fn end(&mut self) {
+        if self.slots.len() > self.ends.last().copied().unwrap_or(0) {
             self.ends.push(self.slots.len());
         }
     }
@@ -147,9 +170,17 @@ impl Window {
             match self.spec.calls.evaluate(&run) {
                 Ok(results) => {
                     let columns = run.columns().iter().cloned().chain(results).collect();
-                    parts.push(batch_of(self.spec.schema.clone(), columns, run.num_rows())?);
-                    weights.extend(&piece.weights[start..end]);
+                    let rows = batch_of(self.spec.schema.clone(), columns, run.num_rows())?;
+                    let of = &piece.weights[start..end];
+                    if of.contains(&0) {
+                        let comes = BooleanArray::from_iter(of.iter().map(|w| Some(*w != 0)));
+                        parts.push(filter_record_batch(&rows, &comes)?);
+                    } else {
+                        parts.push(rows);
+                    }
+                    weights.extend(of.iter().filter(|weight| **weight != 0));
                 }
+                Err(error) if self.spec.reach.is_some() => return Err(error),
                 Err(error) => failed.push((piece.slots[start], piece.weights[start], error)),
             }
             start = end;
@@ -228,12 +259,24 @@ impl Operator for Window {
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         self.next = 0;
+        self.runs = self.spec.reach.map(|_| cx.state.ranked(self.rows).runs());
         self.resume(cx, out)
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.ranked(self.rows);
         let mut piece = Piece::default();
+        if let (Some(runs), Some(reach)) = (&mut self.runs, self.spec.reach) {
+            let mut next = || table.run(runs, reach);
+            while let Some(run) = next() {
+                piece.add_run(&run);
+                if piece.slots.len() >= BATCH_ROWS {
+                    self.emit(table, piece, out)?;
+                    return Ok(Progress::More);
+                }
+            }
+            self.next = table.touched();
+        }
         let mut after = Vec::new();
         while self.next < table.touched() && piece.slots.len() < BATCH_ROWS {
             after.clear();

@@ -65,7 +65,9 @@ pub use eviction::{Beginning, EVICTED_ROWS};
 pub use groups::{GroupSpec, GroupTable, MultisetsMut, Slab, ValuesMut};
 pub use merge::{Ending, MergeInto, merge, merge_into};
 pub use multiset::{Multiset, OrderedValue};
-pub use ranked::{Member, OrderBy, Ranked, RankedSpec, Ranking, Stretch, Top};
+pub use ranked::{
+    Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, RunRow, Runs, Stretch, Top,
+};
 pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, Rows, Scan};
 pub use sessions::{Added, Sessions};
 pub use table::Table;

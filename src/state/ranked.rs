@@ -18,6 +18,7 @@
 
 mod cold;
 mod entries;
+mod runs;
 mod stretches;
 
 use std::cmp::Ordering;
@@ -39,6 +40,7 @@ use crate::error::Result;
 use crate::time::event_times;
 
 use self::entries::Capture;
+pub use self::runs::{Reach, Run, RunRow, Runs};
 use self::stretches::Changed;
 pub use self::stretches::Stretch;
 

@@ -121,15 +121,20 @@ impl Sorted {
         few.iter().skip(place.at).chain(many.iter().flatten())
     }
 
+    /// The entries in front of a place, the nearest first.
+    pub(super) fn back_from(&self, place: Place) -> impl Iterator<Item = &Entry> {
+        let (few, many): (&[Entry], &[Vec<Entry>]) = match self {
+            Self::Empty => (&[], &[]),
+            Self::One(entry) => (std::slice::from_ref(entry), &[]),
+            Self::Small(entries) => (entries, &[]),
+            Self::Large(chunks) => (&chunks[place.chunk], &chunks[..place.chunk]),
+        };
+        few[..place.at].iter().rev().chain(many.iter().rev().flat_map(|chunk| chunk.iter().rev()))
+    }
+
     /// The entry in front of a place.
     pub(super) fn before(&self, place: Place) -> Option<&Entry> {
-        match (self, place.at.checked_sub(1)) {
-            (Self::Empty, _) => None,
-            (Self::One(entry), at) => at.map(|_| entry),
-            (Self::Small(entries), at) => entries.get(at?),
-            (Self::Large(chunks), Some(at)) => chunks[place.chunk].get(at),
-            (Self::Large(chunks), None) => chunks.get(place.chunk.checked_sub(1)?)?.last(),
-        }
+        self.back_from(place).next()
     }
 
     pub(super) fn get_mut(&mut self, place: Place) -> &mut Entry {
@@ -266,8 +271,8 @@ mod tests {
                 assert_eq!(sorted.last().map(|e| e.prefix[0]), twin.last().copied());
                 let place = sorted.search(|e| e.prefix[0].cmp(&value)).unwrap_or_else(|p| p);
                 let at = twin.partition_point(|v| *v < value);
-                let before = sorted.before(place).map(|e| e.prefix[0]);
-                assert_eq!(before, at.checked_sub(1).map(|at| twin[at]));
+                let before = sorted.back_from(place).map(|e| e.prefix[0]);
+                assert!(before.take(300).eq(twin[..at].iter().rev().copied().take(300)));
                 let behind = sorted.from(place).map(|e| e.prefix[0]);
                 assert!(behind.take(300).eq(twin[at..].iter().copied().take(300)));
                 assert_eq!(sorted.is_empty(), twin.is_empty());

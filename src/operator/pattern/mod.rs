@@ -86,6 +86,7 @@ impl OperatorSpec for PatternSpec {
                 order: self.order.clone(),
                 top: Top { ranking: Ranking::RowNumber, skip: 0, limit: None },
                 append_only: false,
+                follows: false,
             }),
         }]
     }

@@ -12,6 +12,7 @@ mod moving;
 mod over;
 mod panes;
 mod pattern;
+mod reach;
 mod session;
 mod stamp;
 mod stored;

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 
 use super::super::node::{Partitioning, PlanNode, Properties};
 use super::super::time::{closing, passing};
+use super::reach::reach;
 use super::{Lowering, add_filter, add_projection, arrow_schema, lower, select_columns};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::WindowCalls;
@@ -132,6 +133,7 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
         partition: partition.clone(),
         order,
         calls,
+        reach: reach(&window.window_expr, window.input.schema()),
         text: text.join(", "),
         schema,
         closes: closes.map(|place| partition[place]),

@@ -88,6 +88,16 @@ impl Ranked {
 
     /// The rows that this epoch has brought or taken, by partition and order.
     fn appeared(&self) -> Vec<Changed> {
+        let mut changed = self.changed();
+        changed.retain(|c| {
+            let now = self.weight_of(c);
+            (now > 0) != (now - c.weight > 0)
+        });
+        changed
+    }
+
+    /// The rows whose weight this epoch has changed, by partition and order.
+    pub(super) fn changed(&self) -> Vec<Changed> {
         let mut changed = self.noting.changed.clone().unwrap_or_default();
         let rows = Rows { pages: &self.pages, batch: &[], columns: &self.columns };
         let order = |a: &Changed, b: &Changed| {
@@ -103,13 +113,16 @@ impl Ranked {
             }
             same
         });
-        changed.retain(|c| {
-            let entries = &self.partitions[c.partition as usize].entries;
-            let place = entries.search(|e| rows.order(e, c.prefix, c.slot));
-            let now = place.map_or(0, |place| entries.from(place).next().map_or(0, |e| e.weight));
-            (now > 0) != (now - c.weight > 0)
-        });
+        changed.retain(|c| c.weight != 0);
         changed
+    }
+
+    /// The weight of a row, now.
+    pub(super) fn weight_of(&self, row: &Changed) -> Weight {
+        let rows = Rows { pages: &self.pages, batch: &[], columns: &self.columns };
+        let entries = &self.partitions[row.partition as usize].entries;
+        let place = entries.search(|e| rows.order(e, row.prefix, row.slot));
+        place.map_or(0, |place| entries.from(place).next().map_or(0, |e| e.weight))
     }
 
     /// Where values of the order's first column are in it.
