@@ -2,10 +2,10 @@
 //!
 //! For every partition that changes in an epoch, `out = -f(old rows) + f(new rows)`, rows that come
 //! out equal left out. Where all functions look at so many rows in front of a row and behind it
-//! (`lag`, frames in ROWS with two ends), they are evaluated on the rows around a change, so it costs
-//! as much as it can change. All others are evaluated anew on all rows of the partition. A row of
-//! weight n is n rows. Rows are sorted by partition, order and whole row, so that the result depends
-//! neither on arrival nor on batches.
+//! (`lag`, frames in ROWS with two ends), they are evaluated on the rows around a change, so it
+//! costs as much as it can change. All others are evaluated anew on all rows of the partition. A
+//! row of weight n is n rows. Rows are sorted by partition, order and whole row, so that the result
+//! depends neither on arrival nor on batches.
 //!
 //! The input is partitioned by the partition columns (none: one worker). The output retracts.
 //! State: one ranked table with all rows; the partitions of a window go when it closes. Watermarks
@@ -294,5 +294,99 @@ impl Operator for Window {
         table.seal()?;
         table.expire(self.closed);
         Ok(Progress::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use datafusion::common::DFSchema;
+    use datafusion::functions_aggregate::count::count_udaf;
+    use datafusion::functions_window::lead_lag::{lag_udwf, lead_udwf};
+    use datafusion::logical_expr::expr::WindowFunction;
+    use datafusion::logical_expr::{
+        Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
+    };
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::operator::testing::{Harness, schema};
+
+    const INPUT: &str = "k:int, o:int, v:int";
+
+    /// lag(v, back), lead(v, ahead), and how many rows there are from `back` in front to `ahead`
+    /// behind.
+    fn spec(back: i64, ahead: i64, reach: bool) -> WindowSpec {
+        let input = schema(INPUT);
+        let rows = DFSchema::try_from(input.as_ref().clone()).expect("a schema");
+        let call = |fun: WindowFunctionDefinition, args: Vec<Expr>| {
+            let mut call = WindowFunction::new(fun, args);
+            call.params.partition_by = vec![col("k")];
+            call.params.order_by = vec![
+                col("o").sort(true, false),
+                col("k").sort(true, false),
+                col("v").sort(true, false),
+            ];
+            let end = |by: i64| datafusion::common::ScalarValue::UInt64(Some(by as u64));
+            call.params.window_frame = WindowFrame::new_bounds(
+                WindowFrameUnits::Rows,
+                WindowFrameBound::Preceding(end(back)),
+                WindowFrameBound::Following(end(ahead)),
+            );
+            Expr::WindowFunction(Box::new(call))
+        };
+        let shift =
+            |fun, by| call(WindowFunctionDefinition::WindowUDF(fun), vec![col("v"), lit(by)]);
+        let count = WindowFunctionDefinition::AggregateUDF(count_udaf());
+        let calls = [shift(lag_udwf(), back), shift(lead_udwf(), ahead), call(count, vec![lit(1)])];
+        let results = schema("one:int, two:int, n:bigint");
+        let calls = WindowCalls::new(&calls, &rows, results).expect("compiles");
+        WindowSpec {
+            input,
+            width: 3,
+            partition: vec![0],
+            order: vec![OrderBy { column: 1, descending: false, nulls_first: false }],
+            calls,
+            reach: reach.then_some(Reach { before: back, after: ahead }),
+            text: String::new(),
+            schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint"),
+            closes: None,
+        }
+    }
+
+    /// Would find a run that is too short, or of which a row does not come out that should.
+    #[test]
+    fn runs_give_what_whole_partitions_do() {
+        for seed in 0..60 {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let (back, ahead) = (random.random_range(0..4), random.random_range(0..4));
+            let [by_runs, whole] = [true, false].map(|reach| spec(back, ahead, reach));
+            let (mut by_runs, mut whole) = (Harness::new(&by_runs), Harness::new(&whole));
+            let mut there = BTreeMap::<(i32, i32, i32), i64>::new();
+            for epoch in 0..15 {
+                let mut lines = Vec::new();
+                for _ in 0..random.random_range(0..if epoch == 0 { 60 } else { 8 }) {
+                    let row = (
+                        random.random_range(0..2),
+                        random.random_range(0..40),
+                        random.random_range(0..3),
+                    );
+                    let weight = there.entry(row).or_default();
+                    let by = if *weight > 0 && random.random_bool(0.6) { -1 } else { 1 };
+                    *weight += by;
+                    lines.push(format!("{by:+} | {} | {} | {}", row.0, row.1, row.2));
+                }
+                if !lines.is_empty() {
+                    by_runs.input(0, &schema(INPUT), &lines.join("\n"));
+                    whole.input(0, &schema(INPUT), &lines.join("\n"));
+                }
+                assert_eq!(by_runs.flush(), whole.flush(), "seed {seed}, {back} and {ahead}");
+                if random.random_bool(0.2) {
+                    by_runs.restore();
+                }
+            }
+        }
     }
 }

@@ -621,8 +621,8 @@ impl Ranked {
     }
 }
 
-/// Notes that the weight of a row has changed, where somebody wants to know; what is not written yet
-/// is noted when it is.
+/// Notes that the weight of a row has changed, where somebody wants to know; what is not written
+/// yet is noted when it is.
 #[inline]
 fn note(noting: &mut Noting, partition: u32, entry: &Entry, weight: Weight) {
     if entry.slot & PENDING != 0 {

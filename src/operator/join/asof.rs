@@ -4,15 +4,15 @@
 //! `out(l) = l, last(right rows of l's key with time <= l.time)`. Rows of either side that change
 //! cost a search and what comes out differently: a row of the right holds for a stretch of the
 //! order, up to the next one; where stretches end or begin, the rows of the left that lie in them
-//! come out anew. At the end of an epoch the rows that the left had meet the changed stretches, then
-//! what has come on the left meets the right as it is.
+//! come out anew. At the end of an epoch the rows that the left had meet the changed stretches,
+//! then what has come on the left meets the right as it is.
 //!
 //! A further condition says of a row and its nearest one whether they match; it looks for no other.
 //! Of several rows of the right at one place the last by the whole row is the nearest.
 //!
-//! Both inputs are partitioned by the key. State: the rows of both sides, in their order. The output
-//! retracts: what comes late on the right changes what has come out. Keys and times that are NULL
-//! match nothing.
+//! Both inputs are partitioned by the key. State: the rows of both sides, in their order. The
+//! output retracts: what comes late on the right changes what has come out. Keys and times that are
+//! NULL match nothing.
 //!
 //! Example, the price at the time of a trade: prices `+1 | a | 10:00 | 7`, a trade `+1 | a | 10:05`
 //! gives `+1 | a | 10:05 | a | 10:00 | 7`; then a price `+1 | a | 10:03 | 8` gives

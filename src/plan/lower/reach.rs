@@ -1,8 +1,8 @@
 //! How far window functions look: at how many rows in front of a row and behind it.
 //!
 //! Known is it of functions whose result for a row is the same whatever lies beyond these, to the
-//! last bit, and which never fail: sums of floating point numbers depend on all that was ever in the
-//! frame, and a partition in which one row fails has no rows at all.
+//! last bit, and which never fail: sums of floating point numbers depend on all that was ever in
+//! the frame, and a partition in which one row fails has no rows at all.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};

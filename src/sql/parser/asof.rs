@@ -1,5 +1,5 @@
-//! `ASOF JOIN`, put as what sqlparser reads: an inner or left join whose condition says by a call of
-//! [`ASOF_MATCH`] that it is one.
+//! `ASOF JOIN`, put as what sqlparser reads: an inner or left join whose condition says by a call
+//! of [`ASOF_MATCH`] that it is one.
 //!
 //! * `a ASOF JOIN b MATCH_CONDITION (m) ON c` is `a JOIN b ON asof_match(m) AND c`;
 //! * `a ASOF JOIN b ON c`, with the inequality in `c`, is `a JOIN b ON asof_match() AND c`;

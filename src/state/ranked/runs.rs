@@ -59,10 +59,11 @@ impl Ranked {
         let place = entries.search(|e| rows.order(e, first.prefix, first.slot));
         let place = place.unwrap_or_else(|place| place);
         // What looks ahead at the change, and what that looks back at.
-        let mut margin = Margin::new(reach.after, reach.before);
+        let mut margin = Margin { may_differ: reach.after, looked_at: reach.before };
         let mut run: Run = entries.back_from(place).map_while(|e| margin.take(e)).collect();
         run.reverse();
-        let mut margin = Margin::new(reach.before, reach.after);
+        let behind = Margin { may_differ: reach.before, looked_at: reach.after };
+        let mut margin = behind;
         let mut there = entries.from(place).peekable();
         loop {
             let order = match (ahead.peek(), there.peek()) {
@@ -71,6 +72,7 @@ impl Ranked {
                 (Some(_), None) => Ordering::Greater,
                 (Some(change), Some(entry)) => rows.order(entry, change.prefix, change.slot),
             };
+            // What did not change and lies in front of the next change.
             if order.is_lt() {
                 let Some(row) = there.peek().and_then(|e| margin.take(e)) else { break };
                 run.push(row);
@@ -78,9 +80,17 @@ impl Ranked {
                 continue;
             }
             // A change begins the margin anew.
-            margin = Margin::new(reach.before, reach.after);
+            margin = behind;
             let Some(change) = ahead.next() else { break };
             let now = there.next_if(|_| order.is_eq()).map_or(0, |e| e.weight);
+            let mut left = reach.after;
+            for row in run.iter_mut().rev() {
+                if left <= 0 {
+                    break;
+                }
+                row.may_differ = true;
+                left -= row.old.min(row.new);
+            }
             let (slot, old) = (change.slot, now - change.weight);
             run.push(RunRow { slot, old, new: now, may_differ: true });
             runs.next += 1;
@@ -91,16 +101,13 @@ impl Ranked {
 
 /// Rows beside a change that are taken in: first those that may come out differently, then those
 /// that they look at.
+#[derive(Clone, Copy)]
 struct Margin {
     may_differ: Weight,
     looked_at: Weight,
 }
 
 impl Margin {
-    fn new(may_differ: Weight, looked_at: Weight) -> Self {
-        Self { may_differ, looked_at }
-    }
-
     fn take(&mut self, entry: &Entry) -> Option<RunRow> {
         let may_differ = self.may_differ > 0;
         match may_differ {

@@ -132,8 +132,8 @@ impl Ranked {
         order_prefixes(&comparable(std::slice::from_ref(values)), &[by], values.len())
     }
 
-    /// For each row of another table its slot here: the last row of its partition that lies ahead of
-    /// a value of the order's column, or, `at_it`, at it; rows of `keys` that are not `selected`
+    /// For each row of another table its slot here: the last row of its partition that lies ahead
+    /// of a value of the order's column, or, `at_it`, at it; rows of `keys` that are not `selected`
     /// have none.
     pub fn last_before(
         &self,
@@ -169,9 +169,9 @@ impl Ranked {
         })
     }
 
-    /// Appends the rows of a partition that lie in a stretch of another table in the same order, with
-    /// their weights. `at_it`: those where it begins are in it, those where it ends are not; or the
-    /// other way round.
+    /// Appends the rows of a partition that lie in a stretch of another table in the same order,
+    /// with their weights. `at_it`: those where it begins are in it, those where it ends are not;
+    /// or the other way round.
     pub fn within(
         &self,
         partition: u32,
