@@ -46,6 +46,13 @@ const VIEWS: &[(&str, &str)] = &[
          FROM t) AS x WHERE k <= 2",
     ),
     ("window function", "SELECT id, sum(v) OVER (PARTITION BY g ORDER BY id) AS s FROM t"),
+    (
+        "neighbours in one partition",
+        "SELECT id, v - lag(v) OVER w AS gap,
+         min(v) OVER (w ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS least
+         FROM t WINDOW w AS (ORDER BY id)",
+    ),
+    ("asof join of one key", "SELECT t.id, u.name FROM t ASOF JOIN u ON t.id >= u.g * 10"),
 ];
 
 #[derive(Parser)]

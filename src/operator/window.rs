@@ -19,9 +19,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{concat, filter_record_batch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
 use crate::config::BATCH_ROWS;
@@ -50,6 +50,8 @@ pub struct WindowSpec {
     pub calls: WindowCalls,
     /// How far all of them look, where that is known; then none fails.
     pub reach: Option<Reach>,
+    /// The functions among them that count the rows up to a row.
+    pub numbers: Vec<usize>,
     /// The functions, for EXPLAIN.
     pub text: String,
     /// The rows of its output: columns of the input and results.
@@ -120,23 +122,24 @@ struct Piece {
     slots: Vec<u32>,
     /// What comes out of them; zero of what is there to be looked at.
     weights: Vec<Weight>,
-    /// Where each run of rows of one partition and one moment ends.
-    ends: Vec<usize>,
+    /// Where each run of rows of one partition and one moment ends, and how many rows of its
+    /// partition lie in front of it.
+    ends: Vec<(usize, Weight)>,
 }
 
 impl Piece {
     fn add(&mut self, members: &[Member], sign: Weight) {
         members.iter().for_each(|member| self.push(member.slot, member.weight, sign));
-        self.end();
+        self.end(0);
     }
 
     /// The rows of a run as they were and as they are.
     fn add_run(&mut self, run: &Run) {
         let weight = |may_differ, sign| if may_differ { sign } else { 0 };
-        run.iter().for_each(|row| self.push(row.slot, row.old, weight(row.may_differ, -1)));
-        self.end();
-        run.iter().for_each(|row| self.push(row.slot, row.new, weight(row.may_differ, 1)));
-        self.end();
+        run.rows.iter().for_each(|row| self.push(row.slot, row.old, weight(row.may_differ, -1)));
+        self.end(run.ahead);
+        run.rows.iter().for_each(|row| self.push(row.slot, row.new, weight(row.may_differ, 1)));
+        self.end(run.ahead);
     }
 
     fn push(&mut self, slot: u32, times: Weight, weight: Weight) {
@@ -146,9 +149,9 @@ impl Piece {
         }
     }
 
-    fn end(&mut self) {
-        if self.slots.len() > self.ends.last().copied().unwrap_or(0) {
-            self.ends.push(self.slots.len());
+    fn end(&mut self, ahead: Weight) {
+        if self.slots.len() > self.ends.last().map_or(0, |(end, _)| *end) {
+            self.ends.push((self.slots.len(), ahead));
         }
     }
 }
@@ -165,9 +168,9 @@ impl Window {
         let (mut parts, mut failed) = (Vec::new(), Vec::new());
         let mut weights: Vec<Weight> = Vec::with_capacity(piece.weights.len());
         let mut start = 0;
-        for end in piece.ends {
+        for (end, ahead) in piece.ends {
             let run = rows.slice(start, end - start);
-            match self.spec.calls.evaluate(&run) {
+            match self.results(&run, ahead) {
                 Ok(results) => {
                     let columns = run.columns().iter().cloned().chain(results).collect();
                     let rows = batch_of(self.spec.schema.clone(), columns, run.num_rows())?;
@@ -198,6 +201,16 @@ impl Window {
         let delta = DeltaBatch::new(rows, Int64Array::from(weights));
         out.emit(consolidate(&delta, Order::Input)?);
         Ok(())
+    }
+
+    /// The results for the rows of a run that has so many rows in front of it.
+    fn results(&self, run: &RecordBatch, ahead: Weight) -> Result<Vec<ArrayRef>> {
+        let mut results = self.spec.calls.evaluate(run)?;
+        for number in self.spec.numbers.iter().filter(|_| ahead > 0) {
+            let numbers = results[*number].as_primitive::<Int64Type>();
+            results[*number] = Arc::new(numbers.unary::<_, Int64Type>(|number| number + ahead));
+        }
+        Ok(results)
     }
 
     /// Error rows of partitions, told by their keys; `failed` has a row of each.
@@ -304,6 +317,7 @@ mod tests {
     use datafusion::common::DFSchema;
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::functions_window::lead_lag::{lag_udwf, lead_udwf};
+    use datafusion::functions_window::row_number::row_number_udwf;
     use datafusion::logical_expr::expr::WindowFunction;
     use datafusion::logical_expr::{
         Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
@@ -316,9 +330,9 @@ mod tests {
 
     const INPUT: &str = "k:int, o:int, v:int";
 
-    /// lag(v, back), lead(v, ahead), and how many rows there are from `back` in front to `ahead`
-    /// behind.
-    fn spec(back: i64, ahead: i64, reach: bool) -> WindowSpec {
+    /// lag(v, back), lead(v, ahead), how many rows there are from `back` in front to `ahead`
+    /// behind, and how many there are up to a row, or another time the same.
+    fn spec((back, ahead): (i64, i64), numbers: bool, reach: bool) -> WindowSpec {
         let input = schema(INPUT);
         let rows = DFSchema::try_from(input.as_ref().clone()).expect("a schema");
         let call = |fun: WindowFunctionDefinition, args: Vec<Expr>| {
@@ -339,9 +353,18 @@ mod tests {
         };
         let shift =
             |fun, by| call(WindowFunctionDefinition::WindowUDF(fun), vec![col("v"), lit(by)]);
-        let count = WindowFunctionDefinition::AggregateUDF(count_udaf());
-        let calls = [shift(lag_udwf(), back), shift(lead_udwf(), ahead), call(count, vec![lit(1)])];
-        let results = schema("one:int, two:int, n:bigint");
+        let count = || WindowFunctionDefinition::AggregateUDF(count_udaf());
+        let number = match numbers {
+            true => call(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new()),
+            false => call(count(), vec![lit(1)]),
+        };
+        let calls = [
+            shift(lag_udwf(), back),
+            shift(lead_udwf(), ahead),
+            call(count(), vec![lit(1)]),
+            number,
+        ];
+        let results = schema("one:int, two:int, n:bigint, m:bigint");
         let calls = WindowCalls::new(&calls, &rows, results).expect("compiles");
         WindowSpec {
             input,
@@ -349,9 +372,10 @@ mod tests {
             partition: vec![0],
             order: vec![OrderBy { column: 1, descending: false, nulls_first: false }],
             calls,
-            reach: reach.then_some(Reach { before: back, after: ahead }),
+            reach: reach.then_some(Reach { before: back, after: ahead, numbers }),
+            numbers: if numbers && reach { vec![3] } else { Vec::new() },
             text: String::new(),
-            schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint"),
+            schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint, m:bigint"),
             closes: None,
         }
     }
@@ -362,7 +386,8 @@ mod tests {
         for seed in 0..60 {
             let mut random = SmallRng::seed_from_u64(seed);
             let (back, ahead) = (random.random_range(0..4), random.random_range(0..4));
-            let [by_runs, whole] = [true, false].map(|reach| spec(back, ahead, reach));
+            let numbers = random.random();
+            let [by_runs, whole] = [true, false].map(|reach| spec((back, ahead), numbers, reach));
             let (mut by_runs, mut whole) = (Harness::new(&by_runs), Harness::new(&whole));
             let mut there = BTreeMap::<(i32, i32, i32), i64>::new();
             for epoch in 0..15 {

@@ -12,16 +12,25 @@ use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrameBound, WindowFram
 use crate::delta::Weight;
 use crate::state::Reach;
 
-/// How far all of some calls look.
-pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<Reach> {
-    let mut all = Reach { before: 0, after: 0 };
-    for call in calls {
+/// How far all of some calls look, and which of them count the rows up to a row.
+pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<(Reach, Vec<usize>)> {
+    let (mut all, mut numbers) = (ROW_ALONE, Vec::new());
+    for (at, call) in calls.iter().enumerate() {
         let Expr::WindowFunction(call) = call.clone().unalias_nested().data else { return None };
         let of = reach_of(&call, input)?;
-        all = Reach { before: all.before.max(of.before), after: all.after.max(of.after) };
+        if of.numbers {
+            numbers.push(at);
+        }
+        all = Reach {
+            before: all.before.max(of.before),
+            after: all.after.max(of.after),
+            numbers: all.numbers || of.numbers,
+        };
     }
-    Some(all)
+    Some((all, numbers))
 }
+
+const ROW_ALONE: Reach = Reach { before: 0, after: 0, numbers: false };
 
 fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
     let WindowFunction { fun, params } = call;
@@ -40,10 +49,11 @@ fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
             };
             let (front, behind) = (by.max(0), (-by).max(0));
             match name {
-                "lag" => Some(Reach { before: front, after: behind }),
-                _ => Some(Reach { before: behind, after: front }),
+                "lag" => Some(Reach { before: front, after: behind, ..ROW_ALONE }),
+                _ => Some(Reach { before: behind, after: front, ..ROW_ALONE }),
             }
         }
+        "row_number" => Some(Reach { numbers: true, ..ROW_ALONE }),
         "first_value" | "last_value" | "nth_value" | "count" => frame(call),
         "min" | "max" if !kind.is_some_and(|t| t.is_floating() || t.is_nested()) => frame(call),
         "sum" | "avg" if kind.is_some_and(|t| t.is_integer()) => frame(call),
@@ -81,5 +91,5 @@ fn frame(call: &WindowFunction) -> Option<Reach> {
     };
     let (start, end) = (place(&frame.start_bound)?, place(&frame.end_bound)?);
     let (first, last) = (start.min(end).min(0), start.max(end).max(0));
-    Some(Reach { before: -first, after: last })
+    Some(Reach { before: -first, after: last, ..ROW_ALONE })
 }

@@ -84,13 +84,14 @@ fn negative(clause: &str, sqlstate: &'static str) -> Error {
 /// Lowers window functions.
 pub(super) fn lower_window(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
     match ranking(window) {
-        Some((ranking, params)) => {
+        // Numbers behind a change change, and those in front of it do not.
+        Some((ranking, params)) if ranking != Ranking::RowNumber => {
             let top = Top { ranking, skip: 0, limit: None };
             let by = (params.partition_by.as_slice(), params.order_by.as_slice());
             let output = arrow_schema(&window.schema);
             top_n(&window.input, by, (top, Number::Column), output, cx)
         }
-        None => lower_calls(window, cx),
+        _ => lower_calls(window, cx),
     }
 }
 
@@ -119,9 +120,14 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
     let calls = WindowCalls::new(&window.window_expr, &window.schema, results)?;
     let text: Vec<String> =
         window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
+    let reach = reach(&window.window_expr, window.input.schema()).unzip();
+    let (reach, numbers) = (reach.0, reach.1.unwrap_or_default());
+    let key = node.properties.key.clone().filter(|key| key.iter().all(|c| *c < width));
+    let number = numbers.first().filter(|_| partition.iter().all(|c| *c < width));
+    let by_number = number.map(|at| partition.iter().copied().chain([width + at]).collect());
     let properties = Properties {
         append_only: false,
-        key: node.properties.key.clone().filter(|key| key.iter().all(|c| *c < width)),
+        key: by_number.or(key),
         partitioning: match partition.iter().all(|c| *c < width) {
             true => Partitioning::Hash(partition.clone()),
             false => Partitioning::Any,
@@ -133,7 +139,8 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
         partition: partition.clone(),
         order,
         calls,
-        reach: reach(&window.window_expr, window.input.schema()),
+        reach,
+        numbers,
         text: text.join(", "),
         schema,
         closes: closes.map(|place| partition[place]),

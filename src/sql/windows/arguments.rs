@@ -25,6 +25,8 @@ pub(super) struct Signature {
     intervals: &'static [&'static str],
     /// How many of them may be left out.
     optional: usize,
+    /// Whether keys stand between the time column and the intervals.
+    keyed: bool,
     /// How to call it.
     usage: &'static str,
 }
@@ -33,6 +35,7 @@ pub(super) const TUMBLE: Signature = Signature {
     name: "tumble",
     intervals: &["size", "offset"],
     optional: 1,
+    keyed: false,
     usage: "Write tumble(table, time_column, INTERVAL '1 minute'), with an offset as fourth \
             argument if the windows do not begin at full minutes.",
 };
@@ -41,6 +44,7 @@ pub(super) const HOP: Signature = Signature {
     name: "hop",
     intervals: &["slide", "size", "offset"],
     optional: 1,
+    keyed: false,
     usage: "Write hop(table, time_column, INTERVAL '1 minute', INTERVAL '5 minutes'): a window of \
             five minutes begins every minute. An offset may follow.",
 };
@@ -49,6 +53,7 @@ pub(super) const CUMULATE: Signature = Signature {
     name: "cumulate",
     intervals: &["step", "size", "offset"],
     optional: 1,
+    keyed: false,
     usage: "Write cumulate(table, time_column, INTERVAL '1 hour', INTERVAL '1 day'): windows of \
             one day that can be read every hour. An offset may follow.",
 };
@@ -57,9 +62,19 @@ pub(super) const SESSION: Signature = Signature {
     name: "session",
     intervals: &["gap"],
     optional: 0,
+    keyed: true,
     usage: "Write session(table, time_column, key, INTERVAL '5 minutes') with any number of keys, \
             or TABLE(SESSION(TABLE t PARTITION BY key, DESCRIPTOR(time_column), INTERVAL '5' \
             MINUTE)).",
+};
+
+pub(super) const COUNT: Signature = Signature {
+    name: "count_window",
+    intervals: &[],
+    optional: 0,
+    keyed: true,
+    usage: "Write count_window(table, time_column, key, 100) for windows of 100 rows, with any \
+            number of keys, or (.., 100, 10) where one begins every 10 rows.",
 };
 
 /// The arguments of a window function in their places.
@@ -86,8 +101,7 @@ impl Arguments {
     pub(super) fn of(signature: &'static Signature, mut args: Vec<FunctionArg>) -> Result<Self> {
         let usage = || usage(signature);
         let mut keys = Vec::new();
-        // Keys stand between the time column and the gap.
-        while signature.name == SESSION.name && args.len() > 3 {
+        while signature.keyed && args.len() > 2 + signature.intervals.len() {
             let FunctionArg::Unnamed(FunctionArgExpr::Expr(key)) = args.remove(2) else {
                 return Err(usage());
             };
@@ -125,7 +139,7 @@ impl Arguments {
         {
             // TABLE t PARTITION BY key, ..
             keys.extend(parts.drain(1..));
-            if signature.name != SESSION.name {
+            if !signature.keyed {
                 return Err(usage());
             }
             if let Some(only) = parts.pop() {
@@ -203,7 +217,7 @@ impl Signature {
     }
 }
 
-fn usage(signature: &Signature) -> Error {
+pub(super) fn usage(signature: &Signature) -> Error {
     Error::user(sqlstate::UNDEFINED_FUNCTION, format!("wrong arguments for {}", signature.name))
         .with_hint(signature.usage)
 }

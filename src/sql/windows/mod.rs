@@ -10,6 +10,7 @@
 //! places.
 
 mod arguments;
+mod count;
 mod explode;
 mod session;
 mod tumble;
@@ -110,11 +111,14 @@ fn plan_window(
         "hop" => explode::plan_hop(Arguments::of(&arguments::HOP, args)?, context),
         "cumulate" => explode::plan_cumulate(Arguments::of(&arguments::CUMULATE, args)?, context),
         "session" => session::plan(Arguments::of(&arguments::SESSION, args)?, context),
+        "count_window" => count::plan(args, context),
         _ => Err(Error::user(
             sqlstate::UNDEFINED_FUNCTION,
             format!("function {function} does not exist"),
         )
-        .with_hint("Table functions are tumble, hop, cumulate, session and generate_series.")),
+        .with_hint(
+            "Table functions are tumble, hop, cumulate, session, count_window and generate_series.",
+        )),
     }
 }
 

@@ -24,7 +24,13 @@ pub struct RunRow {
 }
 
 /// Rows of one partition that follow one another, in their order.
-pub type Run = Vec<RunRow>;
+#[derive(Debug, Default)]
+pub struct Run {
+    /// The rows.
+    pub rows: Vec<RunRow>,
+    /// Rows in front of them, then and now, where the run goes on to the end.
+    pub ahead: Weight,
+}
 
 /// How far a row looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub struct Reach {
     pub before: Weight,
     /// Rows behind it.
     pub after: Weight,
+    /// It depends on how many there are in front of it.
+    pub numbers: bool,
 }
 
 /// The runs of an epoch, one after the other.
@@ -60,9 +68,10 @@ impl Ranked {
         let place = place.unwrap_or_else(|place| place);
         // What looks ahead at the change, and what that looks back at.
         let mut margin = Margin { may_differ: reach.after, looked_at: reach.before };
-        let mut run: Run = entries.back_from(place).map_while(|e| margin.take(e)).collect();
+        let mut run: Vec<RunRow> = entries.back_from(place).map_while(|e| margin.take(e)).collect();
         run.reverse();
-        let behind = Margin { may_differ: reach.before, looked_at: reach.after };
+        let may_differ = if reach.numbers { Weight::MAX } else { reach.before };
+        let behind = Margin { may_differ, looked_at: reach.after };
         let mut margin = behind;
         let mut there = entries.from(place).peekable();
         loop {
@@ -95,7 +104,9 @@ impl Ranked {
             run.push(RunRow { slot, old, new: now, may_differ: true });
             runs.next += 1;
         }
-        Some(run)
+        let all = self.partitions[first.partition as usize].weight;
+        let ahead = all - run.iter().map(|row| row.new).sum::<Weight>();
+        Some(Run { rows: run, ahead })
     }
 }
 
