@@ -20,7 +20,11 @@
 //!
 //! * `HEADWATER_ORACLE_PLANS=2000`: run scripts until so many plans have been run;
 //! * `HEADWATER_ORACLE_SEED=n`: run the script of this seed alone, and print it;
+//! * `HEADWATER_ORACLE_PATTERNS=1`: queries are row patterns, where they can be;
 //! * `HEADWATER_ORACLE_REFUSALS=1`: print the views that were refused, and why.
+
+#[path = "oracle/patterns.rs"]
+mod patterns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -150,6 +154,8 @@ struct Generator {
     wild: bool,
     /// How deep subqueries in expressions may be nested here.
     subqueries: usize,
+    /// Queries are row patterns, where they can be.
+    patterns_only: bool,
     script: Script,
 }
 
@@ -169,6 +175,7 @@ impl Generator {
             now: 0,
             wild,
             subqueries: 0,
+            patterns_only: variable("HEADWATER_ORACLE_PATTERNS").is_some(),
             script,
         };
         g.fill();
@@ -634,6 +641,7 @@ impl Generator {
     fn query(&mut self, depth: usize) -> Query {
         match self.rng.random_range(0..100) {
             0..14 => self.union(depth),
+            _ if self.patterns_only || self.chance(6) => self.recognized(),
             14..26 if depth > 0 => self.with(depth),
             26..60 => self.aggregation(depth),
             60..76 => self.ordered(depth),

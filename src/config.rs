@@ -246,6 +246,12 @@ pub const COLUMNS_MAX: usize = 1_600;
 /// far can leave more ways to try than there is time for; ten million take about a second.
 pub const PATTERN_STEPS_MAX: u64 = 10_000_000;
 
+/// Steps more for each row that is there.
+pub const PATTERN_STEPS_PER_ROW: u64 = 1_000;
+
+/// As so many steps a condition counts that is computed for one row.
+pub const PATTERN_STEPS_OF_CONDITION: u64 = 100;
+
 /// Parts of a row pattern when its counts and permutations are written out.
 pub const PATTERN_PARTS_MAX: usize = 10_000;
 

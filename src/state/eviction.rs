@@ -77,7 +77,9 @@ impl StateStore {
     /// Why keys of a table stay in memory, in words.
     pub fn stays(&self, id: TableId) -> Option<&'static str> {
         match &self.kept(id).table {
-            Table::Sessions(_) | Table::Timeline(_) => Some("it is read in the order of time"),
+            Table::Sessions(_) | Table::Timeline(_) | Table::Sequence(_) => {
+                Some("it is read in the order of time")
+            }
             Table::Arrangement(t) if t.expired().is_some() => Some("a watermark frees it"),
             Table::Ranked(t) if t.expired().is_some() => Some("a watermark frees it"),
             Table::Groups(t) if t.expired().is_some() => Some("a watermark frees it"),
@@ -106,7 +108,9 @@ impl StateStore {
             Table::Arrangement(t) => t.evict(cold, most),
             Table::Groups(t) => Ok(t.evict(cold, most)),
             Table::Ranked(t) => Ok(t.evict(cold, most)),
-            Table::Sessions(_) | Table::Timeline(_) | Table::Result(..) => Ok(0),
+            Table::Sessions(_) | Table::Timeline(_) | Table::Sequence(_) | Table::Result(..) => {
+                Ok(0)
+            }
         }
     }
 

@@ -40,6 +40,7 @@ mod ranked;
 mod result;
 mod rows;
 mod secondary;
+mod sequence;
 mod sessions;
 mod slot_index;
 mod sorted;
@@ -69,6 +70,7 @@ pub use ranked::{
     Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, RunRow, Runs, Stretch, Top,
 };
 pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, Rows, Scan};
+pub use sequence::{Placed, Sequence, SequenceSpec};
 pub use sessions::{Added, Sessions};
 pub use table::Table;
 pub use timeline::{Session, Timeline, TimelineSpec};
@@ -148,6 +150,7 @@ impl TableSpec {
             }
             TableKind::Sessions(s) => format!("sessions {} {:?}", s.gap_us, s.key),
             TableKind::Timeline(s) => format!("timeline {} {:?} {:?}", s.gap_us, s.key, s.row),
+            TableKind::Sequence(s) => format!("sequence {:?} {:?} {}", s.key, s.row, s.order),
             TableKind::Result(t) => {
                 let s = t.spec();
                 format!("result ({}) by {:?}, {}", types(&s.schema), s.key, s.arrivals)
@@ -175,6 +178,8 @@ pub enum TableKind {
     Sessions(TimelineSpec),
     /// Key to rows in order of time.
     Timeline(TimelineSpec),
+    /// Key to rows in an order, and a mark.
+    Sequence(SequenceSpec),
     /// A worker's shard of the rows that readers see.
     Result(Arc<ResultTable>),
 }
@@ -310,6 +315,14 @@ impl StateStore {
         match self.table_mut(id) {
             Table::Timeline(table) => table,
             _ => unreachable!("the handle was made for a timeline"),
+        }
+    }
+
+    /// The sequence behind a handle.
+    pub fn sequence(&mut self, id: TableId) -> &mut Sequence {
+        match self.table_mut(id) {
+            Table::Sequence(table) => table,
+            _ => unreachable!("the handle was made for a sequence"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::expiry::{self, Expiry};
 use super::{
     Arrangement, Bound, Changes, Entries, Entry, GroupTable, Ranked, Residency, ResultTable,
-    Sessions, TableKind, TableSpec, Timeline,
+    Sequence, Sessions, TableKind, TableSpec, Timeline,
 };
 use crate::error::Result;
 use crate::time::Epoch;
@@ -22,6 +22,8 @@ pub enum Table {
     Sessions(Box<Sessions>),
     /// Key to rows in order of time.
     Timeline(Box<Timeline>),
+    /// Key to rows in an order, and a mark.
+    Sequence(Box<Sequence>),
     /// A shard of the rows that readers see, by its number.
     Result(Arc<ResultTable>, usize),
 }
@@ -62,6 +64,9 @@ impl Table {
                 let closes = matches!(spec.bound, Bound::Closes(_));
                 Self::Timeline(Box::new(Timeline::new(spec.name, timeline, closes)))
             }
+            TableKind::Sequence(sequence) => {
+                Self::Sequence(Box::new(Sequence::new(spec.name, sequence)))
+            }
             TableKind::Result(table) => Self::Result(table.clone(), shard),
         }
     }
@@ -74,6 +79,7 @@ impl Table {
             Self::Ranked(t) => t.rows(),
             Self::Sessions(t) => t.rows(),
             Self::Timeline(t) => t.rows(),
+            Self::Sequence(t) => t.rows(),
             Self::Result(t, shard) => t.read(*shard).rows(),
         }
     }
@@ -84,7 +90,9 @@ impl Table {
             Self::Arrangement(t) => t.open_times(),
             Self::Groups(t) => t.open_times(),
             Self::Ranked(t) => t.open_times(),
-            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => Vec::new(),
+            Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) | Self::Result(..) => {
+                Vec::new()
+            }
         }
     }
 
@@ -96,6 +104,7 @@ impl Table {
             Self::Ranked(t) => t.bytes(),
             Self::Sessions(t) => t.bytes(),
             Self::Timeline(t) => t.bytes(),
+            Self::Sequence(t) => t.bytes(),
             Self::Result(t, shard) => t.read(*shard).bytes(),
         }
     }
@@ -107,6 +116,7 @@ impl Table {
             Self::Ranked(t) => t.set_capture(on),
             Self::Sessions(t) => t.set_capture(on),
             Self::Timeline(t) => t.set_capture(on),
+            Self::Sequence(t) => t.set_capture(on),
             Self::Result(t, shard) => t.write(*shard).set_capture(on),
         }
     }
@@ -119,6 +129,7 @@ impl Table {
             Self::Ranked(t) => t.changes(),
             Self::Sessions(t) => t.changes(),
             Self::Timeline(t) => t.changes(),
+            Self::Sequence(t) => t.changes(),
             Self::Result(t, shard) => {
                 return t.write(*shard).changes().map(with).unwrap_or_default();
             }
@@ -131,7 +142,7 @@ impl Table {
             Self::Arrangement(t) => t.expired(),
             Self::Groups(t) => t.expired(),
             Self::Ranked(t) => t.expired(),
-            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => None,
+            Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) | Self::Result(..) => None,
         }
     }
 
@@ -142,6 +153,7 @@ impl Table {
             Self::Ranked(t) => t.entries(out),
             Self::Sessions(t) => t.entries(out),
             Self::Timeline(t) => t.entries(out),
+            Self::Sequence(t) => t.entries(out),
             Self::Result(t, shard) => t.read(*shard).entries(out),
         }
     }
@@ -157,6 +169,7 @@ impl Table {
             Self::Ranked(t) => t.load(entries),
             Self::Sessions(t) => t.load(entries),
             Self::Timeline(t) => t.load(entries),
+            Self::Sequence(t) => t.load(entries),
             Self::Result(t, shard) => t.write(*shard).load(entries, epoch),
         }
     }
@@ -167,7 +180,7 @@ impl Table {
             Self::Arrangement(t) => t.let_leave(),
             Self::Groups(t) => t.can_leave(),
             Self::Ranked(t) => t.can_leave(),
-            Self::Sessions(_) | Self::Timeline(_) => false,
+            Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) => false,
             Self::Result(t, shard) => {
                 t.write(*shard).let_leave(t, limit, check);
                 false
@@ -181,7 +194,7 @@ impl Table {
             Self::Arrangement(t) => t.holds(hash),
             Self::Groups(t) => t.holds(hash),
             Self::Ranked(t) => t.holds(hash),
-            Self::Sessions(_) | Self::Timeline(_) => true,
+            Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) => true,
             Self::Result(t, shard) => t.read(*shard).holds(hash),
         }
     }
@@ -193,7 +206,7 @@ impl Table {
             Self::Arrangement(t) => t.bring_back(entries),
             Self::Groups(t) => t.bring_back(entries),
             Self::Ranked(t) => t.bring_back(entries),
-            Self::Sessions(_) | Self::Timeline(_) | Self::Result(..) => Ok(0),
+            Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) | Self::Result(..) => Ok(0),
         }
     }
 
@@ -203,7 +216,7 @@ impl Table {
             Self::Arrangement(t) => t.rows_of(entry),
             Self::Groups(_) => Ok(usize::from(entry.sub.is_empty())),
             Self::Result(t, shard) => t.read(*shard).weight_of(entry),
-            Self::Ranked(_) | Self::Sessions(_) | Self::Timeline(_) => Ok(1),
+            Self::Ranked(_) | Self::Sessions(_) | Self::Timeline(_) | Self::Sequence(_) => Ok(1),
         }
     }
 
@@ -224,6 +237,7 @@ impl Table {
             Self::Ranked(t) => Some(t.residency_mut()),
             Self::Sessions(t) => Some(t.residency_mut()),
             Self::Timeline(t) => Some(t.residency_mut()),
+            Self::Sequence(t) => Some(t.residency_mut()),
             Self::Result(..) => None,
         }
     }

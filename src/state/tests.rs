@@ -273,6 +273,39 @@ fn timeline() -> (TableSpec, Work) {
     (TableSpec { name: "rows", version: 1, bound, kind }, Box::new(work))
 }
 
+fn sequence() -> (TableSpec, Work) {
+    let mut rows = Rows::new(false);
+    let work = move |store: &mut StateStore, id, random: &mut SmallRng, now: i64| {
+        let changes = rows.changes(random, now);
+        let delta = batch(&changes);
+        let keys = keys(&delta, &[0]);
+        let columns = &delta.rows().columns()[1..3];
+        let places = Keys::encode(columns, delta.len()).expect("keys");
+        let exact = Keys::encode_exact(columns, delta.len()).expect("keys");
+        request(store, id, keys.hashes());
+        let table = store.sequence(id);
+        for (row, (values, weight)) in changes.iter().enumerate() {
+            let slot = table.intern(keys.key(row), keys.hash(row));
+            let place = values.3.unwrap_or(i64::MAX).to_be_bytes();
+            table.change(slot, Placed::new(&place, places.key(row), exact.key(row)), *weight);
+        }
+        table.seal().expect("seals");
+        if random.random_bool(0.3) {
+            let slots: Vec<u32> = table.slots().collect();
+            let slot = slots[random.random_range(0..slots.len())];
+            let mark = random.random_bool(0.5).then(|| now.to_be_bytes().to_vec());
+            table.let_go(slot, None, mark);
+            // What is left is not followed.
+            slots.iter().for_each(|slot| table.let_go(*slot, None, None));
+            rows.live.clear();
+        }
+    };
+    let row = vec![DataType::Float64, DataType::Utf8];
+    let spec = SequenceSpec { key: vec![DataType::Int64], row, order: "by time".into() };
+    let (bound, kind) = (Bound::Unbounded("rows"), TableKind::Sequence(spec));
+    (TableSpec { name: "rows", version: 1, bound, kind }, Box::new(work))
+}
+
 fn sessions() -> (TableSpec, Work) {
     let rows = Rows::new(true);
     let work = move |store: &mut StateStore, id, random: &mut SmallRng, now: i64| {
@@ -364,6 +397,7 @@ fn kinds() -> Vec<(TableSpec, Work)> {
         ranked(Ranking::Rank, true, true),
         ranked(Ranking::DenseRank, false, false),
         timeline(),
+        sequence(),
         sessions(),
         multiset_result(false, false),
         multiset_result(false, true),

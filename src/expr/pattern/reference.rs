@@ -31,7 +31,7 @@ use super::{
     skip_to_nothing, slot_name, times_us, too_complex,
 };
 use crate::cancel::checkpoint;
-use crate::config::PATTERN_STEPS_MAX;
+use crate::config::{PATTERN_STEPS_MAX, PATTERN_STEPS_OF_CONDITION, PATTERN_STEPS_PER_ROW};
 use crate::error::{Error, Result};
 
 /// A row of a match.
@@ -192,23 +192,29 @@ impl<'a> Rows<'a> {
         let mut parts = Parts::default();
         let first = parts.put(Part::Whole(&self.by.rule.pattern, false), 0);
         let (ways, path) = (vec![(first, 0)], Vec::new());
-        let mut search = Search { rows: self, start, number, parts, ways, path, begun: None };
+        let (begun, computed) = (None, 0);
+        let mut search = Search { rows: self, start, number, parts, ways, path, begun, computed };
         let (mut tried, mut steps) = (HashSet::new(), 0_u64);
+        let most = PATTERN_STEPS_MAX + PATTERN_STEPS_PER_ROW * self.count() as u64;
         while let Some((mut at, taken)) = search.ways.pop() {
             // Ways that were left later were left further on.
             search.path.truncate(taken);
             loop {
                 steps += 1;
-                if steps > PATTERN_STEPS_MAX {
+                if steps + PATTERN_STEPS_OF_CONDITION * search.computed > most {
                     return Err(too_complex());
                 }
-                if steps.is_multiple_of(4096) {
+                if steps.is_multiple_of(64) {
                     checkpoint()?;
                 }
                 if at == 0 {
                     return Ok(Found::Match(search.path));
                 }
-                if self.by_rows_alone && !tried.insert((at, search.path.len())) {
+                // Where conditions look back, the rows that were taken are part of the state.
+                let variables = |path: &[Taken]| path.iter().map(|t| t.variable).collect();
+                let taken: Vec<u32> =
+                    if self.by_rows_alone { Vec::new() } else { variables(&search.path) };
+                if !tried.insert((at, search.path.len(), taken)) {
                     break;
                 }
                 match search.go_on(at)? {
@@ -318,6 +324,8 @@ struct Search<'p> {
     ways: Vec<(usize, usize)>,
     path: Vec<Taken>,
     begun: Option<Vec<Taken>>,
+    /// Conditions computed.
+    computed: u64,
 }
 
 impl<'p> Search<'p> {
@@ -343,6 +351,7 @@ impl<'p> Search<'p> {
             }
             Pattern::Variable(variable) => {
                 self.path.push(Taken { row, variable: *variable, excluded });
+                self.computed += 1;
                 self.rows.fits(&self.path, self.number)?.then_some(rest)
             }
             Pattern::Concat(all) => {

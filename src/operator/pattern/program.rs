@@ -146,3 +146,42 @@ impl Writer {
         splits.into_iter().for_each(|split| self.split(split, end, greedy));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repeat(inner: Pattern, min: u32, max: Option<u32>, greedy: bool) -> Pattern {
+        Pattern::Repeat { inner: Box::new(inner), min, max, greedy }
+    }
+
+    fn take(variable: u32) -> Step {
+        Step::Take { variable, excluded: false }
+    }
+
+    #[test]
+    fn counts_are_written_out() {
+        let a = || Pattern::Variable(0);
+        let split = |first, second| Step::Split { first, second };
+        assert_eq!(
+            program(&repeat(a(), 1, Some(3), true)),
+            [take(0), split(2, 5), take(0), split(4, 5), take(0), Step::Accept]
+        );
+        assert_eq!(
+            program(&repeat(a(), 0, None, false)),
+            [split(3, 1), take(0), Step::Jump(0), Step::Accept]
+        );
+        let choice = Pattern::Choice(vec![a(), Pattern::Exclude(Box::new(Pattern::Variable(1)))]);
+        let excluded = Step::Take { variable: 1, excluded: true };
+        assert_eq!(program(&choice), [split(1, 3), take(0), Step::Jump(4), excluded, Step::Accept]);
+    }
+
+    #[test]
+    fn rounds_that_can_be_empty_must_take_a_row() {
+        let inner = repeat(Pattern::Variable(0), 0, None, true);
+        let steps = program(&repeat(inner, 0, None, true));
+        let asked: Vec<Step> =
+            steps.into_iter().filter(|s| matches!(s, Step::Enter(_) | Step::Advanced(_))).collect();
+        assert_eq!(asked, [Step::Enter(0), Step::Advanced(0)]);
+    }
+}

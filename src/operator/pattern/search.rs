@@ -6,6 +6,8 @@
 //! search takes no more steps than there are states. Otherwise the rows that were taken belong to
 //! the state, too, as a hash of 128 bits.
 //!
+//! A search also tells how far it has looked: what lies behind changes nothing of its result.
+//!
 use std::collections::HashSet;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
@@ -15,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::program::{Step, program};
 use super::values::Values;
 use crate::cancel::checkpoint;
-use crate::config::PATTERN_STEPS_MAX;
+use crate::config::{PATTERN_STEPS_MAX, PATTERN_STEPS_OF_CONDITION, PATTERN_STEPS_PER_ROW};
 use crate::error::{Error, Result};
 use crate::expr::pattern::{
     Place, Recognizer, Running, Skip, Slot, Variables, skip_to_first, skip_to_nothing, times_us,
@@ -152,6 +154,35 @@ fn here(place: &Place, variable: usize) -> bool {
     place.last && place.offset == 0 && place.of & (1 << variable) != 0
 }
 
+/// How far beside a row conditions and measures look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// So many rows behind.
+    pub(super) behind: usize,
+    /// So many rows ahead.
+    pub(super) ahead: usize,
+    /// At the end of the partition.
+    pub(super) end: bool,
+}
+
+impl Sight {
+    fn of(by: &Recognizer, program: &[Step]) -> Self {
+        let slots = by.rule.conditions.iter().flatten().chain(&by.rule.measures);
+        let shifts = slots.filter_map(|slot| match slot {
+            Slot::Column(p, _) | Slot::There(p) | Slot::Classifier(p) => Some(p.shift),
+            _ => None,
+        });
+        let end = program.contains(&Step::End);
+        let mut sight = Self { behind: 0, ahead: 0, end };
+        for shift in shifts {
+            let far = usize::try_from(shift.unsigned_abs()).unwrap_or(usize::MAX);
+            let side = if shift < 0 { &mut sight.behind } else { &mut sight.ahead };
+            *side = far.max(*side);
+        }
+        sight
+    }
+}
+
 /// Searches with one recognizer.
 #[derive(Debug)]
 pub(super) struct Searcher {
@@ -160,9 +191,13 @@ pub(super) struct Searcher {
     alone: Vec<bool>,
     /// Of all variables.
     all_alone: bool,
+    pub(super) sight: Sight,
     // One search.
     start: usize,
     number: i64,
+    steps: u64,
+    /// The rows ahead of this one were looked at; beyond the last one where the end was.
+    pub(super) looked_to: usize,
     /// Rows from here on are out of reach.
     reach: usize,
     /// The way that takes all rows in reach and needs more.
@@ -186,8 +221,12 @@ impl Searcher {
     pub(super) fn new(by: &Recognizer) -> Result<Self> {
         let alone = by.rule.conditions.iter().enumerate();
         let alone: Vec<bool> = alone.map(|(v, slots)| looks_at_rows(v, slots)).collect();
+        let program = program(&by.rule.pattern);
         Ok(Self {
-            program: program(&by.rule.pattern),
+            sight: Sight::of(by, &program),
+            program,
+            looked_to: 0,
+            steps: 0,
             all_alone: alone.iter().all(|a| *a),
             alone,
             start: 0,
@@ -200,6 +239,16 @@ impl Searcher {
             tried: HashSet::new(),
             running: by.aggregates.iter().map(Running::new).collect::<Result<_>>()?,
         })
+    }
+
+    /// Whether a match is decided when no row of its bound can come any more.
+    pub(super) fn decides(&self) -> bool {
+        self.sight.ahead == 0 && !self.sight.end
+    }
+
+    /// Whether the beginning of the partition is asked for.
+    pub(super) fn asks_for_begin(&self) -> bool {
+        self.program.contains(&Step::Begin)
     }
 
     /// Forgets what it knows of rows: others follow.
@@ -215,6 +264,7 @@ impl Searcher {
         number: i64,
     ) -> Result<Option<Match>> {
         self.start = start;
+        self.looked_to = start;
         self.number = number;
         self.reach = rows.reach(start);
         self.begun = None;
@@ -223,16 +273,17 @@ impl Searcher {
         self.stack.clear();
         self.tried.clear();
         self.stack.push(Way { step: 0, taken: 0, bits: 0 });
-        let mut steps = 0_u64;
+        self.steps = 0;
+        let most = PATTERN_STEPS_MAX + PATTERN_STEPS_PER_ROW * rows.count() as u64;
         while let Some(mut way) = self.stack.pop() {
             self.path.truncate(way.taken);
             self.hashes.truncate(way.taken);
             loop {
-                steps += 1;
-                if steps > PATTERN_STEPS_MAX {
+                self.steps += 1;
+                if self.steps > most {
                     return Err(too_complex());
                 }
-                if steps.is_multiple_of(4096) {
+                if self.steps.is_multiple_of(4096) {
                     checkpoint()?;
                 }
                 if self.program[way.step as usize] == Step::Accept {
@@ -252,6 +303,12 @@ impl Searcher {
     fn go_on(&mut self, rows: &mut Rows<'_>, way: &mut Way) -> Result<bool> {
         let row = self.start + self.path.len();
         let next = way.step + 1;
+        let looks = match self.program[way.step as usize] {
+            Step::Take { .. } => row.saturating_add(1).saturating_add(self.sight.ahead),
+            Step::End => row + 1,
+            _ => 0,
+        };
+        self.looked_to = self.looked_to.max(looks);
         match self.program[way.step as usize] {
             Step::Accept | Step::Fail => return Ok(false),
             Step::Jump(to) => way.step = to,
@@ -317,6 +374,7 @@ impl Searcher {
             return rows.fits_alone(variable, row);
         }
         let by = rows.by;
+        self.steps += PATTERN_STEPS_OF_CONDITION;
         let Some(condition) = &by.conditions[variable] else { return Ok(true) };
         let so_far = Match { start, taken: std::mem::take(&mut self.path), complete: false };
         let now = so_far.taken.len();

@@ -254,7 +254,7 @@ impl Written {
             measures: asked.measured.clone(),
             aggregates: asked.aggregates.iter().map(|(of, _)| *of).collect(),
             kept,
-            text: self.pattern.to_string().trim().to_owned(),
+            text: written(&self.pattern.to_string()),
         })
     }
 
@@ -507,4 +507,9 @@ fn output(
         .project(columns)
         .and_then(LogicalPlanBuilder::build)
         .map_err(plan_error)
+}
+
+/// The text of a pattern, one space for several.
+fn written(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

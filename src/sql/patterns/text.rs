@@ -375,7 +375,8 @@ impl Reader<'_> {
             true => self.number(),
             false => min,
         };
-        if !self.sign('}') || self.at == begin + 2 {
+        // Without a number there is nothing to count.
+        if self.at == begin + 1 || !self.sign('}') {
             return Err(self.unexpected());
         }
         let ranged = self.tokens[begin..self.at].iter().any(|(_, t)| *t == Token::Sign(','));
