@@ -42,9 +42,9 @@ const SCALAR: &[&str] = &[
     // Text and bytes.
     "ascii", "bit_length", "btrim", "char_length", "character_length", "chr", "concat",
     "concat_ws", "decode", "encode", "initcap", "left", "length", "lower", "lpad",
-    "ltrim", "md5", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
-    "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
-    "sha224", "sha256", "sha384", "sha512", "split_part", "starts_with",
+    "ltrim", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
+    "regexp_match", "regexp_replace", "repeat", "replace", "right", "rpad", "rtrim",
+    "split_part", "starts_with",
     "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
     // Arrays and rows.
     "row", "struct",

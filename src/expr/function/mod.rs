@@ -11,6 +11,7 @@ mod bits;
 mod bytes;
 mod date_format;
 mod dates;
+mod digest;
 mod gather;
 mod json;
 mod json_build;
@@ -71,6 +72,7 @@ const FAMILIES: &[&[Def]] = &[
     bytes::FUNCTIONS,
     date_format::FUNCTIONS,
     dates::FUNCTIONS,
+    digest::FUNCTIONS,
     json::FUNCTIONS,
     json_build::FUNCTIONS,
     json_columns::FUNCTIONS,

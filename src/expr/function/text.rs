@@ -29,6 +29,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("rpad(text, int, text) -> text", Nulls::Strict, |a| pad(a, false)),
     ("repeat(text, int) -> text", Nulls::Strict, repeat),
     ("levenshtein(text, text) -> int", Nulls::Strict, levenshtein),
+    ("reverse(text) -> text", Nulls::Strict, reverse),
     ("replace(text, text, text) -> text", Nulls::Strict, replace),
     ("translate(text, text, text) -> text", Nulls::Strict, translate),
     ("^@(text, text) -> boolean", Nulls::Strict, |a| {
@@ -87,6 +88,19 @@ fn pad(a: &Args<'_>, left: bool) -> Result<ArrayRef> {
                 out.push_str(part(text, 0..length.min(wanted)));
                 out.extend(filling);
             }
+        }
+        Ok(true)
+    })
+}
+
+fn reverse(a: &Args<'_>) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let text = a.text(0, row);
+        check_value(text.len())?;
+        let pieces = pieces_of(text).collect::<Result<Vec<_>>>()?;
+        for piece in pieces.into_iter().rev() {
+            checkpoint()?;
+            out.extend(piece.chars().rev());
         }
         Ok(true)
     })
