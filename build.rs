@@ -2,9 +2,10 @@
 //! that their builds can be kept.
 //!
 //! * What is built often is linked with mold, where it is installed.
-//! * What is shipped is linked with the toolchain's linker: without names of functions, and with
-//!   the places packed that the loader relocates, which are 4 MB otherwise. Older mold packs them
-//!   in a way that the loader refuses.
+//! * What is shipped is linked with the toolchain's linker: without names of functions, with the
+//!   places packed that the loader relocates, which are 4 MB otherwise, and with functions of the
+//!   same code put in once, as every crate has its own copies of what is generic. Older mold packs
+//!   places in a way that the loader refuses.
 
 use std::process::{Command, Stdio};
 
@@ -20,6 +21,9 @@ fn main() {
             if loader_unpacks() {
                 println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
             }
+            if has_lld() {
+                println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+            }
         }
         false if has_mold() => println!("cargo::rustc-link-arg=-fuse-ld=mold"),
         false => {}
@@ -33,6 +37,21 @@ fn variable(name: &str) -> String {
 fn has_mold() -> bool {
     let version = Command::new("mold").arg("--version").stdout(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
+}
+
+/// Whether the toolchain links with the linker that it brings along: it does for this target, and
+/// where nobody has named another one.
+fn has_lld() -> bool {
+    let target = variable("TARGET");
+    let named = !variable("RUSTC_LINKER").is_empty()
+        || ["linker", "fuse-ld"].iter().any(|n| variable("CARGO_ENCODED_RUSTFLAGS").contains(n));
+    if target != "x86_64-unknown-linux-gnu" || variable("HOST") != target || named {
+        return false;
+    }
+    let output = Command::new(variable("RUSTC")).args(["--print", "sysroot"]).output();
+    let root = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let linker = format!("lib/rustlib/{target}/bin/gcc-ld/ld.lld");
+    root.is_ok_and(|root| std::path::Path::new(&root).join(linker).exists())
 }
 
 /// Whether the program is for this machine, and its loader knows packed relocations: that of glibc
