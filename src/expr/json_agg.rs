@@ -114,18 +114,23 @@ impl Accumulator for Elements {
     }
 }
 
-/// Keys and values so far.
+/// Keys and values so far, and what they take, which is asked for after each batch.
 #[derive(Debug, Default)]
-struct Members(Vec<(String, String)>);
+struct Members(Vec<(String, String)>, usize);
 
 impl Members {
+    fn push(&mut self, key: String, value: String) {
+        self.1 += key.capacity() + value.capacity() + size_of::<(String, String)>();
+        self.0.push((key, value));
+    }
+
     fn add(&mut self, columns: &[ArrayRef], row: usize) -> Result<()> {
         let key = object_key(&columns[0], row).ok_or_else(|| {
             Error::user(sqlstate::INVALID_PARAMETER_VALUE, "field name must not be null")
         })?;
         let mut value = String::new();
         write_json(&columns[1], row, &mut value);
-        self.0.push((key, value));
+        self.push(key, value);
         Ok(())
     }
 }
@@ -149,7 +154,7 @@ impl Accumulator for Members {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.0.iter().map(|(k, v)| k.capacity() + v.capacity()).sum::<usize>()
+        size_of_val(self) + self.1
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
@@ -158,8 +163,9 @@ impl Accumulator for Members {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
         for part in states[0].as_string::<i64>().iter().flatten() {
-            let members = jsonb::members(part);
-            self.0.extend(members.map(|(k, v)| (jsonb::unquoted(k).into_owned(), v.to_string())));
+            for (key, value) in jsonb::members(part) {
+                self.push(jsonb::unquoted(key).into_owned(), value.to_string());
+            }
         }
         Ok(())
     }

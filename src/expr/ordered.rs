@@ -164,7 +164,7 @@ impl AggregateUDFImpl for Ordered {
     fn accumulator(&self, _args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let function = BatchAggregate::new(&self.call, &self.types).map_err(to_datafusion)?;
         let (rows, result) = (self.rows.clone(), self.result.clone());
-        Ok(Box::new(Sorting { function, rows, result, kept: Vec::new() }))
+        Ok(Box::new(Sorting { function, rows, result, kept: Vec::new(), bytes: 0 }))
     }
 
     fn state_fields(&self, _args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
@@ -179,11 +179,22 @@ struct Sorting {
     rows: RowOrder,
     result: DataType,
     kept: Vec<Vec<u8>>,
+    /// What they take, which is asked for after each batch.
+    bytes: usize,
+}
+
+impl Sorting {
+    fn keep(&mut self, rows: impl IntoIterator<Item = Vec<u8>>) {
+        let bytes = &mut self.bytes;
+        let counted = |row: &Vec<u8>| *bytes += row.capacity() + size_of::<Vec<u8>>();
+        self.kept.extend(rows.into_iter().inspect(counted));
+    }
 }
 
 impl Accumulator for Sorting {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        self.kept.extend(self.rows.encode(values).map_err(to_datafusion)?);
+        let rows = self.rows.encode(values).map_err(to_datafusion)?;
+        self.keep(rows);
         Ok(())
     }
 
@@ -202,7 +213,7 @@ impl Accumulator for Sorting {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.kept.iter().map(|row| row.capacity() + 24).sum::<usize>()
+        size_of_val(self) + self.bytes
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
@@ -213,7 +224,7 @@ impl Accumulator for Sorting {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
         for rows in states[0].as_list::<i32>().iter().flatten() {
-            self.kept.extend(rows.as_binary::<i32>().iter().flatten().map(<[u8]>::to_vec));
+            self.keep(rows.as_binary::<i32>().iter().flatten().map(<[u8]>::to_vec));
         }
         Ok(())
     }

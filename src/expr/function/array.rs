@@ -339,6 +339,9 @@ fn to_string(a: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// Parts of a text between two looks at the statement.
+const PARTS_AT_ONCE: usize = 1 << 16;
+
 fn string_to_array(a: &Args<'_>) -> Result<ArrayRef> {
     let mut out = ListBuilder::new(StringBuilder::new());
     for row in 0..a.rows() {
@@ -348,15 +351,22 @@ fn string_to_array(a: &Args<'_>) -> Result<ArrayRef> {
         }
         let text = a.text(0, row);
         let null = (a.len() > 2 && !a.is_null(2, row)).then(|| a.text(2, row));
-        let mut push =
-            |part: &str| out.values().append_option(Some(part).filter(|p| null != Some(*p)));
+        let mut parts = 0usize;
+        let mut push = |part: &str| -> Result<()> {
+            parts += 1;
+            if parts.is_multiple_of(PARTS_AT_ONCE) {
+                checkpoint()?;
+            }
+            out.values().append_option(Some(part).filter(|p| null != Some(*p)));
+            Ok(())
+        };
         match (a.is_null(1, row), text) {
-            (_, "") => {}
+            (_, "") => Ok(()),
             // Without a separator every character stands alone.
-            (true, text) => text.chars().for_each(|c| push(c.encode_utf8(&mut [0; 4]))),
+            (true, text) => text.chars().try_for_each(|c| push(c.encode_utf8(&mut [0; 4]))),
             (false, text) if a.text(1, row).is_empty() => push(text),
-            (false, text) => text.split(a.text(1, row)).for_each(push),
-        }
+            (false, text) => text.split(a.text(1, row)).try_for_each(push),
+        }?;
         out.append(true);
     }
     Ok(Arc::new(out.finish()))

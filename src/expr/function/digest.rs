@@ -56,29 +56,30 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::StringArray;
-    use arrow::datatypes::Field;
+    use arrow::datatypes::{DataType, Field};
+    use arrow::util::display::array_value_to_string;
     use datafusion::common::config::ConfigOptions;
     use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
     use crate::cancel::{Cancel, under};
     use crate::expr::functions;
 
-    /// What a function says of one text.
-    fn of(name: &str, text: &str) -> std::result::Result<String, String> {
+    /// What a function says of some texts.
+    fn of(name: &str, texts: &[&str]) -> std::result::Result<String, String> {
         let (_, function) = functions().find(|(n, _)| *n == name).expect("a function");
-        let array = Arc::new(StringArray::from(vec![text]));
-        let arg_fields = vec![Arc::new(Field::new("", arrow::datatypes::DataType::Utf8, true))];
-        let result = function.return_type(&[arrow::datatypes::DataType::Utf8]).expect("a type");
+        let types = vec![DataType::Utf8; texts.len()];
+        let text = |text: &&str| ColumnarValue::Array(Arc::new(StringArray::from(vec![*text])));
+        let field = |t: DataType| Arc::new(Field::new("", t, true));
+        let result = function.return_type(&types).expect("a type");
         let result = function.invoke_with_args(ScalarFunctionArgs {
-            args: vec![ColumnarValue::Array(array)],
-            arg_fields,
+            args: texts.iter().map(text).collect(),
+            arg_fields: types.into_iter().map(field).collect(),
             number_rows: 1,
-            return_field: Arc::new(Field::new("", result, true)),
+            return_field: field(result),
             config_options: Arc::new(ConfigOptions::default()),
         });
         let array = result.and_then(|value| value.into_array(1)).map_err(|e| e.to_string())?;
-        let text = arrow::util::display::array_value_to_string(&array, 0);
-        text.map_err(|e| e.to_string())
+        array_value_to_string(&array, 0).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -86,9 +87,12 @@ mod tests {
         let large = "abcdefgh".repeat(1 << 17);
         let cancel = Cancel::default();
         cancel.cancel();
-        for name in ["md5", "sha224", "sha256", "sha384", "sha512", "reverse"] {
-            assert!(of(name, &large).is_ok(), "{name}");
-            let ended = under(&cancel, || of(name, &large));
+        let names = ["md5", "sha224", "sha256", "sha384", "sha512", "reverse", "string_to_array"];
+        for name in names {
+            let texts = [large.as_str(), "h"];
+            let texts = &texts[..if name == "string_to_array" { 2 } else { 1 }];
+            assert!(of(name, texts).is_ok(), "{name}");
+            let ended = under(&cancel, || of(name, texts));
             let message = ended.expect_err("it goes on to its end");
             assert!(message.contains("canceling statement"), "{name}: {message}");
         }
@@ -97,7 +101,7 @@ mod tests {
     #[test]
     fn pieces_have_the_digest_of_the_whole() {
         let large = "0123456789".repeat(1 << 16);
-        assert_eq!(of("md5", &large).as_deref(), Ok("0024cab8ceb029d27c677f6af0ffbc84"));
-        assert_eq!(of("reverse", &large).ok(), Some("9876543210".repeat(1 << 16)));
+        assert_eq!(of("md5", &[&large]).as_deref(), Ok("0024cab8ceb029d27c677f6af0ffbc84"));
+        assert_eq!(of("reverse", &[&large]).ok(), Some("9876543210".repeat(1 << 16)));
     }
 }
