@@ -28,6 +28,7 @@ pub(super) fn put_patterns(
         let open = next(&tokens, at + 1).filter(|i| tokens[*i].token == Token::LParen);
         match open.filter(|_| clause(&tokens[at])) {
             Some(open) => {
+                call_subquery(&mut out);
                 out.extend_from_slice(&tokens[at..=open]);
                 let close = closing(&tokens, open).unwrap_or(tokens.len());
                 Clause { tokens: &tokens[..close], positions, out: &mut out }.put(open + 1)?;
@@ -40,6 +41,40 @@ pub(super) fn put_patterns(
         }
     }
     Ok(out)
+}
+
+/// A subquery in front of the clause becomes the call of a function without a name, since sqlparser
+/// reads the clause behind names and calls alone.
+fn call_subquery(out: &mut Vec<TokenWithSpan>) {
+    let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_));
+    if out.iter().rev().find(solid).map(|t| &t.token) != Some(&Token::RParen) {
+        return;
+    }
+    let mut depth = 0_usize;
+    let open = out.iter().rposition(|t| {
+        match t.token {
+            Token::RParen => depth += 1,
+            Token::LParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        t.token == Token::LParen && depth == 0
+    });
+    let Some(open) = open else { return };
+    let begins = [Keyword::FROM, Keyword::JOIN, Keyword::LATERAL];
+    let in_from = match out[..open].iter().rev().find(solid) {
+        Some(before) => {
+            begins.iter().any(|keyword| is_keyword(before, *keyword))
+                || matches!(before.token, Token::Comma | Token::LParen)
+        }
+        None => false,
+    };
+    if in_from {
+        let span = out[open].span;
+        let end = out[out.len() - 1].span;
+        out.insert(open, TokenWithSpan::new(Token::LParen, span));
+        out.insert(open, TokenWithSpan::new(private(""), span));
+        out.push(TokenWithSpan::new(Token::RParen, end));
+    }
 }
 
 /// The parenthesis that closes the one at a place.

@@ -435,8 +435,12 @@ fn aggregate(
 
 /// Conditions are functions of the rows.
 fn check_immutable(expr: &Expr) -> Result<()> {
-    let mut found = None;
+    let (mut found, mut parameters) = (None, None);
     let walked = expr.apply(|e| {
+        if let Expr::Placeholder(parameter) = e {
+            parameters = Some(parameter.id.clone());
+            return Ok(TreeNodeRecursion::Stop);
+        }
         if let Expr::ScalarFunction(f) = e
             && f.func.signature().volatility != Volatility::Immutable
         {
@@ -446,6 +450,10 @@ fn check_immutable(expr: &Expr) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     });
     walked.map_err(plan_error)?;
+    if let Some(parameter) = parameters {
+        let message = format!("parameter {parameter} in DEFINE or an aggregate of MATCH_RECOGNIZE");
+        return Err(Error::unsupported(message).with_hint("Use it in MEASURES or in WHERE."));
+    }
     match found {
         None => Ok(()),
         Some(name) => {

@@ -222,6 +222,22 @@ pub(super) fn usage(signature: &Signature) -> Error {
         .with_hint(signature.usage)
 }
 
+/// The subquery that is the only argument of a call without a name.
+pub(super) fn plan_subquery(
+    args: Vec<FunctionArg>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let table = match args.into_iter().next() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(query))) => table_argument(query),
+        _ => None,
+    };
+    let table = table.ok_or_else(|| {
+        Error::user(sqlstate::SYNTAX_ERROR, "syntax error at or near \"MATCH_RECOGNIZE\"")
+            .with_detail("It stands behind a table, a view or a subquery.")
+    })?;
+    context.plan(table).map_err(plan_error)
+}
+
 /// The first argument as something that can stand in FROM.
 fn table_argument(expr: ast::Expr) -> Option<TableFactor> {
     match expr {

@@ -107,6 +107,8 @@ fn plan_window(
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     match function {
+        // The subquery in front of MATCH_RECOGNIZE.
+        "" => arguments::plan_subquery(args, context),
         "tumble" => tumble::plan(Arguments::of(&arguments::TUMBLE, args)?, context),
         "hop" => explode::plan_hop(Arguments::of(&arguments::HOP, args)?, context),
         "cumulate" => explode::plan_cumulate(Arguments::of(&arguments::CUMULATE, args)?, context),
