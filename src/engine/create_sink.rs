@@ -13,7 +13,7 @@ use crate::connector::{
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::result_key;
 use crate::runtime::{Needs, NewSink, SinkSource, SinkWay};
-use crate::sql::statement::{CreateSink, SinkInput, Statement};
+use crate::sql::statement::{CreateSink, Emit, SinkInput, Statement};
 use crate::sql::{self, Purpose};
 
 impl Session {
@@ -90,7 +90,7 @@ impl Session {
 
     fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {
         let shared = &self.engine.core.shared;
-        let (query, on_close) = match &create.input {
+        let (query, emit) = match &create.input {
             SinkInput::Relation(name) => {
                 let relation = catalog.get(name)?;
                 let state = shared.relations().get(&relation.id).cloned();
@@ -107,12 +107,12 @@ impl Session {
                         from: SinkSource::Relation(relation.id),
                     });
                 }
-                (select_all(name)?, false)
+                (select_all(name)?, Emit::OnChange)
             }
-            SinkInput::Query(query, on_close) => (query.clone(), *on_close),
+            SinkInput::Query(query, emit) => (query.clone(), *emit),
         };
         let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
-        let plan = lower_bound(&bound, on_close, shared)?;
+        let plan = lower_bound(&bound, emit, shared)?;
         let unique = result_key(&plan, bound.fields.fields().len());
         Ok(ResolvedInput {
             schema: bound.fields.clone(),

@@ -19,12 +19,14 @@ use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
-use crate::plan::{Lowering, PlanNode, RelationInfo, StoredAs, emit_on_close, lower, result_key};
+use crate::plan::{
+    Lowering, PlanNode, RelationInfo, StoredAs, emit_every, emit_on_close, lower, result_key,
+};
 use crate::runtime::{
     Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Retention, Shared,
     rejects_schema,
 };
-use crate::sql::statement::{CreateTable, CreateView, Drop};
+use crate::sql::statement::{CreateTable, CreateView, Drop, Emit};
 use crate::sql::{self, Bound};
 use crate::state::ResultTable;
 
@@ -251,7 +253,7 @@ impl Session {
             return Ok(self.done(tag));
         }
         check_storable(&bound.fields)?;
-        let plan = lower_bound(&bound, create.on_close, &core.shared)?;
+        let plan = lower_bound(&bound, create.emit, &core.shared)?;
         let key = result_key(&plan, bound.fields.fields().len());
         let errors = self.errors_relation(&relation, error_schema());
         let late = plan.finds_late().then(|| self.late_relation(&relation));
@@ -400,8 +402,8 @@ impl std::ops::Drop for DropUnlessBuilt {
     }
 }
 
-/// Lowers a bound query; with `on_close` its rows come when their windows close.
-pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Result<PlanNode> {
+/// Lowers a bound query; `emit` says when its rows come.
+pub(super) fn lower_bound(bound: &Bound, emit: Emit, shared: &Shared) -> Result<PlanNode> {
     let relations = shared.relations();
     let relation = |id: RelationId| {
         let state = relations.get(&id);
@@ -419,9 +421,10 @@ pub(super) fn lower_bound(bound: &Bound, on_close: bool, shared: &Shared) -> Res
         Ok(RelationInfo { properties, times, stored })
     };
     let plan = lower(&bound.plan, &Lowering::new(&bound.plan, &relation)?)?;
-    match on_close {
-        true => emit_on_close(plan, bound.fields.fields().len()),
-        false => Ok(plan),
+    match emit {
+        Emit::OnChange => Ok(plan),
+        Emit::OnClose => emit_on_close(plan, bound.fields.fields().len()),
+        Emit::Every(interval_us) => emit_every(plan, interval_us),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{PlanNode, explain};
 use crate::runtime::{NodeId, Pin, TablePlace, TableSize};
-use crate::sql::statement::{Explain, ExplainTarget};
+use crate::sql::statement::{Emit, Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
 
 impl Session {
@@ -26,11 +26,11 @@ impl Session {
         let pin = shared.pin();
         let (plan, logical) = match &request.target {
             ExplainTarget::Query(..) | ExplainTarget::Create(_) => {
-                let Some((query, on_close)) = request.target.query() else {
+                let Some((query, emit)) = request.target.query() else {
                     return Err(Error::internal("a query is explained"));
                 };
                 let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
-                (lower_bound(&bound, on_close, shared)?, Some(bound.plan))
+                (lower_bound(&bound, emit, shared)?, Some(bound.plan))
             }
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
             ExplainTarget::Replace(create) => return self.explain_replace(create, &pin),
@@ -112,7 +112,7 @@ impl Session {
     /// What the query looks up by an index when it is run at once, ahead of the plan that a view of
     /// it would have.
     fn explain_point_reads(&self, target: &ExplainTarget) -> Result<Vec<String>> {
-        let Some((query, false)) = target.query() else { return Ok(Vec::new()) };
+        let Some((query, Emit::OnChange)) = target.query() else { return Ok(Vec::new()) };
         let pin = self.read_point();
         let bound = sql::bind_query(query, &pin.catalog, Purpose::AdHoc, &self.settings());
         // What only a view can read is not looked up.

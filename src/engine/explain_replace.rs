@@ -27,7 +27,7 @@ impl Session {
         let title = format!("{} {}", old.kind.noun(), old.name);
         let mut lines = vec![format!("{title}: replaced")];
         if create.materialized {
-            let plan = lower_bound(&bound, create.on_close, &self.engine.core.shared)?;
+            let plan = lower_bound(&bound, create.emit, &self.engine.core.shared)?;
             lines.extend(rebuilt(&plan, pin));
             let before = pin.relations.get(&old.id).and_then(|state| state.plan.as_ref());
             lines.extend(before.into_iter().flat_map(|before| lost(before, &plan)));

@@ -125,6 +125,9 @@ impl Session {
             }
             None => return Ok(Some("it does not run".into())),
         }
+        if state.and_then(|s| s.plan.as_ref()).is_some_and(|plan| plan.emits_every()) {
+            return Ok(Some("its changes wait for EMIT EVERY".into()));
+        }
         for id in &view.depends_on {
             let stored = pin.relations.get(id).is_some_and(|r| r.table.is_some());
             let relation = pin.catalog.by_id(*id);

@@ -13,6 +13,7 @@ mod constant;
 mod contract;
 mod distinct;
 mod errors;
+mod every;
 mod expand;
 mod fold;
 mod join;
@@ -46,6 +47,7 @@ pub use constant::ConstantSpec;
 pub use contract::Checked;
 pub use distinct::DistinctSpec;
 pub use errors::{ERROR_COLUMNS, REASON_COLUMN, error_rows, error_schema};
+pub use every::EverySpec;
 pub use expand::{ExpandSpec, GroupingSet};
 pub use fold::{Folded, Folder};
 pub use join::{

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::node::{Partitioning, PlanKind, PlanNode, Properties};
 use crate::error::{Error, Result, sqlstate};
-use crate::operator::{LateSpec, MovingFilterSpec, OnCloseSpec};
+use crate::operator::{EverySpec, LateSpec, MovingFilterSpec, OnCloseSpec};
+use crate::state::check_storable;
 use crate::time::{Carry, TimeRole};
 
 /// A column that carries a watermark.
@@ -178,7 +179,29 @@ pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
     Ok(PlanNode { times, ..node })
 }
 
+/// EMIT EVERY: the same plan with its changes held back until the clock passes the next multiple of
+/// an interval.
+pub fn emit_every(input: PlanNode, interval_us: i64) -> Result<PlanNode> {
+    check_storable(&input.schema)?;
+    let all: Vec<usize> = (0..input.schema.fields().len()).collect();
+    let append_only = input.properties.append_only;
+    let spec = EverySpec { schema: input.schema.clone(), interval_us, append_only };
+    let partitioning = Partitioning::Hash(all.clone());
+    let key = input.properties.key.clone();
+    let properties = Properties { append_only, key, partitioning };
+    let times = input.times.clone();
+    let node = PlanNode::operator(Arc::new(spec), vec![input.by(&all)], properties);
+    Ok(PlanNode { times, ..node })
+}
+
 impl PlanNode {
+    /// Whether changes wait in it for the clock: EMIT EVERY.
+    pub fn emits_every(&self) -> bool {
+        let PlanKind::Operator(spec) = &self.kind else { return false };
+        let spec: &dyn std::any::Any = spec.as_ref();
+        spec.is::<EverySpec>()
+    }
+
     /// The column whose watermark lets rows go, in a plan with EMIT ON WINDOW CLOSE.
     pub fn emits_on_close(&self) -> Option<usize> {
         let PlanKind::Operator(spec) = &self.kind else { return None };

@@ -527,8 +527,20 @@ pub struct CreateView {
     pub options: BTreeMap<String, String>,
     /// The query.
     pub query: Box<ast::Query>,
+    /// EMIT ..
+    pub emit: Emit,
+}
+
+/// When the rows of a view or sink come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Emit {
+    /// With each change.
+    #[default]
+    OnChange,
     /// EMIT ON WINDOW CLOSE.
-    pub on_close: bool,
+    OnClose,
+    /// EMIT EVERY: at multiples of so many microseconds of the clock.
+    Every(i64),
 }
 
 /// CREATE SINK.
@@ -566,8 +578,8 @@ pub struct CreateIndex {
 pub enum SinkInput {
     /// FROM name.
     Relation(String),
-    /// AS query, and whether EMIT ON WINDOW CLOSE follows it.
-    Query(Box<ast::Query>, bool),
+    /// AS query, and the EMIT that follows it.
+    Query(Box<ast::Query>, Emit),
 }
 
 /// DROP.
@@ -646,8 +658,8 @@ pub struct Explain {
 /// What EXPLAIN explains.
 #[derive(Debug, Clone)]
 pub enum ExplainTarget {
-    /// The plan that a materialized view of this query would have, EMIT ON WINDOW CLOSE or not.
-    Query(Box<ast::Query>, bool),
+    /// A query, and the EMIT that follows it.
+    Query(Box<ast::Query>, Emit),
     /// The same of CREATE MATERIALIZED VIEW.
     Create(CreateView),
     /// The plan of an existing materialized view.
@@ -665,11 +677,11 @@ pub enum ExplainTarget {
 }
 
 impl ExplainTarget {
-    /// The query that is explained, and whether it has EMIT ON WINDOW CLOSE.
-    pub fn query(&self) -> Option<(&ast::Query, bool)> {
+    /// The query that is explained, and the EMIT that follows it.
+    pub fn query(&self) -> Option<(&ast::Query, Emit)> {
         match self {
-            Self::Query(query, on_close) => Some((query, *on_close)),
-            Self::Create(view) => Some((&view.query, view.on_close)),
+            Self::Query(query, emit) => Some((query, *emit)),
+            Self::Create(view) => Some((&view.query, view.emit)),
             _ => None,
         }
     }

@@ -10,7 +10,8 @@ use super::{StreamParser, is_word};
 use crate::catalog::ConflictRule;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
-    CreateSink, CreateTable, CreateTableAs, CreateView, Drop, SavedState, SinkInput, Statement,
+    CreateSink, CreateTable, CreateTableAs, CreateView, Drop, Emit, SavedState, SinkInput,
+    Statement,
 };
 
 impl StreamParser<'_> {
@@ -189,9 +190,9 @@ impl StreamParser<'_> {
         };
         let options = self.with_options()?;
         self.expect_keyword(Keyword::AS)?;
-        let (query, on_close) = self.query_of_view()?;
-        if on_close && !materialized {
-            return Err(Error::unsupported("EMIT ON WINDOW CLOSE is not for a plain view")
+        let (query, emit) = self.query_of_view()?;
+        if emit != Emit::OnChange && !materialized {
+            return Err(Error::unsupported("EMIT is not for a plain view")
                 .with_hint("Use CREATE MATERIALIZED VIEW."));
         }
         Ok(Statement::CreateView(CreateView {
@@ -202,7 +203,7 @@ impl StreamParser<'_> {
             columns,
             options,
             query,
-            on_close,
+            emit,
         }))
     }
 
@@ -220,14 +221,14 @@ impl StreamParser<'_> {
         self.expect_keyword(Keyword::AS)?;
         // sqlparser would take the WITH clause for hints of the last table.
         let (mut query, mut clauses) = self.split_rest(with_clause(self.rest()));
-        let (ast, on_close) = query.query_of_view()?;
+        let (ast, emit) = query.query_of_view()?;
         query.expect_end()?;
         let (options, format) = clauses.sink_clauses()?;
         clauses.expect_end()?;
         self.rest().iter().for_each(|_| {
             let _skipped = self.p.next_token_no_skip();
         });
-        Ok(sink(name, if_not_exists, SinkInput::Query(ast, on_close), options, format))
+        Ok(sink(name, if_not_exists, SinkInput::Query(ast, emit), options, format))
     }
 
     fn sink_clauses(&mut self) -> Result<SinkClauses> {

@@ -11,6 +11,7 @@ mod columns;
 mod copy;
 mod create;
 mod cursor;
+mod emit;
 mod escapes;
 mod include;
 mod index;
@@ -36,7 +37,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 use super::dialect::DIALECT;
 use super::pass::{over_parsed_query, over_parsed_statement};
 use super::stack::on_large_stack;
-use super::statement::{Explain, ExplainTarget, ParsedStatement, Statement};
+use super::statement::{Emit, Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::error::{Error, Result};
 pub(super) use asof::ASOF_MATCH;
 use asof::put_asof_joins;
@@ -224,15 +225,17 @@ impl<'a> StreamParser<'a> {
         }
     }
 
-    /// A query and whether EMIT ON WINDOW CLOSE stands behind it. sqlparser would take EMIT for the
-    /// alias of the last table.
-    fn query_of_view(&mut self) -> Result<(Box<ast::Query>, bool)> {
-        let Some(at) = on_window_close(self.rest()) else { return Ok((self.query()?, false)) };
+    /// A query and the EMIT that stands behind it, which sqlparser would take for the alias of the
+    /// last table.
+    fn query_of_view(&mut self) -> Result<(Box<ast::Query>, Emit)> {
+        let Some((at, emit)) = self.emit()? else {
+            return Ok((self.query()?, Emit::OnChange));
+        };
         let (mut query, _) = self.split_rest(at);
         let ast = query.query()?;
         query.expect_end()?;
         while self.p.next_token().token != Token::EOF {}
-        Ok((ast, true))
+        Ok((ast, emit))
     }
 
     fn refuse_emit(&self) -> Result<()> {
@@ -247,11 +250,12 @@ impl<'a> StreamParser<'a> {
                     return Err(Error::unsupported("this EMIT clause is not supported")
                         .with_detail(
                             "A view shows each change as soon as its epoch ends; one that is \
-                             created with EMIT ON WINDOW CLOSE shows windows once they are closed.",
+                             created with EMIT ON WINDOW CLOSE shows windows once they are closed, \
+                             one with EMIT EVERY INTERVAL '10 seconds' what has changed since.",
                         )
                         .with_hint(
-                            "Leave the clause out, or write EMIT ON WINDOW CLOSE behind the query \
-                             of CREATE MATERIALIZED VIEW or CREATE SINK.",
+                            "Leave the clause out, or write one of these behind the query of \
+                             CREATE MATERIALIZED VIEW or CREATE SINK.",
                         ));
                 }
                 _ => {}
@@ -345,8 +349,8 @@ impl<'a> StreamParser<'a> {
     fn explain_target(&mut self) -> Result<ExplainTarget> {
         match self.peek_word(0).as_deref() {
             None | Some("select" | "with" | "values" | "table") => {
-                let (query, on_close) = self.query_of_view()?;
-                Ok(ExplainTarget::Query(query, on_close))
+                let (query, emit) = self.query_of_view()?;
+                Ok(ExplainTarget::Query(query, emit))
             }
             Some("replace") if self.peek_word(1).as_deref() == Some("create") => {
                 self.p.advance_token();
@@ -517,21 +521,6 @@ fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
 }
 
-/// Where `EMIT ON WINDOW CLOSE` begins when tokens end with it.
-fn on_window_close(tokens: &[TokenWithSpan]) -> Option<usize> {
-    let words = tokens.iter().enumerate().rev();
-    let mut words = words.filter(|(_, t)| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
-    let mut first = None;
-    for expected in ["close", "window", "on", "emit"] {
-        let (at, token) = words.next()?;
-        match &token.token {
-            Token::Word(word) if is_word(word, expected) => first = Some(at),
-            _ => return None,
-        }
-    }
-    first
-}
-
 fn follows_emit(word: &Word) -> bool {
-    ["on", "changes", "final", "immediately", "with"].iter().any(|w| is_word(word, w))
+    ["on", "changes", "every", "final", "immediately", "with"].iter().any(|w| is_word(word, w))
 }

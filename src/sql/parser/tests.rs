@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 
 use super::{is_complete, parse};
-use crate::sql::statement::{ExplainTarget, Show, SinkInput, Statement};
+use crate::sql::statement::{Emit, ExplainTarget, Show, SinkInput, Statement};
 
 fn one(text: &str) -> Statement {
     let mut all = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -122,7 +122,10 @@ fn sinks_explains_and_shows() {
     else {
         panic!("a sink")
     };
-    assert!(matches!(&sink.input, SinkInput::Query(q, false) if q.to_string().ends_with("FROM q")));
+    let SinkInput::Query(query, Emit::OnChange) = &sink.input else {
+        panic!("{:?} is no query", sink.input);
+    };
+    assert!(query.to_string().ends_with("FROM q"));
     assert_eq!(sink.options.len(), 2);
     for (text, view) in [
         ("EXPLAIN MATERIALIZED VIEW v", Some("v")),
