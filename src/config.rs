@@ -224,7 +224,7 @@ pub struct BatchCuts {
 
 /// Levels of an expression or of set operations: what the stacks below have room for, several times
 /// over, with unoptimised code too.
-pub const EXPRESSION_DEPTH_MAX: usize = 1_000;
+pub const EXPRESSION_DEPTH_MAX: usize = 1_200;
 
 /// Bytes of a text of statements. Tokens, trees and plans take ten times that and more.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 20;
