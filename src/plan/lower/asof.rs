@@ -58,7 +58,8 @@ pub(super) fn lower_asof(node: &AsOfJoin, cx: &Lowering<'_>) -> Result<PlanNode>
     };
     let offset = left.schema.fields().len();
     let wanted: Vec<usize> = (0..widths[0]).chain(offset..offset + widths[1]).collect();
-    let inputs = vec![left.by(&left_key), right.by(&right_key)];
+    // A row of the left that is there first would come out anew with each piece of the right.
+    let inputs = vec![left.by(&left_key), right.read_first().by(&right_key)];
     let joined = PlanNode::operator(Arc::new(spec), inputs, properties);
     let schema = arrow_schema(UserDefinedLogicalNode::schema(node));
     match wanted.len() == joined.schema.fields().len() {
