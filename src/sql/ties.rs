@@ -6,7 +6,7 @@
 //! * LIMIT over ORDER BY: the remaining columns of the sorted rows become further sort keys;
 //! * LIMIT without ORDER BY: all columns do. At the top of an ad-hoc query it is left alone: who
 //!   asks for any ten rows does not want all of them sorted;
-//! * DISTINCT ON: `row_number() = 1` in the order of ORDER BY.
+//! * DISTINCT ON: `row_number() = 1` in the order of ORDER BY and then of the whole row.
 //!
 //! * FETCH FIRST n ROWS WITH TIES: `rank() <= n`.
 //!
@@ -201,7 +201,10 @@ fn distinct_on(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
     let order_by = normalize_sorts(sort_expr.unwrap_or_default(), input.as_ref())?;
     let mut call = WindowFunction::new(window_function("row_number")?, Vec::new());
     call.params.partition_by = normalize_cols(on_expr, input.as_ref())?;
+    // Which row is the first depends on neither what is read of it nor on rules that take columns
+    // away.
     call.params.order_by = order_by.clone();
+    call.params.order_by.extend(whole_row(input.schema(), &order_by));
     call.params.window_frame = rows_so_far();
     let call = Expr::WindowFunction(Box::new(call)).alias(NUMBER);
     let select = normalize_cols(select_expr, input.as_ref())?;
