@@ -171,17 +171,15 @@ impl UserDefinedLogicalNodeCore for AsOfJoin {
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let width = self.left.schema().fields().len();
-        let exprs = self.expressions();
-        let needed = [&self.left, &self.right].into_iter().enumerate().map(|(side, input)| {
-            let out = output_columns.iter().filter(|c| (**c >= width) == (side == 1));
-            let mut needed: Vec<usize> = out.map(|c| c - side * width).collect();
-            for column in exprs.iter().flat_map(|e| e.column_refs()) {
-                needed.extend(input.schema().maybe_index_of_column(column));
-            }
-            needed.sort_unstable();
-            needed.dedup();
-            needed
-        });
-        Some(needed.collect())
+        let schema = self.left.schema();
+        let mut left: Vec<usize> = output_columns.iter().copied().filter(|c| *c < width).collect();
+        for column in self.expressions().iter().flat_map(|e| e.column_refs()) {
+            left.extend(schema.maybe_index_of_column(column));
+        }
+        left.sort_unstable();
+        left.dedup();
+        // Which of several rows at one place is the nearest does not depend on what is read of it.
+        let right = (0..self.right.schema().fields().len()).collect();
+        Some(vec![left, right])
     }
 }
