@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Value};
 
 use super::super::errors::plan_error;
-use super::super::ties::{rows_so_far, window_function};
+use super::super::ties::{rows_so_far, whole_row, window_function};
 use super::arguments::{Arguments, COUNT, Input, usage};
 use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::{Error, Result, sqlstate};
@@ -77,7 +77,10 @@ fn numbered(
     let kept: Vec<Expr> = columns.filter(|c| c.name != NUMBER).map(Expr::Column).collect();
     let mut call = WindowFunction::new(window_function("row_number")?, Vec::new());
     call.params.partition_by = input.keys;
-    call.params.order_by = vec![SortExpr::new(input.time.clone(), true, false)];
+    // In which window a row is does not depend on what is read of it.
+    let mut order = vec![SortExpr::new(input.time.clone(), true, false)];
+    order.extend(whole_row(input.plan.schema(), &order));
+    call.params.order_by = order;
     call.params.window_frame = rows_so_far();
     let call = Expr::WindowFunction(Box::new(call)).alias(ROW);
     let rows = LogicalPlanBuilder::from(input.plan).filter(input.time.is_not_null())?.build()?;
