@@ -308,6 +308,7 @@ impl Coordinator {
     /// From here on checkpoints are cut.
     pub fn checkpoint_with(&mut self, checkpointer: Checkpointer) {
         self.checkpointer = Some(checkpointer);
+        self.memory().evicts();
     }
 
     /// The tables of a relation's nodes, in order.

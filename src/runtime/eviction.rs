@@ -114,7 +114,6 @@ impl Coordinator {
     pub(super) fn begin_evicting(&mut self) {
         tracing::info!("memory gets scarce: keys that were not asked for lately leave it");
         self.eviction.stage = Stage::Waiting;
-        self.memory().evicts();
         let limit = self.memory().whole_limit();
         self.team.each(move |worker| worker.state.begin_evicting(limit));
         self.hurry_checkpoint();
@@ -127,7 +126,6 @@ impl Coordinator {
         if bytes > (self.memory().whole_limit() / 100 * LARGE) as u64 {
             tracing::info!(bytes, "the state may not fit into memory: some keys stay on the disk");
             self.eviction.stage = Stage::On;
-            self.memory().evicts();
             let limit = self.memory().whole_limit();
             self.team.each(move |worker| worker.state.begin_evicting(limit));
         }

@@ -56,7 +56,7 @@ pub struct Memory {
     /// What tables, views and queues hold.
     engine: AtomicUsize,
     full: AtomicBool,
-    /// What is full has room again soon: keys leave memory.
+    /// What is full may have room again soon: keys can leave memory.
     evicts: AtomicBool,
     /// Of all reads.
     limit: usize,
@@ -121,7 +121,8 @@ impl Memory {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Keys leave memory from here on when it is scarce.
+    /// Keys can leave memory when it gets scarce. It is said before it is: one step can fill what
+    /// was half empty, and whoever writes next may look before the coordinator does.
     pub fn evicts(&self) {
         self.evicts.store(true, Ordering::Relaxed);
     }
