@@ -191,6 +191,10 @@ pub trait Aggregate: Send + Sync + std::fmt::Debug {
     }
     /// Adds words of state to those of a group, as if the rows of both had been added to it.
     fn add_words(&self, _words: &mut [u64], _other: &[u64]) {}
+    /// How far its value may be from the exact one; `None` when it is exact.
+    fn approximate(&self) -> Option<&'static str> {
+        None
+    }
     /// What of its state grows, for EXPLAIN; `None` when nothing does.
     fn grows_with(&self) -> Option<&'static str> {
         None

@@ -69,7 +69,7 @@ pub use float_extreme::float_extreme;
 pub use function::lists::ListSource;
 pub(crate) use function::lists::Pieces;
 pub(crate) use function::{argument_types, call, common_type, functions};
-pub use hyperloglog::batch_approx_count_distinct_udaf;
+pub use hyperloglog::approx_count_distinct_udaf;
 pub use interval_total::{INTERVAL_WORDS, IntervalTotal};
 pub use json_agg::json_udafs;
 pub use mean::mean_expr;
@@ -86,7 +86,7 @@ pub use single_value::{one_row, single_value_udaf};
 pub(crate) use size::{
     folding, in_slices, in_slices_of, is_batch_too_large, is_overflow, spread, widest_row,
 };
-pub use sketch::{RANK_MAX, approx_count_distinct_udaf, estimate, register_of};
+pub use sketch::{RANK_MAX, estimate, register_of};
 pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udafs};
 pub use string_agg::string_agg_udaf;
 pub use temporal::interval_us;

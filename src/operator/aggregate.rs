@@ -164,6 +164,19 @@ impl AggregateSpec {
         self.calls.iter().map(|call| call.describe(name)).collect()
     }
 
+    /// Counts of distinct values are exact or approximate.
+    pub(super) fn distinct_notes(&self) -> Vec<String> {
+        let note = |(text, (call, aggregate)): (String, (&AggregateCall, &Arc<dyn Aggregate>))| {
+            match aggregate.approximate() {
+                Some(error) => Some(format!("{text}: approximate, {error}")),
+                None if call.distinct && call.function == "count" => Some(format!("{text}: exact")),
+                None => None,
+            }
+        };
+        let calls = self.calls.iter().zip(&self.aggregates);
+        self.describe_calls().into_iter().zip(calls).filter_map(note).collect()
+    }
+
     pub(super) fn input(&self) -> &SchemaRef {
         &self.input
     }
@@ -305,6 +318,10 @@ impl OperatorSpec for AggregateSpec {
         }
         let keys: Vec<String> = self.keys.iter().map(|c| name(*c)).collect();
         format!("by {}: {}", keys.join(", "), calls.join(", "))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.distinct_notes()
     }
 
     fn constants(&self) -> String {

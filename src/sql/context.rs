@@ -30,7 +30,7 @@ use super::types::cast_type;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{WalkPlan, batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
+use crate::expr::{WalkPlan, operand_udf, to_datafusion};
 
 /// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
 /// `batch` puts a provider in its place.
@@ -366,12 +366,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        // A read takes every row once, a view has to take rows out again.
-        let approximate = matches!(name, "approx_count_distinct" | "approx_distinct");
-        match approximate && self.purpose == Purpose::AdHoc {
-            true => Some(batch_approx_count_distinct_udaf()),
-            false => FUNCTIONS.aggregate.get(name).cloned(),
-        }
+        FUNCTIONS.aggregate.get(name).cloned()
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
