@@ -23,7 +23,7 @@ struct Approx {
     append_only: bool,
 }
 
-pub(super) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     let data_type = argument(signature, "approx_count_distinct")?;
     Keys::encode(&[arrow::array::new_empty_array(&data_type)], 0)
         .map_err(|_| unsupported("approx_count_distinct", &data_type))?;
@@ -48,10 +48,6 @@ impl Aggregate for Approx {
     fn value_sets(&self) -> Vec<ValueSpec> {
         let data_type = DataType::Int64;
         vec![ValueSpec { data_type, variants: 1, weighted: !self.append_only }]
-    }
-
-    fn approximate(&self) -> Option<&'static str> {
-        Some("standard error 0.8 %")
     }
 
     fn update(&self, table: &mut GroupTable, at: StateAt, rows: Rows<'_>) -> Result<()> {

@@ -35,8 +35,7 @@ const FEW: usize = 256;
 pub fn approx_count_distinct_udaf() -> Arc<AggregateUDF> {
     static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| {
         let signature = Signature::any(1, Volatility::Immutable);
-        let aliases = vec!["approx_distinct".to_owned()];
-        Arc::new(AggregateUDF::new_from_impl(ApproxDistinct { signature, aliases }))
+        Arc::new(AggregateUDF::new_from_impl(ApproxDistinct { signature }))
     });
     Arc::clone(&FUNCTION)
 }
@@ -44,16 +43,11 @@ pub fn approx_count_distinct_udaf() -> Arc<AggregateUDF> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ApproxDistinct {
     signature: Signature,
-    aliases: Vec<String>,
 }
 
 impl AggregateUDFImpl for ApproxDistinct {
     fn name(&self) -> &str {
         "approx_count_distinct"
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

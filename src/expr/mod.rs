@@ -71,23 +71,23 @@ pub(crate) use function::lists::Pieces;
 pub(crate) use function::{argument_types, call, common_type, functions};
 pub use hyperloglog::approx_count_distinct_udaf;
 pub use interval_total::{INTERVAL_WORDS, IntervalTotal};
-pub use json_agg::json_udafs;
+pub use json_agg::json_udaf;
 pub use mean::mean_expr;
 pub use moments::{Moments, PAIR_WORDS, Statistic, VARIANCE_WORDS, Variance};
 pub use ordered::{RowOrder, ordered_call};
-pub use ordered_set::ordered_set_udafs;
+pub use ordered_set::ordered_set_udaf;
 pub(crate) use parse::parse_bytea;
 pub use parse::{parse_styled, parse_value, uuid as parse_uuid};
 pub use parse_interval::interval as parse_interval;
-pub use ranking::with_signed_result;
-pub use rounding::{rounding_to_any_digits, rounding_udfs};
+pub use ranking::signed;
+pub use rounding::{rounding_to_any_digits, rounding_udf};
 pub use session::session_edge;
 pub use single_value::{one_row, single_value_udaf};
 pub(crate) use size::{
     folding, in_slices, in_slices_of, is_batch_too_large, is_overflow, spread, widest_row,
 };
 pub use sketch::{RANK_MAX, estimate, register_of};
-pub use statistics::{exact_scale, exact_values, statistic_named, statistics_udafs};
+pub use statistics::{exact_scale, exact_values, statistic_named, statistic_udaf};
 pub use string_agg::string_agg_udaf;
 pub use temporal::interval_us;
 pub use tumble::{TUMBLE_END, TUMBLE_START, TUMBLE_TIME, as_tumble, tumble_expr, window_error};
