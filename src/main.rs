@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -18,6 +19,7 @@ use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
 use headwater::engine::{Engine, Recovery, RecoveryProgress};
 use headwater::error::{Error, Result, sqlstate};
+use headwater::server::{Admission, Tls};
 use headwater::shell::{self, Options, Script, Style, demo, directory};
 use headwater::sql::statement::RestoreFrom;
 use headwater::store::Found;
@@ -112,9 +114,15 @@ struct ShellArgs {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// The address to listen on. There is no authentication: mind who can reach it.
+    /// The address to listen on. One that other machines can reach needs --insecure, since there is
+    /// no authentication.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5433")]
     listen: SocketAddr,
+    /// Let whoever can reach the address read and change everything.
+    #[arg(long)]
+    insecure: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Worker threads; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -123,6 +131,43 @@ struct ServeArgs {
     /// A file of SQL to run before clients are let in; may be given several times.
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+impl ServeArgs {
+    /// An address that others reach is open to all of them, which somebody has to want.
+    fn check_address(&self) -> Result<()> {
+        let own = self.listen.ip().to_canonical().is_loopback();
+        if own || self.insecure {
+            return Ok(());
+        }
+        let message = format!("{} can be reached from other machines", self.listen);
+        Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message)
+            .with_detail("There is no authentication: they could read and change everything.")
+            .with_hint("Listen on 127.0.0.1, or say --insecure."))
+    }
+}
+
+#[derive(Args)]
+struct TlsArgs {
+    /// The certificates that clients are shown, the server's own first; PEM. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate; PEM, without a passphrase, for its owner alone.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Refuse connections that are not encrypted.
+    #[arg(long, requires = "tls_cert")]
+    tls_required: bool,
+}
+
+impl TlsArgs {
+    fn admission(&self) -> Result<Admission> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+            _ => None,
+        };
+        Ok(Admission { tls, tls_required: self.tls_required })
+    }
 }
 
 #[derive(Args, Default)]
@@ -251,22 +296,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match cli.command {
-        Some(Command::Serve(mut args)) => loop {
-            let config = Config { begins_again: true, ..args.limits.config(args.workers) };
-            let listening = |rt: &Runtime, config| listen(rt, config, args.listen);
-            let mut address = args.listen;
-            let served = with_engine(config, listening, |rt, engine, (listener, recovery)| {
-                address = listener.local_addr()?;
-                serve(rt, engine, (listener, recovery), &args)
-            });
-            match served {
-                Err(error) if is_again(&error) => {
-                    note("beginning again with a restored state");
-                    args.listen = address;
-                }
-                served => break served,
-            }
-        },
+        Some(Command::Serve(args)) => run_server(args),
         Some(Command::Restore(args)) => args.run(),
         Some(Command::Check { directory }) => directory::check(&directory)
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }),
@@ -296,6 +326,28 @@ fn main() -> ExitCode {
             _ => ExitCode::FAILURE,
         }
     })
+}
+
+/// Serves, and begins again where a restored state wants it.
+fn run_server(mut args: ServeArgs) -> Result<ExitCode> {
+    args.check_address()?;
+    let admission = args.tls.admission()?;
+    loop {
+        let config = Config { begins_again: true, ..args.limits.config(args.workers) };
+        let listening = |rt: &Runtime, config| listen(rt, config, args.listen, &admission);
+        let mut address = args.listen;
+        let served = with_engine(config, listening, |rt, engine, (listener, recovery)| {
+            address = listener.local_addr()?;
+            serve(rt, engine, (listener, recovery), (&args, &admission))
+        });
+        match served {
+            Err(error) if is_again(&error) => {
+                note("beginning again with a restored state");
+                args.listen = address;
+            }
+            served => return served,
+        }
+    }
 }
 
 fn bytes(text: &str) -> std::result::Result<usize, String> {
@@ -334,13 +386,18 @@ fn start(runtime: &Runtime, config: Config) -> Result<(Engine, ())> {
 
 /// Begins one, beside an address that is bound first: one in use is found before a long recovery,
 /// and clients that come before there is an engine are told to try again.
-fn listen(runtime: &Runtime, config: Config, address: SocketAddr) -> Result<(Engine, Served)> {
+fn listen(
+    runtime: &Runtime,
+    config: Config,
+    address: SocketAddr,
+    admission: &Admission,
+) -> Result<(Engine, Served)> {
     runtime.block_on(async {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
         let begun = patiently(Engine::begin(config));
-        let (engine, recovery) = headwater::server::refuse_until(&listener, begun).await?;
+        let (engine, recovery) = headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
 }
@@ -431,7 +488,7 @@ fn serve(
     runtime: &Runtime,
     engine: &Engine,
     (listener, recovery): Served,
-    args: &ServeArgs,
+    (args, admission): (&ServeArgs, &Admission),
 ) -> Result<ExitCode> {
     runtime.block_on(async {
         let address = listener.local_addr()?;
@@ -476,8 +533,10 @@ fn serve(
                 None => Ok(()),
             }
         };
+        let serve = headwater::server::serve(engine.clone(), listener, admission.clone(), told);
         tokio::select! {
-            served = headwater::server::serve(engine.clone(), listener, told) => served?,
+            served = serve => served?,
+            () = read_again(admission.tls.as_deref()) => {}
             Err(error) = recovered => return Err(error),
             // Nothing can be kept any more: a process that begins anew may.
             error = failed => return Err(error),
@@ -508,6 +567,28 @@ fn keeping(engine: &Engine, data: Option<&Path>) -> String {
         (Some(_), Some(data)) => format!("definitions and tables are kept in {}", data.display()),
         _ => "the state lives in this process; --data DIR keeps it".to_owned(),
     }
+}
+
+/// Reads the certificate and its key again at each SIGHUP; never ends.
+#[cfg(unix)]
+async fn read_again(tls: Option<&Tls>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    if let Some(tls) = tls
+        && let Ok(mut told) = signal(SignalKind::hangup())
+    {
+        while told.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => note("the certificate and its key have been read again"),
+                Err(error) => note(&format!("what was read before stays: {error}")),
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(not(unix))]
+async fn read_again(_: Option<&Tls>) {
+    std::future::pending().await
 }
 
 /// Resolves at Ctrl-C or SIGTERM; both are listened for from the call on.

@@ -10,8 +10,8 @@
 //!
 //! Invariants: a connection is one task and one session; nothing that a client does, and no panic
 //! in its task, ends another connection or the server; everything is bounded (connections, message
-//! size, read-ahead, output, prepared statements). There is no encryption and no authentication:
-//! listen on loopback or behind something that has both.
+//! size, read-ahead, output, prepared statements). There is no authentication: listen on loopback or
+//! behind something that has it.
 
 mod cancel;
 mod connection;
@@ -25,8 +25,10 @@ mod params;
 mod shape;
 mod starting;
 mod startup;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 use std::collections::HashMap;
@@ -48,6 +50,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 pub use starting::refuse_until;
+pub use tls::Tls;
 
 /// Sessions at the same time; each costs a few tens of kilobytes and its statements.
 const CONNECTIONS_MAX: usize = 1_000;
@@ -61,9 +64,19 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept, which is nearly always a shortage of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Who may come, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// What clients are shown that want encryption; without it they are told that there is none.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether clients that do not want it are refused.
+    pub tls_required: bool,
+}
+
 /// What all connections share.
 struct Shared {
     engine: Engine,
+    admission: Admission,
     registry: Arc<Registry>,
     places: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
@@ -73,11 +86,13 @@ struct Shared {
 pub async fn serve(
     engine: Engine,
     listener: TcpListener,
+    admission: Admission,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         engine,
+        admission,
         registry: Arc::new(Registry::default()),
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         shutdown: stopped,
@@ -113,7 +128,8 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
     let mut wire = Wire::new(stream);
-    let opening = match tokio::time::timeout(STARTUP_TIMEOUT, wire.opening()).await {
+    let tls = shared.admission.tls.as_deref();
+    let opening = match tokio::time::timeout(STARTUP_TIMEOUT, wire.opening(tls)).await {
         Ok(Ok(Some(opening))) => opening,
         Ok(Err(error)) => return refuse(&mut wire, &error).await,
         Ok(Ok(None)) | Err(_) => return,
@@ -122,6 +138,11 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
         Opening::Cancel(pid, secret) => return shared.registry.cancel(pid, secret),
         Opening::Startup(startup) => startup,
     };
+    if shared.admission.tls_required && !wire.is_encrypted() {
+        let error = Error::user(code::INVALID_AUTHORIZATION, "the server takes only encrypted connections")
+            .with_hint("Connect with sslmode=require, or better sslmode=verify-full.");
+        return refuse(&mut wire, &error).await;
+    }
     let Ok(_place) = Arc::clone(&shared.places).try_acquire_owned() else {
         let error = Error::user(code::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
             .with_detail(format!("The limit is {CONNECTIONS_MAX} connections."));
