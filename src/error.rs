@@ -81,6 +81,7 @@ pub mod sqlstate {
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
     pub const DUPLICATE_ALIAS: &str = "42712";
+    pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const INVALID_GRANT_OPERATION: &str = "0LP01";
     pub const INVALID_SCHEMA_NAME: &str = "3F000";
     pub const RESERVED_NAME: &str = "42939";

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use headwater::catalog::access::OWNER;
 use headwater::checkpoint::SinksGo;
 use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
@@ -114,13 +115,20 @@ struct ShellArgs {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// The address to listen on. One that other machines can reach needs --insecure, since there is
-    /// no authentication.
+    /// The address to listen on. Where other machines can reach it everybody has to log in.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5433")]
     listen: SocketAddr,
-    /// Let whoever can reach the address read and change everything.
+    /// Let whoever can reach the address read and change everything, as long as nobody has a
+    /// password.
     #[arg(long)]
     insecure: bool,
+    /// Have everybody log in, whatever the address.
+    #[arg(long, conflicts_with = "insecure")]
+    authenticate: bool,
+    /// The file with the password of the owner, the role headwater, for a start at which nobody has
+    /// one. Without it one is made up, and put beside the data.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArgs,
     /// Worker threads; by default one per core.
@@ -134,17 +142,84 @@ struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// An address that others reach is open to all of them, which somebody has to want.
+    /// Whether everybody has to log in, even while nobody has a password.
+    fn authenticates(&self) -> bool {
+        self.authenticate || !(self.insecure || is_own(self.listen))
+    }
+
+    /// An address that others reach is open to all of them, or somebody has a password.
     fn check_address(&self) -> Result<()> {
-        let own = self.listen.ip().to_canonical().is_loopback();
-        if own || self.insecure {
+        let kept = self.limits.data.is_some() || self.password_file.is_some();
+        if !self.authenticates() || kept {
             return Ok(());
         }
-        let message = format!("{} can be reached from other machines", self.listen);
-        Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message)
-            .with_detail("There is no authentication: they could read and change everything.")
-            .with_hint("Listen on 127.0.0.1, or say --insecure."))
+        let (message, hint) = match self.authenticate {
+            true => (
+                "nobody could log in: there is no password".to_owned(),
+                "Say --data DIR, where the owner's will be, or --password-file FILE.",
+            ),
+            false => (can_be_reached(self.listen), REACHED_HINT),
+        };
+        Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message).with_hint(hint))
     }
+
+    /// Gives the owner a password where somebody has to have one and nobody has.
+    async fn found_passwords(&self, engine: &Engine) -> Result<()> {
+        if !self.authenticates() || engine.authenticates() {
+            return Ok(());
+        }
+        let of_file = |path: &Path| {
+            let what = format!("password file \"{}\"", path.display());
+            move |error: io::Error| Error::from(error).context(what)
+        };
+        if let Some(path) = &self.password_file {
+            let text = std::fs::read_to_string(path).map_err(of_file(path))?;
+            return engine.set_owner_password(text.trim_end_matches(['\r', '\n'])).await;
+        }
+        let Some(data) = &self.limits.data else { return Ok(()) };
+        let (password, path) = (made_up()?, data.join("owner-password"));
+        write_secret(&path, &password).map_err(of_file(&path))?;
+        engine.set_owner_password(&password).await?;
+        let path = path.display();
+        note(&format!("everybody has to log in; the password of role {OWNER} is in {path}"));
+        note("read it, remove the file, and ALTER ROLE headwater PASSWORD '..' to change it");
+        Ok(())
+    }
+}
+
+/// What to do about an address that others reach.
+const REACHED_HINT: &str = "Listen on 127.0.0.1; or say --data DIR, where the password of a first \
+    user will be, or --password-file FILE; or --insecure, and all of them may do everything.";
+
+/// Whether only this machine reaches an address.
+fn is_own(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn can_be_reached(address: SocketAddr) -> String {
+    format!("{address} can be reached from other machines, and nobody has a password")
+}
+
+/// A password of 128 bits.
+fn made_up() -> Result<String> {
+    let random = || getrandom::u64().map_err(|e| Error::internal(e.to_string()));
+    Ok(format!("{:016x}{:016x}", random()?, random()?))
+}
+
+/// Writes a file that only its owner can read.
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = options.open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
 }
 
 #[derive(Args)]
@@ -161,12 +236,12 @@ struct TlsArgs {
 }
 
 impl TlsArgs {
-    fn admission(&self) -> Result<Admission> {
+    fn admission(&self, authenticate: bool) -> Result<Admission> {
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
             _ => None,
         };
-        Ok(Admission { tls, tls_required: self.tls_required })
+        Ok(Admission { tls, tls_required: self.tls_required, authenticate })
     }
 }
 
@@ -303,6 +378,10 @@ fn main() -> ExitCode {
         Some(Command::Backup { directory, target }) => {
             directory::back_up(&directory, &target).map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Demo(DemoArgs { listen: Some(address), .. })) if !is_own(address) => {
+            Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, can_be_reached(address))
+                .with_hint("Let the demo listen on 127.0.0.1."))
+        }
         Some(Command::Demo(args)) => {
             let config =
                 Config { data: args.data.clone(), ..LimitArgs::default().config(args.workers) };
@@ -331,7 +410,7 @@ fn main() -> ExitCode {
 /// Serves, and begins again where a restored state wants it.
 fn run_server(mut args: ServeArgs) -> Result<ExitCode> {
     args.check_address()?;
-    let admission = args.tls.admission()?;
+    let admission = args.tls.admission(args.authenticates())?;
     loop {
         let config = Config { begins_again: true, ..args.limits.config(args.workers) };
         let listening = |rt: &Runtime, config| listen(rt, config, args.listen, &admission);
@@ -397,7 +476,8 @@ fn listen(
             .await
             .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
         let begun = patiently(Engine::begin(config));
-        let (engine, recovery) = headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
+        let (engine, recovery) =
+            headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
 }
@@ -494,7 +574,9 @@ fn serve(
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
         let mut recovery = Some(recovery);
-        if engine.kept() != Some(Found::Old)
+        // What is to be kept from the beginning needs all that was kept before.
+        let founds = args.authenticates() && !engine.authenticates();
+        if (engine.kept() != Some(Found::Old) || founds)
             && let Some(recovery) = recovery.take()
         {
             recovery.run().await?;
@@ -511,6 +593,7 @@ fn serve(
                 }
             }
         }
+        args.found_passwords(engine).await?;
         // Beside the address, which programs read.
         note(&keeping(engine, args.limits.data.as_deref()));
         // Where standard output is closed nobody wants to know.

@@ -39,6 +39,7 @@ impl Session {
             definition: text.to_owned(),
             query: None,
             depends_on: input.depends_on.clone(),
+            acl: self.acl_of_new(&create.name),
         };
         let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
         let (spec, options) = with_sink_options(spec)?;
@@ -112,6 +113,7 @@ impl Session {
             SinkInput::Query(query, emit) => (query.clone(), *emit),
         };
         let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
+        self.check_reads(&bound.reads)?;
         let plan = lower_bound(&bound, emit, shared)?;
         let unique = result_key(&plan, bound.fields.fields().len());
         Ok(ResolvedInput {

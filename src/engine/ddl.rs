@@ -125,6 +125,7 @@ impl Session {
             definition: text.to_owned(),
             query: None,
             depends_on: Vec::new(),
+            acl: self.acl_of_new(&create.name),
         })
     }
 
@@ -206,6 +207,7 @@ impl Session {
             definition,
             query: None,
             depends_on: vec![of.id],
+            acl: of.acl.clone(),
         }
     }
 
@@ -225,6 +227,10 @@ impl Session {
         core.shared.catalog().check_name_is_free(&create.name)?;
         let catalog = self.names_for_binding()?;
         let bound = sql::bind_view(create, &catalog, &self.settings())?;
+        // What is built again beside a view reads what its owner may read.
+        if self.instead.is_empty() {
+            self.check_reads(&bound.reads)?;
+        }
         let kind = match create.materialized {
             true => RelationKind::MaterializedView,
             false => RelationKind::View,
@@ -241,6 +247,7 @@ impl Session {
             definition: text.to_owned(),
             query: Some(create.query.to_string()),
             depends_on: bound.depends_on.clone(),
+            acl: self.acl_of_new(&create.name),
         };
         if !create.materialized {
             let record = self.creation(&relation, (None, None), None);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::wire::{Opening, Wire};
 use super::tls::Tls;
+use super::wire::{Opening, Wire};
 use super::{ACCEPT_BACKOFF, STARTUP_TIMEOUT, refuse};
 use crate::error::{Error, sqlstate};
 

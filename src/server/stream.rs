@@ -18,17 +18,23 @@ const RECORD_BYTES: usize = 16 * 1024;
 pub(super) struct Stream {
     socket: Arc<TcpStream>,
     tls: Option<Box<Session>>,
+    binding: Option<Vec<u8>>,
 }
 
 impl Stream {
     /// A socket that is not encrypted yet.
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket: Arc::new(socket), tls: None }
+        Self { socket: Arc::new(socket), tls: None, binding: None }
     }
 
     /// Whether what goes over it is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// A hash of the certificate that the client was shown.
+    pub(super) fn channel_binding(&self) -> Option<Vec<u8>> {
+        self.binding.clone()
     }
 
     /// Tells at any time, and from any thread, whether the client has gone.
@@ -48,6 +54,7 @@ impl Stream {
             self.wait(pause).await?;
         }
         self.tls = Some(session);
+        self.binding = identity.channel_binding();
         Ok(())
     }
 

@@ -38,6 +38,9 @@ const INBOX_AHEAD_BYTES: usize = 1024 * 1024;
 /// in memory several times over.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The same from one that has not said yet who it is: some times what a login takes.
+const LOGIN_BYTES_MAX: usize = 8 * 1024;
+
 /// The first message of a connection, once it is settled whether it is encrypted.
 #[derive(Debug)]
 pub(crate) enum Opening {
@@ -55,6 +58,8 @@ pub(crate) struct Wire {
     context: DecodeContext,
     /// What is wrong with the texts of the last message.
     garbled: Option<Error>,
+    /// The longest message that is taken.
+    message_bytes_max: usize,
 }
 
 impl Wire {
@@ -63,7 +68,8 @@ impl Wire {
         let (inbox, outbox) =
             (BytesMut::with_capacity(8 * 1024), BytesMut::with_capacity(8 * 1024));
         let stream = Stream::new(stream);
-        Self { stream, inbox, outbox, context: DecodeContext::default(), garbled: None }
+        let (context, message_bytes_max) = (DecodeContext::default(), LOGIN_BYTES_MAX);
+        Self { stream, inbox, outbox, context, garbled: None, message_bytes_max }
     }
 
     /// Tells at any time, and from any thread, whether the client has gone.
@@ -74,6 +80,16 @@ impl Wire {
     /// Whether what goes over it is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.stream.is_encrypted()
+    }
+
+    /// What the connection can be bound to: a hash of the certificate that the client was shown.
+    pub(crate) fn channel_binding(&self) -> Option<Vec<u8>> {
+        self.stream.channel_binding()
+    }
+
+    /// From here on messages may be long: it is known who sends them.
+    pub(crate) fn trust(&mut self) {
+        self.message_bytes_max = MESSAGE_BYTES_MAX;
     }
 
     /// Reads up to the startup or cancel message. A request for encryption is answered with `S`
@@ -182,9 +198,9 @@ impl Wire {
         };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         // The length counts its own four bytes.
-        if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
-            let detail =
-                format!("The message has {length} bytes, the limit is {MESSAGE_BYTES_MAX}.");
+        let most = self.message_bytes_max;
+        if !(4..=most).contains(&length) {
+            let detail = format!("The message has {length} bytes, the limit is {most}.");
             return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message length")
                 .with_detail(detail));
         }

@@ -106,6 +106,18 @@ pub(crate) fn config() -> &'static ConfigOptions {
     &FUNCTIONS.options
 }
 
+/// A relation that a statement names, or a plain view does that the statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Read {
+    /// The view, whose owner has to be allowed to read it; else whoever runs the statement.
+    pub through: Option<RelationId>,
+    /// What is read.
+    pub relation: RelationId,
+}
+
+/// All that somebody has to be allowed to read.
+pub type Reads = Arc<BTreeSet<Read>>;
+
 /// One statement being bound.
 pub(crate) struct Context<'a> {
     catalog: &'a Catalog,
@@ -116,6 +128,8 @@ pub(crate) struct Context<'a> {
     /// Views that are being expanded, for a clear error instead of endless recursion.
     expanding: Vec<RelationId>,
     depends_on: RefCell<BTreeSet<RelationId>>,
+    /// What somebody has to be allowed to read.
+    reads: Rc<RefCell<BTreeSet<Read>>>,
     /// What plans the items of FROM, when it is more than what plans them everywhere.
     planners: Option<Vec<Arc<dyn RelationPlanner>>>,
     /// How often the relations of the statement are named; known once its query has been looked at.
@@ -135,6 +149,7 @@ impl<'a> Context<'a> {
             defines: purpose == Purpose::View,
             expanding: Vec::new(),
             depends_on: RefCell::default(),
+            reads: Rc::default(),
             planners: None,
             mentions: RefCell::default(),
             parts: Rc::default(),
@@ -163,6 +178,7 @@ impl<'a> Context<'a> {
             defines: self.defines,
             expanding: self.expanding.clone(),
             depends_on: self.depends_on.clone(),
+            reads: Rc::clone(&self.reads),
             planners: Some(planners),
             mentions: RefCell::default(),
             parts: Rc::clone(&self.parts),
@@ -192,6 +208,11 @@ impl<'a> Context<'a> {
         self.depends_on.borrow().iter().copied().collect()
     }
 
+    /// What somebody has to be allowed to read.
+    pub(crate) fn reads(&self) -> Reads {
+        Arc::new(self.reads.borrow().clone())
+    }
+
     fn system_source(&self, schema: Option<&str>, name: &str) -> Result<Arc<dyn TableSource>> {
         let known = system::find(schema, name).filter(|_| !self.defines);
         let known = known.ok_or_else(|| {
@@ -204,6 +225,8 @@ impl<'a> Context<'a> {
     fn source(&self, name: &str) -> Result<Arc<dyn TableSource>> {
         let relation = self.catalog.get(name)?;
         self.depends_on.borrow_mut().insert(relation.id);
+        let through = self.expanding.last().copied();
+        self.reads.borrow_mut().insert(Read { through, relation: relation.id });
         match relation.kind {
             RelationKind::Sink => Err(Error::user(
                 sqlstate::WRONG_OBJECT_TYPE,
@@ -244,6 +267,7 @@ impl<'a> Context<'a> {
             defines: self.defines,
             expanding,
             depends_on: RefCell::default(),
+            reads: Rc::clone(&self.reads),
             planners: self.planners.clone(),
             mentions: self.mentions.clone(),
             parts: Rc::clone(&self.parts),

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use openssl::ssl::{
     ErrorCode, Ssl, SslAcceptor, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslStream,
@@ -22,6 +24,8 @@ use crate::error::{Error, Result, sqlstate};
 /// A certificate with its key.
 pub(in crate::server) struct Identity {
     context: SslContext,
+    /// See [`Identity::channel_binding`].
+    binding: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Identity {
@@ -60,7 +64,13 @@ impl Identity {
             Ok(builder.build().into_context())
         };
         let context = context().map_err(|e| of_certificate(first(&e)))?;
-        Ok(Self { context })
+        Ok(Self { context, binding: end_point(&own) })
+    }
+
+    /// The hash of the certificate that SCRAM binds connections to (`tls-server-end-point`, RFC
+    /// 5929); `None` where that has none, as for Ed25519.
+    pub(in crate::server) fn channel_binding(&self) -> Option<Vec<u8>> {
+        self.binding.clone()
     }
 
     /// Begins a session on a socket; the handshake comes next.
@@ -101,6 +111,16 @@ impl Drop for Session {
         // So that the client can tell an end from a cut; one that has gone already does not care.
         drop(self.stream.shutdown());
     }
+}
+
+/// The hash is that of the certificate's signature, and SHA-256 for those that are too weak.
+fn end_point(certificate: &X509) -> Option<Vec<u8>> {
+    let signature = certificate.signature_algorithm().object().nid().signature_algorithms()?;
+    let digest = match signature.digest {
+        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
+        other => MessageDigest::from_nid(other)?,
+    };
+    certificate.digest(digest).ok().map(|hash| hash.to_vec())
 }
 
 fn pause(error: openssl::ssl::Error) -> Pause {

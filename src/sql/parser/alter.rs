@@ -1,4 +1,4 @@
-//! ALTER .. RENAME TO, ALTER SINK, ALTER SOURCE, ALTER MATERIALIZED VIEW, COMMENT ON, CHECK,
+//! ALTER of relations, ALTER SINK, ALTER SOURCE, ALTER MATERIALIZED VIEW, COMMENT ON, CHECK,
 //! PREPARE, EXECUTE, DEALLOCATE.
 
 use std::sync::Arc;
@@ -20,12 +20,21 @@ use crate::sql::types::sql_type;
 impl StreamParser<'_> {
     pub(super) fn alter(&mut self) -> Result<Statement> {
         self.p.advance_token();
+        if self.accept_word("role") || self.accept_word("user") {
+            return self.alter_role();
+        }
+        if self.accept_words(&["default", "privileges"]) {
+            return self.default_privileges();
+        }
         let kind = self.peek_word(0).unwrap_or_default().to_uppercase();
         let noun = self
             .kind_of_relation()
             .ok_or_else(|| Error::unsupported(format!("ALTER {kind} is not supported yet")))?;
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         let name = self.name()?;
+        if let Some(statement) = self.owner(noun, &name)? {
+            return Ok(statement);
+        }
         let action = match noun {
             "sink" if self.accept_word("skip") => Some(SinkAction::Skip),
             "sink" if self.accept_words(&["resume", "at", "checkpoint"]) => {
