@@ -156,7 +156,7 @@ impl Definition {
         let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if !(WITHOUT_ROLES..=VERSION).contains(&version) {
             return Err(Error::unsupported(format!(
-                "a definition has version {version}; this program reads version {VERSION} and before"
+                "a definition has version {version}; this program reads up to {VERSION}"
             ))
             .with_hint("Use the program that wrote it, or a newer one."));
         }

@@ -323,11 +323,11 @@ impl Session {
         }
     }
 
-    /// Whether the session may change a role.
+    /// Whether the session may change a role, or make somebody a member of it.
     fn check_may_change(&self, access: &Access, role: &Role) -> Result<()> {
         self.check_may_make_roles(access, false)?;
         let own = self.role().is_none_or(|id| access.is_superuser(id));
-        match own || !role.superuser {
+        match own || !access.leads_to_superuser(role) {
             true => Ok(()),
             false => Err(denied("must be superuser to alter superusers")),
         }
@@ -455,7 +455,10 @@ fn put(id: RoleId, role: Role) -> AccessChange {
 
 /// With the first password there is something that salts are made of.
 fn decoy_for(catalog: &Catalog, changes: &[AccessChange]) -> Result<Option<AccessChange>> {
-    let with_password = |change: &AccessChange| matches!(change, AccessChange::Role { role: Some(role), .. } if role.verifier.is_some());
+    let with_password = |change: &AccessChange| match change {
+        AccessChange::Role { role: Some(role), .. } => role.verifier.is_some(),
+        _ => false,
+    };
     if catalog.access().has_decoy() || !changes.iter().any(with_password) {
         return Ok(None);
     }

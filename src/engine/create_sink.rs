@@ -27,20 +27,7 @@ impl Session {
         let catalog = core.shared.catalog();
         catalog.check_name_is_free(&create.name)?;
         let input = self.sink_input(create, &catalog)?;
-        let mut relation = Relation {
-            id: self.allocate(),
-            name: create.name.clone(),
-            kind: RelationKind::Sink,
-            schema: input.schema.clone(),
-            key: input.key.clone(),
-            watermark: None,
-            rules: WriteRules::default(),
-            connector: None,
-            definition: text.to_owned(),
-            query: None,
-            depends_on: input.depends_on.clone(),
-            acl: self.acl_of_new(&create.name),
-        };
+        let mut relation = self.sink_relation(create, text, &input);
         let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
         let (spec, options) = with_sink_options(spec)?;
         let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
@@ -87,6 +74,23 @@ impl Session {
         wait_built(built).await?;
         guard.armed = false;
         Ok(self.done("CREATE SINK"))
+    }
+
+    fn sink_relation(&self, create: &CreateSink, text: &str, input: &ResolvedInput) -> Relation {
+        Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind: RelationKind::Sink,
+            schema: input.schema.clone(),
+            key: input.key.clone(),
+            watermark: None,
+            rules: WriteRules::default(),
+            connector: None,
+            definition: text.to_owned(),
+            query: None,
+            depends_on: input.depends_on.clone(),
+            acl: self.acl_of_new(&create.name),
+        }
     }
 
     fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {

@@ -36,6 +36,8 @@ pub struct Session {
     pub(super) instead: BTreeMap<String, RelationId>,
     /// Whose rights it has.
     pub(super) who: Who,
+    /// The name that its client has given.
+    login_name: String,
     /// Whether its plans are optimised.
     optimize: bool,
     /// What it has set.
@@ -65,6 +67,7 @@ impl Session {
             provisional: false,
             instead: BTreeMap::new(),
             who: Who::default(),
+            login_name: SessionFacts::default().user,
             optimize: true,
             values,
             transaction: None,
@@ -88,6 +91,7 @@ impl Session {
     /// Says who is there: user, database and the number of the connection.
     pub fn identify(&mut self, user: &str, database: &str, pid: i64) {
         self.values.identify(user);
+        user.clone_into(&mut self.login_name);
         let (user, database) = (user.to_owned(), database.to_owned());
         let settings: Arc<dyn SessionSettings> = self.values.clone();
         let (session_user, role) = (user.clone(), None);
@@ -119,7 +123,7 @@ impl Session {
         let name = |role: Option<RoleId>| role.map(|role| catalog.access().name(role));
         let mut facts = self.facts.as_ref().clone();
         facts.role = who.current;
-        facts.session_user = name(who.session).unwrap_or(facts.session_user);
+        facts.session_user = name(who.session).unwrap_or_else(|| self.login_name.clone());
         facts.user = name(who.current).unwrap_or_else(|| facts.session_user.clone());
         self.values.identify(&facts.session_user);
         self.facts = Arc::new(facts);

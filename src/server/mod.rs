@@ -2,10 +2,11 @@
 //! PostgreSQL server.
 //!
 //! ```text
-//! TcpListener --accept--> tls.rs, login.rs --> startup.rs --> connection.rs: loop { message -> session -> rows }
-//!                                           |-- extended.rs (Parse .. Sync), params.rs
-//!                                           |-- rows.rs -> encode.rs -> wire.rs
-//!                                           `-- cancel.rs: cancel requests, shutdown
+//! TcpListener --accept--> tls.rs, login.rs, startup.rs
+//!                           `-> connection.rs: loop { message -> session -> rows }
+//!                                 |-- extended.rs (Parse .. Sync), params.rs
+//!                                 |-- rows.rs -> encode.rs -> wire.rs
+//!                                 `-- cancel.rs: cancel requests, shutdown
 //! ```
 //!
 //! Invariants: a connection is one task and one session; nothing that a client does, and no panic

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::Admission;
 use crate::config::Config;
 use crate::engine::Engine;
 
@@ -507,7 +508,7 @@ async fn clients_that_come_too_early_are_told_so() {
     let port = listener.local_addr().expect("bound").port();
     let (ready, is_ready) = oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
-        let engine = super::refuse_until(&listener, async {
+        let engine = super::refuse_until(&listener, None, async {
             is_ready.await.expect("the test says when");
             Engine::open(Config::with_workers(1)).expect("an engine in memory")
         });

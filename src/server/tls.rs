@@ -2,8 +2,8 @@
 //! encrypts a connection. The library is the OpenSSL that Kafka's client and that of PostgreSQL
 //! have, so that one set of ciphers, limits and updates counts for all of them.
 //!
-//! It is `SSLRequest` of the protocol: a client asks, and is answered `S`. Nothing that a client has
-//! sent ahead of the handshake counts behind it.
+//! It is `SSLRequest` of the protocol: a client asks, and is answered `S`. Nothing that a client
+//! has sent ahead of the handshake counts behind it.
 
 #[cfg(not(feature = "ssl"))]
 mod absent;

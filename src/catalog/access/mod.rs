@@ -231,6 +231,12 @@ impl Access {
         self.role(id).is_some_and(|role| role.superuser)
     }
 
+    /// Whether somebody who is a role can become a superuser by SET ROLE.
+    pub fn leads_to_superuser(&self, role: &Role) -> bool {
+        let reached = role.member_of.iter().flat_map(|group| self.rights_of(*group));
+        role.superuser || reached.into_iter().any(|id| self.is_superuser(id))
+    }
+
     /// Whether a role has the rights of another: it is that one, a member of it, or a superuser.
     pub fn has_role(&self, id: RoleId, other: RoleId) -> bool {
         self.is_superuser(id) || self.is_member(id, other)

@@ -1,3 +1,5 @@
+//! Rights over memberships, what comes back of roles, and what is kept of passwords.
+
 use super::*;
 
 fn access() -> Access {
@@ -24,6 +26,9 @@ fn rights_come_over_memberships_and_end_with_them() {
     assert!(!access.may(ann, &acl, Privilege::Insert));
     assert!(access.may(RoleId::OWNER, &acl, Privilege::Insert));
     assert!(access.is_member(ann, RoleId(1)) && !access.is_member(RoleId(1), ann));
+    let admin = Role { member_of: [RoleId::OWNER].into(), ..Role::default() };
+    assert!(access.leads_to_superuser(&admin));
+    assert!(!access.role(ann).is_some_and(|role| access.leads_to_superuser(role)));
     access.apply(&AccessChange::Role { id: RoleId(2), role: None });
     assert!(!access.may(ann, &acl, Privilege::Select));
     assert!(access.role(ann).is_some_and(|role| role.member_of.is_empty()));

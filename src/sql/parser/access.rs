@@ -29,8 +29,19 @@ impl StreamParser<'_> {
         Ok(access(AccessStatement::CreateRole { name, options }))
     }
 
+    /// ALTER of roles and of default privileges; `None` where it is of something else.
+    pub(super) fn alter_access(&mut self) -> Result<Option<Statement>> {
+        if self.accept_word("role") || self.accept_word("user") {
+            return self.alter_role().map(Some);
+        }
+        match self.accept_words(&["default", "privileges"]) {
+            true => self.default_privileges().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// ALTER ROLE | USER, behind these words.
-    pub(super) fn alter_role(&mut self) -> Result<Statement> {
+    fn alter_role(&mut self) -> Result<Statement> {
         let role = self.role_name()?;
         if self.accept_words(&["rename", "to"]) {
             let RoleName::Named(name) = role else { return Err(self.unexpected()) };
@@ -187,7 +198,7 @@ impl StreamParser<'_> {
     }
 
     /// ALTER DEFAULT PRIVILEGES, behind these words.
-    pub(super) fn default_privileges(&mut self) -> Result<Statement> {
+    fn default_privileges(&mut self) -> Result<Statement> {
         let of = match self.accept_word("for") {
             true => {
                 let _word = self.accept_word("role") || self.accept_word("user");
