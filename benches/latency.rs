@@ -159,8 +159,7 @@ impl Served {
         let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let serve = headwater::server::serve;
-        let server = tokio::spawn(serve(engine.clone(), listener, Default::default(), shutdown));
+        let server = tokio::spawn(headwater::server::serve(engine.clone(), listener, shutdown));
         Ok(Self { engine, port, stop, server })
     }
 

@@ -21,10 +21,13 @@
 //! * `HEADWATER_ORACLE_PLANS=2000`: run scripts until so many plans have been run;
 //! * `HEADWATER_ORACLE_SEED=n`: run the script of this seed alone, and print it;
 //! * `HEADWATER_ORACLE_PATTERNS=1`: queries are row patterns, where they can be;
+//! * `HEADWATER_ORACLE_RECURSIONS=1`: queries are recursive;
 //! * `HEADWATER_ORACLE_REFUSALS=1`: print the views that were refused, and why.
 
 #[path = "oracle/patterns.rs"]
 mod patterns;
+#[path = "oracle/recursions.rs"]
+mod recursions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -156,6 +159,8 @@ struct Generator {
     subqueries: usize,
     /// Queries are row patterns, where they can be.
     patterns_only: bool,
+    /// Queries are recursive, where they can be.
+    recursions_only: bool,
     script: Script,
 }
 
@@ -176,6 +181,7 @@ impl Generator {
             wild,
             subqueries: 0,
             patterns_only: variable("HEADWATER_ORACLE_PATTERNS").is_some(),
+            recursions_only: variable("HEADWATER_ORACLE_RECURSIONS").is_some(),
             script,
         };
         g.fill();
@@ -642,6 +648,7 @@ impl Generator {
         match self.rng.random_range(0..100) {
             0..14 => self.union(depth),
             _ if self.patterns_only || self.chance(6) => self.recognized(),
+            _ if self.recursions_only || self.chance(4) => self.recursive(depth),
             14..26 if depth > 0 => self.with(depth),
             26..60 => self.aggregation(depth),
             60..76 => self.ordered(depth),

@@ -56,7 +56,6 @@ fn part(statement: &Statement) -> Part {
         | Statement::Checkpoint
         | Statement::SavedState(_)
         | Statement::Flush => Part::Ends,
-        Statement::Access(access) if access.is_kept() => Part::Ends,
         _ => Part::Neutral,
     }
 }

@@ -62,7 +62,6 @@ impl Session {
             definition: String::new(),
             query: None,
             depends_on: vec![relation.id],
-            acl: relation.acl.clone(),
         };
         index.definition = system::index_text(relation, &index);
         let shared = &self.engine.core.shared;

@@ -12,7 +12,6 @@
 //!
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
-mod access;
 mod alter_sink;
 mod alter_source;
 mod analyze;
@@ -50,7 +49,6 @@ mod replace;
 mod replacement;
 mod resume_view;
 mod retry;
-mod rights;
 pub(crate) mod row_source;
 mod running;
 mod savepoint;

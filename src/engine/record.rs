@@ -7,7 +7,6 @@ use chrono::DateTime;
 
 use super::session::Session;
 use super::settings::SettingValues;
-use crate::catalog::access::Acl;
 use crate::catalog::{CreatedIds, Creation, Definition, Relation, RelationId};
 use crate::connector::Positions;
 use crate::error::{Error, Result};
@@ -61,7 +60,6 @@ impl Session {
             now_us: settings.now.timestamp_micros(),
             start: start.cloned(),
             instead: self.instead.clone(),
-            acl: Some(relation.acl.clone()).filter(|acl| *acl != Acl::default()),
             provisional: self.provisional,
         }))
     }

@@ -91,6 +91,19 @@ impl Operator for Checked {
         Ok(progress)
     }
 
+    fn next_round(&self) -> Option<i64> {
+        self.inner.next_round()
+    }
+
+    fn round(&mut self, cx: &mut Context<'_>, round: i64, out: &mut Output) -> Result<Progress> {
+        assert!(cx.epoch >= self.epoch, "{}: epochs go back", self.name);
+        self.epoch = cx.epoch;
+        let before = out.rows.len();
+        let progress = self.inner.round(cx, round, out)?;
+        self.check_output(out, before);
+        Ok(progress)
+    }
+
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output) {
         let before = out.rows.len();
         self.inner.on_watermark(port, column, w, out);

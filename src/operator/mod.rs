@@ -24,6 +24,7 @@ mod materialize;
 mod moving_filter;
 mod on_close;
 mod pattern;
+mod recursion;
 mod retain;
 mod session;
 mod session_aggregate;
@@ -61,6 +62,7 @@ pub use materialize::{Conflict, MaterializeSpec};
 pub use moving_filter::{MovingFilterSpec, TimeOrder};
 pub use on_close::OnCloseSpec;
 pub use pattern::PatternSpec;
+pub use recursion::{FeedbackSpec, RecursionSpec};
 pub use retain::{Limit as RetainLimit, RetainSpec};
 pub use session::SessionSpec;
 pub use session_aggregate::{SessionAggregateSpec, SessionColumn};
@@ -86,6 +88,8 @@ pub struct Output {
     pub errors: Vec<DeltaBatch>,
     /// Rows of the view's `$late` relation, in [`late_schema`].
     pub late: Vec<DeltaBatch>,
+    /// Rows for the beginning of the step of a recursion.
+    pub feedback: Vec<DeltaBatch>,
     /// Watermarks of output columns.
     pub watermarks: Vec<(usize, Watermark)>,
 }
@@ -161,7 +165,8 @@ pub enum Progress {
 /// The kernel of one operator on one worker.
 ///
 /// Lifecycle: within an epoch any number of `process` (each followed by `resume` until `Done`) and
-/// `on_watermark`, then one `flush`. Between epochs all state is in declared tables.
+/// `on_watermark`, then one `flush`. Between epochs all state is in declared tables. Operators of
+/// the step of a recursion have several such rounds in an epoch.
 ///
 /// Contract, checked by [`Checked`] in debug builds and tests:
 /// 1. every table key that a verb touches was named by `keys` for the same input;
@@ -196,6 +201,17 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
+    /// The least round that something waits for, of a recursion alone.
+    fn next_round(&self) -> Option<i64> {
+        None
+    }
+
+    /// Takes what waits for a round that is the least on all workers: all that comes in it has
+    /// come. It goes through the step, whose operators are flushed, before the next one is taken.
+    fn round(&mut self, _cx: &mut Context<'_>, _round: i64, _out: &mut Output) -> Result<Progress> {
+        Err(Error::internal("this operator is no recursion"))
+    }
+
     /// Takes a watermark of an input column.
     fn on_watermark(&mut self, port: usize, column: usize, w: Watermark, out: &mut Output);
 
@@ -210,10 +226,6 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     fn name(&self) -> &'static str;
     /// Its constants in EXPLAIN, one line; may be empty.
     fn describe(&self) -> String;
-    /// What EXPLAIN says beside them, in lines of their own.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
     /// The constants that tell its state from that of others: those of EXPLAIN, unless they say
     /// too little or too much.
     fn constants(&self) -> String {
@@ -249,6 +261,10 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     /// Whether its output can change when nothing but the clock does.
     fn follows_clock(&self) -> bool {
         false
+    }
+    /// The beginning of its step, of a recursion alone: what it feeds back goes there.
+    fn begins_at(&self) -> Option<Arc<dyn OperatorSpec>> {
+        None
     }
     /// The tables that it needs, in the order of the handles given to `build`.
     fn tables(&self) -> Vec<TableSpec>;

@@ -115,6 +115,19 @@ impl<'a> Harness<'a> {
         }
     }
 
+    /// Goes through all rounds of a recursion; `step` is the operators between what is fed back
+    /// and the second port.
+    pub(super) fn rounds(&mut self, mut step: impl FnMut(&DeltaBatch) -> DeltaBatch) {
+        while let Some(round) = self.operator.next_round() {
+            let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);
+            let done = self.operator.round(&mut cx, round, &mut self.out).expect("takes a round");
+            assert_eq!(done, Progress::Done);
+            for delta in std::mem::take(&mut self.out.feedback) {
+                self.delta(1, step(&delta));
+            }
+        }
+    }
+
     /// What was folded elsewhere.
     pub(super) fn folded(&mut self, port: usize, folded: Folded) {
         let mut cx = context(&mut self.state, (self.epoch, self.now_us), self.reads);

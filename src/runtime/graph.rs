@@ -1,7 +1,8 @@
 //! The dataflow graph as the workers get it: nodes with numbers, edges with or without an exchange.
 //!
 //! Node numbers ascend along every edge, so their order is a topological order for the whole
-//! engine: a new view's nodes are numbered after those that it reads from.
+//! engine: a new view's nodes are numbered after those that it reads from. Only a recursion feeds
+//! rows back, to the beginning of its step ([`StepNodes`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub enum Outlet {
     Errors,
     /// Rows that came too late.
     Late,
+    /// Rows for the beginning of a recursion's step.
+    Feedback,
 }
 
 /// A node with its inputs.
@@ -82,6 +85,18 @@ pub struct NodeSpec {
     pub relation: RelationId,
     /// What it is, whatever its number.
     pub key: NodeKey,
+    /// The nodes of the step that it ends, of a recursion alone.
+    pub step: Option<Arc<StepNodes>>,
+}
+
+/// The nodes between the beginning of a recursion's step and the recursion itself: numbers ascend
+/// along the edges of these, too, but for what the recursion feeds back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StepNodes {
+    /// Where it begins.
+    pub head: NodeId,
+    /// All of them, the head and the recursion included.
+    pub nodes: BTreeSet<NodeId>,
 }
 
 /// Where a plan reads a relation.
@@ -158,7 +173,7 @@ impl GraphBuilder {
         let before = self.equals.entry((relation, key)).or_default();
         *before += 1;
         let key = key.after_equals(*before - 1);
-        let spec = NodeSpec { id, kind, inputs, relation, key };
+        let spec = NodeSpec { id, kind, inputs, relation, key, step: None };
         self.specs.insert(id, spec.clone());
         spec
     }
@@ -237,7 +252,10 @@ impl GraphBuilder {
                     return Ok(id);
                 }
                 let bound = self.bind(spec, &inputs)?;
-                let node = self.node(relation, NodeKind::Operator(bound), inputs);
+                let mut node = self.node(relation, NodeKind::Operator(bound), inputs);
+                if let Some(head) = spec.begins_at() {
+                    self.close_step(&mut node, &head, built)?;
+                }
                 built.made.insert(address, node.id);
                 if spec.can_fail() {
                     built.fallible.push(node.id);
@@ -251,6 +269,23 @@ impl GraphBuilder {
         let id = node.id;
         built.nodes.push(node);
         Ok(id)
+    }
+
+    /// Leads a recursion back to the beginning of its step.
+    fn close_step(
+        &mut self,
+        node: &mut NodeSpec,
+        head: &Arc<dyn OperatorSpec>,
+        built: &Built,
+    ) -> Result<()> {
+        let address = Arc::as_ptr(head).cast::<()>() as usize;
+        let head = built.made.get(&address).copied();
+        let head = head.ok_or_else(|| Error::internal("a recursion does not read itself"))?;
+        let nodes = self.reachable([head]).into_iter().filter(|id| *id <= node.id).collect();
+        node.step = Some(Arc::new(StepNodes { head, nodes }));
+        self.edges.entry(node.id).or_default().insert(head);
+        self.specs.insert(node.id, node.clone());
+        Ok(())
     }
 
     /// An operator over the tables behind its inputs, where it reads them.
@@ -376,10 +411,15 @@ impl GraphBuilder {
     /// All nodes from which some nodes can be reached, these included, ascending.
     pub fn leading_to(&self, to: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
         let mut found: BTreeSet<NodeId> = to.into_iter().collect();
-        // Numbers ascend along edges, so whoever leads to a node is looked at after it.
-        for (node, next) in self.edges.iter().rev() {
-            if next.iter().any(|n| found.contains(n)) {
-                found.insert(*node);
+        // Numbers ascend along edges, so whoever leads to a node is looked at after it; but for
+        // recursions, which lead to all of their steps.
+        let mut known = 0;
+        while found.len() > known {
+            known = found.len();
+            for (node, next) in self.edges.iter().rev() {
+                if next.iter().any(|n| found.contains(n)) {
+                    found.insert(*node);
+                }
             }
         }
         found

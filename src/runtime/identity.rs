@@ -70,6 +70,7 @@ pub(super) fn node_key(
             Outlet::Rows => "rows",
             Outlet::Errors => "errors",
             Outlet::Late => "late",
+            Outlet::Feedback => "feedback",
         };
         text.push_str(&format!("\n{} {outlet} {}", edge.port, input(edge)));
     }

@@ -29,6 +29,8 @@ pub enum Message {
     Folded(Epoch, NodeId, usize, Parcel<Folded>),
     /// The sender has flushed the node before this exchange; with its watermarks by column.
     Mark(Epoch, NodeId, usize, usize, Vec<(usize, Watermark)>),
+    /// The least round that something waits for in front of a recursion, at the sender.
+    Round(Epoch, NodeId, usize, Option<i64>),
     /// A part of an epoch.
     Begin(Box<Step>),
     /// Something to do between two slices of work.
@@ -172,6 +174,13 @@ impl Links {
         }
     }
 
+    /// Tells all others the least round that something waits for in front of a recursion.
+    pub fn send_round(&self, (epoch, node): (Epoch, NodeId), least: Option<i64>) {
+        for (peer, _) in self.peers.iter().flatten() {
+            drop(peer.send(Message::Round(epoch, node, self.index, least)));
+        }
+    }
+
     /// Whether somebody has so much of an epoch in front of him that nothing should be added.
     pub fn are_full(&self, epoch: Epoch) -> bool {
         self.peers.iter().flatten().any(|(_, load)| {
@@ -186,6 +195,7 @@ impl Message {
     pub fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Data(epoch, ..) | Self::Folded(epoch, ..) | Self::Mark(epoch, ..) => Some(*epoch),
+            Self::Round(epoch, ..) => Some(*epoch),
             Self::Begin(step) => Some(step.epoch),
             Self::Call(_) | Self::Stop => None,
         }

@@ -13,7 +13,11 @@
 //! Whether a step can go on is never noted, only looked up: from what there is to do, the messages
 //! that have come, and the nodes, which calls between two slices may have removed.
 //!
+//! A recursion is gone round (`rounds`): the nodes of its step are finished again for each round.
+//!
 //! What panics fails the node that it was about, and nothing else: the others have their marks.
+
+mod rounds;
 
 use std::collections::VecDeque;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -22,10 +26,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::rounds::Rounds;
 use super::graph::{NodeId, Outlet};
 use super::links::Message;
 use super::shared::lock;
-use super::worker::{Report, SharedInputs, Slice, Step, Worker, panicked};
+use super::worker::{Node, Report, SharedInputs, Slice, Step, Worker, panicked};
 use crate::config::EXCHANGE_PAUSE;
 use crate::delta::DeltaBatch;
 use crate::error::Error;
@@ -78,8 +83,9 @@ pub(super) struct RunningStep {
     flushed: bool,
     /// Messages that were not taken yet.
     inbox: VecDeque<Message>,
-    /// The marks that have come for each node of `active`.
+    /// The marks that have come for each node of `active` and were not waited for yet.
     marks: Vec<usize>,
+    rounds: Rounds,
     /// The node whose rows wait for others to catch up.
     held_up: Option<NodeId>,
     spent: Duration,
@@ -422,20 +428,32 @@ impl Worker {
         }
     }
 
-    /// Whether a step can finish its next node: the marks of all senders that run in it are in.
+    /// Whether a step can finish its next node: the marks of all senders that run in it are in, and
+    /// where it is a recursion, the rounds.
     fn has_marks(&self, step: &RunningStep) -> bool {
         let Some(id) = step.active.get(step.next).filter(|_| !step.flushed) else { return true };
         // Nobody sends what a node that is gone would wait for.
         let Some(Some(node)) = self.nodes.get(id.0 as usize) else { return true };
-        // An exchange whose sender does not run in this step brings no marks.
-        let exchanges = node.spec.inputs.iter().filter(|e| e.exchange.is_some());
-        let running = exchanges.filter(|e| step.active.binary_search(&e.from).is_ok()).count();
-        step.marks[step.next] >= running * (self.links.workers() - 1)
+        let others = self.links.workers() - 1;
+        step.rounds.are_in(*id, others) && step.marks[step.next] >= self.expected(step, node)
+    }
+
+    /// How many marks come for a node.
+    fn expected(&self, step: &RunningStep, node: &Node) -> usize {
+        // An exchange whose sender does not run in this step brings no marks; in a later round, one
+        // from outside of what is repeated.
+        let runs =
+            |id: &NodeId| step.active.binary_search(id).is_ok() && step.rounds.is_repeated(*id);
+        let exchanges = node.spec.inputs.iter().filter(|edge| edge.exchange.is_some());
+        exchanges.filter(|edge| runs(&edge.from)).count() * (self.links.workers() - 1)
     }
 
     /// Ends a node's epoch: flushes it, and when what that made has gone down its edges, sends its
     /// marks.
     fn finish(&mut self, id: NodeId) {
+        if self.goes_round(id) {
+            return;
+        }
         if !std::mem::replace(&mut self.now.flushed, true) {
             let Ok(node) = self.node(id) else { return };
             if !node.failed {
@@ -444,7 +462,7 @@ impl Worker {
             return;
         }
         self.now.flushed = false;
-        self.now.next += 1;
+        self.leave(id);
         self.about(id, |worker| worker.send_marks(id));
     }
 
@@ -467,6 +485,7 @@ impl Worker {
                 }
                 self.about(to, |worker| worker.advance(to, port, sender, &watermarks));
             }
+            Message::Round(_, node, sender, least) => self.now.rounds.note(node, sender, least),
             Message::Begin(_) | Message::Call(_) | Message::Stop => {}
         }
         true

@@ -420,7 +420,8 @@ impl Coordinator {
             .with_detail(format!("Taking in one change took more than {limit} ms."))
             .with_hint(
                 "EXPLAIN MATERIALIZED VIEW shows joins without an equality, which read all rows \
-                 for each change. Start with a larger --step-timeout, or DROP the view.",
+                 for each change, and recursions, which end over a cycle with UNION and not with \
+                 UNION ALL. Start with a larger --step-timeout, or DROP the view.",
             )
     }
 

@@ -169,7 +169,7 @@ struct OutEdge {
 }
 
 /// An import's door.
-struct Import {
+pub(super) struct Import {
     columns: Vec<usize>,
     schema: SchemaRef,
     arrivals: bool,
@@ -183,7 +183,7 @@ struct Import {
     is_fed: bool,
 }
 
-enum Kind {
+pub(super) enum Kind {
     Input,
     Import(Box<Import>),
     Operator(Box<dyn Operator>),
@@ -191,7 +191,7 @@ enum Kind {
 
 pub(super) struct Node {
     pub(super) spec: NodeSpec,
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) tables: Vec<TableId>,
     outs: Vec<OutEdge>,
     tapped: bool,
@@ -289,13 +289,20 @@ impl Worker {
                 };
                 self.node(edge.from)?.outs.push(out);
             }
+            let feedback = spec.step.as_ref().map(|step| OutEdge {
+                to: step.head,
+                port: 0,
+                exchange: None,
+                outlet: Outlet::Feedback,
+                folder: None,
+            });
             let at = spec.id.0 as usize;
             self.nodes.resize_with(self.nodes.len().max(at + 1), || None);
             self.nodes[at] = Some(Node {
                 spec: spec.clone(),
                 kind,
                 tables,
-                outs: Vec::new(),
+                outs: feedback.into_iter().collect(),
                 tapped: false,
                 failed: false,
                 counted: Counters::default(),
@@ -499,6 +506,9 @@ impl Worker {
         for delta in out.errors.iter().rev() {
             self.forward(id, delta, Outlet::Errors);
         }
+        for delta in out.feedback.iter().rev() {
+            self.forward(id, delta, Outlet::Feedback);
+        }
         for delta in out.rows.iter().rev() {
             self.forward(id, delta, Outlet::Rows);
         }
@@ -617,7 +627,8 @@ impl Worker {
         // A node that does not run in this step waits for no marks.
         let active = Arc::clone(&self.now.active);
         let Ok(node) = self.node(id) else { return };
-        let running = node.outs.iter().filter(|e| active.binary_search(&e.to).is_ok());
+        let onward = node.outs.iter().filter(|e| e.outlet != Outlet::Feedback);
+        let running = onward.filter(|e| active.binary_search(&e.to).is_ok());
         let edges: Vec<(NodeId, usize, bool, Outlet)> =
             running.map(|e| (e.to, e.port, e.exchange.is_some(), e.outlet)).collect();
         self.now.report.watermarks.extend(marks.iter().map(|(c, w)| (id, *c, *w)));

@@ -30,6 +30,7 @@ use super::context::{RelationSource, config, nullable};
 use super::memory::QueryMemory;
 use super::parts::{self, Part, PartRows, parts_of, scanned_part};
 use super::pass::{apart, over_bound, over_operators};
+use super::recursion::work_table;
 use super::rules;
 use super::widths::{Widths, is_too_wide, rows_too_wide};
 use super::window_calls::run_window;
@@ -328,6 +329,9 @@ impl Binding<'_> {
     }
 
     fn provider(&self, scan: &TableScan) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = work_table(scan) {
+            return Ok(Some(Arc::new(table.provider())));
+        }
         if let Some(source) = scan.source.downcast_ref::<RelationSource>() {
             let name = &source.relation.name;
             let provider = (self.provide)(source.relation.id).map_err(|e| match e.sqlstate() {

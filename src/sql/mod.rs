@@ -72,6 +72,7 @@ mod printed;
 mod proctime;
 mod records;
 mod recordset;
+mod recursion;
 mod row_compare;
 mod row_counts;
 mod rows;
@@ -110,7 +111,7 @@ mod windows;
 pub use asof::{AsOfJoin, Nearest};
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
-pub use context::{Read, Reads, RelationSource, relation_name};
+pub use context::{RelationSource, relation_name};
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
     bind_insert, bind_update, check_default, conform, copy_target, default_values,
@@ -130,6 +131,7 @@ pub use pass::explain_passes;
 pub use patterns::{MatchOrder, MatchRecognize};
 pub use prepared::{BoundStatement, Prepared, Reading, prepare};
 pub use proctime::Stamped;
+pub use recursion::{Recursion, WorkTable, as_recursion, work_table};
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
 pub use stack::{OnLargeStack, on_large_stack};

@@ -45,6 +45,7 @@ use super::outer_aggregates::check_levels;
 use super::outline::{is_outline, stage, type_of};
 use super::printed::{print_in_style, rows_as_json};
 use super::records::{record, with_whole_rows};
+use super::recursion::{as_recursion, typed};
 use super::row_compare::{by_fields, of_same_types, row_in_place};
 use super::set_ops::mark_sides;
 use super::set_types::{as_deep, rewrite_union, rewrite_values};
@@ -54,7 +55,6 @@ use crate::expr::{
     behind_stand_in, call, cast_expr, common_type, extract_udf, negate, operand_of,
     rounding_to_any_digits, to_datafusion,
 };
-use crate::library::is_unifying;
 
 /// Rewrites a plan that the SQL planner made.
 pub(crate) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -94,6 +94,11 @@ pub(crate) fn normalise_output(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn rewrite(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     checkpoint()?;
+    if let LogicalPlan::Extension(node) = &plan
+        && let Some(node) = as_recursion(node)
+    {
+        return typed(node, |term| rewrite(term, outer));
+    }
     let plan = match plan {
         // What a LATERAL names is beside it, whatever a query around has of that name.
         LogicalPlan::Join(join) if is_lateral(&join.right) => {
@@ -653,7 +658,7 @@ impl Rewriter<'_> {
             return self.own_call(Expr::ScalarFunction(f));
         }
         match f.func.name() {
-            name if is_unifying(name) => {
+            name @ ("coalesce" | "nullif" | "greatest" | "least") => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
                 if let Some(choice) = choice_by_order(&f, self.schema)? {

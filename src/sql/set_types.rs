@@ -40,12 +40,16 @@ pub(super) fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
     Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
 }
 
-fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
+pub(super) fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
     let LogicalPlan::Projection(p) = plan else { return false };
     p.expr.get(column).is_some_and(|e| is_text_literal(&e.clone().unalias()))
 }
 
-fn type_column(plan: LogicalPlan, column: usize, to: &DataType) -> DfResult<LogicalPlan> {
+pub(super) fn type_column(
+    plan: LogicalPlan,
+    column: usize,
+    to: &DataType,
+) -> DfResult<LogicalPlan> {
     let LogicalPlan::Projection(mut p) = plan else { return Ok(plan) };
     let (qualifier, name) = p.expr[column].qualified_name();
     let literal = p.expr[column].clone().unalias();

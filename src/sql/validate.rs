@@ -21,6 +21,7 @@ use super::moving::unsupported_now;
 use super::parser::is_rows_from;
 use super::proctime::unsupported_proctime;
 use super::recordset::{check_columns, is_recordset};
+use super::recursion::is_recursion;
 use super::sets::gives_rows;
 use super::visit::{Inspect, Stop, walk};
 use super::windows::is_ours;
@@ -100,9 +101,6 @@ impl Inspect for Checker {
 
 impl Checker {
     fn query(&self, query: &Query) -> Result<()> {
-        if query.with.as_ref().is_some_and(|with| with.recursive) {
-            return Err(Error::unsupported("WITH RECURSIVE is not supported yet"));
-        }
         if !query.locks.is_empty() || query.for_clause.is_some() {
             return Err(refused("a FOR UPDATE or FOR SHARE clause"));
         }
@@ -237,6 +235,7 @@ impl Checker {
                 check_columns(args, alias.as_ref(), *with_ordinality)?;
                 args.iter().try_for_each(check_in_rows_from)
             }
+            TableFactor::Table { name, .. } if is_recursion(name) => Ok(()),
             TableFactor::Table { name, args: Some(args), .. } => check_in_from(name, &args.args),
             TableFactor::Table { .. } | TableFactor::TableFunction { .. } => Ok(()),
             TableFactor::NestedJoin { table_with_joins, .. } => {
@@ -303,7 +302,6 @@ fn no_statement(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::Ddl(_)
         | LogicalPlan::Copy(_)
         | LogicalPlan::Statement(_)
-        | LogicalPlan::RecursiveQuery(_)
         | LogicalPlan::Analyze(_)
         | LogicalPlan::Explain(_)
         | LogicalPlan::DescribeTable(_) => Err(refused("this statement inside a query")),

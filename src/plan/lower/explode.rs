@@ -10,13 +10,14 @@ use super::aggregate::lower_set_operation;
 use super::asof::lower_asof;
 use super::moving::lower_moving;
 use super::pattern::lower_pattern;
+use super::recursion::{lower_feedback, lower_recursion};
 use super::session::lower_session;
 use super::stamp::lower_stamped;
 use super::{Lowering, add_projection, add_step, arrow_schema, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::WindowEdge;
 use crate::operator::{Explode, MapStep};
-use crate::sql::{ExplodeWindows, as_set_operation};
+use crate::sql::{ExplodeWindows, as_recursion, as_set_operation};
 use crate::time::{Carry, Windows};
 
 /// Lowers a node of ours.
@@ -24,7 +25,13 @@ pub(super) fn lower_extension(node: &Extension, cx: &Lowering<'_>) -> Result<Pla
     if let Some(node) = as_set_operation(node) {
         return lower_set_operation(node, cx);
     }
+    if let Some(node) = as_recursion(node) {
+        return lower_recursion(node, cx);
+    }
     let any = node.node.as_ref().as_any();
+    if let Some(node) = any.downcast_ref() {
+        return Ok(lower_feedback(node));
+    }
     if let Some(node) = any.downcast_ref() {
         return lower_moving(node, cx);
     }

@@ -13,6 +13,7 @@ mod over;
 mod panes;
 mod pattern;
 mod reach;
+mod recursion;
 mod session;
 mod stamp;
 mod stored;
@@ -20,7 +21,7 @@ mod unnest;
 mod values;
 mod window;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -48,6 +49,11 @@ pub struct Lowering<'a> {
     /// Plans that have been lowered. Where one stands again its nodes are the same, down to the
     /// address of their specs, so that the dataflow has them once.
     done: RefCell<HashMap<LogicalPlan, PlanNode>>,
+    /// What is lowered is the step of a recursion, whose operators end several rounds in an epoch:
+    /// they keep their own rows, as what is stored is that of the epoch before.
+    in_step: Cell<bool>,
+    /// Steps that were lowered.
+    steps: Cell<usize>,
 }
 
 impl<'a> Lowering<'a> {
@@ -65,7 +71,8 @@ impl<'a> Lowering<'a> {
             }
             Ok(())
         })?;
-        Ok(Self { relation, columns, done: RefCell::default() })
+        let (in_step, steps) = (Cell::new(false), Cell::new(0));
+        Ok(Self { relation, columns, done: RefCell::default(), in_step, steps })
     }
 }
 

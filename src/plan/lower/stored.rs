@@ -102,6 +102,9 @@ pub(super) fn stored_side(
     (node, key, nulls): (&PlanNode, &[usize], NullKeys),
     cx: &Lowering<'_>,
 ) -> Result<Option<StoredSide>> {
+    if cx.in_step.get() {
+        return Ok(None);
+    }
     let Some(path) = Path::of(node, cx)? else { return Ok(None) };
     let Some(found) = path.key(key) else { return Ok(None) };
     let reading = path.reading(&found, nulls == NullKeys::Match);

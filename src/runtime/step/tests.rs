@@ -100,7 +100,7 @@ fn node(id: u32, kind: NodeKind, from: Option<u32>) -> NodeSpec {
     let exchange = Some(Exchange { columns: vec![0] });
     let edge = |from| Edge { from: NodeId(from), port: 0, exchange, outlet: Outlet::Rows };
     let inputs = from.map(edge).into_iter().collect();
-    NodeSpec { id: NodeId(id), kind, inputs, relation: RelationId(id), key: NodeKey(0) }
+    NodeSpec { id: NodeId(id), kind, inputs, relation: RelationId(id), key: NodeKey(0), step: None }
 }
 
 /// One input, and behind it an operator that breaks and one that does not.

@@ -16,7 +16,6 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSourc
 use sqlparser::ast::{self, ObjectNamePart, TableFactor};
 
 use super::{from_table, select};
-use crate::catalog::access::Acl;
 use crate::catalog::{Relation, RelationId, RelationKind, WriteRules};
 use crate::error::Result;
 use crate::sql::binder::plan_query;
@@ -79,7 +78,6 @@ pub(super) fn in_hand(
         definition: String::new(),
         query: None,
         depends_on: Vec::new(),
-        acl: Acl::default(),
     };
     let source: Arc<dyn TableSource> = Arc::new(RelationSource::new(Arc::new(relation)));
     let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None);

@@ -61,13 +61,9 @@ impl StreamParser<'_> {
                 self.expect_keyword(Keyword::INDEX)?;
                 self.create_index(true)
             }
-            "role" | "user" | "group" => {
-                self.p.advance_token();
-                self.create_role(kind == "user")
-            }
             "temporary" | "temp" | "unlogged" | "function" | "schema" | "database" | "type"
-            | "sequence" | "extension" | "trigger" | "recursive" | "connection" | "secret"
-            | "aggregate" | "domain" => Err(Error::unsupported(format!(
+            | "role" | "user" | "sequence" | "extension" | "trigger" | "recursive"
+            | "connection" | "secret" | "aggregate" | "domain" => Err(Error::unsupported(format!(
                 "CREATE {} is not supported yet",
                 kind.to_uppercase()
             ))),
@@ -261,12 +257,8 @@ impl StreamParser<'_> {
                     false => return Err(self.unexpected()),
                 }
             }
-            "role" | "user" | "group" => {
-                self.p.advance_token();
-                return self.drop_role();
-            }
-            "schema" | "database" | "function" | "type" | "sequence" | "extension"
-            | "connection" | "secret" => {
+            "schema" | "database" | "function" | "type" | "role" | "user" | "sequence"
+            | "extension" | "connection" | "secret" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()

@@ -35,6 +35,7 @@ use crate::sql::outline::stage;
 use crate::sql::parser::{nest_versions, place_clauses};
 use crate::sql::prepared::with_values;
 use crate::sql::proctime::{at_once, stamp};
+use crate::sql::recursion::recursive_queries;
 use crate::sql::row_counts::count_limits;
 use crate::sql::rules::{self, ForgetProperties, written_out};
 use crate::sql::scopes::qualify_outer;
@@ -134,6 +135,13 @@ const PARSE: &[Pass] = &[
 ];
 
 const SYNTAX: &[Pass] = &[
+    Pass {
+        name: "recursive_queries",
+        purpose: Both,
+        why: "queries of WITH RECURSIVE that name themselves become calls of functions; first, as \
+              what follows takes a name for what is defined ahead of it",
+        step: Step::Syntax { query: Some(|query, _| recursive_queries(query)), expr: None },
+    },
     Pass {
         name: "rename_shadowed_ctes",
         purpose: Both,

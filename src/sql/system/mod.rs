@@ -8,7 +8,6 @@ mod rewrite;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::catalog::access::{OWNER, RoleId};
 use crate::catalog::system::SettingLine;
 use crate::error::{Error, Result};
 
@@ -18,12 +17,8 @@ pub(super) use rewrite::rewrite;
 /// What a session says about itself.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {
-    /// Whose rights it has: the name that the client has given, or that of SET ROLE.
+    /// The name that the client has given.
     pub user: String,
-    /// Who it is: the name that the client has given, or that of SET SESSION AUTHORIZATION.
-    pub session_user: String,
-    /// The role whose rights it has; `None` where nothing is refused.
-    pub role: Option<RoleId>,
     /// The database that it has named; there is one, under any name.
     pub database: String,
     /// The number of the connection.
@@ -64,14 +59,7 @@ impl SessionSettings for NoSettings {
 
 impl Default for SessionFacts {
     fn default() -> Self {
-        let name = OWNER;
-        Self {
-            user: name.into(),
-            session_user: name.into(),
-            role: None,
-            database: name.into(),
-            pid: 0,
-            settings: Arc::new(NoSettings),
-        }
+        let name = crate::catalog::system::OWNER;
+        Self { user: name.into(), database: name.into(), pid: 0, settings: Arc::new(NoSettings) }
     }
 }

@@ -37,6 +37,7 @@ use super::moving::MovingFilter;
 use super::parser::fold;
 use super::patterns::{self, MatchRecognize};
 use super::proctime::Stamped;
+use super::recursion::{self, as_recursion};
 use super::set_ops;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WindowEdge, to_datafusion};
@@ -55,6 +56,10 @@ impl RelationPlanner for StreamRelations {
             TableFactor::Table { name, alias, args: Some(args), .. } => {
                 let function = folded(&name);
                 if let Some(plan) = set_ops::plan(&function, &args.args, context) {
+                    let planned = PlannedRelation::new(plan.map_err(to_datafusion)?, alias);
+                    return Ok(RelationPlanning::Planned(Box::new(planned)));
+                }
+                if let Some(plan) = recursion::plan(&function, &args.args, context) {
                     let planned = PlannedRelation::new(plan.map_err(to_datafusion)?, alias);
                     return Ok(RelationPlanning::Planned(Box::new(planned)));
                 }
@@ -148,6 +153,9 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
     if let Some(node) = set_ops::as_set_operation(extension) {
         return Some(node.executable());
     }
+    if let Some(node) = as_recursion(extension) {
+        return Some(node.executable());
+    }
     let node = extension.node.as_ref().as_any();
     if let Some(node) = node.downcast_ref::<versioned::Versioned>() {
         return Some(Ok(node.input.clone()));
@@ -172,6 +180,7 @@ pub(super) fn executable(extension: &Extension) -> Option<DfResult<LogicalPlan>>
 pub(super) fn is_ours(extension: &Extension) -> bool {
     let node = extension.node.as_ref().as_any();
     set_ops::as_set_operation(extension).is_some()
+        || as_recursion(extension).is_some()
         || node.is::<ExplodeWindows>()
         || node.is::<SessionWindows>()
         || node.is::<versioned::Versioned>()
