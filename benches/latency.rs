@@ -159,7 +159,8 @@ impl Served {
         let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let server = tokio::spawn(headwater::server::serve(engine.clone(), listener, shutdown));
+        let serve = headwater::server::serve;
+        let server = tokio::spawn(serve(engine.clone(), listener, Default::default(), shutdown));
         Ok(Self { engine, port, stop, server })
     }
 

@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
-use headwater::{Config, Engine};
+use headwater::{Config, Engine, Session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -97,14 +97,23 @@ async fn measure(view: Option<&str>, args: &Args) -> Result<f64> {
         }
         session.execute(&format!("INSERT INTO t {rows}")).await?;
     }
-    // The allocator gives memory back when it is used.
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        session.execute("SELECT 1").await?;
-    }
-    let bytes = (resident()? - empty) / args.rows as f64;
+    let bytes = (settled(&mut session).await? - empty) / args.rows as f64;
     engine.shutdown().await?;
     Ok(bytes)
+}
+
+/// What is resident when the allocator has given back what it does not need: it does so a second
+/// after that, and when it is used.
+async fn settled(session: &mut Session) -> Result<f64> {
+    let (mut least, mut same) = (resident()?, 0);
+    while same < 30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.execute("SELECT 1").await?;
+        let now = resident()?;
+        same = if now < least * 0.999 { 0 } else { same + 1 };
+        least = least.min(now);
+    }
+    Ok(least)
 }
 
 /// Resident bytes of this process.

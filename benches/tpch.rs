@@ -6,7 +6,8 @@
 //! is the rest. Tables overwrite by key. A change is a `COPY` that overwrites 1,000 rows of the
 //! largest table that the query reads, spread over its key range (1,000 retractions and 1,000
 //! inserts): the median of several, less the same without a view. Each query runs in a process of
-//! its own that holds the tables it reads; "MiB" is that process at its end, tables included. With
+//! its own that holds the tables it reads; "MiB" is that process at its end, tables included, and
+//! "counted" what the engine says that its rows and states are (`SHOW MEMORY`). With
 //! `--together` one process has all tables alone, and one has all of the queries over one set of
 //! them.
 //!
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use data::{QUERIES, SCHEMA, TABLES};
-use headwater::{Config, Engine, Session};
+use headwater::delta::text::display_value;
+use headwater::{Config, Engine, Outcome, Session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,6 +74,7 @@ struct Measured {
     load: f64,
     change: f64,
     mib: f64,
+    counted: f64,
 }
 
 fn main() -> Result<()> {
@@ -87,15 +90,15 @@ fn main() -> Result<()> {
         };
         let tables: Vec<&str> = TABLES.into_iter().filter(read).collect();
         let found = runtime.block_on(measure(&args, &tables, &queries))?;
-        println!("{} {} {}", found.load, found.change, found.mib);
+        println!("{} {} {} {}", found.load, found.change, found.mib, found.counted);
         return Ok(());
     }
     println!("TPC-H SF {}, {} worker(s)", args.sf, args.workers);
-    println!("            load s   view s | ms per 1,000 changes |      MiB");
+    println!("            load s   view s | ms per 1,000 changes |      MiB  counted");
     if args.together {
         for subject in [ALL_TABLES, ALL_QUERIES] {
-            let Measured { load, change, mib } = apart(&args, subject)?;
-            println!("{subject:9} {load:8.2} {:8} | {change:20.3} | {mib:8.0}", "");
+            let Measured { load, change, mib, counted } = apart(&args, subject)?;
+            println!("{subject:9} {load:8.2} {:8} | {change:20.3} | {mib:8.0} {counted:8.0}", "");
         }
         return Ok(());
     }
@@ -105,8 +108,8 @@ fn main() -> Result<()> {
     for table in TABLES.into_iter().filter(|t| queries.iter().any(|(_, sql)| reads(sql, t))) {
         let found = apart(&args, table)?;
         println!(
-            "{table:9} {:8.2} {:8} | {:20.3} | {:8.0}",
-            found.load, "", found.change, found.mib
+            "{table:9} {:8.2} {:8} | {:20.3} | {:8.0} {:8.0}",
+            found.load, "", found.change, found.mib, found.counted
         );
         bare.insert(table, found);
     }
@@ -116,11 +119,12 @@ fn main() -> Result<()> {
         let load: f64 = tables().map(|b| b.load).sum();
         let change = tables().next().map_or(0.0, |b| b.change);
         println!(
-            "{name:9} {:8.2} {:8.2} | {:20.3} | {:8.0}",
+            "{name:9} {:8.2} {:8.2} | {:20.3} | {:8.0} {:8.0}",
             found.load,
             found.load - load,
             found.change - change,
-            found.mib
+            found.mib,
+            found.counted
         );
     }
     Ok(())
@@ -136,7 +140,9 @@ fn apart(args: &Args, subject: &str) -> Result<Measured> {
     let numbers =
         text.split_whitespace().map(str::parse).collect::<std::result::Result<Vec<f64>, _>>();
     match numbers?.as_slice() {
-        [load, change, mib] => Ok(Measured { load: *load, change: *change, mib: *mib }),
+        [load, change, mib, counted] => {
+            Ok(Measured { load: *load, change: *change, mib: *mib, counted: *counted })
+        }
         _ => Err(format!("{subject}: {}", String::from_utf8_lossy(&output.stderr)).into()),
     }
 }
@@ -178,14 +184,10 @@ async fn measure(args: &Args, tables: &[&str], views: &[&(&str, &str)]) -> Resul
         load += begun.elapsed().as_secs_f64();
     }
     let change = changes(args, tables, &mut session).await?;
-    // The allocator gives memory back when it is used.
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        session.execute("SELECT 1").await?;
-    }
-    let mib = resident_mib()?;
+    let mib = settled_mib(&mut session).await?;
+    let counted = counted_mib(&mut session).await?;
     engine.shutdown().await?;
-    Ok(Measured { load, change, mib })
+    Ok(Measured { load, change, mib, counted })
 }
 
 async fn copy(session: &mut Session, table: &str, rows: &str) -> Result<()> {
@@ -237,6 +239,37 @@ fn changed(table: &str, row: &str) -> String {
     let other = format!("1{}", values[column].trim_start_matches('-'));
     values[column] = &other;
     values.join("|")
+}
+
+/// What is resident when the allocator has given back what it does not need: it does so a second
+/// after that, and when it is used.
+async fn settled_mib(session: &mut Session) -> Result<f64> {
+    let (mut least, mut same) = (resident_mib()?, 0);
+    while same < 30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.execute("SELECT 1").await?;
+        let now = resident_mib()?;
+        same = if now < least * 0.999 { 0 } else { same + 1 };
+        least = least.min(now);
+    }
+    Ok(least)
+}
+
+/// What the engine counts as held by tables and views.
+async fn counted_mib(session: &mut Session) -> Result<f64> {
+    let mut bytes = 0.0;
+    for outcome in session.execute("SHOW MEMORY").await? {
+        let Outcome::Rows(rows) = outcome else { continue };
+        for batch in rows.collect().await? {
+            let value = |c: usize, row| display_value(batch.column(c), row).unwrap_or_default();
+            let held =
+                (0..batch.num_rows()).filter(|row| ["rows", "state"].contains(&&*value(1, *row)));
+            bytes += held
+                .map(|row| value(2, row).parse::<f64>())
+                .sum::<std::result::Result<f64, _>>()?;
+        }
+    }
+    Ok(bytes / 1024.0 / 1024.0)
 }
 
 fn resident_mib() -> Result<f64> {

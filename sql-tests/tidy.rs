@@ -25,7 +25,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("store", 3),
     // A text means in a message what it means in a statement.
     ("format", 4),
-    ("aggregate", 5),
+    ("aggregate", 4),
+    // What is known of a function, on top of its bodies.
+    ("library", 5),
     ("connector", 5),
     ("checkpoint", 5),
     ("operator", 6),

@@ -82,6 +82,11 @@ pub mod sqlstate {
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
     pub const DUPLICATE_ALIAS: &str = "42712";
+    pub const INVALID_AUTHORIZATION: &str = "28000";
+    pub const INVALID_GRANT_OPERATION: &str = "0LP01";
+    pub const INVALID_SCHEMA_NAME: &str = "3F000";
+    pub const RESERVED_NAME: &str = "42939";
+    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     pub const UNDEFINED_OBJECT: &str = "42704";
     pub const DUPLICATE_CURSOR: &str = "42P03";
     pub const INVALID_CURSOR_NAME: &str = "34000";
@@ -104,6 +109,7 @@ pub mod sqlstate {
     pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
     pub const SYSTEM_ERROR: &str = "58000";
     pub const IO_ERROR: &str = "58030";
+    pub const CONFIG_FILE_ERROR: &str = "F0000";
     pub const SNAPSHOT_TOO_OLD: &str = "72000";
     pub const INTERNAL_ERROR: &str = "XX000";
     pub const DATA_CORRUPTED: &str = "XX001";

@@ -11,6 +11,7 @@
 //! * [`expr`], [`state`], [`format`]: expressions over deltas, tables of operators, bytes to rows;
 //! * [`store`], [`checkpoint`]: the data directory, its log and its checkpoints;
 //! * [`aggregate`], [`connector`]: aggregates over weights; Kafka, files, generators;
+//! * [`library`]: the functions of SQL by name;
 //! * [`operator`], [`catalog`]: incremental kernels; definitions;
 //! * [`sql`]: text to bound plans; [`plan`]: bound plans to operators;
 //! * [`runtime`]: epochs, workers, exchanges, sources and sinks at work;
@@ -30,6 +31,7 @@ pub mod engine;
 pub mod error;
 pub mod expr;
 pub mod format;
+pub mod library;
 pub mod operator;
 pub mod plan;
 pub mod runtime;

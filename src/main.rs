@@ -10,14 +10,17 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use headwater::catalog::access::OWNER;
 use headwater::checkpoint::SinksGo;
 use headwater::config::{Config, parse_bytes};
 use headwater::connector::file::stdin;
 use headwater::engine::{Engine, Recovery, RecoveryProgress};
 use headwater::error::{Error, Result, sqlstate};
+use headwater::server::{Admission, Tls};
 use headwater::shell::{self, Options, Script, Style, demo, directory};
 use headwater::sql::statement::RestoreFrom;
 use headwater::store::Found;
@@ -112,9 +115,22 @@ struct ShellArgs {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// The address to listen on. There is no authentication: mind who can reach it.
+    /// The address to listen on. Where other machines can reach it everybody has to log in.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5433")]
     listen: SocketAddr,
+    /// Let whoever can reach the address read and change everything, as long as nobody has a
+    /// password.
+    #[arg(long)]
+    insecure: bool,
+    /// Have everybody log in, whatever the address.
+    #[arg(long, conflicts_with = "insecure")]
+    authenticate: bool,
+    /// The file with the password of the owner, the role headwater, for a start at which nobody has
+    /// one. Without it one is made up, and put beside the data.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Worker threads; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -123,6 +139,110 @@ struct ServeArgs {
     /// A file of SQL to run before clients are let in; may be given several times.
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+impl ServeArgs {
+    /// Whether everybody has to log in, even while nobody has a password.
+    fn authenticates(&self) -> bool {
+        self.authenticate || !(self.insecure || is_own(self.listen))
+    }
+
+    /// An address that others reach is open to all of them, or somebody has a password.
+    fn check_address(&self) -> Result<()> {
+        let kept = self.limits.data.is_some() || self.password_file.is_some();
+        if !self.authenticates() || kept {
+            return Ok(());
+        }
+        let (message, hint) = match self.authenticate {
+            true => (
+                "nobody could log in: there is no password".to_owned(),
+                "Say --data DIR, where the owner's will be, or --password-file FILE.",
+            ),
+            false => (can_be_reached(self.listen), REACHED_HINT),
+        };
+        Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message).with_hint(hint))
+    }
+
+    /// Gives the owner a password where somebody has to have one and nobody has.
+    async fn found_passwords(&self, engine: &Engine) -> Result<()> {
+        if !self.authenticates() || engine.authenticates() {
+            return Ok(());
+        }
+        let of_file = |path: &Path| {
+            let what = format!("password file \"{}\"", path.display());
+            move |error: io::Error| Error::from(error).context(what)
+        };
+        if let Some(path) = &self.password_file {
+            let text = std::fs::read_to_string(path).map_err(of_file(path))?;
+            return engine.set_owner_password(text.trim_end_matches(['\r', '\n'])).await;
+        }
+        let Some(data) = &self.limits.data else { return Ok(()) };
+        let (password, path) = (made_up()?, data.join("owner-password"));
+        write_secret(&path, &password).map_err(of_file(&path))?;
+        engine.set_owner_password(&password).await?;
+        let path = path.display();
+        note(&format!("everybody has to log in; the password of role {OWNER} is in {path}"));
+        note("read it, remove the file, and ALTER ROLE headwater PASSWORD '..' to change it");
+        Ok(())
+    }
+}
+
+/// What to do about an address that others reach.
+const REACHED_HINT: &str = "Listen on 127.0.0.1; or say --data DIR, where the password of a first \
+    user will be, or --password-file FILE; or --insecure, and all of them may do everything.";
+
+/// Whether only this machine reaches an address.
+fn is_own(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn can_be_reached(address: SocketAddr) -> String {
+    format!("{address} can be reached from other machines, and nobody has a password")
+}
+
+/// A password of 128 bits.
+fn made_up() -> Result<String> {
+    let random = || getrandom::u64().map_err(|e| Error::internal(e.to_string()));
+    Ok(format!("{:016x}{:016x}", random()?, random()?))
+}
+
+/// Writes a file that only its owner can read.
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = options.open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}
+
+#[derive(Args)]
+struct TlsArgs {
+    /// The certificates that clients are shown, the server's own first; PEM. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate; PEM, without a passphrase, for its owner alone.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Refuse connections that are not encrypted.
+    #[arg(long, requires = "tls_cert")]
+    tls_required: bool,
+}
+
+impl TlsArgs {
+    fn admission(&self, authenticate: bool) -> Result<Admission> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+            _ => None,
+        };
+        Ok(Admission { tls, tls_required: self.tls_required, authenticate })
+    }
 }
 
 #[derive(Args, Default)]
@@ -251,27 +371,16 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match cli.command {
-        Some(Command::Serve(mut args)) => loop {
-            let config = Config { begins_again: true, ..args.limits.config(args.workers) };
-            let listening = |rt: &Runtime, config| listen(rt, config, args.listen);
-            let mut address = args.listen;
-            let served = with_engine(config, listening, |rt, engine, (listener, recovery)| {
-                address = listener.local_addr()?;
-                serve(rt, engine, (listener, recovery), &args)
-            });
-            match served {
-                Err(error) if is_again(&error) => {
-                    note("beginning again with a restored state");
-                    args.listen = address;
-                }
-                served => break served,
-            }
-        },
+        Some(Command::Serve(args)) => run_server(args),
         Some(Command::Restore(args)) => args.run(),
         Some(Command::Check { directory }) => directory::check(&directory)
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }),
         Some(Command::Backup { directory, target }) => {
             directory::back_up(&directory, &target).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Demo(DemoArgs { listen: Some(address), .. })) if !is_own(address) => {
+            Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, can_be_reached(address))
+                .with_hint("Let the demo listen on 127.0.0.1."))
         }
         Some(Command::Demo(args)) => {
             let config =
@@ -296,6 +405,28 @@ fn main() -> ExitCode {
             _ => ExitCode::FAILURE,
         }
     })
+}
+
+/// Serves, and begins again where a restored state wants it.
+fn run_server(mut args: ServeArgs) -> Result<ExitCode> {
+    args.check_address()?;
+    let admission = args.tls.admission(args.authenticates())?;
+    loop {
+        let config = Config { begins_again: true, ..args.limits.config(args.workers) };
+        let listening = |rt: &Runtime, config| listen(rt, config, args.listen, &admission);
+        let mut address = args.listen;
+        let served = with_engine(config, listening, |rt, engine, (listener, recovery)| {
+            address = listener.local_addr()?;
+            serve(rt, engine, (listener, recovery), (&args, &admission))
+        });
+        match served {
+            Err(error) if is_again(&error) => {
+                note("beginning again with a restored state");
+                args.listen = address;
+            }
+            served => return served,
+        }
+    }
 }
 
 fn bytes(text: &str) -> std::result::Result<usize, String> {
@@ -334,13 +465,19 @@ fn start(runtime: &Runtime, config: Config) -> Result<(Engine, ())> {
 
 /// Begins one, beside an address that is bound first: one in use is found before a long recovery,
 /// and clients that come before there is an engine are told to try again.
-fn listen(runtime: &Runtime, config: Config, address: SocketAddr) -> Result<(Engine, Served)> {
+fn listen(
+    runtime: &Runtime,
+    config: Config,
+    address: SocketAddr,
+    admission: &Admission,
+) -> Result<(Engine, Served)> {
     runtime.block_on(async {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
         let begun = patiently(Engine::begin(config));
-        let (engine, recovery) = headwater::server::refuse_until(&listener, begun).await?;
+        let (engine, recovery) =
+            headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
 }
@@ -431,13 +568,15 @@ fn serve(
     runtime: &Runtime,
     engine: &Engine,
     (listener, recovery): Served,
-    args: &ServeArgs,
+    (args, admission): (&ServeArgs, &Admission),
 ) -> Result<ExitCode> {
     runtime.block_on(async {
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
         let mut recovery = Some(recovery);
-        if engine.kept() != Some(Found::Old)
+        // What is to be kept from the beginning needs all that was kept before.
+        let founds = args.authenticates() && !engine.authenticates();
+        if (engine.kept() != Some(Found::Old) || founds)
             && let Some(recovery) = recovery.take()
         {
             recovery.run().await?;
@@ -454,6 +593,7 @@ fn serve(
                 }
             }
         }
+        args.found_passwords(engine).await?;
         // Beside the address, which programs read.
         note(&keeping(engine, args.limits.data.as_deref()));
         // Where standard output is closed nobody wants to know.
@@ -476,8 +616,10 @@ fn serve(
                 None => Ok(()),
             }
         };
+        let serve = headwater::server::serve(engine.clone(), listener, admission.clone(), told);
         tokio::select! {
-            served = headwater::server::serve(engine.clone(), listener, told) => served?,
+            served = serve => served?,
+            () = read_again(admission.tls.as_deref()) => {}
             Err(error) = recovered => return Err(error),
             // Nothing can be kept any more: a process that begins anew may.
             error = failed => return Err(error),
@@ -508,6 +650,28 @@ fn keeping(engine: &Engine, data: Option<&Path>) -> String {
         (Some(_), Some(data)) => format!("definitions and tables are kept in {}", data.display()),
         _ => "the state lives in this process; --data DIR keeps it".to_owned(),
     }
+}
+
+/// Reads the certificate and its key again at each SIGHUP; never ends.
+#[cfg(unix)]
+async fn read_again(tls: Option<&Tls>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    if let Some(tls) = tls
+        && let Ok(mut told) = signal(SignalKind::hangup())
+    {
+        while told.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => note("the certificate and its key have been read again"),
+                Err(error) => note(&format!("what was read before stays: {error}")),
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(not(unix))]
+async fn read_again(_: Option<&Tls>) {
+    std::future::pending().await
 }
 
 /// Resolves at Ctrl-C or SIGTERM; both are listened for from the call on.

@@ -1,5 +1,5 @@
 //! `approx_count_distinct`: the registers of [`crate::expr`]'s sketch, from which rows can be taken
-//! again.
+//! again. A retraction leaves the number that a read of the remaining rows gives.
 //!
 //! State: how often each (register, rank) was met, as a set of values (presence alone over input
 //! that is never retracted); a register's value is its greatest rank. Words: how many registers
@@ -23,7 +23,7 @@ struct Approx {
     append_only: bool,
 }
 
-pub(super) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     let data_type = argument(signature, "approx_count_distinct")?;
     Keys::encode(&[arrow::array::new_empty_array(&data_type)], 0)
         .map_err(|_| unsupported("approx_count_distinct", &data_type))?;

@@ -15,11 +15,11 @@ struct Boolean {
     decisive: bool,
 }
 
-pub(super) fn and(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn and(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create("bool_and", signature, false)
 }
 
-pub(super) fn or(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn or(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create("bool_or", signature, true)
 }
 

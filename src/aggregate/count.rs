@@ -11,7 +11,7 @@ use crate::state::GroupTable;
 #[derive(Debug)]
 struct Count;
 
-pub(super) fn create(_: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(_: &Signature) -> Result<Box<dyn Aggregate>> {
     Ok(Box::new(Count))
 }
 

@@ -18,11 +18,11 @@ use super::{Aggregate, Emitted, Folds, Rows, Signature, StateAt, argument, unsup
 use crate::error::{Error, Result};
 use crate::state::{GroupTable, Multiset, MultisetsMut, OrderedValue};
 
-pub(super) fn min(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn min(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create(signature, "min", Extreme::Min)
 }
 
-pub(super) fn max(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn max(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create(signature, "max", Extreme::Max)
 }
 

@@ -2,9 +2,10 @@
 //!
 //! An [`Aggregate`] is one object for all groups: it updates and emits columns by slot. Its states
 //! of fixed width are words in the group's line, what grows with the values is a multiset beside
-//! it, so an aggregate has no code for snapshots. They are found by name in [`AGGREGATES`]; adding
-//! one is one file and one line there. Those of [`RECOMPUTED`] and calls with ORDER BY keep their
-//! rows and have the batch half's function compute a changed group anew.
+//! it, so an aggregate has no code for snapshots. Which aggregate has which form says its entry in
+//! `library`; adding one is one file and one entry. Those without a form of their own and calls
+//! with ORDER BY keep their rows and have the batch half's function compute a changed group anew
+//! ([`by_rows`]).
 
 mod approx;
 mod boolean;
@@ -29,6 +30,7 @@ use crate::expr::BatchAggregate;
 use crate::state::{GroupTable, ValueSpec};
 
 pub use distinct::{DistinctStage, Turns};
+pub(crate) use recompute::create as by_rows;
 
 /// What an aggregate is made for.
 #[derive(Debug, Clone)]
@@ -197,81 +199,15 @@ pub trait Aggregate: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// An entry of the registry.
-pub struct Function {
-    /// The SQL name.
-    pub name: &'static str,
-    /// Makes the aggregate for a signature, or refuses it.
-    pub create: fn(&Signature) -> Result<Box<dyn Aggregate>>,
-}
-
-/// Every aggregate with an incremental form, sorted by name.
-pub const AGGREGATES: &[Function] = &[
-    Function { name: "approx_count_distinct", create: approx::create },
-    Function { name: "avg", create: sum::avg },
-    Function { name: "bool_and", create: boolean::and },
-    Function { name: "bool_or", create: boolean::or },
-    Function { name: "corr", create: |s| moments::create("corr", s) },
-    Function { name: "count", create: count::create },
-    Function { name: "covar_pop", create: |s| moments::create("covar_pop", s) },
-    Function { name: "covar_samp", create: |s| moments::create("covar_samp", s) },
-    Function { name: "max", create: extreme::max },
-    Function { name: "min", create: extreme::min },
-    Function { name: "regr_avgx", create: |s| moments::create("regr_avgx", s) },
-    Function { name: "regr_avgy", create: |s| moments::create("regr_avgy", s) },
-    Function { name: "regr_count", create: |s| moments::create("regr_count", s) },
-    Function { name: "regr_intercept", create: |s| moments::create("regr_intercept", s) },
-    Function { name: "regr_r2", create: |s| moments::create("regr_r2", s) },
-    Function { name: "regr_slope", create: |s| moments::create("regr_slope", s) },
-    Function { name: "regr_sxx", create: |s| moments::create("regr_sxx", s) },
-    Function { name: "regr_sxy", create: |s| moments::create("regr_sxy", s) },
-    Function { name: "regr_syy", create: |s| moments::create("regr_syy", s) },
-    Function { name: "single_value", create: single_value::create },
-    Function { name: "stddev", create: |s| moments::create("stddev", s) },
-    Function { name: "stddev_pop", create: |s| moments::create("stddev_pop", s) },
-    Function { name: "sum", create: sum::sum },
-    Function { name: "var", create: |s| moments::create("var", s) },
-    Function { name: "var_pop", create: |s| moments::create("var_pop", s) },
-];
-
-/// Aggregates of the batch half whose value depends on the rows and ORDER BY alone: they can be
-/// computed anew.
-#[rustfmt::skip]
-pub const RECOMPUTED: &[&str] = &[
-    "array_agg", "bit_and", "bit_or", "bit_xor", "corr", "covar_pop", "covar_samp", "first_value",
-    "jsonb_agg", "jsonb_object_agg", "last_value", "max", "median", "min", "mode",
-    "percentile_cont", "percentile_disc", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept",
-    "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "stddev", "stddev_pop",
-    "string_agg", "var", "var_pop",
-];
-
-/// Aggregates that are the same over distinct values.
-pub const BLIND_TO_DUPLICATES: &[&str] =
-    &["approx_count_distinct", "bit_and", "bit_or", "bool_and", "bool_or", "max", "min"];
-
-/// Whether DISTINCT values are told apart ahead of the aggregate, which then takes each once.
-pub fn takes_distinct(name: &str, signature: &Signature) -> bool {
-    signature.order.is_empty() && matches!(name, "avg" | "count" | "sum")
-}
-
-/// Makes an aggregate by name.
-pub fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
-    let function = AGGREGATES.iter().find(|f| f.name == name);
-    let recomputed = RECOMPUTED.contains(&name);
-    let incremental = signature.order.is_empty()
-        && (!signature.distinct
-            || takes_distinct(name, signature)
-            || BLIND_TO_DUPLICATES.contains(&name));
-    match function {
-        Some(function) if incremental => match (function.create)(signature) {
-            Err(_) if recomputed && signature.batch.is_some() => recompute::create(name, signature),
-            made => made,
-        },
-        _ if recomputed => recompute::create(name, signature),
-        _ => Err(Error::unsupported(format!(
-            "aggregate function {name} is not supported in a materialized view"
-        ))),
-    }
+/// The forms of aggregates that take rows with weights into a state.
+pub(crate) mod forms {
+    pub(crate) use super::approx::create as approx_count_distinct;
+    pub(crate) use super::boolean::{and as bool_and, or as bool_or};
+    pub(crate) use super::count::create as count;
+    pub(crate) use super::extreme::{max, min};
+    pub(crate) use super::moments::create as moments;
+    pub(crate) use super::single_value::create as single_value;
+    pub(crate) use super::sum::{avg, sum};
 }
 
 /// The argument of an aggregate that has one.

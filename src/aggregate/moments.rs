@@ -23,7 +23,7 @@ enum Sums {
 }
 
 /// The function of a name; an error where an argument is not exact.
-pub(super) fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
     let scale = |i: usize| {
         let argument = signature.arguments.get(i).unwrap_or(&DataType::Null);
         exact_scale(argument).ok_or_else(|| unsupported(name, argument))

@@ -25,7 +25,7 @@ struct Recompute {
 }
 
 /// The aggregate for a signature whose function is known to the batch half.
-pub(super) fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(name: &str, signature: &Signature) -> Result<Box<dyn Aggregate>> {
     let Some(function) = &signature.batch else {
         return Err(Error::internal(format!("aggregate {name} has no function to compute it")));
     };

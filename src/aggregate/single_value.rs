@@ -12,7 +12,7 @@ use crate::delta::{Keys, decode_keys};
 use crate::error::Result;
 use crate::state::{GroupTable, OrderedValue};
 
-pub(super) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn create(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     Ok(Box::new(SingleValue { data_type: argument(signature, "single_value")? }))
 }
 

@@ -23,11 +23,11 @@ use crate::error::{Error, Result, sqlstate};
 use crate::expr::{INTERVAL_WORDS, IntervalTotal};
 use crate::state::GroupTable;
 
-pub(super) fn sum(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn sum(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create(signature, "sum", false)
 }
 
-pub(super) fn avg(signature: &Signature) -> Result<Box<dyn Aggregate>> {
+pub(crate) fn avg(signature: &Signature) -> Result<Box<dyn Aggregate>> {
     create(signature, "avg", true)
 }
 

@@ -12,10 +12,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::RelationId;
+use super::access::{AccessChange, Acl};
 use crate::error::{Error, Result};
 
-/// The version of the byte form that this program writes, the newest that it reads.
-const VERSION: u32 = 1;
+/// The newest version of the byte form that this program reads; what is written is of the oldest
+/// that has all of it.
+const VERSION: u32 = 2;
+
+/// The version of what has nothing of roles.
+const WITHOUT_ROLES: u32 = 1;
 
 /// A change of the definitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,8 @@ pub enum Definition {
         /// The sinks that deliver a new one in the place of an old one.
         sinks: Vec<RelationId>,
     },
+    /// Roles, and what they may do.
+    Access(Vec<AccessChange>),
     /// The clock is in hand, at a time in microseconds since 1970; without one it moves by itself.
     Clock(Option<i64>),
 }
@@ -80,6 +87,9 @@ pub struct Creation {
     /// What names mean in it that belong to others: it is to replace what reads these, with them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub instead: BTreeMap<String, RelationId>,
+    /// Who owns it and what others may do with it, where that is not the owner of everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl: Option<Acl>,
     /// It stays only if something says so later: a statement of several steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
@@ -128,7 +138,13 @@ struct Read {
 impl Definition {
     /// Its byte form.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let written = Written { version: VERSION, definition: self };
+        let with_roles = match self {
+            Self::Access(_) => true,
+            Self::Create(creation) => creation.acl.is_some(),
+            _ => false,
+        };
+        let version = if with_roles { VERSION } else { WITHOUT_ROLES };
+        let written = Written { version, definition: self };
         serde_json::to_vec(&written).map_err(|e| Error::internal(e.to_string()))
     }
 
@@ -138,9 +154,9 @@ impl Definition {
             Error::external("XX001", format!("a definition can't be read: {e}")).permanent()
         };
         let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if version != VERSION {
+        if !(WITHOUT_ROLES..=VERSION).contains(&version) {
             return Err(Error::unsupported(format!(
-                "a definition has version {version}; this program reads version {VERSION}"
+                "a definition has version {version}; this program reads up to {VERSION}"
             ))
             .with_hint("Use the program that wrote it, or a newer one."));
         }
@@ -174,13 +190,14 @@ mod tests {
                 sinks: vec![RelationId(5)],
             },
             Definition::Clock(Some(-1)),
+            Definition::Access(vec![AccessChange::Acl { on: RelationId(3), acl: Acl::default() }]),
         ];
         for definition in definitions {
             let bytes = definition.encode().expect("written");
             assert_eq!(Definition::decode(&bytes).expect("read"), definition);
         }
         let state = |text: &str| Definition::decode(text.as_bytes()).map_err(|e| e.sqlstate());
-        assert_eq!(state(r#"{"version":2,"definition":{"fly":1}}"#), Err("0A000"));
+        assert_eq!(state(r#"{"version":3,"definition":{"fly":1}}"#), Err("0A000"));
         assert_eq!(state(r#"{"version":1,"definition":{"fly":1}}"#), Err("XX001"));
         assert_eq!(state(r#"{"version":1,"definition":{"keep":1},"more":1}"#), Err("XX001"));
         assert_eq!(state("{"), Err("XX001"));

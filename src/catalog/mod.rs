@@ -4,6 +4,7 @@
 //! boundary. Objects refer to one another by id, never by name. Names are stored folded as
 //! PostgreSQL folds them (unquoted: lower case).
 
+pub mod access;
 pub mod definition;
 mod nearest;
 pub(crate) mod system;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::connector::ConnectorSpec;
 use crate::error::{Error, Result, sqlstate};
 
+use access::{Access, AccessChange, Acl};
 pub use definition::{CreatedIds, Creation, Definition};
 pub(crate) use nearest::nearest;
 
@@ -176,6 +178,8 @@ pub struct Relation {
     pub query: Option<String>,
     /// What it reads.
     pub depends_on: Vec<RelationId>,
+    /// Who owns it, and what others may do with it.
+    pub acl: Acl,
 }
 
 /// All definitions at one moment.
@@ -184,6 +188,7 @@ pub struct Catalog {
     by_id: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
     next_id: u32,
+    access: Arc<Access>,
 }
 
 impl Catalog {
@@ -240,6 +245,26 @@ impl Catalog {
         let (name, definition) = (name.to_owned(), definition.to_owned());
         *relation = Arc::new(Relation { name, definition, ..relation.as_ref().clone() });
         Ok(())
+    }
+
+    /// Who there is.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Changes who there is and what they may do.
+    pub fn change_access(&mut self, changes: &[AccessChange]) {
+        for change in changes {
+            match change {
+                AccessChange::Acl { on, acl } => {
+                    if let Some(relation) = self.by_id.get_mut(on) {
+                        let acl = acl.clone();
+                        *relation = Arc::new(Relation { acl, ..relation.as_ref().clone() });
+                    }
+                }
+                change => Arc::make_mut(&mut self.access).apply(change),
+            }
+        }
     }
 
     /// Looks a relation up by its folded name.

@@ -130,6 +130,7 @@ impl Session {
     pub fn begin_copy(&self, statement: &Statement) -> Result<CopyIn> {
         self.check_not_failed(statement)?;
         self.check_modes(statement)?;
+        self.check_rights(statement)?;
         let Statement::Copy(copy) = statement else {
             return Err(Error::internal("only COPY copies"));
         };

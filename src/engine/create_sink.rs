@@ -27,19 +27,7 @@ impl Session {
         let catalog = core.shared.catalog();
         catalog.check_name_is_free(&create.name)?;
         let input = self.sink_input(create, &catalog)?;
-        let mut relation = Relation {
-            id: self.allocate(),
-            name: create.name.clone(),
-            kind: RelationKind::Sink,
-            schema: input.schema.clone(),
-            key: input.key.clone(),
-            watermark: None,
-            rules: WriteRules::default(),
-            connector: None,
-            definition: text.to_owned(),
-            query: None,
-            depends_on: input.depends_on.clone(),
-        };
+        let mut relation = self.sink_relation(create, text, &input);
         let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
         let (spec, options) = with_sink_options(spec)?;
         let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
@@ -88,6 +76,23 @@ impl Session {
         Ok(self.done("CREATE SINK"))
     }
 
+    fn sink_relation(&self, create: &CreateSink, text: &str, input: &ResolvedInput) -> Relation {
+        Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind: RelationKind::Sink,
+            schema: input.schema.clone(),
+            key: input.key.clone(),
+            watermark: None,
+            rules: WriteRules::default(),
+            connector: None,
+            definition: text.to_owned(),
+            query: None,
+            depends_on: input.depends_on.clone(),
+            acl: self.acl_of_new(&create.name),
+        }
+    }
+
     fn sink_input(&self, create: &CreateSink, catalog: &Catalog) -> Result<ResolvedInput> {
         let shared = &self.engine.core.shared;
         let (query, emit) = match &create.input {
@@ -112,6 +117,7 @@ impl Session {
             SinkInput::Query(query, emit) => (query.clone(), *emit),
         };
         let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
+        self.check_reads(&bound.reads)?;
         let plan = lower_bound(&bound, emit, shared)?;
         let unique = result_key(&plan, bound.fields.fields().len());
         Ok(ResolvedInput {

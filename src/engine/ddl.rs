@@ -125,6 +125,7 @@ impl Session {
             definition: text.to_owned(),
             query: None,
             depends_on: Vec::new(),
+            acl: self.acl_of_new(&create.name),
         })
     }
 
@@ -206,6 +207,7 @@ impl Session {
             definition,
             query: None,
             depends_on: vec![of.id],
+            acl: of.acl.clone(),
         }
     }
 
@@ -225,23 +227,11 @@ impl Session {
         core.shared.catalog().check_name_is_free(&create.name)?;
         let catalog = self.names_for_binding()?;
         let bound = sql::bind_view(create, &catalog, &self.settings())?;
-        let kind = match create.materialized {
-            true => RelationKind::MaterializedView,
-            false => RelationKind::View,
-        };
-        let relation = Relation {
-            id: self.allocate(),
-            name: create.name.clone(),
-            kind,
-            schema: bound.fields.clone(),
-            key: Vec::new(),
-            watermark: None,
-            rules: WriteRules::default(),
-            connector: None,
-            definition: text.to_owned(),
-            query: Some(create.query.to_string()),
-            depends_on: bound.depends_on.clone(),
-        };
+        // What is built again beside a view reads what its owner may read.
+        if self.instead.is_empty() {
+            self.check_reads(&bound.reads)?;
+        }
+        let relation = self.view_relation(create, text, &bound);
         if !create.materialized {
             let record = self.creation(&relation, (None, None), None);
             self.commit_point.pass();
@@ -276,6 +266,27 @@ impl Session {
         }
         guard.armed = false;
         Ok(self.done(tag))
+    }
+
+    fn view_relation(&self, create: &CreateView, text: &str, bound: &Bound) -> Relation {
+        let kind = match create.materialized {
+            true => RelationKind::MaterializedView,
+            false => RelationKind::View,
+        };
+        Relation {
+            id: self.allocate(),
+            name: create.name.clone(),
+            kind,
+            schema: bound.fields.clone(),
+            key: Vec::new(),
+            watermark: None,
+            rules: WriteRules::default(),
+            connector: None,
+            definition: text.to_owned(),
+            query: Some(create.query.to_string()),
+            depends_on: bound.depends_on.clone(),
+            acl: self.acl_of_new(&create.name),
+        }
     }
 
     /// A view of an earlier life that can't be built, or reads one that has failed, has failed.

@@ -18,14 +18,15 @@ use super::outcome::{Outcome, Rows};
 use super::provider::{Snapshot, overlaid, rows_provider};
 use super::session::Session;
 use super::unique::check_keys;
+use crate::catalog::access::Privilege;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Parts, Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::memory::memory_is_full;
 use crate::sql::{
-    Bound, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete, bind_insert,
-    bind_update, conform,
+    Bound, BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete,
+    bind_insert, bind_update, conform,
 };
 
 impl Session {
@@ -49,6 +50,14 @@ impl Session {
 
     pub(super) async fn run_insert(&mut self, bound: BoundInsert) -> Result<Outcome> {
         let relation = bound.relation;
+        self.check_may(relation.id, Privilege::Insert)?;
+        if matches!(bound.conflict, BoundConflict::Update { .. }) {
+            self.check_may(relation.id, Privilege::Update)?;
+            self.check_may(relation.id, Privilege::Select)?;
+        }
+        if bound.returning.is_some() {
+            self.check_may(relation.id, Privilege::Select)?;
+        }
         check_writable(&relation, "insert into")?;
         let keyed = !relation.key.is_empty();
         let ticket = self.ticket(relation.id, keyed).await?;
@@ -70,6 +79,8 @@ impl Session {
 
     pub(super) async fn run_delete(&mut self, bound: BoundDelete) -> Result<Outcome> {
         let relation = bound.relation;
+        self.check_may(relation.id, Privilege::Delete)?;
+        self.check_may(relation.id, Privilege::Select)?;
         check_writable(&relation, "delete from")?;
         let ticket = self.ticket(relation.id, true).await?;
         let pin = self.read_point();
@@ -85,6 +96,8 @@ impl Session {
 
     pub(super) async fn run_update(&mut self, bound: BoundUpdate) -> Result<Outcome> {
         let relation = bound.relation;
+        self.check_may(relation.id, Privilege::Update)?;
+        self.check_may(relation.id, Privilege::Select)?;
         check_writable(&relation, "update")?;
         let ticket = self.ticket(relation.id, true).await?;
         let pin = self.read_point();
@@ -153,6 +166,7 @@ impl Session {
     ) -> Result<RecordBatch> {
         if !joined
             && let Some((lookup, values)) = reading.lookup()
+            && self.check_reads(reading.reads()).is_ok()
             && let Some(rows) = self.look_up_rows(lookup, values, pin)?
         {
             return Ok(rows);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
 
+use crate::catalog::access::AccessChange;
 use crate::catalog::{Catalog, Definition, RelationId};
 use crate::config::{
     EARLY_READ_KEYS_MAX, EARLY_WRITES_BYTES_MAX, LOOKUP_BYTES_MAX, LOOKUP_ROWS_MAX,
@@ -36,6 +37,10 @@ pub(super) enum Names {
     Changing,
 }
 
+fn is_of_relation(change: &AccessChange) -> bool {
+    matches!(change, AccessChange::Acl { .. })
+}
+
 /// What the log has behind a checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
@@ -58,9 +63,12 @@ impl Behind {
             Definition::Create(_) => Names::Growing,
             // What is not kept, or is gone by the end of the log, is not made again.
             Definition::Keep(_) | Definition::Drop(_) => Names::Settled,
+            // Roles are those of the end of the log from the beginning.
+            Definition::Access(changes) if !changes.iter().any(is_of_relation) => Names::Settled,
             Definition::Replace { .. }
             | Definition::Swap { .. }
             | Definition::Rename { .. }
+            | Definition::Access(_)
             | Definition::Clock(_) => Names::Changing,
         };
         self.names = self.names.max(names);

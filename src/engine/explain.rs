@@ -30,6 +30,7 @@ impl Session {
                     return Err(Error::internal("a query is explained"));
                 };
                 let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
+                self.check_reads(&bound.reads)?;
                 (lower_bound(&bound, emit, shared)?, Some(bound.plan))
             }
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
@@ -105,6 +106,10 @@ impl Session {
                     .with_hint("It takes a query, CREATE MATERIALIZED VIEW, or a view."));
             }
         };
+        if self.role().is_some() {
+            let bound = sql::bind_query(query, &pin.catalog, purpose, &self.settings())?;
+            self.check_reads(&bound.reads)?;
+        }
         let provide = |id| self.provider(&pin, id);
         sql::explain_passes(query, &pin.catalog, purpose, &self.settings(), &provide)
     }

@@ -56,6 +56,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Checkpoint
         | Statement::SavedState(_)
         | Statement::Flush => Part::Ends,
+        Statement::Access(access) if access.is_kept() => Part::Ends,
         _ => Part::Neutral,
     }
 }

@@ -62,6 +62,7 @@ impl Session {
             definition: String::new(),
             query: None,
             depends_on: vec![relation.id],
+            acl: relation.acl.clone(),
         };
         index.definition = system::index_text(relation, &index);
         let shared = &self.engine.core.shared;

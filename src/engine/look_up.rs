@@ -53,6 +53,7 @@ impl Session {
         values: &[ScalarValue],
     ) -> Result<Option<Outcome>> {
         let Some(lookup) = bound.lookup() else { return Ok(None) };
+        self.check_reads(bound.reads())?;
         if let Some(early) = self.early() {
             let rows = early.map(|early| self.look_up_early(lookup, values, &early));
             return Ok(rows.transpose()?.flatten().map(|rows| found(lookup, rows)));

@@ -12,6 +12,7 @@
 //!
 //! This module is the only facade: `server` and `shell` use nothing below it but values.
 
+mod access;
 mod alter_sink;
 mod alter_source;
 mod analyze;
@@ -49,6 +50,7 @@ mod replace;
 mod replacement;
 mod resume_view;
 mod retry;
+mod rights;
 pub(crate) mod row_source;
 mod running;
 mod savepoint;

@@ -220,6 +220,7 @@ impl Session {
         at_hand: &[(RelationId, RecordBatch)],
         cancel: Cancel,
     ) -> Result<Running> {
+        self.check_reads(&bound.reads)?;
         let provide = |id: RelationId| match at_hand.iter().find(|(relation, _)| *relation == id) {
             Some((_, rows)) => rows_provider(rows.schema(), vec![rows.clone()]),
             None => self.provider(pin, id),

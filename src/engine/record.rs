@@ -7,6 +7,7 @@ use chrono::DateTime;
 
 use super::session::Session;
 use super::settings::SettingValues;
+use crate::catalog::access::Acl;
 use crate::catalog::{CreatedIds, Creation, Definition, Relation, RelationId};
 use crate::connector::Positions;
 use crate::error::{Error, Result};
@@ -60,6 +61,7 @@ impl Session {
             now_us: settings.now.timestamp_micros(),
             start: start.cloned(),
             instead: self.instead.clone(),
+            acl: Some(relation.acl.clone()).filter(|acl| *acl != Acl::default()),
             provisional: self.provisional,
         }))
     }

@@ -17,6 +17,7 @@ use super::record::renamed;
 use super::recovering::{Recovering, Stage};
 use super::replace::{rename, replace};
 use super::{Engine, Kept};
+use crate::catalog::access::{Access, AccessChange};
 use crate::catalog::{Creation, Definition, RelationId};
 use crate::checkpoint::{BEGINS_ANEW, Checkpoints, Image, LogEnd, Manifest};
 use crate::config::Config;
@@ -93,6 +94,9 @@ impl Engine {
             core.kept = Some(Kept { found, disk, path: path.to_owned(), id });
             core.recovering = Recovering::begun();
         }
+        // Who comes from here on is who is there at the end of the log, and nobody else.
+        let changes = survey.access.changes();
+        engine.core.shared.change(|catalog, _| catalog.change_access(&changes));
         let past = Past { directory, dir, checkpoints, interval, outbox_bytes, end, held: None };
         let given_up = Some(GivenUp(Arc::clone(&engine.core.recovering)));
         let recovery = Recovery { work: Some((engine.clone(), past, survey)), given_up };
@@ -303,6 +307,8 @@ pub(super) struct Survey {
     moved: BTreeSet<RelationId>,
     /// What may not stay, with its parts.
     provisional: BTreeMap<RelationId, Vec<RelationId>>,
+    /// Who there is at the end.
+    access: Access,
     /// What the log has behind the checkpoint.
     behind: Behind,
 }
@@ -345,6 +351,7 @@ impl Survey {
                 }
                 new.iter().for_each(|(id, _)| drop(self.provisional.remove(id)));
             }
+            Definition::Access(changes) => changes.iter().for_each(|c| self.access.apply(c)),
             Definition::Rename { .. } | Definition::Clock(_) => {}
         }
     }
@@ -508,6 +515,18 @@ impl<'a> Again<'a> {
                 let new: Vec<_> =
                     new.into_iter().filter(|(id, _)| !self.gone.contains(id)).collect();
                 coordinator.call(move |c| c.swap_again(&new, rename)).await?
+            }
+            Definition::Access(changes) => {
+                let own = |change: &AccessChange| matches!(change, AccessChange::Acl { .. });
+                let acls: Vec<_> = changes.into_iter().filter(own).collect();
+                let again = Definition::Access(acls.clone());
+                let change = move |c: &mut Coordinator| {
+                    c.define(&again, &[], |catalog| {
+                        catalog.change_access(&acls);
+                        Ok(())
+                    })
+                };
+                coordinator.call(change).await?
             }
             Definition::Clock(clock) => {
                 let set = move |c: &mut Coordinator| c.set_clock(clock);

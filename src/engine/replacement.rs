@@ -162,8 +162,11 @@ impl Session {
         let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         let catalog = core.shared.catalog();
         let now = Affected::by(&catalog, old);
+        let is_same = |now: &Arc<Relation>, view: &Arc<Relation>| {
+            now.name == view.name && now.acl == view.acl
+        };
         let is_named =
-            |view: &Arc<Relation>| catalog.by_id(view.id).is_some_and(|now| now.name == view.name);
+            |view: &Arc<Relation>| catalog.by_id(view.id).is_some_and(|now| is_same(now, view));
         if now.ids != affected.ids || !affected.views.iter().all(is_named) {
             return Err(Error::user(
                 sqlstate::SERIALIZATION_FAILURE,

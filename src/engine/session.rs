@@ -10,9 +10,11 @@ use super::Engine;
 use super::commit_point::CommitPoint;
 use super::cursor::Cursor;
 use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
+use super::rights::Who;
 use super::settings::SettingValues;
 use super::transaction::Transaction;
 use crate::cancel::{Cancel, CancelSlot};
+use crate::catalog::access::RoleId;
 use crate::catalog::{Creation, RelationId};
 use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
@@ -32,6 +34,10 @@ pub struct Session {
     ///
     /// [`Creation::instead`]: crate::catalog::Creation::instead
     pub(super) instead: BTreeMap<String, RelationId>,
+    /// Whose rights it has.
+    pub(super) who: Who,
+    /// The name that its client has given.
+    login_name: String,
     /// Whether its plans are optimised.
     optimize: bool,
     /// What it has set.
@@ -60,6 +66,8 @@ impl Session {
             past: None,
             provisional: false,
             instead: BTreeMap::new(),
+            who: Who::default(),
+            login_name: SessionFacts::default().user,
             optimize: true,
             values,
             transaction: None,
@@ -83,9 +91,42 @@ impl Session {
     /// Says who is there: user, database and the number of the connection.
     pub fn identify(&mut self, user: &str, database: &str, pid: i64) {
         self.values.identify(user);
+        user.clone_into(&mut self.login_name);
         let (user, database) = (user.to_owned(), database.to_owned());
         let settings: Arc<dyn SessionSettings> = self.values.clone();
-        self.facts = Arc::new(SessionFacts { user, database, pid, settings });
+        let (session_user, role) = (user.clone(), None);
+        self.facts = Arc::new(SessionFacts { user, session_user, role, database, pid, settings });
+    }
+
+    /// Gives it the rights of the role that has its user's name; where there is none, all of them:
+    /// who may come without being one is settled before.
+    ///
+    /// # Errors
+    ///
+    /// 28000 when nobody can log in as that role.
+    pub fn take_role(&mut self) -> Result<()> {
+        let catalog = self.engine.core.shared.catalog();
+        let user = self.facts.user.clone();
+        let Some((id, role)) = catalog.access().find(&user) else { return Ok(()) };
+        if !role.login {
+            let message = format!("role \"{user}\" is not permitted to log in");
+            return Err(Error::user(sqlstate::INVALID_AUTHORIZATION, message));
+        }
+        self.become_who(Who { login: Some(id), session: Some(id), current: Some(id) });
+        Ok(())
+    }
+
+    /// Changes whose rights it has.
+    pub(super) fn become_who(&mut self, who: Who) {
+        self.who = who;
+        let catalog = self.engine.core.shared.catalog();
+        let name = |role: Option<RoleId>| role.map(|role| catalog.access().name(role));
+        let mut facts = self.facts.as_ref().clone();
+        facts.role = who.current;
+        facts.session_user = name(who.session).unwrap_or_else(|| self.login_name.clone());
+        facts.user = name(who.current).unwrap_or_else(|| facts.session_user.clone());
+        self.values.identify(&facts.session_user);
+        self.facts = Arc::new(facts);
     }
 
     /// Whether the plans of reads and of recomputed views are optimised. They are, at first;
@@ -215,6 +256,7 @@ impl Session {
         if let Some(ended) = self.engine.core.shared.failure() {
             return Err(ended);
         }
+        self.check_rights(&parsed.statement)?;
         match &parsed.statement {
             Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
             Statement::CreateTableAs(create) => self.create_table_as(create).await,
@@ -261,6 +303,7 @@ impl Session {
             Statement::Set { name, values, scope } => self.set(name, values.as_deref(), *scope),
             Statement::Clock(clock) => self.move_clock(clock).await,
             Statement::Flush => self.flush().await,
+            Statement::Access(statement) => self.change_access(statement).await,
             Statement::NoOp(tag) => Ok(self.done(tag)),
         }
     }

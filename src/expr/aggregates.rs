@@ -81,18 +81,13 @@ enum Kind {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Total {
     kind: Kind,
-    aliases: Vec<String>,
     signature: Signature,
 }
 
 impl Total {
     fn udaf(kind: Kind) -> Arc<AggregateUDF> {
-        let aliases = match kind {
-            Kind::Sum => vec![],
-            Kind::Avg => vec!["mean".to_string()],
-        };
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(AggregateUDF::new_from_impl(Total { kind, aliases, signature }))
+        Arc::new(AggregateUDF::new_from_impl(Total { kind, signature }))
     }
 
     fn result_type(&self, argument: &DataType) -> Option<DataType> {
@@ -109,10 +104,6 @@ impl AggregateUDFImpl for Total {
             Kind::Sum => "sum",
             Kind::Avg => "avg",
         }
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

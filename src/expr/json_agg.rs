@@ -20,34 +20,27 @@ use super::size::check_text;
 use crate::delta::jsonb;
 use crate::error::{Error, Result, sqlstate};
 
-/// Both.
-pub fn json_udafs() -> Vec<Arc<AggregateUDF>> {
+/// The aggregate of a name.
+pub fn json_udaf(name: &str) -> Option<Arc<AggregateUDF>> {
     static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
         let make = |object| {
-            let alias = if object { "json_object_agg" } else { "json_agg" };
             let signature = Signature::any(if object { 2 } else { 1 }, Volatility::Immutable);
-            let aliases = vec![alias.to_string()];
-            Arc::new(AggregateUDF::new_from_impl(JsonAgg { object, aliases, signature }))
+            Arc::new(AggregateUDF::new_from_impl(JsonAgg { object, signature }))
         };
         [false, true].into_iter().map(make).collect()
     });
-    ALL.clone()
+    ALL.iter().find(|f| f.name() == name).cloned()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct JsonAgg {
     object: bool,
-    aliases: Vec<String>,
     signature: Signature,
 }
 
 impl AggregateUDFImpl for JsonAgg {
     fn name(&self) -> &str {
         if self.object { "jsonb_object_agg" } else { "jsonb_agg" }
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

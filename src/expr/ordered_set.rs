@@ -27,8 +27,8 @@ use crate::delta::Keys;
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
-/// All of them.
-pub fn ordered_set_udafs() -> Vec<Arc<AggregateUDF>> {
+/// The ordered-set aggregate of a name.
+pub fn ordered_set_udaf(name: &str) -> Option<Arc<AggregateUDF>> {
     static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
         let make = |function| {
             let signature = Signature::user_defined(Volatility::Immutable);
@@ -36,7 +36,7 @@ pub fn ordered_set_udafs() -> Vec<Arc<AggregateUDF>> {
         };
         [Function::Continuous, Function::Discrete, Function::Mode].into_iter().map(make).collect()
     });
-    ALL.clone()
+    ALL.iter().find(|f| f.name() == name).cloned()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

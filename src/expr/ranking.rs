@@ -16,13 +16,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 
-/// The function with a result type that the engine has; the function itself where it has one.
-pub fn with_signed_result(function: Arc<WindowUDF>) -> Arc<WindowUDF> {
-    let result = match function.name() {
-        "row_number" | "rank" | "dense_rank" => DataType::Int64,
-        "ntile" => DataType::Int32,
-        _ => return function,
-    };
+/// The function with a result type that the engine has.
+pub fn signed(function: Arc<WindowUDF>, result: DataType) -> Arc<WindowUDF> {
     Arc::new(WindowUDF::new_from_impl(Signed { inner: function, result }))
 }
 

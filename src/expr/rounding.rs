@@ -19,22 +19,18 @@ use super::numeric::{divide_rounded, overflow, rescale};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
-/// The functions by name.
-pub fn rounding_udfs() -> Vec<(&'static str, Arc<ScalarUDF>)> {
-    [
-        ("round", Rounding::Round),
-        ("trunc", Rounding::Trunc),
-        ("ceil", Rounding::Ceil),
-        ("ceiling", Rounding::Ceil),
-        ("floor", Rounding::Floor),
-    ]
-    .into_iter()
-    .map(|(name, rounding)| {
-        let signature = Signature::user_defined(Volatility::Immutable);
-        let function = Function { rounding, any_digits: false, signature };
-        (name, Arc::new(ScalarUDF::new_from_impl(function)))
-    })
-    .collect()
+/// The function of a name.
+pub fn rounding_udf(name: &str) -> Option<Arc<ScalarUDF>> {
+    let rounding = match name {
+        "round" => Rounding::Round,
+        "trunc" => Rounding::Trunc,
+        "ceil" => Rounding::Ceil,
+        "floor" => Rounding::Floor,
+        _ => return None,
+    };
+    let signature = Signature::user_defined(Volatility::Immutable);
+    let function = Function { rounding, any_digits: false, signature };
+    Some(Arc::new(ScalarUDF::new_from_impl(function)))
 }
 
 /// `round` or `trunc` to a number of digits that is computed: its type does not hang on it, as the

@@ -29,23 +29,22 @@ use super::moments::{Moments, PAIR_WORDS, Pair, Statistic, Variance};
 use crate::delta::text::pg_type_name;
 use crate::error::{Error, Result, sqlstate};
 
-/// All of them.
-pub fn statistics_udafs() -> Vec<Arc<AggregateUDF>> {
+/// The aggregate of a name.
+pub fn statistic_udaf(name: &str) -> Option<Arc<AggregateUDF>> {
     static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
-        let make = |(name, aliases, function): &(&'static str, &[&str], Function)| {
-            let aliases = aliases.iter().map(|a| (*a).to_string()).collect();
+        let make = |(name, function): &(&'static str, Function)| {
             let signature = Signature::user_defined(Volatility::Immutable);
             let function = *function;
-            Arc::new(AggregateUDF::new_from_impl(Named { name, aliases, function, signature }))
+            Arc::new(AggregateUDF::new_from_impl(Named { name, function, signature }))
         };
         FUNCTIONS.iter().map(make).collect()
     });
-    ALL.clone()
+    ALL.iter().find(|f| f.name() == name).cloned()
 }
 
 /// The statistic of a name.
 pub fn statistic_named(name: &str) -> Option<Statistic> {
-    FUNCTIONS.iter().find_map(|(found, _, function)| match function {
+    FUNCTIONS.iter().find_map(|(found, function)| match function {
         Function::Pair(statistic) if *found == name => Some(*statistic),
         _ => None,
     })
@@ -83,29 +82,28 @@ enum Function {
 }
 
 #[rustfmt::skip]
-const FUNCTIONS: &[(&str, &[&str], Function)] = &[
-    ("corr", &[], Function::Pair(Statistic::Corr)),
-    ("covar_pop", &[], Function::Pair(Statistic::CovarPop)),
-    ("covar_samp", &[], Function::Pair(Statistic::CovarSamp)),
-    ("regr_avgx", &[], Function::Pair(Statistic::AvgX)),
-    ("regr_avgy", &[], Function::Pair(Statistic::AvgY)),
-    ("regr_count", &[], Function::Pair(Statistic::Count)),
-    ("regr_intercept", &[], Function::Pair(Statistic::Intercept)),
-    ("regr_r2", &[], Function::Pair(Statistic::R2)),
-    ("regr_slope", &[], Function::Pair(Statistic::Slope)),
-    ("regr_sxx", &[], Function::Pair(Statistic::Sxx)),
-    ("regr_sxy", &[], Function::Pair(Statistic::Sxy)),
-    ("regr_syy", &[], Function::Pair(Statistic::Syy)),
-    ("stddev", &["stddev_samp"], Function::One(Variance { sample: true, root: true })),
-    ("stddev_pop", &[], Function::One(Variance { sample: false, root: true })),
-    ("var", &["variance", "var_samp"], Function::One(Variance { sample: true, root: false })),
-    ("var_pop", &[], Function::One(Variance { sample: false, root: false })),
+const FUNCTIONS: &[(&str, Function)] = &[
+    ("corr", Function::Pair(Statistic::Corr)),
+    ("covar_pop", Function::Pair(Statistic::CovarPop)),
+    ("covar_samp", Function::Pair(Statistic::CovarSamp)),
+    ("regr_avgx", Function::Pair(Statistic::AvgX)),
+    ("regr_avgy", Function::Pair(Statistic::AvgY)),
+    ("regr_count", Function::Pair(Statistic::Count)),
+    ("regr_intercept", Function::Pair(Statistic::Intercept)),
+    ("regr_r2", Function::Pair(Statistic::R2)),
+    ("regr_slope", Function::Pair(Statistic::Slope)),
+    ("regr_sxx", Function::Pair(Statistic::Sxx)),
+    ("regr_sxy", Function::Pair(Statistic::Sxy)),
+    ("regr_syy", Function::Pair(Statistic::Syy)),
+    ("stddev", Function::One(Variance { sample: true, root: true })),
+    ("stddev_pop", Function::One(Variance { sample: false, root: true })),
+    ("var", Function::One(Variance { sample: true, root: false })),
+    ("var_pop", Function::One(Variance { sample: false, root: false })),
 ];
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Named {
     name: &'static str,
-    aliases: Vec<String>,
     function: Function,
     signature: Signature,
 }
@@ -138,10 +136,6 @@ impl Named {
 impl AggregateUDFImpl for Named {
     fn name(&self) -> &str {
         self.name
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

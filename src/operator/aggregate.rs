@@ -31,13 +31,12 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::fold::{AggregateFolder, Folded, Folder};
 use super::{Context, Operator, OperatorSpec, Output, Placement, Progress, error_rows};
-use crate::aggregate::{
-    Aggregate, DistinctStage, Rows, Signature, StateAt, Turns, create, takes_distinct,
-};
+use crate::aggregate::{Aggregate, DistinctStage, Rows, Signature, StateAt, Turns};
 use crate::config::FLUSH_ROWS;
 use crate::delta::{DeltaBatch, Keys, Weight, hash_key, worker_of};
 use crate::error::Result;
 use crate::expr::BatchAggregate;
+use crate::library::{self, incremental};
 use crate::state::{
     Bound, GroupSpec, GroupTable, KeyRequest, TableId, TableKind, TableSpec, negative_weight,
 };
@@ -113,8 +112,10 @@ impl AggregateSpec {
                 result: schema.field(keys.len() + i).data_type().clone(),
                 append_only,
             };
-            aggregates.push(Arc::from(create(&call.function, &signature)?));
-            let stage = (call.distinct && takes_distinct(&call.function, &signature))
+            aggregates.push(Arc::from(incremental(&call.function, &signature)?));
+            let ahead = library::aggregate(&call.function);
+            let ahead = ahead.is_some_and(|f| f.takes_distinct(&signature));
+            let stage = (call.distinct && ahead)
                 .then(|| DistinctStage::place(&mut stages, call.arguments[0], call.filter));
             staged.push(stage);
         }
@@ -162,6 +163,18 @@ impl AggregateSpec {
     pub(super) fn describe_calls(&self) -> Vec<String> {
         let name = |c: usize| self.input.field(c).name().clone();
         self.calls.iter().map(|call| call.describe(name)).collect()
+    }
+
+    /// Counts of distinct values are exact or approximate.
+    pub(super) fn distinct_notes(&self) -> Vec<String> {
+        let note = |(text, call): (String, &AggregateCall)| match library::aggregate(&call.function)
+            .and_then(|f| f.error)
+        {
+            Some(error) => Some(format!("{text}: approximate, {error}")),
+            None if call.distinct && call.function == "count" => Some(format!("{text}: exact")),
+            None => None,
+        };
+        self.describe_calls().into_iter().zip(&self.calls).filter_map(note).collect()
     }
 
     pub(super) fn input(&self) -> &SchemaRef {
@@ -305,6 +318,10 @@ impl OperatorSpec for AggregateSpec {
         }
         let keys: Vec<String> = self.keys.iter().map(|c| name(*c)).collect();
         format!("by {}: {}", keys.join(", "), calls.join(", "))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.distinct_notes()
     }
 
     fn constants(&self) -> String {

@@ -226,6 +226,10 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
     fn name(&self) -> &'static str;
     /// Its constants in EXPLAIN, one line; may be empty.
     fn describe(&self) -> String;
+    /// What EXPLAIN says beside them, in lines of their own.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The constants that tell its state from that of others: those of EXPLAIN, unless they say
     /// too little or too much.
     fn constants(&self) -> String {

@@ -77,6 +77,10 @@ impl OperatorSpec for SessionAggregateSpec {
         format!("{by}gap {} s: {}", self.gap_us as f64 / 1e6, calls.join(", "))
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.inner.distinct_notes()
+    }
+
     fn constants(&self) -> String {
         format!("{}, {:?}: {}", self.describe(), self.columns, self.inner.constants())
     }

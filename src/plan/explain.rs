@@ -68,6 +68,7 @@ fn node_lines(node: &PlanNode, depth: usize) -> Vec<String> {
     lines.push(format!("{indent}{}", title.trim_end()));
     lines.push(format!("{indent}    {}", properties(node)));
     if let PlanKind::Operator(spec) = &node.kind {
+        lines.extend(spec.notes().iter().map(|note| format!("{indent}    {note}")));
         for table in spec.tables() {
             let bound = match table.bound {
                 Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),

@@ -26,6 +26,7 @@ use super::shared::RelationStatus;
 use super::sink_queue::Size;
 use super::state::{Cut, EngineState, SplitProgress};
 use super::worker::TableChanges;
+use crate::catalog::access::Acl;
 use crate::catalog::{Definition, RelationId, RelationKind};
 use crate::checkpoint::{
     Checkpoints, Cost, History, LogEnd, Made, Manifest, OutFile, Part, QuarantineMark, RunReader,
@@ -545,12 +546,15 @@ impl Coordinator {
         journal: &Journal,
     ) -> Manifest {
         let catalog = self.shared.catalog();
+        let access = Some(catalog.access().changes()).filter(|changes| !changes.is_empty());
+        let access = access.and_then(|all| serde_json::to_value(Definition::Access(all)).ok());
         let definitions = journal.live().filter_map(|creation| {
             let mut creation = creation.clone();
             // Names may have changed since.
             let relation = catalog.by_id(creation.ids.relation)?;
             creation.name.clone_from(&relation.name);
             creation.text.clone_from(&relation.definition);
+            creation.acl = Some(relation.acl.clone()).filter(|acl| *acl != Acl::default());
             serde_json::to_value(Definition::Create(Box::new(creation))).ok()
         });
         let sources = state.inputs.iter().map(|(id, input)| {
@@ -576,7 +580,7 @@ impl Coordinator {
             epoch: epoch.0,
             now_us: state.now_us,
             lsn,
-            definitions: definitions.collect(),
+            definitions: access.into_iter().chain(definitions).collect(),
             greatest_relation: catalog.greatest().0,
             clock: self.shared.clock.manual_us(),
             sources: sources.collect(),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::coordinator::{Commit, Coordinator};
 use super::definitions::relaxed;
 use super::shared::RelationStatus;
+use crate::catalog::access::AccessChange;
 use crate::catalog::{Catalog, Creation, Definition, RelationId};
 use crate::config::{BATCH_ROWS, LOG_HELD_BYTES, LOG_PART_BYTES};
 use crate::delta::{DeltaBatch, Keys, batch_of, decode_keys};
@@ -168,6 +169,15 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
                 creation.provisional = false;
                 // The names mean these from here on.
                 creation.instead.clear();
+            }
+        }
+        Definition::Access(changes) => {
+            for change in changes {
+                if let AccessChange::Acl { on, acl } = change
+                    && let Some(creation) = live.get_mut(on)
+                {
+                    creation.acl = Some(acl.clone());
+                }
             }
         }
         Definition::Rename { .. } | Definition::Clock(_) => {}

@@ -10,6 +10,7 @@ use crate::error::{Error, sqlstate};
 
 /// SQLSTATE codes that only the protocol raises.
 pub(crate) mod code {
+    pub(crate) const INVALID_PASSWORD: &str = "28P01";
     pub(crate) const INVALID_BINARY_REPRESENTATION: &str = "22P03";
     pub(crate) const DUPLICATE_PREPARED_STATEMENT: &str = "42P05";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";

@@ -2,16 +2,17 @@
 //! PostgreSQL server.
 //!
 //! ```text
-//! TcpListener --accept--> startup.rs --> connection.rs: loop { message -> session -> rows }
-//!                                           |-- extended.rs (Parse .. Sync), params.rs
-//!                                           |-- rows.rs -> encode.rs -> wire.rs
-//!                                           `-- cancel.rs: cancel requests, shutdown
+//! TcpListener --accept--> tls.rs, login.rs, startup.rs
+//!                           `-> connection.rs: loop { message -> session -> rows }
+//!                                 |-- extended.rs (Parse .. Sync), params.rs
+//!                                 |-- rows.rs -> encode.rs -> wire.rs
+//!                                 `-- cancel.rs: cancel requests, shutdown
 //! ```
 //!
 //! Invariants: a connection is one task and one session; nothing that a client does, and no panic
 //! in its task, ends another connection or the server; everything is bounded (connections, message
-//! size, read-ahead, output, prepared statements). There is no encryption and no authentication:
-//! listen on loopback or behind something that has both.
+//! size, read-ahead, output, prepared statements). Who has not logged in, where one
+//! has to, gets nothing but that.
 
 mod cancel;
 mod connection;
@@ -20,13 +21,17 @@ mod encode;
 mod errors;
 mod extended;
 mod idle;
+mod login;
 mod numeric;
 mod params;
+mod scram;
 mod shape;
 mod starting;
 mod startup;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 use std::collections::HashMap;
@@ -36,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use pgwire::messages::startup::Startup;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -43,16 +49,22 @@ use tokio::task::JoinSet;
 use self::cancel::Registry;
 use self::connection::Connection;
 use self::errors::{code, fatal_message};
+use self::login::log_in;
 use self::wire::{Opening, Wire};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 
 pub use starting::refuse_until;
+pub use tls::Tls;
 
 /// Sessions at the same time; each costs a few tens of kilobytes and its statements.
 const CONNECTIONS_MAX: usize = 1_000;
 
-/// Time that a client has to say who it is.
+/// Connections at the same time of clients that have not said yet who they are; each costs a few
+/// tens of kilobytes for up to [`STARTUP_TIMEOUT`].
+const STRANGERS_MAX: usize = 4_000;
+
+/// Time that a client has to say who it is, all steps together.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time that connections have to end by themselves once the server ends.
@@ -61,11 +73,25 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept, which is nearly always a shortage of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Who may come, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// What clients are shown that want encryption; without it they are told that there is none.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether clients that do not want it are refused.
+    pub tls_required: bool,
+    /// Whether everybody has to log in, even while nobody has a password.
+    pub authenticate: bool,
+}
+
 /// What all connections share.
 struct Shared {
     engine: Engine,
+    admission: Admission,
     registry: Arc<Registry>,
     places: Arc<Semaphore>,
+    /// Those who have not said yet who they are.
+    strangers: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -73,13 +99,16 @@ struct Shared {
 pub async fn serve(
     engine: Engine,
     listener: TcpListener,
+    admission: Admission,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         engine,
+        admission,
         registry: Arc::new(Registry::default()),
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         shutdown: stopped,
     });
     let mut connections = JoinSet::new();
@@ -112,15 +141,14 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
+    let Ok(stranger) = Arc::clone(&shared.strangers).try_acquire_owned() else { return };
     let mut wire = Wire::new(stream);
-    let opening = match tokio::time::timeout(STARTUP_TIMEOUT, wire.opening()).await {
-        Ok(Ok(Some(opening))) => opening,
+    let admitted = tokio::time::timeout(STARTUP_TIMEOUT, admit(&shared, &mut wire)).await;
+    drop(stranger);
+    let startup = match admitted {
+        Ok(Ok(Some(startup))) => startup,
         Ok(Err(error)) => return refuse(&mut wire, &error).await,
         Ok(Ok(None)) | Err(_) => return,
-    };
-    let startup = match opening {
-        Opening::Cancel(pid, secret) => return shared.registry.cancel(pid, secret),
-        Opening::Startup(startup) => startup,
     };
     let Ok(_place) = Arc::clone(&shared.places).try_acquire_owned() else {
         let error = Error::user(code::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
@@ -154,6 +182,28 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
             .with_hint("This is a bug; the server's log has the place.");
         refuse(&mut connection.wire, &error).await;
     }
+}
+
+/// What a client wants that may come in; `None` for one that has gone, or has wanted no more than
+/// to cancel a statement.
+async fn admit(shared: &Shared, wire: &mut Wire) -> Result<Option<Startup>> {
+    let Admission { tls, tls_required, authenticate } = &shared.admission;
+    let startup = match wire.opening(tls.as_deref()).await? {
+        Some(Opening::Startup(startup)) => startup,
+        Some(Opening::Cancel(pid, secret)) => {
+            shared.registry.cancel(pid, secret);
+            return Ok(None);
+        }
+        None => return Ok(None),
+    };
+    if *tls_required && !wire.is_encrypted() {
+        let message = "the server takes only encrypted connections";
+        return Err(Error::user(sqlstate::INVALID_AUTHORIZATION, message)
+            .with_hint("Connect with sslmode=require, or better sslmode=verify-full."));
+    }
+    let known = log_in(wire, &shared.engine, &startup, *authenticate).await?;
+    wire.trust();
+    Ok(known.then_some(startup))
 }
 
 /// Says why, and leaves.

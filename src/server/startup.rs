@@ -1,5 +1,5 @@
 //! The beginning of a connection: version, settings, the parameters that a client wants to know,
-//! and its cancel key. There is no authentication: whoever reaches the port is trusted.
+//! and its cancel key. Who the client is has been settled before.
 
 use std::collections::BTreeMap;
 
@@ -62,6 +62,7 @@ pub(crate) fn greet(
     // As with PostgreSQL, the database is named after the user where none is given.
     let database = startup.parameters.get("database").unwrap_or(user);
     session.identify(user, database, i64::from(key.0));
+    session.take_role()?;
     negotiate_version(wire, startup);
     let notices = apply_settings(session, &startup.parameters)?;
     wire.put(&PgWireBackendMessage::Authentication(Authentication::Ok));

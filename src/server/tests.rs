@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::Admission;
 use crate::config::Config;
 use crate::engine::Engine;
 
@@ -26,7 +27,7 @@ impl Running {
         let port = listener.local_addr().expect("bound").port();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        tokio::spawn(super::serve(engine.clone(), listener, shutdown));
+        tokio::spawn(super::serve(engine.clone(), listener, Admission::default(), shutdown));
         Self { engine, port, _stop: stop }
     }
 
@@ -507,11 +508,11 @@ async fn clients_that_come_too_early_are_told_so() {
     let port = listener.local_addr().expect("bound").port();
     let (ready, is_ready) = oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
-        let engine = super::refuse_until(&listener, async {
+        let engine = super::refuse_until(&listener, None, async {
             is_ready.await.expect("the test says when");
             Engine::open(Config::with_workers(1)).expect("an engine in memory")
         });
-        super::serve(engine.await, listener, std::future::pending()).await
+        super::serve(engine.await, listener, Admission::default(), std::future::pending()).await
     });
     let config = format!("host=127.0.0.1 port={port} user=test");
     for _ in 0..3 {

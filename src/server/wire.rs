@@ -5,10 +5,8 @@
 //! Flush, the end of a simple query, an error) or when [`OUTBOX_BYTES`] have gathered.
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use futures::FutureExt;
 use pgwire::messages::copy::CopyFail;
 use pgwire::messages::extendedquery::Flush;
 use pgwire::messages::simplequery::Query;
@@ -16,11 +14,12 @@ use pgwire::messages::startup::Startup;
 use pgwire::messages::{
     DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage,
 };
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::errors::protocol_error;
 use super::shape::{check_texts, is_well_formed};
+use super::stream::Stream;
+use super::tls::Tls;
 use crate::delta::checked_utf8;
 use crate::error::{Error, Result, sqlstate};
 
@@ -39,7 +38,10 @@ const INBOX_AHEAD_BYTES: usize = 1024 * 1024;
 /// in memory several times over.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The first message of a connection, once encryption has been refused.
+/// The same from one that has not said yet who it is: some times what a login takes.
+const LOGIN_BYTES_MAX: usize = 8 * 1024;
+
+/// The first message of a connection, once it is settled whether it is encrypted.
 #[derive(Debug)]
 pub(crate) enum Opening {
     /// A session is wanted.
@@ -50,12 +52,14 @@ pub(crate) enum Opening {
 
 /// A client's socket with its buffers.
 pub(crate) struct Wire {
-    stream: Arc<TcpStream>,
+    stream: Stream,
     inbox: BytesMut,
     outbox: BytesMut,
     context: DecodeContext,
     /// What is wrong with the texts of the last message.
     garbled: Option<Error>,
+    /// The longest message that is taken.
+    message_bytes_max: usize,
 }
 
 impl Wire {
@@ -63,27 +67,46 @@ impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let (inbox, outbox) =
             (BytesMut::with_capacity(8 * 1024), BytesMut::with_capacity(8 * 1024));
-        let stream = Arc::new(stream);
-        Self { stream, inbox, outbox, context: DecodeContext::default(), garbled: None }
+        let stream = Stream::new(stream);
+        let (context, message_bytes_max) = (DecodeContext::default(), LOGIN_BYTES_MAX);
+        Self { stream, inbox, outbox, context, garbled: None, message_bytes_max }
     }
 
     /// Tells at any time, and from any thread, whether the client has gone.
     pub(crate) fn absence(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let stream = Arc::clone(&self.stream);
-        move || match stream.ready(Interest::READABLE).now_or_never() {
-            Some(Ok(ready)) => ready.is_read_closed(),
-            Some(Err(_)) => true,
-            None => false,
-        }
+        self.stream.absence()
     }
 
-    /// Reads up to the startup or cancel message, answering requests for encryption with `N`.
-    /// `None` when the client has gone.
-    pub(crate) async fn opening(&mut self) -> Result<Option<Opening>> {
+    /// Whether what goes over it is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// What the connection can be bound to: a hash of the certificate that the client was shown.
+    pub(crate) fn channel_binding(&self) -> Option<Vec<u8>> {
+        self.stream.channel_binding()
+    }
+
+    /// From here on messages may be long: it is known who sends them.
+    pub(crate) fn trust(&mut self) {
+        self.message_bytes_max = MESSAGE_BYTES_MAX;
+    }
+
+    /// Reads up to the startup or cancel message. A request for encryption is answered with `S`
+    /// and a handshake where there is a certificate, with `N` where there is none. `None` when the
+    /// client has gone.
+    pub(crate) async fn opening(&mut self, tls: Option<&Tls>) -> Result<Option<Opening>> {
         while let Some(message) = self.next().await? {
             match message {
                 PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::None) => {
                     self.context.awaiting_frontend_ssl = false;
+                }
+                PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::PostgresSsl(
+                    _,
+                )) if tls.is_some() => {
+                    if !self.encrypt(tls).await? {
+                        return Ok(None);
+                    }
                 }
                 PgWireFrontendMessage::SslNegotiation(_) => {
                     self.outbox.extend_from_slice(b"N");
@@ -103,6 +126,30 @@ impl Wire {
             }
         }
         Ok(None)
+    }
+
+    /// The handshake; whether the client is still there.
+    async fn encrypt(&mut self, tls: Option<&Tls>) -> Result<bool> {
+        let Some(tls) = tls.filter(|_| !self.is_encrypted()) else {
+            return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "unexpected SSL request"));
+        };
+        // Somebody in between may have put it there, to be taken for what comes encrypted.
+        if !self.inbox.is_empty() {
+            let message = "received unencrypted data after SSL request";
+            return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, message)
+                .with_detail("The client may be broken, or somebody listens in between."));
+        }
+        self.outbox.extend_from_slice(b"S");
+        if self.flush().await.is_err() {
+            return Ok(false);
+        }
+        match self.stream.encrypt(&tls.identity()).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::info!(%error, "a client could not agree on TLS");
+                Ok(false)
+            }
+        }
     }
 
     /// The next message; `None` when the client has gone. May be dropped and called again. A
@@ -132,15 +179,9 @@ impl Wire {
     /// Reads what is there into the input; an error when the client has gone.
     async fn read(&mut self) -> io::Result<()> {
         self.inbox.reserve(READ_BYTES);
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read_buf(&mut self.inbox) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(()),
-                // It was said to be readable, and is not.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        match self.stream.read(&mut self.inbox).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
         }
     }
 
@@ -157,9 +198,9 @@ impl Wire {
         };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         // The length counts its own four bytes.
-        if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
-            let detail =
-                format!("The message has {length} bytes, the limit is {MESSAGE_BYTES_MAX}.");
+        let most = self.message_bytes_max;
+        if !(4..=most).contains(&length) {
+            let detail = format!("The message has {length} bytes, the limit is {most}.");
             return Err(Error::user(sqlstate::PROTOCOL_VIOLATION, "invalid message length")
                 .with_detail(detail));
         }
@@ -226,12 +267,9 @@ impl Wire {
     /// Writes the output. May be dropped: what was written is gone from the output, the rest stays.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
-            self.stream.writable().await?;
-            match self.stream.try_write(&self.outbox) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.outbox.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            match self.stream.write(&self.outbox).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.outbox.advance(written),
             }
         }
         Ok(())

@@ -15,9 +15,9 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Proj
 
 use super::grouping::{grouping_sets, run_grouping_sets};
 use super::intervals::sort_by_length;
-use crate::aggregate::{BLIND_TO_DUPLICATES, RECOMPUTED};
 use crate::error::{Error, sqlstate};
 use crate::expr::{Walk, float_extreme, ordered_call, to_datafusion};
+use crate::library::{self, Distinct, Order, Trait, has_trait};
 
 /// An aggregate of a plan that the batch half runs: calls with an ORDER BY or DISTINCT of their own
 /// become functions that sort, and what is distinct is told as keys are.
@@ -57,20 +57,6 @@ pub(super) fn run_aggregate(node: Aggregate) -> DfResult<Transformed<LogicalPlan
     Ok(Transformed::yes(LogicalPlan::Aggregate(node)))
 }
 
-/// Functions whose values can be much larger than their arguments.
-const GROWING: &[&str] = &[
-    "array_fill",
-    "concat",
-    "concat_ws",
-    "format",
-    "lpad",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "rpad",
-    "string_to_array",
-];
-
 /// Puts keys and arguments that may grow into a projection below, which cuts batches where they do.
 fn computed_below(
     input: &Arc<LogicalPlan>,
@@ -79,7 +65,7 @@ fn computed_below(
 ) -> DfResult<(Arc<LogicalPlan>, bool)> {
     let mut below: Vec<Expr> = Vec::new();
     let growing = |e: &Expr| match e {
-        Expr::ScalarFunction(f) => Ok(GROWING.contains(&f.name())),
+        Expr::ScalarFunction(f) => Ok(has_trait(f.name(), Trait::Grows)),
         _ => Ok(false),
     };
     for key in keys.iter_mut().filter(|key| !matches!(key, Expr::GroupingSet(_))) {
@@ -124,7 +110,10 @@ fn put_below(expr: Expr, below: &mut Vec<Expr>) -> Expr {
 fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<Expr>> {
     let params = &call.params;
     let sorted = params.distinct || !params.order_by.is_empty();
-    if sorted && RECOMPUTED.contains(&call.func.name()) && !call.func.supports_within_group_clause()
+    let entry = library::aggregate(call.func.name());
+    if sorted
+        && entry.is_some_and(|f| f.is_recomputed())
+        && !call.func.supports_within_group_clause()
     {
         return ordered_call(&call, schema);
     }
@@ -151,10 +140,6 @@ pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
     Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, columns, Vec::new())?))
 }
 
-/// Functions whose value depends on the order of rows.
-const ORDERED: &[&str] =
-    &["array_agg", "first_value", "jsonb_agg", "jsonb_object_agg", "last_value", "string_agg"];
-
 /// Rewrites a call.
 pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
     if call.func.name() == "any_value" {
@@ -166,13 +151,15 @@ pub(super) fn rewrite_call(mut call: AggregateFunction, schema: &DFSchema) -> Df
     if call.params.distinct {
         check_distinct(&call)?;
     }
-    if BLIND_TO_DUPLICATES.contains(&call.func.name()) {
+    let entry = library::aggregate(call.func.name());
+    if entry.is_some_and(|f| f.distinct == Distinct::Blind) {
         call.params.distinct = false;
     }
-    if !ORDERED.contains(&call.func.name()) && !call.func.supports_within_group_clause() {
+    let ordered = entry.is_some_and(|f| f.order != Order::Blind);
+    if !ordered && !call.func.supports_within_group_clause() {
         call.params.order_by.clear();
     }
-    if ORDERED.contains(&call.func.name()) {
+    if ordered {
         for (i, argument) in call.params.args.iter().enumerate() {
             let constant = i > 0 && matches!(argument, Expr::Literal(..));
             let there = call.params.order_by.iter().any(|sort| sort.expr == *argument);

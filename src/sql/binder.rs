@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
+use super::context::Reads;
 use super::context::{Context, config};
 use super::errors::plan_error;
 use super::limits::check_columns;
@@ -74,6 +75,8 @@ pub struct Bound {
     pub fields: SchemaRef,
     /// The relations that it reads, plain views and what is behind them included, ascending.
     pub depends_on: Vec<RelationId>,
+    /// What somebody has to be allowed to read.
+    pub reads: Reads,
 }
 
 /// Binds a query. A top-level ORDER BY means nothing in a view and is left out.
@@ -157,7 +160,8 @@ pub(super) fn finish(plan: LogicalPlan, scope: &Scope<'_, '_>) -> Result<Bound> 
     let fields = output_fields(&plan);
     let cancel = scope.context.cancel();
     let plan = under(cancel, || map_plans(plan, &mut |plan| optimize(plan, scope)))?;
-    Ok(Bound { plan, fields, depends_on: scope.context.depends_on() })
+    let (depends_on, reads) = (scope.context.depends_on(), scope.context.reads());
+    Ok(Bound { plan, fields, depends_on, reads })
 }
 
 /// Names and types of a plan's output; all nullable, because a plan may prove what data does not

@@ -11,6 +11,7 @@ use super::types::{TIMESTAMP, timestamptz};
 use crate::delta::text::{UTC, pg_type_name};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::to_datafusion;
+use crate::library;
 
 pub(super) fn is_text_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(_), _))
@@ -39,14 +40,8 @@ pub(super) fn no_function(name: &str, arguments: &[Arc<Field>]) -> Error {
 
 /// 42883 for a window function with more or fewer arguments than it has.
 pub(super) fn check_window_arity(name: &str, arguments: &[Arc<Field>]) -> Result<()> {
-    let allowed = match name {
-        "first_value" | "last_value" | "ntile" => 1..=1,
-        "nth_value" => 2..=2,
-        "lag" | "lead" => 1..=3,
-        "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" => 0..=0,
-        _ => return Ok(()),
-    };
-    match allowed.contains(&arguments.len()) {
+    let Some(function) = library::window(name) else { return Ok(()) };
+    match function.arguments.contains(&arguments.len()) {
         true => Ok(()),
         false => Err(no_function(name, arguments)),
     }

@@ -30,7 +30,7 @@ use super::types::cast_type;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{WalkPlan, batch_approx_count_distinct_udaf, operand_udf, to_datafusion};
+use crate::expr::{WalkPlan, operand_udf, to_datafusion};
 
 /// A scan of a relation that is named but not yet bound to rows: `plan` reads the relation from it,
 /// `batch` puts a provider in its place.
@@ -106,6 +106,18 @@ pub(crate) fn config() -> &'static ConfigOptions {
     &FUNCTIONS.options
 }
 
+/// A relation that a statement names, or a plain view does that the statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Read {
+    /// The view, whose owner has to be allowed to read it; else whoever runs the statement.
+    pub through: Option<RelationId>,
+    /// What is read.
+    pub relation: RelationId,
+}
+
+/// All that somebody has to be allowed to read.
+pub type Reads = Arc<BTreeSet<Read>>;
+
 /// One statement being bound.
 pub(crate) struct Context<'a> {
     catalog: &'a Catalog,
@@ -116,6 +128,8 @@ pub(crate) struct Context<'a> {
     /// Views that are being expanded, for a clear error instead of endless recursion.
     expanding: Vec<RelationId>,
     depends_on: RefCell<BTreeSet<RelationId>>,
+    /// What somebody has to be allowed to read.
+    reads: Rc<RefCell<BTreeSet<Read>>>,
     /// What plans the items of FROM, when it is more than what plans them everywhere.
     planners: Option<Vec<Arc<dyn RelationPlanner>>>,
     /// How often the relations of the statement are named; known once its query has been looked at.
@@ -135,6 +149,7 @@ impl<'a> Context<'a> {
             defines: purpose == Purpose::View,
             expanding: Vec::new(),
             depends_on: RefCell::default(),
+            reads: Rc::default(),
             planners: None,
             mentions: RefCell::default(),
             parts: Rc::default(),
@@ -163,6 +178,7 @@ impl<'a> Context<'a> {
             defines: self.defines,
             expanding: self.expanding.clone(),
             depends_on: self.depends_on.clone(),
+            reads: Rc::clone(&self.reads),
             planners: Some(planners),
             mentions: RefCell::default(),
             parts: Rc::clone(&self.parts),
@@ -192,6 +208,11 @@ impl<'a> Context<'a> {
         self.depends_on.borrow().iter().copied().collect()
     }
 
+    /// What somebody has to be allowed to read.
+    pub(crate) fn reads(&self) -> Reads {
+        Arc::new(self.reads.borrow().clone())
+    }
+
     fn system_source(&self, schema: Option<&str>, name: &str) -> Result<Arc<dyn TableSource>> {
         let known = system::find(schema, name).filter(|_| !self.defines);
         let known = known.ok_or_else(|| {
@@ -204,6 +225,8 @@ impl<'a> Context<'a> {
     fn source(&self, name: &str) -> Result<Arc<dyn TableSource>> {
         let relation = self.catalog.get(name)?;
         self.depends_on.borrow_mut().insert(relation.id);
+        let through = self.expanding.last().copied();
+        self.reads.borrow_mut().insert(Read { through, relation: relation.id });
         match relation.kind {
             RelationKind::Sink => Err(Error::user(
                 sqlstate::WRONG_OBJECT_TYPE,
@@ -244,6 +267,7 @@ impl<'a> Context<'a> {
             defines: self.defines,
             expanding,
             depends_on: RefCell::default(),
+            reads: Rc::clone(&self.reads),
             planners: self.planners.clone(),
             mentions: self.mentions.clone(),
             parts: Rc::clone(&self.parts),
@@ -366,12 +390,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        // A read takes every row once, a view has to take rows out again.
-        let approximate = matches!(name, "approx_count_distinct" | "approx_distinct");
-        match approximate && self.purpose == Purpose::AdHoc {
-            true => Some(batch_approx_count_distinct_udaf()),
-            false => FUNCTIONS.aggregate.get(name).cloned(),
-        }
+        FUNCTIONS.aggregate.get(name).cloned()
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

@@ -12,13 +12,10 @@ use super::statement::{ParsedStatement, Statement};
 use super::visit::{Inspect, Stop, walk};
 use crate::catalog::{Catalog, RelationKind};
 use crate::config::{LONG_STATEMENT_BYTES, PLANNED_AT_ONCE};
+use crate::library::{Trait, has_trait};
 
 /// Columns that are as much to plan as a relation.
 const COLUMNS: usize = 32;
-
-/// What makes much of little; it is computed with the plan where its arguments are constants.
-const MULTIPLIERS: &[&str] =
-    &["repeat", "lpad", "rpad", "array_fill", "array_repeat", "generate_series", "factorial"];
 
 /// Whether a statement may be deep or take long: its text is long, it defines something, whose
 /// query is also made into operators, it reads plain views, which may be made of any number of
@@ -90,8 +87,9 @@ impl Inspect for Effort<'_> {
     fn pre_expr(&mut self, expr: &Expr) -> Result<(), Stop> {
         let Expr::Function(function) = expr else { return Ok(()) };
         let name = function.name.0.last().and_then(|part| part.as_ident());
-        let is = |known: &&str| name.is_some_and(|name| name.value.eq_ignore_ascii_case(known));
-        match MULTIPLIERS.iter().any(is) {
+        let name = name.map(|name| name.value.to_ascii_lowercase());
+        // It is computed with the plan where its arguments are constants.
+        match name.is_some_and(|name| has_trait(&name, Trait::Multiplies)) {
             true => Err(Stop::Found),
             false => Ok(()),
         }

@@ -1,5 +1,5 @@
-//! The functions of SQL by name, made once: those of DataFusion's that mean what PostgreSQL's do,
-//! under PostgreSQL's names, and ours in place of those that do not.
+//! What the planner looks up by name, made once of the [library](crate::library): functions of
+//! DataFusion's that mean what PostgreSQL's do, and ours in place of those that do not.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -14,11 +14,8 @@ use super::asof::asof_match_udf;
 use super::limit::with_ties_udf;
 use super::semantics::Operators;
 use super::windows::StreamRelations;
-use crate::expr::{
-    ArithOp, approx_count_distinct_udaf, arith_udf, avg_udaf, clock_timestamp_udf, date_part_udf,
-    functions, json_udafs, now_udf, ordered_set_udafs, proctime_udf, rounding_udfs, stand_in,
-    statistics_udafs, string_agg_udaf, sum_udaf, with_signed_result,
-};
+use crate::expr::{functions, signed, stand_in};
+use crate::library::{self, AGGREGATES, Form, SCALARS};
 
 /// What the planner looks up.
 pub(super) struct Functions {
@@ -31,41 +28,17 @@ pub(super) struct Functions {
     pub(super) options: ConfigOptions,
 }
 
-/// Scalar functions of DataFusion that are taken as they are. Not here: those whose meaning is
-/// another (`to_timestamp`, `to_date`), those of other dialects, and those that show insides.
-#[rustfmt::skip]
-const SCALAR: &[&str] = &[
-    // Numbers.
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh",
-    "cot", "degrees", "exp", "gcd", "lcm", "ln", "log", "log10", "pi", "pow", "power", "radians",
-    "random", "signum", "sin", "sinh", "sqrt", "tan", "tanh", "to_hex",
-    // Text and bytes.
-    "ascii", "bit_length", "btrim", "char_length", "character_length", "chr", "concat",
-    "concat_ws", "decode", "encode", "initcap", "left", "length", "lower", "lpad",
-    "ltrim", "octet_length", "overlay", "position", "regexp_count", "regexp_like",
-    "regexp_match", "regexp_replace", "repeat", "replace", "right", "rpad", "rtrim",
-    "split_part", "starts_with",
-    "strpos", "substr", "substring", "translate", "trim", "upper", "uuid",
-    // Arrays and rows.
-    "row", "struct",
-];
-
-/// Functions whose arguments are of one type.
-const UNIFYING: &[&str] = &["coalesce", "nullif", "greatest", "least"];
-
-/// PostgreSQL's names of functions that DataFusion has under others.
-const ALIASES: &[(&str, &str)] = &[("gen_random_uuid", "uuid"), ("sign", "signum")];
-
-/// Aggregates under another name of PostgreSQL's.
-const AGGREGATE_ALIASES: &[(&str, &str)] = &[("every", "bool_and")];
-
 pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let options = super::optimize::options();
     let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Operators)];
     expr_planners.extend(SessionStateDefaults::default_expr_planners());
     let mut window = HashMap::new();
     for f in SessionStateDefaults::default_window_functions() {
-        let f = with_signed_result(f);
+        let result = library::window(f.name()).and_then(|entry| entry.result.clone());
+        let f = match result {
+            Some(result) => signed(f, result),
+            None => f,
+        };
         for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
             window.insert(name, Arc::clone(&f));
         }
@@ -100,29 +73,19 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
         }
     }
     let mut known: HashMap<String, Arc<ScalarUDF>> = HashMap::new();
-    for name in SCALAR {
-        if let Some(f) = all.get(*name) {
-            known.insert((*name).to_string(), Arc::clone(f));
+    for entry in SCALARS {
+        let body = match &entry.form {
+            Form::Theirs => all.get(entry.name).cloned(),
+            Form::Unifying => all.get(entry.name).cloned().map(stand_in),
+            Form::Made(body) => body(entry.name),
+            Form::Ours => None,
+        };
+        if let Some(f) = body {
+            for name in entry.aliases.iter().chain([&entry.name]) {
+                known.insert((*name).to_owned(), Arc::clone(&f));
+            }
         }
     }
-    for name in UNIFYING {
-        if let Some(f) = all.remove(*name) {
-            known.insert((*name).to_string(), stand_in(f));
-        }
-    }
-    for (alias, name) in ALIASES {
-        if let Some(f) = known.get(*name).cloned() {
-            known.insert((*alias).to_string(), f);
-        }
-    }
-    known.extend(rounding_udfs().into_iter().map(|(name, f)| (name.to_string(), f)));
-    for name in ["current_timestamp", "now", "statement_timestamp", "transaction_timestamp"] {
-        known.insert(name.to_string(), now_udf());
-    }
-    known.insert("clock_timestamp".to_string(), clock_timestamp_udf());
-    known.insert("proctime".to_string(), proctime_udf());
-    known.insert("date_part".to_string(), date_part_udf());
-    known.insert("mod".to_string(), Arc::new(arith_udf(ArithOp::Rem)));
     known.extend(functions().map(|(name, f)| (name.to_string(), Arc::clone(f))));
     known.extend([with_ties_udf(), asof_match_udf()]);
     known.insert("pg_named_row".to_string(), named_struct());
@@ -130,18 +93,12 @@ fn scalar(options: &ConfigOptions) -> HashMap<String, Arc<ScalarUDF>> {
 }
 
 fn aggregate() -> HashMap<String, Arc<AggregateUDF>> {
-    let mut known = HashMap::new();
-    let ours = [sum_udaf(), avg_udaf(), string_agg_udaf(), approx_count_distinct_udaf()];
-    let ours = ours.into_iter().chain(statistics_udafs()).chain(ordered_set_udafs());
-    let ours = ours.chain(json_udafs());
-    for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(ours) {
-        for name in f.aliases().iter().cloned().chain([f.name().to_string()]) {
-            known.insert(name, Arc::clone(&f));
-        }
-    }
-    for (alias, name) in AGGREGATE_ALIASES {
-        if let Some(f) = known.get(*name).cloned() {
-            known.insert((*alias).to_string(), f);
+    let mut known: HashMap<String, Arc<AggregateUDF>> = HashMap::new();
+    for entry in AGGREGATES {
+        if let Some(f) = entry.batch_form() {
+            for name in entry.aliases.iter().chain([&entry.name]) {
+                known.insert((*name).to_owned(), Arc::clone(&f));
+            }
         }
     }
     known

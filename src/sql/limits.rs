@@ -12,10 +12,7 @@ use crate::config::{
 };
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WalkPlan, from_datafusion, to_datafusion};
-
-/// What is called with parentheses and is no function, so that it takes any number of arguments.
-const NO_FUNCTIONS: &[&str] =
-    &["coalesce", "greatest", "least", "nullif", "row", "grouping", "make_array", "struct"];
+use crate::library::{Trait, has_trait};
 
 /// A relation with this many columns.
 pub fn check_columns(count: usize) -> Result<()> {
@@ -77,7 +74,7 @@ fn joined(table: &TableWithJoins) -> usize {
 /// The arguments of a call.
 pub(super) fn check_arguments(f: &Function, name: &str) -> Result<()> {
     let FunctionArguments::List(list) = &f.args else { return Ok(()) };
-    if NO_FUNCTIONS.contains(&name) {
+    if has_trait(name, Trait::Grammar) {
         return check_select_list(list.args.len());
     }
     limited(list.args.len(), ARGUMENTS_MAX, || {

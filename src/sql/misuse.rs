@@ -15,6 +15,7 @@ use super::parser::fold;
 use super::sets::{gives_rows, returns_set};
 use super::visit::any_outer_expr;
 use crate::error::{Error, Result, sqlstate};
+use crate::library::is_unifying;
 
 /// A call of a function: its name, and whether what it is called with is allowed.
 pub(super) fn check_function(f: &Function) -> Result<()> {
@@ -100,8 +101,9 @@ fn is_column(expr: &Expr) -> bool {
 fn check_grammar(f: &Function, name: &str) -> Result<()> {
     let FunctionArguments::List(list) = &f.args else { return Ok(()) };
     let wrong = match (name, list.args.len()) {
-        ("coalesce" | "greatest" | "least" | "nullif", 0) | ("nullif", 1) => ")",
+        ("nullif", 1) => ")",
         ("nullif", 3..) => ",",
+        (name, 0) if is_unifying(name) => ")",
         _ => return Ok(()),
     };
     let message = format!("syntax error at or near \"{wrong}\"");

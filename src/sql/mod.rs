@@ -111,7 +111,7 @@ mod windows;
 pub use asof::{AsOfJoin, Nearest};
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
-pub use context::{RelationSource, relation_name};
+pub use context::{Read, Reads, RelationSource, relation_name};
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
     bind_insert, bind_update, check_default, conform, copy_target, default_values,

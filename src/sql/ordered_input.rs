@@ -16,10 +16,12 @@ use super::parser::fold;
 use super::scopes::name_of_factor;
 use super::visit::{Rewrite, any_expr, any_outer_expr, walk_mut, walk_own_exprs_mut};
 use crate::error::Result;
+use crate::library::{self, Order};
 
-/// Aggregates whose result is in an order.
-const ORDERED: &[&str] =
-    &["array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"];
+/// Whether a name is of an aggregate that makes a list of its rows.
+fn is_list(name: &str) -> bool {
+    library::aggregate(name).is_some_and(|f| f.order == Order::Lists)
+}
 
 /// Gives aggregates over an ordered subquery its order, and a read of its rows.
 pub(super) fn order_inputs(query: &mut Query, purpose: Purpose) -> Result<()> {
@@ -169,7 +171,7 @@ fn name_of_item(item: &SelectItem) -> Option<Ident> {
 /// Whether a call has an order of rows, and none is given.
 fn takes_order(call: &Function) -> bool {
     let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold);
-    let ordered = name.is_some_and(|name| ORDERED.contains(&name.as_str()));
+    let ordered = name.is_some_and(|name| is_list(&name));
     let FunctionArguments::List(list) = &call.args else { return false };
     let has_order = list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
     let free = call.over.is_none() && call.within_group.is_empty() && !has_order;

@@ -3,7 +3,7 @@
 //! Everything that does not depend on the values happens in [`prepare`]; [`Prepared::bind`] puts
 //! values and the current time in and optimises.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast;
 
 use super::binder::{Bound, Purpose, Settings, finish, output_fields, plan_query};
-use super::context::Context;
+use super::context::{Context, Reads};
 use super::dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, Cell, ChangeQuery, Conflict, Insert,
     InsertRows, Rows, delete_query, evaluate_rows, missing, parameter_index, placeholders,
@@ -62,6 +62,7 @@ pub(super) struct Planned {
     plan: LogicalPlan,
     fields: SchemaRef,
     depends_on: Vec<RelationId>,
+    reads: Reads,
     nature: Nature,
     /// The optimised plan, where it is the same for all executions.
     optimised: Arc<OnceLock<LogicalPlan>>,
@@ -93,6 +94,11 @@ impl Reading {
     /// The read by key that it is, where it is one, with the values of its parameters.
     pub fn lookup(&self) -> Option<(&Lookup, &[ScalarValue])> {
         Some((self.query.lookup.as_deref()?, &self.values))
+    }
+
+    /// What somebody has to be allowed to read.
+    pub fn reads(&self) -> &Reads {
+        &self.query.reads
     }
 
     /// The plan.
@@ -217,6 +223,7 @@ impl Planned {
             nature: Nature::of(&plan),
             plan,
             depends_on: context.depends_on(),
+            reads: context.reads(),
             optimised: Arc::default(),
             lookup: None,
         }
@@ -244,7 +251,7 @@ impl Planned {
             }
         };
         let (fields, depends_on) = (Arc::clone(&self.fields), self.depends_on.clone());
-        Ok(Bound { plan, fields, depends_on })
+        Ok(Bound { plan, fields, depends_on, reads: Arc::clone(&self.reads) })
     }
 }
 
@@ -387,6 +394,15 @@ impl Prepared {
         match &self.kind {
             Kind::Query(planned) => &planned.depends_on,
             _ => &[],
+        }
+    }
+
+    /// What somebody has to be allowed to read, of a query.
+    pub fn reads(&self) -> &Reads {
+        static NONE: LazyLock<Reads> = LazyLock::new(Reads::default);
+        match &self.kind {
+            Kind::Query(planned) => &planned.reads,
+            _ => &NONE,
         }
     }
 

@@ -8,17 +8,14 @@ use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use super::outline::type_of;
 use crate::delta::style::TextStyle;
 use crate::expr::{call, in_style};
+use crate::library::{self, Trait, has_trait};
 
 /// Arguments of a function in the style of the session. JSON has a style of its own for days and
 /// moments.
 pub(super) fn print_in_style(f: &mut ScalarFunction, schema: &DFSchema) -> DfResult<()> {
-    let json = match f.func.name() {
-        "concat" | "concat_ws" | "format" | "quote_literal" | "quote_nullable"
-        | "array_to_string" => false,
-        "to_json" | "to_jsonb" | "jsonb_build_array" | "jsonb_build_object" => true,
-        _ => return Ok(()),
-    };
-    if TextStyle::current().is_default() {
+    let json = has_trait(f.func.name(), Trait::PrintsJson);
+    let prints = json || has_trait(f.func.name(), Trait::Prints);
+    if !prints || TextStyle::current().is_default() {
         return Ok(());
     }
     for arg in &mut f.args {
@@ -32,8 +29,7 @@ pub(super) fn print_in_style(f: &mut ScalarFunction, schema: &DFSchema) -> DfRes
 
 /// Rows in an aggregate that gives JSON, as JSON.
 pub(super) fn rows_as_json(f: &mut AggregateFunction, schema: &DFSchema) -> DfResult<()> {
-    let names = ["json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"];
-    if !names.contains(&f.func.name()) {
+    if !library::aggregate(f.func.name()).is_some_and(|entry| entry.json) {
         return Ok(());
     }
     for arg in &mut f.params.args {

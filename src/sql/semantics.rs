@@ -55,6 +55,7 @@ use crate::expr::{
     behind_stand_in, call, cast_expr, common_type, extract_udf, negate, operand_of,
     rounding_to_any_digits, to_datafusion,
 };
+use crate::library::is_unifying;
 
 /// Rewrites a plan that the SQL planner made.
 pub(crate) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -658,7 +659,7 @@ impl Rewriter<'_> {
             return self.own_call(Expr::ScalarFunction(f));
         }
         match f.func.name() {
-            name @ ("coalesce" | "nullif" | "greatest" | "least") => {
+            name if is_unifying(name) => {
                 let name = name.to_uppercase();
                 f.args = self.unified(&name, f.args)?;
                 if let Some(choice) = choice_by_order(&f, self.schema)? {

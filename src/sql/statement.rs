@@ -1,6 +1,8 @@
 //! The statements that the engine executes, as the parser hands them on: our own syntax tree around
 //! sqlparser's. Names are folded already; expressions and queries are sqlparser's own.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use crate::catalog::{ConflictRule, TextLimit};
 use crate::checkpoint::SinksGo;
 use crate::connector::{Edge, Included};
 use crate::format::{CopyForm, FormatSpec};
+
+pub use access::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
 
 /// One parsed statement with the text that it came from.
 #[derive(Debug, Clone)]
@@ -128,6 +132,8 @@ pub enum Statement {
     DiscardAll,
     /// FLUSH: waits until bounded sources have been read and sinks have delivered.
     Flush,
+    /// Roles and what they may do.
+    Access(Box<AccessStatement>),
     /// DISCARD, COMMENT, ANALYZE and other statements without effect here: the tag.
     NoOp(&'static str),
 }

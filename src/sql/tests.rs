@@ -13,6 +13,7 @@ use super::{
     Bound, BoundStatement, InsertRows, Purpose, Settings, batch, bind_delete, bind_insert,
     bind_query, bind_update, bind_view, bind_watermark, parse, prepare,
 };
+use crate::catalog::access::Acl;
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::text::{display_value, pg_type_declared};
 use crate::error::{Error, Result};
@@ -57,6 +58,7 @@ fn add(catalog: &mut Catalog, name: &str, kind: RelationKind, columns: &str, que
         definition: String::new(),
         query: query.map(Into::into),
         depends_on: Vec::new(),
+        acl: Acl::default(),
     };
     catalog.add(relation).expect("the name is free");
 }

@@ -31,19 +31,13 @@ use super::functions::FUNCTIONS;
 use super::ties::{rows_so_far, whole_row};
 use crate::error::{Error, Result};
 use crate::expr::{WalkPlan, to_datafusion};
+use crate::library::{self, Order, Peers};
 
-/// Aggregates whose result depends on the order of the rows in the frame.
-const ORDERED: &[&str] = &[
-    "array_agg",
-    "first_value",
-    "json_agg",
-    "jsonb_agg",
-    "json_object_agg",
-    "jsonb_object_agg",
-    "last_value",
-    "nth_value",
-    "string_agg",
-];
+/// Whether the value of a call depends on the order of the rows in its frame.
+fn is_ordered(name: &str) -> bool {
+    library::aggregate(name).is_some_and(|f| f.order != Order::Blind)
+        || library::window(name).is_some_and(|f| f.peers == Peers::OfFrame)
+}
 
 /// Gives every window function of an optimised plan a total order where it needs one.
 pub(crate) fn order_windows(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
@@ -159,7 +153,7 @@ fn all_so_far(call: &WindowFunction, name: &str) -> Option<AllSoFar> {
     let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
     let to_peers = frame.end_bound == WindowFrameBound::CurrentRow;
     let in_rows = frame.units == WindowFrameUnits::Rows;
-    if !is_aggregate || !ORDERED.contains(&call.fun.name()) || !from_start || !to_peers || in_rows {
+    if !is_aggregate || !is_ordered(call.fun.name()) || !from_start || !to_peers || in_rows {
         return None;
     }
     let last_value = Arc::clone(FUNCTIONS.window.get("last_value")?);
@@ -219,19 +213,19 @@ fn break_ties(
 ) -> DfResult<Option<WindowFunction>> {
     let name = call.fun.name().to_owned();
     let in_rows = call.params.window_frame.units == WindowFrameUnits::Rows;
-    match (&call.fun, name.as_str()) {
-        (_, "rank" | "dense_rank" | "percent_rank" | "cume_dist") => return Ok(None),
+    match (&call.fun, library::window(&name).map(|f| f.peers)) {
+        (_, Some(Peers::Equal)) => return Ok(None),
         // Their frame means nothing.
-        (_, "row_number" | "ntile" | "lag" | "lead") => {
+        (_, Some(Peers::Apart)) => {
             call.params.window_frame = rows_so_far();
         }
-        (WindowFunctionDefinition::WindowUDF(_), "first_value" | "last_value" | "nth_value") => {
+        (WindowFunctionDefinition::WindowUDF(_), Some(Peers::OfFrame)) => {
             if !in_rows && !value_function(&mut call.params, &name) {
                 return untold(&name, purpose);
             }
         }
         _ => {
-            let ordered = ORDERED.contains(&name.as_str());
+            let ordered = is_ordered(&name);
             let all = is_whole(&call.params.window_frame);
             if ordered && all {
                 call.params.window_frame = all_rows();

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use super::roles::role_oid;
 use super::{
-    CONSTRAINT, Cell, FIRST_OID, Facts, INFORMATION_SCHEMA, KEY_INDEX, OWNER, OWNER_OID,
-    PG_CATALOG, PUBLIC, Rows, SystemTable, cells, oid, quoted, relation, system_oid, tables,
-    visible,
+    CONSTRAINT, Cell, FIRST_OID, Facts, INFORMATION_SCHEMA, KEY_INDEX, OWNER_OID, PG_CATALOG,
+    PUBLIC, Rows, SystemTable, cells, oid, quoted, relation, system_oid, tables, visible,
 };
+use crate::catalog::access::Privileges;
 use crate::catalog::types::{limited_oid, type_modifier, type_oid, type_size};
 use crate::catalog::{Catalog, Relation, RelationKind};
 
@@ -142,6 +143,11 @@ fn class(oid: i64, name: &str, schema: i64, kind: &str, sizes: (usize, usize, bo
     ]
 }
 
+/// The name of the owner of a relation.
+fn owner(facts: &Facts<'_>, relation: &Relation) -> String {
+    facts.catalog.access().name(relation.acl.owner)
+}
+
 fn pg_class(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     for known in tables() {
@@ -154,7 +160,12 @@ fn pg_class(facts: &Facts<'_>) -> Rows {
     for r in visible(facts.catalog) {
         let (columns, checks) = (r.schema.fields().len(), r.rules.checks.len());
         let sizes = (columns, checks, has_index(facts.catalog, r));
-        rows.push(class(oid(r.id), &r.name, PUBLIC, kind(r), sizes));
+        let granted = r.acl.items(facts.catalog.access(), &Privileges::RELATION);
+        let mut row = class(oid(r.id), &r.name, PUBLIC, kind(r), sizes);
+        for (column, cell) in [(5, role_oid(r.acl.owner).into()), (30, granted.into())] {
+            row[column] = cell;
+        }
+        rows.push(row);
         if !r.key.is_empty() {
             let (number, name) = (oid(r.id) + KEY_INDEX, format!("{}_pkey", r.name));
             rows.push(class(number, &name, PUBLIC, "i", (r.key.len(), 0, false)));
@@ -420,14 +431,15 @@ fn pg_tables(facts: &Facts<'_>) -> Rows {
     let tables = visible(facts.catalog).filter(|r| matches!(r.kind, RelationKind::Table { .. }));
     let row = |r: &Arc<Relation>| {
         let index = has_index(facts.catalog, r);
-        cells!["public", r.name.as_str(), OWNER, Cell::Null, index, false, false, false]
+        cells!["public", r.name.as_str(), owner(facts, r), Cell::Null, index, false, false, false]
     };
     tables.map(row).collect()
 }
 
 fn pg_views(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::View);
-    let row = |r: &Arc<Relation>| cells!["public", r.name.as_str(), OWNER, r.query.clone()];
+    let row =
+        |r: &Arc<Relation>| cells!["public", r.name.as_str(), owner(facts, r), r.query.clone()];
     views.map(row).collect()
 }
 
@@ -435,7 +447,7 @@ fn pg_matviews(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::MaterializedView);
     let row = |r: &Arc<Relation>| {
         let index = has_index(facts.catalog, r);
-        cells!["public", r.name.as_str(), OWNER, Cell::Null, index, true, r.query.clone()]
+        cells!["public", r.name.as_str(), owner(facts, r), Cell::Null, index, true, r.query.clone()]
     };
     views.map(row).collect()
 }

@@ -1,7 +1,9 @@
-//! What stands around relations: schemas, the database, the role, settings, access methods.
+//! What stands around relations: schemas, the database, settings, access methods.
+
+use crate::catalog::access::Privileges;
 
 use super::{
-    Cell, Facts, INFORMATION_SCHEMA, OWNER, OWNER_OID, PG_CATALOG, PUBLIC, Rows, SystemTable, cells,
+    Cell, Facts, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC, Rows, SystemTable, cells,
 };
 
 pub(super) const TABLES: &[SystemTable] = &[
@@ -18,29 +20,6 @@ pub(super) const TABLES: &[SystemTable] = &[
             datallowconn:b datconnlimit:n datfrozenxid:i datminmxid:i dattablespace:i \
             datcollate:t datctype:t daticulocale:t datcollversion:t datacl:T",
         rows: pg_database,
-    },
-    SystemTable {
-        schema: "pg_catalog",
-        name: "pg_roles",
-        columns: "oid:i rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b \
-            rolcanlogin:b rolreplication:b rolconnlimit:n rolpassword:t rolvaliduntil:t \
-            rolbypassrls:b rolconfig:T",
-        rows: pg_roles,
-    },
-    SystemTable {
-        schema: "pg_catalog",
-        name: "pg_authid",
-        columns: "oid:i rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b \
-            rolcanlogin:b rolreplication:b rolconnlimit:n rolpassword:t rolvaliduntil:t \
-            rolbypassrls:b rolconfig:T",
-        rows: pg_roles,
-    },
-    SystemTable {
-        schema: "pg_catalog",
-        name: "pg_user",
-        columns: "usename:t usesysid:i usecreatedb:b usesuper:b userepl:b usebypassrls:b \
-            passwd:t valuntil:t useconfig:T",
-        rows: pg_user,
     },
     SystemTable {
         schema: "pg_catalog",
@@ -71,13 +50,18 @@ pub(super) const TABLES: &[SystemTable] = &[
     },
 ];
 
-fn pg_namespace(_: &Facts<'_>) -> Rows {
+fn pg_namespace(facts: &Facts<'_>) -> Rows {
     let schemas = [
         (PG_CATALOG, "pg_catalog"),
         (PUBLIC, "public"),
         (INFORMATION_SCHEMA, "information_schema"),
     ];
-    schemas.iter().map(|(oid, name)| cells![*oid, *name, OWNER_OID, Cell::Null]).collect()
+    let access = facts.catalog.access();
+    let granted = |oid: i64| {
+        let of = (oid == PUBLIC).then(|| access.schema())?;
+        of.items(access, &Privileges::SCHEMA)
+    };
+    schemas.iter().map(|(oid, name)| cells![*oid, *name, OWNER_OID, granted(*oid)]).collect()
 }
 
 fn pg_database(facts: &Facts<'_>) -> Rows {
@@ -99,29 +83,6 @@ fn pg_database(facts: &Facts<'_>) -> Rows {
         Cell::Null,
         Cell::Null
     ]]
-}
-
-fn pg_roles(_: &Facts<'_>) -> Rows {
-    let null = Cell::Null;
-    vec![cells![
-        OWNER_OID,
-        OWNER,
-        true,
-        true,
-        true,
-        true,
-        true,
-        true,
-        -1,
-        null,
-        Cell::Null,
-        true,
-        Cell::Null
-    ]]
-}
-
-fn pg_user(_: &Facts<'_>) -> Rows {
-    vec![cells![OWNER, OWNER_OID, true, true, true, true, Cell::Null, Cell::Null, Cell::Null]]
 }
 
 /// A setting with its value.

@@ -17,7 +17,6 @@ pub(super) fn none(_: &Facts<'_>) -> Rows {
 #[rustfmt::skip]
 pub(super) const TABLES: &[SystemTable] = &[
     table("pg_aggregate", "aggfnoid:i aggkind:t aggnumdirectargs:s"),
-    table("pg_auth_members", "oid:i roleid:i member:i grantor:i admin_option:b"),
     table("pg_cast", "oid:i castsource:i casttarget:i castfunc:i castcontext:t castmethod:t"),
     table("pg_collation", "oid:i collname:t collnamespace:i collowner:i collprovider:t \
         collisdeterministic:b collencoding:n collcollate:t collctype:t colliculocale:t \

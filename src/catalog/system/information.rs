@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::typenames::{format_type, type_name};
-use super::{Cell, Facts, OWNER, Rows, SystemTable, cells, visible};
+use crate::catalog::access::OWNER;
+
+use super::{Cell, Facts, Rows, SystemTable, cells, visible};
 use crate::catalog::types::{limited_oid, type_oid};
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};

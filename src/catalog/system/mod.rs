@@ -10,6 +10,7 @@ mod classes;
 mod cluster;
 mod empty;
 mod information;
+mod roles;
 mod typenames;
 
 use std::sync::{Arc, LazyLock};
@@ -20,6 +21,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::access::Acl;
 use super::{Catalog, Relation, RelationId, RelationKind, WriteRules};
 use crate::error::Result;
 
@@ -40,8 +42,7 @@ pub(crate) const CONSTRAINT: i64 = 1 << 30;
 pub(crate) const PG_CATALOG: i64 = 11;
 pub(crate) const PUBLIC: i64 = 2200;
 pub(crate) const INFORMATION_SCHEMA: i64 = 13_000;
-/// The owner of everything.
-pub(crate) const OWNER: &str = "headwater";
+/// The owner of what nobody has made.
 pub(crate) const OWNER_OID: i64 = 10;
 
 /// What rows are made of.
@@ -225,7 +226,8 @@ const LAST_ID: u32 = u32::MAX - 16;
 
 /// All system tables with the relations that stand for them.
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
-    let parts = [classes::TABLES, cluster::TABLES, information::TABLES, typenames::TABLES];
+    let parts =
+        [classes::TABLES, cluster::TABLES, information::TABLES, roles::TABLES, typenames::TABLES];
     let all = parts.into_iter().flatten().chain(empty::TABLES);
     let known = |(i, table): (usize, &'static SystemTable)| Known {
         table,
@@ -241,6 +243,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
             definition: format!("-- {}.{}", table.schema, table.name),
             query: None,
             depends_on: Vec::new(),
+            acl: Acl::default(),
         }),
     };
     all.enumerate().map(known).collect()

@@ -233,6 +233,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fact("max_identifier_length", "63", "Bytes of a name in PostgreSQL; here they may have more.")
         .of(integer(63, 63)),
     fact("max_index_keys", "32", "Columns of an index.").of(integer(32, 32)),
+    fact("password_encryption", "scram-sha-256", "How passwords are kept."),
     setting(
         "query_memory_limit",
         "0",

@@ -15,6 +15,7 @@ use super::super::time::{TimeColumn, closing, kept};
 use super::{Lowering, add_projection, arrow_schema, cast_column, lower, not_in_view};
 use crate::error::{Error, Result};
 use crate::expr::BatchAggregate;
+use crate::library;
 use crate::operator::{
     AggregateCall, AggregateSpec, DistinctSpec, ExpandSpec, GroupingSet, OperatorSpec, OrderKey,
     SetOpSpec,
@@ -217,7 +218,7 @@ fn aggregate_call(e: &Expr, columns: &mut Columns<'_>) -> Result<AggregateCall> 
         return Err(not_in_view("count with more than one argument"));
     }
     let types = call.params.args.iter().map(|e| columns.type_of(e)).collect::<Result<Vec<_>>>()?;
-    let recomputed = crate::aggregate::RECOMPUTED.contains(&function.as_str());
+    let recomputed = library::aggregate(&function).is_some_and(|f| f.is_recomputed());
     let batch = match recomputed {
         true => Some(Arc::new(BatchAggregate::new(&call, &types)?)),
         false => None,

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
     Aggregate, EmptyRelation, Expr, ExprSchemable, Filter, LogicalPlan, UserDefinedLogicalNode,
@@ -30,7 +29,8 @@ use super::aggregate::aggregate_over;
 use super::over::Over;
 use super::{Lowering, add_filter, add_projection, add_step, arrow_schema, lower};
 use crate::error::{Error, Result};
-use crate::expr::{WindowEdge, mean_expr, sum_udaf, tumble_expr};
+use crate::expr::{WindowEdge, mean_expr, tumble_expr};
+use crate::library::{self, Pane};
 use crate::operator::{AggregateCall, AggregateSpec, Explode, LateWindowsSpec, MapStep};
 use crate::sql::ExplodeWindows;
 use crate::time::Windows;
@@ -198,25 +198,23 @@ impl Shared {
             return Ok(false);
         }
         let argument = params.args[0].get_type(explode.schema().as_ref());
-        let exact = match argument.map_err(|e| Error::internal(e.to_string()))? {
-            // A partial sum would have lost digits.
-            DataType::Float32 => None,
-            _ => Some("sum"),
+        let narrow = argument.map_err(|e| Error::internal(e.to_string()))? == DataType::Float32;
+        let known = library::aggregate(call.func.name()).map_or(&[][..], |f| f.panes);
+        // A partial sum would have lost digits.
+        if known.is_empty() || known.iter().any(|pane| pane.loses_float4 && narrow) {
+            return Ok(false);
+        }
+        let part = |pane: &Pane| -> Result<(Expr, &'static str)> {
+            let func = match pane.part == call.func.name() {
+                true => Arc::clone(&call.func),
+                false => library::aggregate(pane.part)
+                    .and_then(|f| f.batch_form())
+                    .ok_or_else(|| Error::internal("a part of a pane is an aggregate"))?,
+            };
+            let call = AggregateFunction { func, params: params.clone() };
+            Ok((Expr::AggregateFunction(call), pane.merged_by))
         };
-        let with = |func| {
-            let params = params.clone();
-            Expr::AggregateFunction(AggregateFunction { func, params })
-        };
-        let partial = match (call.func.name(), exact) {
-            ("count", _) => vec![(with(Arc::clone(&call.func)), "sum")],
-            ("sum", Some(_)) => vec![(with(Arc::clone(&call.func)), "sum")],
-            ("avg", Some(_)) => vec![(with(sum_udaf()), "sum"), (with(count_udaf()), "sum")],
-            ("min", _) => vec![(with(Arc::clone(&call.func)), "min")],
-            ("max", _) => vec![(with(Arc::clone(&call.func)), "max")],
-            ("bool_and", _) => vec![(with(Arc::clone(&call.func)), "bool_and")],
-            ("bool_or", _) => vec![(with(Arc::clone(&call.func)), "bool_or")],
-            _ => return Ok(false),
-        };
+        let partial = known.iter().map(part).collect::<Result<Vec<_>>>()?;
         let average = partial.len() > 1;
         let places = partial.into_iter().map(|p| {
             self.partial.iter().position(|q| *q == p).unwrap_or_else(|| {

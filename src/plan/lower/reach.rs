@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrameBound, WindowFrameUnits};
 
 use crate::delta::Weight;
+use crate::library::{self, Looks};
 use crate::state::Reach;
 
 /// How far all of some calls look, and which of them count the rows up to a row.
@@ -39,26 +40,26 @@ fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
         return None;
     }
     let kind = params.args.first().map(|arg| arg.get_type(input)).transpose().ok()?;
-    let kind = kind.as_ref();
-    match fun.name() {
-        name @ ("lag" | "lead") => {
+    let Some(function) = library::window(fun.name()) else {
+        let known = library::aggregate(fun.name()).is_some_and(|f| (f.frames)(kind.as_ref()));
+        return known.then(|| frame(call)).flatten();
+    };
+    match function.looks {
+        Looks::Shifted { before } => {
             let by = match params.args.get(1) {
                 None => 1,
                 Some(Expr::Literal(value, _)) => number(value)?,
                 Some(_) => return None,
             };
             let (front, behind) = (by.max(0), (-by).max(0));
-            match name {
-                "lag" => Some(Reach { before: front, after: behind, ..ROW_ALONE }),
-                _ => Some(Reach { before: behind, after: front, ..ROW_ALONE }),
+            match before {
+                true => Some(Reach { before: front, after: behind, ..ROW_ALONE }),
+                false => Some(Reach { before: behind, after: front, ..ROW_ALONE }),
             }
         }
-        "row_number" => Some(Reach { numbers: true, ..ROW_ALONE }),
-        "first_value" | "last_value" | "nth_value" | "count" => frame(call),
-        "min" | "max" if !kind.is_some_and(|t| t.is_floating() || t.is_nested()) => frame(call),
-        "sum" | "avg" if kind.is_some_and(|t| t.is_integer()) => frame(call),
-        "bool_and" | "bool_or" | "every" => frame(call),
-        _ => None,
+        Looks::Numbers => Some(Reach { numbers: true, ..ROW_ALONE }),
+        Looks::Frame => frame(call),
+        Looks::Everywhere => None,
     }
 }
 

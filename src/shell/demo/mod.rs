@@ -22,6 +22,7 @@ use self::producer::Producer;
 use super::{OnInterrupt, Options, Shell, Stop, interactive};
 use crate::engine::Engine;
 use crate::error::{Error, Result, sqlstate};
+use crate::server::{Admission, serve};
 use crate::store::Found;
 
 /// Where the demo serves PostgreSQL clients, if the port is free.
@@ -129,7 +130,7 @@ impl Server {
             // A sender that is dropped means the end as well.
             let _ = stopped.await;
         };
-        let task = tokio::spawn(crate::server::serve(engine.clone(), listener, shutdown));
+        let task = tokio::spawn(serve(engine.clone(), listener, Admission::default(), shutdown));
         Ok(Self { address, stop, task })
     }
 

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSourc
 use sqlparser::ast::{self, ObjectNamePart, TableFactor};
 
 use super::{from_table, select};
+use crate::catalog::access::Acl;
 use crate::catalog::{Relation, RelationId, RelationKind, WriteRules};
 use crate::error::Result;
 use crate::sql::binder::plan_query;
@@ -78,6 +79,7 @@ pub(super) fn in_hand(
         definition: String::new(),
         query: None,
         depends_on: Vec::new(),
+        acl: Acl::default(),
     };
     let source: Arc<dyn TableSource> = Arc::new(RelationSource::new(Arc::new(relation)));
     let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None);

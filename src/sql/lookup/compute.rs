@@ -13,6 +13,7 @@ use datafusion::physical_expr::expressions::Column;
 use super::Given;
 use crate::error::{Error, Result};
 use crate::expr::{Walk, arith_op, at_time, cast_array, compile, from_datafusion, is_now, spread};
+use crate::library::{Trait, has_trait};
 use crate::sql::constant;
 use crate::sql::dml::replace;
 use crate::sql::errors::plan_error;
@@ -20,26 +21,6 @@ use crate::sql::errors::plan_error;
 /// Nodes of an expression that is computed here; longer ones are walked on a stack that is large
 /// enough for them.
 const NODES_MAX: usize = 64;
-
-/// Functions whose results are about as large as their arguments, and come as fast.
-const CHEAP: &[&str] = &[
-    "pg_cast",
-    "pg_negate",
-    "abs",
-    "ceil",
-    "char_length",
-    "date_part",
-    "date_trunc",
-    "extract",
-    "floor",
-    "length",
-    "lower",
-    "octet_length",
-    "round",
-    "sign",
-    "trunc",
-    "upper",
-];
 
 /// An expression, compiled as far as it can be without values.
 #[derive(Debug)]
@@ -170,7 +151,7 @@ fn is_cheap_operator(op: Operator) -> bool {
 
 fn is_cheap_function(f: &ScalarFunction) -> bool {
     let immutable = f.func.signature().volatility == Volatility::Immutable;
-    immutable && (arith_op(f).is_some() || CHEAP.contains(&f.func.name()))
+    immutable && (arith_op(f).is_some() || has_trait(f.func.name(), Trait::Cheap))
 }
 
 /// The schema of columns without names.

@@ -1,4 +1,4 @@
-//! ALTER .. RENAME TO, ALTER SINK, ALTER SOURCE, ALTER MATERIALIZED VIEW, COMMENT ON, CHECK,
+//! ALTER of relations, ALTER SINK, ALTER SOURCE, ALTER MATERIALIZED VIEW, COMMENT ON, CHECK,
 //! PREPARE, EXECUTE, DEALLOCATE.
 
 use std::sync::Arc;
@@ -20,12 +20,18 @@ use crate::sql::types::sql_type;
 impl StreamParser<'_> {
     pub(super) fn alter(&mut self) -> Result<Statement> {
         self.p.advance_token();
+        if let Some(statement) = self.alter_access()? {
+            return Ok(statement);
+        }
         let kind = self.peek_word(0).unwrap_or_default().to_uppercase();
         let noun = self
             .kind_of_relation()
             .ok_or_else(|| Error::unsupported(format!("ALTER {kind} is not supported yet")))?;
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         let name = self.name()?;
+        if let Some(statement) = self.owner(noun, &name)? {
+            return Ok(statement);
+        }
         let action = match noun {
             "sink" if self.accept_word("skip") => Some(SinkAction::Skip),
             "sink" if self.accept_words(&["resume", "at", "checkpoint"]) => {
@@ -62,23 +68,7 @@ impl StreamParser<'_> {
                 "this form of ALTER {} is not supported yet",
                 noun.to_uppercase()
             ))
-            .with_hint(match noun {
-                "sink" => {
-                    "ALTER SINK name RENAME TO new_name | SKIP | RESUME [AT CHECKPOINT n] | \
-                     REPUBLISH are."
-                }
-                "source" => {
-                    "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are."
-                }
-                "materialized view" => {
-                    "ALTER MATERIALIZED VIEW name RENAME TO new_name | RESUME are."
-                }
-                "table" => {
-                    "ALTER TABLE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] | \
-                     FORMAT x ENCODE y are."
-                }
-                _ => "ALTER .. RENAME TO new_name is.",
-            }));
+            .with_hint(what_there_is(noun)));
         }
         let to = self.name()?;
         Ok(Statement::Rename(Rename { noun, name, to, if_exists }))
@@ -215,6 +205,23 @@ pub(crate) fn with_name(definition: &str, name: &str) -> String {
         tokens[at] = Token::make_word(name_of(&quoted), Some('"'));
     }
     tokens.iter().map(ToString::to_string).collect()
+}
+
+/// The forms of ALTER of a kind of relation.
+fn what_there_is(noun: &str) -> &'static str {
+    match noun {
+        "sink" => {
+            "ALTER SINK name RENAME TO new_name | SKIP | RESUME [AT CHECKPOINT n] | \
+             REPUBLISH are."
+        }
+        "source" => "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are.",
+        "materialized view" => "ALTER MATERIALIZED VIEW name RENAME TO new_name | RESUME are.",
+        "table" => {
+            "ALTER TABLE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] | \
+             FORMAT x ENCODE y are."
+        }
+        _ => "ALTER .. RENAME TO new_name is.",
+    }
 }
 
 /// The text of a CREATE TABLE with another FORMAT clause, which is its last.

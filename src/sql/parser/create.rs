@@ -61,9 +61,13 @@ impl StreamParser<'_> {
                 self.expect_keyword(Keyword::INDEX)?;
                 self.create_index(true)
             }
+            "role" | "user" | "group" => {
+                self.p.advance_token();
+                self.create_role(kind == "user")
+            }
             "temporary" | "temp" | "unlogged" | "function" | "schema" | "database" | "type"
-            | "role" | "user" | "sequence" | "extension" | "trigger" | "recursive"
-            | "connection" | "secret" | "aggregate" | "domain" => Err(Error::unsupported(format!(
+            | "sequence" | "extension" | "trigger" | "recursive" | "connection" | "secret"
+            | "aggregate" | "domain" => Err(Error::unsupported(format!(
                 "CREATE {} is not supported yet",
                 kind.to_uppercase()
             ))),
@@ -257,8 +261,12 @@ impl StreamParser<'_> {
                     false => return Err(self.unexpected()),
                 }
             }
-            "schema" | "database" | "function" | "type" | "role" | "user" | "sequence"
-            | "extension" | "connection" | "secret" => {
+            "role" | "user" | "group" => {
+                self.p.advance_token();
+                return self.drop_role();
+            }
+            "schema" | "database" | "function" | "type" | "sequence" | "extension"
+            | "connection" | "secret" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()

@@ -125,7 +125,7 @@ impl StreamParser<'_> {
             return Ok(Statement::SetCharacteristics(self.transaction_modes(true)?));
         }
         if self.accept_words(&["session", "authorization"]) {
-            return self.the_one_role("default", "SET SESSION AUTHORIZATION");
+            return self.set_session_authorization();
         }
         let scope = match self.accept_word("local") {
             true => SettingScope::Local,
@@ -141,8 +141,10 @@ impl StreamParser<'_> {
             }
             return Ok(Statement::SetTransaction(self.transaction_modes(true)?));
         }
-        if self.peek_word(1).is_some_and(|w| w != "to") && self.accept_word("role") {
-            return self.the_one_role("none", "SET ROLE");
+        let sets = self.p.peek_nth_token_ref(1).token == Token::Eq
+            || self.peek_word(1).is_some_and(|w| w == "to");
+        if !sets && self.accept_word("role") {
+            return self.set_role();
         }
         if self.accept_word("constraints") {
             return self.constraints();
@@ -173,15 +175,6 @@ impl StreamParser<'_> {
                 sqlstate::UNDEFINED_OBJECT,
                 format!("constraint \"{name}\" is not deferrable or does not exist"),
             )),
-        }
-    }
-
-    /// There is one role, which is always the one of the session.
-    fn the_one_role(&mut self, word: &str, what: &str) -> Result<Statement> {
-        match self.accept_word(word) {
-            true => Ok(Statement::NoOp("SET")),
-            false => Err(Error::unsupported(format!("{what} is not supported"))
-                .with_detail("There is one role, which may do everything.")),
         }
     }
 
@@ -249,8 +242,8 @@ impl StreamParser<'_> {
 
     pub(super) fn reset(&mut self) -> Result<Statement> {
         self.p.advance_token();
-        if self.accept_words(&["session", "authorization"]) {
-            return Ok(Statement::NoOp("RESET"));
+        if let Some(statement) = self.reset_role() {
+            return Ok(statement);
         }
         let name = match self.accept_words(&["time", "zone"]) {
             true => "timezone".to_string(),

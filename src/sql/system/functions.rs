@@ -1,6 +1,8 @@
 //! Functions that look at the catalog or the session: `format_type`, `pg_get_viewdef`,
 //! `current_user`, .. They are made for one statement, over its catalog.
 
+mod privileges;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,9 +60,9 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("has_column_privilege", Bool, |_, _| Ok(true.into())),
     ("has_database_privilege", Bool, |_, _| Ok(true.into())),
     ("has_function_privilege", Bool, |_, _| Ok(true.into())),
-    ("has_schema_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_schema_privilege", Bool, privileges::on_schema),
     ("has_sequence_privilege", Bool, |_, _| Ok(true.into())),
-    ("has_table_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_table_privilege", Bool, privileges::on_relation),
     ("inet_client_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_port", Number, |_, _| Ok(Cell::Null)),
@@ -83,9 +85,9 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_get_serial_sequence", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_statisticsobjdef_columns", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_triggerdef", Text, |_, _| Ok(Cell::Null)),
-    ("pg_get_userbyid", Text, |_, _| Ok(catalog::OWNER.into())),
+    ("pg_get_userbyid", Text, privileges::role_name),
     ("pg_get_viewdef", Text, view_text),
-    ("pg_has_role", Bool, |_, _| Ok(true.into())),
+    ("pg_has_role", Bool, privileges::has_role),
     ("pg_index_column_has_property", Bool, |_, _| Ok(Cell::Null)),
     ("pg_indexam_has_property", Bool, |_, _| Ok(Cell::Null)),
     ("pg_indexes_size", Number, |_, _| Ok(Cell::Number(0))),
@@ -103,7 +105,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("regclass", Text, class_name),
     ("regclassin", Number, class_number),
     ("regnamespace", Text, |_, a| Ok(number(a, 0).map(schema_name).into())),
-    ("session_user", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("session_user", Text, |f, _| Ok(f.session.session_user.as_str().into())),
     ("set_config", Text, set_config),
     ("shobj_description", Text, |_, _| Ok(Cell::Null)),
     ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a))),

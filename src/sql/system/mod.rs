@@ -8,6 +8,7 @@ mod rewrite;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::catalog::access::{OWNER, RoleId};
 use crate::catalog::system::SettingLine;
 use crate::error::{Error, Result};
 
@@ -17,8 +18,12 @@ pub(super) use rewrite::rewrite;
 /// What a session says about itself.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {
-    /// The name that the client has given.
+    /// Whose rights it has: the name that the client has given, or that of SET ROLE.
     pub user: String,
+    /// Who it is: the name that the client has given, or that of SET SESSION AUTHORIZATION.
+    pub session_user: String,
+    /// The role whose rights it has; `None` where nothing is refused.
+    pub role: Option<RoleId>,
     /// The database that it has named; there is one, under any name.
     pub database: String,
     /// The number of the connection.
@@ -59,7 +64,14 @@ impl SessionSettings for NoSettings {
 
 impl Default for SessionFacts {
     fn default() -> Self {
-        let name = crate::catalog::system::OWNER;
-        Self { user: name.into(), database: name.into(), pid: 0, settings: Arc::new(NoSettings) }
+        let name = OWNER;
+        Self {
+            user: name.into(),
+            session_user: name.into(),
+            role: None,
+            database: name.into(),
+            pid: 0,
+            settings: Arc::new(NoSettings),
+        }
     }
 }

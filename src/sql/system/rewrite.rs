@@ -144,7 +144,10 @@ impl Rewriter<'_> {
             ("regtype", None) => call("format_type", inner)?,
             ("regnamespace", Some(text)) => number(schema_of(&text)?),
             ("regnamespace", None) => call("regnamespace", inner)?,
-            ("regrole", _) => number(system::OWNER_OID),
+            ("regrole", Some(text)) => {
+                number(i64::from(self.catalog.access().get(text.trim_matches('"'))?.0.0))
+            }
+            ("regrole", None) => call("pg_get_userbyid", inner)?,
             _ => {
                 *value.as_mut() = inner;
                 return Ok(());

@@ -1,0 +1,366 @@
+//! CREATE, ALTER and DROP of roles, GRANT and REVOKE, SET ROLE, ALTER DEFAULT PRIVILEGES.
+//!
+//! A password is made a verifier here, so that no statement has it.
+
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+use super::StreamParser;
+use crate::catalog::access::{Privilege, Privileges, Verifier};
+use crate::error::{Error, Result, sqlstate};
+use crate::sql::statement::{
+    AccessStatement, Grant, GrantObject, RoleName, RoleOptions, Statement,
+};
+
+/// Names that no role has.
+const RESERVED: [&str; 6] =
+    ["public", "none", "current_user", "current_role", "session_user", "user"];
+
+fn access(statement: AccessStatement) -> Statement {
+    Statement::Access(Box::new(statement))
+}
+
+impl StreamParser<'_> {
+    /// CREATE ROLE | USER | GROUP, behind these words.
+    pub(super) fn create_role(&mut self, user: bool) -> Result<Statement> {
+        let name = self.new_role_name()?;
+        let mut options = self.role_options()?;
+        options.login = options.login.or(Some(user));
+        Ok(access(AccessStatement::CreateRole { name, options }))
+    }
+
+    /// ALTER of roles and of default privileges; `None` where it is of something else.
+    pub(super) fn alter_access(&mut self) -> Result<Option<Statement>> {
+        if self.accept_word("role") || self.accept_word("user") {
+            return self.alter_role().map(Some);
+        }
+        match self.accept_words(&["default", "privileges"]) {
+            true => self.default_privileges().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// ALTER ROLE | USER, behind these words.
+    fn alter_role(&mut self) -> Result<Statement> {
+        let role = self.role_name()?;
+        if self.accept_words(&["rename", "to"]) {
+            let RoleName::Named(name) = role else { return Err(self.unexpected()) };
+            let to = self.new_role_name()?;
+            return Ok(access(AccessStatement::RenameRole { name, to }));
+        }
+        if matches!(self.peek_word(0).as_deref(), Some("set" | "reset" | "in")) {
+            return Err(Error::unsupported("settings of roles are not supported yet")
+                .with_hint("SET them in the session, or in the options of the connection."));
+        }
+        let options = self.role_options()?;
+        Ok(access(AccessStatement::AlterRole { role, options }))
+    }
+
+    /// DROP ROLE | USER | GROUP, behind these words.
+    pub(super) fn drop_role(&mut self) -> Result<Statement> {
+        let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let names = self.identifiers()?;
+        Ok(access(AccessStatement::DropRole { names, if_exists }))
+    }
+
+    fn new_role_name(&mut self) -> Result<String> {
+        let name = self.identifier()?;
+        let reserved = RESERVED.contains(&name.as_str()) || name.starts_with("pg_");
+        match reserved {
+            false => Ok(name),
+            true => Err(Error::user(
+                sqlstate::RESERVED_NAME,
+                format!("role name \"{name}\" is reserved"),
+            )),
+        }
+    }
+
+    fn role_options(&mut self) -> Result<RoleOptions> {
+        let mut options = RoleOptions::default();
+        self.accept_word("with");
+        while let Some(word) = self.peek_word(0) {
+            self.p.advance_token();
+            let (on, name) = match word.strip_prefix("no") {
+                Some(name) => (false, name),
+                None => (true, word.as_str()),
+            };
+            match name {
+                "superuser" => options.superuser = Some(on),
+                "createrole" => options.create_role = Some(on),
+                "login" => options.login = Some(on),
+                "inherit" if on => {}
+                "createdb" | "replication" | "bypassrls" if !on => {}
+                "encrypted" if on => {
+                    self.expect_word("password")?;
+                    options.password = Some(self.password()?);
+                }
+                "password" if on => options.password = Some(self.password()?),
+                "valid" if on => {
+                    self.expect_word("until")?;
+                    options.valid_until = Some(self.option_value()?);
+                }
+                "in" if on => {
+                    let _word = self.accept_word("role") || self.accept_word("group");
+                    options.in_roles = self.identifiers()?;
+                }
+                "role" | "user" if on => options.members = self.identifiers()?,
+                "inherit" | "createdb" | "replication" | "bypassrls" | "connection" | "admin" => {
+                    let word = word.to_uppercase();
+                    return Err(Error::unsupported(format!("role option {word} is not supported"))
+                        .with_hint(
+                            "SUPERUSER, CREATEROLE, LOGIN, PASSWORD, VALID UNTIL, IN ROLE and \
+                             ROLE are.",
+                        ));
+                }
+                _ => {
+                    return Err(Error::user(
+                        sqlstate::SYNTAX_ERROR,
+                        format!("unrecognized role option \"{word}\""),
+                    ));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn password(&mut self) -> Result<Option<Verifier>> {
+        if self.accept_word("null") {
+            return Ok(None);
+        }
+        match &self.p.peek_token_ref().token {
+            Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::DollarQuotedString(_) => {
+                Ok(Some(Verifier::of_password(&self.option_value()?)?))
+            }
+            // What stands there may be the password all the same.
+            _ => Err(Error::user(sqlstate::SYNTAX_ERROR, "a password is a string or NULL")
+                .with_hint("Write it between single quotes.")),
+        }
+    }
+
+    fn identifiers(&mut self) -> Result<Vec<String>> {
+        let mut names = vec![self.identifier()?];
+        while self.p.consume_token(&Token::Comma) {
+            names.push(self.identifier()?);
+        }
+        Ok(names)
+    }
+
+    fn role_name(&mut self) -> Result<RoleName> {
+        let word = self.peek_word(0);
+        let name = self.identifier()?;
+        Ok(match word.as_deref() {
+            Some("current_user" | "current_role" | "user") => RoleName::Current,
+            Some("session_user") => RoleName::Session,
+            Some("public") => RoleName::Public,
+            _ => RoleName::Named(name),
+        })
+    }
+
+    fn role_names(&mut self) -> Result<Vec<RoleName>> {
+        let mut names = Vec::new();
+        loop {
+            self.accept_word("group");
+            names.push(self.role_name()?);
+            if !self.p.consume_token(&Token::Comma) {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// GRANT and REVOKE, of privileges and of memberships.
+    pub(super) fn grant(&mut self) -> Result<Statement> {
+        let revoke = self.accept_word("revoke");
+        if !revoke {
+            self.expect_word("grant")?;
+        } else if self.accept_words(&["grant", "option", "for"])
+            || self.accept_words(&["admin", "option", "for"])
+        {
+            return Err(no_grant_option());
+        }
+        let (names, listed) = self.granted()?;
+        if !self.accept_word("on") {
+            let members = self.granted_to(revoke)?;
+            self.end_of_grant(revoke)?;
+            let roles = names;
+            return Ok(access(AccessStatement::Membership { roles, members, revoke }));
+        }
+        let on = self.grant_object()?;
+        let has: &[Privilege] = match on {
+            GrantObject::Schema => &Privileges::SCHEMA,
+            _ => &Privileges::RELATION,
+        };
+        let privileges = privileges(listed.then_some(&names), has)?;
+        let roles = self.granted_to(revoke)?;
+        self.end_of_grant(revoke)?;
+        Ok(access(AccessStatement::Grant(Grant { privileges, on, roles, revoke })))
+    }
+
+    /// ALTER DEFAULT PRIVILEGES, behind these words.
+    fn default_privileges(&mut self) -> Result<Statement> {
+        let of = match self.accept_word("for") {
+            true => {
+                let _word = self.accept_word("role") || self.accept_word("user");
+                self.role_names()?
+            }
+            false => Vec::new(),
+        };
+        if self.accept_words(&["in", "schema"]) {
+            self.schema_name()?;
+        }
+        let revoke = self.accept_word("revoke");
+        if !revoke {
+            self.expect_word("grant")?;
+        }
+        let (names, listed) = self.granted()?;
+        self.expect_word("on")?;
+        self.expect_word("tables")?;
+        let privileges = privileges(listed.then_some(&names), &Privileges::RELATION)?;
+        let roles = self.granted_to(revoke)?;
+        self.end_of_grant(revoke)?;
+        Ok(access(AccessStatement::Defaults { of, privileges, roles, revoke }))
+    }
+
+    /// Names of privileges or roles, and whether they are listed: not ALL.
+    fn granted(&mut self) -> Result<(Vec<String>, bool)> {
+        if self.accept_word("all") {
+            self.accept_word("privileges");
+            return Ok((Vec::new(), false));
+        }
+        let names = self.identifiers()?;
+        if self.p.peek_token_ref().token == Token::LParen {
+            return Err(Error::unsupported("privileges on columns are not supported")
+                .with_hint("Make a view of those columns, and grant SELECT on it."));
+        }
+        Ok((names, true))
+    }
+
+    fn granted_to(&mut self, revoke: bool) -> Result<Vec<RoleName>> {
+        self.expect_word(if revoke { "from" } else { "to" })?;
+        self.role_names()
+    }
+
+    fn end_of_grant(&mut self, revoke: bool) -> Result<()> {
+        if self.accept_words(&["with", "grant", "option"]) || self.accept_words(&["with", "admin"])
+        {
+            return Err(no_grant_option());
+        }
+        if self.accept_words(&["granted", "by"]) {
+            self.role_name()?;
+        }
+        if revoke {
+            // Nobody else has granted anything because of it.
+            let _rule = self.accept_word("cascade") || self.accept_word("restrict");
+        }
+        Ok(())
+    }
+
+    fn grant_object(&mut self) -> Result<GrantObject> {
+        if self.accept_words(&["all", "tables", "in", "schema"]) {
+            self.schema_name()?;
+            return Ok(GrantObject::All);
+        }
+        if self.peek_word(1).is_some_and(|w| w != "to" && w != "from") && self.accept_word("schema")
+        {
+            self.schema_name()?;
+            return Ok(GrantObject::Schema);
+        }
+        let next = self.peek_word(1).is_some_and(|w| w != "to" && w != "from");
+        let refused = ["database", "function", "sequence", "language", "tablespace", "type"];
+        if let Some(kind) = self.peek_word(0).filter(|w| next && refused.contains(&w.as_str())) {
+            let kind = kind.to_uppercase();
+            return Err(Error::unsupported(format!("privileges on a {kind} are not supported")));
+        }
+        let quoted = matches!(&self.p.peek_nth_token_ref(1).token, Token::Word(_));
+        if quoted && !self.accept_words(&["materialized", "view"]) {
+            let _kind = ["table", "view", "source", "sink"].iter().any(|kind| {
+                self.peek_word(1).is_none_or(|w| w != "to" && w != "from") && self.accept_word(kind)
+            });
+        }
+        let mut names = vec![self.name()?];
+        while self.p.consume_token(&Token::Comma) {
+            names.push(self.name()?);
+        }
+        Ok(GrantObject::Relations(names))
+    }
+
+    fn schema_name(&mut self) -> Result<()> {
+        let name = self.identifier()?;
+        match name.as_str() {
+            "public" => Ok(()),
+            _ => Err(Error::user(
+                sqlstate::INVALID_SCHEMA_NAME,
+                format!("schema \"{name}\" does not exist"),
+            )
+            .with_hint("There is one schema, public.")),
+        }
+    }
+
+    /// SET ROLE, behind these words.
+    pub(super) fn set_role(&mut self) -> Result<Statement> {
+        let role = match self.accept_word("none") {
+            true => None,
+            false => Some(self.option_name()?),
+        };
+        Ok(access(AccessStatement::SetRole(role)))
+    }
+
+    /// SET SESSION AUTHORIZATION, behind these words.
+    pub(super) fn set_session_authorization(&mut self) -> Result<Statement> {
+        let role = match self.accept_word("default") {
+            true => None,
+            false => Some(self.option_name()?),
+        };
+        Ok(access(AccessStatement::SetSession(role)))
+    }
+
+    /// RESET ROLE and RESET SESSION AUTHORIZATION.
+    pub(super) fn reset_role(&mut self) -> Option<Statement> {
+        if self.accept_words(&["session", "authorization"]) {
+            return Some(access(AccessStatement::SetSession(None)));
+        }
+        self.accept_word("role").then(|| access(AccessStatement::SetRole(None)))
+    }
+
+    /// A name, which may be written as a string, too.
+    fn option_name(&mut self) -> Result<String> {
+        match &self.p.peek_token_ref().token {
+            Token::SingleQuotedString(_) => self.option_value(),
+            _ => self.identifier(),
+        }
+    }
+
+    /// ALTER .. name OWNER TO, behind the name; `None` where something else follows.
+    pub(super) fn owner(&mut self, noun: &'static str, name: &str) -> Result<Option<Statement>> {
+        if !self.accept_words(&["owner", "to"]) {
+            return Ok(None);
+        }
+        let to = self.role_name()?;
+        Ok(Some(access(AccessStatement::Owner { noun, name: name.to_owned(), to })))
+    }
+}
+
+fn privileges(names: Option<&Vec<String>>, has: &[Privilege]) -> Result<Privileges> {
+    let Some(names) = names else { return Ok(has.iter().copied().collect()) };
+    let of = |name: &String| match Privilege::named(name) {
+        Some(privilege) if has.contains(&privilege) => Ok(privilege),
+        Some(privilege) => Err(Error::user(
+            sqlstate::INVALID_GRANT_OPERATION,
+            format!("invalid privilege type {} for relation", privilege.name()),
+        )),
+        None if ["references", "trigger", "maintain"].contains(&name.as_str()) => {
+            Err(Error::unsupported(format!("privilege {} is not supported", name.to_uppercase())))
+        }
+        None => Err(Error::user(
+            sqlstate::SYNTAX_ERROR,
+            format!("unrecognized privilege type \"{name}\""),
+        )),
+    };
+    names.iter().map(of).collect()
+}
+
+fn no_grant_option() -> Error {
+    Error::unsupported("rights to grant on are not supported")
+        .with_detail("The owner of an object grants, and so do members of the owner.")
+}

@@ -1,0 +1,149 @@
+//! Statements about roles and what they may do.
+
+use crate::catalog::access::{Privileges, Verifier};
+
+/// A statement about roles and what they may do.
+#[derive(Debug, Clone)]
+pub enum AccessStatement {
+    /// CREATE ROLE | USER.
+    CreateRole {
+        /// The folded name.
+        name: String,
+        /// What it is like.
+        options: RoleOptions,
+    },
+    /// ALTER ROLE | USER.
+    AlterRole {
+        /// Which one.
+        role: RoleName,
+        /// What becomes of it.
+        options: RoleOptions,
+    },
+    /// ALTER ROLE .. RENAME TO.
+    RenameRole {
+        /// The folded name.
+        name: String,
+        /// The new one.
+        to: String,
+    },
+    /// DROP ROLE | USER.
+    DropRole {
+        /// The folded names.
+        names: Vec<String>,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// GRANT and REVOKE of privileges.
+    Grant(Grant),
+    /// GRANT and REVOKE of memberships.
+    Membership {
+        /// The folded names of the roles whose rights are given.
+        roles: Vec<String>,
+        /// Who gets or loses them.
+        members: Vec<RoleName>,
+        /// REVOKE.
+        revoke: bool,
+    },
+    /// ALTER DEFAULT PRIVILEGES.
+    Defaults {
+        /// Whose; the one that runs it where there is none.
+        of: Vec<RoleName>,
+        /// What is granted or revoked.
+        privileges: Privileges,
+        /// Who gets or loses it.
+        roles: Vec<RoleName>,
+        /// REVOKE.
+        revoke: bool,
+    },
+    /// ALTER .. OWNER TO.
+    Owner {
+        /// The kind that was written.
+        noun: &'static str,
+        /// The folded name of the relation.
+        name: String,
+        /// The new owner.
+        to: RoleName,
+    },
+    /// SET ROLE; `None` for NONE.
+    SetRole(Option<String>),
+    /// SET SESSION AUTHORIZATION; `None` for DEFAULT.
+    SetSession(Option<String>),
+}
+
+/// A role, as it is named where one is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleName {
+    /// Its folded name.
+    Named(String),
+    /// CURRENT_USER, CURRENT_ROLE.
+    Current,
+    /// SESSION_USER.
+    Session,
+    /// PUBLIC.
+    Public,
+}
+
+/// GRANT and REVOKE of privileges.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What; for ALL everything that the object has.
+    pub privileges: Privileges,
+    /// On what.
+    pub on: GrantObject,
+    /// Who gets or loses them.
+    pub roles: Vec<RoleName>,
+    /// REVOKE.
+    pub revoke: bool,
+}
+
+/// What privileges are of.
+#[derive(Debug, Clone)]
+pub enum GrantObject {
+    /// Relations, by their folded names.
+    Relations(Vec<String>),
+    /// ALL TABLES IN SCHEMA public.
+    All,
+    /// SCHEMA public.
+    Schema,
+}
+
+/// The options of CREATE and ALTER ROLE that are written.
+#[derive(Debug, Clone, Default)]
+pub struct RoleOptions {
+    /// SUPERUSER, NOSUPERUSER.
+    pub superuser: Option<bool>,
+    /// CREATEROLE, NOCREATEROLE.
+    pub create_role: Option<bool>,
+    /// LOGIN, NOLOGIN.
+    pub login: Option<bool>,
+    /// PASSWORD; the inner `None` takes it away.
+    pub password: Option<Option<Verifier>>,
+    /// VALID UNTIL: the text of the time.
+    pub valid_until: Option<String>,
+    /// IN ROLE: the folded names.
+    pub in_roles: Vec<String>,
+    /// ROLE: the folded names of members.
+    pub members: Vec<String>,
+}
+
+impl AccessStatement {
+    /// Whether it changes what is kept, and not the session alone.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self, Self::SetRole(_) | Self::SetSession(_))
+    }
+
+    /// What the statement is called.
+    pub fn tag(&self) -> String {
+        let word = |revoke: bool| if revoke { "REVOKE" } else { "GRANT" };
+        match self {
+            Self::CreateRole { .. } => "CREATE ROLE".into(),
+            Self::AlterRole { .. } | Self::RenameRole { .. } => "ALTER ROLE".into(),
+            Self::DropRole { .. } => "DROP ROLE".into(),
+            Self::Grant(grant) => word(grant.revoke).into(),
+            Self::Membership { revoke, .. } => format!("{} ROLE", word(*revoke)),
+            Self::Defaults { .. } => "ALTER DEFAULT PRIVILEGES".into(),
+            Self::Owner { noun, .. } => format!("ALTER {}", noun.to_uppercase()),
+            Self::SetRole(_) | Self::SetSession(_) => "SET".into(),
+        }
+    }
+}
