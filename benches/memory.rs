@@ -6,8 +6,9 @@
 //!
 //! Measured: what is resident (VmRSS, so Linux alone) when all rows are in and the allocator has
 //! had time to give back what it does not need, less what was resident when everything was made and
-//! empty; divided by n. Of a view, what it adds to the table alone: its state and its rows. Numbers
-//! not to be exceeded: 80 bytes for the table, 110 for the group, 120 for the join.
+//! empty; and what the engine counts (`SHOW MEMORY`), which leaves out what the allocator holds for
+//! itself; both divided by n. Of a view, what it adds to the table alone: its state and its rows.
+//! Numbers not to be exceeded: 80 bytes for the table, 110 for the group, 120 for the join.
 //!
 //! `cargo bench --bench memory -- --rows 10000000`
 
@@ -18,12 +19,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
-use headwater::{Config, Engine, Session};
+use headwater::delta::text::display_value;
+use headwater::{Config, Engine, Outcome, Session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const LOAD_ROWS: u64 = 100_000;
 
@@ -55,29 +57,33 @@ fn main() -> Result<()> {
     if let Some(case) = args.case {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        println!("{}", runtime.block_on(measure(CASES[case].1, &args))?);
+        let (resident, counted) = runtime.block_on(measure(CASES[case].1, &args))?;
+        println!("{resident} {counted}");
         return Ok(());
     }
     println!("{} rows, {} worker(s), bytes of a row", args.rows, args.workers);
-    println!("{:10} {:>9} {:>12}", "", "resident", "at most");
-    let mut table = 0.0;
+    println!("{:10} {:>9} {:>9} {:>12}", "", "resident", "counted", "at most");
+    let mut table = (0.0, 0.0);
     for (case, (name, view, most)) in CASES.iter().enumerate() {
         let (rows, workers) = (args.rows.to_string(), args.workers.to_string());
         let arguments = ["--rows", &rows, "--workers", &workers, "--case", &case.to_string()];
         let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
         let text = String::from_utf8(output.stdout)?;
-        let bytes: f64 = text.trim().parse().map_err(|_| format!("{name} failed: {text}"))?;
-        let own = if view.is_some() { bytes - table } else { bytes };
+        let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<f64>, _>>();
+        let Ok([resident, counted]) = numbers.as_deref() else {
+            return Err(format!("{name} failed: {text}").into());
+        };
+        let own = (resident - table.0, counted - table.1);
         if view.is_none() {
-            table = bytes;
+            table = (*resident, *counted);
         }
-        println!("{name:10} {own:9.1} {most:12.1}");
+        println!("{name:10} {:9.1} {:9.1} {most:12.1}", own.0, own.1);
     }
     Ok(())
 }
 
-/// Bytes of a row of the table and of what a view keeps of it.
-async fn measure(view: Option<&str>, args: &Args) -> Result<f64> {
+/// Bytes of a row of the table and of what a view keeps of it: resident, and counted.
+async fn measure(view: Option<&str>, args: &Args) -> Result<(f64, f64)> {
     let config = Config { check_contracts: false, ..Config::with_workers(args.workers) };
     let engine = Engine::open(config)?;
     let mut session = engine.session();
@@ -98,8 +104,9 @@ async fn measure(view: Option<&str>, args: &Args) -> Result<f64> {
         session.execute(&format!("INSERT INTO t {rows}")).await?;
     }
     let bytes = (settled(&mut session).await? - empty) / args.rows as f64;
+    let counted = counted(&mut session).await? / args.rows as f64;
     engine.shutdown().await?;
-    Ok(bytes)
+    Ok((bytes, counted))
 }
 
 /// What is resident when the allocator has given back what it does not need: it does so a second
@@ -114,6 +121,21 @@ async fn settled(session: &mut Session) -> Result<f64> {
         least = least.min(now);
     }
     Ok(least)
+}
+
+/// What the engine counts as held by tables and views.
+async fn counted(session: &mut Session) -> Result<f64> {
+    let mut bytes = 0.0;
+    for outcome in session.execute("SHOW MEMORY").await? {
+        let Outcome::Rows(rows) = outcome else { continue };
+        for batch in rows.collect().await? {
+            let value = |c: usize, row| display_value(batch.column(c), row).unwrap_or_default();
+            let held =
+                (0..batch.num_rows()).filter(|row| ["rows", "state"].contains(&&*value(1, *row)));
+            bytes += held.map(|row| value(2, row).parse::<f64>()).sum::<Result<f64, _>>()?;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Resident bytes of this process.

@@ -71,7 +71,7 @@ pub struct Slab {
 }
 
 /// Lines of a piece, a power of two.
-const PIECE_LINES: usize = 1 << 13;
+const PIECE_LINES: usize = 1 << 10;
 
 impl Slab {
     /// Makes room for one more line than there were slots, of zeros.
