@@ -115,6 +115,8 @@ struct Reader {
     outside: bool,
     /// The last token that is no white space.
     before: Option<Token>,
+    /// The last FROM is that of IS DISTINCT FROM.
+    compares: bool,
     /// The ends of the FETCH clauses that are open: of its ROWS, and of all of it.
     fetches: Vec<(usize, usize)>,
     /// What follows the functions that stand in FROM by themselves.
@@ -203,7 +205,12 @@ impl Reader {
                 w if OTHER_LISTS.contains(&w) => self.set_from(false),
                 Keyword::USING => self.set_from(true),
                 // `IS DISTINCT FROM` is an operator.
-                Keyword::FROM if !self.is_behind(&[Keyword::DISTINCT]) => self.set_from(true),
+                Keyword::FROM => {
+                    self.compares = self.is_behind(&[Keyword::DISTINCT]);
+                    if !self.compares {
+                        self.set_from(true);
+                    }
+                }
                 _ => {}
             },
             _ => {}
@@ -231,7 +238,8 @@ impl Reader {
         };
         let begun = [Keyword::FROM, Keyword::JOIN, Keyword::LATERAL, Keyword::USING];
         let listed = matches!(self.before, Some(Token::Comma | Token::LParen));
-        in_from && (listed || self.is_behind(&begun))
+        let operator = self.compares && self.is_behind(&[Keyword::FROM]);
+        in_from && !operator && (listed || self.is_behind(&begun))
     }
 
     /// What follows the function that stands here in FROM, where it has a syntax of its own.
