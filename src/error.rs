@@ -240,6 +240,16 @@ impl Error {
         self
     }
 
+    /// The same with a text out of sight, wherever it stands.
+    #[must_use]
+    pub(crate) fn masking(mut self, secret: &str) -> Self {
+        let Fields { message, detail, hint, .. } = self.0.as_mut();
+        for text in [Some(message), detail.as_mut(), hint.as_mut()].into_iter().flatten() {
+            *text = text.replace(secret, "********");
+        }
+        self
+    }
+
     /// Who has to act.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -235,6 +235,90 @@ fn roles_outlive_the_process_and_their_passwords_are_nowhere() {
     assert!(!place.files_with("SCRAM-SHA-256$4096:").is_empty(), "verifiers are kept");
 }
 
+/// What shows definitions.
+const SHOWN: &[&str] = &[
+    "SHOW SECRETS",
+    "SHOW CREATE TABLE of_here",
+    "SHOW SOURCES",
+    "SHOW TABLES",
+    "SHOW OFFSETS",
+    "SHOW ALL",
+    "SELECT * FROM pg_class",
+    "SELECT * FROM pg_tables",
+    "SELECT * FROM information_schema.tables",
+    "SHOW GUARANTEES",
+];
+
+/// What is refused, with a secret in it.
+const REFUSED: &[&str] = &[
+    "CREATE TABLE w (l text) WITH (connector = 'file', path = SECRET bad) FORMAT PLAIN
+     ENCODE CSV",
+    "CREATE TABLE w (l text) WITH (connector = 'file', path = '/', x = SECRET bad) FORMAT
+     PLAIN ENCODE CSV",
+    "DROP SECRET here",
+    "CREATE SECRET here AS 'hidden-rows.csv'",
+    "CREATE SECRET s2 AS hidden-rows.csv",
+];
+
+#[test]
+fn secrets_are_in_no_output_and_in_no_file() {
+    const VALUE: &str = "hidden-rows.csv";
+    let place = Place::new("secrets");
+    let data = place.path("data");
+    let path = place.file(VALUE, "l\none\ntwo\n");
+    // So that what is found of it is not the name of the file itself.
+    let named = place.file("where", &format!("{path}\n"));
+    let start = || {
+        let environment = [("HEADWATER_HIDDEN", path.as_str())];
+        Server::try_start(&["--data", &data], &environment).expect("it begins")
+    };
+    let runtime = runtime();
+    let mut server = start();
+    runtime.block_on(async {
+        let client = server.connect().await;
+        let made = format!(
+            "CREATE SECRET here AS '{path}'; CREATE SECRET env FROM ENV 'HEADWATER_HIDDEN';
+             CREATE SECRET file FROM FILE '{named}'"
+        );
+        client.batch_execute(&made).await.expect("secrets");
+        for secret in ["here", "env", "file"] {
+            let made = format!(
+                "CREATE TABLE of_{secret} (l text) WITH (connector = 'file', path = SECRET {secret})
+                 FORMAT PLAIN ENCODE CSV"
+            );
+            client.batch_execute(&made).await.expect("a table");
+        }
+        client.batch_execute("FLUSH; CHECKPOINT").await.expect("all of it is read");
+        for secret in ["here", "env", "file"] {
+            assert_eq!(client.text_of(&format!("SELECT count(*) FROM of_{secret}")).await, "2\n");
+        }
+        let mut said = String::new();
+        for text in SHOWN {
+            said.push_str(&client.text_of(text).await);
+        }
+        let wrong = format!("CREATE SECRET bad AS '{path}.gone'");
+        client.batch_execute(&wrong).await.expect("a secret");
+        for text in REFUSED {
+            let error = client.simple_query(text).await.err();
+            said.push_str(&format!("{:?}", error.expect("it is refused").as_db_error()));
+        }
+        assert!(said.contains("SECRET here") && said.contains("sealed"), "{said}");
+        let shown = said.replace("CREATE SECRET here AS 'hidden-rows.csv'", "");
+        assert!(!shown.contains(VALUE), "{shown}");
+    });
+    server.terminate();
+    let server = start();
+    runtime.block_on(async {
+        let client = server.connect().await;
+        assert_eq!(client.text_of("SELECT count(*) FROM of_here").await, "2\n");
+        let told = client.text_of("SHOW SECRETS").await;
+        assert!(told.contains("here|headwater|sealed\n"), "{told}");
+    });
+    drop(server);
+    let found = place.files_with(VALUE);
+    assert_eq!(found, [std::path::Path::new(&named)], "a value is kept as it is");
+}
+
 #[test]
 fn an_address_that_others_reach_needs_a_password_or_the_word() {
     let run = |arguments: &[&str]| {

@@ -89,26 +89,41 @@ impl Session {
                 self.memberships(access, roles, members, *revoke)
             }
             AccessStatement::Defaults { of, privileges, roles, revoke } => {
-                let current = [RoleName::Current];
-                let of = if of.is_empty() { &current[..] } else { of };
-                let mut changes = Vec::new();
-                for name in of {
-                    let (id, role) = self.role_named(access, name)?;
-                    self.check_has_role(access, id)?;
-                    let mut acl = Acl { owner: id, grants: role.defaults.clone() };
-                    for to in self.grantees(access, roles)? {
-                        match revoke {
-                            true => acl.revoke(to, *privileges),
-                            false => acl.grant(to, *privileges),
-                        }
-                    }
-                    changes.push(put(id, Role { defaults: acl.grants, ..role.clone() }));
-                }
-                Ok(changes)
+                let change = |acl: &mut Acl, to| match revoke {
+                    true => acl.revoke(to, *privileges),
+                    false => acl.grant(to, *privileges),
+                };
+                self.default_changes(access, of, roles, change)
+            }
+            AccessStatement::CreateSecret { name, if_not_exists, value } => {
+                self.created_secret(catalog, (name, *if_not_exists), value)
+            }
+            AccessStatement::DropSecret { name, if_exists } => {
+                self.dropped_secret(catalog, name, *if_exists)
             }
             AccessStatement::Owner { name, to, .. } => self.owner_changes(catalog, name, to),
             AccessStatement::SetRole(_) | AccessStatement::SetSession(_) => Ok(Vec::new()),
         }
+    }
+
+    /// What changes of the rights that others get to what some roles will make.
+    fn default_changes(
+        &self,
+        access: &Access,
+        of: &[RoleName],
+        to: &[RoleName],
+        change: impl Fn(&mut Acl, RoleId),
+    ) -> Result<Vec<AccessChange>> {
+        let of = if of.is_empty() { &[RoleName::Current] } else { of };
+        let mut changes = Vec::new();
+        for name in of {
+            let (id, role) = self.role_named(access, name)?;
+            self.check_has_role(access, id)?;
+            let mut acl = Acl { owner: id, grants: role.defaults.clone() };
+            self.grantees(access, to)?.into_iter().for_each(|to| change(&mut acl, to));
+            changes.push(put(id, Role { defaults: acl.grants, ..role.clone() }));
+        }
+        Ok(changes)
     }
 
     fn role_changes(
@@ -495,6 +510,8 @@ fn needed_by(catalog: &Catalog, id: RoleId) -> Vec<String> {
     if catalog.access().schema().mentions(id) {
         needed.push("privileges for schema public".to_owned());
     }
+    let own = catalog.access().secrets().filter(|(_, secret)| secret.owner == id);
+    needed.extend(own.map(|(name, _)| format!("owner of secret {name}")));
     for relation in catalog.relations().filter(|r| !r.kind.is_part()) {
         let what = format!("{} {}", relation.kind.noun(), system::quoted(&relation.name));
         let acl = acl_of(catalog, relation);

@@ -30,6 +30,7 @@ impl Session {
             checks: Vec::new(),
             on_conflict: ConflictRule::Refuse,
             options: std::collections::BTreeMap::new(),
+            secrets: std::collections::BTreeMap::new(),
             format: None,
             include: Vec::new(),
         };

@@ -28,7 +28,8 @@ impl Session {
         catalog.check_name_is_free(&create.name)?;
         let input = self.sink_input(create, &catalog)?;
         let mut relation = self.sink_relation(create, text, &input);
-        let spec = connector_spec(&relation, &create.options, create.format.as_ref())?;
+        let options = self.with_secrets(&create.options, &create.secrets)?;
+        let spec = connector_spec(&relation, &options, create.format.as_ref())?;
         let (spec, options) = with_sink_options(spec)?;
         let connector = SINKS.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
             let known: Vec<&str> = SINKS.iter().map(|s| s.name).collect();

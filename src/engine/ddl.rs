@@ -67,7 +67,8 @@ impl Session {
         let mut relation = self.table_relation(create, text)?;
         sql::check_default(&relation, &self.settings())?;
         check_rules(create)?;
-        let source = match create.options.is_empty() && create.format.is_none() {
+        let bare = create.options.is_empty() && create.secrets.is_empty();
+        let source = match bare && create.format.is_none() {
             true if create.source => {
                 return Err(Error::user(
                     sqlstate::INVALID_TABLE_DEFINITION,
@@ -134,7 +135,8 @@ impl Session {
         create: &CreateTable,
         relation: &mut Relation,
     ) -> Result<NewSource> {
-        let spec = connector_spec(relation, &create.options, create.format.as_ref())?;
+        let options = self.with_secrets(&create.options, &create.secrets)?;
+        let spec = connector_spec(relation, &options, create.format.as_ref())?;
         let spec = ConnectorSpec { include: create.include.clone(), ..spec };
         let (spec, retention) = with_retention(spec)?;
         let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {

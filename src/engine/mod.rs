@@ -54,6 +54,8 @@ mod rights;
 pub(crate) mod row_source;
 mod running;
 mod savepoint;
+mod seal;
+mod secrets;
 mod session;
 mod set;
 mod settings;

@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// Fails unless the session's role may make something.
-    fn check_create(&self) -> Result<()> {
+    pub(super) fn check_create(&self) -> Result<()> {
         let Some(role) = self.role() else { return Ok(()) };
         let catalog = self.engine.core.shared.catalog();
         let access = catalog.access();

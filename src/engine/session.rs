@@ -258,10 +258,16 @@ impl Session {
         }
         self.check_rights(&parsed.statement)?;
         match &parsed.statement {
-            Statement::CreateTable(create) => self.create_table(create, &parsed.text).await,
+            Statement::CreateTable(create) => {
+                let made = self.create_table(create, &parsed.text).await;
+                made.map_err(|error| self.without_secrets(error, &create.secrets))
+            }
             Statement::CreateTableAs(create) => self.create_table_as(create).await,
             Statement::CreateView(create) => self.create_view(create, &parsed.text).await,
-            Statement::CreateSink(create) => self.create_sink(create, &parsed.text).await,
+            Statement::CreateSink(create) => {
+                let made = self.create_sink(create, &parsed.text).await;
+                made.map_err(|error| self.without_secrets(error, &create.secrets))
+            }
             Statement::CreateIndex(create) => self.create_index(create).await,
             Statement::Drop(drop) => self.drop_relations(drop).await,
             Statement::Insert(insert) => self.insert(insert).await,

@@ -13,6 +13,7 @@ use super::outcome::{Outcome, Rows};
 use super::recovering::RECOVERY_COLUMNS;
 use super::retry::retry_fields;
 use super::savepoint::savepoint_fields;
+use super::secrets::SECRET_COLUMNS;
 use super::session::Session;
 use super::set::shown_name;
 use super::status::state_word;
@@ -92,6 +93,7 @@ impl Session {
             Show::Recovery => self.show_recovery()?,
             Show::Savepoints => self.show_savepoints().await?,
             Show::Memory => self.show_memory().await?,
+            Show::Secrets => self.show_secrets()?,
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
             Show::Offsets => self.show_offsets().await?,
             Show::Watermarks => self.show_watermarks().await?,
@@ -119,6 +121,7 @@ impl Session {
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
             Statement::Show(Show::Guarantees(_)) => GUARANTEE_COLUMNS.to_vec(),
             Statement::Show(Show::Recovery) => RECOVERY_COLUMNS.to_vec(),
+            Statement::Show(Show::Secrets) => SECRET_COLUMNS.to_vec(),
             Statement::Show(Show::Offsets) => OFFSET_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting", "description"],
             Statement::Show(Show::Setting(name)) => vec![shown_name(name)],

@@ -1,6 +1,6 @@
 //! Secrets in the text of a definition, as passwords of brokers are: whoever shows it masks them.
 
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::dialect::DIALECT;
 
@@ -24,8 +24,13 @@ pub fn mask_secrets(text: &str) -> String {
     // The name in front of an equals sign, as far as it is read.
     let mut name = String::new();
     let mut equals = false;
-    for token in tokens {
-        match &token {
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            // The name of a secret says nothing.
+            Token::Word(word) if equals && names_secret(word, &tokens[at + 1..]) => {
+                equals = false;
+                name.clear();
+            }
             Token::Whitespace(_) => {}
             Token::Eq => equals = !name.is_empty(),
             Token::SingleQuotedString(_)
@@ -56,6 +61,13 @@ pub fn mask_secrets(text: &str) -> String {
     out
 }
 
+/// Whether a value is `SECRET name`.
+fn names_secret(word: &Word, rest: &[Token]) -> bool {
+    let next = rest.iter().find(|token| !matches!(token, Token::Whitespace(_)));
+    let bare = word.quote_style.is_none() && word.value.eq_ignore_ascii_case("secret");
+    bare && matches!(next, Some(Token::Word(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +83,10 @@ mod tests {
                     'properties.ssl.key.password' = '********', \"properties.ssl.key.pem\" = \
                     '********', topic = 'password') FORMAT PLAIN ENCODE JSON";
         assert_eq!(mask_secrets(text), expected);
+        let named = "CREATE TABLE t (a text) WITH (sasl.password = SECRET pw, b.token = secret)";
+        let expected =
+            "CREATE TABLE t (a text) WITH (sasl.password = SECRET pw, b.token = '********')";
+        assert_eq!(mask_secrets(named), expected);
         let view = "SELECT a FROM t WHERE b = 'x' AND c='y''z' -- password = 'x'";
         assert_eq!(mask_secrets(view), view);
     }

@@ -456,6 +456,8 @@ pub struct CreateTable {
     pub on_conflict: ConflictRule,
     /// WITH (..), keys lower case; `connector` among them.
     pub options: BTreeMap<String, String>,
+    /// Those of them that are secrets, with the folded names of these.
+    pub secrets: BTreeMap<String, String>,
     /// FORMAT .. ENCODE ..; `None` when absent.
     pub format: Option<FormatSpec>,
     /// INCLUDE columns, which are the last of `columns`.
@@ -560,6 +562,8 @@ pub struct CreateSink {
     pub input: SinkInput,
     /// WITH (..).
     pub options: BTreeMap<String, String>,
+    /// Those of them that are secrets, with the folded names of these.
+    pub secrets: BTreeMap<String, String>,
     /// FORMAT .. ENCODE ..; `None` when absent.
     pub format: Option<FormatSpec>,
 }
@@ -638,6 +642,8 @@ pub enum Show {
     Recovery,
     /// SHOW SAVEPOINTS.
     Savepoints,
+    /// SHOW SECRETS.
+    Secrets,
     /// SHOW GUARANTEES [FOR SINK name].
     Guarantees(Option<String>),
     /// SHOW OFFSETS: where sources stand.

@@ -8,6 +8,7 @@
 //! There is always the role [`OWNER`]: whoever comes while nobody has a password is that one.
 
 mod acl;
+mod secret;
 mod verifier;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use acl::{Acl, Privilege, Privileges};
+pub use secret::{Seal, Secret, SecretValue};
 pub use verifier::{Proof, Verifier};
 
 use crate::error::{Error, Result, sqlstate};
@@ -88,6 +90,13 @@ pub enum AccessChange {
     },
     /// What is granted on the schema.
     Schema(Acl),
+    /// A secret is as it says, or gone.
+    Secret {
+        /// Its folded name.
+        name: String,
+        /// What it is.
+        secret: Option<Secret>,
+    },
     /// What the salts of roles are made of that do not exist, so that nobody learns from a salt
     /// whether one does.
     Decoy(String),
@@ -100,6 +109,7 @@ pub struct Access {
     names: BTreeMap<String, RoleId>,
     next: u32,
     schema: Acl,
+    secrets: BTreeMap<String, Secret>,
     decoy: String,
 }
 
@@ -117,6 +127,7 @@ impl Default for Access {
             names: BTreeMap::new(),
             next: FIRST_ROLE,
             schema: Acl::of_schema(),
+            secrets: BTreeMap::new(),
             decoy: String::new(),
         };
         access.put(RoleId::OWNER, Some(owner));
@@ -131,6 +142,10 @@ impl Access {
             AccessChange::Role { id, role } => self.put(*id, role.as_deref().cloned()),
             AccessChange::Schema(acl) => self.schema = acl.clone(),
             AccessChange::Decoy(decoy) => self.decoy.clone_from(decoy),
+            AccessChange::Secret { name, secret: Some(secret) } => {
+                self.secrets.insert(name.clone(), secret.clone());
+            }
+            AccessChange::Secret { name, secret: None } => drop(self.secrets.remove(name)),
             AccessChange::Acl { .. } => {}
         }
     }
@@ -164,7 +179,12 @@ impl Access {
         let roles = self.roles.iter().filter(|(id, role)| !same(id, role)).map(role);
         let schema = (self.schema != new.schema).then(|| AccessChange::Schema(self.schema.clone()));
         let decoy = (!self.decoy.is_empty()).then(|| AccessChange::Decoy(self.decoy.clone()));
-        decoy.into_iter().chain(schema).chain(roles).collect()
+        let secret = |(name, secret): (&String, &Secret)| AccessChange::Secret {
+            name: name.clone(),
+            secret: Some(secret.clone()),
+        };
+        let secrets = self.secrets.iter().map(secret);
+        decoy.into_iter().chain(schema).chain(roles).chain(secrets).collect()
     }
 
     /// The number that a new role gets.
@@ -199,6 +219,19 @@ impl Access {
     /// The name of a role, or its number when it is gone.
     pub fn name(&self, id: RoleId) -> String {
         self.role(id).map_or_else(|| id.0.to_string(), |role| role.name.clone())
+    }
+
+    /// All secrets by name.
+    pub fn secrets(&self) -> impl Iterator<Item = (&String, &Secret)> {
+        self.secrets.iter()
+    }
+
+    /// A secret by its folded name, or 42704.
+    pub fn secret(&self, name: &str) -> Result<&Secret> {
+        self.secrets.get(name).ok_or_else(|| {
+            let message = format!("secret \"{name}\" does not exist");
+            Error::user(sqlstate::UNDEFINED_OBJECT, message)
+        })
     }
 
     /// What is granted on the schema.

@@ -240,7 +240,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Integer { unit: Unit::Kilobytes, min: 0, max: i64::MAX / 1024 },
         "Memory that one query may hold; 0 is what the server was started with.",
     ),
-    setting("role", "none", only(&["none"], &[]), "There is one role."),
+    setting("role", "none", only(&["none"], &[]), "SET ROLE says whose rights count."),
     setting("row_security", "on", Kind::Bool, "There are no policies of rows."),
     setting(
         "search_path",

@@ -6,7 +6,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
-use crate::catalog::access::{Privilege, Privileges, Verifier};
+use crate::catalog::access::{Privilege, Privileges, SecretValue, Verifier};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
     AccessStatement, Grant, GrantObject, RoleName, RoleOptions, Statement,
@@ -21,6 +21,40 @@ fn access(statement: AccessStatement) -> Statement {
 }
 
 impl StreamParser<'_> {
+    /// CREATE SECRET name AS 'value' | FROM ENV 'X' | FROM FILE '/..', behind these words.
+    pub(super) fn create_secret(&mut self) -> Result<Statement> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.identifier()?;
+        let value = if self.accept_word("as") {
+            SecretValue::Held(self.text("a secret")?)
+        } else if self.accept_words(&["from", "env"]) {
+            SecretValue::Env(self.text("the name of a variable")?)
+        } else if self.accept_words(&["from", "file"]) {
+            SecretValue::File(self.text("the path of a file")?)
+        } else {
+            return Err(self.unexpected());
+        };
+        Ok(access(AccessStatement::CreateSecret { name, if_not_exists, value }))
+    }
+
+    /// DROP SECRET, behind these words.
+    pub(super) fn drop_secret(&mut self) -> Result<Statement> {
+        let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let name = self.identifier()?;
+        Ok(access(AccessStatement::DropSecret { name, if_exists }))
+    }
+
+    /// A string; what stands there instead is not repeated, since it may be secret all the same.
+    fn text(&mut self, what: &str) -> Result<String> {
+        match &self.p.peek_token_ref().token {
+            Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::DollarQuotedString(_) => self.option_value(),
+            _ => Err(Error::user(sqlstate::SYNTAX_ERROR, format!("{what} is a string"))
+                .with_hint("Write it between single quotes.")),
+        }
+    }
+
     /// CREATE ROLE | USER | GROUP, behind these words.
     pub(super) fn create_role(&mut self, user: bool) -> Result<Statement> {
         let name = self.new_role_name()?;
@@ -127,16 +161,7 @@ impl StreamParser<'_> {
         if self.accept_word("null") {
             return Ok(None);
         }
-        match &self.p.peek_token_ref().token {
-            Token::SingleQuotedString(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::DollarQuotedString(_) => {
-                Ok(Some(Verifier::of_password(&self.option_value()?)?))
-            }
-            // What stands there may be the password all the same.
-            _ => Err(Error::user(sqlstate::SYNTAX_ERROR, "a password is a string or NULL")
-                .with_hint("Write it between single quotes.")),
-        }
+        Ok(Some(Verifier::of_password(&self.text("a password")?)?))
     }
 
     fn identifiers(&mut self) -> Result<Vec<String>> {

@@ -65,9 +65,13 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 self.create_role(kind == "user")
             }
+            "secret" => {
+                self.p.advance_token();
+                self.create_secret()
+            }
             "temporary" | "temp" | "unlogged" | "function" | "schema" | "database" | "type"
-            | "sequence" | "extension" | "trigger" | "recursive" | "connection" | "secret"
-            | "aggregate" | "domain" => Err(Error::unsupported(format!(
+            | "sequence" | "extension" | "trigger" | "recursive" | "connection" | "aggregate"
+            | "domain" => Err(Error::unsupported(format!(
                 "CREATE {} is not supported yet",
                 kind.to_uppercase()
             ))),
@@ -88,6 +92,7 @@ impl StreamParser<'_> {
         let on_conflict = self.conflict_rule()?;
         self.refuse_table_clauses()?;
         let options = self.with_options()?;
+        let secrets = std::mem::take(&mut self.secrets);
         let format = self.format_clause()?;
         self.refuse_table_clauses()?;
         let primary_key = body.key()?;
@@ -110,6 +115,7 @@ impl StreamParser<'_> {
             checks,
             on_conflict,
             options,
+            secrets,
             format,
             include,
         }))
@@ -219,24 +225,26 @@ impl StreamParser<'_> {
         }
         if self.accept(Keyword::FROM) {
             let input = SinkInput::Relation(self.name()?);
-            let (options, format) = self.sink_clauses()?;
-            return Ok(sink(name, if_not_exists, input, options, format));
+            let clauses = self.sink_clauses()?;
+            return Ok(sink(name, if_not_exists, input, clauses));
         }
         self.expect_keyword(Keyword::AS)?;
         // sqlparser would take the WITH clause for hints of the last table.
         let (mut query, mut clauses) = self.split_rest(with_clause(self.rest()));
         let (ast, emit) = query.query_of_view()?;
         query.expect_end()?;
-        let (options, format) = clauses.sink_clauses()?;
+        let written = clauses.sink_clauses()?;
         clauses.expect_end()?;
         self.rest().iter().for_each(|_| {
             let _skipped = self.p.next_token_no_skip();
         });
-        Ok(sink(name, if_not_exists, SinkInput::Query(ast, emit), options, format))
+        Ok(sink(name, if_not_exists, SinkInput::Query(ast, emit), written))
     }
 
     fn sink_clauses(&mut self) -> Result<SinkClauses> {
-        Ok((self.with_options()?, self.format_clause()?))
+        let options = self.with_options()?;
+        let secrets = std::mem::take(&mut self.secrets);
+        Ok(SinkClauses { options, secrets, format: self.format_clause()? })
     }
 
     pub(super) fn drop(&mut self) -> Result<Statement> {
@@ -265,8 +273,12 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 return self.drop_role();
             }
+            "secret" => {
+                self.p.advance_token();
+                return self.drop_secret();
+            }
             "schema" | "database" | "function" | "type" | "sequence" | "extension"
-            | "connection" | "secret" => {
+            | "connection" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()
@@ -291,16 +303,15 @@ impl StreamParser<'_> {
     }
 }
 
-type SinkClauses = (BTreeMap<String, String>, Option<crate::format::FormatSpec>);
-
-fn sink(
-    name: String,
-    if_not_exists: bool,
-    input: SinkInput,
+struct SinkClauses {
     options: BTreeMap<String, String>,
+    secrets: BTreeMap<String, String>,
     format: Option<crate::format::FormatSpec>,
-) -> Statement {
-    Statement::CreateSink(CreateSink { name, if_not_exists, input, options, format })
+}
+
+fn sink(name: String, if_not_exists: bool, input: SinkInput, clauses: SinkClauses) -> Statement {
+    let SinkClauses { options, secrets, format } = clauses;
+    Statement::CreateSink(CreateSink { name, if_not_exists, input, options, secrets, format })
 }
 
 /// Where `WITH (` stands outside of parentheses; the number of tokens without one.

@@ -30,6 +30,8 @@ mod time;
 mod transaction;
 mod versions;
 
+use std::collections::BTreeMap;
+
 use sqlparser::ast::{self, ObjectNamePart};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -79,7 +81,11 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
             let mut parser = StreamParser::new(part, &positions);
             let statement = parser.statement()?;
             parser.expect_end()?;
-            Ok(statement)
+            match parser.secrets.is_empty() {
+                true => Ok(statement),
+                false => Err(Error::unsupported("no secret can be used here")
+                    .with_hint("They are for WITH (..) of tables, sources and sinks.")),
+            }
         };
         let statement = match part.len() > SHORT_TOKENS {
             true => on_large_stack(None, read)??,
@@ -118,6 +124,8 @@ pub(super) struct StreamParser<'a> {
     tokens: &'a [TokenWithSpan],
     p: Parser<'static>,
     positions: &'a Positions<'a>,
+    /// Options with the names of their secrets, until the statement takes them.
+    secrets: BTreeMap<String, String>,
 }
 
 impl<'a> StreamParser<'a> {
@@ -125,7 +133,7 @@ impl<'a> StreamParser<'a> {
         let p = Parser::new(&DIALECT)
             .with_recursion_limit(RECURSION_LIMIT)
             .with_tokens_with_locations(tokens.to_vec());
-        Self { tokens, p, positions }
+        Self { tokens, p, positions, secrets: BTreeMap::new() }
     }
 
     fn statement(&mut self) -> Result<Statement> {

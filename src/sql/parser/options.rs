@@ -17,15 +17,24 @@ impl StreamParser<'_> {
         }
     }
 
-    /// `(key = value, ..)` with keys as `a.b.c`, quoted or not, in lower case.
+    /// `(key = value, ..)` with keys as `a.b.c`, quoted or not, in lower case. What is a secret is
+    /// in `self.secrets` then.
     pub(super) fn option_list(&mut self) -> Result<BTreeMap<String, String>> {
         let mut options = BTreeMap::new();
         self.expect(&Token::LParen)?;
         while self.p.peek_token_ref().token != Token::RParen {
             let key = self.option_key()?;
             self.expect(&Token::Eq)?;
-            let value = self.option_value()?;
-            if options.insert(key.clone(), value).is_some() {
+            let twice = match self.secret_name()? {
+                Some(secret) => {
+                    options.contains_key(&key) | self.secrets.insert(key.clone(), secret).is_some()
+                }
+                None => {
+                    let value = self.option_value()?;
+                    options.insert(key.clone(), value).is_some() | self.secrets.contains_key(&key)
+                }
+            };
+            if twice {
                 return Err(Error::user(
                     sqlstate::SYNTAX_ERROR,
                     format!("option \"{key}\" is given more than once"),
@@ -37,6 +46,15 @@ impl StreamParser<'_> {
         }
         self.expect(&Token::RParen)?;
         Ok(options)
+    }
+
+    /// `SECRET name` in the place of a value.
+    fn secret_name(&mut self) -> Result<Option<String>> {
+        let named = matches!(self.p.peek_nth_token_ref(1).token, Token::Word(_));
+        match named && self.accept_word("secret") {
+            true => self.identifier().map(Some),
+            false => Ok(None),
+        }
     }
 
     fn option_key(&mut self) -> Result<String> {

@@ -71,6 +71,8 @@ impl StreamParser<'_> {
             Show::Recovery
         } else if self.accept_word("savepoints") {
             Show::Savepoints
+        } else if self.accept_word("secrets") {
+            Show::Secrets
         } else if self.accept_word("guarantees") {
             let sink = self.accept_words(&["for", "sink"]);
             Show::Guarantees(if sink { Some(self.name()?) } else { None })

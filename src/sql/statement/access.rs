@@ -1,6 +1,6 @@
 //! Statements about roles and what they may do.
 
-use crate::catalog::access::{Privileges, Verifier};
+use crate::catalog::access::{Privileges, SecretValue, Verifier};
 
 /// A statement about roles and what they may do.
 #[derive(Debug, Clone)]
@@ -63,6 +63,22 @@ pub enum AccessStatement {
         name: String,
         /// The new owner.
         to: RoleName,
+    },
+    /// CREATE SECRET.
+    CreateSecret {
+        /// The folded name.
+        name: String,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// Where the value is.
+        value: SecretValue,
+    },
+    /// DROP SECRET.
+    DropSecret {
+        /// The folded name.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
     },
     /// SET ROLE; `None` for NONE.
     SetRole(Option<String>),
@@ -142,6 +158,8 @@ impl AccessStatement {
             Self::Grant(grant) => word(grant.revoke).into(),
             Self::Membership { revoke, .. } => format!("{} ROLE", word(*revoke)),
             Self::Defaults { .. } => "ALTER DEFAULT PRIVILEGES".into(),
+            Self::CreateSecret { .. } => "CREATE SECRET".into(),
+            Self::DropSecret { .. } => "DROP SECRET".into(),
             Self::Owner { noun, .. } => format!("ALTER {}", noun.to_uppercase()),
             Self::SetRole(_) | Self::SetSession(_) => "SET".into(),
         }
