@@ -52,6 +52,16 @@ const VIEWS: &[(&str, &str)] = &[
          min(v) OVER (w ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS least
          FROM t WINDOW w AS (ORDER BY id)",
     ),
+    (
+        "tree by recursion",
+        "WITH RECURSIVE r AS (SELECT id, v FROM t WHERE id = 0
+         UNION ALL SELECT t.id, t.v FROM r JOIN t ON t.g = r.id AND t.id > 0) SELECT * FROM r",
+    ),
+    (
+        "reached by recursion",
+        "WITH RECURSIVE r AS (SELECT id, v FROM t WHERE id = 0
+         UNION SELECT t.id, t.v FROM r JOIN t ON t.g = r.id AND t.id > 0) SELECT * FROM r",
+    ),
     ("asof join of one key", "SELECT t.id, u.name FROM t ASOF JOIN u ON t.id >= u.g * 10"),
 ];
 

@@ -1,8 +1,9 @@
 //! The program itself, with a pipe on both sides: standard input as a table, standard output as a
-//! sink, scripts from a pipe, exit codes.
+//! sink, scripts from a pipe, exit codes; and what it tells machines.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
 /// Runs the program with arguments and an input; it ends by itself.
@@ -122,4 +123,61 @@ fn the_program_as_it_is_shipped_is_not_large() {
     }
     let bytes = std::fs::metadata(program).expect("the program").len();
     assert!(bytes <= 90_000_000, "the program has {bytes} bytes");
+}
+
+/// Would find figures that are on no list, labels that a name breaks, and a server that is healthy
+/// or ready when it is neither.
+#[test]
+fn machines_are_told_figures_by_http() {
+    let script = std::env::temp_dir().join(format!("figures-{}.sql", std::process::id()));
+    let text = r#"CREATE TABLE "t ""x" (k int PRIMARY KEY, g int);
+        CREATE MATERIALIZED VIEW v AS SELECT g, count(*) AS n FROM "t ""x" GROUP BY g;
+        INSERT INTO "t ""x" SELECT i, i % 3 FROM generate_series(1, 10) i;
+        CREATE SINK s FROM v WITH (connector = 'blackhole'); FLUSH;"#;
+    std::fs::write(&script, text).expect("a script");
+    let mut server = Command::new(env!("CARGO_BIN_EXE_headwater"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--file"])
+        .arg(&script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(server.stderr.take().expect("its messages")).lines();
+    let told = lines.find_map(|line| {
+        let line = line.expect("text");
+        line.split_once("http://").map(|(_, address)| address.to_owned())
+    });
+    let address = told.expect("it says where");
+    let address = address.trim_end_matches("/metrics").to_owned();
+    let mut ready = BufReader::new(server.stdout.take().expect("its output")).lines();
+    assert!(ready.next().expect("a line").expect("text").starts_with("listening on"));
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    for (path, status) in [("/healthz", "200 OK"), ("/readyz", "200 OK"), ("/x", "404")] {
+        assert!(get(path).starts_with(&format!("HTTP/1.1 {status}")), "{path}");
+    }
+    let page = get("/metrics");
+    for line in [
+        r#"headwater_relation_rows{relation="t \"x",kind="table"} 10.0"#,
+        r#"headwater_relation_state{relation="v",kind="materialized view",state="running"} 1.0"#,
+        r#"headwater_operator_rows_in_total{relation="v",operator="Aggregate",node="0"} 10.0"#,
+        r#"headwater_sink_rows_total{sink="s"} 3.0"#,
+        "# EOF",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in {page}");
+    }
+    let list = include_str!("../docs/metrics.md");
+    for line in page.lines().filter(|line| line.starts_with("headwater_")) {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        assert!(list.contains(&format!("`{name}`")), "docs/metrics.md does not have {name}");
+    }
+    server.kill().expect("it ends");
+    server.wait().expect("it has ended");
+    std::fs::remove_file(script).expect("it was read");
 }

@@ -131,6 +131,10 @@ struct ServeArgs {
     password_file: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArgs,
+    /// The address to answer machines on by HTTP: /metrics for Prometheus, /healthz and /readyz.
+    /// Names and numbers are shown to whoever can reach it.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
     /// Worker threads; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -472,14 +476,33 @@ fn listen(
     admission: &Admission,
 ) -> Result<(Engine, Served)> {
     runtime.block_on(async {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))?;
+        let listener = bound(address).await?;
         let begun = patiently(Engine::begin(config));
         let (engine, recovery) =
             headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
+}
+
+async fn bound(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))
+}
+
+/// Answers machines by HTTP until what it returns is dropped.
+async fn answer_machines(
+    engine: &Engine,
+    address: Option<SocketAddr>,
+) -> Result<JoinSet<Result<()>>> {
+    let mut work = JoinSet::new();
+    if let Some(address) = address {
+        let listener = bound(address).await?;
+        let address = listener.local_addr()?;
+        note(&format!("figures for Prometheus are at http://{address}/metrics"));
+        let never = std::future::pending();
+        work.spawn(headwater::server::serve_http(engine.clone(), listener, never));
+    }
+    Ok(work)
 }
 
 /// Where clients come, and what is left to do before all of them are answered.
@@ -573,6 +596,8 @@ fn serve(
     runtime.block_on(async {
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
+        // It ends with this.
+        let _machines = answer_machines(engine, args.http).await?;
         let mut recovery = Some(recovery);
         // What is to be kept from the beginning needs all that was kept before.
         let founds = args.authenticates() && !engine.authenticates();

@@ -27,6 +27,7 @@ mod dml;
 mod early;
 mod explain;
 mod explain_replace;
+mod figures;
 mod guarantees;
 mod heavy;
 mod implicit;
@@ -84,6 +85,7 @@ use self::recovering::Recovering;
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
+pub use figures::Figures;
 pub use oracle::Verdict;
 pub use outcome::{
     Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,

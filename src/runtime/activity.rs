@@ -54,18 +54,30 @@ impl Coordinator {
 
     /// The nodes of a relation from its inputs to its output.
     pub fn activity(&mut self, relation: RelationId) -> Vec<NodeActivity> {
-        let mut nodes: BTreeMap<NodeId, NodeActivity> = BTreeMap::new();
-        for spec in self.graph.specs().filter(|spec| spec.relation == relation) {
+        let nodes = self.activities(|id| id == relation).into_iter();
+        nodes.map(|(_, activity)| activity).collect()
+    }
+
+    /// The nodes of some relations, those of each from its inputs to its output.
+    pub fn activities(
+        &mut self,
+        wanted: impl Fn(RelationId) -> bool,
+    ) -> Vec<(RelationId, NodeActivity)> {
+        let mut nodes: BTreeMap<(RelationId, NodeId), NodeActivity> = BTreeMap::new();
+        let mut owners: BTreeMap<NodeId, RelationId> = BTreeMap::new();
+        for spec in self.graph.specs().filter(|spec| wanted(spec.relation)) {
             let NodeKind::Operator(operator) = &spec.kind else { continue };
             let title = format!("{} {}", operator.name(), operator.describe());
             let title = title.trim_end().to_owned();
             let (rows_in, rows_out, tables) = (0, 0, Vec::new());
             let (busy, held_up) = (Duration::ZERO, Duration::ZERO);
             let activity = NodeActivity { title, rows_in, rows_out, busy, held_up, tables };
-            nodes.insert(spec.id, activity);
+            owners.insert(spec.id, spec.relation);
+            nodes.insert((spec.relation, spec.id), activity);
         }
         for (id, counted) in self.team.counters().into_iter().flatten() {
-            if let Some(node) = nodes.get_mut(&id) {
+            let place = owners.get(&id).map(|owner| (*owner, id));
+            if let Some(node) = place.and_then(|place| nodes.get_mut(&place)) {
                 node.rows_in += counted.rows_in;
                 node.rows_out += counted.rows_out;
                 node.busy += counted.busy;
@@ -73,12 +85,13 @@ impl Coordinator {
             }
         }
         for size in self.sizes_shown() {
-            let Some(node) = nodes.get_mut(&size.node) else { continue };
+            let place = owners.get(&size.node).map(|owner| (*owner, size.node));
+            let Some(node) = place.and_then(|place| nodes.get_mut(&place)) else { continue };
             match node.tables.iter_mut().find(|t| t.name == size.name) {
                 Some(table) => table.add(&size),
                 None => node.tables.push(size),
             }
         }
-        nodes.into_values().collect()
+        nodes.into_iter().map(|((owner, _), activity)| (owner, activity)).collect()
     }
 }

@@ -20,8 +20,10 @@ mod copy;
 mod encode;
 mod errors;
 mod extended;
+mod http;
 mod idle;
 mod login;
+mod metrics;
 mod numeric;
 mod params;
 mod scram;
@@ -54,6 +56,7 @@ use self::wire::{Opening, Wire};
 use crate::engine::Engine;
 use crate::error::{Error, Result, sqlstate};
 
+pub use http::serve_http;
 pub use starting::refuse_until;
 pub use tls::Tls;
 
