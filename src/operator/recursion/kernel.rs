@@ -37,15 +37,18 @@ impl Waiting {
         let rounds = delta.rows().column(width).as_any().downcast_ref::<Int64Array>();
         let rounds = rounds.filter(|rounds| rounds.null_count() == 0);
         let rounds = rounds.ok_or_else(|| Error::internal("a row of a step has no round"))?;
+        // What has gone through the step is of one round; what another input has changed, of many.
+        let one = rounds.value(0);
+        if rounds.values().iter().all(|round| *round == one) {
+            self.0.entry(one).or_default().push(rows);
+            return Ok(());
+        }
         let mut by_round: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, round) in rounds.values().iter().enumerate() {
             by_round.entry(*round).or_default().push(row as u32);
         }
         for (round, of_it) in by_round {
-            let part = match of_it.len() == rows.len() {
-                true => rows.clone(),
-                false => rows.take(&UInt32Array::from(of_it))?,
-            };
+            let part = rows.take(&UInt32Array::from(of_it))?;
             self.0.entry(round).or_default().push(part);
         }
         Ok(())

@@ -98,8 +98,8 @@ fn call_of(cte: &mut Cte, name: &str) -> Result<()> {
         _ => return Err(no_form(name)),
     };
     let text = format!(
-        "SELECT * FROM \"{MARK}{RECURSION}\"((SELECT 1), (SELECT 1), '{}', {distinct})",
-        id.replace('\'', "''")
+        "SELECT * FROM \"{MARK}{RECURSION}\"((SELECT 1), (SELECT 1), {}, {distinct})",
+        literal(&id)
     );
     let mut call = parsed(&text)?;
     let term = |body: &mut SetExpr| -> Result<Query> {
