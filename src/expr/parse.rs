@@ -168,16 +168,17 @@ fn plain_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (some && fits).then_some(if negative { -value } else { value })
 }
 
+/// `-NaN` is the one NaN that there is.
 pub(super) fn float4(text: &str) -> Result<f32> {
     let value: f32 = float(text, &DataType::Float32)?;
     check_float(text, f64::from(value), &DataType::Float32)?;
-    Ok(value)
+    Ok(if value.is_nan() { f32::NAN } else { value })
 }
 
 pub(super) fn float8(text: &str) -> Result<f64> {
     let value: f64 = float(text, &DataType::Float64)?;
     check_float(text, value, &DataType::Float64)?;
-    Ok(value)
+    Ok(if value.is_nan() { f64::NAN } else { value })
 }
 
 fn float<F: std::str::FromStr>(text: &str, data_type: &DataType) -> Result<F> {

@@ -148,6 +148,9 @@ where
     Ok(Arc::new(out))
 }
 
+/// The dates that PostgreSQL has, 4714-11-24 BC to 5874897-12-31, in days since 1970.
+const DATES: std::ops::RangeInclusive<i32> = -2_440_588..=2_145_042_540;
+
 /// Arithmetic on days, counted as 32-bit integers.
 fn dates(
     left: &Value,
@@ -159,14 +162,18 @@ fn dates(
         Ok(cast(&v.array, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
     };
     let (l, r) = (days(left)?, days(right)?);
+    let is_date = *result == DataType::Date32;
+    let in_range = |days: &i32| !is_date || DATES.contains(days);
     let out = (0..rows_of(left, right))
         .map(|i| {
             let (i, j) = (if left.constant { 0 } else { i }, if right.constant { 0 } else { i });
             match l.is_null(i) || r.is_null(j) {
                 true => Ok(None),
-                false => combine(l.value(i), r.value(j)).map(Some).ok_or_else(|| {
-                    Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "date out of range")
-                }),
+                false => {
+                    combine(l.value(i), r.value(j)).filter(in_range).map(Some).ok_or_else(|| {
+                        Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "date out of range")
+                    })
+                }
             }
         })
         .collect::<Result<Int32Array>>()?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, Operator};
 
 use super::types::{TIMESTAMP, timestamptz};
@@ -15,6 +16,12 @@ use crate::library;
 
 pub(super) fn is_text_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(_), _))
+}
+
+/// A parameter of a type.
+pub(super) fn typed_placeholder(p: &Placeholder, data_type: &DataType) -> Expr {
+    let field = Arc::new(Field::new("", data_type.clone(), true));
+    Expr::Placeholder(Placeholder::new_with_field(p.id.clone(), Some(field)))
 }
 
 pub(super) fn is_text(t: &DataType) -> bool {
@@ -99,6 +106,22 @@ pub(super) fn same_kind(a: &DataType, b: &DataType) -> bool {
         _ => 10,
     };
     kind(a) == kind(b)
+}
+
+/// The type of numbers of several types where one of them is a float: that one, where DataFusion
+/// would take `numeric`, which has neither their range nor infinity.
+pub(super) fn common_float(
+    types: impl Iterator<Item = DfResult<DataType>>,
+) -> DfResult<Option<DataType>> {
+    let (mut float, mut other) = (None, false);
+    for data_type in types {
+        match data_type? {
+            DataType::Float64 => float = Some(DataType::Float64),
+            DataType::Float32 => float = float.or(Some(DataType::Float32)),
+            t => other |= t.is_numeric(),
+        }
+    }
+    Ok(float.filter(|_| other))
 }
 
 /// Whether PostgreSQL compares two types.

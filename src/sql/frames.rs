@@ -1,10 +1,11 @@
 //! Offsets of window frames, `RANGE BETWEEN INTERVAL '1 day' PRECEDING ..`: the planner reads them
 //! from the syntax tree, where it wants an interval as it was written and not the cast from text
-//! that intervals have become everywhere else.
+//! that intervals have become everywhere else. A frame that begins behind its end, which it
+//! refuses, is is written as another one without rows.
 
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Interval, NamedWindowExpr, Query, Select, WindowFrame,
-    WindowFrameBound, WindowType,
+    CastKind, DataType, Expr, Interval, NamedWindowExpr, Query, Select, Value, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowType,
 };
 
 use super::visit::{Rewrite, walk_mut};
@@ -45,6 +46,43 @@ fn frame(frame: Option<&mut WindowFrame>) {
         {
             plain(offset);
         }
+    }
+    without_rows(frame);
+}
+
+/// `ROWS BETWEEN 1 PRECEDING AND 10 PRECEDING` as a frame behind all rows.
+fn without_rows(frame: &mut WindowFrame) {
+    let number = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(Some(n)) => Some(-literal(n)?),
+        WindowFrameBound::Following(Some(n)) => literal(n),
+        _ => None,
+    };
+    let (Some(start), Some(end)) =
+        (number(&frame.start_bound), frame.end_bound.as_ref().and_then(number))
+    else {
+        return;
+    };
+    if start > end {
+        let behind = |n: i64| {
+            let value = Value::Number(n.to_string(), false);
+            WindowFrameBound::Following(Some(Box::new(Expr::Value(value.into()))))
+        };
+        frame.units = WindowFrameUnits::Rows;
+        frame.start_bound = behind(BEHIND_ALL);
+        frame.end_bound = Some(behind(BEHIND_ALL));
+    }
+}
+
+/// More rows than a partition has.
+const BEHIND_ALL: i64 = 1 << 48;
+
+fn literal(offset: &Expr) -> Option<f64> {
+    match offset {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.parse().ok(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -12,8 +12,7 @@ use arrow::datatypes::{DataType, Field, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{
-    AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, Placeholder,
-    ScalarFunction,
+    AggregateFunction, Between, BinaryExpr, Case, Exists, InList, InSubquery, ScalarFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
@@ -29,8 +28,9 @@ use sqlparser::ast::BinaryOperator;
 use super::aggregates::{guard_by_filter, rewrite_call};
 use super::checkpoint::checkpoint;
 use super::comparable::{
-    cannot_be_matched, check_boolean, check_comparable, check_window_arity, is_comparison, is_text,
-    is_text_literal, no_function, normal_type, same_kind,
+    cannot_be_matched, check_boolean, check_comparable, check_window_arity, common_float,
+    is_comparison, is_text, is_text_literal, no_function, normal_type, same_kind,
+    typed_placeholder,
 };
 use super::constant;
 use super::decorrelate::is_lateral;
@@ -739,14 +739,16 @@ impl Rewriter<'_> {
         if known == DataType::Null || is_text(&known) {
             return Ok(exprs);
         }
-        let typed = |e| {
-            if !is_text_literal(&e) {
-                return Ok(e);
+        let float = common_float(exprs.iter().map(|e| self.type_of(e)))?;
+        let typed = |e| match (&float, is_text_literal(&e)) {
+            (Some(float), false) => self.cast(e, float),
+            (None, false) => Ok(e),
+            (float, true) => {
+                let cast = self.cast(e, float.as_ref().unwrap_or(&known))?;
+                // What is no such value is told even where it would not be computed.
+                constant::evaluate(&cast).map_err(to_datafusion)?;
+                Ok(cast)
             }
-            let cast = self.cast(e, &known)?;
-            // What is no such value is told even where it would not be computed.
-            constant::evaluate(&cast).map_err(to_datafusion)?;
-            Ok(cast)
         };
         exprs.into_iter().map(typed).collect()
     }
@@ -792,9 +794,4 @@ impl Rewriter<'_> {
 fn is_unknown(expr: &Expr, data_type: &DataType) -> bool {
     let open = matches!(expr, Expr::Placeholder(p) if p.field.is_none());
     open || is_text_literal(expr) || *data_type == DataType::Null
-}
-
-pub(super) fn typed_placeholder(p: &Placeholder, data_type: &DataType) -> Expr {
-    let field = Arc::new(Field::new("", data_type.clone(), true));
-    Expr::Placeholder(Placeholder::new_with_field(p.id.clone(), Some(field)))
 }

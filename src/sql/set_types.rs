@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values};
 
-use super::comparable::{cannot_be_matched, is_text, is_text_literal, normal_type};
+use super::comparable::{cannot_be_matched, common_float, is_text, is_text_literal, normal_type};
 use super::semantics::rewrite_in;
 use crate::expr::{ArithOp, Coercion, arith_typing, cast_expr, to_datafusion};
 
@@ -30,6 +30,13 @@ pub(super) fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
         if known == DataType::Null || is_text(&known) {
             continue;
         }
+        let types = union.inputs.iter().map(|i| Ok(i.schema().field(column).data_type().clone()));
+        if let Some(float) = common_float(types)? {
+            for input in &mut union.inputs {
+                *input = Arc::new(cast_column(Arc::clone(input), column, &float)?);
+            }
+            known = float;
+        }
         for input in &mut union.inputs {
             if is_unknown_column(input, column) {
                 let plan = type_column(Arc::unwrap_or_clone(Arc::clone(input)), column, &known)?;
@@ -38,6 +45,20 @@ pub(super) fn rewrite_union(mut union: Union) -> DfResult<LogicalPlan> {
         }
     }
     Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
+}
+
+/// A plan with a number of it as a float.
+fn cast_column(input: Arc<LogicalPlan>, column: usize, to: &DataType) -> DfResult<LogicalPlan> {
+    let from = input.schema().field(column).data_type();
+    if !from.is_numeric() || from == to {
+        return Ok(Arc::unwrap_or_clone(input));
+    }
+    let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let (qualifier, name) = exprs[column].qualified_name();
+    let plain = std::mem::replace(&mut exprs[column], Expr::Literal(ScalarValue::Null, None));
+    let cast = cast_expr(plain, from, to, Coercion::Explicit).map_err(to_datafusion)?;
+    exprs[column] = cast.alias_qualified(qualifier, name);
+    Projection::try_new(exprs, input).map(LogicalPlan::Projection)
 }
 
 pub(super) fn is_unknown_column(plan: &LogicalPlan, column: usize) -> bool {
@@ -94,6 +115,7 @@ fn plain_null(expr: Expr) -> Expr {
         Expr::Cast(cast) => match *cast.expr {
             // A cast that the planner put around a value to fit its guess is made again here.
             inner @ Expr::Literal(..) if !is_text_literal(&inner) => inner,
+            Expr::ScalarFunction(f) if f.func.name() == "pg_same" => Expr::ScalarFunction(f),
             other => Expr::Cast(datafusion::logical_expr::Cast { expr: Box::new(other), ..cast }),
         },
         other => other,
@@ -104,6 +126,9 @@ fn common_type(common: &DataType, expr: &Expr, schema: &DFSchema) -> DfResult<Da
     let next = expr.get_type(schema)?;
     if is_text_literal(expr) && *common != DataType::Null {
         return Ok(common.clone());
+    }
+    if let Some(float) = common_float([common, &next].into_iter().cloned().map(Ok))? {
+        return Ok(float);
     }
     Ok(match (common, &next) {
         (DataType::Null, t) | (t, DataType::Null) => t.clone(),

@@ -50,7 +50,9 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("sqrt(double) -> double", Nulls::Strict, sqrt),
     ("|/(double) -> double", Nulls::Strict, sqrt),
     ("||/(double) -> double", Nulls::Strict, |a| float(a, |v| Ok(v.cbrt()))),
-    ("exp(double) -> double", Nulls::Strict, |a| float(a, |v| finite(v.exp(), v.is_finite()))),
+    ("exp(double) -> double", Nulls::Strict, |a| {
+        float(a, |v| above_zero(finite(v.exp(), v.is_finite())?, v.is_finite()))
+    }),
     ("ln(double) -> double", Nulls::Strict, |a| float(a, |v| logarithm(v).map(f64::ln))),
     ("log(double) -> double", Nulls::Strict, |a| float(a, |v| logarithm(v).map(f64::log10))),
     ("log10(double) -> double", Nulls::Strict, |a| float(a, |v| logarithm(v).map(f64::log10))),
@@ -160,6 +162,16 @@ fn finite(value: f64, input_is_finite: bool) -> Result<f64> {
     }
 }
 
+/// A value that can only be too small to be told from zero.
+fn above_zero(value: f64, input_is_plain: bool) -> Result<f64> {
+    match value == 0.0 && input_is_plain {
+        true => {
+            Err(Error::user(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: underflow"))
+        }
+        false => Ok(value),
+    }
+}
+
 fn div(a: &Args<'_>) -> Result<ArrayRef> {
     numerics(a, |row| {
         let ((l, ls), (r, rs)) = (a.numeric(0, row), a.numeric(1, row));
@@ -221,7 +233,8 @@ fn power(a: &Args<'_>) -> Result<ArrayRef> {
             ));
         }
         let inputs = base.is_finite() && exponent.is_finite();
-        finite(base.powf(exponent), inputs).map(Some)
+        let value = finite(base.powf(exponent), inputs)?;
+        above_zero(value, inputs && base != 0.0).map(Some)
     })
 }
 

@@ -325,6 +325,8 @@ fn similar(a: &Args<'_>) -> Result<ArrayRef> {
         while let Some(c) = chars.next() {
             match c {
                 c if Some(c) == escape => match chars.next() {
+                    // What SUBSTRING would take stands between two of these.
+                    Some('"') if !bracket => {}
                     Some(next) if next.is_alphanumeric() => pattern.extend(['\\', next]),
                     Some(next) => pattern.push_str(&regex::escape(next.encode_utf8(&mut [0; 4]))),
                     None => {}

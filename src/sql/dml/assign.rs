@@ -11,10 +11,10 @@ use crate::catalog::Relation;
 use crate::error::Result;
 use crate::expr::{Coercion, assignment_error, can_cast, cast_expr};
 use crate::sql::binder::plan_expr;
+use crate::sql::comparable::typed_placeholder;
 use crate::sql::constant;
 use crate::sql::context::Context;
 use crate::sql::errors::plan_error;
-use crate::sql::semantics::typed_placeholder;
 
 /// Casts the columns of a plan from `first` on to the types of a table, as assignments; `targets`
 /// are the table's columns in the order of the plan's.

@@ -24,11 +24,11 @@ use crate::expr::{
     parse_styled,
 };
 use crate::sql::binder::{Settings, plan_expr};
+use crate::sql::comparable::typed_placeholder;
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::errors::plan_error;
 use crate::sql::pass::over_constant;
-use crate::sql::semantics::typed_placeholder;
 
 /// One value of `INSERT .. VALUES`.
 #[derive(Debug, Clone)]
