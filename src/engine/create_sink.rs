@@ -113,7 +113,7 @@ impl Session {
                         from: SinkSource::Relation(relation.id),
                     });
                 }
-                (select_all(name)?, Emit::OnChange)
+                (select_all(name)?, Emit::default())
             }
             SinkInput::Query(query, emit) => (query.clone(), *emit),
         };

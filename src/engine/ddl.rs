@@ -20,13 +20,14 @@ use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
 use crate::plan::{
-    Lowering, PlanNode, RelationInfo, StoredAs, emit_every, emit_on_close, lower, result_key,
+    Lowering, PlanNode, RelationInfo, StoredAs, check_lateness, emit_every, emit_on_close, lower,
+    result_key,
 };
 use crate::runtime::{
     Coordinator, CoordinatorHandle, Needs, NewSource, NewTable, NewView, Retention, Shared,
     rejects_schema,
 };
-use crate::sql::statement::{CreateTable, CreateView, Drop, Emit};
+use crate::sql::statement::{CreateTable, CreateView, Drop, Emit, EmitWhen};
 use crate::sql::{self, Bound};
 use crate::state::ResultTable;
 
@@ -433,12 +434,18 @@ pub(super) fn lower_bound(bound: &Bound, emit: Emit, shared: &Shared) -> Result<
         let (properties, times) = (state.properties.clone(), state.times.clone());
         Ok(RelationInfo { properties, times, stored })
     };
-    let plan = lower(&bound.plan, &Lowering::new(&bound.plan, &relation)?)?;
-    match emit {
-        Emit::OnChange => Ok(plan),
-        Emit::OnClose => emit_on_close(plan, bound.fields.fields().len()),
-        Emit::Every(interval_us) => emit_every(plan, interval_us),
+    let lateness_us = emit.lateness_us.unwrap_or(0);
+    let lowering = Lowering::new(&bound.plan, &relation)?.with_lateness(lateness_us);
+    let plan = lower(&bound.plan, &lowering)?;
+    let plan = match emit.when {
+        EmitWhen::OnChange => plan,
+        EmitWhen::OnClose => emit_on_close(plan, bound.fields.fields().len(), lateness_us > 0)?,
+        EmitWhen::Every(interval_us) => emit_every(plan, interval_us)?,
+    };
+    if emit.lateness_us.is_some() {
+        check_lateness(&plan)?;
     }
+    Ok(plan)
 }
 
 /// Whether messages replace and delete the rows of their key, where that is possible.

@@ -117,7 +117,10 @@ impl Session {
     /// What the query looks up by an index when it is run at once, ahead of the plan that a view of
     /// it would have.
     fn explain_point_reads(&self, target: &ExplainTarget) -> Result<Vec<String>> {
-        let Some((query, Emit::OnChange)) = target.query() else { return Ok(Vec::new()) };
+        let Some((query, emit)) = target.query() else { return Ok(Vec::new()) };
+        if emit != Emit::default() {
+            return Ok(Vec::new());
+        }
         let pin = self.read_point();
         let bound = sql::bind_query(query, &pin.catalog, Purpose::AdHoc, &self.settings());
         // What only a view can read is not looked up.

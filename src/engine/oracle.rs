@@ -84,7 +84,7 @@ impl Session {
         for batch in batches {
             let rows = RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?;
             let rows = match closed {
-                Some((column, w)) => rows_below(&rows, column, w)?,
+                Some((column, us)) => rows_below(&rows, column, us)?,
                 None => rows,
             };
             all.push(DeltaBatch::inserts(rows).negate());
@@ -162,17 +162,19 @@ fn changes(pin: &Arc<Pin>, id: RelationId) -> Result<usize> {
     snapshot(pin, id)?.deltas().map(|delta| Ok(delta?.len())).sum()
 }
 
-/// The time column and the watermark that let the rows of a view with EMIT ON WINDOW CLOSE go.
-fn closed_by(pin: &Pin, view: RelationId) -> Option<(usize, Watermark)> {
+/// The time column of a view with EMIT ON WINDOW CLOSE, and below which of its values rows have
+/// gone.
+fn closed_by(pin: &Pin, view: RelationId) -> Option<(usize, i64)> {
     let state = pin.relations.get(&view)?;
-    let column = state.plan.as_ref()?.emits_on_close()?;
-    Some((column, state.watermarks().get(&column).copied().unwrap_or(Watermark::MIN)))
+    let (column, early) = state.plan.as_ref()?.emits_on_close()?;
+    let w = state.watermarks().get(&column).copied().unwrap_or(Watermark::MIN);
+    Some((column, if early { w.early_us() } else { w.us() }))
 }
 
-/// The rows whose time is below a watermark.
-fn rows_below(rows: &RecordBatch, column: usize, w: Watermark) -> Result<RecordBatch> {
+/// The rows whose time is below a bound.
+fn rows_below(rows: &RecordBatch, column: usize, us: i64) -> Result<RecordBatch> {
     let times = event_times(rows.column(column));
-    let below = |row| times.as_ref().is_some_and(|time| time(row) < w.us());
+    let below = |row| times.as_ref().is_some_and(|time| time(row) < us);
     let mask = (0..rows.num_rows()).map(|row| Some(below(row))).collect();
     Ok(filter_record_batch(rows, &mask)?)
 }

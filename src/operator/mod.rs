@@ -280,6 +280,10 @@ pub trait OperatorSpec: Any + Send + Sync + Debug {
             _ => Vec::new(),
         }
     }
+    /// Whether what it keeps goes by the earlier bound of the watermark (ALLOWED LATENESS).
+    fn closes_early(&self) -> bool {
+        false
+    }
     /// What folds rows of an input port by key, where several rows of a key are less when they are
     /// folded: it works ahead of the exchange, on the worker that has the rows. `check`: it folds
     /// some whether or not that is worth its while.

@@ -5,6 +5,9 @@
 //! cancel out in the buffer, and nothing comes for it afterwards, so the output is append-only. A
 //! row without a time (NULL) is in no window and never comes out.
 //!
+//! Under ALLOWED LATENESS rows come out by the earlier bound of the watermark; what changes of them
+//! behind that comes out at once, as changes. Nothing does behind the watermark.
+//!
 //! The input is partitioned by its key, or by the whole row, unless it is append-only. State: one
 //! table of the rows of open windows with their weights, by what they are partitioned by.
 //! Watermarks pass, behind the rows that they let go.
@@ -35,6 +38,8 @@ pub struct OnCloseSpec {
     pub by: Vec<usize>,
     /// Whether the input is append-only; then it need not be partitioned.
     pub append_only: bool,
+    /// Whether rows come out by the earlier bound of the watermark.
+    pub early: bool,
 }
 
 impl OperatorSpec for OnCloseSpec {
@@ -43,7 +48,8 @@ impl OperatorSpec for OnCloseSpec {
     }
 
     fn describe(&self) -> String {
-        format!("by {}", self.schema.field(self.column).name())
+        let early = if self.early { ", corrected by late rows" } else { "" };
+        format!("by {}{early}", self.schema.field(self.column).name())
     }
 
     fn schema(&self) -> SchemaRef {
@@ -51,7 +57,11 @@ impl OperatorSpec for OnCloseSpec {
     }
 
     fn append_only(&self) -> bool {
-        true
+        self.append_only || !self.early
+    }
+
+    fn closes_early(&self) -> bool {
+        self.early
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -109,14 +119,14 @@ impl Operator for OnClose {
 
     fn on_watermark(&mut self, _port: usize, column: usize, w: Watermark, out: &mut Output) {
         if column == self.spec.column {
-            self.closed = w.us();
+            self.closed = if self.spec.early { w.early_us() } else { w.us() };
         }
         out.watermarks.push((column, w));
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
         let table = cx.state.arrangement(self.open);
-        table.seal()?;
+        table.seal_above(self.closed)?;
         for rows in table.passed(self.closed).chunks(BATCH_ROWS) {
             let (slots, weights): (Vec<u32>, Vec<i64>) = rows.iter().copied().unzip();
             let width = self.spec.schema.fields().len();
@@ -143,6 +153,7 @@ mod tests {
             column: 1,
             by: vec![0],
             append_only: false,
+            early: false,
         };
         let mut gate = Harness::new(&spec);
         let ten = "1970-01-01T00:00:00.000010";
@@ -162,5 +173,28 @@ mod tests {
         gate.watermark(0, 1, i64::MAX);
         assert_eq!(gate.flush(), "+1 | c | 1970-01-01 00:00:00.00002");
         assert_eq!(gate.state_rows(), 1);
+    }
+
+    #[test]
+    fn late_changes_of_a_window_come_out_at_once_until_it_closes_for_good() {
+        let spec = OnCloseSpec {
+            schema: schema("k:text, e:timestamp"),
+            column: 1,
+            by: vec![0],
+            append_only: false,
+            early: true,
+        };
+        let mut gate = Harness::new(&spec);
+        let (ten, twenty) = ("1970-01-01T00:00:00.000010", "1970-01-01T00:00:00.000020");
+        gate.input(0, &spec.schema, &format!("+1 | a | {ten}\n+1 | b | {twenty}"));
+        // Rows down to 3 are taken, and what is below 11 has come out.
+        gate.late_watermark(0, 1, 11, 8);
+        assert_eq!(gate.flush(), "+1 | a | 1970-01-01 00:00:00.00001");
+        gate.input(0, &spec.schema, &format!("-1 | a | {ten}\n+1 | c | {ten}\n-1 | b | {twenty}"));
+        assert_eq!(
+            gate.flush(),
+            "-1 | a | 1970-01-01 00:00:00.00001\n+1 | c | 1970-01-01 00:00:00.00001"
+        );
+        assert_eq!(gate.state_rows(), 0);
     }
 }

@@ -298,14 +298,14 @@ impl Operator for SessionOperator {
         self.closed = w.us();
         let width = self.spec.input.fields().len();
         for (i, edge) in self.spec.edges.iter().enumerate() {
-            let us = match edge {
-                _ if !w.is_finite() => w.us(),
+            let behind = match edge {
+                _ if !w.is_finite() => 0,
                 // A session that is open can have begun at any time.
                 WindowEdge::Start => continue,
-                WindowEdge::End => w.us() + 1,
-                WindowEdge::Time => w.us() + 1 - 1_000,
+                WindowEdge::End => 1,
+                WindowEdge::Time => 1 - 1_000,
             };
-            out.watermarks.push((width + i, Watermark::at_us(us)));
+            out.watermarks.push((width + i, w.map_us(|us| us.saturating_add(behind))));
         }
     }
 

@@ -249,14 +249,14 @@ impl Operator for SessionAggregate {
         }
         self.closed = w.us();
         for (i, column) in self.spec.columns.iter().enumerate() {
-            let us = match column {
-                SessionColumn::Edge(WindowEdge::End | WindowEdge::Time) if !w.is_finite() => w.us(),
-                SessionColumn::Edge(WindowEdge::End) => w.us() + 1,
-                SessionColumn::Edge(WindowEdge::Time) => w.us() + 1 - 1_000,
+            let behind = match column {
+                SessionColumn::Edge(WindowEdge::End | WindowEdge::Time) if !w.is_finite() => 0,
+                SessionColumn::Edge(WindowEdge::End) => 1,
+                SessionColumn::Edge(WindowEdge::Time) => 1 - 1_000,
                 // A session that is open can have begun at any time.
                 _ => continue,
             };
-            out.watermarks.push((i, Watermark::at_us(us)));
+            out.watermarks.push((i, w.map_us(|us| us.saturating_add(behind))));
         }
     }
 

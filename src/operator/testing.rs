@@ -142,8 +142,14 @@ impl<'a> Harness<'a> {
     /// A watermark; those that follow for columns of the output.
     pub(super) fn watermarks(&mut self, port: usize, column: usize, us: i64) -> Vec<(usize, i64)> {
         self.out.watermarks.clear();
-        self.operator.on_watermark(port, column, Watermark::at_us(us), &mut self.out);
+        self.late_watermark(port, column, us, 0);
         self.out.watermarks.iter().map(|(column, w)| (*column, w.us())).collect()
+    }
+
+    /// A watermark under ALLOWED LATENESS.
+    pub(super) fn late_watermark(&mut self, port: usize, column: usize, us: i64, lateness: i64) {
+        let w = Watermark::at_us(us).with_lateness(lateness);
+        self.operator.on_watermark(port, column, w, &mut self.out);
     }
 
     /// Sets the clock of the epoch.

@@ -17,5 +17,5 @@ pub use lower::{Lowering, lower, result_key};
 pub use node::{
     Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo, StoredAs,
 };
-pub use time::{TimeColumn, emit_every, emit_on_close};
+pub use time::{TimeColumn, check_lateness, emit_every, emit_on_close};
 pub use waits::{Waits, waits, waits_of};

@@ -130,9 +130,10 @@ fn holds_with(by: &[Carry], of: &[Carry]) -> bool {
     of.len() >= by.len() && pairs.enumerate().all(same)
 }
 
-/// EMIT ON WINDOW CLOSE: the same plan with the rows of a window held back until it closes. Its
-/// first `visible` columns are those that the user sees.
-pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
+/// EMIT ON WINDOW CLOSE: the same plan with the rows of a window held back until it closes;
+/// `early`, where late rows may still correct it. Its first `visible` columns are those that the
+/// user sees.
+pub fn emit_on_close(plan: PlanNode, visible: usize, early: bool) -> Result<PlanNode> {
     let columns: Vec<usize> = (0..visible).collect();
     let Some(column) = closing_column(&plan, &columns) else {
         if plan.moves_with_clock() {
@@ -164,7 +165,7 @@ pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
         false => input.properties.partitioning.clone(),
     };
     let key = input.properties.key.clone();
-    let properties = Properties { append_only: true, key, partitioning };
+    let properties = Properties { append_only: !(early && moves), key, partitioning };
     // Rows that were held back have older instants than their windows.
     let of_window = |column: usize| {
         let time = input.times.iter().find(|t| t.column == column);
@@ -172,11 +173,30 @@ pub fn emit_on_close(plan: PlanNode, visible: usize) -> Result<PlanNode> {
     };
     let passes = |c: usize| c == column || of_window(column) && of_window(c);
     let times = passing(&input.times, passes);
-    let spec =
-        OnCloseSpec { schema: input.schema.clone(), column, by: by.clone(), append_only: !moves };
+    let schema = input.schema.clone();
+    let spec = OnCloseSpec { schema, column, by: by.clone(), append_only: !moves, early };
     let input = if moves { input.by(&by) } else { input.here() };
     let node = PlanNode::operator(Arc::new(spec), vec![input], properties);
     Ok(PlanNode { times, ..node })
+}
+
+/// ALLOWED LATENESS: refused where it would do nothing.
+pub fn check_lateness(plan: &PlanNode) -> Result<()> {
+    if plan.finds_late() {
+        return Ok(());
+    }
+    Err(Error::user(
+        sqlstate::INVALID_TABLE_DEFINITION,
+        "ALLOWED LATENESS needs a query in which rows can be late",
+    )
+    .with_detail(
+        "No row is put aside here: nothing closes by a column with a watermark, or its rows come \
+         from a view that has put late rows aside already.",
+    )
+    .with_hint(
+        "Put it behind the view that groups the rows of a source by window_end of tumble(source, \
+         ts, INTERVAL '1 minute').",
+    ))
 }
 
 /// EMIT EVERY: the same plan with its changes held back until the clock passes the next multiple of
@@ -202,11 +222,12 @@ impl PlanNode {
         spec.is::<EverySpec>()
     }
 
-    /// The column whose watermark lets rows go, in a plan with EMIT ON WINDOW CLOSE.
-    pub fn emits_on_close(&self) -> Option<usize> {
+    /// The column whose watermark lets rows go, in a plan with EMIT ON WINDOW CLOSE, and whether
+    /// its earlier bound does.
+    pub fn emits_on_close(&self) -> Option<(usize, bool)> {
         let PlanKind::Operator(spec) = &self.kind else { return None };
         let spec: &dyn std::any::Any = spec.as_ref();
-        spec.downcast_ref::<OnCloseSpec>().map(|spec| spec.column)
+        spec.downcast_ref::<OnCloseSpec>().map(|spec| (spec.column, spec.early))
     }
 
     /// Whether rows come or go in it by the clock.

@@ -11,7 +11,7 @@ use super::node::{PlanInput, PlanKind, PlanNode};
 use super::time::TimeColumn;
 use crate::catalog::RelationId;
 use crate::operator::{JoinSpec, MapSpec};
-use crate::time::TimeRole;
+use crate::time::{Carry, TimeRole};
 
 /// A column of a relation, with the microseconds by which its watermark has to be past a time.
 pub type Waits = BTreeMap<(RelationId, usize), i64>;
@@ -47,12 +47,22 @@ fn closes(node: &PlanNode, found: &mut Waits, seen: &mut HashSet<*const PlanNode
                 // The watermark reaches the end of a window, but has to pass an instant.
                 let instant = |t: &TimeColumn| t.column == column && t.role == TimeRole::Instant;
                 let more = i64::from(node.times.iter().any(instant));
-                follow(node, (column, more), found, &mut HashSet::new());
+                let late = if spec.closes_early() { 0 } else { lateness(node) };
+                let us = more.saturating_add(late);
+                follow(node, (column, us), found, &mut HashSet::new());
             }
             return true;
         }
     }
     node.inputs.iter().any(|PlanInput { node, .. }| closes(node, found, seen))
+}
+
+/// For how long the scans of a plan take late rows.
+fn lateness(node: &PlanNode) -> i64 {
+    let carries = node.times.iter().filter_map(|t| t.arrival.as_ref()).flatten();
+    let here = carries.filter_map(|c| if let Carry::Late(us) = c { Some(*us) } else { None }).max();
+    let below = node.inputs.iter().map(|input| lateness(&input.node)).max();
+    here.max(below).unwrap_or(0)
 }
 
 /// Follows a column down, with the microseconds by which its watermark has to be past.

@@ -584,7 +584,7 @@ impl Coordinator {
             failures.extend(report.failures);
             for (node, column, w) in report.watermarks {
                 let slot = watermarks.entry((node, column)).or_insert(w);
-                *slot = (*slot).min(w);
+                *slot = slot.meet(w);
             }
             self.builds.iter_mut().for_each(|b| b.fed(worker, &report.fed));
             sizes.extend(report.sizes);
@@ -628,7 +628,7 @@ impl Coordinator {
             let Some(output) = self.graph.output(relation.id) else { continue };
             for ((_, column), w) in watermarks.range((output, 0)..=(output, usize::MAX)) {
                 let slot = progress.watermarks.entry(*column).or_insert(*w);
-                *slot = (*slot).max(*w);
+                *slot = slot.join(*w);
             }
         }
     }

@@ -539,9 +539,18 @@ pub struct CreateView {
     pub emit: Emit,
 }
 
+/// How the rows of a view or sink come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Emit {
+    /// When.
+    pub when: EmitWhen,
+    /// ALLOWED LATENESS: for how many microseconds of event time late rows are still taken.
+    pub lateness_us: Option<i64>,
+}
+
 /// When the rows of a view or sink come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Emit {
+pub enum EmitWhen {
     /// With each change.
     #[default]
     OnChange,

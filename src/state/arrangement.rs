@@ -277,8 +277,8 @@ impl Arrangement {
         self.expire(watermark)
     }
 
-    /// What is below the watermark may be a retraction of a row that has been freed.
-    fn seal_above(&mut self, watermark: i64) -> Result<()> {
+    /// Ends the epoch; below the watermark a row that has been freed may be retracted.
+    pub fn seal_above(&mut self, watermark: i64) -> Result<()> {
         if self.changes.is_some() {
             self.capture(watermark)?;
         }

@@ -28,15 +28,21 @@ pub enum Carry {
     Tumble(WindowEdge, Tumble),
     /// An edge of the windows that it is in.
     Windows(WindowEdge, Windows),
+    /// The column itself, whose rows are taken for so many microseconds longer: ALLOWED LATENESS.
+    Late(i64),
 }
 
 impl Carry {
     /// The watermark of the computed column.
     pub fn apply(self, w: Watermark) -> Watermark {
-        Watermark::at_us(self.apply_us(w.us()))
+        match self {
+            Self::Late(us) => w.with_lateness(us),
+            _ => w.map_us(|us| self.apply_us(us)),
+        }
     }
 
-    /// The same in microseconds; the ends of the range stand for the infinities and stay.
+    /// The same in microseconds, of the first bound; the ends of the range stand for the infinities
+    /// and stay.
     #[inline]
     pub fn apply_us(self, us: i64) -> i64 {
         if us == i64::MIN || us == i64::MAX {
@@ -45,6 +51,7 @@ impl Carry {
         // Rows at `us` or later have windows that start, and end, at this one's edges or later.
         let (edge, window) = match self {
             Self::Same => return us,
+            Self::Late(late) => return us.saturating_sub(late).max(i64::MIN + 1),
             Self::Tumble(edge, tumble) => (edge, tumble.window_of(us)),
             Self::Windows(edge, windows) => (edge, windows.first_from(us)),
         };
@@ -63,7 +70,7 @@ impl Carry {
             Self::Tumble(edge, tumble) => (edge, tumble.size_us()),
             Self::Windows(edge, Windows::Hop(w)) => (edge, Windows::Hop(w).parameters()[0]),
             // The start of a cumulating window is that of several.
-            Self::Same | Self::Windows(_, Windows::Cumulate(_)) => return None,
+            Self::Same | Self::Late(_) | Self::Windows(_, Windows::Cumulate(_)) => return None,
         };
         let end = match edge {
             WindowEdge::Start => value.checked_add(size)?,
@@ -85,7 +92,7 @@ impl Carry {
     /// What the computed column stands for.
     pub fn role(self) -> TimeRole {
         match self {
-            Self::Same => TimeRole::Instant,
+            Self::Same | Self::Late(_) => TimeRole::Instant,
             Self::Tumble(edge, _) | Self::Windows(edge, _) => match edge {
                 WindowEdge::Start => TimeRole::WindowStart,
                 WindowEdge::End => TimeRole::WindowEnd,

@@ -3,12 +3,19 @@
 //! A watermark belongs to a column; a stream with two time columns has two. It starts at minus
 //! infinity, never goes back, and is plus infinity at the end of a bounded input. Values are
 //! microseconds since the Unix epoch, as all timestamps in the engine.
+//!
+//! Under ALLOWED LATENESS it has a second bound, ahead of the first: rows below that one are late,
+//! but still taken.
 
 use std::fmt;
 
 /// The lower bound of all rows still to come, in one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Watermark(i64);
+pub struct Watermark {
+    us: i64,
+    /// Never behind `us`.
+    early_us: i64,
+}
 
 impl Default for Watermark {
     fn default() -> Self {
@@ -18,32 +25,66 @@ impl Default for Watermark {
 
 impl Watermark {
     /// Nothing is known yet.
-    pub const MIN: Watermark = Watermark(i64::MIN);
+    pub const MIN: Watermark = Watermark::at_us(i64::MIN);
     /// The input has ended: every window closes.
-    pub const MAX: Watermark = Watermark(i64::MAX);
+    pub const MAX: Watermark = Watermark::at_us(i64::MAX);
 
     /// A watermark at a timestamp in microseconds.
-    pub fn at_us(us: i64) -> Self {
-        Self(us)
+    pub const fn at_us(us: i64) -> Self {
+        Self { us, early_us: us }
+    }
+
+    /// The same for a monotone function of the column, which `f` is of its values.
+    #[must_use]
+    pub fn map_us(self, f: impl Fn(i64) -> i64) -> Self {
+        let us = f(self.us);
+        let early_us = if self.early_us == self.us { us } else { f(self.early_us).max(us) };
+        Self { us, early_us }
+    }
+
+    /// The same with rows up to `us` microseconds behind it still taken.
+    #[must_use]
+    pub fn with_lateness(self, us: i64) -> Self {
+        match self.is_finite() {
+            true => Self { us: self.us.saturating_sub(us).max(i64::MIN + 1), early_us: self.us },
+            false => Self::at_us(self.us),
+        }
     }
 
     /// The value in microseconds; the ends of the range stand for minus and plus infinity.
     pub fn us(self) -> i64 {
-        self.0
+        self.us
+    }
+
+    /// Where windows come out for the first time, if before they are closed for good.
+    pub fn early_us(self) -> i64 {
+        self.early_us
+    }
+
+    /// The bound of rows that fulfil either.
+    #[must_use]
+    pub fn meet(self, other: Self) -> Self {
+        Self { us: self.us.min(other.us), early_us: self.early_us.min(other.early_us) }
+    }
+
+    /// The bound of rows that fulfil both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self { us: self.us.max(other.us), early_us: self.early_us.max(other.early_us) }
     }
 
     /// Whether it is a timestamp, not one of the infinities.
     pub fn is_finite(self) -> bool {
-        self != Self::MIN && self != Self::MAX
+        self.us != i64::MIN && self.us != i64::MAX
     }
 }
 
 impl fmt::Display for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::MIN => f.write_str("-infinity"),
-            Self::MAX => f.write_str("infinity"),
-            Watermark(us) => match chrono::DateTime::from_timestamp_micros(us) {
+        match self.us {
+            i64::MIN => f.write_str("-infinity"),
+            i64::MAX => f.write_str("infinity"),
+            us => match chrono::DateTime::from_timestamp_micros(us) {
                 Some(t) => write!(f, "{}", t.naive_utc()),
                 None => write!(f, "{us} us"),
             },
@@ -78,7 +119,7 @@ impl WatermarkMerge {
     /// it has advanced.
     pub fn advance(&mut self, input: usize, value: Watermark) -> Option<Watermark> {
         let slot = &mut self.inputs[input];
-        slot.value = slot.value.max(value);
+        slot.value = slot.value.join(value);
         slot.idle = false;
         self.update()
     }
@@ -95,12 +136,12 @@ impl WatermarkMerge {
     }
 
     fn update(&mut self) -> Option<Watermark> {
-        let low = self.inputs.iter().filter(|i| !i.idle).map(|i| i.value).min()?;
-        if low > self.merged {
+        let awake = self.inputs.iter().filter(|i| !i.idle).map(|i| i.value);
+        let low = awake.reduce(Watermark::meet)?.join(self.merged);
+        (low != self.merged).then(|| {
             self.merged = low;
-            return Some(low);
-        }
-        None
+            low
+        })
     }
 }
 
@@ -117,5 +158,19 @@ mod tests {
         // It returns with an old value: the merged watermark stays.
         assert_eq!(merge.advance(1, Watermark::at_us(7)), None);
         assert_eq!(merge.merged(), Watermark::at_us(10));
+    }
+
+    #[test]
+    fn both_bounds_are_merged_by_themselves() {
+        let late = |us: i64, lateness: i64| Watermark::at_us(us).with_lateness(lateness);
+        let mut merge = WatermarkMerge::new(2);
+        merge.advance(0, late(30, 20));
+        let merged = merge.advance(1, late(20, 5)).expect("both have said something");
+        assert_eq!((merged.us(), merged.early_us()), (10, 20));
+        // The second bound alone moves.
+        let merged = merge.advance(1, late(25, 5)).expect("it moves");
+        assert_eq!((merged.us(), merged.early_us()), (10, 25));
+        assert_eq!(Watermark::MAX.with_lateness(5), Watermark::MAX);
+        assert_eq!(late(30, 20).map_us(|us| us / 20 * 20).early_us(), 20);
     }
 }

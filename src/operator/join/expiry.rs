@@ -164,7 +164,7 @@ impl Marks {
         let both = [Side::Left, Side::Right].map(|s| Some((s, behind(s)?)));
         if let [Some(left), Some(right)] = both {
             for (side, kept) in [left, right] {
-                let w = kept.min(self.seen[side.index()]);
+                let w = kept.meet(self.seen[side.index()]);
                 let column = spec.output(side, within.columns[side.index()]);
                 out.extend(column.filter(|_| w != Watermark::MIN).map(|c| (c, w)));
             }
@@ -174,10 +174,7 @@ impl Marks {
 
 /// A watermark moved by some microseconds; the infinities stay.
 fn shifted(w: Watermark, us: i64) -> Watermark {
-    match w.is_finite() {
-        true => Watermark::at_us(w.us().saturating_add(us)),
-        false => w,
-    }
+    w.map_us(|at| if w.is_finite() { at.saturating_add(us) } else { at })
 }
 
 #[cfg(test)]

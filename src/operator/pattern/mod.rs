@@ -497,9 +497,9 @@ impl Operator for Patterns {
         if self.spec.time() == Some(column) {
             self.closed = w.us();
             // A match that changes is decided behind the watermark.
-            let us = if w.is_finite() { w.us() + 1 } else { w.us() };
+            let behind = w.map_us(|us| if w.is_finite() { us.saturating_add(1) } else { us });
             let deadlines = self.spec.deadlines().into_iter();
-            out.watermarks.extend(deadlines.map(|column| (column, Watermark::at_us(us))));
+            out.watermarks.extend(deadlines.map(|column| (column, behind)));
         }
         let kept = self.spec.by.rule.kept.iter().position(|c| *c == column);
         if let Some(place) = kept.filter(|_| self.spec.partition.contains(&column)) {

@@ -54,6 +54,8 @@ pub struct Lowering<'a> {
     in_step: Cell<bool>,
     /// Steps that were lowered.
     steps: Cell<usize>,
+    /// ALLOWED LATENESS in microseconds.
+    lateness_us: i64,
 }
 
 impl<'a> Lowering<'a> {
@@ -72,7 +74,14 @@ impl<'a> Lowering<'a> {
             Ok(())
         })?;
         let (in_step, steps) = (Cell::new(false), Cell::new(0));
-        Ok(Self { relation, columns, done: RefCell::default(), in_step, steps })
+        let done = RefCell::default();
+        Ok(Self { relation, columns, done, in_step, steps, lateness_us: 0 })
+    }
+
+    /// The same where late rows are taken for some microseconds longer.
+    #[must_use]
+    pub fn with_lateness(self, us: i64) -> Self {
+        Self { lateness_us: us, ..self }
     }
 }
 
@@ -187,7 +196,32 @@ fn lower_scan(scan: &TableScan, cx: &Lowering<'_>) -> Result<PlanNode> {
     let PlanKind::Scan { columns, .. } = &node.kind else { return Ok(node) };
     let places = wanted.iter().filter_map(|w| columns.iter().position(|c| c == w));
     let places: Vec<usize> = places.collect();
-    select_columns(node, &places, output)
+    select_columns(with_late(node, cx.lateness_us)?, &places, output)
+}
+
+/// The same rows with their watermarks so many microseconds later.
+fn with_late(node: PlanNode, us: i64) -> Result<PlanNode> {
+    if us == 0 || node.times.is_empty() {
+        return Ok(node);
+    }
+    let schema = node.schema.clone();
+    let (exprs, numbered) = all_columns(&schema)?;
+    let projection = Arc::new(expr::Projection::new(&exprs, &numbered, schema.clone())?);
+    let late = |column| node.times.iter().any(|t| t.column == column);
+    let carry = |c| if late(c) { Carry::Late(us) } else { Carry::Same };
+    let watermarks = (0..exprs.len()).map(|c| Some((c, carry(c)))).collect();
+    let step = MapStep::Project { projection, watermarks };
+    let text = format!("late rows for {} s longer", us as f64 / 1e6);
+    Ok(add_step(node, step, schema, text))
+}
+
+/// All columns of rows, and a schema in which they have these names.
+fn all_columns(schema: &SchemaRef) -> Result<(Vec<Expr>, DFSchema)> {
+    let fields = numbered_fields(schema);
+    let named = |f: &Field| Expr::Column(datafusion::common::Column::new_unqualified(f.name()));
+    let exprs = fields.iter().map(named).collect();
+    let numbered = DFSchema::from_unqualified_fields(fields.into(), HashMap::new());
+    Ok((exprs, numbered.map_err(|e| Error::internal(e.to_string()))?))
 }
 
 /// A query that is read several times: all readers are behind the same nodes.
@@ -283,27 +317,15 @@ fn lower_filter(node: &Filter, cx: &Lowering<'_>) -> Result<PlanNode> {
 }
 
 fn select_columns(node: PlanNode, columns: &[usize], output: SchemaRef) -> Result<PlanNode> {
-    let schema = DFSchema::from_unqualified_fields(
-        numbered_fields(&node.schema).into(),
-        std::collections::HashMap::new(),
-    )
-    .map_err(|e| Error::internal(e.to_string()))?;
-    let exprs: Vec<Expr> = columns
-        .iter()
-        .map(|c| Expr::Column(datafusion::common::Column::new_unqualified(format!("#{c}"))))
-        .collect();
+    let (all, schema) = all_columns(&node.schema)?;
+    let exprs: Vec<Expr> = columns.iter().map(|c| all[*c].clone()).collect();
     add_projection(node, &exprs, &schema, output)
 }
 
 /// A node with one column cast to its type in `output`.
 fn cast_column(node: PlanNode, column: usize, output: SchemaRef) -> Result<PlanNode> {
-    let schema = DFSchema::from_unqualified_fields(
-        numbered_fields(&node.schema).into(),
-        std::collections::HashMap::new(),
-    )
-    .map_err(|e| Error::internal(e.to_string()))?;
-    let exprs = (0..output.fields().len()).map(|c| {
-        let plain = Expr::Column(datafusion::common::Column::new_unqualified(format!("#{c}")));
+    let (all, schema) = all_columns(&node.schema)?;
+    let exprs = all.into_iter().enumerate().map(|(c, plain)| {
         let to = output.field(column).data_type();
         if c == column { datafusion::logical_expr::cast(plain, to.clone()) } else { plain }
     });

@@ -23,8 +23,12 @@ impl Worker {
             let merged = |by: (usize, usize)| {
                 node.merges.get(&by).map_or(Watermark::MIN, WatermarkMerge::merged)
             };
-            match spec.closed_by(table_spec).into_iter().map(merged).min() {
-                Some(w) => Some((node.spec.id, self.state.table(table).open_times(), w)),
+            let bound = |w: Watermark| match spec.closes_early() {
+                true => Watermark::at_us(w.early_us()),
+                false => w,
+            };
+            match spec.closed_by(table_spec).into_iter().map(merged).reduce(Watermark::meet) {
+                Some(w) => Some((node.spec.id, self.state.table(table).open_times(), bound(w))),
                 // It is freed, but not by window.
                 None => matches!(table_spec.bound, Bound::Behind { .. }).then_some((
                     node.spec.id,

@@ -201,7 +201,7 @@ impl StreamParser<'_> {
         let options = self.with_options()?;
         self.expect_keyword(Keyword::AS)?;
         let (query, emit) = self.query_of_view()?;
-        if emit != Emit::OnChange && !materialized {
+        if emit != Emit::default() && !materialized {
             return Err(Error::unsupported("EMIT is not for a plain view")
                 .with_hint("Use CREATE MATERIALIZED VIEW."));
         }

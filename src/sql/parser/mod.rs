@@ -237,7 +237,7 @@ impl<'a> StreamParser<'a> {
     /// last table.
     fn query_of_view(&mut self) -> Result<(Box<ast::Query>, Emit)> {
         let Some((at, emit)) = self.emit()? else {
-            return Ok((self.query()?, Emit::OnChange));
+            return Ok((self.query()?, Emit::default()));
         };
         let (mut query, _) = self.split_rest(at);
         let ast = query.query()?;

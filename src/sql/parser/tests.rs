@@ -122,10 +122,11 @@ fn sinks_explains_and_shows() {
     else {
         panic!("a sink")
     };
-    let SinkInput::Query(query, Emit::OnChange) = &sink.input else {
+    let SinkInput::Query(query, emit) = &sink.input else {
         panic!("{:?} is no query", sink.input);
     };
     assert!(query.to_string().ends_with("FROM q"));
+    assert_eq!(*emit, Emit::default());
     assert_eq!(sink.options.len(), 2);
     for (text, view) in [
         ("EXPLAIN MATERIALIZED VIEW v", Some("v")),
