@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=HEADWATER_VERSION={}", version());
     if variable("CARGO_CFG_TARGET_OS") != "linux" {
         return;
     }
@@ -28,6 +29,24 @@ fn main() {
         false if has_mold() => println!("cargo::rustc-link-arg=-fuse-ld=mold"),
         false => {}
     }
+}
+
+/// The version, and where this is what is shipped, built in a repository, the commit. Everywhere
+/// else a new commit would have everything compiled again.
+fn version() -> String {
+    let version = variable("CARGO_PKG_VERSION");
+    let shipped = variable("OUT_DIR").split('/').any(|part| part == "release");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).stderr(Stdio::null()).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
+    };
+    let commit = shipped.then(|| git(&["rev-parse", "--short=12", "HEAD"])).flatten();
+    let Some(commit) = commit else { return version };
+    if let Some(path) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    format!("{version} ({commit})")
 }
 
 fn variable(name: &str) -> String {

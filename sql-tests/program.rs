@@ -112,6 +112,80 @@ fn an_error_ends_the_script() {
     assert!(errors.contains("column \"nothing\" does not exist"), "{errors}");
 }
 
+/// A flag comes from the command line, from the environment and from a file, in this order; what
+/// `--print-config` prints is a file that says the same.
+#[test]
+fn flags_come_from_the_environment_and_a_file_too() {
+    let path = std::env::temp_dir().join(format!("config-{}.toml", std::process::id()));
+    let file = path.to_str().expect("text");
+    let print = |text: &str, arguments: &[&str], variables: &[(&str, &str)]| {
+        std::fs::write(&path, text).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_headwater"))
+            .args(["serve", "--print-config", "--config", file])
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .output()
+            .expect("the program runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let text = "listen = \"127.0.0.1:1\"\nmemory_limit = \"4GB\"\nworkers = 2\ninsecure = true\n\
+        file = [\"a.sql\", \"b \\\"b.sql\"]\n[settings]\nstatement_timeout = \"30s\"\n";
+    let variables = [("HEADWATER_WORKERS", "3"), ("HEADWATER_LISTEN", "127.0.0.1:2")];
+    let (status, printed) = print(text, &["--listen", "127.0.0.1:3"], &variables);
+    assert_eq!(status, Some(0), "{printed}");
+    for line in [
+        "listen = \"127.0.0.1:3\"",
+        "workers = 3",
+        "memory-limit = \"4GB\"",
+        "insecure = true",
+        "authenticate = false",
+        "# spill = ",
+        "file = [\"a.sql\", \"b \\\"b.sql\"]",
+        "\"statement_timeout\" = \"30s\"",
+    ] {
+        assert!(printed.lines().any(|l| l == line), "{line} is not in {printed}");
+    }
+    assert_eq!(print(&printed, &[], &[]), (Some(0), printed));
+    let at = |line: u32, message: &str| format!("headwater: {file}:{line}: {message}");
+    for (text, message) in [
+        ("\nlisen = 1", at(2, "unknown key \"lisen\"")),
+        ("# x\nmemory-limit = \"much\"", at(2, "invalid value 'much' for '--memory-limit <SIZE>'")),
+        ("workers = 0", at(1, "invalid value '0' for '--workers <N>'")),
+        ("insecure = \"yes\"", at(1, "insecure is true or false")),
+        ("listen = [1]", at(1, "listen is a string or a number")),
+        ("settings = 1", at(1, "settings is a table")),
+        ("a = 1\na = 2", at(2, "duplicate key")),
+    ] {
+        let (status, said) = print(text, &[], &[]);
+        assert_eq!(status, Some(78), "{said}");
+        assert!(said.starts_with(&message), "{said} does not begin with {message}");
+    }
+    let (status, said) = print("", &[], &[("HEADWATER_INSECURE", "perhaps")]);
+    assert_eq!(status, Some(1));
+    assert!(
+        said.starts_with("headwater: HEADWATER_INSECURE is yes or no, not \"perhaps\""),
+        "{said}"
+    );
+    std::fs::remove_file(&path).expect("it was there");
+    let refused = run(&["serve", "--set", "nothing=1", "--listen", "127.0.0.1:0"], "");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("unrecognized configuration parameter \"nothing\""), "{said}");
+}
+
+/// What packages ship beside the program.
+#[test]
+fn the_manual_and_completions_are_of_these_flags() {
+    assert!(answer(&["completions", "bash"], "").contains("--memory-limit"));
+    assert!(answer(&["man"], "").contains(".SH SUBCOMMANDS"));
+    let (directory, id) = (std::env::temp_dir(), std::process::id());
+    let directory = directory.join(format!("man-{id}"));
+    answer(&["man", directory.to_str().expect("text")], "");
+    let page = std::fs::read_to_string(directory.join("headwater-serve.1")).expect("a page");
+    assert!(page.contains("\\-\\-memory\\-limit"), "{page}");
+    std::fs::remove_dir_all(directory).expect("it is there");
+}
+
 /// What is shipped: at most 90 MB, so that whoever adds to it looks where it comes from.
 #[test]
 fn the_program_as_it_is_shipped_is_not_large() {

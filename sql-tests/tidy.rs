@@ -41,6 +41,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("server", 11),
     // The demo serves PostgreSQL clients beside its screen.
     ("shell", 12),
+    // Of the program, which stands on the library.
+    ("cli", 13),
 ];
 
 /// Words that the code of a folder must not contain, and why.

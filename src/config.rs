@@ -32,6 +32,10 @@ pub const EARLY_READ_KEYS_MAX: usize = 64;
 /// written waits for the end of recovery.
 pub const EARLY_WRITES_BYTES_MAX: usize = 64 << 20;
 
+/// Sessions at the same time, unless a program says something else; each costs a few tens of
+/// kilobytes and its statements.
+pub const CONNECTIONS_MAX: usize = 1_000;
+
 /// Rows in a batch handed from a source to the workers. Vectorised kernels reach their speed above
 /// a few hundred rows; much larger batches leave the second-level cache.
 pub const BATCH_ROWS: usize = 8_192;
@@ -312,6 +316,10 @@ pub struct Config {
     /// The directory that definitions and tables are kept in; without one everything ends with the
     /// process.
     pub data: Option<std::path::PathBuf>,
+    /// Settings that a session has where neither its role nor itself sets them, by name.
+    pub settings: Vec<(String, String)>,
+    /// Clients at the same time.
+    pub connections_max: usize,
     /// Whether whoever runs the engine starts another one when it ends with 57P01 by itself, having
     /// gone back to an older state.
     pub begins_again: bool,
@@ -368,6 +376,8 @@ impl Default for Config {
         let memory = machine_memory_bytes();
         Self {
             data: None,
+            settings: Vec::new(),
+            connections_max: CONNECTIONS_MAX,
             begins_again: false,
             checkpoint_interval: CHECKPOINT_INTERVAL,
             checkpoint_buffer_bytes: CHECKPOINT_BUFFER_BYTES.min(memory / CHECKPOINT_BUFFER_PART),

@@ -111,6 +111,55 @@ fn a_wrong_password_a_role_without_one_and_none_at_all_are_told_the_same() {
     });
 }
 
+/// A session begins with its role's settings above the server's and below its own; a role has no
+/// more sessions than it may, and those that end make room.
+#[test]
+fn a_role_has_settings_and_a_number_of_sessions() {
+    let place = Place::new("settings");
+    let file = place.file("password", &format!("{PASSWORD}\n"));
+    let server = Server::start(&[
+        "--authenticate",
+        "--password-file",
+        &file,
+        "--set",
+        "statement_timeout=40s",
+        "--set",
+        "lock_timeout=3s",
+    ]);
+    runtime().block_on(async {
+        let owner = log_in(&server, "headwater", PASSWORD).await.expect("the owner");
+        let made = "CREATE USER ann PASSWORD 'a' CONNECTION LIMIT 2;
+            ALTER ROLE ann SET statement_timeout = '20s'";
+        owner.batch_execute(made).await.expect("made");
+        let ann = log_in(&server, "ann", "a").await.expect("ann");
+        for (client, name, value) in [
+            (&owner, "statement_timeout", "40s"),
+            (&ann, "statement_timeout", "20s"),
+            (&ann, "lock_timeout", "3s"),
+        ] {
+            assert_eq!(shown(client, name).await, value, "{name}");
+        }
+        ann.batch_execute("SET statement_timeout = '1s'; RESET statement_timeout").await.expect("");
+        assert_eq!(shown(&ann, "statement_timeout").await, "20s");
+        let second = log_in(&server, "ann", "a").await.expect("a second one");
+        let error = log_in(&server, "ann", "a").await.err().expect("a third is refused");
+        assert_eq!(code(&error), "53300");
+        let said = error.as_db_error().expect("an answer").message();
+        assert_eq!(said, "too many connections for role \"ann\"");
+        drop(second);
+        let begun = Instant::now();
+        while log_in(&server, "ann", "a").await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "nobody has made room");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+async fn shown(client: &Client, name: &str) -> String {
+    let row = client.query_one(&format!("SHOW {name}"), &[]).await.expect("a setting");
+    row.get(0)
+}
+
 #[test]
 fn what_is_revoked_is_refused_to_who_is_connected() {
     let place = Place::new("revoked");

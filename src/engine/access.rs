@@ -9,6 +9,7 @@ use datafusion::common::ScalarValue;
 use super::outcome::{Notice, Outcome};
 use super::rights::{Who, acl_of};
 use super::session::Session;
+use super::set::setting_of;
 use crate::catalog::access::{Access, AccessChange, Acl, OWNER, Role, RoleId, Verifier};
 use crate::catalog::{Catalog, Definition, Relation, RelationId, system};
 use crate::error::{Error, Result, sqlstate};
@@ -68,6 +69,14 @@ impl Session {
                     self.check_may_make_roles(access, options.superuser.is_some())?;
                 }
                 self.role_changes(access, id, role.clone(), options)
+            }
+            AccessStatement::RoleSetting { role, name, values } => {
+                let (id, role) = self.role_named(access, role)?;
+                if self.role() != Some(id) {
+                    self.check_may_change(access, role)?;
+                }
+                let change = self.role_setting(role.clone(), name.as_deref(), values.as_deref())?;
+                Ok(vec![put(id, change)])
             }
             AccessStatement::RenameRole { name, to } => {
                 let (id, role) = access.get(name)?;
@@ -143,6 +152,7 @@ impl Session {
         if let Some(password) = &options.password {
             role.verifier.clone_from(password);
         }
+        role.connections_max = options.connections_max.unwrap_or(role.connections_max);
         if let Some(until) = &options.valid_until {
             role.valid_until_us = match until.to_ascii_lowercase().as_str() {
                 "infinity" => None,
@@ -166,6 +176,26 @@ impl Session {
             changes.push(put(member, role));
         }
         Ok(changes)
+    }
+
+    /// A role whose sessions begin with another value, with the default, or with all of them.
+    fn role_setting(
+        &self,
+        mut role: Role,
+        name: Option<&str>,
+        values: Option<&[String]>,
+    ) -> Result<Role> {
+        match (name, values) {
+            (None, _) => role.settings.clear(),
+            (Some(name), None) => drop(role.settings.remove(&name.to_lowercase())),
+            (Some(name), Some(values)) => {
+                let value = setting_of(name, values)?;
+                // What a session could not begin with is refused now.
+                self.values.of_session().set_at_startup(name, &value)?;
+                role.settings.insert(name.to_lowercase(), value);
+            }
+        }
+        Ok(role)
     }
 
     fn dropped_roles(
@@ -439,6 +469,13 @@ impl super::Engine {
         self.core.shared.catalog().access().verifier(user, now_us)
     }
 
+    /// How many sessions may log in as a role; superusers have no limit.
+    pub(crate) fn connections_max(&self, user: &str) -> Option<u32> {
+        let catalog = self.core.shared.catalog();
+        let (_, role) = catalog.access().find(user)?;
+        role.connections_max.filter(|_| !role.superuser)
+    }
+
     /// Gives the owner a password, at the first start of an engine that wants one of everybody.
     ///
     /// # Errors
@@ -483,15 +520,8 @@ fn decoy_for(catalog: &Catalog, changes: &[AccessChange]) -> Result<Option<Acces
 }
 
 fn only_password(options: &RoleOptions) -> bool {
-    let RoleOptions { superuser, create_role, login, password, valid_until, in_roles, members } =
-        options;
-    password.is_some()
-        && superuser.is_none()
-        && create_role.is_none()
-        && login.is_none()
-        && valid_until.is_none()
-        && in_roles.is_empty()
-        && members.is_empty()
+    let password = options.password.clone();
+    password.is_some() && *options == RoleOptions { password, ..RoleOptions::default() }
 }
 
 fn circle(role: &str, member: &str) -> Error {

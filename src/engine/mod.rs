@@ -82,6 +82,7 @@ use crate::store::{Disk, Found};
 
 use self::plan_cache::PlanCache;
 use self::recovering::Recovering;
+use self::settings::SettingValues;
 
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
@@ -120,6 +121,10 @@ pub(crate) struct Core {
     kept: Option<Kept>,
     /// Whoever runs the engine starts another one when it has gone back to an older state.
     begins_again: bool,
+    /// Clients at the same time.
+    connections_max: usize,
+    /// What a session begins with.
+    session_defaults: SettingValues,
 }
 
 /// A data directory that is in use.
@@ -150,6 +155,7 @@ impl Engine {
     }
 
     fn open_with(config: Config) -> Result<Self> {
+        let session_defaults = SettingValues::of_server(&config)?;
         let shared = Shared::new(config.workers.max(1));
         let memory = Memory::new(&config)?;
         let (coordinator, thread) = Coordinator::start(&config, (shared.clone(), memory.clone()))?;
@@ -174,6 +180,8 @@ impl Engine {
             recovering: Recovering::over(),
             kept: None,
             begins_again,
+            connections_max: config.connections_max,
+            session_defaults,
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -203,6 +211,11 @@ impl Engine {
     pub async fn restore(&self, workers: usize) -> Result<()> {
         let restore = move |c: &mut Coordinator| c.restore_all(workers);
         self.core.coordinator.call_when_free(Needs::Everything, restore).await?
+    }
+
+    /// Clients that may be there at the same time.
+    pub fn connections_limit(&self) -> usize {
+        self.core.connections_max
     }
 
     /// The number of workers.

@@ -59,7 +59,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(engine: Engine) -> Self {
-        let values = Arc::<SettingValues>::default();
+        let values = Arc::new(engine.core.session_defaults.of_session());
         let settings: Arc<dyn SessionSettings> = values.clone();
         Self {
             engine,
@@ -111,6 +111,9 @@ impl Session {
         if !role.login {
             let message = format!("role \"{user}\" is not permitted to log in");
             return Err(Error::user(sqlstate::INVALID_AUTHORIZATION, message));
+        }
+        for (name, value) in &role.settings {
+            self.values.set_at_startup(name, value)?;
         }
         self.become_who(Who { login: Some(id), session: Some(id), current: Some(id) });
         Ok(())

@@ -13,6 +13,18 @@ use crate::sql::statement::{
 const LEVELS: [&str; 9] =
     ["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"];
 
+/// The text of a setting's values.
+pub(super) fn setting_of(name: &str, values: &[String]) -> Result<String> {
+    match (find(name), values) {
+        (Some(setting), values) if setting.is_list() => Ok(list_of(setting, values)),
+        (_, [value]) => Ok(value.clone()),
+        _ => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("SET {name} takes only one argument"),
+        )),
+    }
+}
+
 impl Session {
     pub(super) fn set(
         &mut self,
@@ -20,15 +32,7 @@ impl Session {
         values: Option<&[String]>,
         scope: SettingScope,
     ) -> Result<Outcome> {
-        let value = values.map(|values| match (find(name), values) {
-            (Some(setting), values) if setting.is_list() => Ok(list_of(setting, values)),
-            (_, [value]) => Ok(value.clone()),
-            _ => Err(Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("SET {name} takes only one argument"),
-            )),
-        });
-        let value = value.transpose()?;
+        let value = values.map(|values| setting_of(name, values)).transpose()?;
         if scope == SettingScope::Local && self.transaction.is_none() {
             self.warn_outside("SET LOCAL");
         }

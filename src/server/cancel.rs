@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::errors::code;
 use crate::cancel::{CancelSlot, canceled};
-use crate::error::{Error, sqlstate};
+use crate::error::{Error, Result, sqlstate};
 
 /// The connections that can be asked to cancel, by process number.
 #[derive(Default)]
@@ -24,6 +25,7 @@ pub(crate) struct Registry {
 }
 
 struct Target {
+    user: String,
     secret: i32,
     requests: watch::Sender<u64>,
     /// The token of its statement, for work that is not waiting for anything.
@@ -31,20 +33,35 @@ struct Target {
 }
 
 impl Registry {
-    /// Gives a new connection its process number and secret.
+    /// Gives a new connection of a user its process number and secret.
+    ///
+    /// # Errors
+    ///
+    /// 53300 when the user has as many connections as it may.
     pub(crate) fn register(
         self: &Arc<Self>,
+        (user, at_most): (&str, Option<u32>),
         shutdown: watch::Receiver<bool>,
         running: Arc<CancelSlot>,
-    ) -> Interrupts {
+    ) -> Result<Interrupts> {
+        let mut targets = self.targets();
+        if let Some(at_most) = at_most
+            && targets.values().filter(|t| t.user == user).count() >= at_most as usize
+        {
+            let message = format!("too many connections for role \"{user}\"");
+            return Err(Error::user(code::TOO_MANY_CONNECTIONS, message));
+        }
         let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         // The keys of `RandomState` come from the operating system and the hash is keyed SipHash,
         // so that a secret cannot be guessed from another one.
         let hash = RandomState::new().hash_one(pid);
         let secret = i32::from_be_bytes((hash as u32).to_be_bytes());
         let (requests, receiver) = watch::channel(0);
-        self.targets().insert(pid, Target { secret, requests, running });
-        Interrupts { pid, secret, requests: receiver, shutdown, registry: Arc::clone(self) }
+        let user = user.to_owned();
+        targets.insert(pid, Target { user, secret, requests, running });
+        drop(targets);
+        let registry = Arc::clone(self);
+        Ok(Interrupts { pid, secret, requests: receiver, shutdown, registry })
     }
 
     /// Cancels the running statement of a connection; a wrong secret is ignored.
@@ -153,7 +170,11 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let (_stop, stopped) = watch::channel(false);
         let running = Arc::new(CancelSlot::default());
-        let mut interrupts = registry.register(stopped, Arc::clone(&running));
+        let limit = ("ann", Some(1));
+        let registered = registry.register(limit, stopped.clone(), Arc::clone(&running));
+        let mut interrupts = registered.expect("a place");
+        let refused = registry.register(limit, stopped, Arc::clone(&running));
+        assert_eq!(refused.map(drop).map_err(|e| e.sqlstate()), Err("53300"));
         let (pid, secret) = interrupts.key();
         interrupts.arm();
         registry.cancel(pid, secret.wrapping_add(1));

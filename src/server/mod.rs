@@ -60,9 +60,6 @@ pub use http::serve_http;
 pub use starting::refuse_until;
 pub use tls::Tls;
 
-/// Sessions at the same time; each costs a few tens of kilobytes and its statements.
-const CONNECTIONS_MAX: usize = 1_000;
-
 /// Connections at the same time of clients that have not said yet who they are; each costs a few
 /// tens of kilobytes for up to [`STARTUP_TIMEOUT`].
 const STRANGERS_MAX: usize = 4_000;
@@ -107,10 +104,10 @@ pub async fn serve(
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
+        places: Arc::new(Semaphore::new(engine.connections_limit())),
         engine,
         admission,
         registry: Arc::new(Registry::default()),
-        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         shutdown: stopped,
     });
@@ -154,14 +151,22 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
         Ok(Ok(None)) | Err(_) => return,
     };
     let Ok(_place) = Arc::clone(&shared.places).try_acquire_owned() else {
-        let error = Error::user(code::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-            .with_detail(format!("The limit is {CONNECTIONS_MAX} connections."));
+        let error =
+            Error::user(code::TOO_MANY_CONNECTIONS, "sorry, too many clients already").with_detail(
+                format!("The limit is {} connections.", shared.engine.connections_limit()),
+            );
         return refuse(&mut wire, &error).await;
     };
+    let user = startup.parameters.get("user").map_or("", String::as_str);
     let mut session = shared.engine.session();
     let running = session.cancel_slot();
     running.watch_client(wire.absence());
-    let interrupts = shared.registry.register(shared.shutdown.clone(), running);
+    let of_role = (user, shared.engine.connections_max(user));
+    let registered = shared.registry.register(of_role, shared.shutdown.clone(), running);
+    let interrupts = match registered {
+        Ok(interrupts) => interrupts,
+        Err(error) => return refuse(&mut wire, &error).await,
+    };
     let greeted = startup::greet(&mut wire, &mut session, &startup, interrupts.key());
     let reported = match greeted {
         Ok(reported) => reported,

@@ -61,6 +61,12 @@ pub struct Role {
     /// When its password ends, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until_us: Option<i64>,
+    /// What its sessions begin with: settings by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Sessions at the same time that log in as it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u32>,
     /// The roles whose rights it has, too.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub member_of: BTreeSet<RoleId>,

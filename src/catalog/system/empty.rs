@@ -22,7 +22,6 @@ pub(super) const TABLES: &[SystemTable] = &[
         collisdeterministic:b collencoding:n collcollate:t collctype:t colliculocale:t \
         collversion:t"),
     table("pg_conversion", "oid:i conname:t connamespace:i conowner:i"),
-    table("pg_db_role_setting", "setdatabase:i setrole:i setconfig:T"),
     table("pg_default_acl", "oid:i defaclrole:i defaclnamespace:i defaclobjtype:t defaclacl:T"),
     table("pg_depend", "classid:i objid:i objsubid:n refclassid:i refobjid:i refobjsubid:n \
         deptype:t"),

@@ -1,7 +1,7 @@
 //! Roles: `pg_roles` and its relatives, `pg_auth_members`. Nobody is shown what is kept of a
 //! password.
 
-use super::{Cell, Facts, Rows, SystemTable, cells};
+use super::{Facts, Rows, SystemTable, cells};
 use crate::catalog::access::{Role, RoleId};
 
 const OF_ROLES: &str = "oid:i rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b \
@@ -17,6 +17,12 @@ pub(super) const TABLES: &[SystemTable] = &[
         columns: "usename:t usesysid:i usecreatedb:b usesuper:b userepl:b usebypassrls:b \
             passwd:t valuntil:t useconfig:T",
         rows: pg_user,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_db_role_setting",
+        columns: "setdatabase:i setrole:i setconfig:T",
+        rows: pg_db_role_setting,
     },
     SystemTable {
         schema: "pg_catalog",
@@ -48,6 +54,17 @@ fn valid_until(role: &Role) -> Option<String> {
     Some(until.format("%F %T%.f+00").to_string())
 }
 
+/// What its sessions begin with.
+fn settings(role: &Role) -> Option<Vec<String>> {
+    let pairs = role.settings.iter().map(|(name, value)| format!("{name}={value}"));
+    Some(pairs.collect()).filter(|pairs: &Vec<String>| !pairs.is_empty())
+}
+
+fn pg_db_role_setting(facts: &Facts<'_>) -> Rows {
+    let row = |(id, role): (RoleId, &Role)| Some(cells![0, role_oid(id), settings(role)?]);
+    facts.catalog.access().roles().filter_map(row).collect()
+}
+
 fn pg_roles(facts: &Facts<'_>) -> Rows {
     let row = |(id, role): (RoleId, &Role)| {
         cells![
@@ -59,11 +76,11 @@ fn pg_roles(facts: &Facts<'_>) -> Rows {
             role.superuser,
             role.login,
             false,
-            -1,
+            role.connections_max.map_or(-1, i64::from),
             password(role),
             valid_until(role),
             role.superuser,
-            Cell::Null
+            settings(role)
         ]
     };
     facts.catalog.access().roles().map(row).collect()
@@ -80,7 +97,7 @@ fn pg_user(facts: &Facts<'_>) -> Rows {
             role.superuser,
             password(role),
             valid_until(role),
-            Cell::Null
+            settings(role)
         ]
     };
     facts.catalog.access().roles().filter(|(_, role)| role.login).map(row).collect()

@@ -14,6 +14,7 @@ use super::kind::{boolean, word_of};
 use super::meanings::text_style;
 use super::{Change, SETTINGS, Setting, find};
 use crate::catalog::system::SettingLine;
+use crate::config::Config;
 use crate::delta::style::TextStyle;
 use crate::engine::outcome::Notice;
 use crate::error::{Error, Result, sqlstate};
@@ -72,6 +73,29 @@ impl SettingValues {
     /// Values that were set in another session, by their names.
     pub(in crate::engine) fn of(values: BTreeMap<String, String>) -> Self {
         let state = State { set: Arc::new(values), ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
+    }
+
+    /// What sessions of a server begin with.
+    ///
+    /// # Errors
+    ///
+    /// 42704, 22023, 55P02 or 0A000 for a default that a session could not set.
+    pub(in crate::engine) fn of_server(config: &Config) -> Result<Self> {
+        let values = Self::default();
+        for (name, value) in &config.settings {
+            let context = || format!("default of the setting \"{name}\"");
+            values.set_at_startup(name, value).map_err(|e| e.context(context()))?;
+        }
+        let limit = config.connections_max.to_string();
+        values.state().startup.insert("max_connections".to_owned(), limit);
+        Ok(values)
+    }
+
+    /// The values of a session that begins.
+    pub(in crate::engine) fn of_session(&self) -> Self {
+        let startup = self.state().startup.clone();
+        let state = State { startup, ..State::default() };
         Self { state: Mutex::new(state), ..Self::default() }
     }
 

@@ -82,9 +82,19 @@ impl StreamParser<'_> {
             let to = self.new_role_name()?;
             return Ok(access(AccessStatement::RenameRole { name, to }));
         }
-        if matches!(self.peek_word(0).as_deref(), Some("set" | "reset" | "in")) {
-            return Err(Error::unsupported("settings of roles are not supported yet")
-                .with_hint("SET them in the session, or in the options of the connection."));
+        if self.accept_words(&["in", "database"]) {
+            return Err(Error::unsupported("settings of a role in one database are not supported")
+                .with_hint("There is one database: leave IN DATABASE out."));
+        }
+        if self.accept_word("set") {
+            let (name, values) = self.setting()?;
+            let name = Some(name);
+            return Ok(access(AccessStatement::RoleSetting { role, name, values }));
+        }
+        if self.accept_word("reset") {
+            let all = self.accept_word("all");
+            let name = if all { None } else { Some(self.setting_name()?) };
+            return Ok(access(AccessStatement::RoleSetting { role, name, values: None }));
         }
         let options = self.role_options()?;
         Ok(access(AccessStatement::AlterRole { role, options }))
@@ -133,17 +143,21 @@ impl StreamParser<'_> {
                     self.expect_word("until")?;
                     options.valid_until = Some(self.option_value()?);
                 }
+                "connection" if on => {
+                    self.expect_word("limit")?;
+                    options.connections_max = Some(self.connection_limit()?);
+                }
                 "in" if on => {
                     let _word = self.accept_word("role") || self.accept_word("group");
                     options.in_roles = self.identifiers()?;
                 }
                 "role" | "user" if on => options.members = self.identifiers()?,
-                "inherit" | "createdb" | "replication" | "bypassrls" | "connection" | "admin" => {
+                "inherit" | "createdb" | "replication" | "bypassrls" | "admin" => {
                     let word = word.to_uppercase();
                     return Err(Error::unsupported(format!("role option {word} is not supported"))
                         .with_hint(
-                            "SUPERUSER, CREATEROLE, LOGIN, PASSWORD, VALID UNTIL, IN ROLE and \
-                             ROLE are.",
+                            "SUPERUSER, CREATEROLE, LOGIN, PASSWORD, CONNECTION LIMIT, VALID \
+                             UNTIL, IN ROLE and ROLE are.",
                         ));
                 }
                 _ => {
@@ -155,6 +169,21 @@ impl StreamParser<'_> {
             }
         }
         Ok(options)
+    }
+
+    /// A number of connections; -1 is none.
+    fn connection_limit(&mut self) -> Result<Option<u32>> {
+        let none = self.p.consume_token(&Token::Minus);
+        let text = self.option_value()?;
+        match (none, text.parse::<u32>()) {
+            (true, Ok(1)) => Ok(None),
+            (false, Ok(limit)) if limit <= i32::MAX as u32 => Ok(Some(limit)),
+            _ => {
+                let sign = if none { "-" } else { "" };
+                let message = format!("invalid connection limit: {sign}{text}");
+                Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message))
+            }
+        }
     }
 
     fn password(&mut self) -> Result<Option<Verifier>> {

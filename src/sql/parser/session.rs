@@ -112,7 +112,7 @@ impl StreamParser<'_> {
     }
 
     /// A setting's folded name; a dot separates an extension's prefix.
-    fn setting_name(&mut self) -> Result<String> {
+    pub(super) fn setting_name(&mut self) -> Result<String> {
         let mut name = self.identifier()?;
         while self.p.consume_token(&Token::Period) {
             name = format!("{name}.{}", self.identifier()?);
@@ -181,7 +181,7 @@ impl StreamParser<'_> {
     }
 
     /// A setting and its values; none for DEFAULT.
-    fn setting(&mut self) -> Result<(String, Option<Vec<String>>)> {
+    pub(super) fn setting(&mut self) -> Result<(String, Option<Vec<String>>)> {
         if self.accept_words(&["time", "zone"]) {
             return Ok(("timezone".to_owned(), self.zone()?));
         }

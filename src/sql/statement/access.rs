@@ -19,6 +19,15 @@ pub enum AccessStatement {
         /// What becomes of it.
         options: RoleOptions,
     },
+    /// ALTER ROLE .. SET and RESET: what its sessions begin with.
+    RoleSetting {
+        /// Which one.
+        role: RoleName,
+        /// The folded name of the setting; all of them where there is none.
+        name: Option<String>,
+        /// The values as texts; none for RESET and DEFAULT.
+        values: Option<Vec<String>>,
+    },
     /// ALTER ROLE .. RENAME TO.
     RenameRole {
         /// The folded name.
@@ -124,7 +133,7 @@ pub enum GrantObject {
 }
 
 /// The options of CREATE and ALTER ROLE that are written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RoleOptions {
     /// SUPERUSER, NOSUPERUSER.
     pub superuser: Option<bool>,
@@ -134,6 +143,8 @@ pub struct RoleOptions {
     pub login: Option<bool>,
     /// PASSWORD; the inner `None` takes it away.
     pub password: Option<Option<Verifier>>,
+    /// CONNECTION LIMIT; the inner `None` is no limit.
+    pub connections_max: Option<Option<u32>>,
     /// VALID UNTIL: the text of the time.
     pub valid_until: Option<String>,
     /// IN ROLE: the folded names.
@@ -153,7 +164,9 @@ impl AccessStatement {
         let word = |revoke: bool| if revoke { "REVOKE" } else { "GRANT" };
         match self {
             Self::CreateRole { .. } => "CREATE ROLE".into(),
-            Self::AlterRole { .. } | Self::RenameRole { .. } => "ALTER ROLE".into(),
+            Self::AlterRole { .. } | Self::RoleSetting { .. } | Self::RenameRole { .. } => {
+                "ALTER ROLE".into()
+            }
             Self::DropRole { .. } => "DROP ROLE".into(),
             Self::Grant(grant) => word(grant.revoke).into(),
             Self::Membership { revoke, .. } => format!("{} ROLE", word(*revoke)),
