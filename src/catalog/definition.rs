@@ -17,7 +17,10 @@ use crate::error::{Error, Result};
 
 /// The newest version of the byte form that this program reads; what is written is of the oldest
 /// that has all of it.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+/// The version of what has roles, but no watermark that was moved by hand.
+const WITHOUT_MOVES: u32 = 2;
 
 /// The version of what has nothing of roles.
 const WITHOUT_ROLES: u32 = 1;
@@ -61,6 +64,13 @@ pub enum Definition {
     Access(Vec<AccessChange>),
     /// The clock is in hand, at a time in microseconds since 1970; without one it moves by itself.
     Clock(Option<i64>),
+    /// No row of a table is waited for that is older than this, in microseconds since 1970.
+    Watermark {
+        /// The table.
+        of: RelationId,
+        /// The time.
+        us: i64,
+    },
 }
 
 /// A CREATE statement and what it was bound under.
@@ -143,7 +153,11 @@ impl Definition {
             Self::Create(creation) => creation.acl.is_some(),
             _ => false,
         };
-        let version = if with_roles { VERSION } else { WITHOUT_ROLES };
+        let version = match self {
+            Self::Watermark { .. } => VERSION,
+            _ if with_roles => WITHOUT_MOVES,
+            _ => WITHOUT_ROLES,
+        };
         let written = Written { version, definition: self };
         serde_json::to_vec(&written).map_err(|e| Error::internal(e.to_string()))
     }
@@ -190,6 +204,7 @@ mod tests {
                 sinks: vec![RelationId(5)],
             },
             Definition::Clock(Some(-1)),
+            Definition::Watermark { of: RelationId(3), us: 7 },
             Definition::Access(vec![AccessChange::Acl { on: RelationId(3), acl: Acl::default() }]),
         ];
         for definition in definitions {
@@ -197,7 +212,7 @@ mod tests {
             assert_eq!(Definition::decode(&bytes).expect("read"), definition);
         }
         let state = |text: &str| Definition::decode(text.as_bytes()).map_err(|e| e.sqlstate());
-        assert_eq!(state(r#"{"version":3,"definition":{"fly":1}}"#), Err("0A000"));
+        assert_eq!(state(r#"{"version":4,"definition":{"fly":1}}"#), Err("0A000"));
         assert_eq!(state(r#"{"version":1,"definition":{"fly":1}}"#), Err("XX001"));
         assert_eq!(state(r#"{"version":1,"definition":{"keep":1},"more":1}"#), Err("XX001"));
         assert_eq!(state("{"), Err("XX001"));

@@ -9,6 +9,7 @@ pub mod definition;
 mod nearest;
 pub(crate) mod system;
 pub(crate) mod types;
+mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result, sqlstate};
 use access::{Access, AccessChange, Acl};
 pub use definition::{CreatedIds, Creation, Definition};
 pub(crate) use nearest::nearest;
+pub use watermark::{Marker, WatermarkDef};
 
 /// The identity of a catalog object; never used twice.
 #[derive(
@@ -86,20 +88,6 @@ impl RelationKind {
             Self::Index { .. } => "index",
         }
     }
-}
-
-/// `WATERMARK FOR column AS column - delay [IDLE AFTER ..] [MAX FUTURE SKEW ..]`; times in
-/// microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WatermarkDef {
-    /// Index of the time column.
-    pub column: usize,
-    /// How far the watermark stays behind the greatest value seen.
-    pub delay_us: i64,
-    /// A split that is silent for so long is not waited for.
-    pub idle_us: Option<i64>,
-    /// A row that is further ahead of the clock does not move the watermark.
-    pub skew_us: Option<i64>,
 }
 
 /// What a table does with the rows that statements write. Expressions are kept as SQL text.

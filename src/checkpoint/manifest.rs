@@ -169,6 +169,9 @@ pub struct SourceMark {
     pub merged: i64,
     /// Batches that have gone to workers in turn.
     pub batches: usize,
+    /// How far rows were behind: how many by bucket of [`Lateness`](crate::time::Lateness).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lateness: BTreeMap<u16, u64>,
     /// Messages that could not be read, in all.
     pub rejected: u64,
     /// When those of them came that are kept: up to which positions by which time.

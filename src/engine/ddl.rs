@@ -96,9 +96,9 @@ impl Session {
         let watermark = match &create.watermark {
             Some((column, clause)) => Some(WatermarkDef {
                 column: *column,
-                delay_us: sql::bind_watermark(&clause.expr, *column, &schema)?,
                 idle_us: optional_interval(clause.idle_after.as_ref(), "IDLE AFTER")?,
                 skew_us: optional_interval(clause.max_future_skew.as_ref(), "MAX FUTURE SKEW")?,
+                ..sql::bind_watermark(&clause.expr, *column, &schema, &self.settings())?
             }),
             None => None,
         };

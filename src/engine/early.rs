@@ -69,7 +69,8 @@ impl Behind {
             | Definition::Swap { .. }
             | Definition::Rename { .. }
             | Definition::Access(_)
-            | Definition::Clock(_) => Names::Changing,
+            | Definition::Clock(_)
+            | Definition::Watermark { .. } => Names::Changing,
         };
         self.names = self.names.max(names);
     }

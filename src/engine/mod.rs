@@ -32,6 +32,7 @@ mod guarantees;
 mod heavy;
 mod implicit;
 mod index;
+mod lateness;
 mod lock_wait;
 mod look_up;
 mod memory;

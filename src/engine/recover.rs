@@ -352,7 +352,7 @@ impl Survey {
                 new.iter().for_each(|(id, _)| drop(self.provisional.remove(id)));
             }
             Definition::Access(changes) => changes.iter().for_each(|c| self.access.apply(c)),
-            Definition::Rename { .. } | Definition::Clock(_) => {}
+            Definition::Rename { .. } | Definition::Clock(_) | Definition::Watermark { .. } => {}
         }
     }
 
@@ -531,6 +531,10 @@ impl<'a> Again<'a> {
             Definition::Clock(clock) => {
                 let set = move |c: &mut Coordinator| c.set_clock(clock);
                 coordinator.call_when_free(Needs::Everything, set).await
+            }
+            Definition::Watermark { of, us } => {
+                let advance = move |c: &mut Coordinator| c.advance_watermark(of, us);
+                coordinator.call_when_free(Needs::Everything, advance).await?
             }
             Definition::Keep(_) | Definition::Drop(_) => Ok(()),
         }

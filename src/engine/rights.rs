@@ -8,8 +8,8 @@ use crate::catalog::access::{Access, Acl, Privilege, RoleId};
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
-    Copy, CopySubject, CreateSink, CreateTable, CreateView, Explain, ExplainTarget, Show,
-    SinkInput, Statement,
+    ClockStatement, Copy, CopySubject, CreateSink, CreateTable, CreateView, Explain, ExplainTarget,
+    Show, SinkInput, Statement,
 };
 use crate::sql::{Read, Reads};
 
@@ -168,7 +168,9 @@ impl Session {
             Statement::Copy(Copy {
                 subject: CopySubject::Table { name, .. }, from: true, ..
             }) => self.check_named(name, Privilege::Insert),
-            Statement::Show(Show::Create(name)) => self.check_named(name, Privilege::Select),
+            Statement::Show(
+                Show::Create(name) | Show::Lateness(name) | Show::SuggestWatermark(name, _),
+            ) => self.check_named(name, Privilege::Select),
             Statement::Explain(explain) => self.check_explain(explain),
             Statement::Check(names) if names.is_empty() => {
                 self.check_superuser("check all materialized views")
@@ -179,6 +181,9 @@ impl Session {
             Statement::CheckStorage => self.check_superuser("check the storage"),
             Statement::Checkpoint => self.check_superuser("make checkpoints"),
             Statement::SavedState(_) => self.check_superuser("make, drop and restore savepoints"),
+            Statement::Clock(clock) if let ClockStatement::Watermark(name, _) = clock.as_ref() => {
+                self.check_owner(name)
+            }
             Statement::Clock(_) => self.check_superuser("change the clock"),
             _ => Ok(()),
         }

@@ -198,6 +198,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::Clock(clock) => match clock.as_ref() {
             ClockStatement::System | ClockStatement::Manual(_) => "SET CLOCK",
             ClockStatement::By(_) | ClockStatement::To(_) => "ADVANCE CLOCK",
+            ClockStatement::Watermark(..) => "ADVANCE WATERMARK",
         },
         Statement::AlterSink(_) => "ALTER SINK",
         Statement::AlterSource(alter) if alter.noun == "table" => "ALTER TABLE",

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
+use super::lateness::{LATENESS_COLUMNS, SUGGESTION_COLUMNS};
 use super::memory::memory_fields;
 use super::outcome::{Outcome, Rows};
 use super::recovering::RECOVERY_COLUMNS;
@@ -97,6 +98,10 @@ impl Session {
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
             Show::Offsets => self.show_offsets().await?,
             Show::Watermarks => self.show_watermarks().await?,
+            Show::Lateness(name) => self.show_lateness(name).await?,
+            Show::SuggestWatermark(name, column) => {
+                self.suggest_watermark(name, column.as_deref()).await?
+            }
             Show::All => self.show_settings()?,
             Show::Setting(name) => self.show_setting(name)?,
         };
@@ -119,6 +124,8 @@ impl Session {
             Statement::Show(Show::Sinks) => SINK_COLUMNS.to_vec(),
             Statement::Show(Show::Create(_)) => vec!["name", "create_sql"],
             Statement::Show(Show::Watermarks) => WATERMARK_COLUMNS.to_vec(),
+            Statement::Show(Show::Lateness(_)) => LATENESS_COLUMNS.to_vec(),
+            Statement::Show(Show::SuggestWatermark(..)) => SUGGESTION_COLUMNS.to_vec(),
             Statement::Show(Show::Guarantees(_)) => GUARANTEE_COLUMNS.to_vec(),
             Statement::Show(Show::Recovery) => RECOVERY_COLUMNS.to_vec(),
             Statement::Show(Show::Secrets) => SECRET_COLUMNS.to_vec(),

@@ -25,6 +25,7 @@ const WINDOWS_TOLD: usize = 5;
 impl Session {
     pub(super) async fn move_clock(&mut self, clock: &ClockStatement) -> Result<Outcome> {
         let (change, tag) = match clock {
+            ClockStatement::Watermark(name, to) => return self.advance_watermark(name, to).await,
             ClockStatement::System => (ClockMove::System, "SET CLOCK"),
             ClockStatement::Manual(at) => {
                 let at = at.as_ref().map(sql::timestamp).transpose()?;
@@ -128,6 +129,10 @@ impl Session {
         let Some(def) = &input.watermark else { return Ok(Vec::new()) };
         let column = input.schema.field(def.column).name();
         let needed = Watermark::at_us(end.saturating_add(def.delay_us));
+        let row = match &def.marker {
+            Some(_) => format!("a row that says {needed} or later"),
+            None => format!("a row with {column} >= {needed}"),
+        };
         let splits = self.split_views(input.id).await?;
         if splits.is_empty() {
             return Ok(vec![format!("  waits for the first row of \"{}\"", input.name)]);
@@ -141,13 +146,12 @@ impl Session {
             let silent = Duration::from_micros(split.silent_us.max(0).unsigned_abs());
             match (split.idle, idle_after) {
                 (true, _) => format!("  {which} is idle since {silent:?} and holds nothing"),
-                (false, None) => format!(
-                    "  waits for {which}, watermark {}: a row with {column} >= {needed}",
-                    split.watermark
-                ),
+                (false, None) => {
+                    format!("  waits for {which}, watermark {}: {row}", split.watermark)
+                }
                 (false, Some(after)) => format!(
-                    "  waits for {which}, watermark {}: a row with {column} >= {needed}, or \
-                     {after:?} of silence (now {silent:?})",
+                    "  waits for {which}, watermark {}: {row}, or {after:?} of silence (now \
+                     {silent:?})",
                     split.watermark
                 ),
             }

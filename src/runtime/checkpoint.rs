@@ -569,6 +569,7 @@ impl Coordinator {
                 splits: input.splits.iter().map(split).collect(),
                 merged: input.merged.us(),
                 batches: input.batches,
+                lateness: input.lateness.buckets().clone(),
                 rejected: source.rejected,
                 rejected_at: source.rejected_at,
             };

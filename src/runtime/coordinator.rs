@@ -508,7 +508,7 @@ impl Coordinator {
                 self.shared.note_failed_source(feed.relation, Some(error));
                 None
             }
-            FeedKind::Rows { split, next, rows, parts, rejected, watermark } => {
+            FeedKind::Rows { split, next, rows, parts, rejected, watermark, lateness } => {
                 running.taken.insert(split, next);
                 if let Some(start) = &mut running.start {
                     // A split that was found later begins with its first message.
@@ -525,6 +525,7 @@ impl Coordinator {
                 let rows = route.admit(rows);
                 let now = self.shared.clock.now_us();
                 let advanced = watermark.and_then(|w| route.advance(split, w, now));
+                route.count_late(split, &lateness);
                 let count = rows.len();
                 if let Some((column, w)) = advanced {
                     self.watermarks.push((route.node, column, w));

@@ -15,7 +15,7 @@ use super::shared::{Aside, Pin, RelationState, RelationStatus};
 use super::source_task::{SourceState, SourceTask, SourceTaskSpec};
 use super::subscribers::{Subscriber, SubscriberEvents};
 use super::worker::TableSize;
-use crate::catalog::{Definition, Relation, RelationId, RelationKind};
+use crate::catalog::{Definition, Relation, RelationId, RelationKind, WatermarkDef};
 use crate::connector::{Positions, Source};
 use crate::error::{Error, Result, sqlstate};
 use crate::operator::{
@@ -292,7 +292,7 @@ impl Coordinator {
             }
             wanted.extend(&task.columns);
         }
-        wanted.extend(relation.watermark.as_ref().map(|w| w.column));
+        wanted.extend(relation.watermark.iter().flat_map(WatermarkDef::columns));
         if running.ended {
             return Ok(());
         }
@@ -550,7 +550,7 @@ impl Coordinator {
         // All columns of the plans that read it; a source of many columns that nobody wants is
         // cheap.
         let mut columns = self.wanted_columns(id);
-        columns.extend(relation.watermark.as_ref().map(|w| w.column));
+        columns.extend(relation.watermark.iter().flat_map(WatermarkDef::columns));
         self.read_source(id, columns.clone())?;
         let Some(running) = self.sources.get(&id) else { return Ok(Feeding::Complete) };
         if running.start.as_ref() == Some(&running.taken) {

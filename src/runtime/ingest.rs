@@ -17,7 +17,7 @@ use crate::connector::SplitId;
 use crate::delta::DeltaBatch;
 use crate::error::Result;
 use crate::plan::Partitioning;
-use crate::time::Watermark;
+use crate::time::{Lateness, Watermark};
 
 /// Rows by the worker that owns their keys, in pieces. Who writes or reads them makes these, so
 /// that the coordinator does not: it takes as long as the rows are many.
@@ -102,6 +102,10 @@ pub struct InputRoute {
     /// The event-time column, for rows that are written by statements.
     pub watermark: Option<WatermarkDef>,
     at: InputProgress,
+    /// The greatest time of rows that statements wrote, which a watermark need not follow.
+    latest: i64,
+    /// How far rows were behind, by split; those of statements, and of earlier lives, have none.
+    lateness: BTreeMap<Option<SplitId>, Lateness>,
 }
 
 /// Where a split stands, for SHOW WATERMARKS and EXPLAIN WAIT.
@@ -122,16 +126,20 @@ pub struct SplitView {
 impl InputRoute {
     /// A route into a node.
     pub fn new(node: NodeId, by: Option<Vec<usize>>, watermark: Option<WatermarkDef>) -> Self {
-        Self { node, by, watermark, at: InputProgress::default() }
+        let (at, lateness) = (InputProgress::default(), BTreeMap::new());
+        Self { node, by, watermark, at, latest: i64::MIN, lateness }
     }
 
     /// Where it stands.
     pub fn progress(&self) -> InputProgress {
-        self.at.clone()
+        let mut at = self.at.clone();
+        self.lateness.values().for_each(|lateness| at.lateness.merge(lateness));
+        at
     }
 
     /// Puts it where it stood.
-    pub fn put_progress(&mut self, at: InputProgress) {
+    pub fn put_progress(&mut self, mut at: InputProgress) {
+        self.lateness = [(None, std::mem::take(&mut at.lateness))].into();
         self.at = at;
     }
 
@@ -215,6 +223,28 @@ impl InputRoute {
         self.merge(now)
     }
 
+    /// Takes into account how far rows of a split were behind.
+    pub fn count_late(&mut self, split: SplitId, lateness: &Lateness) {
+        self.lateness.entry(Some(split)).or_default().merge(lateness);
+    }
+
+    /// How far rows were behind, by split.
+    pub fn lateness(&self) -> &BTreeMap<Option<SplitId>, Lateness> {
+        &self.lateness
+    }
+
+    /// ADVANCE WATERMARK: nothing older is waited for in any split.
+    pub fn advance_to(&mut self, w: Watermark) -> Option<(usize, Watermark)> {
+        let column = self.watermark.as_ref()?.column;
+        for split in self.at.splits.values_mut() {
+            split.watermark = split.watermark.max(w);
+        }
+        (w > self.at.merged).then(|| {
+            self.at.merged = w;
+            (column, w)
+        })
+    }
+
     /// The least watermark of splits that are not idle. When all are, event time goes on with the
     /// clock from where the last of them stood.
     fn merge(&mut self, now: i64) -> Option<(usize, Watermark)> {
@@ -260,8 +290,10 @@ impl InputRoute {
         now: i64,
     ) -> (DeltaBatch, Option<(usize, Watermark)>) {
         let Some(def) = self.watermark.clone() else { return (rows, None) };
-        let mut time = SplitTime::at(self.split(0, now).watermark, &def);
-        let arrivals = time.take(&rows, def.column, &def, now);
+        let mut time = SplitTime::at(self.split(0, now).watermark, &def).behind(self.latest);
+        let lateness = self.lateness.entry(None).or_default();
+        let arrivals = time.take(&rows, def.column, &def, now, lateness);
+        self.latest = time.latest();
         let rows = self.admit(rows.with_arrivals(Some(arrivals)));
         let advanced = self.advance(0, time.watermark(&def), now);
         (rows, advanced)

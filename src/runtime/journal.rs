@@ -180,7 +180,7 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
                 }
             }
         }
-        Definition::Rename { .. } | Definition::Clock(_) => {}
+        Definition::Rename { .. } | Definition::Clock(_) | Definition::Watermark { .. } => {}
     }
 }
 

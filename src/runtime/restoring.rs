@@ -19,7 +19,7 @@ use crate::checkpoint::{Image, Manifest, QuarantineMark, SourceMark, TableName};
 use crate::error::{Error, Result};
 use crate::plan::PlanNode;
 use crate::state::ResultSpec;
-use crate::time::Watermark;
+use crate::time::{Lateness, Watermark};
 
 /// The state that a life begins with.
 #[derive(Debug)]
@@ -173,6 +173,7 @@ impl Coordinator {
             splits: mark.splits.iter().map(split).collect(),
             merged: Watermark::at_us(mark.merged),
             batches: mark.batches,
+            lateness: Lateness::of(mark.lateness.clone()),
         })
     }
 

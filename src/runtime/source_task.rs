@@ -32,7 +32,7 @@ use crate::connector::{
 };
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, Retry};
-use crate::time::Watermark;
+use crate::time::{Lateness, Watermark};
 
 /// How long a reader waits for rows before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
@@ -107,6 +107,8 @@ pub enum FeedKind {
         rejected: Vec<Rejected>,
         /// The split's watermark behind them.
         watermark: Option<Watermark>,
+        /// How far they were behind.
+        lateness: Box<Lateness>,
     },
     /// Where the reader goes on, ahead of what it reads.
     GoesOn(Continuation),
@@ -380,7 +382,8 @@ impl TaskThread {
 
     fn send(&mut self, batch: SourceBatch) -> Result<()> {
         let rows = self.widen(&batch)?;
-        let (rows, watermark) = self.arrive(rows, batch.split);
+        let mut lateness = Lateness::default();
+        let (rows, watermark) = self.arrive(rows, batch.split, &mut lateness);
         if let Some(positions) = &mut self.positions {
             positions.insert(batch.split, batch.next);
         }
@@ -393,7 +396,15 @@ impl TaskThread {
             Some((by, workers)) if !rows.is_empty() => Some(Parts::split(&rows, by, *workers)?),
             _ => None,
         };
-        self.feed(FeedKind::Rows { split, next, rows, parts, rejected, watermark });
+        self.feed(FeedKind::Rows {
+            split,
+            next,
+            rows,
+            parts,
+            rejected,
+            watermark,
+            lateness: Box::new(lateness),
+        });
         Ok(())
     }
 
@@ -424,14 +435,20 @@ impl TaskThread {
     }
 
     /// Rows with the watermarks that their split had before them, and the one behind them.
-    fn arrive(&mut self, rows: DeltaBatch, split: SplitId) -> (DeltaBatch, Option<Watermark>) {
+    fn arrive(
+        &mut self,
+        rows: DeltaBatch,
+        split: SplitId,
+        lateness: &mut Lateness,
+    ) -> (DeltaBatch, Option<Watermark>) {
         let Some(def) = &self.spec.watermark else { return (rows, None) };
         let from = || {
             let known = self.spec.watermarks.get(&split);
             known.map_or(SplitTime::NEW, |w| SplitTime::at(*w, def))
         };
         let time = self.times.entry(split).or_insert_with(from);
-        let arrivals = time.take(&rows, def.column, def, self.spec.clock.now_us());
+        let now = self.spec.clock.now_us();
+        let arrivals = time.take(&rows, def.column, def, now, lateness);
         (rows.with_arrivals(Some(arrivals)), Some(time.watermark(def)))
     }
 }

@@ -14,7 +14,7 @@ use super::worker::{Image, TableChanges};
 use crate::catalog::RelationId;
 use crate::connector::{Positions, SplitId};
 use crate::error::{Error, Result};
-use crate::time::{Epoch, Watermark};
+use crate::time::{Epoch, Lateness, Watermark};
 
 /// What has to survive beside definitions and state tables.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +57,8 @@ pub struct InputProgress {
     pub merged: Watermark,
     /// Batches that have gone to workers in turn.
     pub batches: usize,
+    /// How far the rows of all of them were behind.
+    pub lateness: Lateness,
 }
 
 /// Where a split stands.

@@ -475,7 +475,7 @@ pub struct WatermarkClause {
     pub max_future_skew: Option<ast::Expr>,
 }
 
-/// SET CLOCK and ADVANCE CLOCK.
+/// SET CLOCK, ADVANCE CLOCK and ADVANCE WATERMARK.
 #[derive(Debug, Clone)]
 pub enum ClockStatement {
     /// SET CLOCK SYSTEM.
@@ -486,6 +486,8 @@ pub enum ClockStatement {
     By(ast::Expr),
     /// ADVANCE CLOCK TO timestamp.
     To(ast::Expr),
+    /// ADVANCE WATERMARK relation TO timestamp.
+    Watermark(String, ast::Expr),
 }
 
 /// A column of CREATE TABLE.
@@ -659,6 +661,10 @@ pub enum Show {
     Offsets,
     /// SHOW WATERMARKS.
     Watermarks,
+    /// SHOW LATENESS relation.
+    Lateness(String),
+    /// SUGGEST WATERMARK FOR relation[.column].
+    SuggestWatermark(String, Option<String>),
     /// SHOW ALL.
     All,
     /// SHOW setting.

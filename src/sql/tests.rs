@@ -706,7 +706,7 @@ fn parameters_are_typed_once_and_bound_often() {
 }
 
 #[test]
-fn watermarks_are_a_column_minus_a_constant() {
+fn watermarks_are_a_delay_or_what_rows_say() {
     let watermark = |expr: &str| {
         let text = format!("CREATE TABLE x (a int, ts timestamp, WATERMARK FOR ts AS {expr})");
         let Statement::CreateTable(t) = statement(&text) else { panic!("{text}") };
@@ -716,12 +716,23 @@ fn watermarks_are_a_column_minus_a_constant() {
             .iter()
             .map(|c| arrow::datatypes::Field::new(&c.name, c.data_type.clone(), true))
             .collect();
-        bind_watermark(&clause.expr, column, &Schema::new(fields))
+        bind_watermark(&clause.expr, column, &Arc::new(Schema::new(fields)), &settings())
     };
-    assert_eq!(watermark("ts - INTERVAL '5 seconds'").expect("binds"), 5_000_000);
-    assert_eq!(watermark("ts - '1 minute'").expect("binds"), 60_000_000);
-    assert_eq!(watermark("ts").expect("binds"), 0);
-    for expr in ["a", "ts + INTERVAL '5 seconds'", "ts - INTERVAL '1 month'", "now()"] {
-        assert_eq!(watermark(expr).expect_err(expr).sqlstate(), "0A000", "{expr}");
+    let delay = |expr: &str| {
+        let def = watermark(expr).expect("binds");
+        assert_eq!(def.marker, None, "{expr}");
+        def.delay_us
+    };
+    assert_eq!(delay("ts - INTERVAL '5 seconds'"), 5_000_000);
+    assert_eq!(delay("ts - '1 minute'"), 60_000_000);
+    assert_eq!(delay("(ts)"), 0);
+    for expr in ["ts + INTERVAL '5 seconds'", "CASE WHEN a > 0 THEN ts END", "NULL"] {
+        let def = watermark(expr).expect("binds");
+        assert!(def.marker.is_some(), "{expr}");
+        assert_eq!(def.columns().next(), Some(1));
+    }
+    let refused = [("a", "42804"), ("ts - INTERVAL '1 month'", "0A000"), ("now()", "42P16")];
+    for (expr, sqlstate) in refused {
+        assert_eq!(watermark(expr).expect_err(expr).sqlstate(), sqlstate, "{expr}");
     }
 }

@@ -1,21 +1,35 @@
 //! Event time in DDL: the expression of a watermark, and constant intervals and times.
 
-use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, Utc};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
 use sqlparser::ast;
 
 use super::binder::{Purpose, Settings, plan_expr};
+use super::constant;
 use super::context::Context;
-use crate::catalog::Catalog;
-use crate::delta::text::UTC;
+use super::dml::has_subquery;
+use super::pass::over_constant;
+use super::visit::any_expr;
+use crate::catalog::{Catalog, Marker, WatermarkDef};
+use crate::delta::text::{UTC, pg_type_name};
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::{interval_us, parse_value};
+use crate::expr::{Projection, Walk, from_datafusion, interval_us, parse_value};
 
-/// Binds `WATERMARK FOR column AS expr` over the columns of its table: the delay in microseconds.
-/// The expression is the column itself or the column minus a constant interval.
-pub fn bind_watermark(expr: &ast::Expr, column: usize, schema: &Schema) -> Result<i64> {
+/// Binds `WATERMARK FOR column AS expr` over the columns of its table. The expression is the column
+/// itself or the column minus a constant interval, which is a delay, or any other one whose value,
+/// where it is not NULL, is a watermark.
+pub fn bind_watermark(
+    expr: &ast::Expr,
+    column: usize,
+    schema: &SchemaRef,
+    settings: &Settings,
+) -> Result<WatermarkDef> {
     let Some(field) = schema.fields().get(column) else {
         return Err(Error::internal("the watermark column is not there"));
     };
@@ -25,31 +39,94 @@ pub fn bind_watermark(expr: &ast::Expr, column: usize, schema: &Schema) -> Resul
             format!("watermark column \"{}\" must be a timestamp", field.name()),
         ));
     }
-    let usage = || {
-        Error::unsupported("this watermark expression is not supported").with_hint(format!(
-            "Write WATERMARK FOR {0} AS {0} - INTERVAL '5 seconds'.",
-            field.name()
-        ))
-    };
     let is_column = |e: &ast::Expr| match e {
         ast::Expr::Identifier(ident) => super::parser::fold(ident) == *field.name(),
         _ => false,
     };
+    let def = WatermarkDef { column, ..WatermarkDef::default() };
     let delay = match expr {
-        e if is_column(e) => return Ok(0),
-        ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right } if is_column(left) => {
+        e if is_column(e) => return Ok(def),
+        ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right }
+            if is_column(left) && is_constant(right) =>
+        {
             right
         }
-        ast::Expr::Nested(inner) => return bind_watermark(inner, column, schema),
-        _ => return Err(usage()),
+        ast::Expr::Nested(inner) => return bind_watermark(inner, column, schema, settings),
+        _ => {
+            let marker = Some(Arc::new(marker(expr, column, schema, settings)?));
+            return Ok(WatermarkDef { marker, ..def });
+        }
     };
     match interval(delay)? {
-        delay if delay >= 0 => Ok(delay),
+        delay_us if delay_us >= 0 => Ok(WatermarkDef { delay_us, ..def }),
         _ => Err(Error::user(
             sqlstate::INVALID_PARAMETER_VALUE,
             "the delay of a watermark must not be negative",
         )),
     }
+}
+
+fn is_constant(expr: &ast::Expr) -> bool {
+    !any_expr(expr, &|e| matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)))
+}
+
+/// Binds an expression whose values are watermarks.
+fn marker(
+    expr: &ast::Expr,
+    column: usize,
+    schema: &SchemaRef,
+    settings: &Settings,
+) -> Result<Marker> {
+    let (catalog, field) = (Catalog::default(), schema.field(column));
+    let context = Context::new(&catalog, Purpose::View, settings);
+    if has_subquery(expr) {
+        return Err(Error::unsupported("cannot use subquery in a watermark"));
+    }
+    let columns = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    let columns = DFSchema::from_unqualified_fields(columns.collect(), HashMap::new());
+    let columns = columns.map_err(from_datafusion)?;
+    let planned = plan_expr(expr, &columns, &context, &[])?;
+    let mut misplaced = None;
+    let mut find = |e: &Expr| {
+        misplaced = misplaced.take().or_else(|| match e {
+            Expr::AggregateFunction(_) => Some("aggregate functions are"),
+            Expr::WindowFunction(_) => Some("window functions are"),
+            Expr::ScalarFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
+                Some("functions that depend on more than their arguments are")
+            }
+            _ => None,
+        });
+        Ok(TreeNodeRecursion::Continue)
+    };
+    planned.apply(&mut find).map_err(from_datafusion)?;
+    if let Some(what) = misplaced {
+        return Err(Error::user(
+            sqlstate::INVALID_TABLE_DEFINITION,
+            format!("{what} not allowed in a watermark"),
+        )
+        .with_hint(format!(
+            "Write WATERMARK FOR {0} AS {0} - INTERVAL '5 seconds'.",
+            field.name()
+        )));
+    }
+    let planned = over_constant(planned, &columns, Some(settings.now))?;
+    let found = constant::type_of(&planned, &columns)?;
+    if !matches!(found, DataType::Timestamp(..) | DataType::Null) {
+        return Err(Error::user(
+            sqlstate::DATATYPE_MISMATCH,
+            format!(
+                "the watermark of \"{}\" must be of type {}, not type {}",
+                field.name(),
+                pg_type_name(field.data_type()),
+                pg_type_name(&found)
+            ),
+        ));
+    }
+    let read = planned.column_refs().into_iter();
+    let read = read.filter_map(|c| columns.maybe_index_of_column(c)).collect();
+    let output = Arc::new(Schema::new(vec![field.clone().with_nullable(true)]));
+    let projection = Projection::new(&[planned], &columns, output)?;
+    Ok(Marker::new(expr.to_string(), read, projection))
 }
 
 /// Binds a constant interval that is not negative, as of IDLE AFTER: its microseconds.

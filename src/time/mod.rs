@@ -2,10 +2,12 @@
 //! arithmetic of windows. Knows neither DataFusion nor operators.
 
 mod carry;
+mod lateness;
 mod watermark;
 mod window;
 
 pub use carry::{Carry, TimeRole, WindowEdge};
+pub use lateness::Lateness;
 pub use watermark::{Watermark, WatermarkMerge};
 pub use window::{Tumble, WindowError, Windows};
 

@@ -152,7 +152,7 @@ fn condition(relation: &Relation, check: &Check, settings: &Settings) -> Result<
     }
 }
 
-pub(super) fn has_subquery(expr: &ast::Expr) -> bool {
+pub(in crate::sql) fn has_subquery(expr: &ast::Expr) -> bool {
     use ast::Expr as E;
     any_expr(expr, &|e| matches!(e, E::Subquery(_) | E::Exists { .. } | E::InSubquery { .. }))
 }

@@ -155,6 +155,8 @@ impl<'a> StreamParser<'a> {
             "set" => self.set(),
             "reset" => self.reset(),
             "advance" => self.advance_clock(),
+            "suggest" => self.suggest(),
+            "merge" if self.peek_word(1).as_deref() == Some("late") => self.merge_late(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "alter" => self.alter(),
             "grant" | "revoke" => self.grant(),

@@ -80,6 +80,9 @@ impl StreamParser<'_> {
             Show::Offsets
         } else if self.accept_word("watermarks") {
             Show::Watermarks
+        } else if self.peek_word(1).is_some() && self.accept_word("lateness") {
+            self.accept_word("for");
+            Show::Lateness(self.name()?)
         } else if self.accept_word("create") {
             self.kind_of_object()?;
             Show::Create(self.name()?)

@@ -1,10 +1,11 @@
 //! Clauses and statements of time: what follows WATERMARK FOR, and the clock.
 
 use sqlparser::ast;
+use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::{ClockStatement, Statement, WatermarkClause};
+use crate::sql::statement::{ClockStatement, Show, Statement, WatermarkClause};
 
 impl StreamParser<'_> {
     fn expression(&mut self) -> Result<ast::Expr> {
@@ -46,9 +47,46 @@ impl StreamParser<'_> {
         Ok(Statement::Clock(Box::new(clock)))
     }
 
-    /// `ADVANCE [CLOCK] [BY] interval | [CLOCK] TO timestamp`.
+    /// `SUGGEST WATERMARK FOR relation[.column]`.
+    pub(super) fn suggest(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.expect_word("watermark")?;
+        self.expect_word("for")?;
+        let relation = self.identifier()?;
+        let column = match self.p.consume_token(&Token::Period) {
+            true => Some(self.identifier()?),
+            false => None,
+        };
+        Ok(Statement::Show(Show::SuggestWatermark(relation, column)))
+    }
+
+    /// `MERGE LATE INTO view`, which there is not.
+    pub(super) fn merge_late(&mut self) -> Result<Statement> {
+        self.p.advance_token();
+        self.expect_word("late")?;
+        self.expect_word("into")?;
+        let view = self.name()?;
+        Err(Error::unsupported(format!("MERGE LATE INTO \"{view}\" is not supported"))
+            .with_detail(
+                "What the windows of late rows had is freed, so nobody can say what they would \
+                 have come to.",
+            )
+            .with_hint(format!(
+                "CREATE OR REPLACE MATERIALIZED VIEW \"{view}\" with its query and ALLOWED \
+                 LATENESS INTERVAL '1 day' behind it takes them in, where its inputs are stored."
+            )))
+    }
+
+    /// `ADVANCE [CLOCK] [BY] interval | [CLOCK] TO timestamp | WATERMARK relation TO timestamp`.
     pub(super) fn advance_clock(&mut self) -> Result<Statement> {
         self.p.advance_token();
+        if self.accept_word("watermark") {
+            self.accept_word("for");
+            let relation = self.name()?;
+            self.expect_word("to")?;
+            let clock = ClockStatement::Watermark(relation, self.expression()?);
+            return Ok(Statement::Clock(Box::new(clock)));
+        }
         self.accept_word("clock");
         let clock = match self.accept_word("to") {
             true => ClockStatement::To(self.expression()?),
