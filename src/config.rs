@@ -256,6 +256,10 @@ pub const PATTERN_STEPS_PER_ROW: u64 = 1_000;
 /// As so many steps a condition counts that is computed for one row.
 pub const PATTERN_STEPS_OF_CONDITION: u64 = 100;
 
+/// Rows that `gap_fill` puts between two: a step that is too small by far is an error and not a
+/// full disk.
+pub const GAP_ROWS_MAX: i64 = 10_000_000;
+
 /// Parts of a row pattern when its counts and permutations are written out.
 pub const PATTERN_PARTS_MAX: usize = 10_000;
 

@@ -235,10 +235,10 @@ impl Operator for Late {
 mod tests {
     use super::*;
     use crate::operator::testing::{Harness, parse, schema};
-    use crate::time::{Tumble, WindowEdge};
+    use crate::time::{Tumble, Tumbling, WindowEdge};
 
     fn spec() -> LateSpec {
-        let window = Tumble::new(10, 0).expect("positive");
+        let window = Tumbling::Fixed(Tumble::new(10, 0).expect("positive"));
         LateSpec {
             schema: schema("k:int, window_end:timestamp"),
             append_only: false,

@@ -46,7 +46,7 @@ fn window_of(expr: &Expr) -> Option<Window> {
     let name = fold(part.as_ident()?);
     let args = arguments(f)?;
     let known =
-        matches!((name.as_str(), args.len()), ("tumble", 2 | 3) | ("hop", 3 | 4) | ("session", 2));
+        matches!((name.as_str(), args.len()), ("tumble", 2..=4) | ("hop", 3 | 4) | ("session", 2));
     known.then_some(Window { name, args })
 }
 

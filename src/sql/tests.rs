@@ -449,7 +449,7 @@ const MISFITS: &[(&str, &str, &str)] = &[
         "42883",
         "wrong arguments for cumulate",
     ),
-    ("SELECT * FROM tumble(t, ts, INTERVAL '1 month')", "0A000", "months"),
+    ("SELECT * FROM hop(t, ts, INTERVAL '1 day', INTERVAL '1 month')", "0A000", "months"),
     ("SELECT * FROM tumble(t, ts, INTERVAL '0 seconds')", "22023", "greater than zero"),
     ("SELECT * FROM tumble(t, a, INTERVAL '1 minute')", "42804", "must be a timestamp"),
     ("SELECT a FROM t FOR UPDATE", "0A000", "FOR UPDATE"),

@@ -6,7 +6,7 @@
 //! whatever the column: a value below its column's watermark is closed. With `[0, 10)` and a
 //! watermark of 9 the end column has the watermark 10 and the window is open; with 10 it has 20.
 
-use super::{Tumble, Watermark, Windows};
+use super::{Tumbling, Watermark, Windows};
 
 /// Which instant of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub enum Carry {
     /// The column itself.
     Same,
     /// An edge of its tumbling window.
-    Tumble(WindowEdge, Tumble),
+    Tumble(WindowEdge, Tumbling),
     /// An edge of the windows that it is in.
     Windows(WindowEdge, Windows),
     /// The column itself, whose rows are taken for so many microseconds longer: ALLOWED LATENESS.
@@ -67,7 +67,14 @@ impl Carry {
     /// The window that a value of the computed column names, as start and end, where it names one.
     pub fn window(self, value: i64) -> Option<(i64, i64)> {
         let (edge, size) = match self {
-            Self::Tumble(edge, tumble) => (edge, tumble.size_us()),
+            Self::Tumble(edge, tumble) => {
+                let within = match edge {
+                    WindowEdge::Start => value,
+                    WindowEdge::End => value.checked_sub(1)?,
+                    WindowEdge::Time => value.checked_add(1_000 - 1)?,
+                };
+                return tumble.window_of(within).ok();
+            }
             Self::Windows(edge, Windows::Hop(w)) => (edge, Windows::Hop(w).parameters()[0]),
             // The start of a cumulating window is that of several.
             Self::Same | Self::Late(_) | Self::Windows(_, Windows::Cumulate(_)) => return None,
@@ -115,11 +122,12 @@ pub enum TimeRole {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tumble;
     use super::*;
 
     #[test]
     fn a_window_closes_when_its_end_is_reached() {
-        let window = Tumble::new(10, 0).expect("positive");
+        let window = Tumbling::Fixed(Tumble::new(10, 0).expect("positive"));
         let start = Carry::Tumble(WindowEdge::Start, window);
         let end = Carry::Tumble(WindowEdge::End, window);
         // The window [0, 10): open while its end is not below the watermark of ends.

@@ -1,11 +1,13 @@
 //! Engine time and event time: [`Epoch`], [`Watermark`], the merge of watermarks, and the
 //! arithmetic of windows. Knows neither DataFusion nor operators.
 
+mod calendar;
 mod carry;
 mod lateness;
 mod watermark;
 mod window;
 
+pub use calendar::{Calendar, CalendarSize, Tumbling};
 pub use carry::{Carry, TimeRole, WindowEdge};
 pub use lateness::Lateness;
 pub use watermark::{Watermark, WatermarkMerge};

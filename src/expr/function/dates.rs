@@ -268,6 +268,19 @@ pub(crate) enum Zone {
     Fixed(i64),
 }
 
+/// A time zone by name: 22023 for what has none, as an abbreviation or an offset.
+pub(crate) fn time_zone(name: &str) -> Result<chrono_tz::Tz> {
+    match Zone::of(name)? {
+        Zone::Named(tz) => Ok(tz),
+        Zone::Fixed(0) => Ok(chrono_tz::UTC),
+        Zone::Fixed(_) => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!("time zone \"{name}\" is an offset, not a place"),
+        )
+        .with_hint("Use a name as 'Europe/Berlin', or an offset of the windows.")),
+    }
+}
+
 /// Abbreviations that stand for one offset all year.
 const ABBREVIATIONS: &[(&str, i64)] = &[
     ("Z", 0),

@@ -33,7 +33,7 @@ use crate::expr::{WindowEdge, mean_expr, tumble_expr};
 use crate::library::{self, Pane};
 use crate::operator::{AggregateCall, AggregateSpec, Explode, LateWindowsSpec, MapStep};
 use crate::sql::ExplodeWindows;
-use crate::time::Windows;
+use crate::time::{Tumbling, Windows};
 
 /// Lowers an aggregate over overlapping windows by panes; `None` when it has another form.
 pub(super) fn lower_shared(node: &Aggregate, cx: &Lowering<'_>) -> Result<Option<PlanNode>> {
@@ -280,7 +280,8 @@ impl Shared {
     fn panes(&self, found: &Found<'_>, rows: Rows) -> Result<PlanNode> {
         let explode = found.explode;
         let panes = explode.windows.panes();
-        let pane = tumble_expr(WindowEdge::Start, explode.time.clone(), panes).alias(PANE);
+        let pane = tumble_expr(WindowEdge::Start, explode.time.clone(), Tumbling::Fixed(panes))
+            .alias(PANE);
         let keys = self.row_keys.iter().enumerate().map(|(i, e)| e.clone().alias(key_name(i)));
         let keys = keys.chain([pane]).chain(rows.from).collect();
         let results =

@@ -78,6 +78,28 @@ pub(super) fn plan(
     written.plan(input, context)
 }
 
+/// The rows of the matches of a pattern over rows by the columns of keys and in the order of one.
+pub(super) fn all_rows(
+    input: LogicalPlan,
+    (keys, order): (Vec<Ident>, Ident),
+    measures: Vec<ast::Measure>,
+    pattern: String,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let options = ast::OrderByOptions { asc: None, nulls_first: None };
+    let order = ast::Expr::Identifier(order);
+    let written = Written {
+        partition_by: keys.into_iter().map(ast::Expr::Identifier).collect(),
+        order_by: vec![ast::OrderByExpr { expr: order, options, with_fill: None }],
+        measures,
+        rows: Some(AstRows::AllRows(None)),
+        skip: None,
+        pattern: MatchRecognizePattern::Symbol(MatchRecognizeSymbol::Named(Ident::new(pattern))),
+        symbols: Vec::new(),
+    };
+    written.plan(input, context)
+}
+
 /// The number of a column by its name.
 fn column_of(names: &[String], name: &Ident) -> Result<usize> {
     let wanted = fold(name);

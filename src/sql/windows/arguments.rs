@@ -1,7 +1,7 @@
 //! The arguments of window table functions: in their places or by Flink's names, checked and
 //! planned.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
@@ -37,7 +37,8 @@ pub(super) const TUMBLE: Signature = Signature {
     optional: 1,
     keyed: false,
     usage: "Write tumble(table, time_column, INTERVAL '1 minute'), with an offset as fourth \
-            argument if the windows do not begin at full minutes.",
+            argument if the windows do not begin at full minutes. The name of a time zone may \
+            follow, as in tumble(table, time_column, INTERVAL '1 day', 'Europe/Berlin').",
 };
 
 pub(super) const HOP: Signature = Signature {
@@ -74,7 +75,17 @@ pub(super) const COUNT: Signature = Signature {
     optional: 0,
     keyed: true,
     usage: "Write count_window(table, time_column, key, 100) for windows of 100 rows, with any \
-            number of keys, or (.., 100, 10) where one begins every 10 rows.",
+            number of keys, (.., 100, 10) where one begins every 10 rows, or (.., 100, timeout => \
+            INTERVAL '1 minute') where it ends by then.",
+};
+
+pub(super) const GAPS: Signature = Signature {
+    name: "gap_fill",
+    intervals: &["step"],
+    optional: 0,
+    keyed: true,
+    usage: "Write gap_fill(table, time_column, key, INTERVAL '1 minute', locf(a), interpolate(b)) \
+            with any number of keys and of columns to fill.",
 };
 
 /// The arguments of a window function in their places.
@@ -180,8 +191,41 @@ impl Arguments {
         Ok(out)
     }
 
+    /// One of the intervals in microseconds; 0 if it was left out.
+    pub(super) fn optional_interval(
+        &self,
+        place: usize,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<i64> {
+        match self.intervals.get(place).and_then(Option::as_ref) {
+            Some(arg) => self.interval(arg.clone(), context),
+            None => Ok(0),
+        }
+    }
+
+    /// One of the intervals, which may have months.
+    pub(super) fn calendar_interval(
+        &self,
+        place: usize,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<IntervalMonthDayNano> {
+        let arg = self.intervals.get(place).and_then(Option::as_ref);
+        self.any_interval(arg.cloned().ok_or_else(|| usage(self.signature))?, context)
+    }
+
     /// A constant interval in microseconds.
     fn interval(&self, expr: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+        interval_us(self.any_interval(expr, context)?).ok_or_else(|| {
+            Error::unsupported("the size of a window can not be in months: months differ in length")
+                .with_hint("Use days, hours, minutes or seconds, or tumble.")
+        })
+    }
+
+    fn any_interval(
+        &self,
+        expr: ast::Expr,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<IntervalMonthDayNano> {
         let usage = || usage(self.signature);
         let expr = context.sql_to_expr(expr, &DFSchema::empty()).map_err(plan_error)?;
         let interval_type = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
@@ -199,10 +243,7 @@ impl Arguments {
         let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else {
             return Err(usage());
         };
-        interval_us(interval).ok_or_else(|| {
-            Error::unsupported("the size of a window can not be in months: months differ in length")
-                .with_hint("Use days, hours, minutes or seconds.")
-        })
+        Ok(interval)
     }
 }
 

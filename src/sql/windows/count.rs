@@ -2,20 +2,29 @@
 //! of time. A row moves on when one comes that is earlier; of rows of one time the order is that of
 //! the whole row. The last window of a key may have fewer rows than the others.
 //!
-//! Rows are numbered by `row_number`, so a change costs as much as the rows behind it that move on.
+//! With `timeout => interval` behind the size a window also ends when its first row is so old: the
+//! next row begins another one. These are the matches of a row pattern of so many rows within that
+//! interval, with their `window_start` and `window_end`, and close by the watermark as these do.
+//!
+//! Without it rows are numbered by `row_number`, so a change costs as much as the rows behind it
+//! that move on.
 
 use std::sync::Arc;
 
-use datafusion::common::{ScalarValue, UnnestOptions};
+use datafusion::common::{Column, ScalarValue, UnnestOptions};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Window, binary_expr, col, lit,
 };
-use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Value};
+use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Ident, Value};
 
 use super::super::errors::plan_error;
+use super::super::parser::fold;
+use super::super::patterns::all_rows;
 use super::super::ties::{rows_so_far, whole_row, window_function};
+use super::super::tree::call;
+use super::super::watermark::interval;
 use super::arguments::{Arguments, COUNT, Input, usage};
 use crate::config::WINDOWS_PER_ROW_MAX;
 use crate::error::{Error, Result, sqlstate};
@@ -30,6 +39,7 @@ pub(super) fn plan(
     mut args: Vec<FunctionArg>,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
+    let timeout = timeout(&mut args)?;
     let mut numbers = Vec::new();
     while let Some(number) = args.last().and_then(number) {
         numbers.push(number?);
@@ -53,6 +63,13 @@ pub(super) fn plan(
             .with_hint("Take a larger slide or a smaller size."));
     }
     let input = Arguments::of(&COUNT, args)?.input(context)?;
+    if let Some(timeout) = timeout {
+        if slide != size {
+            return Err(Error::unsupported("count windows with a slide and a timeout")
+                .with_hint("Leave one of them out."));
+        }
+        return timed(input, size, timeout, context);
+    }
     numbered(input, size, slide, windows).map_err(plan_error)
 }
 
@@ -63,6 +80,88 @@ fn number(arg: &FunctionArg) -> Option<Result<i64>> {
     };
     match &value.value {
         Value::Number(text, _) => Some(text.parse().map_err(|_| usage(&COUNT))),
+        _ => None,
+    }
+}
+
+/// The interval behind the size in microseconds, which is taken out.
+fn timeout(args: &mut Vec<FunctionArg>) -> Result<Option<i64>> {
+    let last = match args.last() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) if is_interval(e) => e,
+        Some(
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(e), .. }
+            | FunctionArg::ExprNamed {
+                name: ast::Expr::Identifier(name),
+                arg: FunctionArgExpr::Expr(e),
+                ..
+            },
+        ) if fold(name) == "timeout" => e,
+        _ => return Ok(None),
+    };
+    match interval(last)? {
+        us if us > 0 => {
+            args.pop();
+            Ok(Some(us))
+        }
+        _ => {
+            let message = "the timeout of count windows must be greater than zero";
+            Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message))
+        }
+    }
+}
+
+/// A literal, which may have been put as a cast.
+fn is_interval(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Interval(_) => true,
+        ast::Expr::Cast { data_type, .. } => matches!(data_type, ast::DataType::Interval { .. }),
+        _ => false,
+    }
+}
+
+/// Windows that end by number or by time, as matches.
+fn timed(
+    input: Input,
+    size: i64,
+    timeout_us: i64,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    const ADDED: [&str; 3] = [NUMBER, "window_start", "window_end"];
+    let columns = input.plan.schema().columns().into_iter();
+    let kept: Vec<Column> = columns.filter(|c| !ADDED.contains(&c.name.as_str())).collect();
+    let time = named(&input.time).ok_or_else(|| usage(&COUNT))?;
+    let keys = input.keys.iter().map(named).collect::<Option<Vec<_>>>();
+    let keys = keys.ok_or_else(|| usage(&COUNT))?;
+    let of_first = ast::Expr::CompoundIdentifier(vec![Ident::new("a"), time.clone()]);
+    let measures = [
+        call("match_number", Vec::new()),
+        call("first", vec![of_first]),
+        call("match_deadline", Vec::new()),
+    ];
+    let measures = measures.into_iter().zip(ADDED);
+    let measures = measures.map(|(expr, name)| ast::Measure { expr, alias: Ident::new(name) });
+    let more = if size > 1 { format!(" b{{0,{}}}", size - 1) } else { String::new() };
+    let text = format!("a{more} WITHIN INTERVAL '{timeout_us} microseconds'");
+    let rows = LogicalPlanBuilder::from(input.plan).project(kept.iter().cloned().map(Expr::Column));
+    let rows = rows.and_then(LogicalPlanBuilder::build).map_err(plan_error)?;
+    let matched = all_rows(rows, (keys, time), measures.collect(), text, context)?;
+    let place = |name: &str| {
+        let places = matched.schema().iter().filter(|(_, field)| field.name() == name);
+        places.map(Expr::from).last().ok_or_else(|| usage(&COUNT))
+    };
+    let output =
+        kept.iter().map(|c| Ok(place(&c.name)?.alias_qualified(c.relation.clone(), &c.name)));
+    let output = output.chain(ADDED.map(place)).collect::<Result<Vec<_>>>()?;
+    LogicalPlanBuilder::from(matched.clone())
+        .project(output)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(plan_error)
+}
+
+/// The name of a column.
+fn named(expr: &Expr) -> Option<Ident> {
+    match expr {
+        Expr::Column(column) => Some(Ident::with_quote('"', &column.name)),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@
 mod arguments;
 mod count;
 mod explode;
+mod gaps;
 mod session;
 mod tumble;
 mod versioned;
@@ -114,17 +115,19 @@ fn plan_window(
     match function {
         // The subquery in front of MATCH_RECOGNIZE.
         "" => arguments::plan_subquery(args, context),
-        "tumble" => tumble::plan(Arguments::of(&arguments::TUMBLE, args)?, context),
+        "tumble" => tumble::plan(args, context),
         "hop" => explode::plan_hop(Arguments::of(&arguments::HOP, args)?, context),
         "cumulate" => explode::plan_cumulate(Arguments::of(&arguments::CUMULATE, args)?, context),
         "session" => session::plan(Arguments::of(&arguments::SESSION, args)?, context),
         "count_window" => count::plan(args, context),
+        "gap_fill" => gaps::plan(args, context),
         _ => Err(Error::user(
             sqlstate::UNDEFINED_FUNCTION,
             format!("function {function} does not exist"),
         )
         .with_hint(
-            "Table functions are tumble, hop, cumulate, session, count_window and generate_series.",
+            "Table functions are tumble, hop, cumulate, session, count_window, gap_fill and \
+             generate_series.",
         )),
     }
 }
