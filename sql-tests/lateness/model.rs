@@ -97,14 +97,15 @@ impl Stream {
         arrivals
     }
 
-    /// The rows with each window that they count for, and those that come too late for one.
-    pub fn windowed(&self, windows: Windows) -> (RecordBatch, Vec<Late>) {
+    /// The rows with each window that they count for, and those that come too late for one, by more
+    /// than so many microseconds.
+    pub fn windowed(&self, windows: Windows, lateness: i64) -> (RecordBatch, Vec<Late>) {
         let (times, arrivals) = (self.times(), self.arrivals());
         let mut late = Vec::new();
         let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
             for (start, end) in windows.of(times.value(row)) {
-                if end <= arrivals[row] {
+                if end <= arrivals[row].saturating_sub(lateness) {
                     late.push((row, Some((start, end)), arrivals[row]));
                     continue;
                 }
@@ -126,10 +127,14 @@ impl Stream {
         (RecordBatch::try_new(schema, columns).expect("columns of one length"), late)
     }
 
-    /// The rows that are not behind the watermark of their split, and the others.
-    pub fn on_time(&self) -> (RecordBatch, Vec<Late>) {
+    /// The rows that are not behind the watermark of their split by more than so many microseconds,
+    /// and the others.
+    pub fn on_time(&self, lateness: i64) -> (RecordBatch, Vec<Late>) {
         let (times, arrivals) = (self.times(), self.arrivals());
-        let is_late = |row: &usize| times.is_valid(*row) && times.value(*row) < arrivals[*row];
+        let is_late = |row: &usize| {
+            let bound = arrivals[*row].saturating_sub(lateness);
+            times.is_valid(*row) && times.value(*row) < bound
+        };
         let (late, rows): (Vec<usize>, Vec<usize>) = (0..times.len()).partition(is_late);
         let rows = UInt64Array::from_iter_values(rows.into_iter().map(|r| r as u64));
         let rows = take_record_batch(&self.rows, &rows).expect("rows of it");

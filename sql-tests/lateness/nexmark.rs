@@ -144,12 +144,12 @@ async fn replacements(answers: &mut Session, streams: &[Stream]) -> Vec<(String,
             ),
         ];
         for (i, (windows, text)) in shapes.into_iter().enumerate() {
-            let (rows, late) = stream.windowed(windows);
+            let (rows, late) = stream.windowed(windows, 0);
             let counted = format!("{name}_{i}");
             table(answers, &counted, &rows).await;
             all.push((text, counted, late.len()));
         }
-        let (rows, late) = stream.on_time();
+        let (rows, late) = stream.on_time(0);
         let counted = format!("{name}_on_time");
         table(answers, &counted, &rows).await;
         all.push((

@@ -55,6 +55,8 @@ struct Making<'a> {
     number: usize,
     inputs: Vec<(String, RecordBatch)>,
     late: Vec<(usize, Late)>,
+    /// ALLOWED LATENESS in seconds.
+    lateness: i64,
     /// Rows that are filtered away are not late.
     filter: fn(i64) -> bool,
 }
@@ -82,7 +84,7 @@ impl Making<'_> {
     /// A table function over a stream, and the table of what it gives without late rows.
     fn over(&mut self, stream: usize, windows: Windows) -> (String, String) {
         let of = &self.streams[stream];
-        let (rows, late) = of.windowed(windows);
+        let (rows, late) = of.windowed(windows, self.lateness * SECOND);
         self.late.extend(late.into_iter().map(|l| (stream, l)));
         let live = windows.sql(of.name);
         (live, self.input(rows))
@@ -91,7 +93,7 @@ impl Making<'_> {
     fn session(&mut self, stream: usize) -> (String, String) {
         let gap = self.random.random_range(1..9);
         let of = &self.streams[stream];
-        let (rows, late) = of.on_time();
+        let (rows, late) = of.on_time(self.lateness * SECOND);
         self.late.extend(late.into_iter().map(|l| (stream, l)));
         let name = self.input(rows);
         let call = |name: &str| format!("session({name}, ts, k, INTERVAL '{gap} seconds')");
@@ -107,6 +109,11 @@ impl Making<'_> {
     /// The view with what stands for `{0}`, `{1}` in it.
     fn view(self, sql: &str, over: &[(String, String)]) -> View {
         let (mut live, mut expected) = (sql.to_owned(), sql.to_owned());
+        if self.lateness > 0 {
+            let clause =
+                format!(" EMIT ON CHANGE ALLOWED LATENESS INTERVAL '{}' SECOND", self.lateness);
+            live.push_str(&clause);
+        }
         for (i, (of_view, of_table)) in over.iter().enumerate() {
             live = live.replace(&format!("{{{i}}}"), of_view);
             expected = expected.replace(&format!("{{{i}}}"), of_table);
@@ -154,8 +161,10 @@ pub fn choose(random: &mut SmallRng, streams: &[Stream], channel: &Channel) -> V
     rand::seq::SliceRandom::shuffle(kinds.as_mut_slice(), random);
     let mut views = Vec::new();
     for kind in kinds.into_iter().take(6) {
+        let lateness = if random.random() { 0 } else { random.random_range(1..20) };
         let making = Making {
             random: &mut *random,
+            lateness,
             streams,
             number: views.len(),
             inputs: Vec::new(),
@@ -290,7 +299,11 @@ fn on_close(mut making: Making<'_>, channel: &Channel) -> View {
     let closed = making.streams[0].watermark().filter(|_| !channel.ends());
     let none = making.streams[0].watermark().is_none();
     let mut view = making.view(&sql, &[over]);
-    view.sql.push_str(" EMIT ON WINDOW CLOSE");
+    // What comes out is as early; late rows correct it.
+    match view.sql.contains("EMIT") {
+        true => view.sql = view.sql.replace("EMIT ON CHANGE", "EMIT ON WINDOW CLOSE"),
+        false => view.sql.push_str(" EMIT ON WINDOW CLOSE"),
+    }
     if let Some(us) = closed {
         let behind = (us - 1_704_067_200 * SECOND) / 1_000;
         let having = format!(
