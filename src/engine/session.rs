@@ -13,6 +13,7 @@ use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::rights::Who;
 use super::settings::SettingValues;
 use super::transaction::Transaction;
+use super::watermarks::standing;
 use crate::cancel::{Cancel, CancelSlot};
 use crate::catalog::access::RoleId;
 use crate::catalog::{Creation, RelationId};
@@ -61,6 +62,7 @@ impl Session {
     pub(super) fn new(engine: Engine) -> Self {
         let values = Arc::new(engine.core.session_defaults.of_session());
         let settings: Arc<dyn SessionSettings> = values.clone();
+        let watermarks = Some(standing(&engine.core.shared));
         Self {
             engine,
             past: None,
@@ -72,7 +74,7 @@ impl Session {
             values,
             transaction: None,
             failed: false,
-            facts: Arc::new(SessionFacts { settings, ..SessionFacts::default() }),
+            facts: Arc::new(SessionFacts { settings, watermarks, ..SessionFacts::default() }),
             notices: Vec::new(),
             named: BTreeMap::new(),
             cursors: BTreeMap::new(),
@@ -86,6 +88,8 @@ impl Session {
     #[doc(hidden)]
     pub fn move_to(&mut self, engine: &Engine) {
         self.engine = engine.clone();
+        let watermarks = Some(standing(&engine.core.shared));
+        self.facts = Arc::new(SessionFacts { watermarks, ..self.facts.as_ref().clone() });
     }
 
     /// Says who is there: user, database and the number of the connection.
@@ -95,7 +99,16 @@ impl Session {
         let (user, database) = (user.to_owned(), database.to_owned());
         let settings: Arc<dyn SessionSettings> = self.values.clone();
         let (session_user, role) = (user.clone(), None);
-        self.facts = Arc::new(SessionFacts { user, session_user, role, database, pid, settings });
+        let watermarks = Some(standing(&self.engine.core.shared));
+        self.facts = Arc::new(SessionFacts {
+            user,
+            session_user,
+            role,
+            database,
+            pid,
+            settings,
+            watermarks,
+        });
     }
 
     /// Gives it the rights of the role that has its user's name; where there is none, all of them:

@@ -2,6 +2,7 @@
 //! it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::outcome::{Outcome, Rows};
@@ -10,7 +11,7 @@ use super::show::{Column, table};
 use crate::catalog::{Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::{waits, waits_of};
-use crate::runtime::{ClockMove, Needs, Pin, SplitView};
+use crate::runtime::{ClockMove, Needs, Pin, Shared, SplitView};
 use crate::sql;
 use crate::sql::statement::ClockStatement;
 use crate::time::Watermark;
@@ -157,6 +158,22 @@ impl Session {
             }
         });
         Ok(told.collect())
+    }
+}
+
+/// Where the watermarks of an engine stand.
+#[derive(Debug)]
+struct Standing(Weak<Shared>);
+
+/// Where the watermarks of an engine stand, as queries ask.
+pub(super) fn standing(shared: &Arc<Shared>) -> Arc<dyn sql::Watermarks> {
+    Arc::new(Standing(Arc::downgrade(shared)))
+}
+
+impl sql::Watermarks for Standing {
+    fn of(&self, relation: RelationId, column: usize) -> Option<Watermark> {
+        let relations = self.0.upgrade()?.relations();
+        relations.get(&relation)?.watermarks().get(&column).copied()
     }
 }
 

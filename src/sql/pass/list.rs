@@ -11,6 +11,7 @@ use crate::sql::binder::{planner, planner_context};
 use crate::sql::bounded::Bounded;
 use crate::sql::conditions::AnyColumn;
 use crate::sql::constant;
+use crate::sql::current_watermark::name_watermarks;
 use crate::sql::decorrelate::decorrelate;
 use crate::sql::depth::limit_depth;
 use crate::sql::desugar::{desugar_expr, desugar_query};
@@ -286,6 +287,16 @@ const NAMING: &[Pass] = &[
         purpose: Both,
         why: "windows in GROUP BY become table functions in FROM",
         step: Step::Syntax { query: Some(|query, _| expand_group_windows(query)), expr: None },
+    },
+    Pass {
+        name: "current_watermarks",
+        purpose: Both,
+        why: "current_watermark(t.ts) gets the names of the relation and the column, as its \
+              argument is no value",
+        step: Step::Syntax {
+            query: Some(|query, scope| name_watermarks(query, scope.context.purpose())),
+            expr: None,
+        },
     },
     Pass {
         name: "frame_offsets",

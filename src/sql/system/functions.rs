@@ -54,6 +54,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("current_schemas", Texts, current_schemas),
     ("current_setting", Text, current_setting),
     ("current_user", Text, |f, _| Ok(f.session.user.as_str().into())),
+    ("current_watermark", Text, current_watermark),
     ("format_type", Text, format_type),
     ("getdatabaseencoding", Text, |_, _| Ok("UTF8".into())),
     ("has_any_column_privilege", Bool, |_, _| Ok(true.into())),
@@ -308,6 +309,28 @@ fn current_schemas(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
     let implicit = matches!(args.first(), Some(Cell::Bool(true)));
     let schemas = if implicit { &["pg_catalog", "public"][..] } else { &["public"] };
     Ok(Cell::Texts(schemas.iter().map(|s| (*s).to_owned()).collect()))
+}
+
+/// `current_watermark(relation, column)` as a text that a timestamp is read from.
+fn current_watermark(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let (Some(name), Some(column)) = (text(args, 0), text(args, 1)) else { return Ok(Cell::Null) };
+    let relation = facts.catalog.get(name)?;
+    let place = relation.schema.fields().iter().position(|f| f.name() == column);
+    let place = place.ok_or_else(|| {
+        let message = format!("column \"{column}\" of relation \"{name}\" does not exist");
+        Error::user(sqlstate::UNDEFINED_COLUMN, message)
+    })?;
+    let declared = relation.watermark.as_ref().is_some_and(|def| def.column == place);
+    let stands = facts.session.watermarks.as_ref().and_then(|w| w.of(relation.id, place));
+    match stands {
+        Some(w) if w.is_finite() => Ok(w.to_string().into()),
+        None if !declared => {
+            let message = format!("column \"{column}\" of relation \"{name}\" has no watermark");
+            Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, message)
+                .with_hint("SHOW WATERMARKS; tells which columns have one."))
+        }
+        _ => Ok(Cell::Null),
+    }
 }
 
 fn current_setting(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {

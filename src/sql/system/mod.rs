@@ -8,9 +8,11 @@ mod rewrite;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::catalog::RelationId;
 use crate::catalog::access::{OWNER, RoleId};
 use crate::catalog::system::SettingLine;
 use crate::error::{Error, Result};
+use crate::time::Watermark;
 
 pub(super) use functions::{function, is_function, is_of_session};
 pub(super) use rewrite::rewrite;
@@ -30,6 +32,14 @@ pub struct SessionFacts {
     pub pid: i64,
     /// Its settings.
     pub settings: Arc<dyn SessionSettings>,
+    /// Where watermarks stand; `None` where nothing runs.
+    pub watermarks: Option<Arc<dyn Watermarks>>,
+}
+
+/// Where watermarks stand, for `current_watermark`.
+pub trait Watermarks: Debug + Send + Sync {
+    /// That of a column of a relation, if it carries one.
+    fn of(&self, relation: RelationId, column: usize) -> Option<Watermark>;
 }
 
 /// The settings of a session, for `current_setting`, `set_config` and `pg_settings`.
@@ -72,6 +82,7 @@ impl Default for SessionFacts {
             database: name.into(),
             pid: 0,
             settings: Arc::new(NoSettings),
+            watermarks: None,
         }
     }
 }
