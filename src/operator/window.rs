@@ -1,11 +1,11 @@
 //! Window: functions over the rows around a row, `sum(x) OVER (PARTITION BY .. ORDER BY ..)`.
 //!
 //! For every partition that changes in an epoch, `out = -f(old rows) + f(new rows)`, rows that come
-//! out equal left out. Where all functions look at so many rows in front of a row and behind it
-//! (`lag`, frames in ROWS with two ends), they are evaluated on the rows around a change, so it
-//! costs as much as it can change. All others are evaluated anew on all rows of the partition. A
-//! row of weight n is n rows. Rows are sorted by partition, order and whole row, so that the result
-//! depends neither on arrival nor on batches.
+//! out equal left out. Where all functions look so far in front of a row and behind it (`lag`,
+//! frames with two ends, in ROWS, RANGE or GROUPS), they are evaluated on the rows around a change,
+//! so it costs as much as it can change. All others are evaluated anew on all rows of the
+//! partition. A row of weight n is n rows. Rows are sorted by partition, order and whole row, so
+//! that the result depends neither on arrival nor on batches.
 //!
 //! The input is partitioned by the partition columns (none: one worker). The output retracts.
 //! State: one ranked table with all rows; the partitions of a window go when it closes. Watermarks
@@ -314,19 +314,22 @@ impl Operator for Window {
 mod tests {
     use std::collections::BTreeMap;
 
-    use datafusion::common::DFSchema;
+    use datafusion::common::{DFSchema, ScalarValue};
     use datafusion::functions_aggregate::count::count_udaf;
+    use datafusion::functions_aggregate::min_max::max_udaf;
     use datafusion::functions_window::lead_lag::{lag_udwf, lead_udwf};
     use datafusion::functions_window::row_number::row_number_udwf;
     use datafusion::logical_expr::expr::WindowFunction;
     use datafusion::logical_expr::{
-        Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
+        AggregateUDF, Expr, WindowFrame, WindowFrameBound, WindowFrameUnits,
+        WindowFunctionDefinition, col, lit,
     };
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
 
     use super::*;
     use crate::operator::testing::{Harness, schema};
+    use crate::state::Sides;
 
     const INPUT: &str = "k:int, o:int, v:int";
 
@@ -343,7 +346,7 @@ mod tests {
                 col("k").sort(true, false),
                 col("v").sort(true, false),
             ];
-            let end = |by: i64| datafusion::common::ScalarValue::UInt64(Some(by as u64));
+            let end = |by: i64| ScalarValue::UInt64(Some(by as u64));
             call.params.window_frame = WindowFrame::new_bounds(
                 WindowFrameUnits::Rows,
                 WindowFrameBound::Preceding(end(back)),
@@ -372,10 +375,56 @@ mod tests {
             partition: vec![0],
             order: vec![OrderBy { column: 1, descending: false, nulls_first: false }],
             calls,
-            reach: reach.then_some(Reach { before: back, after: ahead, numbers }),
+            reach: reach.then_some(Reach { before: back, after: ahead, numbers, ..Reach::ALONE }),
             numbers: if numbers && reach { vec![3] } else { Vec::new() },
             text: String::new(),
             schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint, m:bigint"),
+            closes: None,
+        }
+    }
+
+    /// count(*), max(v) and sum(v) over a frame in RANGE or GROUPS, down or up.
+    fn framed(units: WindowFrameUnits, (back, ahead): (i64, i64), reach: bool) -> WindowSpec {
+        let input = schema(INPUT);
+        let rows = DFSchema::try_from(input.as_ref().clone()).expect("a schema");
+        let descending = (back + ahead) % 2 == 1;
+        let call = |fun: Arc<AggregateUDF>| {
+            let fun = WindowFunctionDefinition::AggregateUDF(fun);
+            let mut call = WindowFunction::new(fun, vec![col("v")]);
+            call.params.partition_by = vec![col("k")];
+            call.params.order_by = vec![col("o").sort(!descending, false)];
+            let end = |by: i64| match units {
+                WindowFrameUnits::Range => ScalarValue::Int32(Some(by as i32)),
+                _ => ScalarValue::UInt64(Some(by as u64)),
+            };
+            let (start, end) = match ahead {
+                0 => (WindowFrameBound::Preceding(end(back)), WindowFrameBound::CurrentRow),
+                _ => {
+                    let start = WindowFrameBound::Preceding(end(back));
+                    (start, WindowFrameBound::Following(end(ahead)))
+                }
+            };
+            call.params.window_frame = WindowFrame::new_bounds(units, start, end);
+            Expr::WindowFunction(Box::new(call))
+        };
+        let calls = [count_udaf(), max_udaf()].map(call);
+        let results = schema("n:bigint, most:int");
+        let calls = WindowCalls::new(&calls, &rows, results).expect("compiles");
+        let sides = Some(Sides { before: back, after: ahead });
+        let reach = reach.then_some(match units {
+            WindowFrameUnits::Range => Reach { span: sides, ..Reach::ALONE },
+            _ => Reach { groups: sides, ..Reach::ALONE },
+        });
+        WindowSpec {
+            input,
+            width: 3,
+            partition: vec![0],
+            order: vec![OrderBy { column: 1, descending, nulls_first: false }],
+            calls,
+            reach,
+            numbers: Vec::new(),
+            text: String::new(),
+            schema: schema("k:int, o:int, v:int, n:bigint, most:int"),
             closes: None,
         }
     }
@@ -385,32 +434,47 @@ mod tests {
     fn runs_give_what_whole_partitions_do() {
         for seed in 0..60 {
             let mut random = SmallRng::seed_from_u64(seed);
-            let (back, ahead) = (random.random_range(0..4), random.random_range(0..4));
+            let sides = (random.random_range(0..4), random.random_range(0..4));
             let numbers = random.random();
-            let [by_runs, whole] = [true, false].map(|reach| spec((back, ahead), numbers, reach));
-            let (mut by_runs, mut whole) = (Harness::new(&by_runs), Harness::new(&whole));
-            let mut there = BTreeMap::<(i32, i32, i32), i64>::new();
-            for epoch in 0..15 {
-                let mut lines = Vec::new();
-                for _ in 0..random.random_range(0..if epoch == 0 { 60 } else { 8 }) {
-                    let row = (
-                        random.random_range(0..2),
-                        random.random_range(0..40),
-                        random.random_range(0..3),
-                    );
-                    let weight = there.entry(row).or_default();
-                    let by = if *weight > 0 && random.random_bool(0.6) { -1 } else { 1 };
-                    *weight += by;
-                    lines.push(format!("{by:+} | {} | {} | {}", row.0, row.1, row.2));
-                }
-                if !lines.is_empty() {
-                    by_runs.input(0, &schema(INPUT), &lines.join("\n"));
-                    whole.input(0, &schema(INPUT), &lines.join("\n"));
-                }
-                assert_eq!(by_runs.flush(), whole.flush(), "seed {seed}, {back} and {ahead}");
-                if random.random_bool(0.2) {
-                    by_runs.restore();
-                }
+            let specs = [true, false].map(|reach| spec(sides, numbers, reach));
+            compare(specs, &mut random, &format!("seed {seed}, {sides:?}"));
+        }
+    }
+
+    #[test]
+    fn runs_by_value_and_by_groups_give_what_whole_partitions_do() {
+        for seed in 0..80 {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let units = [WindowFrameUnits::Range, WindowFrameUnits::Groups];
+            let units = units[seed as usize % 2];
+            let sides = (random.random_range(0..4), random.random_range(0..4));
+            let specs = [true, false].map(|reach| framed(units, sides, reach));
+            compare(specs, &mut random, &format!("seed {seed}, {units} {sides:?}"));
+        }
+    }
+
+    /// Random changes come out alike by runs and by whole partitions.
+    fn compare([by_runs, whole]: [WindowSpec; 2], random: &mut SmallRng, case: &str) {
+        let (mut by_runs, mut whole) = (Harness::new(&by_runs), Harness::new(&whole));
+        let mut there = BTreeMap::<(i32, i32, i32), i64>::new();
+        for epoch in 0..15 {
+            let mut lines = Vec::new();
+            for _ in 0..random.random_range(0..if epoch == 0 { 60 } else { 8 }) {
+                let place = random.random_range(0..42);
+                let row = (random.random_range(0..2), place, random.random_range(0..3));
+                let weight = there.entry(row).or_default();
+                let by = if *weight > 0 && random.random_bool(0.6) { -1 } else { 1 };
+                *weight += by;
+                let place = if place < 40 { place.to_string() } else { "NULL".to_owned() };
+                lines.push(format!("{by:+} | {} | {place} | {}", row.0, row.2));
+            }
+            if !lines.is_empty() {
+                by_runs.input(0, &schema(INPUT), &lines.join("\n"));
+                whole.input(0, &schema(INPUT), &lines.join("\n"));
+            }
+            assert_eq!(by_runs.flush(), whole.flush(), "{case}");
+            if random.random_bool(0.2) {
+                by_runs.restore();
             }
         }
     }

@@ -1,13 +1,17 @@
 //! Offsets of window frames, `RANGE BETWEEN INTERVAL '1 day' PRECEDING ..`: the planner reads them
 //! from the syntax tree, where it wants an interval as it was written and not the cast from text
 //! that intervals have become everywhere else. A frame that begins behind its end, which it
-//! refuses, is is written as another one without rows.
+//! refuses, is is written as another one without rows. A frame over a window of the WINDOW clause
+//! gets its PARTITION BY and ORDER BY, which the planner does not look for.
+
+use std::collections::BTreeMap;
 
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Interval, NamedWindowExpr, Query, Select, Value, WindowFrame,
-    WindowFrameBound, WindowFrameUnits, WindowType,
+    CastKind, DataType, Expr, Interval, NamedWindowDefinition, NamedWindowExpr, Query, Select,
+    Value, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 
+use super::parser::fold;
 use super::visit::{Rewrite, walk_mut};
 use crate::error::Result;
 
@@ -25,7 +29,18 @@ impl Rewrite for Frames {
                 frame(spec.window_frame.as_mut());
             }
         }
-        Ok(())
+        if select.named_window.is_empty() {
+            return Ok(());
+        }
+        let plain = |window: &NamedWindowDefinition| match &window.1 {
+            NamedWindowExpr::WindowSpec(spec) => {
+                let whole = spec.window_name.is_none() && spec.window_frame.is_none();
+                whole.then(|| (fold(&window.0), spec.clone()))
+            }
+            NamedWindowExpr::NamedWindow(_) => None,
+        };
+        let named = select.named_window.iter().filter_map(plain).collect();
+        walk_mut(&mut select.projection, &mut Named(named))
     }
 
     fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
@@ -33,6 +48,26 @@ impl Rewrite for Frames {
             && let Some(WindowType::WindowSpec(spec)) = &mut f.over
         {
             frame(spec.window_frame.as_mut());
+        }
+        Ok(())
+    }
+}
+
+/// Windows by name.
+struct Named(BTreeMap<String, WindowSpec>);
+
+impl Rewrite for Named {
+    fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        if let Expr::Function(f) = expr
+            && let Some(WindowType::WindowSpec(spec)) = &mut f.over
+            && spec.partition_by.is_empty()
+            && spec.order_by.is_empty()
+            && spec.window_frame.is_some()
+            && let Some(named) = spec.window_name.as_ref().and_then(|n| self.0.get(&fold(n)))
+        {
+            spec.window_name = None;
+            spec.partition_by.clone_from(&named.partition_by);
+            spec.order_by.clone_from(&named.order_by);
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ use crate::error::Result;
 use crate::time::event_times;
 
 use self::entries::Capture;
-pub use self::runs::{Reach, Run, RunRow, Runs};
+pub use self::runs::{Reach, Run, RunRow, Runs, Sides};
 use self::stretches::Changed;
 pub use self::stretches::Stretch;
 

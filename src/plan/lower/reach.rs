@@ -1,37 +1,33 @@
-//! How far window functions look: at how many rows in front of a row and behind it.
+//! How far window functions look: at how many rows in front of a row and behind it, how far by
+//! value or over how many groups of equal rows.
 //!
 //! Known is it of functions whose result for a row is the same whatever lies beyond these, to the
 //! last bit, and which never fail: sums of floating point numbers depend on all that was ever in
 //! the frame, and a partition in which one row fails has no rows at all.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrameBound, WindowFrameUnits};
 
 use crate::delta::Weight;
+use crate::expr::interval_us;
 use crate::library::{self, Looks};
-use crate::state::Reach;
+use crate::state::{Reach, Sides};
 
 /// How far all of some calls look, and which of them count the rows up to a row.
 pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<(Reach, Vec<usize>)> {
-    let (mut all, mut numbers) = (ROW_ALONE, Vec::new());
+    let (mut all, mut numbers) = (Reach::ALONE, Vec::new());
     for (at, call) in calls.iter().enumerate() {
         let Expr::WindowFunction(call) = call.clone().unalias_nested().data else { return None };
         let of = reach_of(&call, input)?;
         if of.numbers {
             numbers.push(at);
         }
-        all = Reach {
-            before: all.before.max(of.before),
-            after: all.after.max(of.after),
-            numbers: all.numbers || of.numbers,
-        };
+        all = all.or(of);
     }
     Some((all, numbers))
 }
-
-const ROW_ALONE: Reach = Reach { before: 0, after: 0, numbers: false };
 
 fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
     let WindowFunction { fun, params } = call;
@@ -42,7 +38,7 @@ fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
     let kind = params.args.first().map(|arg| arg.get_type(input)).transpose().ok()?;
     let Some(function) = library::window(fun.name()) else {
         let known = library::aggregate(fun.name()).is_some_and(|f| (f.frames)(kind.as_ref()));
-        return known.then(|| frame(call)).flatten();
+        return known.then(|| frame(call, input)).flatten();
     };
     match function.looks {
         Looks::Shifted { before } => {
@@ -53,12 +49,12 @@ fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
             };
             let (front, behind) = (by.max(0), (-by).max(0));
             match before {
-                true => Some(Reach { before: front, after: behind, ..ROW_ALONE }),
-                false => Some(Reach { before: behind, after: front, ..ROW_ALONE }),
+                true => Some(Reach { before: front, after: behind, ..Reach::ALONE }),
+                false => Some(Reach { before: behind, after: front, ..Reach::ALONE }),
             }
         }
-        Looks::Numbers => Some(Reach { numbers: true, ..ROW_ALONE }),
-        Looks::Frame => frame(call),
+        Looks::Numbers => Some(Reach { numbers: true, ..Reach::ALONE }),
+        Looks::Frame => frame(call, input),
         Looks::Everywhere => None,
     }
 }
@@ -78,19 +74,64 @@ fn number(value: &ScalarValue) -> Option<Weight> {
 /// From so many rows on a partition is as good as a frame.
 const FAR: u64 = 100_000;
 
-/// A frame in ROWS with two ends.
-fn frame(call: &WindowFunction) -> Option<Reach> {
+/// A frame with two ends.
+fn frame(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
     let frame = &call.params.window_frame;
-    if frame.units != WindowFrameUnits::Rows {
-        return None;
-    }
+    let by = match call.params.order_by.as_slice() {
+        [by] if !matches!(by.expr, Expr::Literal(..)) => by.expr.get_type(input).ok(),
+        _ => None,
+    };
+    let far = |value: &ScalarValue| match (frame.units, &by) {
+        (WindowFrameUnits::Range, Some(by)) => distance(value, by),
+        (WindowFrameUnits::Range, None) => None,
+        (WindowFrameUnits::Rows | WindowFrameUnits::Groups, _) => number(value),
+    };
     // How far an end lies behind the row.
     let place = |bound: &WindowFrameBound| match bound {
         WindowFrameBound::CurrentRow => Some(0),
-        WindowFrameBound::Preceding(by) => number(by).map(|by| -by),
-        WindowFrameBound::Following(by) => number(by),
+        WindowFrameBound::Preceding(by) => far(by).map(|by| -by),
+        WindowFrameBound::Following(by) => far(by),
     };
     let (start, end) = (place(&frame.start_bound)?, place(&frame.end_bound)?);
     let (first, last) = (start.min(end).min(0), start.max(end).max(0));
-    Some(Reach { before: -first, after: last, ..ROW_ALONE })
+    let sides = Sides { before: -first, after: last };
+    match frame.units {
+        WindowFrameUnits::Rows => Some(Reach { before: -first, after: last, ..Reach::ALONE }),
+        WindowFrameUnits::Range => {
+            is_measured(by.as_ref()?).then_some(Reach { span: Some(sides), ..Reach::ALONE })
+        }
+        WindowFrameUnits::Groups => {
+            let ordered = !call.params.order_by.is_empty();
+            ordered.then_some(Reach { groups: Some(sides), ..Reach::ALONE })
+        }
+    }
+}
+
+/// Whether the distance of two values is that of the integers that they are kept as.
+fn is_measured(of: &DataType) -> bool {
+    matches!(
+        of,
+        DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Timestamp(TimeUnit::Microsecond, _)
+    )
+}
+
+/// A distance of values of a type, as these are kept.
+fn distance(value: &ScalarValue, of: &DataType) -> Option<i64> {
+    let found = match of {
+        DataType::Timestamp(..) => {
+            let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+            match value.cast_to(&interval).ok()? {
+                ScalarValue::IntervalMonthDayNano(interval) => interval_us(interval?)?,
+                _ => return None,
+            }
+        }
+        _ => match value.cast_to(&DataType::Int64).ok()? {
+            ScalarValue::Int64(number) => number?,
+            _ => return None,
+        },
+    };
+    (found >= 0).then_some(found)
 }

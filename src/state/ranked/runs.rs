@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use super::stretches::Changed;
 use super::{Ranked, Rows};
 use crate::delta::Weight;
+use crate::state::cell::Cell;
 use crate::state::sorted::Entry;
 
 /// A row of a run.
@@ -41,6 +42,60 @@ pub struct Reach {
     pub after: Weight,
     /// It depends on how many there are in front of it.
     pub numbers: bool,
+    /// How far by the values of the order's only column: frames in RANGE.
+    pub span: Option<Sides>,
+    /// How many other groups of rows that are equal in the order: frames in GROUPS.
+    pub groups: Option<Sides>,
+}
+
+/// What is looked at on either side of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides {
+    /// In front of it.
+    pub before: i64,
+    /// Behind it.
+    pub after: i64,
+}
+
+impl Sides {
+    fn turned(self) -> Self {
+        Self { before: self.after, after: self.before }
+    }
+}
+
+impl Reach {
+    /// A row itself.
+    pub const ALONE: Self = Self { before: 0, after: 0, numbers: false, span: None, groups: None };
+
+    /// As far as either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let both = |a: Option<Sides>, b: Option<Sides>| match (a, b) {
+            (Some(a), Some(b)) => {
+                let (before, after) = (a.before.max(b.before), a.after.max(b.after));
+                Some(Sides { before, after })
+            }
+            (one, other) => one.or(other),
+        };
+        Self {
+            before: self.before.max(other.before),
+            after: self.after.max(other.after),
+            numbers: self.numbers || other.numbers,
+            span: both(self.span, other.span),
+            groups: both(self.groups, other.groups),
+        }
+    }
+
+    /// The same in the other direction.
+    fn turned(self) -> Self {
+        Self {
+            before: self.after,
+            after: self.before,
+            span: self.span.map(Sides::turned),
+            groups: self.groups.map(Sides::turned),
+            ..self
+        }
+    }
 }
 
 /// The runs of an epoch, one after the other.
@@ -67,12 +122,12 @@ impl Ranked {
         let place = entries.search(|e| rows.order(e, first.prefix, first.slot));
         let place = place.unwrap_or_else(|place| place);
         // What looks ahead at the change, and what that looks back at.
-        let mut margin = Margin { may_differ: reach.after, looked_at: reach.before };
+        let mut margin = Margin::new(self, reach.turned(), first.slot);
         let mut run: Vec<RunRow> = entries.back_from(place).map_while(|e| margin.take(e)).collect();
         run.reverse();
-        let may_differ = if reach.numbers { Weight::MAX } else { reach.before };
-        let behind = Margin { may_differ, looked_at: reach.after };
-        let mut margin = behind;
+        let before = if reach.numbers { Weight::MAX } else { reach.before };
+        let behind = |slot| Margin::new(self, Reach { before, ..reach }, slot);
+        let mut margin = behind(first.slot);
         let mut there = entries.from(place).peekable();
         loop {
             let order = match (ahead.peek(), there.peek()) {
@@ -89,16 +144,16 @@ impl Ranked {
                 continue;
             }
             // A change begins the margin anew.
-            margin = behind;
             let Some(change) = ahead.next() else { break };
+            margin = behind(change.slot);
             let now = there.next_if(|_| order.is_eq()).map_or(0, |e| e.weight);
-            let mut left = reach.after;
-            for row in run.iter_mut().rev() {
-                if left <= 0 {
+            let mut back = Margin::new(self, reach.turned(), change.slot);
+            // What has come or gone may differ anyway, and is no row of both moments.
+            for row in run.iter_mut().rev().filter(|row| row.old.min(row.new) > 0) {
+                if !back.may_differ(row.slot, row.old.min(row.new)) {
                     break;
                 }
                 row.may_differ = true;
-                left -= row.old.min(row.new);
             }
             let (slot, old) = (change.slot, now - change.weight);
             run.push(RunRow { slot, old, new: now, may_differ: true });
@@ -112,21 +167,85 @@ impl Ranked {
 
 /// Rows beside a change that are taken in: first those that may come out differently, then those
 /// that they look at.
-#[derive(Clone, Copy)]
-struct Margin {
-    may_differ: Weight,
-    looked_at: Weight,
+struct Margin<'a> {
+    table: &'a Ranked,
+    /// What is left of both, in rows and groups, and how far away they are by value.
+    rows: [Weight; 2],
+    groups: Option<[i64; 2]>,
+    span: Option<[i64; 2]>,
+    /// Which of both are taken.
+    stage: usize,
+    /// The row that distances are from: the change, then the last one that may differ.
+    origin: u32,
+    /// The row before.
+    last: u32,
 }
 
-impl Margin {
-    fn take(&mut self, entry: &Entry) -> Option<RunRow> {
-        let may_differ = self.may_differ > 0;
-        match may_differ {
-            true => self.may_differ -= entry.weight,
-            false if self.looked_at > 0 => self.looked_at -= entry.weight,
-            false => return None,
+impl<'a> Margin<'a> {
+    /// Behind a change: rows that look so far back that they see it, and what lies ahead of them.
+    fn new(table: &'a Ranked, reach: Reach, change: u32) -> Self {
+        let sides = |s: Sides| [s.before, s.after];
+        Self {
+            table,
+            rows: [reach.before, reach.after],
+            groups: reach.groups.map(sides),
+            span: reach.span.map(sides),
+            stage: 0,
+            origin: change,
+            last: change,
         }
+    }
+
+    fn take(&mut self, entry: &Entry) -> Option<RunRow> {
         let (slot, weight) = (entry.slot, entry.weight);
-        Some(RunRow { slot, old: weight, new: weight, may_differ })
+        while !self.wants(slot, weight) {
+            if self.stage == 1 {
+                return None;
+            }
+            (self.stage, self.origin) = (1, self.last);
+        }
+        Some(RunRow { slot, old: weight, new: weight, may_differ: self.stage == 0 })
+    }
+
+    /// Whether the next row is one of those that may come out differently.
+    fn may_differ(&mut self, slot: u32, weight: Weight) -> bool {
+        self.stage == 0 && self.wants(slot, weight)
+    }
+
+    /// Whether the next row belongs to the stage; then it is taken.
+    fn wants(&mut self, slot: u32, weight: Weight) -> bool {
+        let stage = self.stage;
+        let by_rows = self.rows[stage] > 0;
+        let by_value = self.span.is_some_and(|s| self.table.is_near(self.origin, slot, s[stage]));
+        let begins = self.groups.is_some() && !self.table.are_peers(self.last, slot);
+        let by_group = self.groups.is_some_and(|left| !begins || left[stage] > 0);
+        let wanted = by_rows || by_value || by_group;
+        if wanted {
+            self.rows[stage] -= weight.min(self.rows[stage]);
+            if let Some(left) = self.groups.as_mut().filter(|_| begins) {
+                left[stage] -= left[stage].min(1);
+            }
+            self.last = slot;
+        }
+        wanted
+    }
+}
+
+impl Ranked {
+    /// Whether the values of the order's first column are no further from each other.
+    fn is_near(&self, a: u32, b: u32, distance: i64) -> bool {
+        let Some(by) = self.spec.order.first() else { return false };
+        match [a, b].map(|slot| self.pages.cell(slot, by.column)) {
+            [Cell::Int(a), Cell::Int(b)] => a.abs_diff(b) <= distance.unsigned_abs(),
+            [a, b] => matches!((a, b), (Cell::Null, Cell::Null)),
+        }
+    }
+
+    /// Whether rows are equal in the order.
+    fn are_peers(&self, a: u32, b: u32) -> bool {
+        self.spec.order.iter().all(|by| {
+            let [a, b] = [a, b].map(|slot| self.pages.cell(slot, by.column));
+            a.compare(b, false, false).is_eq()
+        })
     }
 }
