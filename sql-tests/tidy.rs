@@ -41,7 +41,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("server", 11),
     // The demo serves PostgreSQL clients beside its screen.
     ("shell", 12),
-    // Of the program, which stands on the library.
     ("cli", 13),
 ];
 

@@ -16,7 +16,7 @@
 //! * [`sql`]: text to bound plans; [`plan`]: bound plans to operators;
 //! * [`runtime`]: epochs, workers, exchanges, sources and sinks at work;
 //! * [`engine`]: the facade;
-//! * [`server`]: PostgreSQL wire; [`shell`]: the interactive shell.
+//! * [`server`]: PostgreSQL wire; [`shell`]: the interactive shell; [`cli`]: the program.
 //!
 //! Start with [`Engine::open`], or read `operator/union.rs`, the smallest operator.
 
@@ -24,6 +24,7 @@ pub mod aggregate;
 pub mod cancel;
 pub mod catalog;
 pub mod checkpoint;
+pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod delta;

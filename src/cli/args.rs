@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::checkpoint::SinksGo;
+use crate::config::{Config, parse_bytes};
+use crate::error::Result;
+use crate::shell::directory;
+use crate::sql::statement::RestoreFrom;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use headwater::checkpoint::SinksGo;
-use headwater::config::{Config, parse_bytes};
-use headwater::error::Result;
-use headwater::shell::directory;
-use headwater::sql::statement::RestoreFrom;
 
 use super::logging::Format;
 

@@ -13,9 +13,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, Result, sqlstate};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
-use headwater::error::{Error, Result, sqlstate};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::error::{Error, Result, sqlstate};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory};
-use headwater::error::{Error, Result, sqlstate};
 
 use super::args::Cli;
 use super::flags::{flags, is_switch, long, serve_command, variable};

@@ -8,9 +8,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result, sqlstate};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory};
-use headwater::error::{Error, Result, sqlstate};
 
 use super::args::Cli;
 use super::config_file::ConfigFile;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::error::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
-use headwater::error::Result;
 
 use super::args::Cli;
 

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use headwater::catalog::access::OWNER;
-use headwater::engine::Engine;
-use headwater::error::{Error, Result, sqlstate};
+use crate::catalog::access::OWNER;
+use crate::engine::Engine;
+use crate::error::{Error, Result, sqlstate};
 
 use super::args::ServeArgs;
 use super::say::note;

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use headwater::config::Config;
-use headwater::engine::Engine;
-use headwater::error::{Error, Result, sqlstate};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Error, Result, sqlstate};
 use tokio::runtime::Runtime;
 
 use super::say::note;

@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use headwater::engine::Engine;
-use headwater::error::Error;
+use crate::engine::Engine;
+use crate::error::Error;
 
 pub(crate) fn print_line(text: &str) -> io::Result<()> {
     let mut out = io::stdout();

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::config::Config;
-use headwater::engine::{Engine, Recovery, RecoveryProgress};
-use headwater::error::{Error, Result};
-use headwater::server::{Admission, Tls};
-use headwater::shell::{self, Options, Script};
-use headwater::store::Found;
+use crate::config::Config;
+use crate::engine::{Engine, Recovery, RecoveryProgress};
+use crate::error::{Error, Result};
+use crate::server::{Admission, Tls};
+use crate::shell::{self, Options, Script};
+use crate::store::Found;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ fn listen(
         let listener = bound(address).await?;
         let begun = patiently(Engine::begin(config));
         let (engine, recovery) =
-            headwater::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
+            crate::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
 }
@@ -89,7 +89,7 @@ async fn answer_machines(
         let address = listener.local_addr()?;
         note(&format!("figures for Prometheus are at http://{address}/metrics"));
         let never = std::future::pending();
-        work.spawn(headwater::server::serve_http(engine.clone(), listener, never));
+        work.spawn(crate::server::serve_http(engine.clone(), listener, never));
     }
     Ok(work)
 }
@@ -182,7 +182,7 @@ fn serve(
                 None => Ok(()),
             }
         };
-        let serve = headwater::server::serve(engine.clone(), listener, admission.clone(), told);
+        let serve = crate::server::serve(engine.clone(), listener, admission.clone(), told);
         tokio::select! {
             served = serve => served?,
             () = read_again(admission.tls.as_deref()) => {}

@@ -3,10 +3,10 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use headwater::connector::file::stdin;
-use headwater::engine::Engine;
-use headwater::error::Result;
-use headwater::shell::{self, Options, Script, Style};
+use crate::connector::file::stdin;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::shell::{self, Options, Script, Style};
 use tokio::runtime::Runtime;
 
 use super::args::ShellArgs;
