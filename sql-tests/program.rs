@@ -173,6 +173,70 @@ fn flags_come_from_the_environment_and_a_file_too() {
     assert!(said.contains("unrecognized configuration parameter \"nothing\""), "{said}");
 }
 
+/// What has happened and what was measured is there after a restart; a slow query has its plan, and
+/// definitions have no texts.
+#[test]
+fn the_past_is_kept() {
+    let directory = std::env::temp_dir().join(format!("past-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let (data, script) = (directory.join("data"), directory.join("script.sql"));
+    let text = "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 7);
+        CREATE ROLE ann";
+    std::fs::write(&script, text).expect("a script");
+    let data = data.to_str().expect("text");
+    let serve = || {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_headwater"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data", data, "--file"])
+            .arg(&script)
+            .args(["--set", "log_min_duration_statement=0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(server.stdout.take().expect("its output")).lines();
+        let ready = lines.next().expect("a line").expect("text");
+        (server, ready.strip_prefix("listening on ").expect("an address").to_owned())
+    };
+    let (mut server, address) = serve();
+    simple_query(&address, "SELECT count(*) FROM t WHERE k > 2");
+    // The first figures are there after the first look.
+    let begun = std::time::Instant::now();
+    while std::fs::metadata(format!("{data}/history/metrics")).is_err() {
+        assert!(begun.elapsed().as_secs() < 20, "no figures are kept");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    server.kill().expect("it ends");
+    server.wait().expect("it has ended");
+    let query = "SELECT kind, object, message FROM headwater.events ORDER BY id;
+        SELECT max(value) FROM headwater.metrics
+        WHERE name = 'headwater_relation_rows' AND object = 't'";
+    let found = answer(&["-q", "--csv", "--data", data, "-c", query], "");
+    for part in [
+        "server,\"\",\"started: version ",
+        "definition,t,\"CREATE TABLE, by ",
+        "definition,ann,\"CREATE ROLE, by ",
+        "SELECT count(*) FROM t WHERE k > 2\nAggregate",
+        "\nmax\n7\n",
+    ] {
+        assert!(found.contains(part), "{part} is not in {found}");
+    }
+    std::fs::remove_dir_all(directory).expect("it is there");
+}
+
+/// Sends one query in PostgreSQL's protocol, and reads until it is answered.
+fn simple_query(address: &str, text: &str) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let parameters = b"\0\x03\0\0user\0ann_x\0\0";
+    let length = (parameters.len() as u32 + 4).to_be_bytes();
+    stream.write_all(&[&length[..], parameters].concat()).expect("it reads");
+    let query = [text.as_bytes(), b"\0"].concat();
+    let length = (query.len() as u32 + 4).to_be_bytes();
+    stream.write_all(&[b"Q", &length[..], &query, b"X\0\0\0\x04"].concat()).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers");
+    assert!(answer.windows(8).any(|w| w == b"SELECT 1"), "{}", String::from_utf8_lossy(&answer));
+}
+
 /// What packages ship beside the program.
 #[test]
 fn the_manual_and_completions_are_of_these_flags() {

@@ -78,12 +78,17 @@ async fn bound(address: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))
 }
 
-/// Answers machines by HTTP until what it returns is dropped.
+/// Answers machines by HTTP, and keeps what happens, until what it returns is dropped.
 async fn answer_machines(
     engine: &Engine,
     address: Option<SocketAddr>,
 ) -> Result<JoinSet<Result<()>>> {
     let mut work = JoinSet::new();
+    let watched = engine.clone();
+    work.spawn(async move {
+        watched.watch().await;
+        Ok(())
+    });
     if let Some(address) = address {
         let listener = bound(address).await?;
         let address = listener.local_addr()?;

@@ -345,6 +345,7 @@ impl Session {
                 catalog: &pin.catalog,
                 database: &session.database,
                 settings: &|| session.settings.lines(),
+                past: self.engine.core.history.as_ref(),
             };
             let rows = known.table.read(&facts)?;
             return rows_provider(rows.schema(), vec![rows]);

@@ -1,5 +1,7 @@
 //! What an engine is doing at one moment, in figures: what `/metrics` shows.
 
+use std::collections::BTreeMap;
+
 use super::Engine;
 use super::status::EngineStatus;
 use crate::catalog::RelationKind;
@@ -28,6 +30,19 @@ pub struct Figures {
     pub checkpoint: Option<Made>,
     /// How often the next checkpoint has failed, 0 while it has not.
     pub checkpoint_failures: u64,
+    /// Why, where it has.
+    pub checkpoint_error: Option<String>,
+}
+
+impl Figures {
+    /// Bytes that are held, by kind.
+    pub fn memory_by_kind(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for holder in &self.memory {
+            *kinds.entry(holder.kind).or_default() += holder.bytes;
+        }
+        kinds
+    }
 }
 
 impl Engine {
@@ -72,6 +87,7 @@ impl Engine {
             memory,
             memory_limit: core.memory.whole_limit(),
             checkpoint: made.last().cloned(),
+            checkpoint_error: failure.as_ref().map(|failure| failure.error.to_string()),
             checkpoint_failures: failure.map_or(0, |failure| failure.tries),
         })
     }

@@ -16,6 +16,7 @@ mod access;
 mod alter_sink;
 mod alter_source;
 mod analyze;
+mod backpressure;
 mod commit_point;
 mod conflict;
 mod copy;
@@ -30,6 +31,7 @@ mod explain_replace;
 mod figures;
 mod guarantees;
 mod heavy;
+mod history;
 mod implicit;
 mod index;
 mod lateness;
@@ -81,6 +83,7 @@ use crate::runtime::{Coordinator, CoordinatorHandle, Needs, Shared};
 use crate::sql::memory::Memory;
 use crate::store::{Disk, Found};
 
+use self::history::History;
 use self::plan_cache::PlanCache;
 use self::recovering::Recovering;
 use self::settings::SettingValues;
@@ -88,6 +91,7 @@ use self::settings::SettingValues;
 pub(crate) use commit_point::CommitPoint;
 pub use copy::CopyIn;
 pub use figures::Figures;
+pub(crate) use history::Severity;
 pub use oracle::Verdict;
 pub use outcome::{
     Notice, Outcome, Prepared, Rows, Subscription, SubscriptionEvent, TransactionStatus,
@@ -122,6 +126,8 @@ pub(crate) struct Core {
     kept: Option<Kept>,
     /// Whoever runs the engine starts another one when it has gone back to an older state.
     begins_again: bool,
+    /// What has happened and what was measured.
+    pub(crate) history: Arc<History>,
     /// Clients at the same time.
     connections_max: usize,
     /// What a session begins with.
@@ -181,6 +187,7 @@ impl Engine {
             recovering: Recovering::over(),
             kept: None,
             begins_again,
+            history: Arc::default(),
             connections_max: config.connections_max,
             session_defaults,
         };
@@ -212,6 +219,11 @@ impl Engine {
     pub async fn restore(&self, workers: usize) -> Result<()> {
         let restore = move |c: &mut Coordinator| c.restore_all(workers);
         self.core.coordinator.call_when_free(Needs::Everything, restore).await?
+    }
+
+    /// Keeps what has happened.
+    pub(crate) fn note(&self, severity: Severity, kind: &'static str, object: &str, message: &str) {
+        self.core.history.note(severity, kind, object, message);
     }
 
     /// Clients that may be there at the same time.

@@ -47,7 +47,11 @@ impl Engine {
     pub async fn start(config: Config) -> Result<Self> {
         match config.data.clone() {
             None => Self::open(config),
-            Some(path) => Self::start_on(config, Arc::new(OsDisk), &path).await,
+            Some(path) => {
+                let engine = Self::start_on(config, Arc::new(OsDisk), &path).await?;
+                engine.core.history.keep_in(&path);
+                Ok(engine)
+            }
         }
     }
 
@@ -60,7 +64,11 @@ impl Engine {
     pub async fn begin(config: Config) -> Result<(Self, Recovery)> {
         match config.data.clone() {
             None => Self::open(config).map(|engine| (engine, Recovery::default())),
-            Some(path) => Self::begin_on(config, Arc::new(OsDisk), &path).await,
+            Some(path) => {
+                let begun = Self::begin_on(config, Arc::new(OsDisk), &path).await?;
+                begun.0.core.history.keep_in(&path);
+                Ok(begun)
+            }
         }
     }
 

@@ -132,6 +132,11 @@ impl Session {
         Ok(())
     }
 
+    /// The name of who it is.
+    pub(super) fn user(&self) -> &str {
+        &self.facts.user
+    }
+
     /// Changes whose rights it has.
     pub(super) fn become_who(&mut self, who: Who) {
         self.who = who;
@@ -247,10 +252,14 @@ impl Session {
         if let Some(done) = self.run_early(parsed, None, &[]).await? {
             return Ok(done);
         }
-        match sql::is_deep(parsed, &self.engine.core.shared.catalog()) {
-            true => self.dispatch_deep(parsed).await,
-            false => self.dispatch_here(parsed).await,
+        let done = match sql::is_deep(parsed, &self.engine.core.shared.catalog()) {
+            true => self.dispatch_deep(parsed).await?,
+            false => self.dispatch_here(parsed).await?,
+        };
+        if let Outcome::Done { tag, .. } = &done {
+            self.note_definition(&parsed.statement, tag);
         }
+        Ok(done)
     }
 
     fn dispatch_deep<'a>(

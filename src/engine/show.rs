@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
+use super::backpressure::BACKPRESSURE_COLUMNS;
 use super::guarantees::{GUARANTEE_COLUMNS, OFFSET_COLUMNS};
 use super::lateness::{LATENESS_COLUMNS, SUGGESTION_COLUMNS};
 use super::memory::memory_fields;
@@ -94,6 +95,7 @@ impl Session {
             Show::Recovery => self.show_recovery()?,
             Show::Savepoints => self.show_savepoints().await?,
             Show::Memory => self.show_memory().await?,
+            Show::Backpressure => self.show_backpressure().await?,
             Show::Secrets => self.show_secrets()?,
             Show::Guarantees(sink) => self.show_guarantees(sink.as_deref()).await?,
             Show::Offsets => self.show_offsets().await?,
@@ -130,6 +132,7 @@ impl Session {
             Statement::Show(Show::Recovery) => RECOVERY_COLUMNS.to_vec(),
             Statement::Show(Show::Secrets) => SECRET_COLUMNS.to_vec(),
             Statement::Show(Show::Offsets) => OFFSET_COLUMNS.to_vec(),
+            Statement::Show(Show::Backpressure) => BACKPRESSURE_COLUMNS.to_vec(),
             Statement::Show(Show::All) => vec!["name", "setting", "description"],
             Statement::Show(Show::Setting(name)) => vec![shown_name(name)],
             Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
@@ -151,37 +154,7 @@ impl Session {
             }
             _ => return Ok(None),
         };
-        // A setting may have any name.
-        let typed = matches!(
-            statement,
-            Statement::Show(Show::Sources | Show::Sinks | Show::Offsets | Show::Recovery)
-        );
-        let field = |name: &&str| {
-            let data_type = match *name {
-                "lag"
-                | "rejected"
-                | "rows"
-                | "delivered_epoch"
-                | "lag_epochs"
-                | "lag_rows"
-                | "skipped"
-                | "delivered_checkpoint"
-                | "checkpoints_behind"
-                | "relations"
-                | "readable"
-                | "entries"
-                | "entries_read"
-                    if typed =>
-                {
-                    DataType::Int64
-                }
-                "lag_seconds" | "seconds" if typed => DataType::Float64,
-                _ => DataType::Utf8,
-            };
-            Field::new(*name, data_type, true)
-        };
-        let fields: Vec<Field> = names.iter().map(field).collect();
-        Ok(Some(Arc::new(Schema::new(fields))))
+        Ok(Some(fields_with(statement, &names)))
     }
 
     fn subscription_fields(
@@ -358,4 +331,42 @@ fn type_text(data_type: &DataType) -> String {
         DataType::Decimal128(p, s) => format!("numeric({p},{s})"),
         other => pg_type_name(other).to_owned(),
     }
+}
+
+/// The columns with these names of what a statement shows.
+fn fields_with(statement: &Statement, names: &[&str]) -> SchemaRef {
+    // A setting may have any name.
+    let typed = matches!(
+        statement,
+        Statement::Show(
+            Show::Sources | Show::Sinks | Show::Offsets | Show::Recovery | Show::Backpressure
+        )
+    );
+    let field = |name: &&str| {
+        let data_type = match *name {
+            "lag"
+            | "rejected"
+            | "rows"
+            | "delivered_epoch"
+            | "lag_epochs"
+            | "lag_rows"
+            | "skipped"
+            | "delivered_checkpoint"
+            | "checkpoints_behind"
+            | "relations"
+            | "readable"
+            | "entries"
+            | "entries_read"
+                if typed =>
+            {
+                DataType::Int64
+            }
+            "node" if typed => DataType::Int64,
+            "lag_seconds" | "seconds" | "busy" | "waiting" if typed => DataType::Float64,
+            _ => DataType::Utf8,
+        };
+        Field::new(*name, data_type, true)
+    };
+    let fields: Vec<Field> = names.iter().map(field).collect();
+    Arc::new(Schema::new(fields))
 }

@@ -27,6 +27,8 @@ pub struct RelationStatusLine {
     pub kind: &'static str,
     /// `running`, `building`, `quarantined`, `rebuilding`.
     pub state: &'static str,
+    /// Why it stands still, where it does.
+    pub why: Option<String>,
     /// Rows that it holds.
     pub rows_total: u64,
     /// The least of its watermarks.
@@ -48,6 +50,10 @@ impl Engine {
                 kind: relation.kind.noun(),
                 rows_total: state.table.as_ref().map_or(0, |t| t.live_rows()),
                 state: state_word(state),
+                why: match state.status() {
+                    RelationStatus::Quarantined(_, error) => Some(error.to_string()),
+                    _ => None,
+                },
                 watermark,
                 updated_at,
             })

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::FutureExt;
 use pgwire::messages::response::{
@@ -217,6 +218,7 @@ impl Connection {
         }
         for parsed in &statements {
             self.interrupts.arm();
+            let begun = Instant::now();
             if statements.len() > 1 {
                 let enter = self.session.enter_text(&parsed.statement);
                 watched(&mut self.wire, &mut self.interrupts, &self.point, enter).await??;
@@ -233,6 +235,7 @@ impl Connection {
                     self.deliver(outcome, parsed).await?;
                 }
             }
+            self.session.note_slow(parsed, begun.elapsed()).await;
         }
         let end = self.session.end_text();
         watched(&mut self.wire, &mut self.interrupts, &self.point, end).await??;

@@ -5,6 +5,7 @@
 //! end with the transaction, which outside of a block is at Sync.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -190,6 +191,7 @@ impl Connection {
             return Ok(());
         };
         self.interrupts.arm();
+        let begun = Instant::now();
         if matches!(&parsed.statement, Statement::Copy(copy) if copy.from) {
             self.copy_in(parsed).await?;
             portal.progress = Progress::Done;
@@ -213,6 +215,7 @@ impl Connection {
                 self.wire.put(&PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
             }
         }
+        self.session.note_slow(parsed, begun.elapsed()).await;
         self.portals.insert(name, portal);
         Ok(())
     }

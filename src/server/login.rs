@@ -7,7 +7,7 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use super::errors::code;
 use super::scram::Exchange;
 use super::wire::Wire;
-use crate::engine::Engine;
+use crate::engine::{Engine, Severity};
 use crate::error::{Error, Result, sqlstate};
 
 /// Whether a client is who it says: `Ok(true)`. `Ok(false)` when it has gone; one that comes
@@ -43,7 +43,7 @@ pub(super) async fn log_in(
     }
     let Some(last) = hear(wire).await? else { return Ok(false) };
     let Some(answer) = challenged.decide(&last)? else {
-        tracing::warn!(?user, "a login has failed");
+        engine.note(Severity::Warning, "login", user, "a login has failed");
         let message = format!("password authentication failed for user \"{user}\"");
         return Err(Error::user(code::INVALID_PASSWORD, message));
     };

@@ -255,14 +255,13 @@ impl Page {
     }
 
     fn memory(&mut self, figures: &Figures) {
-        let mut kinds: std::collections::BTreeMap<&str, usize> = Default::default();
-        for holder in &figures.memory {
-            *kinds.entry(holder.kind).or_default() += holder.bytes;
-        }
         self.gauge(
             bytes("memory"),
             "What is held: rows, state of operators, queues, reads",
-            kinds.into_iter().map(|(kind, held)| (vec![("kind", kind.to_owned())], held as f64)),
+            figures
+                .memory_by_kind()
+                .into_iter()
+                .map(|(kind, held)| (vec![("kind", kind.to_owned())], held as f64)),
         );
         self.gauge(
             bytes("memory_limit"),

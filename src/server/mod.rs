@@ -53,7 +53,7 @@ use self::connection::Connection;
 use self::errors::{code, fatal_message};
 use self::login::log_in;
 use self::wire::{Opening, Wire};
-use crate::engine::Engine;
+use crate::engine::{Engine, Severity};
 use crate::error::{Error, Result, sqlstate};
 
 pub use http::serve_http;
@@ -185,7 +185,8 @@ async fn client(shared: Arc<Shared>, stream: TcpStream) {
     };
     // Nothing of the connection is used after a panic but its socket, for a last message.
     if AssertUnwindSafe(connection.serve()).catch_unwind().await.is_err() {
-        tracing::error!("a connection has panicked; its session was closed");
+        let message = "a connection has panicked; its session was closed";
+        shared.engine.note(Severity::Error, "server", "", message);
         let error = Error::internal("the connection has failed")
             .with_hint("This is a bug; the server's log has the place.");
         refuse(&mut connection.wire, &error).await;

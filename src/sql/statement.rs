@@ -649,6 +649,8 @@ pub enum Show {
     Checkpoints,
     /// SHOW MEMORY: who holds what.
     Memory,
+    /// SHOW BACKPRESSURE: who waits for whom.
+    Backpressure,
     /// SHOW RECOVERY: how far a start is.
     Recovery,
     /// SHOW SAVEPOINTS.

@@ -9,6 +9,7 @@
 mod classes;
 mod cluster;
 mod empty;
+mod history;
 mod information;
 mod roles;
 mod typenames;
@@ -16,10 +17,10 @@ mod typenames;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, Int64Builder,
-    ListBuilder, RecordBatch, StringArray, StringBuilder,
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
+    Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::access::Acl;
 use super::{Catalog, Relation, RelationId, RelationKind, WriteRules};
@@ -30,6 +31,7 @@ pub(crate) use classes::{
     key_index_text, key_of_index,
 };
 pub use cluster::SettingLine;
+pub use history::{EventLine, MetricLine, Past};
 pub(crate) use typenames::{format_type, type_by_name};
 
 /// The first number that an object of a user has.
@@ -53,6 +55,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) database: &'a str,
     /// Settings with their values.
     pub(crate) settings: &'a dyn Fn() -> Vec<SettingLine>,
+    /// What has happened before.
+    pub(crate) past: &'a dyn Past,
 }
 
 /// A value of a system table.
@@ -62,6 +66,9 @@ pub(crate) enum Cell {
     Bool(bool),
     Number(i64),
     Real(f32),
+    Double(f64),
+    /// Microseconds since 1970.
+    Time(i64),
     Text(String),
     Numbers(Vec<i64>),
     Texts(Vec<String>),
@@ -173,6 +180,8 @@ fn data_type(kind: &str) -> DataType {
         "n" => DataType::Int32,
         "s" => DataType::Int16,
         "f" => DataType::Float32,
+        "d" => DataType::Float64,
+        "z" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         "I" => DataType::new_list(DataType::Int64, true),
         "T" => DataType::new_list(DataType::Utf8, true),
         _ => DataType::Utf8,
@@ -195,6 +204,14 @@ pub(crate) fn array<'a>(data_type: &DataType, cells: impl Iterator<Item = &'a Ce
         DataType::Float32 => Arc::new(Float32Array::from_iter(
             cells.map(|c| if let Cell::Real(f) = c { Some(*f) } else { None }),
         )),
+        DataType::Float64 => Arc::new(Float64Array::from_iter(
+            cells.map(|c| if let Cell::Double(f) = c { Some(*f) } else { None }),
+        )),
+        DataType::Timestamp(..) => {
+            let time = |c: &Cell| if let Cell::Time(us) = c { Some(*us) } else { None };
+            let times = TimestampMicrosecondArray::from_iter(cells.map(time));
+            Arc::new(times.with_timezone("UTC"))
+        }
         DataType::List(field) if field.data_type() == &DataType::Int64 => {
             let mut list = ListBuilder::new(Int64Builder::new());
             for cell in cells {
@@ -226,8 +243,14 @@ const LAST_ID: u32 = u32::MAX - 16;
 
 /// All system tables with the relations that stand for them.
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
-    let parts =
-        [classes::TABLES, cluster::TABLES, information::TABLES, roles::TABLES, typenames::TABLES];
+    let parts = [
+        classes::TABLES,
+        cluster::TABLES,
+        history::TABLES,
+        information::TABLES,
+        roles::TABLES,
+        typenames::TABLES,
+    ];
     let all = parts.into_iter().flatten().chain(empty::TABLES);
     let known = |(i, table): (usize, &'static SystemTable)| Known {
         table,

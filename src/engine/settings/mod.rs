@@ -221,6 +221,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A statement that waits for so long for its turn to write is ended.",
     ),
     setting(
+        "log_min_duration_statement",
+        "-1",
+        Kind::Integer { unit: Unit::Milliseconds, min: -1, max: INT_MAX },
+        "A statement that takes so long or longer is an event, a query with its plan; -1 for none.",
+    ),
+    setting(
         "maintenance_work_mem",
         "65536",
         Kind::Integer { unit: Unit::Kilobytes, min: 1024, max: INT_MAX },

@@ -356,6 +356,11 @@ impl SettingValues {
         state.kept(name).and_then(|kept| kept.parse().ok()).filter(|ms| *ms > 0)
     }
 
+    /// An integer in the setting's own unit.
+    pub(crate) fn integer(&self, name: &str) -> Option<i64> {
+        self.state().kept(name).and_then(|kept| kept.parse().ok())
+    }
+
     /// How texts of values are written and read.
     pub(crate) fn text_style(&self) -> TextStyle {
         let state = self.state();

@@ -67,6 +67,8 @@ impl StreamParser<'_> {
             Show::Checkpoints
         } else if self.accept_word("memory") {
             Show::Memory
+        } else if self.accept_word("backpressure") {
+            Show::Backpressure
         } else if self.accept_word("recovery") {
             Show::Recovery
         } else if self.accept_word("savepoints") {
