@@ -1,6 +1,9 @@
 //! The program itself, with a pipe on both sides: standard input as a table, standard output as a
 //! sink, scripts from a pipe, exit codes; and what it tells machines.
 
+#[path = "observability.rs"]
+mod observability;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -263,11 +266,9 @@ fn the_program_as_it_is_shipped_is_not_large() {
     assert!(bytes <= 90_000_000, "the program has {bytes} bytes");
 }
 
-/// Would find figures that are on no list, labels that a name breaks, and a server that is healthy
-/// or ready when it is neither.
-#[test]
-fn machines_are_told_figures_by_http() {
-    let script = std::env::temp_dir().join(format!("figures-{}.sql", std::process::id()));
+/// A server that answers machines: itself, and the address.
+fn serve_http(name: &str) -> (Server, String) {
+    let script = std::env::temp_dir().join(format!("{name}-{}.sql", std::process::id()));
     let text = r#"CREATE TABLE "t ""x" (k int PRIMARY KEY, g int);
         CREATE MATERIALIZED VIEW v AS SELECT g, count(*) AS n FROM "t ""x" GROUP BY g;
         INSERT INTO "t ""x" SELECT i, i % 3 FROM generate_series(1, 10) i;
@@ -289,14 +290,36 @@ fn machines_are_told_figures_by_http() {
     let address = address.trim_end_matches("/metrics").to_owned();
     let mut ready = BufReader::new(server.stdout.take().expect("its output")).lines();
     assert!(ready.next().expect("a line").expect("text").starts_with("listening on"));
-    let get = |path: &str| {
-        let mut stream = TcpStream::connect(&address).expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
-    };
+    std::fs::remove_file(script).expect("it was read");
+    (Server(server), address)
+}
+
+/// A server that ends with the value.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// An answer of HTTP, with its head.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+/// Would find figures that are on no list, labels that a name breaks, and a server that is healthy
+/// or ready when it is neither.
+#[test]
+fn machines_are_told_figures_by_http() {
+    let (_server, address) = serve_http("figures");
+    let get = |path: &str| get(&address, path);
     for (path, status) in [("/healthz", "200 OK"), ("/readyz", "200 OK"), ("/x", "404")] {
         assert!(get(path).starts_with(&format!("HTTP/1.1 {status}")), "{path}");
     }
@@ -315,7 +338,4 @@ fn machines_are_told_figures_by_http() {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
         assert!(list.contains(&format!("`{name}`")), "docs/metrics.md does not have {name}");
     }
-    server.kill().expect("it ends");
-    server.wait().expect("it has ended");
-    std::fs::remove_file(script).expect("it was read");
 }
