@@ -3,7 +3,8 @@
 //! For every partition that changes in an epoch, `out = -f(old rows) + f(new rows)`, rows that come
 //! out equal left out. Where all functions look so far in front of a row and behind it (`lag`,
 //! frames with two ends, in ROWS, RANGE or GROUPS), they are evaluated on the rows around a change,
-//! so it costs as much as it can change. All others are evaluated anew on all rows of the
+//! so it costs as much as it can change. So are running totals ([`running`]), on the rows behind a
+//! change, whose totals it moves. All others are evaluated anew on all rows of the
 //! partition. A row of weight n is n rows. Rows are sorted by partition, order and whole row, so
 //! that the result depends neither on arrival nor on batches.
 //!
@@ -16,6 +17,8 @@
 //!
 //! Example, a running sum: `+1 | a | 1`, `+1 | a | 5` gives `+1 | a | 1 | 1`, `+1 | a | 5 | 6`;
 //! then `+1 | a | 2` gives `-1 | a | 5 | 6`, `+1 | a | 2 | 3`, `+1 | a | 5 | 8`.
+
+mod running;
 
 use std::sync::Arc;
 
@@ -33,6 +36,9 @@ use crate::state::{
     TableKind, TableSpec, Top,
 };
 use crate::time::Watermark;
+
+pub use running::Running;
+use running::Total;
 
 /// Plan constants.
 #[derive(Debug, Clone)]
@@ -52,6 +58,8 @@ pub struct WindowSpec {
     pub reach: Option<Reach>,
     /// The functions among them that count the rows up to a row.
     pub numbers: Vec<usize>,
+    /// Those that are totals of the rows up to a row.
+    pub running: Vec<Running>,
     /// The functions, for EXPLAIN.
     pub text: String,
     /// The rows of its output: columns of the input and results.
@@ -83,7 +91,7 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        vec![TableSpec {
+        let rows = TableSpec {
             name: "rows",
             version: 1,
             bound: self.closes.map_or(Bound::Unbounded("rows of its input"), Bound::Closes),
@@ -95,18 +103,36 @@ impl OperatorSpec for WindowSpec {
                 append_only: false,
                 follows: self.reach.is_some(),
             }),
-        }]
+        };
+        if self.running.is_empty() {
+            return vec![rows];
+        }
+        let bound = self.closes.map_or(Bound::Unbounded("partitions"), Bound::Closes);
+        let by = (&self.input, self.partition.as_slice());
+        let totals = running::totals_table(&self.running, by, bound);
+        vec![rows, totals]
     }
 
     fn build(&self, tables: &[TableId], _place: Placement) -> Result<Box<dyn Operator>> {
         let spec = self.clone();
-        Ok(Box::new(Window { spec, rows: tables[0], closed: i64::MIN, next: 0, runs: None }))
+        Ok(Box::new(Window {
+            spec,
+            rows: tables[0],
+            totals: tables.get(1).copied(),
+            touched: Vec::new(),
+            closed: i64::MIN,
+            next: 0,
+            runs: None,
+        }))
     }
 }
 
 struct Window {
     spec: WindowSpec,
     rows: TableId,
+    totals: Option<TableId>,
+    /// Totals that have changed in this epoch.
+    touched: Vec<u32>,
     /// The watermark of the time column.
     closed: i64,
     /// The partition that is flushed next.
@@ -122,24 +148,33 @@ struct Piece {
     slots: Vec<u32>,
     /// What comes out of them; zero of what is there to be looked at.
     weights: Vec<Weight>,
-    /// Where each run of rows of one partition and one moment ends, and how many rows of its
-    /// partition lie in front of it.
-    ends: Vec<(usize, Weight)>,
+    /// Where each run of rows of one partition and one moment ends, and what of its partition lies
+    /// in front of it.
+    ends: Vec<(usize, Ahead)>,
+}
+
+/// What lies in front of a run.
+#[derive(Debug, Clone, Default)]
+struct Ahead {
+    rows: Weight,
+    /// By running total.
+    totals: Vec<Total>,
 }
 
 impl Piece {
     fn add(&mut self, members: &[Member], sign: Weight) {
         members.iter().for_each(|member| self.push(member.slot, member.weight, sign));
-        self.end(0);
+        self.end(Ahead::default());
     }
 
     /// The rows of a run as they were and as they are.
-    fn add_run(&mut self, run: &Run) {
+    fn add_run(&mut self, run: &Run, totals: Vec<Total>) {
+        let ahead = Ahead { rows: run.ahead, totals };
         let weight = |may_differ, sign| if may_differ { sign } else { 0 };
         run.rows.iter().for_each(|row| self.push(row.slot, row.old, weight(row.may_differ, -1)));
-        self.end(run.ahead);
+        self.end(ahead.clone());
         run.rows.iter().for_each(|row| self.push(row.slot, row.new, weight(row.may_differ, 1)));
-        self.end(run.ahead);
+        self.end(ahead);
     }
 
     fn push(&mut self, slot: u32, times: Weight, weight: Weight) {
@@ -149,7 +184,7 @@ impl Piece {
         }
     }
 
-    fn end(&mut self, ahead: Weight) {
+    fn end(&mut self, ahead: Ahead) {
         if self.slots.len() > self.ends.last().map_or(0, |(end, _)| *end) {
             self.ends.push((self.slots.len(), ahead));
         }
@@ -170,7 +205,7 @@ impl Window {
         let mut start = 0;
         for (end, ahead) in piece.ends {
             let run = rows.slice(start, end - start);
-            match self.results(&run, ahead) {
+            match self.results(&run, &ahead) {
                 Ok(results) => {
                     let columns = run.columns().iter().cloned().chain(results).collect();
                     let rows = batch_of(self.spec.schema.clone(), columns, run.num_rows())?;
@@ -203,12 +238,31 @@ impl Window {
         Ok(())
     }
 
-    /// The results for the rows of a run that has so many rows in front of it.
-    fn results(&self, run: &RecordBatch, ahead: Weight) -> Result<Vec<ArrayRef>> {
+    fn next_run(&mut self, cx: &mut Context<'_>, reach: Reach) -> Option<Run> {
+        cx.state.ranked(self.rows).run(self.runs.as_mut()?, reach)
+    }
+
+    /// The totals of what lies in front of a run.
+    fn totals_ahead(&self, cx: &mut Context<'_>, run: &Run) -> Result<Vec<Total>> {
+        let (Some(totals), Some(first)) = (self.totals, run.rows.first()) else {
+            return Ok(Vec::new());
+        };
+        let (rows, spec) = (cx.state.ranked(self.rows), &self.spec);
+        let own = running::of_run(rows, run, &spec.running)?;
+        let key = running::key_of(rows, first.slot, (&spec.input, &spec.partition))?;
+        Ok(running::ahead(cx.state.groups(totals), &key, &own))
+    }
+
+    /// The results for the rows of a run, with what lies in front of it.
+    fn results(&self, run: &RecordBatch, ahead: &Ahead) -> Result<Vec<ArrayRef>> {
         let mut results = self.spec.calls.evaluate(run)?;
-        for number in self.spec.numbers.iter().filter(|_| ahead > 0) {
+        for number in self.spec.numbers.iter().filter(|_| ahead.rows > 0) {
             let numbers = results[*number].as_primitive::<Int64Type>();
-            results[*number] = Arc::new(numbers.unary::<_, Int64Type>(|number| number + ahead));
+            let number_of = |number| number + ahead.rows;
+            results[*number] = Arc::new(numbers.unary::<_, Int64Type>(number_of));
+        }
+        for (running, total) in self.spec.running.iter().zip(&ahead.totals) {
+            results[running.call] = running::added(&results[running.call], running, *total);
         }
         Ok(results)
     }
@@ -246,6 +300,9 @@ impl Operator for Window {
     fn keys(&self, _port: usize, delta: &DeltaBatch, request: &mut KeyRequest) -> Result<()> {
         let keys = delta.keys(&self.spec.partition)?;
         request.add(self.rows, keys.hashes());
+        if let Some(totals) = self.totals {
+            request.add(totals, keys.hashes());
+        }
         Ok(())
     }
 
@@ -258,6 +315,11 @@ impl Operator for Window {
     ) -> Result<Progress> {
         let keys = delta.keys(&self.spec.partition)?;
         cx.state.ranked(self.rows).update(&delta, &keys)?;
+        if let Some(totals) = self.totals {
+            let (spec, table) = (&self.spec, cx.state.groups(totals));
+            let rows = (&delta, keys.as_ref());
+            running::add(table, &spec.running, rows, spec.closes, &mut self.touched)?;
+        }
         Ok(Progress::Done)
     }
 
@@ -277,19 +339,19 @@ impl Operator for Window {
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Progress> {
-        let table = cx.state.ranked(self.rows);
         let mut piece = Piece::default();
-        if let (Some(runs), Some(reach)) = (&mut self.runs, self.spec.reach) {
-            let mut next = || table.run(runs, reach);
-            while let Some(run) = next() {
-                piece.add_run(&run);
+        if let Some(reach) = self.spec.reach {
+            while let Some(run) = self.next_run(cx, reach) {
+                let totals = self.totals_ahead(cx, &run)?;
+                piece.add_run(&run, totals);
                 if piece.slots.len() >= BATCH_ROWS {
-                    self.emit(table, piece, out)?;
+                    self.emit(cx.state.ranked(self.rows), piece, out)?;
                     return Ok(Progress::More);
                 }
             }
-            self.next = table.touched();
+            self.next = cx.state.ranked(self.rows).touched();
         }
+        let table = cx.state.ranked(self.rows);
         let mut after = Vec::new();
         while self.next < table.touched() && piece.slots.len() < BATCH_ROWS {
             after.clear();
@@ -306,6 +368,11 @@ impl Operator for Window {
         }
         table.seal()?;
         table.expire(self.closed);
+        if let Some(totals) = self.totals {
+            let table = cx.state.groups(totals);
+            running::release(table, &mut self.touched);
+            table.expire(self.closed);
+        }
         Ok(Progress::Done)
     }
 }
@@ -314,9 +381,11 @@ impl Operator for Window {
 mod tests {
     use std::collections::BTreeMap;
 
+    use arrow::datatypes::DataType;
     use datafusion::common::{DFSchema, ScalarValue};
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::functions_aggregate::min_max::max_udaf;
+    use datafusion::functions_aggregate::sum::sum_udaf;
     use datafusion::functions_window::lead_lag::{lag_udwf, lead_udwf};
     use datafusion::functions_window::row_number::row_number_udwf;
     use datafusion::logical_expr::expr::WindowFunction;
@@ -377,6 +446,7 @@ mod tests {
             calls,
             reach: reach.then_some(Reach { before: back, after: ahead, numbers, ..Reach::ALONE }),
             numbers: if numbers && reach { vec![3] } else { Vec::new() },
+            running: Vec::new(),
             text: String::new(),
             schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint, m:bigint"),
             closes: None,
@@ -423,6 +493,7 @@ mod tests {
             calls,
             reach,
             numbers: Vec::new(),
+            running: Vec::new(),
             text: String::new(),
             schema: schema("k:int, o:int, v:int, n:bigint, most:int"),
             closes: None,
@@ -450,6 +521,64 @@ mod tests {
             let sides = (random.random_range(0..4), random.random_range(0..4));
             let specs = [true, false].map(|reach| framed(units, sides, reach));
             compare(specs, &mut random, &format!("seed {seed}, {units} {sides:?}"));
+        }
+    }
+
+    /// sum(o), count(o) and count(*) up to a row, or up to the last one that is equal in the order,
+    /// beside the number of the row before.
+    fn totals(units: WindowFrameUnits, reach: bool) -> WindowSpec {
+        let input = schema(INPUT);
+        let rows = DFSchema::try_from(input.as_ref().clone()).expect("a schema");
+        let call = |fun: Arc<AggregateUDF>, arg: Expr| {
+            let fun = WindowFunctionDefinition::AggregateUDF(fun);
+            let mut call = WindowFunction::new(fun, vec![arg]);
+            call.params.partition_by = vec![col("k")];
+            call.params.order_by = match units {
+                WindowFrameUnits::Rows => {
+                    ["v", "k", "o"].map(|c| col(c).sort(true, false)).to_vec()
+                }
+                _ => vec![col("v").sort(true, false)],
+            };
+            call.params.window_frame = WindowFrame::new_bounds(
+                units,
+                WindowFrameBound::Preceding(match units {
+                    WindowFrameUnits::Rows => ScalarValue::UInt64(None),
+                    _ => ScalarValue::Null,
+                }),
+                WindowFrameBound::CurrentRow,
+            );
+            Expr::WindowFunction(Box::new(call))
+        };
+        let wide = datafusion::logical_expr::cast(col("o"), DataType::Int64);
+        let calls =
+            [call(sum_udaf(), wide), call(count_udaf(), col("o")), call(count_udaf(), lit(1))];
+        let results = schema("total:bigint, n:bigint, m:bigint");
+        let calls = WindowCalls::new(&calls, &rows, results).expect("compiles");
+        let of = |call, argument, sum| Running { call, argument, sum };
+        let running = [of(0, Some(1), true), of(1, Some(1), false), of(2, None, false)];
+        let groups = (units != WindowFrameUnits::Rows).then_some(Sides { before: 0, after: 0 });
+        WindowSpec {
+            input,
+            width: 3,
+            partition: vec![0],
+            order: vec![OrderBy { column: 2, descending: false, nulls_first: false }],
+            calls,
+            reach: reach.then_some(Reach { numbers: true, groups, ..Reach::ALONE }),
+            numbers: Vec::new(),
+            running: if reach { running.to_vec() } else { Vec::new() },
+            text: String::new(),
+            schema: schema("k:int, o:int, v:int, total:bigint, n:bigint, m:bigint"),
+            closes: None,
+        }
+    }
+
+    #[test]
+    fn running_totals_give_what_whole_partitions_do() {
+        for seed in 0..60 {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let units = [WindowFrameUnits::Rows, WindowFrameUnits::Range][seed as usize % 2];
+            let specs = [true, false].map(|reach| totals(units, reach));
+            compare(specs, &mut random, &format!("seed {seed}, {units}"));
         }
     }
 

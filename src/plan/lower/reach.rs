@@ -13,20 +13,74 @@ use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrameBound, WindowFram
 use crate::delta::Weight;
 use crate::expr::interval_us;
 use crate::library::{self, Looks};
+use crate::operator::Running;
 use crate::state::{Reach, Sides};
 
-/// How far all of some calls look, and which of them count the rows up to a row.
-pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<(Reach, Vec<usize>)> {
-    let (mut all, mut numbers) = (Reach::ALONE, Vec::new());
+/// What is known of some calls.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// How far all of them look, where that is known.
+    pub(super) reach: Option<Reach>,
+    /// Those that count the rows up to a row.
+    pub(super) numbers: Vec<usize>,
+    /// Those that are totals of the rows up to a row.
+    pub(super) running: Vec<Running>,
+}
+
+/// How far all of some calls look; `None` where one looks at the whole partition.
+pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<Seen> {
+    let (mut all, mut seen) = (Reach::ALONE, Seen::default());
     for (at, call) in calls.iter().enumerate() {
         let Expr::WindowFunction(call) = call.clone().unalias_nested().data else { return None };
+        if let Some((running, of)) = running(&call, at, input) {
+            seen.running.push(running);
+            all = all.or(of);
+            continue;
+        }
         let of = reach_of(&call, input)?;
         if of.numbers {
-            numbers.push(at);
+            seen.numbers.push(at);
         }
         all = all.or(of);
     }
-    Some((all, numbers))
+    seen.reach = Some(all);
+    Some(seen)
+}
+
+/// A sum of small integers or a count from the first row of the partition to this one, or to those
+/// that are equal to it in the order. A total moves all those behind it.
+fn running(call: &WindowFunction, at: usize, input: &DFSchema) -> Option<(Running, Reach)> {
+    let WindowFunction { fun, params } = call;
+    let ignores = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let (start, end) = (&params.window_frame.start_bound, &params.window_frame.end_bound);
+    let from_first = matches!(start, WindowFrameBound::Preceding(by) if by.is_null());
+    let to_this = *end == WindowFrameBound::CurrentRow;
+    let ordered = !params.order_by.is_empty();
+    if params.distinct || params.filter.is_some() || ignores {
+        return None;
+    }
+    if !from_first || !to_this || !ordered {
+        return None;
+    }
+    let sum = match fun.name() {
+        "sum" => true,
+        "count" => false,
+        _ => return None,
+    };
+    let argument = match params.args.as_slice() {
+        [] if !sum => None,
+        [Expr::Literal(value, _)] if !sum && !value.is_null() => None,
+        [Expr::Column(column)] => Some(input.maybe_index_of_column(column)?),
+        _ => return None,
+    };
+    if let Some(argument) = argument.filter(|_| sum) {
+        let of = input.field(argument).data_type();
+        matches!(of, DataType::Int16 | DataType::Int32).then_some(())?;
+    }
+    let peers = params.window_frame.units != WindowFrameUnits::Rows;
+    let groups = peers.then_some(Sides { before: 0, after: 0 });
+    let reach = Reach { numbers: true, groups, ..Reach::ALONE };
+    Some((Running { call: at, argument, sum }, reach))
 }
 
 fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {

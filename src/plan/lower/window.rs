@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 
 use super::super::node::{Partitioning, PlanNode, Properties};
 use super::super::time::{closing, passing};
-use super::reach::reach;
+use super::reach::{Seen, reach};
 use super::{Lowering, add_filter, add_projection, arrow_schema, lower, select_columns};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::WindowCalls;
@@ -120,8 +120,8 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
     let calls = WindowCalls::new(&window.window_expr, &window.schema, results)?;
     let text: Vec<String> =
         window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
-    let reach = reach(&window.window_expr, window.input.schema()).unzip();
-    let (reach, numbers) = (reach.0, reach.1.unwrap_or_default());
+    let seen = reach(&window.window_expr, window.input.schema()).unwrap_or_default();
+    let Seen { reach, numbers, running } = seen;
     let key = node.properties.key.clone().filter(|key| key.iter().all(|c| *c < width));
     let number = numbers.first().filter(|_| partition.iter().all(|c| *c < width));
     let by_number = number.map(|at| partition.iter().copied().chain([width + at]).collect());
@@ -141,6 +141,7 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
         calls,
         reach,
         numbers,
+        running,
         text: text.join(", "),
         schema,
         closes: closes.map(|place| partition[place]),

@@ -125,6 +125,8 @@ impl Ranked {
         let mut margin = Margin::new(self, reach.turned(), first.slot);
         let mut run: Vec<RunRow> = entries.back_from(place).map_while(|e| margin.take(e)).collect();
         run.reverse();
+        // Those that are there at both moments.
+        let mut steady: Vec<usize> = (0..run.len()).collect();
         let before = if reach.numbers { Weight::MAX } else { reach.before };
         let behind = |slot| Margin::new(self, Reach { before, ..reach }, slot);
         let mut margin = behind(first.slot);
@@ -139,6 +141,7 @@ impl Ranked {
             // What did not change and lies in front of the next change.
             if order.is_lt() {
                 let Some(row) = there.peek().and_then(|e| margin.take(e)) else { break };
+                steady.push(run.len());
                 run.push(row);
                 there.next();
                 continue;
@@ -148,14 +151,18 @@ impl Ranked {
             margin = behind(change.slot);
             let now = there.next_if(|_| order.is_eq()).map_or(0, |e| e.weight);
             let mut back = Margin::new(self, reach.turned(), change.slot);
-            // What has come or gone may differ anyway, and is no row of both moments.
-            for row in run.iter_mut().rev().filter(|row| row.old.min(row.new) > 0) {
+            // What has come or gone may differ anyway.
+            for place in steady.iter().rev() {
+                let row = &mut run[*place];
                 if !back.may_differ(row.slot, row.old.min(row.new)) {
                     break;
                 }
                 row.may_differ = true;
             }
             let (slot, old) = (change.slot, now - change.weight);
+            if old.min(now) > 0 {
+                steady.push(run.len());
+            }
             run.push(RunRow { slot, old, new: now, may_differ: true });
             runs.next += 1;
         }
