@@ -81,9 +81,11 @@ pub mod sqlstate {
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
+    pub const AMBIGUOUS_ALIAS: &str = "42P09";
     pub const DUPLICATE_ALIAS: &str = "42712";
     pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const INVALID_GRANT_OPERATION: &str = "0LP01";
+    pub const DUPLICATE_SCHEMA: &str = "42P06";
     pub const INVALID_SCHEMA_NAME: &str = "3F000";
     pub const RESERVED_NAME: &str = "42939";
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";

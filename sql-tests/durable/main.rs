@@ -100,12 +100,14 @@ async fn rows(session: &mut Session, query: &str) -> Result<Vec<String>, Error> 
 async fn everything(engine: &Engine) -> Result<String, Error> {
     let mut session = engine.session();
     let mut out = String::new();
-    let list = "SELECT relname, relkind FROM pg_class c JOIN pg_namespace n \
-        ON n.oid = c.relnamespace WHERE nspname = 'public' AND relname NOT LIKE '%$%'";
+    let list = "SELECT relname, relkind, quote_ident(nspname) || '.' || quote_ident(relname) \
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND relname NOT LIKE '%$%'";
     for line in rows(&mut session, list).await? {
+        let (line, name) = line.rsplit_once('|').expect("three columns");
         out.push_str(&format!("{line}\n"));
-        let Some((name, "r" | "m" | "v")) = line.split_once('|') else { continue };
-        for row in rows(&mut session, &format!("SELECT * FROM \"{name}\"")).await? {
+        let Some((_, "r" | "m" | "v")) = line.split_once('|') else { continue };
+        for row in rows(&mut session, &format!("SELECT * FROM {name}")).await? {
             out.push_str(&format!("  {row}\n"));
         }
     }

@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::RelationId;
 use super::access::{AccessChange, Acl};
+use super::{PUBLIC_SCHEMA, RelationId, qualified};
 use crate::error::{Error, Result};
 
 /// The newest version of the byte form that this program reads; what is written is of the oldest
 /// that has all of it.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+
+/// The version of what has nothing of schemas: a dot in a name is a letter like others.
+const WITHOUT_SCHEMAS: u32 = 3;
 
 /// The version of what has roles, but no watermark that was moved by hand.
 const WITHOUT_MOVES: u32 = 2;
@@ -154,7 +157,8 @@ impl Definition {
             _ => false,
         };
         let version = match self {
-            Self::Watermark { .. } => VERSION,
+            _ if self.has_schemas() => VERSION,
+            Self::Watermark { .. } => WITHOUT_SCHEMAS,
             _ if with_roles => WITHOUT_MOVES,
             _ => WITHOUT_ROLES,
         };
@@ -175,7 +179,48 @@ impl Definition {
             .with_hint("Use the program that wrote it, or a newer one."));
         }
         let read: Read = serde_json::from_slice(bytes).map_err(unreadable)?;
-        Ok(read.definition)
+        let mut definition = read.definition;
+        if version <= WITHOUT_SCHEMAS {
+            definition.each_name(&mut |name| *name = qualified(PUBLIC_SCHEMA, name));
+        }
+        Ok(definition)
+    }
+
+    /// Whether an earlier program would take a name for another one, or does not know it at all.
+    fn has_schemas(&self) -> bool {
+        let mut found = match self {
+            Self::Access(changes) => changes.iter().any(|change| match change {
+                AccessChange::NamedSchema { .. } => true,
+                AccessChange::Role { role: Some(role), .. } => !role.schema_defaults.is_empty(),
+                _ => false,
+            }),
+            _ => false,
+        };
+        self.clone().each_name(&mut |name| found |= name.contains('.'));
+        found
+    }
+
+    /// The names of relations in it.
+    fn each_name(&mut self, each: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::Create(creation) => {
+                each(&mut creation.name);
+                let instead = std::mem::take(&mut creation.instead).into_iter();
+                creation.instead = instead
+                    .map(|(mut name, id)| {
+                        each(&mut name);
+                        (name, id)
+                    })
+                    .collect();
+            }
+            Self::Rename { to: name, .. } | Self::Replace { name, .. } => each(name),
+            Self::Swap { new, .. } => new.iter_mut().for_each(|(_, name)| each(name)),
+            Self::Keep(_)
+            | Self::Drop(_)
+            | Self::Access(_)
+            | Self::Clock(_)
+            | Self::Watermark { .. } => {}
+        }
     }
 }
 
@@ -211,8 +256,15 @@ mod tests {
             let bytes = definition.encode().expect("written");
             assert_eq!(Definition::decode(&bytes).expect("read"), definition);
         }
+        let old = r#"{"version":1,"definition":{"rename":{"id":3,"to":"a.b"}}}"#;
+        let to = "public.a.b".to_owned();
+        let read = Definition::Rename { id: RelationId(3), to };
+        assert_eq!(Definition::decode(old.as_bytes()).expect("read"), read);
+        let new = read.encode().expect("written");
+        assert!(new.starts_with(br#"{"version":4,"#));
+        assert_eq!(Definition::decode(&new).expect("read"), read);
         let state = |text: &str| Definition::decode(text.as_bytes()).map_err(|e| e.sqlstate());
-        assert_eq!(state(r#"{"version":4,"definition":{"fly":1}}"#), Err("0A000"));
+        assert_eq!(state(r#"{"version":5,"definition":{"fly":1}}"#), Err("0A000"));
         assert_eq!(state(r#"{"version":1,"definition":{"fly":1}}"#), Err("XX001"));
         assert_eq!(state(r#"{"version":1,"definition":{"keep":1},"more":1}"#), Err("XX001"));
         assert_eq!(state("{"), Err("XX001"));

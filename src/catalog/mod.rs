@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod definition;
+mod names;
 mod nearest;
 pub(crate) mod system;
 pub(crate) mod types;
@@ -22,6 +23,8 @@ use crate::error::{Error, Result, sqlstate};
 
 use access::{Access, AccessChange, Acl};
 pub use definition::{CreatedIds, Creation, Definition};
+pub use names::PUBLIC_SCHEMA;
+pub(crate) use names::{local_name, qualified, schema_and_name, written, written_in_full};
 pub(crate) use nearest::nearest;
 pub use watermark::{Marker, WatermarkDef};
 
@@ -145,7 +148,7 @@ pub enum ConflictRule {
 pub struct Relation {
     /// Its identity.
     pub id: RelationId,
-    /// Its folded name.
+    /// Its folded name, behind that of its schema unless that is `public`: `s.t`.
     pub name: String,
     /// Its kind.
     pub kind: RelationKind,
@@ -168,6 +171,18 @@ pub struct Relation {
     pub depends_on: Vec<RelationId>,
     /// Who owns it, and what others may do with it.
     pub acl: Acl,
+}
+
+impl Relation {
+    /// The schema that it is in.
+    pub fn schema_name(&self) -> &str {
+        schema_and_name(&self.name).0
+    }
+
+    /// Its name in its schema.
+    pub fn local_name(&self) -> &str {
+        local_name(&self.name)
+    }
 }
 
 /// All definitions at one moment.
@@ -212,7 +227,7 @@ impl Catalog {
             false => Ok(()),
             true => Err(Error::user(
                 sqlstate::DUPLICATE_TABLE,
-                format!("relation \"{name}\" already exists"),
+                format!("relation \"{}\" already exists", local_name(name)),
             )),
         }
     }
@@ -250,7 +265,12 @@ impl Catalog {
                         *relation = Arc::new(Relation { acl, ..relation.as_ref().clone() });
                     }
                 }
-                change => Arc::make_mut(&mut self.access).apply(change),
+                change => {
+                    if let AccessChange::NamedSchema { schema: Some(schema), .. } = change {
+                        self.pass(schema.id);
+                    }
+                    Arc::make_mut(&mut self.access).apply(change);
+                }
             }
         }
     }

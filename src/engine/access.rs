@@ -8,10 +8,11 @@ use datafusion::common::ScalarValue;
 
 use super::outcome::{Notice, Outcome};
 use super::rights::{Who, acl_of};
+use super::schemas::schema_change;
 use super::session::Session;
 use super::set::setting_of;
 use crate::catalog::access::{Access, AccessChange, Acl, OWNER, Role, RoleId, Verifier};
-use crate::catalog::{Catalog, Definition, Relation, RelationId, system};
+use crate::catalog::{Catalog, Definition, PUBLIC_SCHEMA, Relation, RelationId, written};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Coordinator;
 use crate::sql::statement::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
@@ -37,11 +38,16 @@ impl Session {
         let mut changes = self.changes_of(statement, &catalog)?;
         changes.extend(decoy_for(&catalog, &changes)?);
         if !changes.is_empty() {
-            self.commit_point.pass();
-            core.coordinator.call(move |c| keep(c, changes)).await??;
+            self.keep_changes(changes).await?;
         }
         self.warn_of_lock_out(&catalog, &core.shared.catalog());
         Ok(self.done(&tag))
+    }
+
+    /// Keeps changes, and makes them.
+    pub(super) async fn keep_changes(&self, changes: Vec<AccessChange>) -> Result<()> {
+        self.commit_point.pass();
+        self.engine.core.coordinator.call(move |c| keep(c, changes)).await?
     }
 
     fn changes_of(
@@ -78,18 +84,7 @@ impl Session {
                 let change = self.role_setting(role.clone(), name.as_deref(), values.as_deref())?;
                 Ok(vec![put(id, change)])
             }
-            AccessStatement::RenameRole { name, to } => {
-                let (id, role) = access.get(name)?;
-                self.check_may_change(access, role)?;
-                if access.find(to).is_some() {
-                    let message = format!("role \"{to}\" already exists");
-                    return Err(Error::user(sqlstate::DUPLICATE_OBJECT, message));
-                }
-                if id == RoleId::OWNER {
-                    return Err(Error::unsupported(format!("role \"{OWNER}\" keeps its name")));
-                }
-                Ok(vec![put(id, Role { name: to.clone(), ..role.clone() })])
-            }
+            AccessStatement::RenameRole { name, to } => self.renamed_role(access, name, to),
             AccessStatement::DropRole { names, if_exists } => {
                 self.dropped_roles(catalog, names, *if_exists)
             }
@@ -97,13 +92,17 @@ impl Session {
             AccessStatement::Membership { roles, members, revoke } => {
                 self.memberships(access, roles, members, *revoke)
             }
-            AccessStatement::Defaults { of, privileges, roles, revoke } => {
+            AccessStatement::Defaults { of, schemas, privileges, roles, revoke } => {
                 let change = |acl: &mut Acl, to| match revoke {
                     true => acl.revoke(to, *privileges),
                     false => acl.grant(to, *privileges),
                 };
-                self.default_changes(access, of, roles, change)
+                self.default_changes(access, (of, schemas), roles, change)
             }
+            AccessStatement::CreateSchema { name, if_not_exists, owner } => {
+                self.created_schema(catalog, name.as_deref(), *if_not_exists, owner.as_ref())
+            }
+            AccessStatement::SchemaOwner { name, to } => self.schema_owner(access, name, to),
             AccessStatement::CreateSecret { name, if_not_exists, value } => {
                 self.created_secret(catalog, (name, *if_not_exists), value)
             }
@@ -115,11 +114,24 @@ impl Session {
         }
     }
 
+    fn renamed_role(&self, access: &Access, name: &str, to: &String) -> Result<Vec<AccessChange>> {
+        let (id, role) = access.get(name)?;
+        self.check_may_change(access, role)?;
+        if access.find(to).is_some() {
+            let message = format!("role \"{to}\" already exists");
+            return Err(Error::user(sqlstate::DUPLICATE_OBJECT, message));
+        }
+        if id == RoleId::OWNER {
+            return Err(Error::unsupported(format!("role \"{OWNER}\" keeps its name")));
+        }
+        Ok(vec![put(id, Role { name: to.clone(), ..role.clone() })])
+    }
+
     /// What changes of the rights that others get to what some roles will make.
     fn default_changes(
         &self,
         access: &Access,
-        of: &[RoleName],
+        (of, schemas): (&[RoleName], &[String]),
         to: &[RoleName],
         change: impl Fn(&mut Acl, RoleId),
     ) -> Result<Vec<AccessChange>> {
@@ -128,9 +140,24 @@ impl Session {
         for name in of {
             let (id, role) = self.role_named(access, name)?;
             self.check_has_role(access, id)?;
-            let mut acl = Acl { owner: id, grants: role.defaults.clone() };
-            self.grantees(access, to)?.into_iter().for_each(|to| change(&mut acl, to));
-            changes.push(put(id, Role { defaults: acl.grants, ..role.clone() }));
+            let (to, mut role) = (self.grantees(access, to)?, role.clone());
+            let changed = |grants| {
+                let mut acl = Acl { owner: id, grants };
+                to.iter().for_each(|to| change(&mut acl, *to));
+                acl.grants
+            };
+            if schemas.is_empty() {
+                role.defaults = changed(role.defaults);
+            }
+            for schema in schemas {
+                access.get_schema(schema)?;
+                let grants = role.schema_defaults.remove(schema).unwrap_or_default();
+                let grants = changed(grants);
+                if !grants.is_empty() {
+                    role.schema_defaults.insert(schema.clone(), grants);
+                }
+            }
+            changes.push(put(id, role));
         }
         Ok(changes)
     }
@@ -246,15 +273,19 @@ impl Session {
             acl
         };
         let relations: Vec<Arc<Relation>> = match &grant.on {
-            GrantObject::Schema => {
-                if self.role().is_some_and(|role| !access.owns(role, access.schema())) {
-                    return Err(denied("must be owner of schema public"));
-                }
-                return Ok(vec![AccessChange::Schema(changed(access.schema()))]);
+            GrantObject::Schemas(names) => {
+                let of = |name: &String| {
+                    self.check_owns_schema(access, name)?;
+                    Ok(schema_change(access, name, changed(access.get_schema(name)?)))
+                };
+                return names.iter().map(of).collect();
             }
-            GrantObject::All => {
-                let all = catalog.relations().filter(|r| !r.kind.is_part());
-                all.cloned().collect()
+            GrantObject::All(schemas) => {
+                schemas.iter().try_for_each(|name| access.get_schema(name).map(drop))?;
+                let inside = |r: &&Arc<Relation>| {
+                    !r.kind.is_part() && schemas.iter().any(|name| name == r.schema_name())
+                };
+                catalog.relations().filter(inside).cloned().collect()
             }
             GrantObject::Relations(names) => {
                 let of = |name: &String| catalog.get(name).cloned();
@@ -332,7 +363,11 @@ impl Session {
         Ok(vec![AccessChange::Acl { on: relation.id, acl }])
     }
 
-    fn role_named<'a>(&self, access: &'a Access, name: &RoleName) -> Result<(RoleId, &'a Role)> {
+    pub(super) fn role_named<'a>(
+        &self,
+        access: &'a Access,
+        name: &RoleName,
+    ) -> Result<(RoleId, &'a Role)> {
         let id = match name {
             RoleName::Named(name) => return access.get(name),
             RoleName::Public => return access.get("public"),
@@ -378,7 +413,7 @@ impl Session {
         }
     }
 
-    fn check_has_role(&self, access: &Access, id: RoleId) -> Result<()> {
+    pub(super) fn check_has_role(&self, access: &Access, id: RoleId) -> Result<()> {
         match self.role().is_none_or(|own| access.has_role(own, id)) {
             true => Ok(()),
             false => Err(denied(format!("must be member of role \"{}\"", access.name(id)))),
@@ -537,13 +572,21 @@ fn still_needed(name: &str, needed: Vec<String>) -> Error {
 /// What a role owns, or has been granted something on.
 fn needed_by(catalog: &Catalog, id: RoleId) -> Vec<String> {
     let mut needed = Vec::new();
-    if catalog.access().schema().mentions(id) {
-        needed.push("privileges for schema public".to_owned());
+    let access = catalog.access();
+    let named = access.schemas().iter().map(|(name, schema)| (name.as_str(), &schema.acl));
+    for (name, acl) in
+        access.schema(PUBLIC_SCHEMA).map(|acl| (PUBLIC_SCHEMA, acl)).into_iter().chain(named)
+    {
+        if name != PUBLIC_SCHEMA && acl.owner == id {
+            needed.push(format!("owner of schema {name}"));
+        } else if acl.mentions(id) {
+            needed.push(format!("privileges for schema {name}"));
+        }
     }
     let own = catalog.access().secrets().filter(|(_, secret)| secret.owner == id);
     needed.extend(own.map(|(name, _)| format!("owner of secret {name}")));
     for relation in catalog.relations().filter(|r| !r.kind.is_part()) {
-        let what = format!("{} {}", relation.kind.noun(), system::quoted(&relation.name));
+        let what = format!("{} {}", relation.kind.noun(), written(&relation.name));
         let acl = acl_of(catalog, relation);
         if acl.owner == id {
             needed.push(format!("owner of {what}"));

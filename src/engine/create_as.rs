@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use super::outcome::Outcome;
 use super::session::Session;
-use crate::catalog::ConflictRule;
+use crate::catalog::{ConflictRule, written_in_full};
 use crate::delta::text::pg_type_declared;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{ColumnDef, CreateTable, CreateTableAs};
@@ -99,5 +99,5 @@ fn definition(name: &str, columns: &[ColumnDef]) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let column = |c: &ColumnDef| format!("{} {}", quoted(&c.name), pg_type_declared(&c.data_type));
     let columns: Vec<String> = columns.iter().map(column).collect();
-    format!("CREATE TABLE {} ({})", quoted(name), columns.join(", "))
+    format!("CREATE TABLE {} ({})", written_in_full(name), columns.join(", "))
 }

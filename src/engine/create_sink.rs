@@ -25,7 +25,7 @@ impl Session {
             return Ok(self.done("CREATE SINK"));
         }
         let catalog = core.shared.catalog();
-        catalog.check_name_is_free(&create.name)?;
+        self.check_new_name(&catalog, &create.name)?;
         let input = self.sink_input(create, &catalog)?;
         let mut relation = self.sink_relation(create, text, &input);
         let options = self.with_secrets(&create.options, &create.secrets)?;

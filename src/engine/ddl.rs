@@ -64,7 +64,7 @@ impl Session {
         if self.exists_already(&create.name, create.if_not_exists) {
             return Ok(self.done(tag));
         }
-        core.shared.catalog().check_name_is_free(&create.name)?;
+        self.check_new_name(&core.shared.catalog(), &create.name)?;
         let mut relation = self.table_relation(create, text)?;
         sql::check_default(&relation, &self.settings())?;
         check_rules(create)?;
@@ -227,7 +227,7 @@ impl Session {
             return Ok(self.done(tag));
         }
         let ViewOptions { background, aside } = ViewOptions::of(create)?;
-        core.shared.catalog().check_name_is_free(&create.name)?;
+        self.check_new_name(&core.shared.catalog(), &create.name)?;
         let catalog = self.names_for_binding()?;
         let bound = sql::bind_view(create, &catalog, &self.settings())?;
         // What is built again beside a view reads what its owner may read.
@@ -330,6 +330,9 @@ impl Session {
         self.refuse_in_transaction(&tag)?;
         let core = self.engine.core.clone();
         let _one_at_a_time = self.turn(core.ddl.lock()).await?;
+        if drop.noun == "schema" {
+            return self.drop_schemas(drop).await;
+        }
         let catalog = core.shared.catalog();
         let mut doomed = BTreeSet::new();
         for name in &drop.names {
@@ -349,6 +352,18 @@ impl Session {
             check_kind(relation, drop.noun)?;
             doomed.insert(relation.id);
         }
+        self.drop_ids(doomed, drop.cascade).await?;
+        Ok(self.done(&tag))
+    }
+
+    /// Drops relations, and with `cascade` what depends on them.
+    pub(super) async fn drop_ids(
+        &mut self,
+        mut doomed: BTreeSet<RelationId>,
+        cascade: bool,
+    ) -> Result<()> {
+        let core = self.engine.core.clone();
+        let catalog = core.shared.catalog();
         let named = doomed.clone();
         let mut cascaded = Vec::new();
         let mut todo: Vec<RelationId> = doomed.iter().copied().collect();
@@ -362,7 +377,7 @@ impl Session {
                 }
             }
         }
-        if !cascaded.is_empty() && !drop.cascade {
+        if !cascaded.is_empty() && !cascade {
             return Err(dependants_error(&catalog, &named, &cascaded));
         }
         for relation in &cascaded {
@@ -373,8 +388,7 @@ impl Session {
         let ids: Vec<RelationId> = doomed.into_iter().rev().collect();
         forget_indexes(&core.shared, &ids);
         self.commit_point.pass();
-        core.coordinator.call(move |c| c.drop_relations(&ids)).await??;
-        Ok(self.done(&tag))
+        core.coordinator.call(move |c| c.drop_relations(&ids)).await?
     }
 }
 

@@ -1,6 +1,7 @@
 //! CREATE INDEX: an index is a definition of the catalog and, unless its columns are the key that
 //! the rows are stored by, an index of the relation's result table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -14,6 +15,9 @@ use crate::plan::PlanNode;
 use crate::runtime::{Coordinator, Shared};
 use crate::sql::statement::CreateIndex;
 use crate::state::{IndexLease, ResultTable};
+
+/// The name of what is built beside something.
+type Beside = fn(&str) -> String;
 
 impl Session {
     pub(super) async fn create_index(&mut self, create: &CreateIndex) -> Result<Outcome> {
@@ -101,18 +105,22 @@ impl Session {
     }
 
     /// Gives a relation the indexes that another one has, as far as it has their columns, under
-    /// other names: what they are and what they are to be called.
+    /// other names; `renamed` says what columns are called there that have another name: what they
+    /// are and what they are to be called.
     pub(super) async fn copy_indexes(
         &self,
         of: &Relation,
         to: &Relation,
-        beside: impl Fn(&str) -> String,
+        (beside, renamed): (Beside, &BTreeMap<String, String>),
     ) -> Result<Vec<(RelationId, String)>> {
         let shared = &self.engine.core.shared;
         let (catalog, table) = (shared.catalog(), table_of(shared, to)?);
         let mut copies = Vec::new();
         for index in catalog.indexes(of.id) {
-            let position = |f: &Arc<Field>| to.schema.index_of(f.name()).ok();
+            let position = |f: &Arc<Field>| {
+                let name = renamed.get(f.name()).unwrap_or(f.name());
+                to.schema.index_of(name).ok()
+            };
             let columns = index.schema.fields().iter().map(position).collect::<Option<Vec<_>>>();
             let Some(columns) = columns else { continue };
             let named = (beside(&index.name), false);

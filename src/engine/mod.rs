@@ -15,6 +15,7 @@
 mod access;
 mod alter_sink;
 mod alter_source;
+mod alter_table;
 mod analyze;
 mod backpressure;
 mod commit_point;
@@ -58,6 +59,7 @@ mod rights;
 pub(crate) mod row_source;
 mod running;
 mod savepoint;
+mod schemas;
 mod seal;
 mod secrets;
 mod session;

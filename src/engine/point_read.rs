@@ -137,9 +137,9 @@ fn point_read(
     let Some(way) = best_way(relation.id, key, &pin.catalog, count) else { return Ok(None) };
     let columns = way.columns.to_vec();
     let index = match way.index {
-        Some(index) => index.name.clone(),
-        None if relation.key.is_empty() => format!("{}_key", relation.name),
-        None => format!("{}_pkey", relation.name),
+        Some(index) => index.local_name().to_owned(),
+        None if relation.key.is_empty() => format!("{}_key", relation.local_name()),
+        None => format!("{}_pkey", relation.local_name()),
     };
     let lists: Vec<&[ScalarValue]> =
         columns.iter().filter_map(|c| demanded.get(c)).map(Vec::as_slice).collect();

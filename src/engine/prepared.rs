@@ -37,6 +37,7 @@ impl Session {
                 style: TextStyle::DEFAULT,
             });
         };
+        let statement = self.in_path(&statement)?;
         let bind = |session: &mut Self| match sql::is_deep(
             &statement,
             &session.engine.core.shared.catalog(),
@@ -60,6 +61,9 @@ impl Session {
         // in another style than the default.
         let shared = self.optimizes() && self.text_style().is_default();
         let core = shared.then_some(&self.engine.core)?;
+        if !self.searches_public() {
+            return None;
+        }
         let text = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
         core.plans.get(&core.shared.catalog(), text, declared)
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::outcome::{Notice, Outcome};
 use super::session::Session;
-use crate::catalog::{Catalog, Definition, Relation, RelationId, RelationKind, system};
+use crate::catalog::{
+    Catalog, Definition, Relation, RelationId, RelationKind, qualified, schema_and_name, system,
+};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Coordinator;
 use crate::sql::statement::Rename;
@@ -41,7 +43,7 @@ impl Session {
                 format!("cannot rename \"{}\": it belongs to another relation", relation.name),
             ));
         }
-        catalog.check_name_is_free(&request.to)?;
+        self.check_new_name(&catalog, &request.to)?;
         check_independent(&catalog, relation)?;
         let (id, to) = (relation.id, request.to.clone());
         self.commit_point.pass();
@@ -82,6 +84,14 @@ pub(super) fn rename(catalog: &mut Catalog, id: RelationId, to: &str) -> Result<
         }
     }
     catalog.rename(id, to, &with_name(&old.definition, to))?;
+    // An index is in the schema of its relation.
+    let schema = schema_and_name(to).0;
+    for index in catalog.indexes(id).cloned().collect::<Vec<_>>() {
+        if index.schema_name() != schema {
+            let to = qualified(schema, index.local_name());
+            catalog.rename(index.id, &to, &index.definition)?;
+        }
+    }
     // The text of an index has its own name and that of its relation.
     let renamed = catalog.by_id(id).cloned().into_iter();
     let own = renamed.filter(|r| matches!(r.kind, RelationKind::Index { .. }));

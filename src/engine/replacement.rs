@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
+use super::alter_table::changed_meanwhile;
 use super::ddl::DropUnlessBuilt;
 use super::outcome::Outcome;
 use super::replace::rename;
@@ -87,17 +88,19 @@ impl Session {
         check_sinks(&core.shared, old, &affected)?;
         let mut guard = self.drop_unless_done(Vec::new());
         self.provisional = true;
-        let built = self.build_beside((create, text), old, &affected, &mut guard).await;
+        let mut made = Beside::default();
+        let own = Some((create, text));
+        let built = self.views_beside(own, old, &affected, (&mut guard, &mut made)).await;
         (self.provisional, self.instead) = (false, BTreeMap::new());
         let swap = match built {
-            Ok(swap) => swap,
+            Ok(()) => made.swap(&affected),
             Err(error) => {
                 drop(guard);
                 self.commit_point.settle().await;
                 return Err(error);
             }
         };
-        let swapped = self.swap(old, &affected, swap).await;
+        let swapped = self.swap(old, &affected, swap, None).await;
         guard.armed = swapped.is_err();
         drop(guard);
         self.commit_point.settle().await;
@@ -106,20 +109,21 @@ impl Session {
         Ok(self.done(&format!("CREATE {kind}")))
     }
 
-    /// Builds the new views and their indexes under other names. What was made is the guard's.
-    async fn build_beside(
+    /// Builds the new views and their indexes under other names: what takes the place of `old`,
+    /// where that is a view, and those that read it. What was made is the guard's.
+    pub(super) async fn views_beside(
         &mut self,
-        (create, text): (&CreateView, &str),
+        replacement: Option<(&CreateView, &str)>,
         old: &Relation,
         affected: &Affected,
-        guard: &mut DropUnlessBuilt,
-    ) -> Result<Swap> {
-        let (mut new, mut moves) = (Vec::new(), BTreeMap::new());
+        (guard, all): (&mut DropUnlessBuilt, &mut Beside),
+    ) -> Result<()> {
         for view in &affected.views {
-            let own = view.id == old.id;
-            let (create, text) = match own {
-                true => (create.clone(), text.to_owned()),
-                false => (self.definition_of(view)?, view.definition.clone()),
+            let given = replacement.filter(|_| view.id == old.id);
+            let own = given.is_some();
+            let (create, text) = match given {
+                Some((create, text)) => (create.clone(), text.to_owned()),
+                None => (self.definition_of(view)?, view.definition.clone()),
             };
             let name = beside(&view.name);
             let create = CreateView { name, or_replace: false, if_not_exists: false, ..create };
@@ -131,18 +135,25 @@ impl Session {
             if made.depends_on.iter().any(|id| affected.ids.contains(id)) {
                 return Err(reads_itself(old));
             }
-            new.push((made.id, view.name.clone()));
+            if replacement.is_none() && shape_of(view) != shape_of(&made) {
+                let (noun, name) = (view.kind.noun(), &view.name);
+                let detail = format!("{noun} {name} would have other columns over the new one");
+                return Err(depends(old, detail).with_hint(format!(
+                    "Name the columns in the query of \"{name}\" in the place of *, or DROP it \
+                     first and create it again afterwards."
+                )));
+            }
+            all.new.push((made.id, view.name.clone()));
             self.instead.insert(view.name.clone(), made.id);
             if view.kind == RelationKind::MaterializedView {
-                moves.insert(view.id, made.id);
-                let copies = self.copy_indexes(view, &made, beside).await?;
+                all.moves.insert(view.id, made.id);
+                let copies = self.copy_indexes(view, &made, (beside, &BTreeMap::new())).await?;
                 self.commit_point.reset();
                 copies.iter().for_each(|(id, _)| guard.ids.insert(0, *id));
-                new.extend(copies);
+                all.new.extend(copies);
             }
         }
-        let sinks = affected.sinks.iter().map(|sink| sink.id).collect();
-        Ok(Swap { old: affected.gone(), new, moves, sinks })
+        Ok(())
     }
 
     pub(super) fn definition_of(&self, view: &Relation) -> Result<CreateView> {
@@ -157,7 +168,14 @@ impl Session {
     }
 
     /// Changes the names, and waits until that is kept.
-    async fn swap(&mut self, old: &Relation, affected: &Affected, swap: Swap) -> Result<()> {
+    /// With `rows` `old` is a table, which has so many or something is amiss.
+    pub(super) async fn swap(
+        &mut self,
+        old: &Relation,
+        affected: &Affected,
+        swap: Swap,
+        rows: Option<u64>,
+    ) -> Result<()> {
         let core = self.engine.core.clone();
         let _one_at_a_time = self.turn(core.ddl.lock()).await?;
         let catalog = core.shared.catalog();
@@ -178,7 +196,16 @@ impl Session {
         // From here on its client waits: half of it can't be undone.
         self.commit_point.pass();
         let again = swap.clone();
-        let change = move |c: &mut Coordinator| c.swap(&again, rename);
+        let (shared, counted, of) = (Arc::clone(&core.shared), old.clone(), old.id);
+        let change = move |c: &mut Coordinator| {
+            let relations = shared.relations();
+            let table = relations.get(&of).and_then(|state| state.table.as_ref());
+            let now = table.map(|table| table.count(shared.published()));
+            match rows.is_none_or(|rows| now == Some(rows)) {
+                true => c.swap(&again, rename),
+                false => Err(changed_meanwhile(&counted)),
+            }
+        };
         let decided_later = core.coordinator.call_when_free(Needs::Everything, change).await??;
         if decided_later {
             // On a full disk it is tried until there is room; what has been swapped is not undone.
@@ -197,8 +224,25 @@ impl Session {
 /// How long a checkpoint that could not be written is waited for.
 const CHECKPOINT_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// What was built beside others, to take their places.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// What it is and under which names it stays: those that depend on others last.
+    pub(super) new: Vec<(RelationId, String)>,
+    /// What is followed, and what is to be followed in its place.
+    pub(super) moves: BTreeMap<RelationId, RelationId>,
+}
+
+impl Beside {
+    /// The step in which it takes their places.
+    pub(super) fn swap(self, affected: &Affected) -> Swap {
+        let sinks = affected.sinks.iter().map(|sink| sink.id).collect();
+        Swap { old: affected.gone(), new: self.new, moves: self.moves, sinks }
+    }
+}
+
 /// The name of what is built beside something.
-fn beside(name: &str) -> String {
+pub(super) fn beside(name: &str) -> String {
     format!("{name}$replacement")
 }
 
@@ -233,9 +277,11 @@ fn does_not_bind(old: &Relation, view: &Relation, error: &Error) -> Error {
 
 fn depends(old: &Relation, detail: String) -> Error {
     let what = format!("{} {}", old.kind.noun(), old.name);
+    let is_table = matches!(old.kind, RelationKind::Table { .. });
+    let verb = if is_table { "alter" } else { "replace" };
     Error::user(
         sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
-        format!("cannot replace {what} because other objects depend on it"),
+        format!("cannot {verb} {what} because other objects depend on it"),
     )
     .with_detail(detail)
 }
@@ -253,7 +299,7 @@ pub(super) fn query_sink(shared: &Shared, sink: &Relation) -> bool {
 }
 
 /// A sink over a query of its own has no rows that could be compared.
-fn check_sinks(shared: &Shared, old: &Relation, affected: &Affected) -> Result<()> {
+pub(super) fn check_sinks(shared: &Shared, old: &Relation, affected: &Affected) -> Result<()> {
     for sink in &affected.sinks {
         if query_sink(shared, sink) {
             let detail = format!("sink {} delivers a query that reads it", sink.name);

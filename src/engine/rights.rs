@@ -5,7 +5,8 @@
 
 use super::session::Session;
 use crate::catalog::access::{Access, Acl, Privilege, RoleId};
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::catalog::system::quoted;
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, schema_and_name};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
     ClockStatement, Copy, CopySubject, CreateSink, CreateTable, CreateView, Explain, ExplainTarget,
@@ -70,10 +71,15 @@ impl Session {
         let Some(role) = self.role() else { return Ok(()) };
         let catalog = self.engine.core.shared.catalog();
         for Read { through, relation } in reads.iter() {
-            // A view reads with the rights of its owner.
+            // A view reads with the rights of its owner, and has looked names up already.
             let reader = match through.and_then(|view| catalog.by_id(view)) {
                 Some(view) => view.acl.owner,
-                None => role,
+                None => {
+                    if let Some(relation) = catalog.by_id(*relation) {
+                        self.check_usage(&catalog, relation)?;
+                    }
+                    role
+                }
             };
             check(&catalog, reader, *relation, Privilege::Select)?;
         }
@@ -94,20 +100,21 @@ impl Session {
         }
     }
 
-    /// Fails unless the session's role may make something.
-    pub(super) fn check_create(&self) -> Result<()> {
+    /// Fails unless the session's role may make something in the schema of a name.
+    pub(super) fn check_create(&self, name: &str) -> Result<()> {
         let Some(role) = self.role() else { return Ok(()) };
         let catalog = self.engine.core.shared.catalog();
-        let access = catalog.access();
-        match access.may(role, access.schema(), Privilege::Create) {
+        let (access, schema) = (catalog.access(), schema_and_name(name).0);
+        match access.may(role, access.get_schema(schema)?, Privilege::Create) {
             true => Ok(()),
             false => Err(Error::user(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
-                "permission denied for schema public",
+                format!("permission denied for schema {schema}"),
             )
             .with_hint(format!(
-                "GRANT CREATE ON SCHEMA public TO {};",
-                crate::catalog::system::quoted(&access.name(role))
+                "GRANT CREATE ON SCHEMA {} TO {};",
+                quoted(schema),
+                quoted(&access.name(role))
             ))),
         }
     }
@@ -122,7 +129,11 @@ impl Session {
 
     fn check_named(&self, name: &str, privilege: Privilege) -> Result<()> {
         match self.engine.core.shared.catalog().find(name) {
-            Some(relation) => self.check_may(relation.id, privilege),
+            Some(relation) => {
+                let catalog = self.engine.core.shared.catalog();
+                self.check_usage(&catalog, relation)?;
+                self.check_may(relation.id, privilege)
+            }
             // Whoever looks for it says that it is not there.
             None => Ok(()),
         }
@@ -135,17 +146,17 @@ impl Session {
             return Ok(());
         }
         match statement {
-            Statement::CreateTable(CreateTable { options, .. }) => {
-                self.check_create()?;
+            Statement::CreateTable(CreateTable { name, options, .. }) => {
+                self.check_create(name)?;
                 self.check_connector(options.get("connector"))
             }
-            Statement::CreateTableAs(_) => self.check_create(),
+            Statement::CreateTableAs(create) => self.check_create(&create.name),
             Statement::CreateView(CreateView { name, or_replace, .. }) => {
-                self.check_create()?;
+                self.check_create(name)?;
                 if *or_replace { self.check_owner(name) } else { Ok(()) }
             }
-            Statement::CreateSink(CreateSink { input, options, .. }) => {
-                self.check_create()?;
+            Statement::CreateSink(CreateSink { name, input, options, .. }) => {
+                self.check_create(name)?;
                 self.check_connector(options.get("connector"))?;
                 match input {
                     SinkInput::Relation(name) => self.check_named(name, Privilege::Select),
@@ -153,8 +164,15 @@ impl Session {
                 }
             }
             Statement::CreateIndex(create) => self.check_owner(&create.relation),
+            // Whoever drops schemas asks.
+            Statement::Drop(drop) if drop.noun == "schema" => Ok(()),
             Statement::Drop(drop) => drop.names.iter().try_for_each(|name| self.check_owner(name)),
-            Statement::Rename(rename) => self.check_owner(&rename.name),
+            Statement::Rename(rename) => {
+                self.check_owner(&rename.name)?;
+                let [from, to] = [&rename.name, &rename.to].map(|name| schema_and_name(name).0);
+                if from == to { Ok(()) } else { self.check_create(&rename.to) }
+            }
+            Statement::AlterTable(alter) => self.check_owner(&alter.name),
             Statement::AlterSink(alter) => self.check_owner(&alter.name),
             Statement::AlterSource(alter) => self.check_owner(&alter.name),
             Statement::AlterFormat(alter) => self.check_owner(&alter.name),
@@ -213,8 +231,13 @@ impl Session {
             return old.acl.clone();
         }
         let owner = self.role().unwrap_or(RoleId::OWNER);
-        let grants = catalog.access().role(owner).map(|role| role.defaults.clone());
-        Acl { owner, grants: grants.unwrap_or_default() }
+        let mut acl = Acl { owner, ..Acl::default() };
+        if let Some(role) = catalog.access().role(owner) {
+            acl.grants.clone_from(&role.defaults);
+            let of_schema = role.schema_defaults.get(schema_and_name(name).0);
+            of_schema.into_iter().flatten().for_each(|(to, some)| acl.grant(*to, *some));
+        }
+        acl
     }
 }
 

@@ -8,7 +8,7 @@ use super::seal::DirectoryKey;
 use super::session::Session;
 use super::show::{Column, table};
 use crate::catalog::access::{AccessChange, RoleId, Seal, Secret, SecretValue};
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, PUBLIC_SCHEMA, Relation};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::Statement;
 
@@ -37,7 +37,7 @@ impl Session {
         match value {
             SecretValue::Env(_) => self.check_superuser("name variables of the environment")?,
             SecretValue::File(_) => self.check_superuser("name files of the machine")?,
-            SecretValue::Sealed(_) | SecretValue::Held(_) => self.check_create()?,
+            SecretValue::Sealed(_) | SecretValue::Held(_) => self.check_create(PUBLIC_SCHEMA)?,
         }
         let seal = self.seal();
         let value = match (value, &seal) {

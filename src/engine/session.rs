@@ -46,7 +46,7 @@ pub struct Session {
     pub(super) transaction: Option<Transaction>,
     pub(super) failed: bool,
     /// What it says about itself.
-    facts: Arc<SessionFacts>,
+    pub(super) facts: Arc<SessionFacts>,
     pub(super) notices: Vec<Notice>,
     /// Statements of PREPARE by name.
     pub(super) named: BTreeMap<String, Prepared>,
@@ -184,6 +184,7 @@ impl Session {
     /// Dropping the future undoes the statement, unless its change is with the sequencer already:
     /// then it happens all the same.
     pub async fn run(&mut self, statement: &Arc<ParsedStatement>) -> Result<Outcome> {
+        let statement = &self.in_path(statement)?;
         self.check_snapshot(&statement.statement)?;
         self.check_not_failed(&statement.statement)?;
         let cancel = self.begin_statement();
@@ -307,6 +308,7 @@ impl Session {
             Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
             Statement::Rename(rename) => self.rename_relation(rename).await,
+            Statement::AlterTable(alter) => self.alter_table(alter).await,
             Statement::AlterSink(alter) => self.alter_sink(alter).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,
             Statement::AlterFormat(alter) => self.alter_format(alter).await,

@@ -200,6 +200,7 @@ fn writes(statement: &Statement) -> Option<String> {
             ClockStatement::By(_) | ClockStatement::To(_) => "ADVANCE CLOCK",
             ClockStatement::Watermark(..) => "ADVANCE WATERMARK",
         },
+        Statement::AlterTable(_) => "ALTER TABLE",
         Statement::AlterSink(_) => "ALTER SINK",
         Statement::AlterSource(alter) if alter.noun == "table" => "ALTER TABLE",
         Statement::AlterSource(_) => "ALTER SOURCE",

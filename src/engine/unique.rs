@@ -129,7 +129,10 @@ fn duplicate_key(relation: &Relation, delta: &DeltaBatch, row: usize) -> Error {
         .collect();
     Error::user(
         sqlstate::UNIQUE_VIOLATION,
-        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
+        format!(
+            "duplicate key value violates unique constraint \"{}_pkey\"",
+            relation.local_name()
+        ),
     )
     .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
 }

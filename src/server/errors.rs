@@ -5,6 +5,7 @@ use pgwire::error::PgWireError;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
+use crate::catalog::schema_and_name;
 use crate::engine::outcome::Notice;
 use crate::error::{Error, sqlstate};
 
@@ -52,13 +53,10 @@ fn error_fields(severity: &str, error: &Error) -> Vec<(u8, String)> {
         fields.push((b'P', position.to_string()));
     }
     let about = error.about();
-    let schema = about.relation.as_ref().map(|_| "public".to_owned());
-    let objects = [
-        (b's', &schema),
-        (b't', &about.relation),
-        (b'c', &about.column),
-        (b'n', &about.constraint),
-    ];
+    let named = about.relation.as_deref().map(schema_and_name);
+    let (schema, table) = named.map(|(s, t)| (s.to_owned(), t.to_owned())).unzip();
+    let objects =
+        [(b's', &schema), (b't', &table), (b'c', &about.column), (b'n', &about.constraint)];
     for (code, name) in objects {
         fields.extend(name.as_ref().map(|name| (code, field(name))));
     }

@@ -28,7 +28,7 @@ use super::parts::{Mentions, Part, PartSource, share, views_of};
 use super::pass::apart;
 use super::types::cast_type;
 use crate::cancel::Cancel;
-use crate::catalog::{Catalog, Relation, RelationId, RelationKind, system};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind, qualified, system};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WalkPlan, operand_udf, to_datafusion};
 
@@ -336,19 +336,18 @@ impl ContextProvider for Context<'_> {
         if let Some(part) = self.find_part(name.table()) {
             return Ok(part);
         }
+        let known = match name.schema() {
+            None => name.table().to_owned(),
+            Some(schema) => qualified(schema, name.table()),
+        };
         match name.schema() {
-            None | Some("public") if self.catalog.find(name.table()).is_some() => {
-                self.source(name.table()).map_err(to_datafusion)
-            }
+            _ if self.catalog.find(&known).is_some() => self.source(&known),
             schema if system::find(schema, name.table()).is_some() => {
-                self.system_source(schema, name.table()).map_err(to_datafusion)
+                self.system_source(schema, name.table())
             }
-            None | Some("public") => self.source(name.table()).map_err(to_datafusion),
-            Some(_) => Err(to_datafusion(Error::user(
-                sqlstate::UNDEFINED_TABLE,
-                format!("relation \"{name}\" does not exist"),
-            ))),
+            _ => self.source(&known),
         }
+        .map_err(to_datafusion)
     }
 
     fn get_table_function_source(

@@ -1,7 +1,7 @@
 //! Offsets of window frames, `RANGE BETWEEN INTERVAL '1 day' PRECEDING ..`: the planner reads them
 //! from the syntax tree, where it wants an interval as it was written and not the cast from text
 //! that intervals have become everywhere else. A frame that begins behind its end, which it
-//! refuses, is is written as another one without rows. A frame over a window of the WINDOW clause
+//! refuses, is written as another one without rows. A frame over a window of the WINDOW clause
 //! gets its PARTITION BY and ORDER BY, which the planner does not look for.
 
 use std::collections::BTreeMap;

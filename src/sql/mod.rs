@@ -12,6 +12,7 @@
 //! here writes: DML becomes a plan of the rows to insert, delete or replace.
 
 mod aggregates;
+mod alter_table;
 mod array_query;
 mod asof;
 pub mod batch;
@@ -78,6 +79,7 @@ mod row_compare;
 mod row_counts;
 mod rows;
 mod rules;
+mod schemas;
 mod scopes;
 mod secrets;
 mod semantics;
@@ -109,6 +111,7 @@ mod window_calls;
 mod window_ties;
 mod windows;
 
+pub use alter_table::{Altered, alter_table, table_text};
 pub use asof::{AsOfJoin, Nearest};
 pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
 pub(crate) use context::nullable as all_nullable;
@@ -126,7 +129,7 @@ pub(crate) use lookup::compares_as_bytes;
 pub use lookup::{Given, Lookup, Wanted};
 pub use moving::MovingFilter;
 pub use parser::{is_complete, parse, pieces};
-pub(crate) use parser::{locate, with_format, with_name};
+pub(crate) use parser::{locate, with_format, with_name, with_schemas};
 pub use parts::{Part, each_node, scanned_part};
 pub use pass::explain_passes;
 pub use patterns::{MatchOrder, MatchRecognize};
@@ -136,6 +139,7 @@ pub use recursion::{Recursion, WorkTable, as_recursion, work_table};
 pub use secrets::mask_secrets;
 pub use set_ops::{SetOperation, as_set_operation};
 pub use stack::{OnLargeStack, on_large_stack};
+pub(crate) use system::names_in_list;
 pub use system::{SessionFacts, SessionSettings, Watermarks};
 pub use types::sql_type;
 pub use watermark::{bind_interval, bind_watermark, interval, timestamp};

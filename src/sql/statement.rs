@@ -2,6 +2,7 @@
 //! sqlparser's. Names are folded already; expressions and queries are sqlparser's own.
 
 mod access;
+mod alter_table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::connector::{Edge, Included};
 use crate::format::{CopyForm, FormatSpec};
 
 pub use access::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
+pub use alter_table::{AlterTable, TableAction};
 
 /// One parsed statement with the text that it came from.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub enum Statement {
     SetCharacteristics(TransactionModes),
     /// COPY.
     Copy(Copy),
+    /// ALTER TABLE of columns and constraints.
+    AlterTable(Box<AlterTable>),
     /// ALTER .. RENAME TO.
     Rename(Rename),
     /// ALTER SINK .. SKIP | RESUME.

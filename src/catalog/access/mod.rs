@@ -1,5 +1,5 @@
 //! Who there is and what they may do: roles, who is a member of what, and what is granted on
-//! objects. It means what PostgreSQL means by it, with one schema and one database.
+//! objects. It means what PostgreSQL means by it, with one database.
 //!
 //! A role is known by its number, never by its name. Its password is kept as a [`Verifier`], from
 //! which nobody finds the password and with which nobody logs in. What is granted on a relation is
@@ -8,6 +8,7 @@
 //! There is always the role [`OWNER`]: whoever comes while nobody has a password is that one.
 
 mod acl;
+mod schema;
 mod secret;
 mod verifier;
 
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use acl::{Acl, Privilege, Privileges};
+pub use schema::NamedSchema;
+pub(crate) use schema::{SYSTEM_SCHEMAS, no_schema};
 pub use secret::{Seal, Secret, SecretValue};
 pub use verifier::{Proof, Verifier};
 
@@ -73,6 +76,9 @@ pub struct Role {
     /// What others get on the tables, views and sources that it will make.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub defaults: BTreeMap<RoleId, Privileges>,
+    /// The same by schemas, for what it will make in one of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schema_defaults: BTreeMap<String, BTreeMap<RoleId, Privileges>>,
 }
 
 /// A change of who there is and what they may do, as it is kept: each says what is there from then
@@ -94,8 +100,15 @@ pub enum AccessChange {
         /// What is granted.
         acl: Acl,
     },
-    /// What is granted on the schema.
+    /// What is granted on the schema `public`.
     Schema(Acl),
+    /// Another schema is as it says, or gone.
+    NamedSchema {
+        /// Its folded name.
+        name: String,
+        /// What it is.
+        schema: Option<NamedSchema>,
+    },
     /// A secret is as it says, or gone.
     Secret {
         /// Its folded name.
@@ -115,6 +128,7 @@ pub struct Access {
     names: BTreeMap<String, RoleId>,
     next: u32,
     schema: Acl,
+    schemas: BTreeMap<String, NamedSchema>,
     secrets: BTreeMap<String, Secret>,
     decoy: String,
 }
@@ -133,6 +147,7 @@ impl Default for Access {
             names: BTreeMap::new(),
             next: FIRST_ROLE,
             schema: Acl::of_schema(),
+            schemas: BTreeMap::new(),
             secrets: BTreeMap::new(),
             decoy: String::new(),
         };
@@ -147,6 +162,14 @@ impl Access {
         match change {
             AccessChange::Role { id, role } => self.put(*id, role.as_deref().cloned()),
             AccessChange::Schema(acl) => self.schema = acl.clone(),
+            AccessChange::NamedSchema { name, schema: Some(schema) } => {
+                self.schemas.insert(name.clone(), schema.clone());
+            }
+            AccessChange::NamedSchema { name, schema: None } => {
+                self.schemas.remove(name);
+                let roles = self.roles.values_mut();
+                roles.for_each(|role| drop(role.schema_defaults.remove(name)));
+            }
             AccessChange::Decoy(decoy) => self.decoy.clone_from(decoy),
             AccessChange::Secret { name, secret: Some(secret) } => {
                 self.secrets.insert(name.clone(), secret.clone());
@@ -170,6 +193,9 @@ impl Access {
             None => self.roles.values_mut().for_each(|role| {
                 role.member_of.remove(&id);
                 role.defaults.remove(&id);
+                role.schema_defaults.values_mut().for_each(|to| {
+                    to.remove(&id);
+                });
             }),
         }
     }
@@ -190,7 +216,12 @@ impl Access {
             secret: Some(secret.clone()),
         };
         let secrets = self.secrets.iter().map(secret);
-        decoy.into_iter().chain(schema).chain(roles).chain(secrets).collect()
+        let named = |(name, schema): (&String, &NamedSchema)| AccessChange::NamedSchema {
+            name: name.clone(),
+            schema: Some(schema.clone()),
+        };
+        let schemas = self.schemas.iter().map(named);
+        decoy.into_iter().chain(schema).chain(schemas).chain(roles).chain(secrets).collect()
     }
 
     /// The number that a new role gets.
@@ -238,11 +269,6 @@ impl Access {
             let message = format!("secret \"{name}\" does not exist");
             Error::user(sqlstate::UNDEFINED_OBJECT, message)
         })
-    }
-
-    /// What is granted on the schema.
-    pub fn schema(&self) -> &Acl {
-        &self.schema
     }
 
     /// Whether somebody can log in by a password; from then on everybody has to.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::roles::role_oid;
 use super::{
-    CONSTRAINT, Cell, FIRST_OID, Facts, INFORMATION_SCHEMA, KEY_INDEX, OWNER_OID, PG_CATALOG,
-    PUBLIC, Rows, SystemTable, cells, oid, quoted, relation, system_oid, tables, visible,
+    CONSTRAINT, Cell, FIRST_OID, Facts, KEY_INDEX, OWNER_OID, PG_CATALOG, PUBLIC, Rows,
+    SystemTable, cells, oid, quoted, relation, schema_oid, system_oid, tables, visible,
 };
 use crate::catalog::access::Privileges;
 use crate::catalog::types::{limited_oid, type_modifier, type_oid, type_size};
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind, written_in_full};
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
@@ -151,8 +151,7 @@ fn owner(facts: &Facts<'_>, relation: &Relation) -> String {
 fn pg_class(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     for known in tables() {
-        let schema =
-            if known.table.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA };
+        let schema = schema_oid(facts.catalog, known.table.schema).unwrap_or(PG_CATALOG);
         let columns = known.relation.schema.fields().len();
         let kind = if schema == PG_CATALOG { "r" } else { "v" };
         rows.push(class(system_oid(known), known.table.name, schema, kind, (columns, 0, false)));
@@ -161,18 +160,19 @@ fn pg_class(facts: &Facts<'_>) -> Rows {
         let (columns, checks) = (r.schema.fields().len(), r.rules.checks.len());
         let sizes = (columns, checks, has_index(facts.catalog, r));
         let granted = r.acl.items(facts.catalog.access(), &Privileges::RELATION);
-        let mut row = class(oid(r.id), &r.name, PUBLIC, kind(r), sizes);
+        let schema = schema_oid(facts.catalog, r.schema_name()).unwrap_or(PUBLIC);
+        let mut row = class(oid(r.id), r.local_name(), schema, kind(r), sizes);
         for (column, cell) in [(5, role_oid(r.acl.owner).into()), (30, granted.into())] {
             row[column] = cell;
         }
         rows.push(row);
         if !r.key.is_empty() {
-            let (number, name) = (oid(r.id) + KEY_INDEX, format!("{}_pkey", r.name));
-            rows.push(class(number, &name, PUBLIC, "i", (r.key.len(), 0, false)));
+            let (number, name) = (oid(r.id) + KEY_INDEX, format!("{}_pkey", r.local_name()));
+            rows.push(class(number, &name, schema, "i", (r.key.len(), 0, false)));
         }
         for index in facts.catalog.indexes(r.id) {
             let sizes = (index.key.len(), 0, false);
-            rows.push(class(oid(index.id), &index.name, PUBLIC, "i", sizes));
+            rows.push(class(oid(index.id), index.local_name(), schema, "i", sizes));
         }
     }
     rows
@@ -307,12 +307,13 @@ fn pg_constraint(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     for r in visible(facts.catalog) {
         let number = oid(r.id);
+        let of = (number, schema_oid(facts.catalog, r.schema_name()).unwrap_or(PUBLIC));
         if !r.key.is_empty() {
-            let (name, index) = (format!("{}_pkey", r.name), number + KEY_INDEX);
-            rows.push(constraint(number, 0, &name, "p", (index, numbers(&r.key))));
+            let (name, index) = (format!("{}_pkey", r.local_name()), number + KEY_INDEX);
+            rows.push(constraint(of, 0, &name, "p", (index, numbers(&r.key))));
         }
         for (i, check) in r.rules.checks.iter().enumerate() {
-            rows.push(constraint(number, i as i64 + 1, &check.name, "c", (0, Vec::new())));
+            rows.push(constraint(of, i as i64 + 1, &check.name, "c", (0, Vec::new())));
         }
     }
     rows
@@ -331,7 +332,7 @@ pub(crate) fn constraint_owner(catalog: &Catalog, number: i64) -> Option<(&Arc<R
 }
 
 fn constraint(
-    relation: i64,
+    (relation, schema): (i64, i64),
     at: i64,
     name: &str,
     kind: &str,
@@ -340,7 +341,7 @@ fn constraint(
     cells![
         constraint_oid(relation, at),
         name,
-        PUBLIC,
+        schema,
         kind,
         false,
         false,
@@ -399,10 +400,10 @@ fn key_columns(relation: &Relation) -> String {
 /// The CREATE INDEX that would make an index again.
 pub(crate) fn index_text(of: &Relation, index: &Relation) -> String {
     format!(
-        "CREATE {}INDEX {} ON public.{} USING hash ({})",
+        "CREATE {}INDEX {} ON {} USING hash ({})",
         if index.kind == (RelationKind::Index { unique: true }) { "UNIQUE " } else { "" },
-        quoted(&index.name),
-        quoted(&of.name),
+        quoted(index.local_name()),
+        written_in_full(&of.name),
         names_of(of, &index.key)
     )
 }
@@ -420,9 +421,9 @@ pub(crate) fn check_constraint_text(relation: &Relation, at: usize) -> Option<St
 /// The CREATE INDEX that a primary key stands for.
 pub(crate) fn key_index_text(relation: &Relation) -> String {
     format!(
-        "CREATE UNIQUE INDEX {} ON public.{} USING hash ({})",
-        quoted(&format!("{}_pkey", relation.name)),
-        quoted(&relation.name),
+        "CREATE UNIQUE INDEX {} ON {} USING hash ({})",
+        quoted(&format!("{}_pkey", relation.local_name())),
+        written_in_full(&relation.name),
         key_columns(relation)
     )
 }
@@ -431,15 +432,25 @@ fn pg_tables(facts: &Facts<'_>) -> Rows {
     let tables = visible(facts.catalog).filter(|r| matches!(r.kind, RelationKind::Table { .. }));
     let row = |r: &Arc<Relation>| {
         let index = has_index(facts.catalog, r);
-        cells!["public", r.name.as_str(), owner(facts, r), Cell::Null, index, false, false, false]
+        cells![
+            r.schema_name(),
+            r.local_name(),
+            owner(facts, r),
+            Cell::Null,
+            index,
+            false,
+            false,
+            false
+        ]
     };
     tables.map(row).collect()
 }
 
 fn pg_views(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::View);
-    let row =
-        |r: &Arc<Relation>| cells!["public", r.name.as_str(), owner(facts, r), r.query.clone()];
+    let row = |r: &Arc<Relation>| {
+        cells![r.schema_name(), r.local_name(), owner(facts, r), r.query.clone()]
+    };
     views.map(row).collect()
 }
 
@@ -447,22 +458,30 @@ fn pg_matviews(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::MaterializedView);
     let row = |r: &Arc<Relation>| {
         let index = has_index(facts.catalog, r);
-        cells!["public", r.name.as_str(), owner(facts, r), Cell::Null, index, true, r.query.clone()]
+        cells![
+            r.schema_name(),
+            r.local_name(),
+            owner(facts, r),
+            Cell::Null,
+            index,
+            true,
+            r.query.clone()
+        ]
     };
     views.map(row).collect()
 }
 
 fn pg_indexes(facts: &Facts<'_>) -> Rows {
     let row = |r: &Relation, name: &str, text: String| {
-        cells!["public", r.name.as_str(), name, Cell::Null, text]
+        cells![r.schema_name(), r.local_name(), name, Cell::Null, text]
     };
     let mut rows = Vec::new();
     for r in visible(facts.catalog) {
         if !r.key.is_empty() {
-            rows.push(row(r, &format!("{}_pkey", r.name), key_index_text(r)));
+            rows.push(row(r, &format!("{}_pkey", r.local_name()), key_index_text(r)));
         }
         for index in facts.catalog.indexes(r.id) {
-            rows.push(row(r, &index.name, index_text(r, index)));
+            rows.push(row(r, index.local_name(), index_text(r, index)));
         }
     }
     rows

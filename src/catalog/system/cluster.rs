@@ -2,9 +2,8 @@
 
 use crate::catalog::access::Privileges;
 
-use super::{
-    Cell, Facts, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC, Rows, SystemTable, cells,
-};
+use super::roles::role_oid;
+use super::{Cell, Facts, OWNER_OID, Rows, SystemTable, cells, schemas};
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
@@ -51,17 +50,13 @@ pub(super) const TABLES: &[SystemTable] = &[
 ];
 
 fn pg_namespace(facts: &Facts<'_>) -> Rows {
-    let schemas = [
-        (PG_CATALOG, "pg_catalog"),
-        (PUBLIC, "public"),
-        (INFORMATION_SCHEMA, "information_schema"),
-    ];
     let access = facts.catalog.access();
-    let granted = |oid: i64| {
-        let of = (oid == PUBLIC).then(|| access.schema())?;
-        of.items(access, &Privileges::SCHEMA)
+    let row = |(oid, name): (i64, String)| {
+        let acl = access.schema(&name);
+        let owner = acl.map_or(OWNER_OID, |acl| role_oid(acl.owner));
+        cells![oid, name, owner, acl.and_then(|acl| acl.items(access, &Privileges::SCHEMA))]
     };
-    schemas.iter().map(|(oid, name)| cells![*oid, *name, OWNER_OID, granted(*oid)]).collect()
+    schemas(facts.catalog).into_iter().map(row).collect()
 }
 
 fn pg_database(facts: &Facts<'_>) -> Rows {

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use super::typenames::{format_type, type_name};
 use crate::catalog::access::OWNER;
 
-use super::{Cell, Facts, Rows, SystemTable, cells, visible};
+use super::{Cell, Facts, Rows, SystemTable, cells, schemas, visible};
 use crate::catalog::types::{limited_oid, type_oid};
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};
@@ -96,8 +96,8 @@ fn tables(facts: &Facts<'_>) -> Rows {
         let null = Cell::Null;
         rows.push(cells![
             facts.database,
-            "public",
-            r.name.as_str(),
+            r.schema_name(),
+            r.local_name(),
             kind,
             null,
             Cell::Null,
@@ -162,8 +162,8 @@ fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
     let updatable = matches!(relation.kind, RelationKind::Table { .. });
     let mut row = cells![
         database,
-        "public",
-        relation.name.as_str(),
+        relation.schema_name(),
+        relation.local_name(),
         field.name().as_str(),
         number,
         relation.rules.defaults.get(&at).cloned(),
@@ -191,27 +191,27 @@ fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
 fn views(facts: &Facts<'_>) -> Rows {
     let views = visible(facts.catalog).filter(|r| r.kind == RelationKind::View);
     let row = |r: &Arc<Relation>| {
-        let name = r.name.as_str();
-        let query = r.query.clone();
-        cells![facts.database, "public", name, query, "NONE", "NO", "NO", "NO", "NO", "NO"]
+        let (schema, name, query) = (r.schema_name(), r.local_name(), r.query.clone());
+        cells![facts.database, schema, name, query, "NONE", "NO", "NO", "NO", "NO", "NO"]
     };
     views.map(row).collect()
 }
 
 fn schemata(facts: &Facts<'_>) -> Rows {
-    let row = |name: &&str| {
-        let null = Cell::Null;
-        cells![facts.database, *name, OWNER, null, Cell::Null, Cell::Null, Cell::Null]
+    let access = facts.catalog.access();
+    let row = |(_, name): (i64, String)| {
+        let owner = access.schema(&name).map_or_else(|| OWNER.into(), |acl| access.name(acl.owner));
+        cells![facts.database, name, owner, Cell::Null, Cell::Null, Cell::Null, Cell::Null]
     };
-    ["public", "pg_catalog", "information_schema"].iter().map(row).collect()
+    schemas(facts.catalog).into_iter().map(row).collect()
 }
 
 fn table_constraints(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     for r in visible(facts.catalog) {
-        let (db, table) = (facts.database, r.name.as_str());
+        let (db, schema, table) = (facts.database, r.schema_name(), r.local_name());
         let row = |name: &str, kind: &str| {
-            cells![db, "public", name, db, "public", table, kind, "NO", "NO", "YES", Cell::Null]
+            cells![db, schema, name, db, schema, table, kind, "NO", "NO", "YES", Cell::Null]
         };
         if !r.key.is_empty() {
             rows.push(row(&format!("{table}_pkey"), "PRIMARY KEY"));
@@ -222,11 +222,11 @@ fn table_constraints(facts: &Facts<'_>) -> Rows {
 }
 
 /// The columns of all keys: relation, name of the constraint, column, place.
-fn keys<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (&'a str, String, &'a str, i64)> {
+fn keys<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (&'a Relation, String, &'a str, i64)> {
     visible(facts.catalog).flat_map(|r| {
         let column = move |(i, c): (usize, &usize)| {
-            let name = format!("{}_pkey", r.name);
-            (r.name.as_str(), name, r.schema.field(*c).name().as_str(), i as i64 + 1)
+            let name = format!("{}_pkey", r.local_name());
+            (r.as_ref(), name, r.schema.field(*c).name().as_str(), i as i64 + 1)
         };
         r.key.iter().enumerate().map(column)
     })
@@ -234,16 +234,18 @@ fn keys<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (&'a str, String, &'a 
 
 fn key_column_usage(facts: &Facts<'_>) -> Rows {
     let db = facts.database;
-    let row = |(table, name, column, at): (&str, String, &str, i64)| {
-        cells![db, "public", name, db, "public", table, column, at, Cell::Null]
+    let row = |(r, name, column, at): (&Relation, String, &str, i64)| {
+        let (schema, table) = (r.schema_name(), r.local_name());
+        cells![db, schema, name, db, schema, table, column, at, Cell::Null]
     };
     keys(facts).map(row).collect()
 }
 
 fn constraint_column_usage(facts: &Facts<'_>) -> Rows {
     let db = facts.database;
-    let row = |(table, name, column, _): (&str, String, &str, i64)| {
-        cells![db, "public", table, column, db, "public", name]
+    let row = |(r, name, column, _): (&Relation, String, &str, i64)| {
+        let (schema, table) = (r.schema_name(), r.local_name());
+        cells![db, schema, table, column, db, schema, name]
     };
     keys(facts).map(row).collect()
 }
@@ -253,7 +255,7 @@ fn check_constraints(facts: &Facts<'_>) -> Rows {
     for r in visible(facts.catalog) {
         for check in &r.rules.checks {
             let clause = format!("({})", check.condition);
-            rows.push(cells![facts.database, "public", check.name.as_str(), clause]);
+            rows.push(cells![facts.database, r.schema_name(), check.name.as_str(), clause]);
         }
     }
     rows

@@ -22,8 +22,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::access::Acl;
-use super::{Catalog, Relation, RelationId, RelationKind, WriteRules};
+use super::access::{Acl, SYSTEM_SCHEMAS};
+use super::{Catalog, PUBLIC_SCHEMA, Relation, RelationId, RelationKind, WriteRules, qualified};
 use crate::error::Result;
 
 pub(crate) use classes::{
@@ -44,6 +44,7 @@ pub(crate) const CONSTRAINT: i64 = 1 << 30;
 pub(crate) const PG_CATALOG: i64 = 11;
 pub(crate) const PUBLIC: i64 = 2200;
 pub(crate) const INFORMATION_SCHEMA: i64 = 13_000;
+pub(crate) const HEADWATER: i64 = 13_001;
 /// The owner of what nobody has made.
 pub(crate) const OWNER_OID: i64 = 10;
 
@@ -324,25 +325,53 @@ pub(crate) fn visible(catalog: &Catalog) -> impl Iterator<Item = &Arc<Relation>>
 
 /// The number of a relation, its key's index or a system table by name.
 pub(crate) fn oid_of_name(catalog: &Catalog, schema: Option<&str>, name: &str) -> Option<i64> {
-    if matches!(schema, None | Some("public")) {
-        if let Some(relation) = catalog.find(name) {
-            return Some(oid(relation.id));
-        }
-        let key = name.strip_suffix("_pkey").and_then(|table| catalog.find(table));
-        if let Some(relation) = key.filter(|r| !r.key.is_empty()) {
-            return Some(oid(relation.id) + KEY_INDEX);
-        }
+    let known = qualified(schema.unwrap_or(PUBLIC_SCHEMA), name);
+    if let Some(relation) = catalog.find(&known) {
+        return Some(oid(relation.id));
+    }
+    let key = known.strip_suffix("_pkey").and_then(|table| catalog.find(table));
+    if let Some(relation) = key.filter(|r| !r.key.is_empty()) {
+        return Some(oid(relation.id) + KEY_INDEX);
     }
     find(schema, name).map(system_oid)
 }
 
-/// The name of what a number is of, as `regclass` shows it.
-pub(crate) fn name_of_oid(catalog: &Catalog, number: i64) -> Option<String> {
-    if let Some(relation) = relation(catalog, number) {
-        return Some(quoted(&relation.name));
-    }
-    if let Some(relation) = key_of_index(catalog, number) {
-        return Some(quoted(&format!("{}_pkey", relation.name)));
+/// The number of a schema.
+pub(crate) fn schema_oid(catalog: &Catalog, schema: &str) -> Option<i64> {
+    Some(match schema {
+        PUBLIC_SCHEMA => PUBLIC,
+        "pg_catalog" => PG_CATALOG,
+        "information_schema" => INFORMATION_SCHEMA,
+        "headwater" => HEADWATER,
+        schema => oid(catalog.access().schemas().get(schema)?.id),
+    })
+}
+
+/// All schemas by number.
+pub(crate) fn schemas(catalog: &Catalog) -> Vec<(i64, String)> {
+    let made = catalog.access().schemas().iter();
+    let mut all: Vec<_> = made.map(|(name, schema)| (oid(schema.id), name.clone())).collect();
+    let always = SYSTEM_SCHEMAS.into_iter().chain([PUBLIC_SCHEMA]);
+    let known = |name: &str| schema_oid(catalog, name).map(|number| (number, name.to_owned()));
+    all.extend(always.filter_map(known));
+    all.sort_unstable();
+    all
+}
+
+/// The name of what a number is of, as `regclass` shows it; `seen` says whether a relation can be
+/// named without its schema.
+pub(crate) fn name_of_oid(
+    catalog: &Catalog,
+    number: i64,
+    seen: &dyn Fn(&Relation) -> bool,
+) -> Option<String> {
+    let key = || key_of_index(catalog, number).map(|r| (r, "_pkey"));
+    if let Some((relation, suffix)) = relation(catalog, number).map(|r| (r, "")).or_else(key) {
+        let name = quoted(&format!("{}{suffix}", relation.local_name()));
+        return Some(match seen(relation) {
+            true => name,
+            false => format!("{}.{name}", quoted(relation.schema_name())),
+        });
     }
     let known = KNOWN.iter().find(|k| system_oid(k) == number)?;
     Some(match known.table.schema {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result, sqlstate};
 use crate::sql::binder::plan_raw;
 use crate::sql::context::Context;
 use crate::sql::functions::FUNCTIONS;
-use crate::sql::parser::{fold, relation_name};
+use crate::sql::parser::{fold, plain_name};
 use crate::sql::visit::any_expr;
 
 use super::rows::RowField;
@@ -89,7 +89,7 @@ pub(in crate::sql) fn assigned(
     let fields = relation.schema.fields();
     let mut values: Vec<Option<ast::Expr>> = vec![None; fields.len()];
     for (name, value) in single(assignments)? {
-        let name = relation_name(&name)?;
+        let name = plain_name(&name)?;
         let column = column_of(relation, &name)?;
         let value = match is_default(&value) {
             true => default_expr(relation, column)?,
@@ -217,7 +217,8 @@ fn only_table(table: &TableWithJoins, catalog: &Catalog, change: Change) -> Resu
     match &table.relation {
         TableFactor::Table { name, args: None, alias, .. } if table.joins.is_empty() => {
             let relation = target(name, catalog, change)?;
-            let alias = alias.as_ref().map_or_else(|| relation.name.clone(), |a| fold(&a.name));
+            let alias =
+                alias.as_ref().map_or_else(|| relation.local_name().to_owned(), |a| fold(&a.name));
             Ok(Target { relation, alias, table: table.clone() })
         }
         _ => Err(refused("a change of something other than one table")),

@@ -20,7 +20,7 @@ use crate::error::{Error, Result, sqlstate};
 use crate::sql::binder::plan_query;
 use crate::sql::context::Context;
 use crate::sql::optimize::analyze;
-use crate::sql::parser::{fold, relation_name};
+use crate::sql::parser::{fold, plain_name};
 use crate::sql::pass::{Scope as PassScope, Stage, Target, over_plan};
 use crate::sql::prepared::Planned;
 
@@ -64,7 +64,7 @@ pub(in crate::sql) fn prepare_insert(
     let relation = insert_target(insert, catalog)?;
     let rows = rows(insert, &relation, parameters, context)?;
     let alias = insert.table_alias.as_ref();
-    let alias = alias.map_or_else(|| relation.name.clone(), |a| fold(&a.alias));
+    let alias = alias.map_or_else(|| relation.local_name().to_owned(), |a| fold(&a.alias));
     let conflict = conflict(insert, &relation, &alias, parameters, context)?;
     let returning = match &insert.returning {
         None => None,
@@ -102,7 +102,7 @@ fn insert_columns(insert: &ast::Insert, relation: &Relation) -> Result<Vec<usize
     if insert.columns.is_empty() {
         return Ok((0..relation.schema.fields().len()).collect());
     }
-    let names = insert.columns.iter().map(relation_name).collect::<Result<Vec<_>>>()?;
+    let names = insert.columns.iter().map(plain_name).collect::<Result<Vec<_>>>()?;
     columns_of(relation, &names)
 }
 
@@ -283,12 +283,15 @@ fn check_conflict_target(target: Option<&ConflictTarget>, relation: &Relation) -
             }
         }
         Some(ConflictTarget::OnConstraint(name)) => {
-            let name = relation_name(name)?;
-            match !relation.key.is_empty() && name == format!("{}_pkey", relation.name) {
+            let name = plain_name(name)?;
+            match !relation.key.is_empty() && name == format!("{}_pkey", relation.local_name()) {
                 true => Ok(()),
                 false => Err(Error::user(
                     sqlstate::UNDEFINED_OBJECT,
-                    format!("constraint \"{name}\" for table \"{}\" does not exist", relation.name),
+                    format!(
+                        "constraint \"{name}\" for table \"{}\" does not exist",
+                        relation.local_name()
+                    ),
                 )),
             }
         }

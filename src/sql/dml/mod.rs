@@ -165,7 +165,7 @@ pub fn conform(
             format!(
                 "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
                 field.name(),
-                relation.name
+                relation.local_name()
             ),
         )
         .with_detail(failing_row(rows, row))
@@ -242,7 +242,7 @@ fn column_of(relation: &Relation, name: &str) -> Result<usize> {
     relation.schema.index_of(name).map_err(|_| {
         Error::user(
             sqlstate::UNDEFINED_COLUMN,
-            format!("column \"{name}\" of relation \"{}\" does not exist", relation.name),
+            format!("column \"{name}\" of relation \"{}\" does not exist", relation.local_name()),
         )
         .with_about(About {
             relation: Some(relation.name.clone()),

@@ -114,7 +114,8 @@ pub fn check_rows(relation: &Relation, rows: &RecordBatch, settings: &Settings) 
                 sqlstate::CHECK_VIOLATION,
                 format!(
                     "new row for relation \"{}\" violates check constraint \"{}\"",
-                    relation.name, check.name
+                    relation.local_name(),
+                    check.name
                 ),
             )
             .with_detail(failing_row(&batch, row))

@@ -37,6 +37,55 @@ impl StreamParser<'_> {
         Ok(access(AccessStatement::CreateSecret { name, if_not_exists, value }))
     }
 
+    /// CREATE SCHEMA [name] [AUTHORIZATION role], behind these words.
+    pub(super) fn create_schema(&mut self) -> Result<Statement> {
+        let if_not_exists = self.if_not_exists();
+        let name = match self.peek_word(0).as_deref() == Some("authorization") {
+            true => None,
+            false => Some(self.new_schema_name()?),
+        };
+        let owner = match self.accept_word("authorization") {
+            true => Some(self.role_name()?),
+            false => None,
+        };
+        if matches!(self.peek_word(0).as_deref(), Some("create" | "grant")) {
+            return Err(Error::unsupported("statements inside of CREATE SCHEMA are not supported")
+                .with_hint("Run them one by one behind it."));
+        }
+        Ok(access(AccessStatement::CreateSchema { name, if_not_exists, owner }))
+    }
+
+    fn new_schema_name(&mut self) -> Result<String> {
+        let name = self.identifier()?;
+        if name.starts_with("pg_") {
+            return Err(Error::user(
+                sqlstate::RESERVED_NAME,
+                format!("unacceptable schema name \"{name}\""),
+            )
+            .with_detail("The prefix \"pg_\" is reserved for system schemas."));
+        }
+        match name.contains('.') {
+            false => Ok(name),
+            true => Err(Error::unsupported(format!(
+                "schema name \"{name}\" with a dot is not supported"
+            ))),
+        }
+    }
+
+    /// ALTER SCHEMA, behind these words.
+    fn alter_schema(&mut self) -> Result<Statement> {
+        let name = self.identifier()?;
+        if self.accept_words(&["owner", "to"]) {
+            let to = self.role_name()?;
+            return Ok(access(AccessStatement::SchemaOwner { name, to }));
+        }
+        match self.peek_word(0).as_deref() {
+            Some("rename") => Err(Error::unsupported("ALTER SCHEMA .. RENAME TO is not supported")
+                .with_hint("Make the other schema, and ALTER TABLE .. SET SCHEMA what is in it.")),
+            _ => Err(self.unexpected()),
+        }
+    }
+
     /// DROP SECRET, behind these words.
     pub(super) fn drop_secret(&mut self) -> Result<Statement> {
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
@@ -67,6 +116,9 @@ impl StreamParser<'_> {
     pub(super) fn alter_access(&mut self) -> Result<Option<Statement>> {
         if self.accept_word("role") || self.accept_word("user") {
             return self.alter_role().map(Some);
+        }
+        if self.accept_word("schema") {
+            return self.alter_schema().map(Some);
         }
         match self.accept_words(&["default", "privileges"]) {
             true => self.default_privileges().map(Some),
@@ -242,7 +294,7 @@ impl StreamParser<'_> {
         }
         let on = self.grant_object()?;
         let has: &[Privilege] = match on {
-            GrantObject::Schema => &Privileges::SCHEMA,
+            GrantObject::Schemas(_) => &Privileges::SCHEMA,
             _ => &Privileges::RELATION,
         };
         let privileges = privileges(listed.then_some(&names), has)?;
@@ -260,9 +312,10 @@ impl StreamParser<'_> {
             }
             false => Vec::new(),
         };
-        if self.accept_words(&["in", "schema"]) {
-            self.schema_name()?;
-        }
+        let schemas = match self.accept_words(&["in", "schema"]) {
+            true => self.identifiers()?,
+            false => Vec::new(),
+        };
         let revoke = self.accept_word("revoke");
         if !revoke {
             self.expect_word("grant")?;
@@ -273,7 +326,7 @@ impl StreamParser<'_> {
         let privileges = privileges(listed.then_some(&names), &Privileges::RELATION)?;
         let roles = self.granted_to(revoke)?;
         self.end_of_grant(revoke)?;
-        Ok(access(AccessStatement::Defaults { of, privileges, roles, revoke }))
+        Ok(access(AccessStatement::Defaults { of, schemas, privileges, roles, revoke }))
     }
 
     /// Names of privileges or roles, and whether they are listed: not ALL.
@@ -312,13 +365,11 @@ impl StreamParser<'_> {
 
     fn grant_object(&mut self) -> Result<GrantObject> {
         if self.accept_words(&["all", "tables", "in", "schema"]) {
-            self.schema_name()?;
-            return Ok(GrantObject::All);
+            return Ok(GrantObject::All(self.identifiers()?));
         }
         if self.peek_word(1).is_some_and(|w| w != "to" && w != "from") && self.accept_word("schema")
         {
-            self.schema_name()?;
-            return Ok(GrantObject::Schema);
+            return Ok(GrantObject::Schemas(self.identifiers()?));
         }
         let next = self.peek_word(1).is_some_and(|w| w != "to" && w != "from");
         let refused = ["database", "function", "sequence", "language", "tablespace", "type"];
@@ -337,18 +388,6 @@ impl StreamParser<'_> {
             names.push(self.name()?);
         }
         Ok(GrantObject::Relations(names))
-    }
-
-    fn schema_name(&mut self) -> Result<()> {
-        let name = self.identifier()?;
-        match name.as_str() {
-            "public" => Ok(()),
-            _ => Err(Error::user(
-                sqlstate::INVALID_SCHEMA_NAME,
-                format!("schema \"{name}\" does not exist"),
-            )
-            .with_hint("There is one schema, public.")),
-        }
     }
 
     /// SET ROLE, behind these words.

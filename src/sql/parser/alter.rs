@@ -7,6 +7,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::{StreamParser, is_word};
+use crate::catalog::{PUBLIC_SCHEMA, local_name, qualified, schema_and_name};
 use crate::connector::Edge;
 use crate::error::{Error, Result};
 use crate::format::Changelog;
@@ -63,6 +64,15 @@ impl StreamParser<'_> {
         if noun == "materialized view" && self.accept_word("resume") {
             return Ok(Statement::ResumeView(ResumeView { name, if_exists }));
         }
+        if noun == "table"
+            && let Some(statement) = self.table_actions(&name, if_exists)?
+        {
+            return Ok(statement);
+        }
+        if self.accept_words(&["set", "schema"]) {
+            let to = qualified(&self.identifier()?, local_name(&name));
+            return Ok(Statement::Rename(Rename { noun, name, to, if_exists }));
+        }
         if !self.accept_words(&["rename", "to"]) {
             return Err(Error::unsupported(format!(
                 "this form of ALTER {} is not supported yet",
@@ -70,7 +80,7 @@ impl StreamParser<'_> {
             ))
             .with_hint(what_there_is(noun)));
         }
-        let to = self.name()?;
+        let to = qualified(schema_and_name(&name).0, &self.identifier()?);
         Ok(Statement::Rename(Rename { noun, name, to, if_exists }))
     }
 
@@ -191,18 +201,27 @@ impl StreamParser<'_> {
 
 /// The text of a CREATE with another name in it.
 pub(crate) fn with_name(definition: &str, name: &str) -> String {
-    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
     let Ok(mut tokens) = Tokenizer::new(&DIALECT, definition).tokenize() else {
         return definition.to_owned();
     };
     let before = ["create", "or", "replace", "table", "source", "materialized", "view", "sink"];
-    let more = ["if", "not", "exists", "public"];
-    let name = tokens.iter().position(|t| match t {
+    let more = ["if", "not", "exists"];
+    let old = tokens.iter().position(|t| match t {
         Token::Word(w) => !before.iter().chain(&more).any(|word| is_word(w, word)),
         _ => false,
     });
-    if let Some(at) = name {
-        tokens[at] = Token::make_word(name_of(&quoted), Some('"'));
+    if let Some(at) = old {
+        // Schema and database belong to the old name.
+        let mut end = at + 1;
+        while let [Token::Period, Token::Word(_), ..] = &tokens[end..] {
+            end += 2;
+        }
+        let (schema, name) = schema_and_name(name);
+        let mut new = vec![Token::make_word(name, Some('"'))];
+        if schema != PUBLIC_SCHEMA {
+            new.splice(0..0, [Token::make_word(schema, Some('"')), Token::Period]);
+        }
+        tokens.splice(at..end, new);
     }
     tokens.iter().map(ToString::to_string).collect()
 }
@@ -217,10 +236,11 @@ fn what_there_is(noun: &str) -> &'static str {
         "source" => "ALTER SOURCE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] are.",
         "materialized view" => "ALTER MATERIALIZED VIEW name RENAME TO new_name | RESUME are.",
         "table" => {
-            "ALTER TABLE name RENAME TO new_name | RESUME [AT EARLIEST | LATEST] | \
-             FORMAT x ENCODE y are."
+            "ALTER TABLE name RENAME TO new_name | SET SCHEMA new_schema | ADD COLUMN | \
+             DROP COLUMN | RENAME COLUMN | ALTER COLUMN | ADD CONSTRAINT | DROP CONSTRAINT | \
+             RESUME [AT EARLIEST | LATEST] | FORMAT x ENCODE y are."
         }
-        _ => "ALTER .. RENAME TO new_name is.",
+        _ => "ALTER .. RENAME TO new_name | SET SCHEMA new_schema are.",
     }
 }
 
@@ -247,8 +267,4 @@ pub(crate) fn with_format(definition: &str, clause: &str) -> String {
     }
     let rest: String = tokens.iter().take(end).map(ToString::to_string).collect();
     format!("{} {clause}", rest.trim_end().trim_end_matches(';').trim_end())
-}
-
-fn name_of(quoted: &str) -> &str {
-    quoted.trim_start_matches('"').trim_end_matches('"')
 }

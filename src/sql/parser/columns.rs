@@ -9,7 +9,7 @@ use super::StreamParser;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
 use crate::sql::pass::over_parsed_expr;
-use crate::sql::statement::{ColumnDef, WatermarkClause};
+use crate::sql::statement::{ColumnDef, TableAction, WatermarkClause};
 use crate::sql::types::{check_column_type, sql_type, text_limit};
 
 impl StreamParser<'_> {
@@ -31,7 +31,7 @@ impl StreamParser<'_> {
         self.expect(&Token::RParen)
     }
 
-    fn table_element(&mut self, body: &mut TableBody) -> Result<()> {
+    pub(super) fn table_element(&mut self, body: &mut TableBody) -> Result<()> {
         if self.accept_words(&["watermark", "for"]) {
             let column = self.identifier()?;
             self.expect_keyword(Keyword::AS)?;
@@ -74,19 +74,14 @@ impl StreamParser<'_> {
             ))
             .with_hint("Compute it in a view."));
         }
-        let sql = self.p.parse_data_type();
-        let sql = self.sql(sql)?;
-        refuse_serial(&name, &sql)?;
-        let data_type = sql_type(&sql)?;
-        check_column_type(&data_type)?;
-        if body.columns.0.iter().any(|c| c.name == name) {
+        let column = self.column_type(name)?;
+        let name = &column.name;
+        if body.columns.0.iter().any(|c| c.name == *name) {
             return Err(Error::user(
                 sqlstate::DUPLICATE_COLUMN,
                 format!("column \"{name}\" specified more than once"),
             ));
         }
-        let column =
-            ColumnDef { name, data_type, nullable: true, default: None, length: text_limit(&sql)? };
         let at = body.columns.0.len();
         body.columns.0.push(column);
         loop {
@@ -97,7 +92,8 @@ impl StreamParser<'_> {
             } else if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
                 body.set_key(vec![body.columns[at].name.clone()])?;
             } else if self.accept(Keyword::DEFAULT) {
-                self.default(&mut body.columns[at])?;
+                let expr = self.default_expr()?;
+                set_default(&mut body.columns[at], expr)?;
             } else if self.accept(Keyword::CHECK) {
                 self.check(body, constraint, Some(at))?;
             } else {
@@ -112,6 +108,17 @@ impl StreamParser<'_> {
         }
     }
 
+    /// The type of a column, as a column without more.
+    pub(super) fn column_type(&mut self, name: String) -> Result<ColumnDef> {
+        let sql = self.p.parse_data_type();
+        let sql = self.sql(sql)?;
+        refuse_serial(&name, &sql)?;
+        let data_type = sql_type(&sql)?;
+        check_column_type(&data_type)?;
+        let length = text_limit(&sql)?;
+        Ok(ColumnDef { name, data_type, nullable: true, default: None, length })
+    }
+
     fn constraint_name(&mut self) -> Result<Option<String>> {
         match self.accept(Keyword::CONSTRAINT) {
             true => self.identifier().map(Some),
@@ -120,17 +127,11 @@ impl StreamParser<'_> {
     }
 
     /// `DEFAULT expr`; what may follow, as NOT NULL, is no part of the expression.
-    fn default(&mut self, column: &mut ColumnDef) -> Result<()> {
+    pub(super) fn default_expr(&mut self) -> Result<ast::Expr> {
         let expr = self.p.parse_subexpr(DIALECT.prec_value(Precedence::Eq));
         let mut expr = self.sql(expr)?;
         over_parsed_expr(&mut expr)?;
-        match column.default.replace(expr) {
-            None => Ok(()),
-            Some(_) => Err(Error::user(
-                sqlstate::SYNTAX_ERROR,
-                format!("multiple default values specified for column \"{}\"", column.name),
-            )),
-        }
+        Ok(expr)
     }
 
     /// `CHECK (expr)`, of a column or of the table.
@@ -148,6 +149,16 @@ impl StreamParser<'_> {
         let column = column.map(|c| body.columns[c].name.clone());
         body.checks.push((name, column, expr));
         Ok(())
+    }
+}
+
+fn set_default(column: &mut ColumnDef, expr: ast::Expr) -> Result<()> {
+    match column.default.replace(expr) {
+        None => Ok(()),
+        Some(_) => Err(Error::user(
+            sqlstate::SYNTAX_ERROR,
+            format!("multiple default values specified for column \"{}\"", column.name),
+        )),
     }
 }
 
@@ -216,6 +227,24 @@ impl TableBody {
             None => Ok(()),
             Some(_) => Err(invalid_table("multiple primary keys are not allowed")),
         }
+    }
+
+    /// The one element as what ALTER TABLE adds.
+    pub(super) fn addition(self) -> Option<TableAction> {
+        let Self { columns, key, mut checks, .. } = self;
+        if let Some(column) = columns.0.into_iter().next() {
+            let checks = checks.into_iter().map(|(name, _, expr)| (name, expr)).collect();
+            return Some(TableAction::Add {
+                column: Box::new(column),
+                key: key.is_some(),
+                checks,
+                if_not_exists: false,
+            });
+        }
+        if let Some((name, _, expr)) = checks.pop() {
+            return Some(TableAction::Check(name, expr));
+        }
+        key.map(TableAction::Key)
     }
 
     /// The CHECK constraints, those without a name named as PostgreSQL names them.

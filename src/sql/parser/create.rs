@@ -7,7 +7,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::columns::TableBody;
 use super::{StreamParser, is_word};
-use crate::catalog::ConflictRule;
+use crate::catalog::{ConflictRule, local_name};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
     CreateSink, CreateTable, CreateTableAs, CreateView, Drop, Emit, SavedState, SinkInput,
@@ -69,19 +69,21 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 self.create_secret()
             }
-            "temporary" | "temp" | "unlogged" | "function" | "schema" | "database" | "type"
-            | "sequence" | "extension" | "trigger" | "recursive" | "connection" | "aggregate"
-            | "domain" => Err(Error::unsupported(format!(
-                "CREATE {} is not supported yet",
-                kind.to_uppercase()
-            ))),
+            "schema" => {
+                self.p.advance_token();
+                self.create_schema()
+            }
+            "temporary" | "temp" | "unlogged" | "function" | "database" | "type" | "sequence"
+            | "extension" | "trigger" | "recursive" | "connection" | "aggregate" | "domain" => Err(
+                Error::unsupported(format!("CREATE {} is not supported yet", kind.to_uppercase())),
+            ),
             _ => Err(self.unexpected()),
         }
     }
 
     fn create_table(&mut self, source: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
-        let name = self.name()?;
+        let name = self.new_name()?;
         if self.begins_table_as() {
             return self.create_table_as(name, if_not_exists);
         }
@@ -99,7 +101,7 @@ impl StreamParser<'_> {
         for &i in &primary_key {
             body.columns[i].nullable = false;
         }
-        let checks = body.checks(&name);
+        let checks = body.checks(local_name(&name));
         let watermark = match body.watermark {
             Some((column, expr)) => Some((body.columns.position(&column)?, expr)),
             None => None,
@@ -193,7 +195,7 @@ impl StreamParser<'_> {
 
     fn create_view(&mut self, materialized: bool, or_replace: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
-        let name = self.name()?;
+        let name = self.new_name()?;
         let columns = match self.p.peek_token_ref().token {
             Token::LParen => self.name_list()?,
             _ => Vec::new(),
@@ -219,7 +221,7 @@ impl StreamParser<'_> {
 
     fn create_sink(&mut self) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
-        let name = self.name()?;
+        let name = self.new_name()?;
         if self.accept_word("into") {
             return Err(Error::unsupported("CREATE SINK .. INTO a table is not supported yet"));
         }
@@ -277,8 +279,8 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 return self.drop_secret();
             }
-            "schema" | "database" | "function" | "type" | "sequence" | "extension"
-            | "connection" => {
+            "schema" => "schema",
+            "database" | "function" | "type" | "sequence" | "extension" | "connection" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()
@@ -291,9 +293,12 @@ impl StreamParser<'_> {
             self.accept_word("concurrently");
         }
         let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
-        let mut names = vec![self.name()?];
-        while self.p.consume_token(&Token::Comma) {
-            names.push(self.name()?);
+        let mut names = Vec::new();
+        loop {
+            names.push(if noun == "schema" { self.identifier()? } else { self.name()? });
+            if !self.p.consume_token(&Token::Comma) {
+                break;
+            }
         }
         let cascade = self.accept(Keyword::CASCADE);
         if !cascade {

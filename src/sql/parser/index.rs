@@ -4,6 +4,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
+use crate::catalog::{qualified, schema_and_name};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{CreateIndex, Statement};
 
@@ -14,10 +15,12 @@ impl StreamParser<'_> {
         self.accept_word("concurrently");
         let if_not_exists = self.if_not_exists();
         let named = if_not_exists || self.peek_word(0).as_deref() != Some("on");
-        let name = if named { Some(self.name()?) } else { None };
+        let name = if named { Some(self.identifier()?) } else { None };
         self.expect_keyword(Keyword::ON)?;
         self.accept_word("only");
         let relation = self.name()?;
+        // An index is in the schema of what it is of.
+        let name = name.map(|name| qualified(schema_and_name(&relation).0, &name));
         if self.accept_word("using") {
             self.access_method()?;
         }

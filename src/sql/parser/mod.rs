@@ -6,6 +6,7 @@
 
 mod access;
 mod alter;
+mod alter_table;
 mod asof;
 mod clauses;
 mod columns;
@@ -28,6 +29,7 @@ mod stars;
 mod tests;
 mod time;
 mod transaction;
+mod unqualified;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -41,7 +43,8 @@ use super::dialect::DIALECT;
 use super::pass::{over_parsed_query, over_parsed_statement};
 use super::stack::on_large_stack;
 use super::statement::{Emit, Explain, ExplainTarget, ParsedStatement, Statement};
-use crate::error::{Error, Result};
+use crate::catalog::{PUBLIC_SCHEMA, qualified};
+use crate::error::{Error, Result, sqlstate};
 pub(super) use asof::ASOF_MATCH;
 use asof::put_asof_joins;
 use clauses::put_clauses;
@@ -50,6 +53,8 @@ use patterns::put_patterns;
 use position::{Positions, has_deep_words, too_deep};
 use size::check_size;
 use stars::put_stars;
+use unqualified::Unqualified;
+pub(crate) use unqualified::with_schemas;
 pub(super) use versions::nest_versions;
 
 /// How deep expressions and subqueries may nest.
@@ -60,6 +65,12 @@ const SHORT_TOKENS: usize = 60;
 
 /// Reads all statements of a text.
 pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
+    Ok(read_all(text, false)?.0)
+}
+
+/// The same, and the names without schemas in it where they are wanted.
+fn read_all(text: &str, names: bool) -> Result<(Vec<ParsedStatement>, Vec<Unqualified>)> {
+    let mut unqualified = Vec::new();
     check_size(text)?;
     let positions = Positions::new(text);
     let mut tokens = Tokenizer::new(&DIALECT, text)
@@ -77,10 +88,12 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         let Some(last) = part.iter().rposition(significant) else { continue };
         let part = &part[first..=last];
         let (begin, end) = (part[0].span.start, part[part.len() - 1].span.end);
-        let read = || -> Result<Statement> {
+        let mut read = || -> Result<Statement> {
             let mut parser = StreamParser::new(part, &positions);
+            parser.unqualified = names.then(Vec::new);
             let statement = parser.statement()?;
             parser.expect_end()?;
+            unqualified.extend(parser.unqualified.into_iter().flatten());
             match parser.secrets.is_empty() {
                 true => Ok(statement),
                 false => Err(Error::unsupported("no secret can be used here")
@@ -97,7 +110,7 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
             offset: positions.chars_before(begin),
         });
     }
-    Ok(statements)
+    Ok((statements, unqualified))
 }
 
 /// Whether the shell can execute a text: it ends in a semicolon that is not inside a string or a
@@ -126,6 +139,8 @@ pub(super) struct StreamParser<'a> {
     positions: &'a Positions<'a>,
     /// Options with the names of their secrets, until the statement takes them.
     secrets: BTreeMap<String, String>,
+    /// Names without a schema, where they are wanted.
+    unqualified: Option<Vec<Unqualified>>,
 }
 
 impl<'a> StreamParser<'a> {
@@ -133,7 +148,7 @@ impl<'a> StreamParser<'a> {
         let p = Parser::new(&DIALECT)
             .with_recursion_limit(RECURSION_LIMIT)
             .with_tokens_with_locations(tokens.to_vec());
-        Self { tokens, p, positions, secrets: BTreeMap::new() }
+        Self { tokens, p, positions, secrets: BTreeMap::new(), unqualified: None }
     }
 
     fn statement(&mut self) -> Result<Statement> {
@@ -200,8 +215,12 @@ impl<'a> StreamParser<'a> {
         let statement = self.p.parse_statement();
         let mut statement = self.sql(statement)?;
         over_parsed_statement(&mut statement)?;
+        self.note_all(&statement)?;
         match statement {
-            ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
+            ast::Statement::Insert(insert) => {
+                self.note_target(&insert);
+                Ok(Statement::Insert(Box::new(insert)))
+            }
             ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
             ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
             _ => Err(Error::unsupported(format!("{first} is not supported in this form"))),
@@ -215,8 +234,10 @@ impl<'a> StreamParser<'a> {
         let long = long.into_iter().map(|token| TokenWithSpan::new(token, first.span));
         let tokens: Vec<TokenWithSpan> = long.chain(rest.iter().cloned()).collect();
         let mut query = StreamParser::new(&tokens, self.positions);
+        query.unqualified = self.unqualified.take();
         let statement = Statement::Query(query.query()?);
         query.expect_end()?;
+        self.unqualified = query.unqualified;
         while self.p.next_token().token != Token::EOF {}
         Ok(statement)
     }
@@ -227,6 +248,7 @@ impl<'a> StreamParser<'a> {
         let query = self.p.parse_query();
         let mut query = self.sql(query)?;
         over_parsed_query(&mut query)?;
+        self.note_all(query.as_ref())?;
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
                 Err(Error::unsupported("WITH before INSERT, UPDATE or DELETE is not supported yet"))
@@ -467,10 +489,11 @@ impl<'a> StreamParser<'a> {
         Ok(fold(&self.sql(ident)?))
     }
 
-    /// The folded name of a relation; the schema `public` may stand before it.
+    /// The folded name of a relation, behind that of its schema unless that is `public`.
     fn name(&mut self) -> Result<String> {
         let name = self.p.parse_object_name(false);
         let name = self.sql(name)?;
+        self.note(&name);
         relation_name(&name)
     }
 
@@ -517,14 +540,30 @@ pub(crate) fn fold(ident: &ast::Ident) -> String {
     }
 }
 
-/// The folded name of a relation. There is one schema, `public`.
+/// The folded name of a relation, behind that of its schema unless that is `public`. The name of a
+/// database may stand before both; there is one, which every client calls as it likes.
 pub(crate) fn relation_name(name: &ast::ObjectName) -> Result<String> {
     let parts: Vec<_> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(fold).collect();
     match parts.as_slice() {
-        [one] => Ok(one.clone()),
-        [schema, one] if schema == "public" => Ok(one.clone()),
-        _ => Err(Error::unsupported(format!("name \"{name}\" has a schema: there is only public"))),
+        [one] => Ok(qualified(PUBLIC_SCHEMA, one)),
+        [schema, one] | [_, schema, one] => Ok(qualified(schema, one)),
+        _ => Err(Error::user(
+            sqlstate::SYNTAX_ERROR,
+            format!("improper qualified name (too many dotted names): {name}"),
+        )),
     }
+}
+
+/// The folded name of a column or a constraint, which has no schema.
+pub(crate) fn plain_name(name: &ast::ObjectName) -> Result<String> {
+    match name.0.as_slice() {
+        [part] => part.as_ident().map(fold).ok_or_else(|| no_plain_name(name)),
+        _ => Err(no_plain_name(name)),
+    }
+}
+
+fn no_plain_name(name: &ast::ObjectName) -> Error {
+    Error::unsupported(format!("name \"{name}\" has more parts than are supported here"))
 }
 
 fn is_word(word: &Word, expected: &str) -> bool {

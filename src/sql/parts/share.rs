@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
-use sqlparser::ast::{Cte, Expr, ObjectName, Query, SetExpr, TableFactor, Value, Visit, With};
+use sqlparser::ast::{Cte, Expr, Query, SetExpr, TableFactor, Value, Visit, With};
 use sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, RelationId, RelationKind};
@@ -12,7 +12,7 @@ use crate::config::{RELATIONS_MAX, VIEW_DEPTH_MAX};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::binder::query_of_view;
 use crate::sql::dialect::DIALECT;
-use crate::sql::parser::fold;
+use crate::sql::parser::{fold, relation_name};
 use crate::sql::visit::{Inspect, Rewrite, Stop, any_expr, walk, walk_mut};
 
 /// Relations that a query stands for when it is put wherever its name stands. More are a part, so
@@ -132,13 +132,9 @@ pub(crate) fn names_in<T: Visit>(node: &T) -> Result<Vec<String>> {
 /// The relation that stands in FROM by its name.
 pub(crate) fn relation(factor: &TableFactor) -> Option<String> {
     match factor {
-        TableFactor::Table { name, args: None, .. } => last_part(name),
+        TableFactor::Table { name, args: None, .. } => relation_name(name).ok(),
         _ => None,
     }
-}
-
-fn last_part(name: &ObjectName) -> Option<String> {
-    name.0.last().and_then(|part| part.as_ident()).map(fold)
 }
 
 /// Takes the queries of WITH clauses out of a query that are to be parts, and plans them with

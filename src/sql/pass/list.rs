@@ -39,6 +39,7 @@ use crate::sql::proctime::{at_once, stamp};
 use crate::sql::recursion::recursive_queries;
 use crate::sql::row_counts::count_limits;
 use crate::sql::rules::{self, ForgetProperties, written_out};
+use crate::sql::schemas::plain_names;
 use crate::sql::scopes::qualify_outer;
 use crate::sql::semantics::{normalise_output, rewrite_expr, rewrite_plan};
 use crate::sql::set_ops::rewrite_set_operations;
@@ -137,9 +138,21 @@ const PARSE: &[Pass] = &[
 
 const SYNTAX: &[Pass] = &[
     Pass {
+        name: "names_with_schemas",
+        purpose: Both,
+        why: "relations that are written with their schemas get one name each, which is how what \
+              follows knows the items of FROM",
+        step: Step::Syntax {
+            query: Some(|query, scope| {
+                plain_names(query, &scope.context.settings().session.database)
+            }),
+            expr: None,
+        },
+    },
+    Pass {
         name: "recursive_queries",
         purpose: Both,
-        why: "queries of WITH RECURSIVE that name themselves become calls of functions; first, as \
+        why: "queries of WITH RECURSIVE that name themselves become calls of functions; early, as \
               what follows takes a name for what is defined ahead of it",
         step: Step::Syntax { query: Some(|query, _| recursive_queries(query)), expr: None },
     },
@@ -166,7 +179,7 @@ const SYNTAX: &[Pass] = &[
         why: "spellings of clients for the system catalog are put as expressions that pass the \
               check of the syntax",
         step: Step::Syntax {
-            query: Some(|query, scope| system::rewrite(query, scope.context.catalog())),
+            query: Some(|query, scope| system::rewrite(query, scope.context)),
             expr: None,
         },
     },

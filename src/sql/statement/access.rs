@@ -57,6 +57,8 @@ pub enum AccessStatement {
     Defaults {
         /// Whose; the one that runs it where there is none.
         of: Vec<RoleName>,
+        /// IN SCHEMA: the folded names; in all where there is none.
+        schemas: Vec<String>,
         /// What is granted or revoked.
         privileges: Privileges,
         /// Who gets or loses it.
@@ -69,6 +71,22 @@ pub enum AccessStatement {
         /// The kind that was written.
         noun: &'static str,
         /// The folded name of the relation.
+        name: String,
+        /// The new owner.
+        to: RoleName,
+    },
+    /// CREATE SCHEMA.
+    CreateSchema {
+        /// The folded name; that of the owner where there is none.
+        name: Option<String>,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// AUTHORIZATION.
+        owner: Option<RoleName>,
+    },
+    /// ALTER SCHEMA .. OWNER TO.
+    SchemaOwner {
+        /// The folded name.
         name: String,
         /// The new owner.
         to: RoleName,
@@ -126,10 +144,10 @@ pub struct Grant {
 pub enum GrantObject {
     /// Relations, by their folded names.
     Relations(Vec<String>),
-    /// ALL TABLES IN SCHEMA public.
-    All,
-    /// SCHEMA public.
-    Schema,
+    /// ALL TABLES IN SCHEMA, by the folded names of schemas.
+    All(Vec<String>),
+    /// SCHEMA, by the folded names.
+    Schemas(Vec<String>),
 }
 
 /// The options of CREATE and ALTER ROLE that are written.
@@ -171,6 +189,8 @@ impl AccessStatement {
             Self::Grant(grant) => word(grant.revoke).into(),
             Self::Membership { revoke, .. } => format!("{} ROLE", word(*revoke)),
             Self::Defaults { .. } => "ALTER DEFAULT PRIVILEGES".into(),
+            Self::CreateSchema { .. } => "CREATE SCHEMA".into(),
+            Self::SchemaOwner { .. } => "ALTER SCHEMA".into(),
             Self::CreateSecret { .. } => "CREATE SECRET".into(),
             Self::DropSecret { .. } => "DROP SECRET".into(),
             Self::Owner { noun, .. } => format!("ALTER {}", noun.to_uppercase()),

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::SessionFacts;
+use super::{SessionFacts, find_in_path};
 use crate::cancel::checkpoint;
 use crate::catalog::system::{self as catalog, Cell};
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -27,6 +27,19 @@ use crate::expr::to_datafusion;
 struct Facts {
     catalog: Catalog,
     session: Arc<SessionFacts>,
+}
+
+impl Facts {
+    /// The schemas that are searched for names without one.
+    fn path(&self) -> Vec<String> {
+        self.session.search_path(&self.catalog)
+    }
+
+    /// Whether a relation can be named without its schema.
+    fn sees(&self, relation: &Relation) -> bool {
+        let found = find_in_path(&self.catalog, &self.path(), relation.local_name());
+        found.is_some_and(|found| found.id == relation.id)
+    }
 }
 
 type Call = fn(&Facts, &[Cell]) -> Result<Cell, Error>;
@@ -50,7 +63,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("current_catalog", Text, |f, _| Ok(f.session.database.as_str().into())),
     ("current_database", Text, |f, _| Ok(f.session.database.as_str().into())),
     ("current_role", Text, |f, _| Ok(f.session.user.as_str().into())),
-    ("current_schema", Text, |_, _| Ok("public".into())),
+    ("current_schema", Text, |f, _| Ok(f.path().into_iter().next().into())),
     ("current_schemas", Texts, current_schemas),
     ("current_setting", Text, current_setting),
     ("current_user", Text, |f, _| Ok(f.session.user.as_str().into())),
@@ -105,7 +118,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_total_relation_size", Number, |_, _| Ok(Cell::Number(0))),
     ("regclass", Text, class_name),
     ("regclassin", Number, class_number),
-    ("regnamespace", Text, |_, a| Ok(number(a, 0).map(schema_name).into())),
+    ("regnamespace", Text, |f, a| Ok(number(a, 0).map(|n| schema_name(f, n)).into())),
     ("session_user", Text, |f, _| Ok(f.session.session_user.as_str().into())),
     ("set_config", Text, set_config),
     ("shobj_description", Text, |_, _| Ok(Cell::Null)),
@@ -130,7 +143,7 @@ pub(in crate::sql) fn function(
     catalog: &Catalog,
     session: &Arc<SessionFacts>,
 ) -> Option<Arc<ScalarUDF>> {
-    // Other objects are all of one schema.
+    // Other objects are all of `pg_catalog`.
     let visible = name.starts_with("pg_") && name.ends_with("_is_visible");
     let name = if visible { "pg_table_is_visible" } else { name };
     let (name, returns, call) = FUNCTIONS.iter().find(|f| f.0 == name)?;
@@ -297,18 +310,23 @@ fn sleep(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
 }
 
 /// What can be named without its schema.
-fn is_visible(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+fn is_visible(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    if let Some(relation) = number(args, 0).and_then(|n| catalog::relation(&facts.catalog, n)) {
+        return Ok(facts.sees(relation).into());
+    }
     let hidden = |n: i64| {
         let known = catalog::tables().iter().find(|k| catalog::system_oid(k) == n);
-        known.is_some_and(|k| k.table.schema == "information_schema")
+        known.is_some_and(|k| k.table.schema != "pg_catalog")
     };
     Ok((!number(args, 0).is_some_and(hidden)).into())
 }
 
-fn current_schemas(_: &Facts, args: &[Cell]) -> Result<Cell, Error> {
-    let implicit = matches!(args.first(), Some(Cell::Bool(true)));
-    let schemas = if implicit { &["pg_catalog", "public"][..] } else { &["public"] };
-    Ok(Cell::Texts(schemas.iter().map(|s| (*s).to_owned()).collect()))
+fn current_schemas(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let mut schemas = facts.path();
+    if matches!(args.first(), Some(Cell::Bool(true))) {
+        schemas.insert(0, "pg_catalog".to_owned());
+    }
+    Ok(Cell::Texts(schemas))
 }
 
 /// `current_watermark(relation, column)` as a text that a timestamp is read from.
@@ -363,8 +381,8 @@ fn relation<'a>(facts: &'a Facts, args: &[Cell]) -> Option<&'a Arc<Relation>> {
     if let Some(number) = number(args, 0) {
         return catalog::relation(&facts.catalog, number);
     }
-    let name = text(args, 0)?;
-    facts.catalog.find(name.trim_start_matches("public.").trim_matches('"'))
+    let number = super::rewrite::class_of(&facts.catalog, &facts.path(), text(args, 0)?).ok()?;
+    catalog::relation(&facts.catalog, number)
 }
 
 fn view_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
@@ -402,7 +420,9 @@ fn index_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
 }
 
 fn class_name(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
-    let name = |n: i64| catalog::name_of_oid(&facts.catalog, n).unwrap_or_else(|| n.to_string());
+    let seen = |relation: &Relation| facts.sees(relation);
+    let name =
+        |n: i64| catalog::name_of_oid(&facts.catalog, n, &seen).unwrap_or_else(|| n.to_string());
     Ok(match args.first() {
         Some(Cell::Text(name)) => name.as_str().into(),
         _ => number(args, 0).map(name).into(),
@@ -411,23 +431,24 @@ fn class_name(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
 
 fn class_number(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
     match args.first() {
-        Some(Cell::Text(name)) => super::rewrite::class_of(&facts.catalog, name).map(Cell::Number),
+        Some(Cell::Text(name)) => {
+            super::rewrite::class_of(&facts.catalog, &facts.path(), name).map(Cell::Number)
+        }
         Some(Cell::Number(n)) => Ok(Cell::Number(*n)),
         _ => Ok(Cell::Null),
     }
 }
 
 fn to_class(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
-    Ok(text(args, 0).and_then(|n| super::rewrite::class_of(&facts.catalog, n).ok()).into())
+    Ok(text(args, 0)
+        .and_then(|n| super::rewrite::class_of(&facts.catalog, &facts.path(), n).ok())
+        .into())
 }
 
-fn schema_name(number: i64) -> String {
-    match number {
-        catalog::PG_CATALOG => "pg_catalog".into(),
-        catalog::PUBLIC => "public".into(),
-        catalog::INFORMATION_SCHEMA => "information_schema".into(),
-        other => other.to_string(),
-    }
+fn schema_name(facts: &Facts, number: i64) -> String {
+    let all = catalog::schemas(&facts.catalog);
+    let found = all.into_iter().find(|(oid, _)| *oid == number);
+    found.map_or_else(|| number.to_string(), |(_, name)| name)
 }
 
 /// A size in the largest unit of which it has ten or more, rounded half away from zero.

@@ -3,6 +3,7 @@
 //! [`crate::catalog::system`]. Only ad-hoc queries may use them: a view would not see them change.
 
 mod functions;
+mod path;
 mod rewrite;
 
 use std::fmt::Debug;
@@ -15,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::time::Watermark;
 
 pub(super) use functions::{function, is_function, is_of_session};
+use path::find_in_path;
+pub(crate) use path::names_in_list;
 pub(super) use rewrite::rewrite;
 
 /// What a session says about itself.

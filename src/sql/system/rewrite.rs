@@ -12,20 +12,26 @@ use sqlparser::ast::{
 use sqlparser::parser::Parser;
 
 use crate::catalog::Catalog;
+use crate::catalog::access::no_schema;
 use crate::catalog::system::{self, type_by_name};
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::context::Context;
 use crate::sql::dialect::DIALECT;
 use crate::sql::functions::FUNCTIONS;
 use crate::sql::parser::fold;
 use crate::sql::visit::{Rewrite, any_expr, any_outer_expr, walk_exprs_mut, walk_mut};
 
 /// Rewrites a query in place.
-pub(in crate::sql) fn rewrite(query: &mut ast::Query, catalog: &Catalog) -> Result<()> {
-    walk_mut(query, &mut Rewriter { catalog })
+pub(in crate::sql) fn rewrite(query: &mut ast::Query, context: &Context<'_>) -> Result<()> {
+    let catalog = context.catalog();
+    let path = context.settings().session.search_path(catalog);
+    walk_mut(query, &mut Rewriter { catalog, path })
 }
 
 struct Rewriter<'a> {
     catalog: &'a Catalog,
+    /// Where relations are looked up.
+    path: Vec<String>,
 }
 
 impl Rewrite for Rewriter<'_> {
@@ -137,12 +143,12 @@ impl Rewriter<'_> {
         let number = |n: i64| Expr::value(Value::Number(n.to_string(), false));
         let inner = std::mem::replace(value.as_mut(), Expr::value(Value::Null));
         *expr = match (name.as_str(), literal) {
-            ("regclass", Some(text)) => number(class_of(self.catalog, &text)?),
+            ("regclass", Some(text)) => number(class_of(self.catalog, &self.path, &text)?),
             ("regclass", None) if matches!(inner, Expr::Value(_)) => call("regclassin", inner)?,
             ("regclass", None) => call("regclass", inner)?,
             ("regtype", Some(text)) => number(type_of(&text)?),
             ("regtype", None) => call("format_type", inner)?,
-            ("regnamespace", Some(text)) => number(schema_of(&text)?),
+            ("regnamespace", Some(text)) => number(schema_of(self.catalog, &text)?),
             ("regnamespace", None) => call("regnamespace", inner)?,
             ("regrole", Some(text)) => {
                 number(i64::from(self.catalog.access().get(text.trim_matches('"'))?.0.0))
@@ -158,7 +164,7 @@ impl Rewriter<'_> {
 }
 
 /// The number of a relation that is named as in SQL: `t`, `public.t`, `"T"`, or a number.
-pub(in crate::sql) fn class_of(catalog: &Catalog, text: &str) -> Result<i64> {
+pub(in crate::sql) fn class_of(catalog: &Catalog, path: &[String], text: &str) -> Result<i64> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
@@ -166,12 +172,15 @@ pub(in crate::sql) fn class_of(catalog: &Catalog, text: &str) -> Result<i64> {
         Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_object_name(false));
     let name = name.map_err(|_| Error::user("42602", format!("invalid name syntax \"{text}\"")))?;
     let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(fold).collect();
-    let (schema, name) = match parts.as_slice() {
-        [name] => (None, name),
-        [.., schema, name] => (Some(schema.as_str()), name),
-        [] => (None, &parts[0]),
+    let found = match parts.as_slice() {
+        [name] => path
+            .iter()
+            .find_map(|schema| system::oid_of_name(catalog, Some(schema), name))
+            .or_else(|| system::find(None, name).map(system::system_oid)),
+        [.., schema, name] => system::oid_of_name(catalog, Some(schema), name),
+        [] => None,
     };
-    system::oid_of_name(catalog, schema, name).ok_or_else(|| {
+    found.ok_or_else(|| {
         Error::user(sqlstate::UNDEFINED_TABLE, format!("relation \"{text}\" does not exist"))
     })
 }
@@ -186,13 +195,9 @@ fn type_of(text: &str) -> Result<i64> {
     })
 }
 
-fn schema_of(text: &str) -> Result<i64> {
-    match text.trim_matches('"') {
-        "public" => Ok(system::PUBLIC),
-        "pg_catalog" => Ok(system::PG_CATALOG),
-        "information_schema" => Ok(system::INFORMATION_SCHEMA),
-        _ => Err(Error::user("3F000", format!("schema \"{text}\" does not exist"))),
-    }
+fn schema_of(catalog: &Catalog, text: &str) -> Result<i64> {
+    let name = text.trim_matches('"');
+    system::schema_oid(catalog, name).ok_or_else(|| no_schema(name))
 }
 
 fn parse(text: &str) -> Result<Expr> {

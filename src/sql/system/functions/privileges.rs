@@ -2,8 +2,8 @@
 //! meant.
 
 use super::{Facts, number, relation, text};
-use crate::catalog::access::{Acl, Privilege, Role, RoleId};
-use crate::catalog::system::Cell;
+use crate::catalog::access::{Acl, Privilege, Role, RoleId, no_schema};
+use crate::catalog::system::{Cell, schemas};
 use crate::error::{Error, Result, sqlstate};
 
 /// The role that an argument names by name or number.
@@ -82,16 +82,21 @@ pub(super) fn on_schema(facts: &Facts, args: &[Cell]) -> Result<Cell> {
     let Some((role, args)) = who(facts, args)? else { return Ok(Cell::Null) };
     let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
     let access = facts.catalog.access();
-    let own = Acl::default();
-    let public = match args.first() {
-        Some(Cell::Text(name)) => name == "public",
-        other => matches!(other, Some(Cell::Number(crate::catalog::system::PUBLIC))),
+    let named = match args.first() {
+        Some(Cell::Text(name)) if !access.has_schema(name) => return Err(no_schema(name)),
+        Some(Cell::Text(name)) => Some(name.clone()),
+        Some(Cell::Number(number)) => {
+            let all = schemas(&facts.catalog);
+            all.into_iter().find(|(oid, _)| oid == number).map(|(_, name)| name)
+        }
+        _ => None,
     };
-    match public {
-        true => Ok(has_one(facts, role, access.schema(), list)?.into()),
-        // The others are there to be looked at.
-        false => Ok((list.trim().eq_ignore_ascii_case("usage")
-            || has_one(facts, role, &own, list)?)
+    let Some(name) = named else { return Ok(Cell::Null) };
+    match access.schema(&name) {
+        Some(acl) => Ok(has_one(facts, role, acl, list)?.into()),
+        // Those of the system are there to be looked at.
+        None => Ok((list.trim().eq_ignore_ascii_case("usage")
+            || has_one(facts, role, &Acl::default(), list)?)
         .into()),
     }
 }

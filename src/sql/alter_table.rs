@@ -1,0 +1,324 @@
+//! ALTER TABLE as another CREATE TABLE, and what the rows of the old table are in the new one.
+
+use std::collections::BTreeMap;
+
+use sqlparser::ast::{Expr, Ident};
+
+use super::parser::fold;
+use super::statement::{AlterTable, ColumnDef, CreateTable, TableAction};
+use super::visit::{any_expr, walk_exprs_mut};
+use crate::catalog::system::quoted;
+use crate::catalog::{ConflictRule, local_name, written_in_full};
+use crate::delta::text::pg_type_declared;
+use crate::error::{Error, Result, sqlstate};
+
+/// What ALTER TABLE makes of a table.
+pub struct Altered {
+    /// The new table.
+    pub create: CreateTable,
+    /// What its columns are of an old row; the others take their DEFAULT.
+    pub values: Vec<(String, Expr)>,
+    /// Columns that have other names: old to new.
+    pub renamed: BTreeMap<String, String>,
+    /// What was passed over.
+    pub notices: Vec<String>,
+}
+
+/// Does the actions of a statement to the definition of a table.
+pub fn alter_table(create: &CreateTable, alter: &AlterTable) -> Result<Altered> {
+    let named = |name: &String| Expr::Identifier(Ident::with_quote('"', name));
+    let columns = create.columns.iter().map(|c| (c.clone(), Some(named(&c.name))));
+    let name_of = |at: &usize| create.columns[*at].name.clone();
+    let mut table = Table {
+        name: local_name(&create.name),
+        columns: columns.collect(),
+        key: create.primary_key.iter().map(name_of).collect(),
+        checks: create.checks.clone(),
+        watermark: create.watermark.as_ref().map(|(at, _)| name_of(at)),
+        renamed: BTreeMap::new(),
+        notices: Vec::new(),
+    };
+    let mut new = create.clone();
+    for action in &alter.actions {
+        if let (TableAction::Rename { from, to }, Some((_, clause))) = (action, &mut new.watermark)
+        {
+            rename_in(&mut clause.expr, from, to)?;
+        }
+        table.act(action)?;
+    }
+    if table.columns.iter().all(|(_, value)| value.is_none()) {
+        return Err(Error::unsupported("ALTER TABLE that keeps no column is not supported")
+            .with_hint("DROP the table, and create it again."));
+    }
+    let at = |name: &String| table.position(name);
+    new.primary_key = table.key.iter().map(at).collect::<Result<_>>()?;
+    if let (Some((column, _)), Some(name)) = (&mut new.watermark, &table.watermark) {
+        *column = table.position(name)?;
+    }
+    let values = table.columns.iter().filter_map(|(c, v)| Some((c.name.clone(), v.clone()?)));
+    let values = values.collect();
+    new.columns = table.columns.into_iter().map(|(column, _)| column).collect();
+    for at in &new.primary_key {
+        new.columns[*at].nullable = false;
+    }
+    new.checks = table.checks;
+    Ok(Altered { create: new, values, renamed: table.renamed, notices: table.notices })
+}
+
+/// A table while it is altered.
+struct Table<'a> {
+    name: &'a str,
+    /// The columns, and what they are of an old row.
+    columns: Vec<(ColumnDef, Option<Expr>)>,
+    key: Vec<String>,
+    checks: Vec<(String, Expr)>,
+    watermark: Option<String>,
+    renamed: BTreeMap<String, String>,
+    notices: Vec<String>,
+}
+
+impl Table<'_> {
+    fn find(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|(c, _)| c.name == column)
+    }
+
+    fn position(&self, column: &str) -> Result<usize> {
+        self.find(column).ok_or_else(|| {
+            Error::user(
+                sqlstate::UNDEFINED_COLUMN,
+                format!("column \"{column}\" of relation \"{}\" does not exist", self.name),
+            )
+        })
+    }
+
+    fn check_free(&self, column: &str) -> Result<()> {
+        match self.find(column) {
+            None => Ok(()),
+            Some(_) => Err(Error::user(
+                sqlstate::DUPLICATE_COLUMN,
+                format!("column \"{column}\" of relation \"{}\" already exists", self.name),
+            )),
+        }
+    }
+
+    fn act(&mut self, action: &TableAction) -> Result<()> {
+        match action {
+            TableAction::Add { column, key, checks, if_not_exists } => {
+                if *if_not_exists && self.find(&column.name).is_some() {
+                    let (column, table) = (&column.name, self.name);
+                    self.notices.push(format!(
+                        "column \"{column}\" of relation \"{table}\" already exists, skipping"
+                    ));
+                    return Ok(());
+                }
+                self.check_free(&column.name)?;
+                self.columns.push((column.as_ref().clone(), None));
+                for (name, expr) in checks {
+                    let base = format!("{}_{}_check", self.name, column.name);
+                    self.add_check(name.as_ref(), &base, expr)?;
+                }
+                if *key {
+                    self.set_key(std::slice::from_ref(&column.name))?;
+                }
+            }
+            TableAction::Drop { column, if_exists } => return self.drop_column(column, *if_exists),
+            TableAction::Rename { from, to } => return self.rename(from, to),
+            TableAction::Default { column, expr } => {
+                let at = self.position(column)?;
+                self.columns[at].0.default.clone_from(expr);
+            }
+            TableAction::Nullable { column, nullable } => {
+                let at = self.position(column)?;
+                if *nullable && self.key.contains(column) {
+                    return Err(Error::user(
+                        sqlstate::INVALID_TABLE_DEFINITION,
+                        format!("column \"{column}\" is in a primary key"),
+                    ));
+                }
+                self.columns[at].0.nullable = *nullable;
+            }
+            TableAction::Type { column, using } => {
+                let at = self.position(&column.name)?;
+                let (old, value) = &mut self.columns[at];
+                old.data_type = column.data_type.clone();
+                old.length = column.length;
+                if let Some(using) = using {
+                    *value = Some(using.clone());
+                }
+            }
+            TableAction::Key(columns) => return self.set_key(columns),
+            TableAction::Check(name, expr) => {
+                let base = format!("{}_check", self.name);
+                return self.add_check(name.as_ref(), &base, expr);
+            }
+            TableAction::DropConstraint { name, if_exists } => {
+                return self.drop_constraint(name, *if_exists);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_key(&mut self, columns: &[String]) -> Result<()> {
+        if !self.key.is_empty() {
+            return Err(Error::user(
+                sqlstate::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{}\" are not allowed", self.name),
+            ));
+        }
+        for column in columns {
+            self.position(column)?;
+        }
+        self.key = columns.to_vec();
+        Ok(())
+    }
+
+    fn add_check(&mut self, name: Option<&String>, base: &str, expr: &Expr) -> Result<()> {
+        let taken = |n: &String| self.checks.iter().any(|(other, _)| other == n);
+        let name = match name {
+            Some(name) if taken(name) => {
+                return Err(Error::user(
+                    sqlstate::DUPLICATE_OBJECT,
+                    format!("constraint \"{name}\" for relation \"{}\" already exists", self.name),
+                ));
+            }
+            Some(name) => name.clone(),
+            None => {
+                let numbered = (1..).map(|i| format!("{base}{i}"));
+                let mut names = std::iter::once(base.to_owned()).chain(numbered);
+                names.find(|n| !taken(n)).unwrap_or_else(|| base.to_owned())
+            }
+        };
+        self.checks.push((name, expr.clone()));
+        Ok(())
+    }
+
+    /// Constraints with a column go with it, as in PostgreSQL.
+    fn drop_column(&mut self, column: &str, if_exists: bool) -> Result<()> {
+        let Some(at) = self.find(column).or_else(|| {
+            if if_exists {
+                self.notices.push(format!(
+                    "column \"{column}\" of relation \"{}\" does not exist, skipping",
+                    self.name
+                ));
+            }
+            None
+        }) else {
+            return if if_exists { Ok(()) } else { self.position(column).map(drop) };
+        };
+        if self.watermark.as_deref() == Some(column) {
+            return Err(Error::user(
+                sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!(
+                    "cannot drop column {column} of table {} because its watermark depends on it",
+                    self.name
+                ),
+            ));
+        }
+        self.columns.remove(at);
+        if self.key.iter().any(|key| key == column) {
+            self.key.clear();
+        }
+        self.checks.retain(|(_, expr)| !any_expr(expr, &|e| is_column(e, column)));
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let at = self.find(from).ok_or_else(|| {
+            Error::user(sqlstate::UNDEFINED_COLUMN, format!("column \"{from}\" does not exist"))
+        })?;
+        self.check_free(to)?;
+        to.clone_into(&mut self.columns[at].0.name);
+        let names = self.key.iter_mut().chain(&mut self.watermark);
+        names.filter(|name| *name == from).for_each(|name| to.clone_into(name));
+        for (_, expr) in &mut self.checks {
+            rename_in(expr, from, to)?;
+        }
+        // What was called otherwise before goes on.
+        let first = self.renamed.iter().find(|(_, now)| *now == from).map(|(old, _)| old.clone());
+        self.renamed.insert(first.unwrap_or_else(|| from.to_owned()), to.to_owned());
+        Ok(())
+    }
+
+    fn drop_constraint(&mut self, name: &str, if_exists: bool) -> Result<()> {
+        if !self.key.is_empty() && name == format!("{}_pkey", self.name) {
+            self.key.clear();
+            return Ok(());
+        }
+        let before = self.checks.len();
+        self.checks.retain(|(known, _)| known != name);
+        if self.checks.len() < before {
+            return Ok(());
+        }
+        let message = format!("constraint \"{name}\" of relation \"{}\" does not exist", self.name);
+        if !if_exists {
+            return Err(Error::user(sqlstate::UNDEFINED_OBJECT, message));
+        }
+        self.notices.push(format!("{message}, skipping"));
+        Ok(())
+    }
+}
+
+fn is_column(expr: &Expr, column: &str) -> bool {
+    match expr {
+        Expr::Identifier(name) => fold(name) == column,
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|last| fold(last) == column),
+        _ => false,
+    }
+}
+
+fn rename_in(expr: &mut Expr, from: &str, to: &str) -> Result<()> {
+    walk_exprs_mut(expr, &mut |e| {
+        if is_column(e, from) {
+            *e = Expr::Identifier(Ident::with_quote('"', to));
+        }
+        Ok(())
+    })
+}
+
+/// The CREATE TABLE that makes a table without a connector.
+pub fn table_text(create: &CreateTable) -> String {
+    let names = |at: &[usize]| {
+        let names = at.iter().map(|at| quoted(&create.columns[*at].name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let mut elements: Vec<String> = create.columns.iter().map(column_text).collect();
+    if !create.primary_key.is_empty() {
+        elements.push(format!("PRIMARY KEY ({})", names(&create.primary_key)));
+    }
+    let checks = create.checks.iter();
+    elements.extend(checks.map(|(name, e)| format!("CONSTRAINT {} CHECK ({e})", quoted(name))));
+    if let Some((column, clause)) = &create.watermark {
+        let mut text = format!("WATERMARK FOR {} AS {}", names(&[*column]), clause.expr);
+        let options =
+            [("IDLE AFTER", &clause.idle_after), ("MAX FUTURE SKEW", &clause.max_future_skew)];
+        for (words, expr) in options {
+            if let Some(expr) = expr {
+                text.push_str(&format!(" {words} {expr}"));
+            }
+        }
+        elements.push(text);
+    }
+    let append_only = if create.append_only { " APPEND ONLY" } else { "" };
+    let conflict = match create.on_conflict {
+        ConflictRule::Refuse => "",
+        ConflictRule::Overwrite => " ON CONFLICT OVERWRITE",
+        ConflictRule::Ignore => " ON CONFLICT IGNORE",
+    };
+    let (name, elements) = (written_in_full(&create.name), elements.join(", "));
+    format!("CREATE TABLE {name} ({elements}){append_only}{conflict}")
+}
+
+fn column_text(column: &ColumnDef) -> String {
+    let data_type = match &column.length {
+        Some(length) => length.to_string(),
+        None => pg_type_declared(&column.data_type),
+    };
+    let mut text = format!("{} {data_type}", quoted(&column.name));
+    if !column.nullable {
+        text.push_str(" NOT NULL");
+    }
+    if let Some(default) = &column.default {
+        text.push_str(&format!(" DEFAULT {default}"));
+    }
+    text
+}
