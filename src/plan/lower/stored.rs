@@ -3,7 +3,8 @@
 //! join by the same columns. Views over the same tables have the rows of these once.
 //!
 //! What is filtered is kept by the join instead unless its key tells single rows: under a key with
-//! many rows of which few pass, each change would look at all of them.
+//! many rows of which few pass, each change would look at all of them. That columns are not NULL, as
+//! joins above ask of their keys, leaves few out, and is looked at on the way.
 
 use std::sync::Arc;
 
@@ -69,7 +70,8 @@ impl<'a> Path<'a> {
                     // What is looked for is not NULL.
                     continue;
                 }
-                filtered = true;
+                // That another column is not NULL, since the next join is by it, leaves few out.
+                filtered |= predicate.not_null_columns().is_none();
             } else if steps.is_empty()
                 && let Some(all) = sources.iter().copied().collect::<Option<Vec<usize>>>()
             {
