@@ -3,8 +3,8 @@
 //! join by the same columns. Views over the same tables have the rows of these once.
 //!
 //! What is filtered is kept by the join instead unless its key tells single rows: under a key with
-//! many rows of which few pass, each change would look at all of them. That columns are not NULL, as
-//! joins above ask of their keys, leaves few out, and is looked at on the way.
+//! many rows of which few pass, each change would look at all of them. That columns are not NULL,
+//! as joins above ask of their keys, leaves few out, and is looked at on the way.
 
 use std::sync::Arc;
 

@@ -83,7 +83,8 @@ pub(in crate::sql) const RULES: &[Pass] = &[
     ours(
         "push_down_filter",
         |_| Arc::new(PushDown::default()),
-        "it pushes conditions without columns below aggregates that have a row for no rows",
+        "it pushes conditions without columns below aggregates that have a row for no rows; ours \
+         also moves semijoins and antijoins below joins",
     ),
     out(
         "single_distinct_aggregation_to_group_by",

@@ -8,6 +8,7 @@
 
 mod analysis;
 mod empty;
+mod existence;
 mod join_order;
 mod keys;
 mod logical;

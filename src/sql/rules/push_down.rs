@@ -3,6 +3,8 @@
 //! The rule takes a condition without columns for one that is about the groups of any aggregate,
 //! also of one without groups (or with the empty grouping set), which has a row over an empty
 //! input. Nothing can go below such an aggregate, as none of its columns is a group.
+//!
+//! Semijoins and antijoins are filters by other relations, and go down as well.
 
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
@@ -10,6 +12,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::existence;
 
 /// Moves filters towards the relations.
 #[derive(Debug, Default)]
@@ -33,9 +37,13 @@ impl OptimizerRule for PushDown {
         plan: LogicalPlan,
         config: &dyn OptimizerConfig,
     ) -> DfResult<Transformed<LogicalPlan>> {
-        match stays(&plan) {
-            true => Ok(Transformed::no(plan)),
-            false => self.0.rewrite(plan, config),
+        if stays(&plan) {
+            return Ok(Transformed::no(plan));
+        }
+        let moved = existence::moved(plan)?;
+        match moved.transformed {
+            true => Ok(moved),
+            false => self.0.rewrite(moved.data, config),
         }
     }
 }
