@@ -102,7 +102,8 @@ async fn everything(engine: &Engine) -> Result<String, Error> {
     let mut out = String::new();
     let list = "SELECT relname, relkind, quote_ident(nspname) || '.' || quote_ident(relname) \
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-        WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND relname NOT LIKE '%$%'";
+        WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'headwater') \
+        AND relname NOT LIKE '%$%'";
     for line in rows(&mut session, list).await? {
         let (line, name) = line.rsplit_once('|').expect("three columns");
         out.push_str(&format!("{line}\n"));
