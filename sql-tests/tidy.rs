@@ -274,6 +274,52 @@ fn every_file_says_what_it_is() {
     assert_none(&failures, "a file begins with `//!` and what it is");
 }
 
+/// The pages that a reader of the project is led through.
+#[test]
+fn links_of_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md"), root.join("SECURITY.md")];
+    for folder in ["docs", "benches", "examples/observability"] {
+        let entries = std::fs::read_dir(root.join(folder)).expect("a folder").flatten();
+        pages.extend(entries.map(|e| e.path()).filter(|p| p.extension() == Some("md".as_ref())));
+    }
+    let (mut failures, mut links) = (Vec::new(), 0);
+    for page in &pages {
+        let text = std::fs::read_to_string(page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
+                continue;
+            }
+            links += 1;
+            let target = match path {
+                "" => page.clone(),
+                path => page.parent().unwrap_or(root).join(path),
+            };
+            let there = match anchor {
+                "" => target.exists(),
+                anchor => std::fs::read_to_string(&target).is_ok_and(|t| has_heading(&t, anchor)),
+            };
+            if !there {
+                failures.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(links > 40, "there are links: {links}");
+    assert_none(&failures, "a link leads to what there is");
+}
+
+/// Whether a page has a heading of this anchor, as those who show Markdown make it.
+fn has_heading(text: &str, anchor: &str) -> bool {
+    let headings = text.lines().filter(|l| l.starts_with('#'));
+    let mut anchors = headings.map(|heading| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
+    });
+    anchors.any(|found| found == anchor)
+}
+
 #[test]
 fn lines_fit() {
     let mut failures = Vec::new();
