@@ -102,10 +102,13 @@ fn what_has_failed_has_failed_in_the_next_life() {
         let mut session = engine.session();
         define(&mut session, &file).await;
         let last = overgrow(&mut session).await;
-        // It is no smaller now, and keeps its answer when it fails again.
+        // It is no smaller now, and keeps its answer when it fails again: the one that it had, or
+        // that of now, where it was built to the end before what it holds was looked at.
         if let Err(again) = session.execute("ALTER MATERIALIZED VIEW grows RESUME").await {
             assert!(again.message().contains("state limit"), "{again}");
-            assert_eq!(rows(&mut session, GROWS).await.expect("read"), last);
+            let kept = rows(&mut session, GROWS).await.expect("read");
+            let by_hand = rows(&mut session, BY_HAND).await.expect("computed");
+            assert!(kept == last || kept == by_hand, "{} rows of neither", kept.len());
         }
         until_failed(&mut session).await;
         run(&mut session, "CHECKPOINT").await;
