@@ -150,6 +150,9 @@ fn flags_come_from_the_environment_and_a_file_too() {
         assert!(printed.lines().any(|l| l == line), "{line} is not in {printed}");
     }
     assert_eq!(print(&printed, &[], &[]), (Some(0), printed));
+    let (_, printed) = print(text, &["--set", "statement_timeout=5s"], &[]);
+    let of: Vec<_> = printed.lines().filter(|l| l.starts_with("\"statement_timeout\"")).collect();
+    assert_eq!(of, ["\"statement_timeout\" = \"5s\""], "the command line counts");
     let at = |line: u32, message: &str| format!("headwater: {file}:{line}: {message}");
     for (text, message) in [
         ("\nlisen = 1", at(2, "unknown key \"lisen\"")),

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::logging::Format;
 use crate::checkpoint::SinksGo;
 use crate::config::{Config, parse_bytes};
 use crate::error::Result;
 use crate::shell::directory;
 use crate::sql::statement::RestoreFrom;
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
-
-use super::logging::Format;
 
 /// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
 /// as rows arrive.

@@ -13,13 +13,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, sqlstate};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::flags::{flags, is_switch, long};
+use crate::error::{Error, Result, sqlstate};
 
 /// The table of settings, whose entries are those of the flag `--set`.
 const SETTINGS: &str = "settings";

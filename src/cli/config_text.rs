@@ -1,16 +1,17 @@
 //! `serve --print-config`: every flag with its meaning and its value, as a file for `--config`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::error::{Error, Result, sqlstate};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory};
 
 use super::args::Cli;
 use super::flags::{flags, is_switch, long, serve_command, variable};
+use crate::error::{Error, Result, sqlstate};
 
 /// Columns of a comment.
 const WIDTH: usize = 90;
@@ -31,12 +32,17 @@ fn text(given: &ArgMatches) -> String {
         "# The configuration of headwater serve: headwater serve --config FILE. A flag of the \
          command\n# line counts before a variable of the environment, and that before this file.\n",
     );
-    let mut settings = Vec::new();
+    let mut settings = BTreeMap::new();
     for flag in flags(&serve_command()) {
         let name = long(flag);
         let values = values(given, flag);
         if name == "set" {
-            settings = values;
+            // Of several the last one counts.
+            let pair = |text: String| {
+                let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+                (name.to_owned(), value.to_owned())
+            };
+            settings = values.into_iter().map(pair).collect();
             continue;
         }
         let help = flag.get_long_help().or(flag.get_help()).map(ToString::to_string);
@@ -59,9 +65,8 @@ fn text(given: &ArgMatches) -> String {
         "\n# Settings of sessions, where neither their role nor they themselves set them.",
     );
     text.push_str("\n[settings]\n");
-    for setting in settings {
-        let (name, value) = setting.split_once('=').unwrap_or((&setting, ""));
-        let _ = writeln!(text, "{} = {}", literal(name), literal(value));
+    for (name, value) in settings {
+        let _ = writeln!(text, "{name:?} = {}", literal(&value));
     }
     text
 }

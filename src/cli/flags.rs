@@ -1,19 +1,18 @@
 //! A flag of `serve` may also stand in the environment, as `HEADWATER_MEMORY_LIMIT`, and in the
-//! file
-//! of `--config`. The command line counts before the environment, and that before the file.
+//! file of `--config`. The command line counts before the environment, and that before the file.
 //!
-//! Both become flags behind those of the command line, so that there is one set of rules for what
-//! each may be, and one error for what can't be together.
+//! Both become flags ahead of those of the command line, so that there is one set of rules for what
+//! each may be, and one error for what can't be together. Of settings the last one counts.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result, sqlstate};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory};
 
 use super::args::Cli;
 use super::config_file::ConfigFile;
+use crate::error::{Error, Result, sqlstate};
 
 /// The flags that say something of this start alone, and stand in no file.
 pub(crate) const OF_A_START: [&str; 4] = ["config", "print-config", "help", "version"];
@@ -35,23 +34,26 @@ pub(crate) fn complete(mut arguments: Vec<OsString>) -> Result<Vec<OsString>> {
     let Some(("serve", given)) = matches.subcommand() else { return Ok(arguments) };
     let serve = serve_command();
     let mut said: Vec<String> = flags(&serve).filter(|f| is_given(given, f)).map(long).collect();
-    let mut more = Vec::new();
+    let mut of_environment = Vec::new();
     for flag in flags(&serve) {
         if said.contains(&long(flag)) {
             continue;
         }
         let name = variable(flag);
         let Some(value) = std::env::var_os(&name).filter(|v| !v.is_empty()) else { continue };
-        more.extend(of_variable(flag, &name, value)?);
+        of_environment.extend(of_variable(flag, &name, value)?);
         said.push(long(flag));
     }
     let named = std::env::var_os(format!("{PREFIX}CONFIG")).filter(|v| !v.is_empty());
     let path = given.get_one::<PathBuf>("config").cloned().or(named.map(PathBuf::from));
-    if let Some(path) = path {
-        let file = ConfigFile::read(&path)?;
-        more.extend(file.arguments(&serve, &said)?.into_iter().map(OsString::from));
-    }
-    arguments.extend(more);
+    let of_file = match path {
+        Some(path) => ConfigFile::read(&path)?.arguments(&serve, &said)?,
+        None => Vec::new(),
+    };
+    let more = of_file.into_iter().map(OsString::from).chain(of_environment);
+    // What stands ahead of the subcommand has no words of its own.
+    let behind = arguments.iter().position(|a| a == "serve").map_or(arguments.len(), |at| at + 1);
+    arguments.splice(behind..behind, more);
     Ok(arguments)
 }
 

@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::error::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::Cli;
+use crate::error::Result;
 
 /// Prints a script that completes the program's flags in a shell.
 pub(crate) fn print_completions(shell: Shell) -> Result<ExitCode> {

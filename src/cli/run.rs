@@ -4,12 +4,12 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::engine::Engine;
-use crate::error::{Error, Result, sqlstate};
 use tokio::runtime::Runtime;
 
 use super::say::note;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Error, Result, sqlstate};
 
 /// Time that the engine has to stop; a source that waits for its broker may take a while.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);

@@ -7,12 +7,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::engine::{Engine, Recovery, RecoveryProgress};
-use crate::error::{Error, Result};
-use crate::server::{Admission, Tls};
-use crate::shell::{self, Options, Script};
-use crate::store::Found;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -20,6 +14,12 @@ use tokio::task::JoinSet;
 use super::args::{ServeArgs, TlsArgs};
 use super::run::{PATIENCE, is_again, patiently, with_engine};
 use super::say::{keeping, note, print_line};
+use crate::config::Config;
+use crate::engine::{Engine, Recovery, RecoveryProgress};
+use crate::error::{Error, Result};
+use crate::server::{Admission, Tls};
+use crate::shell::{self, Options, Script};
+use crate::store::Found;
 
 /// Time for the answer to whoever has asked for an older state.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);

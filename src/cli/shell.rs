@@ -3,14 +3,14 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use crate::connector::file::stdin;
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::shell::{self, Options, Script, Style};
 use tokio::runtime::Runtime;
 
 use super::args::ShellArgs;
 use super::say::{keeping, print_line};
+use crate::connector::file::stdin;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::shell::{self, Options, Script, Style};
 
 pub(crate) fn run_shell(runtime: &Runtime, engine: &Engine, args: &ShellArgs) -> Result<ExitCode> {
     let style = match (args.csv, args.no_align) {
