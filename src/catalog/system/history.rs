@@ -1,6 +1,8 @@
 //! What has happened and what was measured, as relations of the schema `headwater`: `events` and
 //! `metrics`. They have rows in a server; who keeps them is the engine.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Cell, Facts, Rows, SystemTable, cells};
 
 pub(super) const TABLES: &[SystemTable] = &[
@@ -19,7 +21,7 @@ pub(super) const TABLES: &[SystemTable] = &[
 ];
 
 /// Something that has happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventLine {
     /// Grows with each event, over restarts where they are kept.
     pub id: i64,

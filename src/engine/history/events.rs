@@ -5,8 +5,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::catalog::system::EventLine;
 
 /// Events that are kept.
@@ -43,17 +41,6 @@ impl Severity {
     }
 }
 
-/// An event as its line has it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    id: i64,
-    at_us: i64,
-    severity: String,
-    kind: String,
-    object: String,
-    message: String,
-}
-
 /// The events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -73,9 +60,9 @@ impl Events {
         for path in [older(&path), path.clone()] {
             let Ok(file) = File::open(&path) else { continue };
             for text in BufReader::new(file).lines().map_while(Result::ok) {
-                let Ok(line) = serde_json::from_str::<Line>(&text) else { continue };
-                let Line { id, at_us, severity, kind, object, message } = line;
-                events.keep(EventLine { id, at_us, severity, kind, object, message });
+                if let Ok(event) = serde_json::from_str(&text) {
+                    events.keep(event);
+                }
             }
         }
         super::end_line(&path);
@@ -140,9 +127,7 @@ fn older(path: &Path) -> PathBuf {
 }
 
 fn write(path: &Path, event: &EventLine) -> std::io::Result<()> {
-    let EventLine { id, at_us, severity, kind, object, message } = event.clone();
-    let line = serde_json::to_string(&Line { id, at_us, severity, kind, object, message })?;
-    super::append(path, &line, FILE_BYTES_MAX)
+    super::append(path, &serde_json::to_string(event)?, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -16,14 +16,17 @@ use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Operat
 
 use crate::expr::Walk;
 
-/// A semijoin or antijoin one step further down; `None` where it stays.
-pub(super) fn below_join(plan: &LogicalPlan) -> DfResult<Option<LogicalPlan>> {
-    let LogicalPlan::Join(existence) = plan else { return Ok(None) };
+/// A semijoin or antijoin one step further down, where it can go there.
+pub(super) fn moved(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Join(existence) = &plan else { return Ok(Transformed::no(plan)) };
     let asks = matches!(existence.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
     if !asks || existence.null_aware || !is_harmless(existence)? {
-        return Ok(None);
+        return Ok(Transformed::no(plan));
     }
-    into(existence, &existence.left)
+    Ok(match into(existence, &existence.left)? {
+        Some(moved) => Transformed::yes(moved),
+        None => Transformed::no(plan),
+    })
 }
 
 /// A semijoin or antijoin of a plan, below the first join in it.
@@ -107,12 +110,4 @@ fn is_harmless(join: &Join) -> DfResult<bool> {
 fn compares(op: Operator) -> bool {
     use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
     matches!(op, And | Eq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | Lt | LtEq | NotEq | Or)
-}
-
-/// The same as a rewriting step.
-pub(super) fn moved(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
-    Ok(match below_join(&plan)? {
-        Some(moved) => Transformed::yes(moved),
-        None => Transformed::no(plan),
-    })
 }
