@@ -414,20 +414,21 @@ impl SinkThread {
                 failure.error.clone().context(format!("{} of epoch {epoch}", refused.what))
             }
         };
+        let offence = permanent.then(|| match (failure.refused, self.unwritten.take()) {
+            (Some(refused), _) => Offence::Message(refused.delivery, refused.message),
+            (None, Some(at)) => Offence::Delivery(at),
+            (None, None) => Offence::Everything,
+        });
         {
+            // Whoever is told that it has failed may ask at once what can be skipped.
             let mut backlog = self.queue.lock();
             backlog.note_failure(&error, permanent);
+            backlog.skippable = !matches!(offence, None | Some(Offence::Everything));
             backlog.answer();
         }
-        if permanent {
+        if offence.is_some() {
             tracing::error!(%error, "sink failed");
-            let offence = match (failure.refused, self.unwritten.take()) {
-                (Some(refused), _) => Offence::Message(refused.delivery, refused.message),
-                (None, Some(at)) => Offence::Delivery(at),
-                (None, None) => Offence::Everything,
-            };
-            self.queue.lock().skippable = !matches!(offence, Offence::Everything);
-            self.halted = Some(offence);
+            self.halted = offence;
             return;
         }
         tracing::warn!(%error, "sink tries again");
@@ -565,6 +566,8 @@ mod tests {
         away: bool,
         /// This value is refused, for good or for now.
         refuses: Option<(i64, bool)>,
+        /// Everything is refused for good, and no row is to blame.
+        gone: bool,
     }
 
     #[derive(Clone, Default)]
@@ -611,6 +614,10 @@ mod tests {
             let mut script = lock(&self.script);
             if script.away {
                 return Ok(0);
+            }
+            if script.gone && !self.under_way.is_empty() {
+                let error = Error::external(sqlstate::UNDEFINED_TABLE, "gone").permanent();
+                return Err(error.into());
             }
             let count = self.under_way.len();
             script.arrived.extend(self.under_way.drain(..).flatten());
@@ -703,5 +710,27 @@ mod tests {
         assert_eq!((state_of(task.queue()).skipped, state_of(task.queue()).lag_epochs), (1, 0));
         assert_eq!(order(task.queue(), SinkOrder::Skip), Err(Refusal::HasNotFailed));
         assert_eq!(order(task.queue(), SinkOrder::Resume), Ok(()));
+    }
+
+    /// Whoever sees that it has failed can't skip by what was known of the failure before.
+    #[test]
+    fn a_failure_is_seen_with_what_can_be_skipped() {
+        let (task, script) = start();
+        let failed = || while state_of(task.queue()).state != "failed" {};
+        for round in 0..200 {
+            lock(&script).refuses = Some((2, true));
+            write(&task, 2 * round + 1, &[2]);
+            failed();
+            assert_eq!(order(task.queue(), SinkOrder::Skip), Ok(()), "{round}");
+            wait("skipped", || state_of(task.queue()).lag_epochs == 0);
+            lock(&script).gone = true;
+            write(&task, 2 * round + 2, &[3]);
+            failed();
+            let skipped = order(task.queue(), SinkOrder::Skip);
+            assert_eq!(skipped, Err(Refusal::NothingToSkip), "{round}");
+            lock(&script).gone = false;
+            assert_eq!(order(task.queue(), SinkOrder::Resume), Ok(()));
+            wait("arrived", || state_of(task.queue()).lag_epochs == 0);
+        }
     }
 }
