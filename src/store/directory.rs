@@ -142,6 +142,9 @@ pub fn disk_error(error: &io::Error, path: &Path) -> Error {
     if is_taken_over(error) {
         return taken_over();
     }
+    if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return known.clone().context(format!("\"{}\"", path.display()));
+    }
     let state = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => sqlstate::DISK_FULL,
         _ => sqlstate::IO_ERROR,
@@ -162,7 +165,9 @@ pub fn taken_over() -> Error {
         "the data directory is not locked by this process any more",
     )
     .permanent()
-    .with_detail("Its file LOCK was removed or replaced, so another process may have it.")
+    .with_detail(
+        "Another process has begun a life there, or may have: the file LOCK was removed or replaced.",
+    )
     .with_hint("Let the other process go on, or stop it and start this one again.")
 }
 

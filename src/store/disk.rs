@@ -56,6 +56,16 @@ pub trait Disk: Send + Sync + Debug {
     /// guard, or when the process ends, however it does. `WouldBlock` when another process has it.
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Arc<dyn Lock>>;
 
+    /// Whether there may be no room some time: then a ballast keeps some.
+    fn can_fill(&self) -> bool {
+        true
+    }
+
+    /// Where files may lie that are for this machine alone, when that is not the directory itself.
+    fn local_dir(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// An error when the disk may be written by somebody else, too.
     fn check_ours(&self) -> io::Result<()> {
         Ok(())

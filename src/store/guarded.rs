@@ -8,7 +8,7 @@
 //! locked.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, DiskRead, Lock};
@@ -30,6 +30,11 @@ pub(crate) fn is_taken_over(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<TakenOver>())
 }
 
+/// The error that says so.
+pub(crate) fn taken_over() -> io::Error {
+    io::Error::other(TakenOver)
+}
+
 /// A disk and its lock.
 #[derive(Debug, Clone)]
 pub(crate) struct Guarded {
@@ -47,7 +52,7 @@ impl Guarded {
 fn check(lock: &dyn Lock) -> io::Result<()> {
     match lock.is_held()? {
         true => Ok(()),
-        false => Err(io::Error::other(TakenOver)),
+        false => Err(taken_over()),
     }
 }
 
@@ -92,6 +97,14 @@ impl Disk for Guarded {
 
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Arc<dyn Lock>> {
         self.disk.lock(path, owner)
+    }
+
+    fn can_fill(&self) -> bool {
+        self.disk.can_fill()
+    }
+
+    fn local_dir(&self) -> Option<PathBuf> {
+        self.disk.local_dir()
     }
 
     fn check_ours(&self) -> io::Result<()> {

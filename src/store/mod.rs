@@ -13,16 +13,19 @@
 //! A *life* is one process that has the directory open; lives are numbered.
 
 mod appender;
+mod bytes;
 pub mod directory;
 pub mod disk;
 pub mod failpoint;
 pub mod frame;
 mod guarded;
 pub mod log;
+pub mod object;
 mod place;
 
 pub use appender::Appender;
 pub use directory::{Directory, Found, taken_over};
 pub use disk::{Disk, DiskFile, DiskRead, Lock, OsDisk};
 pub use log::{Log, Lsn, Record};
+pub use object::ObjectDisk;
 pub use place::{Ancestry, Place, Receipt};

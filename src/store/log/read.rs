@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::record::{Bytes, Record};
+use super::record::Record;
 use super::{GROUP, Lsn, segment_name, segment_of};
 use crate::error::{Error, Result};
 use crate::store::Disk;
+use crate::store::bytes::Bytes;
 use crate::store::directory::{damaged, disk_error};
 use crate::store::frame::{self, Absent, Frame};
 

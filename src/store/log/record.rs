@@ -1,6 +1,7 @@
 //! What stands in the log.
 
 use crate::error::Result;
+use crate::store::bytes::Bytes;
 use crate::store::directory::damaged;
 
 /// One record.
@@ -170,33 +171,6 @@ impl Record {
             false => Err(damaged("a record is longer than what it holds")),
         }
     }
-}
-
-/// Bytes that are taken from the front.
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
-
-impl<'a> Bytes<'a> {
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk().ok_or_else(short)?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    /// Bytes behind their length.
-    fn counted(&mut self) -> Result<&'a [u8]> {
-        let length = u32::from_le_bytes(self.array()?) as usize;
-        let (first, rest) = self.0.split_at_checked(length).ok_or_else(short)?;
-        self.0 = rest;
-        Ok(first)
-    }
-}
-
-fn short() -> crate::error::Error {
-    damaged("a record is shorter than what it holds")
 }
 
 #[cfg(test)]
