@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 mod machine;
+mod object;
 
 pub use machine::{available, memory as machine_memory_bytes, parse_bytes};
+pub use object::ObjectOptions;
 
 /// Values that a query may look up by an index; for more of them the relation is scanned, which
 /// then costs about the same.
@@ -320,6 +322,8 @@ pub struct Config {
     /// The directory that definitions and tables are kept in; without one everything ends with the
     /// process.
     pub data: Option<std::path::PathBuf>,
+    /// How it is used when it is in an object store.
+    pub object: ObjectOptions,
     /// Settings that a session has where neither its role nor itself sets them, by name.
     pub settings: Vec<(String, String)>,
     /// Clients at the same time.
@@ -380,6 +384,7 @@ impl Default for Config {
         let memory = machine_memory_bytes();
         Self {
             data: None,
+            object: ObjectOptions::default(),
             settings: Vec::new(),
             connections_max: CONNECTIONS_MAX,
             begins_again: false,

@@ -13,6 +13,7 @@ mod early;
 mod full;
 mod golden;
 mod kill;
+mod object;
 mod quarantine;
 mod rejected;
 mod replaced;

@@ -38,16 +38,16 @@ pub struct BackedUp {
     pub records: u64,
 }
 
-/// Copies a data directory, of which a process may have it open, into another one; what an earlier
-/// backup there has is not copied again.
+/// Copies a data directory, of which a process may have it open, into another one on this machine;
+/// what an earlier backup there has is not copied again.
 ///
 /// # Errors
 ///
 /// 55000 when there is no data directory or no checkpoint in it, 22023 when the target is something
 /// else, 58030 and 53100.
-pub fn back_up(from: &Path, to: &Path) -> Result<BackedUp> {
+pub fn back_up(there: &dyn Disk, from: &Path, to: &Path) -> Result<BackedUp> {
     let disk = OsDisk;
-    let format = std::fs::read(from.join("FORMAT"));
+    let format = there.read(&from.join("FORMAT"));
     let format = format.map_err(|e| no_directory(&e, from))?;
     match std::fs::read(to.join("FORMAT")) {
         Ok(there) if id_of(&there) == id_of(&format) => {}
@@ -67,7 +67,7 @@ pub fn back_up(from: &Path, to: &Path) -> Result<BackedUp> {
     }
     let mut tries = 0;
     loop {
-        let copied = Copying { disk, from, to, seen: BTreeSet::new() }.all(&format);
+        let copied = Copying { there, disk, from, to, seen: BTreeSet::new() }.all(&format);
         tries += 1;
         match copied {
             Ok(Some(done)) => return Ok(done),
@@ -107,6 +107,7 @@ fn is_empty(disk: &dyn Disk, path: &Path) -> Result<bool> {
 }
 
 struct Copying<'a> {
+    there: &'a dyn Disk,
     disk: OsDisk,
     from: &'a Path,
     to: &'a Path,
@@ -117,7 +118,7 @@ struct Copying<'a> {
 impl Copying<'_> {
     /// `None`: files have gone meanwhile.
     fn all(mut self, format: &[u8]) -> Result<Option<BackedUp>> {
-        let newest = numbers(&self.disk, &self.from.join("manifest"))?.pop().ok_or_else(|| {
+        let newest = numbers(self.there, &self.from.join("manifest"))?.pop().ok_or_else(|| {
             Error::user(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("\"{}\" has no checkpoint yet", self.from.display()),
@@ -137,7 +138,8 @@ impl Copying<'_> {
         };
         let mut saved = Vec::new();
         let dir = self.from.join("savepoint");
-        let ids = if dir.exists() { numbers(&self.disk, &dir)? } else { Vec::new() };
+        let ids =
+            if self.there.list(&dir).is_ok() { numbers(self.there, &dir)? } else { Vec::new() };
         for id in ids {
             let Some(one) = self.present(savepoint_path(self.from, id), Savepoint::read)? else {
                 return Ok(None);
@@ -180,10 +182,14 @@ impl Copying<'_> {
         file: PathBuf,
         read: impl FnOnce(&dyn Disk, &Path) -> Result<T>,
     ) -> Result<Option<T>> {
-        match read(&self.disk, &file) {
-            Err(_) if !file.exists() => Ok(None),
+        match read(self.there, &file) {
+            Err(_) if self.is_gone(&file) => Ok(None),
             read => read.map(Some),
         }
+    }
+
+    fn is_gone(&self, file: &Path) -> bool {
+        self.there.open(file).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     fn target(&self, file: &Path) -> PathBuf {
@@ -201,13 +207,13 @@ impl Copying<'_> {
         if there.is_some() && there == bytes {
             return Ok(true);
         }
-        match copy(file, &target) {
+        match copy(self.there, file, &target) {
             Ok(bytes) => {
                 done.copied += 1;
                 done.bytes += bytes;
                 Ok(true)
             }
-            Err(e) if e.kind() == ErrorKind::NotFound && !file.exists() => Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound && self.is_gone(file) => Ok(false),
             Err(e) => Err(disk_error(&e, &target)),
         }
     }
@@ -215,12 +221,14 @@ impl Copying<'_> {
     /// Copies the log from a record on: its records behind it; `None` when it has moved on.
     fn log(&mut self, needed: u64) -> Result<Option<u64>> {
         let dir = self.from.join("log");
-        let names = self.disk.list(&dir).map_err(|e| disk_error(&e, &dir))?;
+        let names = self.there.list(&dir).map_err(|e| disk_error(&e, &dir))?;
         for name in &names {
             let (file, target) = (dir.join(name), self.to.join("log").join(name));
-            match copy(&file, &target) {
+            match copy(self.there, &file, &target) {
                 Ok(_) => drop(self.seen.insert(target)),
-                Err(e) if e.kind() == ErrorKind::NotFound && !file.exists() => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::NotFound && self.is_gone(&file) => {
+                    return Ok(None);
+                }
                 Err(e) => return Err(disk_error(&e, &target)),
             }
         }
@@ -252,11 +260,25 @@ impl Copying<'_> {
     }
 }
 
+/// Bytes that are copied at once.
+const COPY_BYTES: u64 = 4 << 20;
+
 /// Copies a file under another name first, so that what has the name is whole and on the disk.
-fn copy(from: &Path, to: &Path) -> std::io::Result<u64> {
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> std::io::Result<u64> {
     let part = to.with_extension("part");
-    let bytes = std::fs::copy(from, &part)?;
-    std::fs::File::open(&part)?.sync_all()?;
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (source, mut target) = (disk.open(from)?, OsDisk.create(&part)?);
+    let length = source.length()?;
+    let mut buffer = Vec::new();
+    for at in (0..length).step_by(COPY_BYTES as usize) {
+        buffer.resize(COPY_BYTES.min(length - at) as usize, 0);
+        source.read_at(at, &mut buffer)?;
+        target.write_at(at, &buffer)?;
+    }
+    target.sync()?;
     std::fs::rename(&part, to)?;
-    Ok(bytes)
+    Ok(length)
 }

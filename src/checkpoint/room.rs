@@ -69,6 +69,9 @@ impl Checkpoints {
     /// Makes the ballast again, and keeps older checkpoints again, where there is room. It is
     /// called when a checkpoint was written, and what it does not need has been removed.
     pub fn regain_room(&mut self) {
+        if !self.disk.can_fill() {
+            self.room.ballast = true;
+        }
         if !self.room.ballast {
             let made = make(self.disk.as_ref(), &self.ballast());
             if let Err(error) = &made {

@@ -11,10 +11,11 @@ use clap_complete::Shell;
 
 use super::logging::Format;
 use crate::checkpoint::SinksGo;
-use crate::config::{Config, parse_bytes};
+use crate::config::{Config, ObjectOptions, parse_bytes};
 use crate::error::Result;
 use crate::shell::directory;
 use crate::sql::statement::RestoreFrom;
+use crate::store::disk_of;
 
 /// A streaming SQL engine: materialized views over Kafka topics, files and tables, kept up to date
 /// as rows arrive.
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Check {
         /// The directory.
         directory: PathBuf,
+        #[command(flatten)]
+        cache: CacheArgs,
     },
     /// Print a script that completes these flags in a shell.
     Completions {
@@ -58,6 +61,8 @@ pub(crate) enum Command {
         directory: PathBuf,
         /// Where the copy is: a directory that is empty, does not exist, or has an earlier backup.
         target: PathBuf,
+        #[command(flatten)]
+        cache: CacheArgs,
     },
 }
 
@@ -153,9 +158,16 @@ pub(crate) struct TlsArgs {
 #[derive(Args, Default)]
 pub(crate) struct LimitArgs {
     /// The directory that definitions and tables are kept in; it is made when it does not exist.
-    /// Without it everything ends with the process.
+    /// A URL (s3://BUCKET/PREFIX, gs://.., az://..) is one in an object store. Without it
+    /// everything ends with the process.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// Open a data directory in an object store though another process shows that it has it: that
+    /// process ends.
+    #[arg(long, requires = "data")]
+    pub(crate) take_over: bool,
     /// How often a checkpoint of the state is made in the data directory while anything changes, in
     /// milliseconds; 1000 by default.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -187,10 +199,33 @@ pub(crate) struct LimitArgs {
     pub(crate) spill: Option<usize>,
 }
 
+#[derive(Args, Clone, Default)]
+pub(crate) struct CacheArgs {
+    /// Where what was read of a data directory in an object store is kept on this machine;
+    /// ~/.cache/headwater by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// What may be kept there, such as 50GB; 16GB by default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) cache_size: Option<usize>,
+}
+
+impl CacheArgs {
+    pub(crate) fn options(&self) -> ObjectOptions {
+        let mut options = ObjectOptions::default();
+        if let Some(cache) = &self.cache {
+            options.cache.clone_from(cache);
+        }
+        options.cache_bytes = self.cache_size.map_or(options.cache_bytes, |bytes| bytes as u64);
+        options
+    }
+}
+
 impl LimitArgs {
     pub(crate) fn config(&self, workers: Option<u16>) -> Config {
         let mut config = workers.map_or_else(Config::default, |n| Config::with_workers(n.into()));
         config.data = self.data.clone();
+        config.object = ObjectOptions { take_over: self.take_over, ..self.cache.options() };
         if let Some(bytes) = self.memory_limit {
             config.limit_memory(bytes);
         }
@@ -232,6 +267,8 @@ pub(crate) struct RestoreArgs {
     /// are damaged.
     #[arg(long, requires = "checkpoint")]
     pub(crate) with_log: bool,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -250,7 +287,8 @@ impl RestoreArgs {
             Sinks::Continue => SinksGo::Continue,
             Sinks::Republish => SinksGo::Republish,
         });
-        directory::restore(&self.data, from.as_ref(), sinks, self.with_log)?;
+        let disk = disk_of(&self.data, &self.cache.options())?;
+        directory::restore((&disk, &self.data), from.as_ref(), sinks, self.with_log)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -33,6 +33,7 @@ use self::shell::run_shell;
 use crate::config::Config;
 use crate::error::{Error, Result, sqlstate};
 use crate::shell::{demo, directory};
+use crate::store::disk_of;
 
 /// Exit statuses as sysexits.h has them.
 const EX_IOERR: u8 = 74;
@@ -66,12 +67,16 @@ fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         Some(Command::Serve(args)) => run_server(*args),
         Some(Command::Demo(args)) => run_demo(args),
         Some(Command::Restore(args)) => args.run(),
-        Some(Command::Check { directory }) => Ok(match directory::check(&directory)? {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(EX_CONFIG),
-        }),
-        Some(Command::Backup { directory, target }) => {
-            directory::back_up(&directory, &target).map(|()| ExitCode::SUCCESS)
+        Some(Command::Check { directory, cache }) => {
+            let disk = disk_of(&directory, &cache.options())?;
+            Ok(match directory::check(disk.as_ref(), &directory)? {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(EX_CONFIG),
+            })
+        }
+        Some(Command::Backup { directory, target, cache }) => {
+            let disk = disk_of(&directory, &cache.options())?;
+            directory::back_up(disk.as_ref(), &directory, &target).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Completions { shell }) => manual::print_completions(shell),
         Some(Command::Man { directory }) => manual::print_man(directory.as_deref()),

@@ -46,7 +46,7 @@ impl ServeArgs {
             let text = std::fs::read_to_string(path).map_err(of_file(path))?;
             return engine.set_owner_password(text.trim_end_matches(['\r', '\n'])).await;
         }
-        let Some(data) = &self.limits.data else { return Ok(()) };
+        let Some(data) = engine.local_dir() else { return Ok(()) };
         let (password, path) = (made_up()?, data.join("owner-password"));
         write_secret(&path, &password).map_err(of_file(&path))?;
         engine.set_owner_password(&password).await?;

@@ -1,6 +1,7 @@
 //! What an engine is doing at one moment, in figures: what `/metrics` shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Engine;
 use super::status::EngineStatus;
@@ -8,6 +9,7 @@ use crate::catalog::RelationKind;
 use crate::checkpoint::Made;
 use crate::error::Result;
 use crate::runtime::{Holder, NodeActivity, SinkState, SourceState};
+use crate::store::Requests;
 
 /// The figures.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Figures {
     pub checkpoint_failures: u64,
     /// Why, where it has.
     pub checkpoint_error: Option<String>,
+    /// What was asked of the object store that the data directory is in.
+    pub object_store: Option<Arc<Requests>>,
 }
 
 impl Figures {
@@ -88,6 +92,7 @@ impl Engine {
             memory_limit: core.memory.whole_limit(),
             checkpoint: made.last().cloned(),
             checkpoint_error: failure.as_ref().map(|failure| failure.error.to_string()),
+            object_store: core.kept.as_ref().and_then(|kept| kept.disk.requests()),
             checkpoint_failures: failure.map_or(0, |failure| failure.tries),
         })
     }

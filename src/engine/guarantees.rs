@@ -10,6 +10,7 @@ use super::show::{Column, table};
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::connector::{Guarantee, SOURCES};
 use crate::error::{Error, Result, sqlstate};
+use crate::store::Requests;
 
 /// The columns of SHOW GUARANTEES.
 pub(super) const GUARANTEE_COLUMNS: [&str; 5] = ["sink", "link", "name", "guarantee", "detail"];
@@ -44,10 +45,11 @@ impl Session {
             .coordinator
             .call(move |c| ids.iter().map(|id| c.guarantee_of(*id)).collect::<Vec<_>>());
         let delivered = delivered.await?;
-        let kept = core.directory().is_some();
+        let log = core.kept.as_ref().map(|kept| log_of(kept.disk.requests().as_deref()));
+        let kept = log.is_some();
         let mut rows: Vec<[String; 5]> = Vec::new();
         for (sink, guarantee) in sinks.iter().zip(delivered) {
-            let mut links = inputs_of(&catalog, sink, kept);
+            let mut links = inputs_of(&catalog, sink, log.as_deref());
             links.push(receiver(sink, guarantee.unwrap_or(Guarantee::WhileItRuns), kept));
             let weakest = links.iter().max_by_key(|link| rank(link.guarantee));
             let whole = weakest.map(|link| Link {
@@ -114,7 +116,7 @@ fn rank(guarantee: Guarantee) -> u8 {
 }
 
 /// The tables and sources that a sink's rows come from.
-fn inputs_of(catalog: &Catalog, sink: &Relation, kept: bool) -> Vec<Link> {
+fn inputs_of(catalog: &Catalog, sink: &Relation, log: Option<&str>) -> Vec<Link> {
     let mut todo = sink.depends_on.clone();
     let mut seen = BTreeSet::new();
     let mut links = Vec::new();
@@ -122,21 +124,35 @@ fn inputs_of(catalog: &Catalog, sink: &Relation, kept: bool) -> Vec<Link> {
         let Some(relation) = catalog.by_id(id).filter(|_| seen.insert(id)) else { continue };
         todo.extend(&relation.depends_on);
         if matches!(relation.kind, RelationKind::Source | RelationKind::Table { .. }) {
-            links.push(input(relation, kept));
+            links.push(input(relation, log));
         }
     }
     links.sort_by(|a, b| a.name.cmp(&b.name));
     links
 }
 
-fn input(relation: &Relation, kept: bool) -> Link {
+/// What keeps what was acknowledged, and what that costs.
+fn log_of(requests: Option<&Requests>) -> String {
+    let kept = "what was acknowledged is in the log";
+    match requests.map(Requests::write_time) {
+        None => kept.to_owned(),
+        Some(None) => format!("{kept}, in an object store: a write waits for one request"),
+        Some(Some(time)) => format!(
+            "{kept}, in an object store: a write waits for one request, {:.1} ms on average",
+            time.as_secs_f64() * 1e3
+        ),
+    }
+}
+
+/// `log`: what keeps what is acknowledged, where anything does.
+fn input(relation: &Relation, log: Option<&str>) -> Link {
     let (kind, name) = (relation.kind.noun(), relation.name.clone());
     let link = |guarantee, detail: &str| Link { kind, name, guarantee, detail: detail.to_owned() };
-    if !kept {
+    let Some(log) = log else {
         return link(Guarantee::WhileItRuns, "there is no data directory");
-    }
+    };
     let Some(connector) = &relation.connector else {
-        return link(Guarantee::ExactlyOnce, "what was acknowledged is in the log");
+        return link(Guarantee::ExactlyOnce, log);
     };
     let replays = SOURCES.iter().any(|s| s.name == connector.connector && s.replays);
     let given = |name: &str| {

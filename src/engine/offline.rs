@@ -7,7 +7,7 @@ use super::recover::Survey;
 use crate::checkpoint::{Checkpoints, LogEnd, Manifest, SinksGo};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::RestoreFrom;
-use crate::store::{Directory, OsDisk, log};
+use crate::store::{Directory, Disk, log};
 
 /// A state that a directory can go back to.
 #[derive(Debug, Clone)]
@@ -33,14 +33,15 @@ impl OlderState {
     }
 }
 
-fn open(path: &Path) -> Result<(Directory, Checkpoints)> {
-    if !path.join("FORMAT").exists() {
+fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<(Directory, Checkpoints)> {
+    let found = disk.open(&path.join("FORMAT"));
+    if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Err(Error::user(
             sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("\"{}\" is not a data directory", path.display()),
         ));
     }
-    let directory = Directory::open(Arc::new(OsDisk), path)?;
+    let directory = Directory::open(Arc::clone(disk), path)?;
     let checkpoints = Checkpoints::open_readable(Arc::clone(&directory.disk), path)?;
     Ok((directory, checkpoints))
 }
@@ -50,8 +51,8 @@ fn open(path: &Path) -> Result<(Directory, Checkpoints)> {
 /// # Errors
 ///
 /// 55006 when a process has the directory open, and what reading it meets.
-pub fn older_states(path: &Path) -> Result<Vec<OlderState>> {
-    let (_directory, checkpoints) = open(path)?;
+pub fn older_states(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<OlderState>> {
+    let (_directory, checkpoints) = open(disk, path)?;
     let saved = checkpoints.savepoints().iter().map(|s| OlderState::of(&s.manifest, Some(&s.name)));
     let kept = checkpoints.kept()?;
     let mut all: Vec<_> = saved.chain(kept.iter().map(|m| OlderState::of(m, None))).collect();
@@ -68,12 +69,12 @@ pub fn older_states(path: &Path) -> Result<Vec<OlderState>> {
 /// 55006 when a process has the directory open, 55000 when sinks have gone on and nobody says what
 /// becomes of them, and what reading and writing meet.
 pub fn restore(
-    path: &Path,
+    (disk, path): (&Arc<dyn Disk>, &Path),
     from: &RestoreFrom,
     sinks: Option<SinksGo>,
     with_log: bool,
 ) -> Result<u64> {
-    let (directory, mut checkpoints) = open(path)?;
+    let (directory, mut checkpoints) = open(disk, path)?;
     let older = super::savepoint::find(&checkpoints, from)?;
     let known = match checkpoints.newest() {
         Some(newest) if newest.lsn >= older.lsn => newest.clone(),

@@ -24,8 +24,9 @@ use crate::config::Config;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Checkpointer, Coordinator, Journal, Keeping, Needs, apply, definition_of};
 use crate::sql::statement::Statement;
+use crate::store::log::End;
 use crate::store::log::{self, Life, Log, Lsn, Position, Record};
-use crate::store::{Directory, Disk, Found, Lock, OsDisk, failpoint};
+use crate::store::{Directory, Disk, Found, Lock, disk_of, failpoint};
 
 /// Bytes of rows that are on their way into the engine while the log is read.
 const UNDER_WAY_BYTES: usize = 64 << 20;
@@ -48,8 +49,9 @@ impl Engine {
         match config.data.clone() {
             None => Self::open(config),
             Some(path) => {
-                let engine = Self::start_on(config, Arc::new(OsDisk), &path).await?;
-                engine.core.history.keep_in(&path);
+                let disk = disk_of(&path, &config.object)?;
+                let engine = Self::start_on(config, disk, &path).await?;
+                engine.keep_history();
                 Ok(engine)
             }
         }
@@ -65,8 +67,9 @@ impl Engine {
         match config.data.clone() {
             None => Self::open(config).map(|engine| (engine, Recovery::default())),
             Some(path) => {
-                let begun = Self::begin_on(config, Arc::new(OsDisk), &path).await?;
-                begun.0.core.history.keep_in(&path);
+                let disk = disk_of(&path, &config.object)?;
+                let begun = Self::begin_on(config, disk, &path).await?;
+                begun.0.keep_history();
                 Ok(begun)
             }
         }
@@ -87,13 +90,11 @@ impl Engine {
         disk: Arc<dyn Disk>,
         path: &Path,
     ) -> Result<(Self, Recovery)> {
-        let directory = Directory::open(disk, path)?;
-        let found = directory.found;
-        let checkpoints = Checkpoints::open(Arc::clone(&directory.disk), path)?;
-        let mut survey = Survey::of(checkpoints.newest())?;
-        let (dir, needed) = (path.join("log"), survey.needed);
-        let take = &mut |record, _: &Position| survey.take(record);
-        let end = log::read(directory.disk.as_ref(), &dir, needed, take)?;
+        let opened = path.to_owned();
+        // An object store takes its time.
+        let open = tokio::task::spawn_blocking(move || open(disk, &opened));
+        let (directory, checkpoints, survey, end) = open.await.map_err(internal)??;
+        let (found, dir) = (directory.found, path.join("log"));
         let interval = (config.checkpoint_interval, config.checkpoint_buffer_bytes);
         let outbox_bytes = config.outbox_bytes;
         let mut engine = Self::open_with(Config { data: Some(path.to_owned()), ..config })?;
@@ -209,6 +210,20 @@ impl Engine {
         decided.await.unwrap_or_else(|_| Err(Error::internal("the engine has ended")))
     }
 
+    /// Keeps what happens beside the data, or where this machine keeps what is its own.
+    fn keep_history(&self) {
+        if let Some(directory) = self.local_dir() {
+            self.core.history.keep_in(&directory);
+        }
+    }
+
+    /// Where files may lie that belong to the data directory and are for this machine alone: the
+    /// directory itself, unless it is in an object store.
+    pub fn local_dir(&self) -> Option<PathBuf> {
+        let kept = self.core.kept.as_ref()?;
+        Some(kept.disk.local_dir().unwrap_or_else(|| kept.path.clone()))
+    }
+
     /// Whether there is a data directory, and whether an earlier process has left something in it.
     pub fn kept(&self) -> Option<Found> {
         self.core.kept.as_ref().map(|kept| kept.found)
@@ -224,6 +239,21 @@ impl Engine {
     pub async fn failed(&self) -> Error {
         self.core.shared.failed().await
     }
+}
+
+/// What a directory holds, as far as it has to be known before anything is done again.
+fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Directory, Checkpoints, Survey, End)> {
+    let directory = Directory::open(disk, path)?;
+    let checkpoints = Checkpoints::open(Arc::clone(&directory.disk), path)?;
+    let mut survey = Survey::of(checkpoints.newest())?;
+    let needed = survey.needed;
+    let take = &mut |record, _: &Position| survey.take(record);
+    let end = log::read(directory.disk.as_ref(), &path.join("log"), needed, take)?;
+    Ok((directory, checkpoints, survey, end))
+}
+
+fn internal(error: tokio::task::JoinError) -> Error {
+    Error::internal(format!("a data directory could not be opened: {error}"))
 }
 
 /// The sinks that a restored state wants to deliver all rows again.

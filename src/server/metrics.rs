@@ -30,6 +30,7 @@ pub(super) fn text_of(figures: &Figures, uptime: Duration) -> String {
     page.sinks(figures);
     page.memory(figures);
     page.checkpoints(figures);
+    page.object_store(figures);
     let mut text = String::new();
     // A string takes all text.
     let _ = encode(&mut text, &page.0);
@@ -303,6 +304,29 @@ impl Page {
             plain("checkpoint_failures"),
             "How often the next one has failed; 0 while it has not",
             [(Labels::new(), figures.checkpoint_failures as f64)],
+        );
+    }
+
+    fn object_store(&mut self, figures: &Figures) {
+        let requests = figures.object_store.as_ref();
+        self.counter(
+            plain("object_store_requests"),
+            "Requests to the object store that the data directory is in",
+            requests.into_iter().flat_map(|r| {
+                r.by_kind().map(|(kind, count)| (vec![("kind", kind.into())], count as f64))
+            }),
+        );
+        self.counter(
+            bytes("object_store"),
+            "Bytes that went to the object store and came from it",
+            requests.into_iter().flat_map(|r| {
+                r.bytes().map(|(way, count)| (vec![("way", way.into())], count as f64))
+            }),
+        );
+        self.gauge(
+            seconds("object_store_write"),
+            "What a durable write has waited for the object store, on average",
+            requests.and_then(|r| Some((Labels::new(), r.write_time()?.as_secs_f64()))),
         );
     }
 }

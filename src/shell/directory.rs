@@ -2,30 +2,31 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::checkpoint::{self, SinksGo};
 use crate::engine::offline::{self, OlderState};
 use crate::error::Result;
 use crate::sql::statement::RestoreFrom;
-use crate::store::OsDisk;
+use crate::store::Disk;
 
 /// Makes an older state of a directory the one that the next process begins with; without one that
 /// is named, prints those that there are.
 pub fn restore(
-    path: &Path,
+    (disk, path): (&Arc<dyn Disk>, &Path),
     from: Option<&RestoreFrom>,
     sinks: Option<SinksGo>,
     with_log: bool,
 ) -> Result<()> {
     let mut out = io::stdout().lock();
     let Some(from) = from else {
-        let states = offline::older_states(path)?;
+        let states = offline::older_states(disk, path)?;
         if states.is_empty() {
             writeln!(out, "\"{}\" has no checkpoint", path.display())?;
         }
         return states.iter().try_for_each(|state| Ok(writeln!(out, "{}", line(state))?));
     };
-    let number = offline::restore(path, from, sinks, with_log)?;
+    let number = offline::restore((disk, path), from, sinks, with_log)?;
     writeln!(out, "restored as checkpoint {number}: the next start begins with it")?;
     Ok(())
 }
@@ -41,8 +42,8 @@ fn line(state: &OlderState) -> String {
 }
 
 /// Reads every file of a directory that counts, and says what is wrong with it. Whether nothing is.
-pub fn check(path: &Path) -> Result<bool> {
-    let checked = checkpoint::check(&OsDisk, path)?;
+pub fn check(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    let checked = checkpoint::check(disk, path)?;
     let mut out = io::stdout().lock();
     let mut whole = true;
     for file in &checked {
@@ -58,9 +59,9 @@ pub fn check(path: &Path) -> Result<bool> {
     Ok(whole)
 }
 
-/// Copies a directory, which may be in use, into another one.
-pub fn back_up(from: &Path, to: &Path) -> Result<()> {
-    let done = checkpoint::back_up(from, to)?;
+/// Copies a directory, which may be in use, into another one on this machine.
+pub fn back_up(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    let done = checkpoint::back_up(disk, from, to)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,

@@ -134,7 +134,10 @@ fn is_open(disk: &dyn Disk, path: &Path) -> Error {
         sqlstate::OBJECT_IN_USE,
         format!("data directory \"{}\" is open in {owner}", path.display()),
     )
-    .with_hint("Stop that process, or name another directory.")
+    .with_hint(match disk.local_dir() {
+        None => "Stop that process, or name another directory.",
+        Some(_) => "Stop that process, end it with --take-over, or name another directory.",
+    })
 }
 
 /// An error of the disk, with the file that it is about.
@@ -166,7 +169,7 @@ pub fn taken_over() -> Error {
     )
     .permanent()
     .with_detail(
-        "Another process has begun a life there, or may have: the file LOCK was removed or replaced.",
+        "Another process has begun a life there, or may have: its LOCK was removed or replaced.",
     )
     .with_hint("Let the other process go on, or stop it and start this one again.")
 }

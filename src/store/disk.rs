@@ -61,6 +61,11 @@ pub trait Disk: Send + Sync + Debug {
         true
     }
 
+    /// What was asked of the object store that it is in.
+    fn requests(&self) -> Option<Arc<super::Requests>> {
+        None
+    }
+
     /// Where files may lie that are for this machine alone, when that is not the directory itself.
     fn local_dir(&self) -> Option<PathBuf> {
         None

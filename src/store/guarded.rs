@@ -103,6 +103,10 @@ impl Disk for Guarded {
         self.disk.can_fill()
     }
 
+    fn requests(&self) -> Option<Arc<super::Requests>> {
+        self.disk.requests()
+    }
+
     fn local_dir(&self) -> Option<PathBuf> {
         self.disk.local_dir()
     }

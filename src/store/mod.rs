@@ -5,7 +5,7 @@
 //! program is an error that names the file and the place in it.
 //!
 //! ```text
-//! DIR/LOCK                who has it open: pid and number of the life
+//! DIR/LOCK                who has it open: its pid
 //! DIR/FORMAT              "headwater data 1", the directory's own id
 //! DIR/log/<first lsn>.log definitions and table writes, in the order in which they count
 //! ```
@@ -20,12 +20,30 @@ pub mod failpoint;
 pub mod frame;
 mod guarded;
 pub mod log;
-pub mod object;
+mod object;
 mod place;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::ObjectOptions;
+use crate::error::Result;
 
 pub use appender::Appender;
 pub use directory::{Directory, Found, taken_over};
 pub use disk::{Disk, DiskFile, DiskRead, Lock, OsDisk};
 pub use log::{Log, Lsn, Record};
-pub use object::ObjectDisk;
+pub use object::Requests;
 pub use place::{Ancestry, Place, Receipt};
+
+/// The disk that a data directory is on: this machine's, or an object store when it is a URL.
+///
+/// # Errors
+///
+/// 22023 when the URL names no store, 58030 when what is kept of it here can't be opened.
+pub fn disk_of(path: &Path, options: &ObjectOptions) -> Result<Arc<dyn Disk>> {
+    match object::is_url(path) {
+        true => Ok(Arc::new(object::ObjectDisk::open(path, options)?)),
+        false => Ok(Arc::new(OsDisk)),
+    }
+}

@@ -76,13 +76,8 @@ impl Cache {
                 Self::take(own)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))?
             }
         };
-        let cache = Self {
-            dir,
-            limit,
-            held: Mutex::default(),
-            clock: AtomicU64::new(0),
-            _lock: lock,
-        };
+        let cache =
+            Self { dir, limit, held: Mutex::default(), clock: AtomicU64::new(0), _lock: lock };
         cache.find()?;
         Ok(cache)
     }

@@ -6,6 +6,7 @@
 //! been told. Every now and then an entry says all that there is, and those before it are removed.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,17 +48,35 @@ fn name_of(number: u64) -> String {
     format!("journal/{number:020}")
 }
 
+/// How often a journal is read anew of which a part has gone meanwhile: somebody has said
+/// everything anew.
+const TRIES: usize = 5;
+
 /// What a journal says of the directory.
 pub(super) fn load(remote: &Remote) -> io::Result<(Journal, Files)> {
+    for _ in 0..TRIES {
+        if let Some(loaded) = try_load(remote)? {
+            return Ok(loaded);
+        }
+    }
+    Err(io::Error::other(
+        damaged("a part of the journal is gone")
+            .with_hint("Restore the objects of the directory from a backup."),
+    ))
+}
+
+/// `None`: what is there does not begin with an entry that says everything, or has a gap behind it.
+fn try_load(remote: &Remote) -> io::Result<Option<(Journal, Files)>> {
     let numbers: Vec<u64> =
         remote.list("journal")?.iter().filter_map(|name| name.parse().ok()).collect();
     let entries = remote.get_all(numbers.iter().map(|number| name_of(*number)).collect())?;
     let mut journal = Journal { next: 1, first: 1, ..Journal::default() };
     let mut files = Files::default();
-    let Some(first) = numbers.first() else { return Ok((journal, files)) };
+    let Some(first) = numbers.first() else { return Ok(Some((journal, files))) };
     journal.first = *first;
     let mut begun = false;
     for (number, bytes) in numbers.into_iter().zip(entries) {
+        let Some(bytes) = bytes else { continue };
         let at = |error: Error| io::Error::other(error.context(name_of(number)));
         let entry = Entry::decode(&bytes).map_err(at)?;
         let anew = entry.changes.first() == Some(&Change::Anew);
@@ -74,13 +93,7 @@ pub(super) fn load(remote: &Remote) -> io::Result<(Journal, Files)> {
             files.apply(change).map_err(at)?;
         }
     }
-    match begun {
-        true => Ok((journal, files)),
-        false => Err(io::Error::other(
-            damaged("a part of the journal is gone")
-                .with_hint("Restore the objects of the directory from a backup."),
-        )),
-    }
+    Ok(begun.then_some((journal, files)))
 }
 
 /// Reads what has come since; false when it is not known from where.
@@ -147,11 +160,16 @@ impl Journal {
     ) -> io::Result<()> {
         let entry = Entry { life: self.life, nonce: draw()?, changes };
         let bytes = entry.encode();
-        let (mut pause, mut told) = (BACKOFF.0, Instant::now());
+        let began = Instant::now();
+        let (mut pause, mut told) = (BACKOFF.0, began);
         loop {
             match self.put(remote, &bytes) {
                 Ok(true) => {
                     self.take(&entry, bytes.len());
+                    let requests = remote.requests();
+                    requests.entries.fetch_add(1, Ordering::Relaxed);
+                    let us = began.elapsed().as_micros() as u64;
+                    requests.entry_us.fetch_add(us, Ordering::Relaxed);
                     return Ok(());
                 }
                 Ok(false) => return Err(taken_over()),

@@ -8,9 +8,10 @@
 //!
 //! To those above, it is a disk like another: files are made, written, synced and named. A small
 //! file lies in the journal itself, and so does the log: what is synced is one new object. A large
-//! one is written on this machine, and sent when it gets its name. The next object of the journal
-//! is made only if there is none, so that of two processes one finds out that it has the directory
-//! no more before anybody hears of what it has written.
+//! one is written on this machine, and sent when its directory is synced and nobody writes it any
+//! more: unlike one of a real disk, it has no name before it is whole. The next object of the
+//! journal is made only if there is none, so that of two processes one finds out that it has the
+//! directory no more before anybody hears of what it has written.
 //!
 //! What is read of large files is kept on this machine, up to a limit.
 
@@ -46,6 +47,7 @@ use opened::{ObjectFile, ObjectRead};
 use remote::Remote;
 
 use super::disk::{Disk, DiskFile, DiskRead, Lock};
+use crate::config::ObjectOptions;
 use crate::error::Result;
 
 pub use place::is_url;
@@ -53,17 +55,6 @@ pub use remote::Requests;
 
 /// Bytes up to which a file lies in the journal.
 const INLINE_BYTES: usize = 256 << 10;
-
-/// What a process may say of a data directory in an object store.
-#[derive(Debug, Clone)]
-pub struct ObjectOptions {
-    /// The folder for what is kept of objects on this machine.
-    pub cache: PathBuf,
-    /// Its bytes at most.
-    pub cache_bytes: u64,
-    /// Open it, whoever has it open: that process ends.
-    pub take_over: bool,
-}
 
 /// A data directory in an object store.
 #[derive(Debug, Clone)]
@@ -117,7 +108,7 @@ impl ObjectDisk {
     /// # Errors
     ///
     /// 22023 when the URL names no store, 58030 when the cache can't be opened.
-    pub fn open(url: &Path, options: &ObjectOptions) -> Result<Self> {
+    pub(super) fn open(url: &Path, options: &ObjectOptions) -> Result<Self> {
         let (store, prefix) = place::open(url)?;
         let opened = Self::on(store, prefix, url, options);
         opened.map_err(|e| super::directory::disk_error(&e, &options.cache))
@@ -142,11 +133,6 @@ impl ObjectDisk {
             garbage: Arc::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// What was asked of the store.
-    pub fn requests(&self) -> Arc<Requests> {
-        Arc::clone(self.shared.remote.requests())
     }
 }
 
@@ -302,7 +288,8 @@ impl State {
 
     /// What the journal has, for those who only read.
     fn stored(&self) -> BTreeMap<String, Stored> {
-        let stored = |(name, node): (&String, &Arc<Node>)| Some((name.clone(), node.lock().store()?));
+        let stored =
+            |(name, node): (&String, &Arc<Node>)| Some((name.clone(), node.lock().store()?));
         self.nodes.iter().filter_map(stored).collect()
     }
 
@@ -445,6 +432,10 @@ impl Disk for ObjectDisk {
 
     fn can_fill(&self) -> bool {
         false
+    }
+
+    fn requests(&self) -> Option<Arc<Requests>> {
+        Some(Arc::clone(self.shared.remote.requests()))
     }
 
     fn local_dir(&self) -> Option<PathBuf> {

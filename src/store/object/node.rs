@@ -136,7 +136,9 @@ impl Content {
             Place::Memory { bytes, length } => {
                 Stored::Inline { bytes: bytes.clone(), length: *length }
             }
-            Place::Object { name, length } => Stored::Object { name: name.clone(), length: *length },
+            Place::Object { name, length } => {
+                Stored::Object { name: name.clone(), length: *length }
+            }
             Place::Local { .. } => return None,
         };
         self.dirty.clear();

@@ -52,8 +52,10 @@ impl DiskFile for ObjectFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let large = {
             let content = self.node.lock();
-            let end = offset as usize + filled(bytes);
-            matches!(content.place, Place::Memory { .. }) && !content.named && end > INLINE_BYTES
+            // Zeros are length alone.
+            let filled = filled(bytes);
+            let large = filled > 0 && offset as usize + filled > INLINE_BYTES;
+            matches!(content.place, Place::Memory { .. }) && !content.named && large
         };
         if large {
             self.spill()?;
@@ -167,7 +169,8 @@ fn is_alive(shared: &Shared) -> io::Result<bool> {
         return Ok(false);
     };
     let seconds = WATCH.as_secs();
-    tracing::warn!(process = %lease, "somebody has it open, or ended in a hurry: waiting {seconds} s");
+    let doubt = "somebody has it open, or ended in a hurry";
+    tracing::warn!(process = %lease, "{doubt}: waiting {seconds} s");
     let began = Instant::now();
     while began.elapsed() < WATCH {
         std::thread::sleep(Duration::from_secs(1));

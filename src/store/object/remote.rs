@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesOrdered;
@@ -25,18 +26,43 @@ const AT_ONCE: usize = 8;
 /// What was asked of a store since this process has opened it.
 #[derive(Debug, Default)]
 pub struct Requests {
-    /// Writes: objects, parts, copies; the dear ones.
-    pub puts: AtomicU64,
-    /// Reads.
-    pub gets: AtomicU64,
-    /// Listings, a thousand names each.
-    pub lists: AtomicU64,
-    /// Removals, which cost nothing.
-    pub deletes: AtomicU64,
-    /// Bytes that were sent.
-    pub sent: AtomicU64,
-    /// Bytes that were received.
-    pub received: AtomicU64,
+    /// Writes: objects and parts of large ones; the dear requests.
+    pub(super) puts: AtomicU64,
+    pub(super) gets: AtomicU64,
+    /// Of a thousand names each, as they are billed.
+    pub(super) lists: AtomicU64,
+    pub(super) deletes: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    /// Entries of the journal, and the microseconds that they took.
+    pub(super) entries: AtomicU64,
+    pub(super) entry_us: AtomicU64,
+}
+
+impl Requests {
+    /// Requests by what they did, since the store was opened.
+    pub fn by_kind(&self) -> [(&'static str, u64); 4] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("put", of(&self.puts)),
+            ("get", of(&self.gets)),
+            ("list", of(&self.lists)),
+            ("delete", of(&self.deletes)),
+        ]
+    }
+
+    /// Bytes that were sent, and that were received.
+    pub fn bytes(&self) -> [(&'static str, u64); 2] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("sent", of(&self.sent)), ("received", of(&self.received))]
+    }
+
+    /// What a durable write has waited for on average; `None` before the first one.
+    pub fn write_time(&self) -> Option<Duration> {
+        let entries = self.entries.load(Ordering::Relaxed);
+        let us = self.entry_us.load(Ordering::Relaxed).checked_div(entries)?;
+        Some(Duration::from_micros(us))
+    }
 }
 
 fn count(counter: &AtomicU64, n: usize) {
@@ -186,13 +212,18 @@ impl Remote {
         self.wait(get)
     }
 
-    /// Several objects, in this order.
-    pub(super) fn get_all(&self, names: Vec<String>) -> io::Result<Vec<Bytes>> {
+    /// Several objects, in this order; `None` for those that are gone.
+    pub(super) fn get_all(&self, names: Vec<String>) -> io::Result<Vec<Option<Bytes>>> {
         let inner = Arc::clone(&self.inner);
         let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
         let gets = keys.into_iter().map(move |key| {
             let inner = Arc::clone(&inner);
-            async move { inner.get(&key).await }
+            async move {
+                match inner.get(&key).await {
+                    Err(Error::NotFound { .. }) => Ok(None),
+                    got => got.map(Some),
+                }
+            }
         });
         let gets: Vec<_> = gets.collect();
         self.wait(futures::stream::iter(gets).buffered(AT_ONCE * 4).try_collect())

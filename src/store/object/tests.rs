@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -68,7 +73,7 @@ fn what_was_synced_and_named_is_there_in_the_next_life() {
     put(&disk, &at("FORMAT"), b"two").expect("put");
     // A log: zeros ahead, then groups.
     let mut log = disk.create(&at("log/next")).expect("created");
-    log.write_at(0, &vec![0; 1 << 20]).expect("zeros");
+    (0..4).for_each(|n| log.write_at(n << 18, &vec![0; 1 << 18]).expect("zeros"));
     log.sync().expect("synced");
     disk.rename(&at("log/next"), &at("log/1.log")).expect("renamed");
     disk.sync_dir(&at("log")).expect("named");
@@ -185,6 +190,125 @@ fn a_small_cache_reads_everything() {
     }
 }
 
+/// A store that takes so many writes, and then does as if, as one does whose process has ended.
+#[derive(Debug)]
+struct Mortal {
+    store: Arc<InMemory>,
+    left: AtomicI64,
+}
+
+impl Mortal {
+    fn lives(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) > 0
+    }
+}
+
+impl std::fmt::Display for Mortal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a store in memory")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Mortal {
+    async fn put_opts(
+        &self,
+        location: &Key,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        match self.lives() {
+            true => self.store.put_opts(location, payload, opts).await,
+            false => Ok(PutResult { e_tag: None, version: None }),
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Key,
+        opts: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &Key,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        self.store.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Key>>,
+    ) -> BoxStream<'static, object_store::Result<Key>> {
+        match self.lives() {
+            true => self.store.delete_stream(locations),
+            false => locations,
+        }
+    }
+
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Key,
+        to: &Key,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+}
+
+/// The process ends at any of its writes: what it was told is durable is there, and of what it was
+/// not told yet, all or nothing.
+#[test]
+fn a_process_may_end_at_any_write() {
+    for least in (1..40).step_by(3) {
+        let world = World::new(&format!("object-mortal-{least}"));
+        let mut random = SmallRng::seed_from_u64(least as u64);
+        let mut twin = Twin::default();
+        for _life in 0..3 {
+            let cache = world.folder.join(random.random::<u64>().to_string());
+            let options = ObjectOptions { cache, cache_bytes: u64::MAX, take_over: true };
+            let left = AtomicI64::new(least + random.random_range(2..6));
+            let mortal = Arc::new(Mortal { store: world.store.clone(), left });
+            let store: Arc<dyn ObjectStore> = mortal.clone();
+            let disk = ObjectDisk::on(store, Key::from("prefix"), Path::new(ROOT), &options);
+            let disk = disk.expect("opens");
+            let lock = disk.lock(&at("LOCK"), "1").expect("locked");
+            let mut before = twin.clone();
+            while mortal.left.load(Ordering::SeqCst) > 0 {
+                before = twin.clone();
+                act(&disk, &mut twin, &mut random);
+            }
+            drop((lock, disk));
+            let (after, _lock) = world.begin();
+            let names = after.list(&at("d")).unwrap_or_default();
+            for name in names.iter().chain(before.0.keys()).chain(twin.0.keys()) {
+                let found = read(&after, &format!("d/{name}"));
+                let (old, new) = (before.0.get(name), twin.0.get(name));
+                // A log that is written in pieces may have some of them.
+                let is_log = old.is_none() && found.as_ref().is_some_and(|f| f.len() >= 400_000);
+                let known = found.as_ref() == old || found.as_ref() == new || is_log;
+                assert!(known, "{least}: {name}");
+            }
+            let all = names.into_iter().map(|name| {
+                let content = read(&after, &format!("d/{name}")).expect("it is there");
+                (name, content)
+            });
+            twin = Twin(all.collect());
+        }
+    }
+}
+
 /// What a disk would have after a crash, at least; names that were not synced may be there or not.
 #[derive(Default, Clone)]
 struct Twin(BTreeMap<String, Vec<u8>>);
@@ -239,12 +363,12 @@ fn act(disk: &ObjectDisk, twin: &mut Twin, random: &mut SmallRng) {
         3 if !twin.0.contains_key(&name) => {
             // It is named first, and written then, as a log is.
             let mut file = disk.create(&path).expect("created");
-            file.write_at(0, &vec![0; 50_000]).expect("zeros");
+            (0..8).for_each(|n| file.write_at(n * 50_000, &vec![0; 50_000]).expect("zeros"));
             file.sync().expect("synced");
             disk.sync_dir(&at("d")).expect("named");
-            let mut wanted = vec![0; 50_000];
+            let mut wanted = vec![0; 400_000];
             for _ in 0..3 {
-                let at = random.random_range(0..60_000);
+                let at = random.random_range(0..410_000);
                 let piece: Vec<u8> = (0..random.random_range(1..500)).map(|i| i as u8).collect();
                 file.write_at(at as u64, &piece).expect("written");
                 file.sync().expect("synced");
