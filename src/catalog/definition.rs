@@ -17,7 +17,10 @@ use crate::error::{Error, Result};
 
 /// The newest version of the byte form that this program reads; what is written is of the oldest
 /// that has all of it.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
+
+/// The version of what has schemas, but no zone.
+const WITHOUT_ZONES: u32 = 4;
 
 /// The version of what has nothing of schemas: a dot in a name is a letter like others.
 const WITHOUT_SCHEMAS: u32 = 3;
@@ -94,6 +97,9 @@ pub struct Creation {
     pub settings: BTreeMap<String, String>,
     /// What `now` was, in microseconds since 1970.
     pub now_us: i64,
+    /// The zone of its session, where it computes by one that is not UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Where a source begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<BTreeMap<u32, i64>>,
@@ -156,8 +162,10 @@ impl Definition {
             Self::Create(creation) => creation.acl.is_some(),
             _ => false,
         };
+        let has_zone = matches!(self, Self::Create(creation) if creation.zone.is_some());
         let version = match self {
-            _ if self.has_schemas() => VERSION,
+            _ if has_zone => VERSION,
+            _ if self.has_schemas() => WITHOUT_ZONES,
             Self::Watermark { .. } => WITHOUT_SCHEMAS,
             _ if with_roles => WITHOUT_MOVES,
             _ => WITHOUT_ROLES,
@@ -264,7 +272,7 @@ mod tests {
         assert!(new.starts_with(br#"{"version":4,"#));
         assert_eq!(Definition::decode(&new).expect("read"), read);
         let state = |text: &str| Definition::decode(text.as_bytes()).map_err(|e| e.sqlstate());
-        assert_eq!(state(r#"{"version":5,"definition":{"fly":1}}"#), Err("0A000"));
+        assert_eq!(state(r#"{"version":6,"definition":{"fly":1}}"#), Err("0A000"));
         assert_eq!(state(r#"{"version":1,"definition":{"fly":1}}"#), Err("XX001"));
         assert_eq!(state(r#"{"version":1,"definition":{"keep":1},"more":1}"#), Err("XX001"));
         assert_eq!(state("{"), Err("XX001"));

@@ -19,6 +19,8 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::ConnectorSpec;
+use crate::delta::style::TextStyle;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 
 use access::{Access, AccessChange, Acl};
@@ -167,6 +169,9 @@ pub struct Relation {
     pub definition: String,
     /// The query of a view, materialized view or `CREATE SINK .. AS`, as text.
     pub query: Option<String>,
+    /// The zone of the session that made it, by whose clocks it computes; none where it would be
+    /// the same in every zone.
+    pub zone: Option<Zone>,
     /// What it reads.
     pub depends_on: Vec<RelationId>,
     /// Who owns it, and what others may do with it.
@@ -177,6 +182,11 @@ impl Relation {
     /// The schema that it is in.
     pub fn schema_name(&self) -> &str {
         schema_and_name(&self.name).0
+    }
+
+    /// How texts are read and written in what it computes.
+    pub fn style(&self) -> TextStyle {
+        TextStyle::of_zone(self.zone.unwrap_or(Zone::UTC))
     }
 
     /// Its name in its schema.

@@ -14,6 +14,7 @@ pub mod style;
 pub mod text;
 mod time_text;
 mod utf8;
+pub mod zone;
 
 pub use batch::{DeltaBatch, Weight, batch_of, concat};
 pub use consolidate::{Order, consolidate, net};

@@ -1,12 +1,14 @@
 //! How a session wants texts of days, moments, spans of time and bytes: its `DateStyle`,
-//! `IntervalStyle` and `bytea_output`.
+//! `IntervalStyle`, `bytea_output` and `TimeZone`.
 //!
-//! What is kept is never in such a text, and what a view computes is always in the default one. A
-//! cast has the style of the session that has planned it, so it is the thread's while it plans,
-//! as the token of the statement is ([`crate::cancel`]): the hooks of the planner are given no
-//! context.
+//! What is kept is never in such a text, and what a view computes is always in the default one, but
+//! for the zone, which is its definition's. A cast has the style of the session that has planned
+//! it, so it is the thread's while it plans, as the token of the statement is ([`crate::cancel`]):
+//! the hooks of the planner are given no context.
 
 use std::cell::Cell;
+
+use super::zone::Zone;
 
 /// The first word of `DateStyle`: how days and moments are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -20,6 +22,8 @@ pub enum DateFormat {
     Postgres,
     /// `31.12.2024 23:59:59 UTC`
     German,
+    /// `2024-12-31T23:59:59+00:00`, as JSON has it; no session's.
+    Xsd,
 }
 
 /// The second word of `DateStyle`: the order of day, month and year where digits do not tell.
@@ -59,7 +63,7 @@ pub enum ByteaOutput {
 }
 
 /// How texts of values are written and read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TextStyle {
     /// How days and moments are printed.
     pub dates: DateFormat,
@@ -69,10 +73,18 @@ pub struct TextStyle {
     pub intervals: IntervalStyle,
     /// How bytes are printed.
     pub bytes: ByteaOutput,
+    /// Whose clock shows a moment.
+    pub zone: Zone,
 }
 
 thread_local! {
     static CURRENT: Cell<TextStyle> = const { Cell::new(TextStyle::DEFAULT) };
+}
+
+impl Default for TextStyle {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 impl TextStyle {
@@ -82,11 +94,17 @@ impl TextStyle {
         order: DateOrder::Mdy,
         intervals: IntervalStyle::Postgres,
         bytes: ByteaOutput::Hex,
+        zone: Zone::UTC,
     };
 
-    /// Whether it is the default.
+    /// Whether its texts are those of the default.
     pub fn is_default(&self) -> bool {
-        *self == Self::DEFAULT
+        self.zone.is_utc() && Self { zone: Zone::UTC, ..*self } == Self::DEFAULT
+    }
+
+    /// The default with a zone: what definitions are bound in.
+    pub fn of_zone(zone: Zone) -> Self {
+        Self { zone, ..Self::DEFAULT }
     }
 
     /// What this thread plans for.
@@ -115,6 +133,7 @@ impl DateFormat {
             Self::Sql => "SQL",
             Self::Postgres => "Postgres",
             Self::German => "German",
+            Self::Xsd => "XSD",
         }
     }
 }

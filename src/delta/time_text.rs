@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::style::{DateFormat, DateOrder, IntervalStyle, TextStyle};
+use super::zone::write_offset;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -16,7 +17,7 @@ pub(super) fn write_date(day: i64, style: TextStyle, out: &mut String) -> fmt::R
     let (year, month, dom) = civil_from_days(day);
     let shown = if year > 0 { year } else { 1 - year };
     match (style.dates, style.order) {
-        (DateFormat::Iso, _) => write!(out, "{shown:04}-{month:02}-{dom:02}")?,
+        (DateFormat::Iso | DateFormat::Xsd, _) => write!(out, "{shown:04}-{month:02}-{dom:02}")?,
         (DateFormat::German, _) => write!(out, "{dom:02}.{month:02}.{shown:04}")?,
         (DateFormat::Sql, DateOrder::Dmy) => write!(out, "{dom:02}/{month:02}/{shown:04}")?,
         (DateFormat::Sql, _) => write!(out, "{month:02}/{dom:02}/{shown:04}")?,
@@ -46,18 +47,23 @@ fn write_fraction(us: i64, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// Appends a timestamp in microseconds since 1970; with a zone it is in UTC and says so.
+/// Appends a timestamp in microseconds since 1970; with a zone it is what the clocks of the style's
+/// zone show, and says so.
 pub(super) fn write_moment(
     us: i64,
     zoned: bool,
     style: TextStyle,
     out: &mut String,
 ) -> fmt::Result {
-    let (day, time) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US));
+    let offset = if zoned { style.zone.offset(us) } else { 0 };
+    // The clocks at the ends of time show what no timestamp is.
+    let local = us.saturating_add(i64::from(offset) * SECOND_US);
+    let (day, time) = (local.div_euclid(DAY_US), local.rem_euclid(DAY_US));
     let (year, month, dom) = civil_from_days(day);
     let shown = if year > 0 { year } else { 1 - year };
     match (style.dates, style.order) {
         (DateFormat::Iso, _) => write!(out, "{shown:04}-{month:02}-{dom:02} ")?,
+        (DateFormat::Xsd, _) => write!(out, "{shown:04}-{month:02}-{dom:02}T")?,
         (DateFormat::German, _) => write!(out, "{dom:02}.{month:02}.{shown:04} ")?,
         (DateFormat::Sql, DateOrder::Dmy) => write!(out, "{dom:02}/{month:02}/{shown:04} ")?,
         (DateFormat::Sql, _) => write!(out, "{month:02}/{dom:02}/{shown:04} ")?,
@@ -76,8 +82,12 @@ pub(super) fn write_moment(
     }
     match (zoned, style.dates) {
         (false, _) => {}
-        (true, DateFormat::Iso) => out.push_str("+00"),
-        (true, _) => out.push_str(" UTC"),
+        (true, DateFormat::Iso) => write_offset(offset, out),
+        (true, DateFormat::Xsd) => {
+            write_offset(offset, out);
+            out.push_str(if offset % 3_600 == 0 { ":00" } else { "" });
+        }
+        (true, _) => write!(out, " {}", style.zone.abbreviation(us))?,
     }
     mark_of_era(year, out)
 }

@@ -77,7 +77,10 @@ impl Session {
     ) -> Result<(Beside, u64)> {
         let text = sql::table_text(&altered.create);
         let create = CreateTable { name: beside(&old.name), ..altered.create.clone() };
-        self.create_table(&create, &text).await?;
+        self.zone = old.zone;
+        let made = self.create_table(&create, &text).await;
+        self.zone = None;
+        made?;
         self.commit_point.reset();
         let made = self.engine.core.shared.catalog().get(&create.name)?.clone();
         guard.ids.insert(0, made.id);

@@ -10,6 +10,7 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind, WriteRules};
 use crate::connector::{
     ConnectorSpec, Guarantee, KeptSink, SINKS, SinkConnector, SinkId, SinkMode,
 };
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::result_key;
 use crate::runtime::{Needs, NewSink, SinkSource, SinkWay};
@@ -89,6 +90,7 @@ impl Session {
             connector: None,
             definition: text.to_owned(),
             query: None,
+            zone: input.zone,
             depends_on: input.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
         }
@@ -109,6 +111,7 @@ impl Session {
                         unique: key.clone().or_else(|| state.plan.as_ref().and_then(of_plan)),
                         key: key.unwrap_or_default(),
                         append_only: state.properties.append_only,
+                        zone: None,
                         depends_on: vec![relation.id],
                         from: SinkSource::Relation(relation.id),
                     });
@@ -117,7 +120,8 @@ impl Session {
             }
             SinkInput::Query(query, emit) => (query.clone(), *emit),
         };
-        let bound = sql::bind_query(&query, catalog, Purpose::View, &self.settings())?;
+        let settings = self.settings();
+        let bound = sql::bind_query(&query, catalog, Purpose::View, &settings)?;
         self.check_reads(&bound.reads)?;
         let plan = lower_bound(&bound, emit, shared)?;
         let unique = result_key(&plan, bound.fields.fields().len());
@@ -127,6 +131,7 @@ impl Session {
             unique,
             append_only: plan.properties.append_only,
             depends_on: bound.depends_on,
+            zone: Some(settings.style.zone),
             from: SinkSource::Plan(plan),
         })
     }
@@ -198,6 +203,8 @@ struct ResolvedInput {
     /// Columns of which no two rows have the same values, where some are known.
     unique: Option<Vec<usize>>,
     append_only: bool,
+    /// The zone that its query was bound in.
+    zone: Option<Zone>,
     depends_on: Vec<RelationId>,
     from: SinkSource,
 }

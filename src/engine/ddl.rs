@@ -66,7 +66,7 @@ impl Session {
         }
         self.check_new_name(&core.shared.catalog(), &create.name)?;
         let mut relation = self.table_relation(create, text)?;
-        sql::check_default(&relation, &self.settings())?;
+        relation.zone = sql::check_rules(&relation, &self.settings())?;
         check_rules(create)?;
         let bare = create.options.is_empty() && create.secrets.is_empty();
         let source = match bare && create.format.is_none() {
@@ -126,6 +126,7 @@ impl Session {
             connector: None,
             definition: text.to_owned(),
             query: None,
+            zone: None,
             depends_on: Vec::new(),
             acl: self.acl_of_new(&create.name),
         })
@@ -209,6 +210,7 @@ impl Session {
             connector: None,
             definition,
             query: None,
+            zone: None,
             depends_on: vec![of.id],
             acl: of.acl.clone(),
         }
@@ -234,7 +236,8 @@ impl Session {
         if self.instead.is_empty() {
             self.check_reads(&bound.reads)?;
         }
-        let relation = self.view_relation(create, text, &bound);
+        let mut relation = self.view_relation(create, text, &bound);
+        relation.zone = sql::zone_of_view(create, &bound, &catalog, &self.settings());
         if !create.materialized {
             let record = self.creation(&relation, (None, None), None);
             self.commit_point.pass();
@@ -287,6 +290,7 @@ impl Session {
             connector: None,
             definition: text.to_owned(),
             query: Some(create.query.to_string()),
+            zone: None,
             depends_on: bound.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
         }

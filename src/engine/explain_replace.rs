@@ -12,8 +12,8 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::Result;
 use crate::plan::{PlanKind, PlanNode};
 use crate::runtime::Pin;
-use crate::sql;
 use crate::sql::statement::CreateView;
+use crate::sql::{self, Settings};
 
 impl Session {
     pub(super) fn explain_replace(&self, create: &CreateView, pin: &Pin) -> Result<Vec<String>> {
@@ -60,7 +60,8 @@ impl Session {
     fn replaced_with(&self, view: &Relation, seen: &mut Catalog, pin: &Pin) -> Result<Vec<String>> {
         let title = format!("{} {}", view.kind.noun(), view.name);
         let create = self.definition_of(view)?;
-        let bound = match sql::bind_view(&create, seen, &self.settings()) {
+        let settings = Settings { style: view.style(), ..self.settings() };
+        let bound = match sql::bind_view(&create, seen, &settings) {
             Ok(bound) => bound,
             Err(error) => {
                 return Ok(vec![format!(

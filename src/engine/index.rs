@@ -65,6 +65,7 @@ impl Session {
             connector: None,
             definition: String::new(),
             query: None,
+            zone: None,
             depends_on: vec![relation.id],
             acl: relation.acl.clone(),
         };

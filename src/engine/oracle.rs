@@ -112,7 +112,8 @@ impl Session {
 
     fn bind_definition(&self, view: &Relation, pin: &Pin) -> Result<Bound> {
         let query = sql::query_of_view(view)?;
-        sql::bind_query(&query, &pin.catalog, Purpose::View, &self.settings())
+        let settings = Settings { style: view.style(), ..self.settings() };
+        sql::bind_query(&query, &pin.catalog, Purpose::View, &settings)
     }
 
     fn cannot_check(&self, view: &Relation, pin: &Arc<Pin>) -> Result<Option<String>> {

@@ -10,6 +10,7 @@ use super::settings::SettingValues;
 use crate::catalog::access::Acl;
 use crate::catalog::{CreatedIds, Creation, Definition, Relation, RelationId};
 use crate::connector::Positions;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result};
 use crate::sql::statement::Statement;
 use crate::sql::{self, Settings};
@@ -59,6 +60,7 @@ impl Session {
             database: settings.session.database.clone(),
             settings: self.values.all(),
             now_us: settings.now.timestamp_micros(),
+            zone: relation.zone.filter(|zone| !zone.is_utc()).map(|zone| zone.to_string()),
             start: start.cloned(),
             instead: self.instead.clone(),
             acl: Some(relation.acl.clone()).filter(|acl| *acl != Acl::default()),
@@ -94,9 +96,12 @@ impl Session {
             _ => return Err(Error::internal("a definition does not create anything")),
         }
         self.instead.clone_from(&creation.instead);
+        let zone = creation.zone.as_deref().map_or(Some(Zone::UTC), Zone::named);
+        let unknown = || Error::internal("a definition has a zone that nobody knows");
+        self.zone = Some(zone.ok_or_else(unknown)?);
         self.past = Some(Arc::new(creation));
         let done = self.run(&Arc::new(parsed)).await;
-        self.past = None;
+        (self.past, self.zone) = (None, None);
         self.instead.clear();
         done.map(drop)
     }

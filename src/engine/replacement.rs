@@ -18,6 +18,7 @@ use super::replace::rename;
 use super::session::Session;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::connector::{SINKS, SinkMode};
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::plan::result_key;
 use crate::runtime::{Coordinator, Needs, Shared, Swap};
@@ -127,7 +128,12 @@ impl Session {
             };
             let name = beside(&view.name);
             let create = CreateView { name, or_replace: false, if_not_exists: false, ..create };
+            let zone = self.zone;
+            if !own {
+                self.zone = Some(view.zone.unwrap_or(Zone::UTC));
+            }
             let made = Box::pin(self.create_view(&create, &text)).await;
+            self.zone = zone;
             self.commit_point.reset();
             made.map_err(|error| if own { error } else { does_not_bind(old, view, &error) })?;
             let made = self.engine.core.shared.catalog().get(&create.name)?.clone();

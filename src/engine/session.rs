@@ -18,6 +18,7 @@ use crate::cancel::{Cancel, CancelSlot};
 use crate::catalog::access::RoleId;
 use crate::catalog::{Creation, RelationId};
 use crate::delta::style::TextStyle;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
@@ -29,6 +30,8 @@ pub struct Session {
     pub(super) engine: Engine,
     /// The CREATE of an earlier life that is done again.
     pub(super) past: Option<Arc<Creation>>,
+    /// The zone of what is made again, which is not the session's.
+    pub(super) zone: Option<Zone>,
     /// What is created stays only if it is said later.
     pub(super) provisional: bool,
     /// What names of others mean in what it makes: see [`Creation::instead`].
@@ -66,6 +69,7 @@ impl Session {
         Self {
             engine,
             past: None,
+            zone: None,
             provisional: false,
             instead: BTreeMap::new(),
             who: Who::default(),
@@ -398,6 +402,7 @@ impl Session {
         let (cancel, optimize) = (self.cancel.current(), self.optimize);
         let memory = Some(self.engine.core.memory.query(self.values.bytes("query_memory_limit")));
         let style = self.text_style();
+        let style = TextStyle { zone: self.zone.unwrap_or(style.zone), ..style };
         self.past_settings(Settings {
             session,
             cancel,

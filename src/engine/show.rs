@@ -269,9 +269,12 @@ impl Session {
     fn show_create(&self, name: &str) -> Result<Rows> {
         let catalog = self.engine.core.shared.catalog();
         let relation = catalog.get(name)?;
+        let zone = relation.zone.filter(|zone| !zone.is_utc());
+        let zone = zone.map_or_else(String::new, |zone| format!("SET TimeZone = '{zone}'; "));
+        let definition = sql::mask_secrets(&relation.definition);
         table(vec![
             ("name", text([relation.name.clone()])),
-            ("create_sql", text([format!("{};", sql::mask_secrets(&relation.definition))])),
+            ("create_sql", text([format!("{zone}{definition};")])),
         ])
     }
 

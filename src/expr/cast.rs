@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, LargeStringArray, ListArray, PrimitiveArray,
-    StringArray, StringBuilder,
+    StringArray, StringBuilder, StructArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    ArrowPrimitiveType, DataType, Decimal128Type, FieldRef, Float64Type, Int16Type, Int32Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
 use datafusion::logical_expr::{
@@ -27,8 +28,9 @@ use super::numeric::{digits_of, rescale};
 use super::parse::decimal;
 use super::temporal::cast_time;
 use crate::delta::jsonb;
-use crate::delta::style::TextStyle;
+use crate::delta::style::{DateFormat, TextStyle};
 use crate::delta::text::{has_styles, pg_type_name, write_styled};
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 
 /// Where a cast comes from, which decides what is allowed.
@@ -78,10 +80,25 @@ pub fn cast_styled(array: &ArrayRef, to: &DataType, style: TextStyle) -> Result<
     if from == to {
         return Ok(Arc::clone(array));
     }
+    if let (DataType::Struct(_), DataType::Struct(fields)) = (from, to) {
+        let rows = array.as_struct();
+        let columns = rows.columns().iter().zip(fields);
+        let columns = columns.map(|(column, to)| cast_styled(column, to.data_type(), style));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let nulls = rows.nulls().cloned();
+        let rows = StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len());
+        return Ok(Arc::new(rows?));
+    }
     if !can_cast(from, to, Coercion::Explicit) {
         return Err(cannot_cast(from, to));
     }
     match (from, to) {
+        (DataType::Timestamp(..) | DataType::Date32, DataType::Timestamp(..))
+        | (DataType::Timestamp(..), DataType::Date32 | DataType::Time64(_))
+            if !style.zone.is_utc() && is_zoned(from) != is_zoned(to) =>
+        {
+            between_clocks(array, to, style.zone)
+        }
         (DataType::Utf8, _) => parse_column(array.as_string(), to, style),
         (DataType::Utf8View, _) => {
             parse_column(arrow_cast(array, &DataType::Utf8)?.as_string(), to, style)
@@ -114,6 +131,30 @@ pub fn cast_styled(array: &ArrayRef, to: &DataType, style: TextStyle) -> Result<
         }
         _ => arrow_cast(array, to),
     }
+}
+
+/// Whether values of a type are moments, which clocks show differently.
+pub(crate) fn is_zoned(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(_, zone) => zone.is_some(),
+        DataType::List(field) => is_zoned(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| is_zoned(field.data_type())),
+        _ => false,
+    }
+}
+
+/// Between a moment and what the clock and the calendar of a zone show then.
+fn between_clocks(array: &ArrayRef, to: &DataType, zone: Zone) -> Result<ArrayRef> {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let moments = arrow_cast(array, &utc)?;
+    let moments = moments.as_primitive::<TimestampMicrosecondType>();
+    let moved =
+        moments.try_unary::<_, TimestampMicrosecondType, Error>(|us| match is_zoned(to) {
+            true => zone.to_utc(us),
+            false => zone.to_local(us),
+        })?;
+    let moved: ArrayRef = Arc::new(moved);
+    arrow_cast(&moved, to)
 }
 
 /// Numbers and booleans of jsonb as such; everything else can't be cast.
@@ -261,12 +302,26 @@ fn float_to_decimal(v: f64, digits_behind_first: usize, precision: u8, scale: i8
 
 /// The scalar function of a cast to one type, with texts in the style that this thread plans for.
 pub fn cast_udf(to: &DataType, coercion: Coercion) -> ScalarUDF {
+    styled_udf(to, coercion, TextStyle::current())
+}
+
+fn styled_udf(to: &DataType, coercion: Coercion, style: TextStyle) -> ScalarUDF {
     ScalarUDF::new_from_impl(Cast {
         to: to.clone(),
         coercion,
-        style: TextStyle::current(),
+        style,
         signature: Signature::any(1, Volatility::Immutable),
     })
+}
+
+/// The same of a type that is known: a zone that decides nothing is left out, so that a definition
+/// that hangs on none is not tied to one.
+fn udf_between(from: &DataType, to: &DataType, coercion: Coercion) -> ScalarUDF {
+    let style = TextStyle::current();
+    match is_zoned(from) || is_zoned(to) {
+        true => styled_udf(to, coercion, style),
+        false => styled_udf(to, coercion, TextStyle { zone: Zone::UTC, ..style }),
+    }
 }
 
 /// Casts an expression whose type is known. A cast that arrow does in the same way stays a plain
@@ -280,8 +335,20 @@ pub fn cast_expr(expr: Expr, from: &DataType, to: &DataType, coercion: Coercion)
     }
     Ok(match is_plain(from, to) {
         true => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(expr), to.clone())),
-        false => cast_udf(to, coercion).call(vec![expr]),
+        false => udf_between(from, to, coercion).call(vec![expr]),
     })
+}
+
+/// Whether a cast is between a moment and what clocks show, in a session whose clocks do not show
+/// UTC.
+fn is_clock_cast(from: &DataType, to: &DataType) -> bool {
+    let of_days = |t: &DataType| {
+        matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_))
+    };
+    is_zoned(from) != is_zoned(to)
+        && of_days(from)
+        && of_days(to)
+        && !TextStyle::current().zone.is_utc()
 }
 
 fn is_text(t: &DataType) -> bool {
@@ -299,7 +366,7 @@ fn is_plain(from: &DataType, to: &DataType) -> bool {
         (DataType::Decimal128(..), DataType::Float64) => true,
         (Int16 | Int32 | Int64, DataType::Decimal128(p, s)) => digits_of(from)
             .is_some_and(|(digits, _)| i16::from(*p) - i16::from(*s) >= i16::from(digits)),
-        (Timestamp(..), Timestamp(..)) | (Date32, Timestamp(..)) => true,
+        (Timestamp(..), Timestamp(..)) | (Date32, Timestamp(..)) => !is_clock_cast(from, to),
         (DataType::Utf8View | DataType::LargeUtf8, DataType::Utf8) => true,
         (DataType::BinaryView | DataType::LargeBinary, DataType::Binary) => true,
         _ => false,
@@ -359,7 +426,32 @@ pub fn in_style(expr: Expr, data_type: &DataType) -> Expr {
     if TextStyle::current().is_default() || !has_styles(data_type) {
         return expr;
     }
-    cast_udf(&of_texts(data_type), Coercion::Explicit).call(vec![expr])
+    udf_between(data_type, &of_texts(data_type), Coercion::Explicit).call(vec![expr])
+}
+
+/// An argument of a function that makes JSON: its moments are texts already where the clocks of the
+/// session do not show UTC.
+pub fn moments_in_json(expr: Expr, data_type: &DataType) -> Expr {
+    let zone = TextStyle::current().zone;
+    if zone.is_utc() || !is_zoned(data_type) {
+        return expr;
+    }
+    let style = TextStyle { dates: DateFormat::Xsd, ..TextStyle::of_zone(zone) };
+    styled_udf(&moments_as_texts(data_type), Coercion::Explicit, style).call(vec![expr])
+}
+
+/// A type with text in the place of moments.
+fn moments_as_texts(data_type: &DataType) -> DataType {
+    let field = |field: &FieldRef| {
+        let texts = moments_as_texts(field.data_type());
+        Arc::new(field.as_ref().clone().with_data_type(texts))
+    };
+    match data_type {
+        DataType::Timestamp(_, Some(_)) => DataType::Utf8,
+        DataType::List(element) => DataType::List(field(element)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
 }
 
 /// Text, or arrays of it in the place of arrays.

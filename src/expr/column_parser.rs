@@ -120,7 +120,7 @@ impl ColumnParser {
             V::Date(out) => put(out, text, |t| date(t, style.order))?,
             V::Time(out) => put(out, text, |t| time(t, to, style.order))?,
             V::Timestamp(out, zoned) => {
-                put(out, text, |t| timestamp_us(t, *zoned, to, style.order))?;
+                put(out, text, |t| timestamp_us(t, *zoned, to, style))?;
             }
             V::Interval(out) => put(out, text, |t| styled_interval(t, style.intervals))?,
             V::Text(out) => out.append_option(text),

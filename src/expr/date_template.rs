@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 
+use crate::delta::zone::{Zone, write_offset};
 use crate::error::{Error, Result, sqlstate};
 
 const SECOND_US: i64 = 1_000_000;
@@ -15,7 +16,7 @@ const PATTERNS: &[&str] = &[
     "YYYY", "YYY", "YY", "HH24", "HH12", "HH", "MONTH", "Month", "month", "MON", "Mon", "mon",
     "MM", "MI", "MS", "DDD", "DD", "DAY", "Day", "day", "DY", "Dy", "dy", "D", "SSSS", "SS", "US",
     "IYYY", "IW", "ID", "Q", "AM", "PM", "am", "pm", "FM", "WW", "W", "J", "CC", "TZH", "TZM",
-    "OF", "TM",
+    "TZ", "tz", "OF", "TM",
 ];
 
 const MONTHS: [&str; 12] = [
@@ -66,6 +67,18 @@ enum Part {
     /// The name of the month, or its first three letters.
     MonthName(bool),
     DayName(bool),
+    /// The abbreviation of the zone.
+    Zone,
+    /// Its offset from UTC: all of it, or its hours with their sign.
+    Offset(bool),
+    /// The minutes of that.
+    OffsetMinute,
+}
+
+impl Part {
+    fn is_of_zone(self) -> bool {
+        matches!(self, Self::Zone | Self::Offset(_) | Self::OffsetMinute)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +147,7 @@ impl DateTemplate {
             Piece::Part { part, .. } => match part {
                 Part::Microsecond | Part::Millisecond => 1,
                 Part::Second | Part::SecondOfDay => SECOND_US,
+                Part::Zone | Part::Offset(_) | Part::OffsetMinute => SECOND_US,
                 Part::Minute => 60 * SECOND_US,
                 Part::Hour | Part::HalfHour | Part::Half => 3_600 * SECOND_US,
                 _ => DAY_US,
@@ -142,12 +156,16 @@ impl DateTemplate {
         self.pieces.iter().map(of).min().unwrap_or(DAY_US)
     }
 
-    /// Appends a moment, in microseconds since 1970.
-    pub(super) fn write_moment(&self, us: i64, out: &mut String) -> Result<()> {
-        let t = moment(us)?;
+    /// Appends a moment, in microseconds since 1970, as the clocks of a zone show it; without one
+    /// it is what a clock has shown.
+    pub(super) fn write_moment(&self, us: i64, zone: Option<Zone>, out: &mut String) -> Result<()> {
+        let t = moment(zone.map_or(Ok(us), |zone| zone.to_local(us))?)?;
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
+                Piece::Part { part, letters, .. } if part.is_of_zone() => {
+                    write_zone(*part, *letters, zone.map(|zone| (zone, us)), out);
+                }
                 Piece::Part { part, letters, width, .. } => {
                     match name_of(t, *part) {
                         Some(name) => write_name(name, *letters, *width, out),
@@ -218,9 +236,10 @@ fn pattern_of(template: &str) -> Option<&'static str> {
 
 fn piece(pattern: &'static str, fill: bool) -> Option<Piece> {
     let (part, width) = match pattern {
-        // Times with a zone are in UTC.
-        "OF" | "TZH" => return Some(Piece::Text("+00".to_owned())),
-        "TZM" => return Some(Piece::Text("00".to_owned())),
+        "TZ" | "tz" => (Part::Zone, 0),
+        "OF" => (Part::Offset(true), 3),
+        "TZH" => (Part::Offset(false), 3),
+        "TZM" => (Part::OffsetMinute, 2),
         "YYYY" => (Part::Year(4), 4),
         "YYY" => (Part::Year(3), 3),
         "YY" => (Part::Year(2), 2),
@@ -281,6 +300,22 @@ fn name_of(t: NaiveDateTime, part: Part) -> Option<&'static str> {
     })
 }
 
+/// Appends what there is to say of the zone at a moment; where there is none it is nothing, east of
+/// nowhere.
+fn write_zone(part: Part, letters: Letters, at: Option<(Zone, i64)>, out: &mut String) {
+    let offset = at.map_or(0, |(zone, us)| zone.offset(us));
+    match (part, at) {
+        (Part::Zone, None) => {}
+        (Part::Zone, Some((zone, us))) if letters == Letters::Lower => {
+            out.push_str(&zone.abbreviation(us).to_lowercase());
+        }
+        (Part::Zone, Some((zone, us))) => out.push_str(&zone.abbreviation(us)),
+        (Part::OffsetMinute, _) => write_number(i64::from(offset.abs() / 60 % 60), 2, out),
+        (Part::Offset(false), _) => write_offset(offset / 3_600 * 3_600, out),
+        _ => write_offset(offset, out),
+    }
+}
+
 fn number_of(t: NaiveDateTime, part: Part) -> i64 {
     let us = || t.nanosecond() / 1_000 % 1_000_000;
     i64::from(match part {
@@ -309,6 +344,7 @@ fn number_of(t: NaiveDateTime, part: Part) -> i64 {
         Part::Microsecond => us(),
         // Names are written as such.
         Part::Half | Part::MonthName(_) | Part::DayName(_) => 0,
+        Part::Zone | Part::Offset(_) | Part::OffsetMinute => 0,
     })
 }
 
@@ -341,7 +377,11 @@ mod tests {
     fn shown(text: &str, template: &str) -> Result<String> {
         let t: NaiveDateTime = text.parse().expect("a timestamp");
         let mut out = String::new();
-        DateTemplate::new(template)?.write_moment(t.and_utc().timestamp_micros(), &mut out)?;
+        DateTemplate::new(template)?.write_moment(
+            t.and_utc().timestamp_micros(),
+            None,
+            &mut out,
+        )?;
         Ok(out)
     }
 

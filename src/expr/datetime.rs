@@ -1,5 +1,6 @@
 //! `extract` and `date_part` with PostgreSQL's fields and result types (`extract` is numeric,
-//! `date_part` double precision, both with fractions of a second).
+//! `date_part` double precision, both with fractions of a second). A third argument is the zone
+//! whose clocks show a moment.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,6 +17,7 @@ use datafusion::logical_expr::{
 
 use super::errors::to_datafusion;
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE, pg_type_name};
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 
 /// `extract(field FROM value)`.
@@ -60,8 +62,10 @@ impl ScalarUDFImpl for DateFunction {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
-        let [text, value] = types else {
-            return plan_err!("{} takes two arguments", self.name());
+        let (text, value, zone) = match types {
+            [text, value] => (text, value, None),
+            [text, value, zone] => (text, value, Some(zone.clone())),
+            _ => return plan_err!("{} takes two arguments", self.name()),
         };
         let value = match value {
             DataType::Timestamp(_, zone) => {
@@ -79,7 +83,7 @@ impl ScalarUDFImpl for DateFunction {
                 )));
             }
         };
-        Ok(vec![DataType::Utf8, value])
+        Ok([DataType::Utf8, value].into_iter().chain(zone).collect())
     }
 
     fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
@@ -92,13 +96,17 @@ impl ScalarUDFImpl for DateFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        let [text, value] = args.args.as_slice() else {
-            return plan_err!("two arguments are needed");
+        let (text, value, zone) = match args.args.as_slice() {
+            [text, value] => (text, value, Zone::UTC),
+            [text, value, ColumnarValue::Scalar(ScalarValue::Utf8(Some(zone)))] => {
+                (text, value, Zone::of(zone).map_err(to_datafusion)?)
+            }
+            _ => return plan_err!("two arguments are needed"),
         };
         let text = text.to_array(rows)?;
         let value = value.to_array(rows)?;
         let text = text.as_string::<i32>();
-        let out = parts(&value, text, self.kind).map_err(to_datafusion)?;
+        let out = parts(&value, text, (self.kind, zone)).map_err(to_datafusion)?;
         match scalar {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)),
             false => Ok(ColumnarValue::Array(out)),
@@ -107,12 +115,12 @@ impl ScalarUDFImpl for DateFunction {
 }
 
 /// Microseconds, so that one number serves all fields exactly.
-fn parts(values: &ArrayRef, fields: &StringArray, kind: Kind) -> Result<ArrayRef> {
+fn parts(values: &ArrayRef, fields: &StringArray, (kind, zone): (Kind, Zone)) -> Result<ArrayRef> {
     let mut out: Vec<Option<i128>> = Vec::with_capacity(values.len());
     for row in 0..values.len() {
         out.push(match values.is_null(row) || fields.is_null(row) {
             true => None,
-            false => Some(part_us(values, row, fields.value(row))?),
+            false => Some(part_us(values, row, fields.value(row), zone)?),
         });
     }
     Ok(match kind {
@@ -129,10 +137,21 @@ fn parts(values: &ArrayRef, fields: &StringArray, kind: Kind) -> Result<ArrayRef
     })
 }
 
-/// A field of a value in millionths.
-fn part_us(values: &ArrayRef, row: usize, field: &str) -> Result<i128> {
+/// A field of a value in millionths; of a moment by the clocks of a zone.
+fn part_us(values: &ArrayRef, row: usize, field: &str, zone: Zone) -> Result<i128> {
     let field = field.trim().to_ascii_lowercase();
     let found = match values.data_type() {
+        DataType::Timestamp(_, Some(_)) => {
+            let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
+            let offset = zone.offset(us);
+            match field.as_str() {
+                "epoch" => Some(i128::from(us)),
+                "timezone" => Some(whole(offset)),
+                "timezone_hour" => Some(whole(offset / 3_600)),
+                "timezone_minute" => Some(whole(offset / 60 % 60)),
+                field => timestamp_part(zone.to_local(us)?, field)?,
+            }
+        }
         DataType::Timestamp(..) => {
             let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
             timestamp_part(us, &field)?

@@ -52,8 +52,10 @@ pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
 pub use arith::{ArithOp, arith, arith_udf, negate};
 pub(crate) use arith::{arith_op, typing as arith_typing};
 pub use batch_aggregate::BatchAggregate;
-pub(crate) use cast::assignment_error;
-pub use cast::{Coercion, can_cast, cast_array, cast_expr, cast_styled, cast_udf, in_style};
+pub use cast::{
+    Coercion, can_cast, cast_array, cast_expr, cast_styled, cast_udf, in_style, moments_in_json,
+};
+pub(crate) use cast::{assignment_error, is_zoned};
 pub use clock::{
     ClockBound, at_time, clock_timestamp_udf, is_now, is_proctime, now_udf, proctime_type,
     proctime_udf, reads_clock, reads_proctime,

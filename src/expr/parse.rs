@@ -290,14 +290,16 @@ pub(crate) fn parse_bytea(text: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`.
+/// Microseconds since 1970; a zone in the text counts only for `timestamp with time zone`, whose
+/// moments are of the style's zone without one.
 pub(super) fn timestamp_us(
     text: &str,
     zoned: bool,
     data_type: &DataType,
-    order: DateOrder,
+    style: TextStyle,
 ) -> Result<i64> {
-    let read = moment(text, order).and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
+    let read = moment(text, style.order);
+    let read = read.and_then(|m| if zoned { m.utc_us(style.zone) } else { m.local_us() });
     read.map_err(|fault| datetime_error(fault, text, data_type))
 }
 

@@ -8,8 +8,8 @@
 
 use chrono::NaiveDate;
 
-use super::function::Zone;
 use crate::delta::style::DateOrder;
+use crate::delta::zone::Zone;
 use crate::error::Error;
 
 const SECOND_US: i64 = 1_000_000;
@@ -54,13 +54,9 @@ impl Moment {
         day.checked_add(self.time_us.unwrap_or(0)).ok_or(Fault::Range)
     }
 
-    /// The moment, in microseconds since 1970; without a zone it is one of UTC.
-    pub(super) fn utc_us(&self) -> Read<i64> {
-        let local = self.local_us()?;
-        match &self.zone {
-            None => Ok(local),
-            Some(zone) => zone.to_utc(local).map_err(Fault::Other),
-        }
+    /// The moment, in microseconds since 1970; where it says no zone, one of that which is given.
+    pub(super) fn utc_us(&self, zone: Zone) -> Read<i64> {
+        self.zone.unwrap_or(zone).to_utc(self.local_us()?).map_err(Fault::Other)
     }
 }
 
@@ -95,6 +91,11 @@ pub(super) fn time_us(text: &str, order: DateOrder) -> Read<i64> {
     }
 }
 
+/// An offset below a day.
+fn fixed(seconds: i64) -> Zone {
+    Zone::Fixed(seconds as i32)
+}
+
 fn day_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let (year, month, day) =
         (i32::try_from(year).ok()?, u32::try_from(month).ok()?, u32::try_from(day).ok()?);
@@ -111,7 +112,7 @@ fn iso(text: &str) -> Option<Moment> {
             while scan.accept(b' ') {}
         }
         moment.time_us = Some(scan.time()?);
-        moment.zone = scan.zone().map(Zone::Fixed);
+        moment.zone = scan.zone().map(fixed);
     }
     scan.rest.is_empty().then_some(moment)
 }
@@ -346,7 +347,7 @@ fn any_spelling(text: &str, order: DateOrder) -> Read<Moment> {
             Field::Offset(offset) => {
                 let mut scan = Scan { rest: offset.as_bytes() };
                 let seconds = scan.offset().filter(|_| scan.rest.is_empty());
-                parts.set_zone(Zone::Fixed(seconds.ok_or(Fault::Range)?))?;
+                parts.set_zone(fixed(seconds.ok_or(Fault::Range)?))?;
             }
             Field::Word("t") if parts.time_us.is_none() => match fields.next() {
                 Some(Field::Clock(clock)) => parts.clock(clock)?,
@@ -596,7 +597,7 @@ mod tests {
 
     fn shown(text: &str, zoned: bool) -> String {
         let read = moment(text, DateOrder::Mdy)
-            .and_then(|m| if zoned { m.utc_us() } else { m.local_us() });
+            .and_then(|m| if zoned { m.utc_us(Zone::UTC) } else { m.local_us() });
         match read {
             Ok(us) => {
                 let mut out = String::new();

@@ -15,6 +15,7 @@ use arrow::datatypes::{
 
 use super::arith::{ArithOp, Typing, Value, run};
 use super::numeric::division_by_zero;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -297,20 +298,17 @@ pub(super) fn interval_out_of_range() -> Error {
 /// `- interval`.
 pub(crate) fn negate_interval(array: &ArrayRef) -> Result<ArrayRef> {
     let array = cast(array, &INTERVAL)?;
-    let out = array
-        .as_primitive::<IntervalMonthDayNanoType>()
-        .iter()
-        .map(|v| match v {
-            None => Ok(None),
-            Some(v) => {
-                match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg()) {
-                    (Some(m), Some(d), Some(n)) => Ok(Some(IntervalMonthDayNano::new(m, d, n))),
-                    _ => Err(interval_out_of_range()),
-                }
-            }
-        })
-        .collect::<Result<IntervalMonthDayNanoArray>>()?;
-    Ok(Arc::new(out))
+    let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
+    let out = values.map(|v| v.map(negated).transpose());
+    Ok(Arc::new(out.collect::<Result<IntervalMonthDayNanoArray>>()?))
+}
+
+/// An interval of the other direction.
+pub(super) fn negated(v: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
+    match (v.months.checked_neg(), v.days.checked_neg(), v.nanoseconds.checked_neg()) {
+        (Some(m), Some(d), Some(n)) => Ok(IntervalMonthDayNano::new(m, d, n)),
+        _ => Err(interval_out_of_range()),
+    }
 }
 
 /// The length of an interval without months, in microseconds; `None` with months or out of range.
@@ -323,6 +321,19 @@ pub fn interval_us(v: IntervalMonthDayNano) -> Option<i64> {
 
 fn field_overflow() -> Error {
     Error::user(sqlstate::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
+}
+
+/// A moment plus an interval, whose months and days go by the calendar of a zone: the clock shows
+/// the same on the other day, however many hours lie between.
+pub(crate) fn add_interval_in(us: i64, by: IntervalMonthDayNano, zone: Zone) -> Result<i64> {
+    let mut us = us;
+    for part in [(by.months, 0), (0, by.days)] {
+        if part != (0, 0) {
+            let part = IntervalMonthDayNano::new(part.0, part.1, 0);
+            us = zone.to_utc(add_interval_us(zone.to_local(us)?, part)?)?;
+        }
+    }
+    us.checked_add(by.nanoseconds / 1_000).ok_or_else(field_overflow)
 }
 
 /// A timestamp in microseconds plus an interval: months first, kept within the month, then days,

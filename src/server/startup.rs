@@ -10,7 +10,7 @@ use pgwire::messages::startup::{
 
 use super::errors::notice_message;
 use super::wire::Wire;
-use crate::engine::{Notice, Session};
+use crate::engine::Session;
 use crate::error::{Error, Result, sqlstate};
 
 /// Startup parameters that are no settings.
@@ -64,13 +64,13 @@ pub(crate) fn greet(
     session.identify(user, database, i64::from(key.0));
     session.take_role()?;
     negotiate_version(wire, startup);
-    let notices = apply_settings(session, &startup.parameters)?;
+    apply_settings(session, &startup.parameters)?;
     wire.put(&PgWireBackendMessage::Authentication(Authentication::Ok));
     let reported = Reported::begin(session, wire);
     let (pid, secret) = key;
     let key = BackendKeyData::new(pid, SecretKey::I32(secret));
     wire.put(&PgWireBackendMessage::BackendKeyData(key));
-    notices.iter().chain(&session.take_notices()).for_each(|n| wire.put(&notice_message(n)));
+    session.take_notices().iter().for_each(|n| wire.put(&notice_message(n)));
     Ok(reported)
 }
 
@@ -87,14 +87,7 @@ fn negotiate_version(wire: &mut Wire, startup: &Startup) {
 
 /// Startup parameters are settings of the session, and `options` holds more of them: they count,
 /// and one that is refused ends the connection, as with PostgreSQL.
-///
-/// But for the time zone: drivers send the one of the machine that they run on, whether somebody
-/// asks for it or not. That is no reason to be refused; the client is told that it is UTC.
-fn apply_settings(
-    session: &mut Session,
-    parameters: &BTreeMap<String, String>,
-) -> Result<Vec<Notice>> {
-    let mut notices = Vec::new();
+fn apply_settings(session: &mut Session, parameters: &BTreeMap<String, String>) -> Result<()> {
     if let Some(mode) = parameters.get("replication") {
         let off = ["false", "off", "no", "0", ""];
         if !off.iter().any(|word| word.eq_ignore_ascii_case(mode)) {
@@ -109,22 +102,9 @@ fn apply_settings(
         if NOT_SETTINGS.contains(&name.as_str()) || name.starts_with("_pq_.") {
             continue;
         }
-        match session.set_at_startup(name, value) {
-            Err(error)
-                if name.eq_ignore_ascii_case("timezone")
-                    && error.sqlstate() == sqlstate::FEATURE_NOT_SUPPORTED =>
-            {
-                notices.push(Notice {
-                    severity: "WARNING",
-                    sqlstate: sqlstate::WARNING,
-                    message: error.message().to_owned(),
-                    hint: error.hint().map(str::to_owned),
-                });
-            }
-            result => result?,
-        }
+        session.set_at_startup(name, value)?;
     }
-    Ok(notices)
+    Ok(())
 }
 
 /// The settings in the `options` of a client: `-c name=value`, `-cname=value` and `--name=value`,

@@ -26,6 +26,7 @@ use crate::cancel::{Cancel, under};
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 
 /// What a plan is for, which decides what it may contain.
@@ -52,7 +53,7 @@ pub struct Settings {
     pub cancel: Cancel,
     /// The memory of the query; without it there is no limit.
     pub memory: Option<QueryMemory>,
-    /// How texts of values are written and read; views have the default.
+    /// How texts of values are written and read; definitions have the zone of it alone.
     pub style: TextStyle,
 }
 
@@ -89,7 +90,7 @@ pub fn bind_query(
     let context = Context::new(catalog, purpose, settings);
     let style = match purpose {
         Purpose::AdHoc => settings.style,
-        Purpose::View => TextStyle::DEFAULT,
+        Purpose::View => TextStyle::of_zone(settings.style.zone),
     };
     let bound = style.under(|| {
         let scope = Scope::of(&context, &[]);
@@ -104,6 +105,34 @@ pub fn bind_query(
 /// Binds the query of CREATE VIEW or CREATE MATERIALIZED VIEW and gives its columns the names in
 /// parentheses. The query of a plain view may be anything that can be read ad hoc.
 pub fn bind_view(view: &CreateView, catalog: &Catalog, settings: &Settings) -> Result<Bound> {
+    TextStyle::of_zone(settings.style.zone).under(|| bind_in_zone(view, catalog, settings))
+}
+
+/// The zone that the plan of a view hangs on. That of a materialized view, which nobody expands, is
+/// only looked for where it would not be taken for granted.
+pub fn zone_of_view(
+    view: &CreateView,
+    bound: &Bound,
+    catalog: &Catalog,
+    settings: &Settings,
+) -> Option<Zone> {
+    let zone = settings.style.zone;
+    if view.materialized && zone.is_utc() {
+        return Some(zone);
+    }
+    let other = TextStyle::of_zone(other_zone(zone));
+    match other.under(|| bind_in_zone(view, catalog, settings)) {
+        Ok(other) if other.plan == bound.plan => None,
+        _ => Some(zone),
+    }
+}
+
+/// A zone whose clocks show something else.
+pub(super) fn other_zone(zone: Zone) -> Zone {
+    if zone.is_utc() { Zone::Fixed(3_600) } else { Zone::UTC }
+}
+
+fn bind_in_zone(view: &CreateView, catalog: &Catalog, settings: &Settings) -> Result<Bound> {
     let purpose = if view.materialized { Purpose::View } else { Purpose::AdHoc };
     let context = Context::for_definition(catalog, purpose, settings);
     let scope = Scope::of(&context, &[]);

@@ -174,3 +174,9 @@ pub(super) fn normal_type(data_type: &DataType) -> Option<DataType> {
         _ => return None,
     })
 }
+
+/// Whether the type of an expression is still open: a text literal, NULL, a parameter.
+pub(super) fn is_unknown(expr: &Expr, data_type: &DataType) -> bool {
+    let open = matches!(expr, Expr::Placeholder(p) if p.field.is_none());
+    open || is_text_literal(expr) || *data_type == DataType::Null
+}

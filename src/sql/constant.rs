@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::errors::plan_error;
+use super::zoned::clock_casts;
 use crate::error::Result;
 use crate::expr::{compile, folding, from_datafusion};
 
@@ -45,6 +46,7 @@ pub(super) fn coerce(expr: Expr, schema: &DFSchema, now: Option<DateTime<Utc>>) 
     };
     let simplifier = ExprSimplifier::new(context.build());
     let coerced = simplifier.coerce(expr, &schema).map_err(plan_error)?;
+    let coerced = clock_casts(coerced, &schema).map_err(plan_error)?.data;
     match now {
         Some(_) => folding(|| simplifier.simplify(coerced)).map_err(plan_error),
         None => Ok(coerced),

@@ -29,6 +29,7 @@ use super::pass::apart;
 use super::types::cast_type;
 use crate::cancel::Cancel;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind, qualified, system};
+use crate::delta::style::TextStyle;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{WalkPlan, operand_udf, to_datafusion};
 
@@ -273,12 +274,15 @@ impl<'a> Context<'a> {
             parts: Rc::clone(&self.parts),
             views: Rc::clone(&self.views),
         };
-        let plan = apart(&view.name, || plan_view(view, &inner))?;
+        let style = TextStyle::current();
+        let own = view.zone.filter(|zone| *zone != style.zone);
+        let style = TextStyle { zone: own.unwrap_or(style.zone), ..style };
+        let plan = style.under(|| apart(&view.name, || plan_view(view, &inner)))?;
         let shared = self.mentions().is_some_and(|mentions| mentions.shares(&view.name));
-        let source: Arc<dyn TableSource> = match shared {
+        let source: Arc<dyn TableSource> = match shared || own.is_some() {
             true => {
-                let plan = apart(&view.name, || finish_part(plan, &inner))?;
-                inner.part(plan, &view.name)
+                let finish = || apart(&view.name, || finish_part(plan, &inner));
+                inner.part(style.under(finish)?, &view.name)
             }
             false => {
                 let schema = Arc::new(plan.schema().as_arrow().clone());

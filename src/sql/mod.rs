@@ -110,15 +110,18 @@ mod widths;
 mod window_calls;
 mod window_ties;
 mod windows;
+mod zoned;
 
 pub use alter_table::{Altered, alter_table, table_text};
 pub use asof::{AsOfJoin, Nearest};
-pub use binder::{Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records};
+pub use binder::{
+    Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records, zone_of_view,
+};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{Read, Reads, RelationSource, relation_name};
 pub use dml::{
     BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
-    bind_insert, bind_update, check_default, conform, copy_target, default_values,
+    bind_insert, bind_update, check_rules, conform, copy_target, default_values,
     evaluate_arguments, write_rules,
 };
 pub use effort::is_deep;

@@ -7,7 +7,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 
 use super::outline::type_of;
 use crate::delta::style::TextStyle;
-use crate::expr::{call, in_style};
+use crate::expr::{call, in_style, moments_in_json};
 use crate::library::{self, Trait, has_trait};
 
 /// Arguments of a function in the style of the session. JSON has a style of its own for days and
@@ -20,9 +20,11 @@ pub(super) fn print_in_style(f: &mut ScalarFunction, schema: &DFSchema) -> DfRes
     }
     for arg in &mut f.args {
         let data_type = type_of(arg, schema)?;
-        if !json || matches!(data_type, DataType::Interval(_) | DataType::Binary) {
-            *arg = in_style(take(arg), &data_type);
-        }
+        *arg = match data_type {
+            DataType::Interval(_) | DataType::Binary => in_style(take(arg), &data_type),
+            _ if json => moments_in_json(take(arg), &data_type),
+            _ => in_style(take(arg), &data_type),
+        };
     }
     Ok(())
 }
@@ -33,7 +35,9 @@ pub(super) fn rows_as_json(f: &mut AggregateFunction, schema: &DFSchema) -> DfRe
         return Ok(());
     }
     for arg in &mut f.params.args {
-        if matches!(type_of(arg, schema)?, DataType::Struct(_)) {
+        let data_type = type_of(arg, schema)?;
+        *arg = moments_in_json(take(arg), &data_type);
+        if matches!(data_type, DataType::Struct(_)) {
             *arg = call("to_jsonb", vec![take(arg)])?;
         }
     }

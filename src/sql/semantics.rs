@@ -29,7 +29,7 @@ use super::aggregates::{guard_by_filter, rewrite_call};
 use super::checkpoint::checkpoint;
 use super::comparable::{
     cannot_be_matched, check_boolean, check_comparable, check_window_arity, common_float,
-    is_comparison, is_text, is_text_literal, no_function, normal_type, same_kind,
+    is_comparison, is_text, is_text_literal, is_unknown, no_function, normal_type, same_kind,
     typed_placeholder,
 };
 use super::constant;
@@ -49,6 +49,7 @@ use super::recursion::{as_recursion, typed};
 use super::row_compare::{by_fields, of_same_types, row_in_place};
 use super::set_ops::mark_sides;
 use super::set_types::{as_deep, rewrite_union, rewrite_values};
+use super::zoned::{Zoned, zoned_arithmetic, zoned_call};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     ArithOp, Coercion, Walk, WalkPlan, argument_types, arith, arith_op, arith_typing,
@@ -513,6 +514,10 @@ impl Rewriter<'_> {
             }
             _ => self.unknowns(left, right)?,
         };
+        let (left, right) = match zoned_arithmetic(op, (left, right), self.schema)? {
+            Zoned::Whole(expr) => return Ok(expr),
+            Zoned::Operands(left, right) => (left, right),
+        };
         arith_typing(op, &self.type_of(&left)?, &self.type_of(&right)?).map_err(to_datafusion)?;
         Ok(arith(op, left, right))
     }
@@ -656,7 +661,10 @@ impl Rewriter<'_> {
         }
         if argument_types(&f.func, &[]).is_some() {
             print_in_style(&mut f, self.schema)?;
-            return self.own_call(Expr::ScalarFunction(f));
+            return match self.own_call(Expr::ScalarFunction(f))? {
+                Expr::ScalarFunction(f) => zoned_call(f, self.schema),
+                other => Ok(other),
+            };
         }
         match f.func.name() {
             name if is_unifying(name) => {
@@ -679,7 +687,7 @@ impl Rewriter<'_> {
                 }
             }
         }
-        self.normalised(Expr::ScalarFunction(f))
+        self.normalised(zoned_call(f, self.schema)?)
     }
 
     /// The types of arguments, `unknown` ones NULL.
@@ -788,10 +796,4 @@ impl Rewriter<'_> {
             None => Ok(expr),
         }
     }
-}
-
-/// Whether the type of an expression is still open: a text literal, NULL, a parameter.
-fn is_unknown(expr: &Expr, data_type: &DataType) -> bool {
-    let open = matches!(expr, Expr::Placeholder(p) if p.field.is_none());
-    open || is_text_literal(expr) || *data_type == DataType::Null
 }

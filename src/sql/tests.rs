@@ -57,6 +57,7 @@ fn add(catalog: &mut Catalog, name: &str, kind: RelationKind, columns: &str, que
         connector: None,
         definition: String::new(),
         query: query.map(Into::into),
+        zone: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
     };

@@ -266,6 +266,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
             connector: None,
             definition: format!("-- {}.{}", table.schema, table.name),
             query: None,
+            zone: None,
             depends_on: Vec::new(),
             acl: Acl::default(),
         }),

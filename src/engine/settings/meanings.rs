@@ -1,10 +1,10 @@
 //! Settings whose values have a syntax of their own: encodings, date styles, time zones and the
 //! search path.
 
-use std::str::FromStr;
-
 use super::kind::Refusal;
 use crate::delta::style::{ByteaOutput, DateFormat, DateOrder, IntervalStyle, TextStyle};
+use crate::delta::zone::Zone;
+use crate::expr::parse_interval;
 use crate::sql::names_in_list;
 
 /// Encodings that PostgreSQL converts to and from UTF8, in the form of [`clean`].
@@ -151,11 +151,11 @@ pub(super) fn date_style(value: &str, current: &str) -> Result<String, Refusal> 
     Ok(format!("{}, {}", format.name(), order.unwrap_or_default().name()))
 }
 
-/// The style of texts, from kept values of `DateStyle`, `IntervalStyle` and `bytea_output`.
+/// The style of texts, from kept values of `DateStyle`, `IntervalStyle`, `bytea_output` and
+/// `TimeZone`.
 pub(super) fn text_style(
-    dates: Option<&str>,
-    intervals: Option<&str>,
-    bytes: Option<&str>,
+    (dates, intervals): (Option<&str>, Option<&str>),
+    (bytes, zone): (Option<&str>, Option<&str>),
 ) -> TextStyle {
     let (format, order) = dates.and_then(|d| date_words(d).ok()).unwrap_or_default();
     let styles = [
@@ -173,38 +173,50 @@ pub(super) fn text_style(
             Some("escape") => ByteaOutput::Escape,
             _ => ByteaOutput::Hex,
         },
+        zone: zone.and_then(Zone::named).unwrap_or(Zone::UTC),
     }
 }
 
-/// `TimeZone`: UTC under its names.
+/// `TimeZone`: a place, hours east of Greenwich, an interval, or what POSIX has.
 pub(super) fn time_zone(value: &str) -> Result<String, Refusal> {
-    let names = ["UTC", "GMT", "UCT", "Zulu", "Universal", "Greenwich"];
     let name = value.trim();
-    let bare = name.strip_prefix("Etc/").or_else(|| name.strip_prefix("etc/")).unwrap_or(name);
-    if let Some(found) = names.iter().find(|n| n.eq_ignore_ascii_case(bare)) {
-        let prefix = if bare.len() < name.len() { "Etc/" } else { "" };
-        return Ok(format!("{prefix}{found}"));
+    let interval = name.get(..8).filter(|word| word.eq_ignore_ascii_case("interval"));
+    let seconds = match (interval, name.parse::<f64>()) {
+        (Some(_), _) => Some(seconds_of(name[8..].trim().trim_matches('\''))?),
+        (None, Ok(hours)) if hours.abs() < 168.0 => Some((hours * 3_600.0) as i32),
+        (None, Ok(_)) => return Err(Refusal::Nonsense(None)),
+        (None, Err(_)) => None,
+    };
+    if let Some(seconds) = seconds {
+        return Ok(Zone::Fixed(seconds).to_string());
     }
-    let digits = name.trim_start_matches(['+', '-']);
-    if !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0' | b':')) {
-        return Ok("UTC".to_owned());
-    }
-    let known = chrono_tz::TZ_VARIANTS.iter().any(|z| z.name().eq_ignore_ascii_case(name));
-    if known || f64::from_str(name).is_ok() || is_offset(name) {
-        return Err(Refusal::Unsupported(
+    match Zone::named(name) {
+        Some(Zone::Named(place)) => Ok(place.name().to_owned()),
+        Some(Zone::Fixed(_)) => Ok(name.to_uppercase()),
+        None if is_rule(name) => Err(Refusal::Unsupported(
             format!("time zone \"{name}\" is not supported"),
-            "SET TIME ZONE 'UTC'; timestamps with time zone are shown in UTC, and AT TIME ZONE \
-             gives other ones.",
-        ));
+            "Name a place: SET TIME ZONE 'Europe/Berlin';",
+        )),
+        None => Err(Refusal::Nonsense(None)),
     }
-    Err(Refusal::Nonsense(None))
 }
 
-/// `+02:00`, `<+02>-02`, `CET-1`: an offset, with names around it.
-fn is_offset(name: &str) -> bool {
+/// An offset as an interval.
+fn seconds_of(text: &str) -> Result<i32, Refusal> {
+    let interval = parse_interval(text).map_err(|_| Refusal::Nonsense(None))?;
+    let refuse = |why| Err(Refusal::Nonsense(Some(why)));
+    match (interval.months, interval.days) {
+        (0, 0) => Ok((interval.nanoseconds / 1_000_000_000) as i32),
+        (0, _) => refuse("Cannot specify days in time zone interval."),
+        _ => refuse("Cannot specify months in time zone interval."),
+    }
+}
+
+/// `CET-1CEST,M3.5.0,M10.5.0/3`: what POSIX has for a zone whose offset changes.
+fn is_rule(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-:<>,./".contains(c);
-    name.chars().any(|c| c.is_ascii_digit())
-        && name.chars().any(|c| matches!(c, '+' | '-' | ':'))
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '<')
+        && name.chars().any(|c| c.is_ascii_digit())
         && name.chars().all(allowed)
 }
 
@@ -267,20 +279,29 @@ mod tests {
         }
         assert_eq!(told(date_style("SQL", "Postgres, YMD")), "SQL, YMD");
         assert_eq!(told(date_style("YMD", "German, DMY")), "German, YMD");
-        let style = text_style(Some("SQL, YMD"), Some("iso_8601"), Some("escape"));
+        let zone = Some("Asia/Kolkata");
+        let style = text_style((Some("SQL, YMD"), Some("iso_8601")), (Some("escape"), zone));
+        assert_eq!(style.zone.offset(0), 19_800);
         assert_eq!((style.dates, style.order), (DateFormat::Sql, DateOrder::Ymd));
         let (intervals, bytes) = (IntervalStyle::Iso8601, ByteaOutput::Escape);
         assert_eq!((style.intervals, style.bytes), (intervals, bytes));
-        assert!(text_style(None, None, None).is_default());
+        assert!(text_style((None, None), (None, None)).is_default());
         for (value, expected) in [
             ("utc", "UTC"),
             ("Etc/UTC", "Etc/UTC"),
-            ("0", "UTC"),
-            ("+00:00", "UTC"),
-            ("Europe/Berlin", "0A000"),
-            ("-7", "0A000"),
-            ("<+02>-02", "0A000"),
+            ("0", "<+00>-00"),
+            ("europe/berlin", "Europe/Berlin"),
+            ("-7", "<-07>+07"),
+            ("5.5", "<+05:30>-05:30"),
+            ("+02:00", "+02:00"),
+            ("<+02>-02", "<+02>-02"),
+            ("xyz-2", "XYZ-2"),
+            ("INTERVAL '+02:30'", "<+02:30>-02:30"),
+            ("interval '1 day'", "22023"),
+            ("interval 'x'", "22023"),
+            ("CET-1CEST", "0A000"),
             ("Middle/Earth", "22023"),
+            ("200", "22023"),
             ("", "22023"),
         ] {
             assert_eq!(told(time_zone(value)), expected, "{value}");

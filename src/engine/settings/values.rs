@@ -365,7 +365,10 @@ impl SettingValues {
     pub(crate) fn text_style(&self) -> TextStyle {
         let state = self.state();
         let kept = |name| state.kept(name);
-        text_style(kept("datestyle"), kept("intervalstyle"), kept("bytea_output"))
+        text_style(
+            (kept("datestyle"), kept("intervalstyle")),
+            (kept("bytea_output"), kept("timezone")),
+        )
     }
 
     /// A size of memory in bytes; `None` when it is 0.

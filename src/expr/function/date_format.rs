@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 use super::args::Args;
 use super::memo::Memo;
 use super::{Def, Nulls};
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::date_template::DateTemplate;
 
@@ -14,8 +15,9 @@ const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
 
 pub(super) const FUNCTIONS: &[Def] = &[
-    ("to_char(timestamp, text) -> text", Nulls::Strict, to_char),
-    ("to_char(timestamptz, text) -> text", Nulls::Strict, to_char),
+    ("to_char(timestamp, text) -> text", Nulls::Strict, |a| to_char(a, false)),
+    ("to_char(timestamptz, text) -> text", Nulls::Strict, |a| to_char(a, true)),
+    ("pg_to_char(timestamptz, text, text) -> text", Nulls::Strict, |a| to_char(a, true)),
     ("to_char(interval, text) -> text", Nulls::Strict, |a| {
         let mut templates = Memo::default();
         a.texts(|row, out| {
@@ -40,8 +42,8 @@ pub(super) const FUNCTIONS: &[Def] = &[
 ];
 
 /// Neighbours often lie in one day, minute or second, and then have the same text: it is made once.
-fn to_char(a: &Args<'_>) -> Result<ArrayRef> {
-    let mut templates = Memo::default();
+fn to_char(a: &Args<'_>, zoned: bool) -> Result<ArrayRef> {
+    let (mut templates, mut zones) = (Memo::default(), Memo::default());
     let (mut unit, mut last, mut of) = (None, String::new(), None);
     a.texts(|row, out| {
         let (us, text) = (a.micros(0, row), a.text(1, row));
@@ -50,13 +52,19 @@ fn to_char(a: &Args<'_>) -> Result<ArrayRef> {
             let unit_us = template.resolution_us();
             Ok((template, unit_us))
         })?;
+        let zone = match (zoned, a.len()) {
+            (false, _) => None,
+            (true, 3) => Some(*zones.get(a.text(2, row), Zone::of)?),
+            (true, _) => Some(Zone::UTC),
+        };
         if *unit_us == 1 {
-            return template.write_moment(us, out).map(|()| true);
+            return template.write_moment(us, zone, out).map(|()| true);
         }
-        let this = us.div_euclid(*unit_us);
+        let local = zone.map_or(Ok(us), |zone| zone.to_local(us))?;
+        let this = (local.div_euclid(*unit_us), zone);
         if unit != Some(this) || of != Some(text) {
             last.clear();
-            template.write_moment(us, &mut last)?;
+            template.write_moment(us, zone, &mut last)?;
             (unit, of) = (Some(this), Some(text));
         }
         out.push_str(&last);

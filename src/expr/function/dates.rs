@@ -1,19 +1,18 @@
 //! Dates and times: made, taken apart, moved between zones.
 
-use std::str::FromStr;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::{
     Date32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
     TimestampMicrosecondType,
 };
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 use super::args::Args;
 use super::memo::Memo;
 use super::{Def, Nulls};
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
-use crate::expr::temporal::{add_interval_us, interval_length};
+use crate::expr::temporal::{add_interval_in, add_interval_us, interval_length, negated};
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -58,6 +57,16 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("timezone(text, timestamptz) -> timestamp", Nulls::Strict, |a| shift(a, false)),
     ("timezone(interval, timestamp) -> timestamptz", Nulls::Strict, |a| shift_by(a, true)),
     ("timezone(interval, timestamptz) -> timestamp", Nulls::Strict, |a| shift_by(a, false)),
+    ("date_add(timestamptz, interval) -> timestamptz", Nulls::Strict, |a| add_in_zone(a, false)),
+    ("date_add(timestamptz, interval, text) -> timestamptz", Nulls::Strict, |a| {
+        add_in_zone(a, false)
+    }),
+    ("date_subtract(timestamptz, interval) -> timestamptz", Nulls::Strict, |a| {
+        add_in_zone(a, true)
+    }),
+    ("date_subtract(timestamptz, interval, text) -> timestamptz", Nulls::Strict, |a| {
+        add_in_zone(a, true)
+    }),
     ("overlaps(timestamp, timestamp, timestamp, timestamp) -> boolean", Nulls::Seen, overlaps),
     (
         "overlaps(timestamptz, timestamptz, timestamptz, timestamptz) -> boolean",
@@ -93,10 +102,6 @@ fn moment(us: i64) -> Result<NaiveDateTime> {
 /// A moment some time later, within the range of timestamps.
 fn moved(us: i64, by: i64) -> Result<i64> {
     us.checked_add(by).ok_or_else(|| out_of_range("timestamp out of range"))
-}
-
-fn micros(t: NaiveDateTime) -> i64 {
-    t.and_utc().timestamp_micros()
 }
 
 fn interval(months: i64, days: i64, us: i64) -> Result<IntervalMonthDayNano> {
@@ -260,14 +265,6 @@ fn to_timestamp(a: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
-/// A time zone by name, abbreviation or offset.
-#[derive(Debug)]
-pub(crate) enum Zone {
-    Named(chrono_tz::Tz),
-    /// Seconds east of UTC.
-    Fixed(i64),
-}
-
 /// A time zone by name: 22023 for what has none, as an abbreviation or an offset.
 pub(crate) fn time_zone(name: &str) -> Result<chrono_tz::Tz> {
     match Zone::of(name)? {
@@ -279,85 +276,6 @@ pub(crate) fn time_zone(name: &str) -> Result<chrono_tz::Tz> {
         )
         .with_hint("Use a name as 'Europe/Berlin', or an offset of the windows.")),
     }
-}
-
-/// Abbreviations that stand for one offset all year.
-const ABBREVIATIONS: &[(&str, i64)] = &[
-    ("Z", 0),
-    ("UTC", 0),
-    ("GMT", 0),
-    ("EST", -5),
-    ("EDT", -4),
-    ("CST", -6),
-    ("CDT", -5),
-    ("MST", -7),
-    ("MDT", -6),
-    ("PST", -8),
-    ("PDT", -7),
-    ("CET", 1),
-    ("CEST", 2),
-    ("BST", 1),
-    ("JST", 9),
-    ("MSK", 3),
-];
-
-impl Zone {
-    pub(crate) fn of(name: &str) -> Result<Self> {
-        let upper = name.trim().to_ascii_uppercase();
-        if let Some((_, hours)) = ABBREVIATIONS.iter().find(|(known, _)| *known == upper) {
-            return Ok(Self::Fixed(hours * 3_600));
-        }
-        if let Some(offset) = posix_offset(&upper) {
-            return Ok(Self::Fixed(offset));
-        }
-        let found = chrono_tz::Tz::from_str(name.trim()).ok();
-        let same = |tz: &&chrono_tz::Tz| tz.name().eq_ignore_ascii_case(name.trim());
-        let found = found.or_else(|| chrono_tz::TZ_VARIANTS.iter().find(same).copied());
-        found.map(Self::Named).ok_or_else(|| {
-            Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("time zone \"{name}\" not recognized"),
-            )
-        })
-    }
-
-    /// The moment that a wall clock shows; of two, the one in standard time.
-    pub(crate) fn to_utc(&self, local: i64) -> Result<i64> {
-        let tz = match self {
-            Self::Fixed(offset) => return moved(local, -offset * SECOND_US),
-            Self::Named(tz) => tz,
-        };
-        let wall = moment(local)?;
-        let found = tz.from_local_datetime(&wall);
-        if let Some(found) = found.latest() {
-            return Ok(found.timestamp_micros());
-        }
-        // The hour that is skipped in spring: as if the clock had not been put forward yet.
-        let before = tz.from_local_datetime(&(wall - chrono::Duration::hours(3))).latest();
-        let offset = before.map_or(0, |b| b.offset().fix().local_minus_utc());
-        moved(local, -i64::from(offset) * SECOND_US)
-    }
-
-    /// What a wall clock shows at a moment.
-    pub(crate) fn to_local(&self, us: i64) -> Result<i64> {
-        match self {
-            Self::Fixed(offset) => moved(us, offset * SECOND_US),
-            Self::Named(tz) => Ok(micros(tz.from_utc_datetime(&moment(us)?).naive_local())),
-        }
-    }
-}
-
-/// `+03`, `-08:30`: by POSIX, whose sign is the other way around, hours west of Greenwich.
-fn posix_offset(text: &str) -> Option<i64> {
-    let (sign, rest) = match text.as_bytes().first()? {
-        b'+' => (-1, &text[1..]),
-        b'-' => (1, &text[1..]),
-        _ => return None,
-    };
-    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
-    let number = |text: &str, limit: u32| text.parse::<u32>().ok().filter(|n| *n < limit);
-    // A week of hours is PostgreSQL's limit.
-    Some(sign * i64::from(number(hours, 168)? * 3_600 + number(minutes, 60)? * 60))
 }
 
 /// `AT TIME ZONE`.
@@ -515,6 +433,17 @@ fn truncate_in_zone(a: &Args<'_>) -> Result<ArrayRef> {
             true => moved(us, cut - local).map(Some),
             false => zone.to_utc(cut).map(Some),
         }
+    })
+}
+
+/// A moment plus or minus an interval: months and days go by the calendar of the zone.
+fn add_in_zone(a: &Args<'_>, minus: bool) -> Result<ArrayRef> {
+    let mut zones = Memo::default();
+    a.values::<TimestampMicrosecondType>(|row| {
+        let (us, by) = (a.micros(0, row), a.interval(1, row));
+        let by = if minus { negated(by)? } else { by };
+        let zone = if a.len() > 2 { *zones.get(a.text(2, row), Zone::of)? } else { Zone::UTC };
+        add_interval_in(us, by, zone).map(Some)
     })
 }
 

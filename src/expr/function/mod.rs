@@ -42,7 +42,6 @@ use datafusion::logical_expr::{
 };
 
 use self::args::Args;
-pub(super) use self::dates::Zone;
 pub(crate) use self::dates::time_zone;
 pub(crate) use self::json_build::{object_key, write_json};
 use self::signature::Overload;

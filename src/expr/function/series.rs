@@ -14,10 +14,11 @@ use super::array::length_of;
 use super::gather::Elements;
 use super::{Def, Nulls};
 use crate::delta::text::pg_type_name;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::numeric::rescale;
 use crate::expr::size::Size;
-use crate::expr::temporal::add_interval_us;
+use crate::expr::temporal::add_interval_in;
 
 pub(super) const FUNCTIONS: &[Def] = &[
     ("generate_series(int, int) -> int[]", Nulls::Strict, lists),
@@ -28,6 +29,11 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("generate_series(numeric, numeric, numeric) -> numeric[]", Nulls::Strict, lists),
     ("generate_series(timestamp, timestamp, interval) -> timestamp[]", Nulls::Strict, lists),
     ("generate_series(timestamptz, timestamptz, interval) -> timestamptz[]", Nulls::Strict, lists),
+    (
+        "generate_series(timestamptz, timestamptz, interval, text) -> timestamptz[]",
+        Nulls::Strict,
+        lists,
+    ),
     ("generate_subscripts(anyarray, int) -> int[]", Nulls::Strict, subscripts),
     ("generate_subscripts(anyarray, int, boolean) -> int[]", Nulls::Strict, subscripts),
     ("pg_ordinality(any...) -> bigint[]", Nulls::Seen, ordinality),
@@ -52,7 +58,7 @@ pub(super) enum Series {
     /// Numbers, of the scale of the result.
     Steps { at: i128, step: i128, left: u128 },
     /// Microseconds.
-    Times { at: i64, end: i64, step: IntervalMonthDayNano, forward: bool, past: bool },
+    Times { at: i64, end: i64, step: IntervalMonthDayNano, zone: Zone, forward: bool, past: bool },
 }
 
 impl Series {
@@ -63,7 +69,8 @@ impl Series {
                 let step = a.interval(2, row);
                 let forward = direction(step)? > 0;
                 let (at, end) = (a.micros(0, row), a.micros(1, row));
-                Ok(Self::Times { at, end, step, forward, past: false })
+                let zone = if a.len() > 3 { Zone::of(a.text(3, row))? } else { Zone::UTC };
+                Ok(Self::Times { at, end, step, zone, forward, past: false })
             }
             DataType::Decimal128(p, s) => {
                 let at = |i: usize| {
@@ -106,13 +113,13 @@ impl Series {
                 }
                 Ok(Some(value))
             }
-            Self::Times { at, end, step, forward, past } => {
+            Self::Times { at, end, step, zone, forward, past } => {
                 let value = *at;
                 if *past || if *forward { value > *end } else { value < *end } {
                     *past = true;
                     return Ok(None);
                 }
-                *at = add_interval_us(value, *step)?;
+                *at = add_interval_in(value, *step, *zone)?;
                 Ok(Some(value.into()))
             }
         }

@@ -35,7 +35,7 @@ pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
 use lengths::limit_lengths;
 pub(super) use rows::returning;
 pub(super) use rules::has_subquery;
-pub use rules::{check_default, check_rows, default_values, write_rules};
+pub use rules::{check_rows, check_rules, default_values, write_rules};
 pub use values::evaluate_arguments;
 pub(super) use values::{Cell, evaluate_rows, missing, parameter_index, placeholders, replace};
 

@@ -78,6 +78,7 @@ pub(super) fn in_hand(
         connector: None,
         definition: String::new(),
         query: None,
+        zone: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
     };

@@ -12,10 +12,12 @@ use sqlparser::parser::Parser;
 use super::assign::default_column;
 use super::failing_row;
 use crate::catalog::{Catalog, Check, Relation, WriteRules};
+use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
+use crate::delta::zone::Zone;
 use crate::error::{About, Error, Result, sqlstate};
 use crate::expr::{compile, from_datafusion};
-use crate::sql::binder::{Purpose, Settings, plan_expr};
+use crate::sql::binder::{Purpose, Settings, other_zone, plan_expr};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::dialect::DIALECT;
@@ -38,10 +40,20 @@ pub fn write_rules(create: &CreateTable) -> WriteRules {
     }
 }
 
-/// Binds the rules of a new table, so that a mistake is told by CREATE TABLE.
-pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
+/// Binds the rules of a new table, so that a mistake is told by CREATE TABLE; the zone that they
+/// hang on.
+pub fn check_rules(relation: &Relation, settings: &Settings) -> Result<Option<Zone>> {
+    let zone = settings.style.zone;
+    let bound = TextStyle::of_zone(zone).under(|| bound_rules(relation, settings))?;
+    let other = TextStyle::of_zone(other_zone(zone)).under(|| bound_rules(relation, settings));
+    let same = bound.is_empty() || other.is_ok_and(|other| other == bound);
+    Ok((!same).then_some(zone))
+}
+
+fn bound_rules(relation: &Relation, settings: &Settings) -> Result<Vec<Expr>> {
     let catalog = Catalog::default();
     let context = Context::new(&catalog, Purpose::AdHoc, settings);
+    let mut bound = Vec::new();
     for column in relation.rules.defaults.keys() {
         let expr = default_expr(relation, *column)?;
         if any_expr(&expr, &|e| {
@@ -55,11 +67,12 @@ pub fn check_default(relation: &Relation, settings: &Settings) -> Result<()> {
         let expr = default_column(relation, *column, &context)?;
         let expr = over_constant(expr, &DFSchema::empty(), Some(settings.now))?;
         constant::evaluate(&expr)?;
+        bound.push(expr);
     }
     for check in &relation.rules.checks {
-        condition(relation, check, settings)?;
+        bound.push(condition(relation, check, settings)?);
     }
-    Ok(())
+    Ok(bound)
 }
 
 /// The DEFAULT of a column as it was written; NULL without one.
@@ -84,7 +97,7 @@ pub fn default_values(
 ) -> Result<ArrayRef> {
     let catalog = Catalog::default();
     let context = Context::new(&catalog, Purpose::AdHoc, settings);
-    repeat(&default_column(relation, column, &context)?, rows, settings)
+    relation.style().under(|| repeat(&default_column(relation, column, &context)?, rows, settings))
 }
 
 /// An expression without columns for a number of rows; what is drawn at random, for each.
@@ -105,7 +118,7 @@ pub fn check_rows(relation: &Relation, rows: &RecordBatch, settings: &Settings) 
     let schema = columns(relation)?;
     let batch = RecordBatch::try_new(nullable(&relation.schema), rows.columns().to_vec())?;
     for check in &relation.rules.checks {
-        let condition = condition(relation, check, settings)?;
+        let condition = relation.style().under(|| condition(relation, check, settings))?;
         let held = compile(&condition, &schema)?.evaluate(&batch).map_err(from_datafusion)?;
         let held = held.into_array(batch.num_rows()).map_err(from_datafusion)?;
         let held = held.as_boolean();

@@ -18,6 +18,7 @@ use super::is_default;
 use super::rules::{default_expr, repeat};
 use crate::catalog::Relation;
 use crate::delta::style::TextStyle;
+use crate::delta::text::has_styles;
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
     Coercion, ColumnParser, Walk, assignment_error, can_cast, cast_array, from_datafusion,
@@ -80,15 +81,17 @@ impl<'a, 'c> Scope<'a, 'c> {
         columns: &[usize],
     ) -> Result<Option<RecordBatch>> {
         let style = TextStyle::current();
-        if !style.is_default() {
-            // A DEFAULT among them is in another style.
-            return Ok(None);
-        }
         let schema = nullable(&self.relation.schema);
         let (mut parsers, mut given) = (Vec::new(), Vec::new());
         for (i, field) in schema.fields().iter().enumerate() {
             parsers.push(ColumnParser::new(field.data_type(), style)?);
-            given.push((columns.iter().position(|c| *c == i), default_expr(self.relation, i)?));
+            let at = columns.iter().position(|c| *c == i);
+            let default = default_expr(self.relation, i)?;
+            if is_string(&default) && !style.is_default() && has_styles(field.data_type()) {
+                // It is in another style.
+                return Ok(None);
+            }
+            given.push((at, default));
         }
         for row in rows {
             for (i, (at, default)) in given.iter().enumerate() {
@@ -114,7 +117,7 @@ impl<'a, 'c> Scope<'a, 'c> {
             return Ok(known.clone());
         }
         let expr = default_expr(self.relation, column)?;
-        let cell = TextStyle::DEFAULT.under(|| self.cell(&expr, column, to))?;
+        let cell = self.relation.style().under(|| self.cell(&expr, column, to))?;
         self.defaults.insert(column, cell.clone());
         Ok(cell)
     }

@@ -241,8 +241,8 @@ impl StreamParser<'_> {
         }
         if self.accept_word("interval") {
             let offset = self.option_value()?;
-            self.accept_words(&["hour", "to", "minute"]);
-            return Ok(Some(vec![offset]));
+            let _unit = self.accept_words(&["hour", "to", "minute"]) || self.accept_word("hour");
+            return Ok(Some(vec![format!("INTERVAL '{offset}'")]));
         }
         Ok(Some(vec![self.setting_value()?]))
     }
