@@ -1,6 +1,8 @@
 //! The program itself, with a pipe on both sides: standard input as a table, standard output as a
 //! sink, scripts from a pipe, exit codes; and what it tells machines.
 
+#[path = "browser.rs"]
+mod browser;
 #[path = "observability.rs"]
 mod observability;
 
@@ -287,7 +289,8 @@ fn serve_http(name: &str) -> (Server, String) {
     let mut lines = BufReader::new(server.stderr.take().expect("its messages")).lines();
     let told = lines.find_map(|line| {
         let line = line.expect("text");
-        line.split_once("http://").map(|(_, address)| address.to_owned())
+        let (_, address) = line.split_once("figures for Prometheus are at http://")?;
+        Some(address.to_owned())
     });
     let address = told.expect("it says where");
     let address = address.trim_end_matches("/metrics").to_owned();

@@ -45,6 +45,58 @@ fn certificate(place: &Place, name: &str) -> (String, String) {
     (chain, private)
 }
 
+/// The answer to a request over TLS, or without.
+fn over_http(port: u16, roots: Option<&str>, request: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let mut answer = Vec::new();
+    let Some(roots) = roots else {
+        socket.write_all(request.as_bytes()).expect("it reads");
+        socket.read_to_end(&mut answer).expect("it answers");
+        return String::from_utf8_lossy(&answer).into_owned();
+    };
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("a client");
+    builder.set_ca_file(roots).expect("roots");
+    let mut stream = builder.build().connect("localhost", socket).expect("a handshake");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    // The end may come without a word of TLS.
+    drop(stream.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Would find a console whose cookies travel in the clear, figures that a Prometheus without TLS
+/// does not get any more, and a client in the middle of a handshake that keeps others waiting.
+#[test]
+fn the_console_is_there_over_tls_and_figures_without_it() {
+    let place = Place::new("console");
+    let (chain, key) = certificate(&place, "server");
+    let password = place.file("password", PASSWORD);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let http = format!("127.0.0.1:{port}");
+    let words = ["--authenticate", "--password-file", &password, "--http", &http];
+    let _server = Server::start(&[&words[..], &["--tls-cert", &chain, "--tls-key", &key]].concat());
+    let mut silent = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    silent.write_all(&[0x16, 3, 1]).expect("the beginning of a handshake");
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let page = over_http(port, Some(&chain), &get("/"));
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("main.js"), "{page}");
+    for roots in [None, Some(chain.as_str())] {
+        let figures = over_http(port, roots, &get("/metrics"));
+        assert!(figures.contains("headwater_epochs_total"), "{figures}");
+    }
+    let body = format!(r#"{{"user": "headwater", "password": "{PASSWORD}"}}"#);
+    let length = body.len();
+    let sign_in = format!(
+        "POST /api/sign-in HTTP/1.1\r\nHost: x\r\nX-Headwater: act\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    let answer = over_http(port, Some(&chain), &sign_in);
+    assert!(answer.contains("HttpOnly; SameSite=Strict; Secure\r\n"), "{answer}");
+    let answer = over_http(port, None, &sign_in);
+    assert!(answer.contains("HttpOnly; SameSite=Strict\r\n"), "{answer}");
+}
+
 /// A session that trusts a certificate and wants the name `localhost` in it.
 async fn verified(server: &Server, roots: &str, more: &str) -> Result<String, String> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("a client");

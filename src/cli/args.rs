@@ -112,10 +112,8 @@ pub(crate) struct ServeArgs {
     pub(crate) password_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
-    /// The address to answer machines on by HTTP: /metrics for Prometheus, /healthz and /readyz.
-    /// Names and numbers are shown to whoever can reach it.
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) http: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
     /// Worker threads; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: Option<u16>,
@@ -140,6 +138,22 @@ pub(crate) struct ServeArgs {
     /// A file of SQL to run before clients are let in; may be given several times.
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct HttpArgs {
+    /// The address to answer on by HTTP: the console for people, who sign in as to the other
+    /// address; for machines /metrics, /healthz and /readyz, which show names and numbers to
+    /// whoever can reach it.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Answer machines alone by HTTP.
+    #[arg(long)]
+    pub(crate) no_console: bool,
+    /// The minutes after which who has done nothing has to sign in to the console again; 30 by
+    /// default.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) console_idle_timeout: Option<u32>,
 }
 
 #[derive(Args)]
@@ -311,6 +325,9 @@ pub(crate) struct DemoArgs {
     /// The address for PostgreSQL clients; by default 127.0.0.1:5433 or a free port.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The address of the console; by default 127.0.0.1:8080 or a free port.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
     /// Worker threads; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: Option<u16>,

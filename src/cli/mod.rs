@@ -88,16 +88,15 @@ fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
 }
 
 fn run_demo(args: DemoArgs) -> Result<ExitCode> {
-    if let Some(address) = args.listen
-        && !is_own(address)
-    {
+    let mut addresses = [args.listen, args.http].into_iter().flatten();
+    if let Some(address) = addresses.find(|address| !is_own(*address)) {
         return Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, can_be_reached(address))
             .with_hint("Let the demo listen on 127.0.0.1."));
     }
     let config = Config { data: args.data.clone(), ..LimitArgs::default().config(args.workers) };
     with_engine(config, start, |rt, engine, ()| {
-        let DemoArgs { brokers, rate, frames, listen, .. } = args;
-        demo::run(rt, engine, &demo::Settings { brokers, rate, frames, listen })?;
+        let DemoArgs { brokers, rate, frames, listen, http, .. } = args;
+        demo::run(rt, engine, &demo::Settings { brokers, rate, frames, listen, http })?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -1,4 +1,5 @@
-//! `headwater serve`: PostgreSQL clients, machines that ask by HTTP, and an end when it is told to.
+//! `headwater serve`: PostgreSQL clients, machines and browsers that ask by HTTP, and an end when
+//! it is told to.
 
 use std::future::Future;
 use std::io;
@@ -12,14 +13,18 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::args::{ServeArgs, TlsArgs};
+use super::passwords::is_own;
 use super::run::{PATIENCE, is_again, patiently, with_engine};
 use super::say::{keeping, note, print_line};
 use crate::config::Config;
 use crate::engine::{Engine, Recovery, RecoveryProgress};
 use crate::error::{Error, Result};
-use crate::server::{Admission, Tls};
+use crate::server::{Admission, ConsoleOptions, Site, Tls};
 use crate::shell::{self, Options, Script};
 use crate::store::Found;
+
+/// Minutes after which who has done nothing has to sign in to the console again.
+const CONSOLE_IDLE_MINUTES: u64 = 30;
 
 /// Time for the answer to whoever has asked for an older state.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);
@@ -31,6 +36,20 @@ impl TlsArgs {
             _ => None,
         };
         Ok(Admission { tls, tls_required: self.tls_required, authenticate })
+    }
+}
+
+impl ServeArgs {
+    /// What is answered by HTTP.
+    fn site(&self, admission: &Admission) -> Site {
+        let minutes = self.http.console_idle_timeout.map_or(CONSOLE_IDLE_MINUTES, u64::from);
+        // Whoever reaches this address and not the other one is nobody who is trusted.
+        let reached = self.http.http.is_some_and(|address| !is_own(address));
+        let console = (!self.http.no_console).then(|| ConsoleOptions {
+            authenticate: self.authenticates() || reached && !self.insecure,
+            idle_timeout: Duration::from_secs(minutes * 60),
+        });
+        Site { tls: admission.tls.clone(), console }
     }
 }
 
@@ -78,10 +97,11 @@ async fn bound(address: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|e| Error::from(e).context(format!("cannot listen on {address}")))
 }
 
-/// Answers machines by HTTP, and keeps what happens, until what it returns is dropped.
-async fn answer_machines(
+/// Answers by HTTP, and keeps what happens, until what it returns is dropped.
+async fn answer_http(
     engine: &Engine,
     address: Option<SocketAddr>,
+    site: Site,
 ) -> Result<JoinSet<Result<()>>> {
     let mut work = JoinSet::new();
     let watched = engine.clone();
@@ -92,9 +112,13 @@ async fn answer_machines(
     if let Some(address) = address {
         let listener = bound(address).await?;
         let address = listener.local_addr()?;
+        let scheme = if site.tls.is_some() { "https" } else { "http" };
+        if site.console.is_some() {
+            note(&format!("the console is at {scheme}://{address}/"));
+        }
         note(&format!("figures for Prometheus are at http://{address}/metrics"));
         let never = std::future::pending();
-        work.spawn(crate::server::serve_http(engine.clone(), listener, never));
+        work.spawn(crate::server::serve_http(engine.clone(), listener, site, never));
     }
     Ok(work)
 }
@@ -143,7 +167,7 @@ fn serve(
         let address = listener.local_addr()?;
         let stopped = stop_signal()?;
         // It ends with this.
-        let _machines = answer_machines(engine, args.http).await?;
+        let _answered = answer_http(engine, args.http.http, args.site(admission)).await?;
         let mut recovery = Some(recovery);
         // What is to be kept from the beginning needs all that was kept before.
         let founds = args.authenticates() && !engine.authenticates();

@@ -74,7 +74,7 @@ impl Session {
         plan.into_iter().flat_map(|plan| plan.indexes()).filter_map(line).collect()
     }
 
-    fn running_view(&self, name: &str) -> Result<Arc<Relation>> {
+    pub(super) fn running_view(&self, name: &str) -> Result<Arc<Relation>> {
         let catalog = self.engine.core.shared.catalog();
         let view = catalog.get(name)?;
         match view.kind {

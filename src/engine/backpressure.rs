@@ -18,8 +18,8 @@ pub(super) const BACKPRESSURE_COLUMNS: [&str; 7] =
 const MEASURED: Duration = Duration::from_secs(1);
 
 /// Shares of time up to which waiting is OK, and LOW, as Flink's web interface has them.
-const OK_MAX: f64 = 0.10;
-const LOW_MAX: f64 = 0.50;
+pub(super) const OK_MAX: f64 = 0.10;
+pub(super) const LOW_MAX: f64 = 0.50;
 
 /// What an operator has done meanwhile, in shares of the time of all workers.
 #[derive(Debug, Clone, PartialEq)]

@@ -43,6 +43,7 @@ mod named;
 pub mod offline;
 mod oracle;
 pub mod outcome;
+pub(crate) mod picture;
 mod plan_cache;
 mod point_read;
 mod prepared;

@@ -127,7 +127,7 @@ impl Session {
         }
     }
 
-    fn check_named(&self, name: &str, privilege: Privilege) -> Result<()> {
+    pub(super) fn check_named(&self, name: &str, privilege: Privilege) -> Result<()> {
         match self.engine.core.shared.catalog().find(name) {
             Some(relation) => {
                 let catalog = self.engine.core.shared.catalog();

@@ -1,7 +1,7 @@
 //! A summary of the engine at one moment, for status lines.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::runtime::{RelationState, RelationStatus};
@@ -14,6 +14,9 @@ pub struct EngineStatus {
     pub epoch: Epoch,
     /// Rows taken from all inputs since the start.
     pub rows_in_total: u64,
+    /// Time from the cut of epochs until they were published, of all since the start: how long
+    /// rows have waited for answers with them.
+    pub epoch_time: Duration,
     /// Every relation, in order of creation.
     pub relations: Vec<RelationStatusLine>,
 }
@@ -61,6 +64,7 @@ impl Engine {
         EngineStatus {
             epoch: pin.epoch,
             rows_in_total: shared.rows_in.load(Ordering::Relaxed),
+            epoch_time: shared.epoch_time(),
             relations: pin.catalog.relations().filter_map(line).collect(),
         }
     }

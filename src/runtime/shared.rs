@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use crate::catalog::{Catalog, RelationId};
@@ -182,6 +182,8 @@ pub struct Shared {
     failure: tokio::sync::watch::Sender<Option<Error>>,
     /// Rows taken from all inputs.
     pub rows_in: AtomicU64,
+    /// Microseconds from the cut of epochs until they were published, of all together.
+    epoch_us: AtomicU64,
     /// The clock.
     pub clock: Arc<Clock>,
     /// The number of workers.
@@ -262,6 +264,7 @@ impl Shared {
             failed_sources: Mutex::default(),
             failure: tokio::sync::watch::Sender::default(),
             rows_in: AtomicU64::new(0),
+            epoch_us: AtomicU64::new(0),
             clock: Arc::default(),
             workers,
         })
@@ -447,5 +450,16 @@ impl Shared {
     /// Counts rows taken from inputs.
     pub fn count_rows_in(&self, rows: usize) {
         self.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// Counts the time of an epoch that is published.
+    pub fn count_epoch(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.epoch_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// The time from the cut of epochs until they were published, of all together.
+    pub fn epoch_time(&self) -> Duration {
+        Duration::from_micros(self.epoch_us.load(Ordering::Relaxed))
     }
 }

@@ -330,7 +330,9 @@ impl Coordinator {
         let reports: Vec<Report> = flight.reports.drain(..).flatten().collect();
         let spent = reports.iter().map(|report| report.spent).max().unwrap_or_default();
         self.steer(spent, flight.rows);
+        let begun = flight.begun;
         self.publish(epoch, flight, reports);
+        self.shared.count_epoch(begun.elapsed());
     }
 
     /// Answers those who wait for an epoch.

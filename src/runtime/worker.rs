@@ -142,6 +142,16 @@ pub struct Counters {
     pub held_up: Duration,
 }
 
+impl Counters {
+    /// What it has done on another worker, too.
+    pub fn add(&mut self, other: &Self) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.busy += other.busy;
+        self.held_up += other.held_up;
+    }
+}
+
 /// The bytes of state tables.
 pub type Image = BTreeMap<TablePlace, Vec<u8>>;
 

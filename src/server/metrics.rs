@@ -82,6 +82,11 @@ impl Page {
         let status = &figures.status;
         self.counter(plain("epochs"), "Epochs that were published", one(status.epoch.0 as f64));
         self.counter(
+            seconds("epoch"),
+            "Time from the cut of epochs until they were published",
+            one(status.epoch_time.as_secs_f64()),
+        );
+        self.counter(
             plain("input_rows"),
             "Rows taken from all inputs",
             one(status.rows_in_total as f64),

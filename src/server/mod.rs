@@ -9,6 +9,8 @@
 //!                                 `-- cancel.rs: cancel requests, shutdown
 //! ```
 //!
+//! Beside it `http.rs` answers over HTTP: machines that want figures, and people by `console`.
+//!
 //! Invariants: a connection is one task and one session; nothing that a client does, and no panic
 //! in its task, ends another connection or the server; everything is bounded (connections, message
 //! size, read-ahead, output, prepared statements). Who has not logged in, where one
@@ -16,6 +18,7 @@
 
 mod cancel;
 mod connection;
+mod console;
 mod copy;
 mod encode;
 mod errors;
@@ -56,7 +59,8 @@ use self::wire::{Opening, Wire};
 use crate::engine::{Engine, Severity};
 use crate::error::{Error, Result, sqlstate};
 
-pub use http::serve_http;
+pub use console::ConsoleOptions;
+pub use http::{Site, serve_http};
 pub use starting::refuse_until;
 pub use tls::Tls;
 

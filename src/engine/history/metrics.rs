@@ -28,8 +28,9 @@ const VALUES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// The names of figures that are kept.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "headwater_epochs_total",
+    "headwater_epoch_seconds_total",
     "headwater_input_rows_total",
     "headwater_relation_rows",
     "headwater_watermark_lag_seconds",
@@ -170,6 +171,7 @@ fn as_kept((name, object, value): &Figure) -> (&'static str, &str, f64) {
 fn each(figures: &Figures, mut keep: impl FnMut(&'static str, &str, f64)) {
     let [
         epochs,
+        epoch_time,
         input_rows,
         rows,
         watermark,
@@ -187,6 +189,7 @@ fn each(figures: &Figures, mut keep: impl FnMut(&'static str, &str, f64)) {
     ] = NAMES;
     let status = &figures.status;
     keep(epochs, "", status.epoch.0 as f64);
+    keep(epoch_time, "", status.epoch_time.as_secs_f64());
     keep(input_rows, "", status.rows_in_total as f64);
     for relation in &status.relations {
         keep(rows, &relation.name, relation.rows_total as f64);

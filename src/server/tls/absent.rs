@@ -22,6 +22,10 @@ impl Identity {
         match *self {}
     }
 
+    pub(in crate::server) async fn accept(&self, _: TcpStream) -> std::io::Result<TcpStream> {
+        match *self {}
+    }
+
     pub(in crate::server) fn session(&self, _: Arc<TcpStream>) -> std::io::Result<Session> {
         match *self {}
     }

@@ -73,12 +73,23 @@ impl Identity {
         self.binding.clone()
     }
 
+    /// The handshake with a client of HTTP.
+    pub(in crate::server) async fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
+        let mut stream = Stream::new(Ssl::new(&self.context)?, socket)?;
+        let shaken = std::pin::Pin::new(&mut stream).accept().await;
+        shaken.map_err(|e| e.into_io_error().unwrap_or_else(io::Error::other))?;
+        Ok(stream)
+    }
+
     /// Begins a session on a socket; the handshake comes next.
     pub(in crate::server) fn session(&self, socket: Arc<TcpStream>) -> io::Result<Session> {
         let ssl = Ssl::new(&self.context)?;
         Ok(Session { stream: SslStream::new(ssl, Socket(socket))? })
     }
 }
+
+/// An encrypted connection for whoever reads and writes without knowing that it is one.
+pub(in crate::server) type Stream = tokio_openssl::SslStream<TcpStream>;
 
 /// One encrypted connection.
 pub(in crate::server) struct Session {

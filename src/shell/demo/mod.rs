@@ -11,22 +11,29 @@ mod screen;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use self::broker::Broker;
 use self::producer::Producer;
 use super::{OnInterrupt, Options, Shell, Stop, interactive};
 use crate::engine::Engine;
 use crate::error::{Error, Result, sqlstate};
-use crate::server::{Admission, serve};
+use crate::server::{Admission, ConsoleOptions, Site, serve, serve_http};
 use crate::store::Found;
 
 /// Where the demo serves PostgreSQL clients, if the port is free.
 const LISTEN_DEFAULT: &str = "127.0.0.1:5433";
+
+/// Where it has the console, if the port is free.
+const HTTP_DEFAULT: &str = "127.0.0.1:8080";
+
+/// How long nobody may do anything in the console, where somebody signs in.
+const CONSOLE_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Frames that are printed where standard output is no terminal.
 const FRAMES_DEFAULT: u64 = 5;
@@ -42,6 +49,8 @@ pub struct Settings {
     pub frames: Option<u64>,
     /// The address for PostgreSQL clients; a free port is taken where the default is in use.
     pub listen: Option<SocketAddr>,
+    /// The address of the console; a free port is taken where the default is in use.
+    pub http: Option<SocketAddr>,
 }
 
 /// Runs the demo to its end.
@@ -62,19 +71,53 @@ pub fn run(runtime: &Runtime, engine: &Engine, settings: &Settings) -> Result<()
         false => runtime.block_on(define(&mut shell, &queries::statements(&broker)))?,
     }
     let server = runtime.block_on(Server::start(engine, settings.listen))?;
+    let (watch, console) = runtime.block_on(console(engine, settings.http))?;
+    say(&format!("The console is at {console}\n\n"))?;
     let producer = Producer::start(&broker, settings.rate)?;
-    let mut screen = screen::Screen::new(engine, server.address, settings.rate);
+    let mut screen = screen::Screen::new(engine, (server.address, &console), settings.rate);
     if is_terminal {
         runtime.block_on(screen.live(settings.frames))?;
         if settings.frames.is_none() {
-            say(&farewell(server.address))?;
+            say(&farewell(server.address, &console))?;
             interactive(runtime, engine, Options { timing: true, ..Options::default() })?;
         }
     } else {
         runtime.block_on(screen.plain(settings.frames.unwrap_or(FRAMES_DEFAULT)))?;
     }
     producer.stop()?;
+    drop(watch);
     runtime.block_on(server.stop())
+}
+
+/// Serves the console, and keeps the figures that it shows, until the first of what it returns is
+/// dropped; the second is where.
+async fn console(
+    engine: &Engine,
+    wanted: Option<SocketAddr>,
+) -> Result<(JoinSet<Result<()>>, String)> {
+    let listener = bound(wanted, HTTP_DEFAULT).await?;
+    let address = listener.local_addr()?;
+    let options = ConsoleOptions { authenticate: false, idle_timeout: CONSOLE_IDLE };
+    let site = Site { tls: None, console: Some(options) };
+    let mut work = JoinSet::new();
+    work.spawn(serve_http(engine.clone(), listener, site, std::future::pending()));
+    let watched = engine.clone();
+    work.spawn(async move {
+        watched.watch().await;
+        Ok(())
+    });
+    Ok((work, format!("http://{address}/")))
+}
+
+/// A listener at an address that is wanted, or at the default one, or at any port.
+async fn bound(wanted: Option<SocketAddr>, default: &str) -> io::Result<TcpListener> {
+    match wanted {
+        Some(address) => TcpListener::bind(address).await,
+        None => match TcpListener::bind(default).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind("127.0.0.1:0").await,
+        },
+    }
 }
 
 /// What is behind the names of the topics that an earlier run has used.
@@ -117,13 +160,7 @@ struct Server {
 
 impl Server {
     async fn start(engine: &Engine, wanted: Option<SocketAddr>) -> Result<Self> {
-        let listener = match wanted {
-            Some(address) => TcpListener::bind(address).await?,
-            None => match TcpListener::bind(LISTEN_DEFAULT).await {
-                Ok(listener) => listener,
-                Err(_) => TcpListener::bind("127.0.0.1:0").await?,
-            },
-        };
+        let listener = bound(wanted, LISTEN_DEFAULT).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
@@ -140,14 +177,15 @@ impl Server {
     }
 }
 
-fn farewell(address: SocketAddr) -> String {
+fn farewell(address: SocketAddr, console: &str) -> String {
     let mut text = String::from("Everything still runs. Try:\n\n");
     for line in queries::SUGGESTIONS {
         text.push_str(&format!("  {line}\n"));
     }
     let (host, port) = (address.ip(), address.port());
     text.push_str(&format!(
-        "\nFrom another terminal: psql -h {host} -p {port}\n\\q ends the demo.\n\n"
+        "\nIn a browser: {console}\nFrom another terminal: psql -h {host} -p {port}\n\
+         \\q ends the demo.\n\n"
     ));
     text
 }

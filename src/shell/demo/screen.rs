@@ -33,6 +33,7 @@ pub(super) struct Screen {
     engine: Engine,
     session: Session,
     address: SocketAddr,
+    console: String,
     rate: u64,
     /// Rows taken in, and when that was looked at last.
     seen: (u64, Instant),
@@ -40,10 +41,11 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(engine: &Engine, address: SocketAddr, rate: u64) -> Self {
+    pub(super) fn new(engine: &Engine, (address, console): (SocketAddr, &str), rate: u64) -> Self {
         let seen = (engine.status().rows_in_total, Instant::now());
         let session = engine.session();
-        Self { engine: engine.clone(), session, address, rate, seen, events_per_s: 0.0 }
+        let console = console.to_owned();
+        Self { engine: engine.clone(), session, address, console, rate, seen, events_per_s: 0.0 }
     }
 
     /// Shows the views in place until the user leaves, or for a number of frames.
@@ -140,13 +142,14 @@ impl Screen {
         };
         format!(
             "{} events/s (of {} sent) | {} events | epoch {} | answers {age} old\n\
-             watermark {watermark} | psql -h {} -p {}\n",
+             watermark {watermark} | psql -h {} -p {} | {}\n",
             thousands(self.events_per_s.round() as u64),
             thousands(self.rate),
             thousands(status.rows_in_total),
             thousands(status.epoch.0),
             self.address.ip(),
             self.address.port(),
+            self.console,
         )
     }
 }
