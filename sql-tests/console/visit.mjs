@@ -89,6 +89,42 @@ async function byKeyboard() {
   await page.waitForSelector(".facts dd");
 }
 
+/** Follows a view until it is canceled; is told where a statement is wrong. */
+async function followsAndFails() {
+  where = "follow";
+  await page.goto(`${url}#/sql`);
+  await page.waitForSelector("textarea");
+  const run = async (text) => {
+    await page.$eval("textarea", (area, sql) => (area.value = sql), text);
+    await page.click("button.main");
+  };
+  const status = (word) => page.waitForFunction((wanted) =>
+    document.querySelector("[role=status]").textContent.startsWith(wanted), {}, word);
+  await run(`SUBSCRIBE TO ${view};`);
+  await status("following");
+  await page.waitForSelector("tbody tr");
+  const [cancel] = await page.$$("xpath/.//button[text()='Cancel']");
+  await cancel.click();
+  await status("canceled");
+  await run("SELECT 1,\n  nothing");
+  await status("failed");
+  const marked = await page.$eval("textarea", (area) =>
+    area.value.slice(area.selectionStart, area.selectionEnd));
+  if (marked !== "nothing") wrong.push(`${where}: "${marked}" is marked`);
+}
+
+/** Makes a checkpoint by a button, which shows its statement first. */
+async function changes() {
+  where = "checkpoint";
+  await page.goto(`${url}#/checkpoints`);
+  const button = await page.waitForSelector("xpath/.//button[text()='Checkpoint now']");
+  await button.click();
+  await page.waitForSelector("dialog[open]");
+  await page.click("dialog button.main");
+  await page.waitForSelector("dialog .note:not(.high)");
+  await page.keyboard.press("Escape");
+}
+
 const PAGES = ["overview", "views", `views/${view}`, "sources", "sinks", "checkpoints", "roles",
   "events", "sql"];
 
@@ -143,6 +179,8 @@ async function signsOut() {
 
 try {
   await byKeyboard();
+  await followsAndFails();
+  await changes();
   await allPages();
   await signsOut();
 } catch (error) {

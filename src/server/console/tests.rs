@@ -294,6 +294,27 @@ async fn a_subscription_is_followed_line_by_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_does_not_read_keeps_nobody_waiting() {
+    let (engine, address) = console(false).await;
+    let mut session = engine.session();
+    session.execute("CREATE TABLE t (k int, v text)").await.expect("a table");
+    let body = serde_json::json!({ "sql": "SUBSCRIBE TO t" }).to_string();
+    let mut followers = Vec::new();
+    for _ in 0..2 {
+        followers.push(send(address, &own(address, "/api/run", ""), &body).await);
+    }
+    for _ in 0..10 {
+        // More than sockets hold.
+        let rows = "INSERT INTO t SELECT i, repeat('x', 2000) FROM generate_series(1, 1000) i";
+        let inserted = tokio::time::timeout(PATIENCE, session.execute(rows)).await;
+        inserted.expect("nobody waits for a browser").expect("rows");
+    }
+    let answer = run(address, "", "SELECT count(*) FROM t").await;
+    assert!(answer.body.contains("[[\"10000\"]]"), "{answer:?}");
+    drop(followers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_logins_no_name_of_another_leads_here() {
     let (_engine, address) = console(false).await;
     for (host, status) in [

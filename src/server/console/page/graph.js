@@ -55,7 +55,7 @@ export function draw(picture, pick) {
     s("rect", { class: "box", width: wide, height: high, rx: 6 }),
     s("rect", { class: "level", width: 5, height: high - 12, x: 4, y: 6, rx: 2.5 }),
     s("text", { class: "name", x: 14, y: 19 }, cut(title, 28)),
-    s("text", { x: 14, y: 36 }, cut(node.detail || "its rows as they come", 34)),
+    s("text", { x: 14, y: 36 }, cut(node.detail || "its rows as they come", 32)),
     texts);
     parts.set(node.id, { group, texts, title });
     return group;

@@ -72,7 +72,7 @@ function begin(name, signedIn) {
   element("role").textContent = role;
   element("sign-out").hidden = !signedIn;
   show();
-  main.focus();
+  main.focus({ preventScroll: true });
 }
 
 async function start() {

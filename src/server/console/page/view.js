@@ -28,6 +28,15 @@ function partOf(text, place) {
   return found.join("\n");
 }
 
+/** Which split of a relation holds its watermark, in words; nothing where there are no splits. */
+async function holderOf(relation) {
+  const of = (await rows("SHOW WATERMARKS")).filter((mark) => mark.relation === relation);
+  const [split] = of.filter((mark) => mark.split !== null && mark.holds === "yes");
+  if (!split) return null;
+  const behind = split.lag && split.lag !== "00:00:00" ? `, ${split.lag} behind the first` : "";
+  return `split ${split.split} of ${relation}, at ${split.watermark}${behind}`;
+}
+
 /** The figures of an operator. */
 function facts(node, rate, picture) {
   const now = rate.get(node.id);
@@ -74,6 +83,9 @@ const LEGEND = h("p", { class: "legend" }, "Back-pressure:",
     ` ${word.toUpperCase()}`)),
   h("span", {}, "on the lines: by what rows are spread over workers, and the watermark"));
 
+/** The scale at which names of operators can be read. */
+const READABLE = 0.8;
+
 /** The page of a view. */
 export function view(main, name) {
   const wrong = h("div");
@@ -83,31 +95,38 @@ export function view(main, name) {
   const figures = h("div", { "aria-live": "polite" }, h("p", { class: "soft" },
     "Choose an operator for its figures."));
   const text = h("pre", { tabindex: 0 });
-  let [picture, drawn, before, seen, chosen, scale, told] = [null, null, null, 0, null, 1, null];
+  let [picture, drawn, before, seen, chosen, scale] = [null, null, null, 0, null, 1];
+  let [told, holder] = [null, null];
   let rate = new Map();
   const size = (by) => {
     scale = Math.min(2, Math.max(0.25, by));
     drawn?.element.setAttribute("width", drawn.width * scale);
     drawn?.element.setAttribute("height", drawn.height * scale);
   };
-  const fit = () => drawn && size(Math.min(1, (canvas.clientWidth - 30) / drawn.width));
+  const fit = (least = 0) => {
+    size(Math.min(1, Math.max(least, (canvas.clientWidth - 30) / drawn.width)));
+    canvas.scrollLeft = (canvas.scrollWidth - canvas.clientWidth) / 2;
+  };
   const show = async () => {
     const node = picture?.nodes.find((other) => other.id === chosen);
     if (!node) return;
     const heading = node.reads ? `Read ${node.reads}` : node.name;
     const more = told && node.place !== null ? partOf(told, node.place) : "";
     fill(figures, h("h2", {}, heading), node.detail && h("p", {}, h("code", {}, node.detail)),
-      facts(node, rate, picture), more && h("pre", {}, more));
+      facts(node, rate, picture), more && h("pre", {}, more),
+      node.reads && holder && h("p", {}, `The watermark waits for ${holder}.`));
   };
   const pick = (id) => {
     chosen = id;
     for (const [other, part] of drawn.parts) {
       part.group.setAttribute("aria-pressed", other === id);
     }
-    rows(`EXPLAIN ANALYZE ${quoted(name)}`).then((found) => {
-      told = lines(found);
-      show();
-    }).catch(() => {});
+    holder = null;
+    const { reads } = picture.nodes.find((node) => node.id === id);
+    const asked = reads ? holderOf(reads).then((found) => (holder = found))
+      : rows(`EXPLAIN ANALYZE ${quoted(name)}`).then((found) => (told = lines(found)));
+    // Without it there are the figures.
+    asked.then(show, () => {});
     show();
   };
   const read = async (which) => {
@@ -129,7 +148,7 @@ export function view(main, name) {
         h("div", { class: "row" },
           h("button", { type: "button", onclick: () => size(scale * 1.25) }, "Larger"),
           h("button", { type: "button", onclick: () => size(scale / 1.25) }, "Smaller"),
-          h("button", { type: "button", onclick: fit }, "Fit")),
+          h("button", { type: "button", onclick: () => drawn && fit() }, "Fit")),
         LEGEND.cloneNode(true), canvas),
       h("div", { class: "card" }, figures)),
     h("div", { class: "card" }, tabs, h("p"), text));
@@ -146,7 +165,8 @@ export function view(main, name) {
     if (!drawn && next.layout) {
       drawn = draw(next, pick);
       fill(canvas, drawn.element);
-      fit();
+      // It begins so large that it can be read, on a telephone as well.
+      fit(READABLE);
     } else if (!drawn) {
       fill(canvas, h("p", {}, `It has ${next.nodes.length} operators: more than a picture shows.`));
     }
