@@ -208,6 +208,48 @@ fn a_process_that_was_taken_over_writes_nothing() {
     });
 }
 
+/// Another process waits beside the one that works, and goes on when that is killed or stands still.
+#[test]
+fn a_standby_goes_on() {
+    let Some(mut store) = Store::start("object-standby") else { return };
+    store.endpoint = format!("http://{}", store.endpoint);
+    block_on(async {
+        let mut first = store.serve("one", &["--standby"]).expect("nobody has it");
+        let session = first.connect().await;
+        ok(&session, "CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+        let mut acknowledged = 1;
+        for (life, stop) in ["-KILL", "-STOP", "-TERM"].into_iter().enumerate() {
+            // It listens, and answers nobody, until it has the directory.
+            let machine = format!("standby-{life}");
+            let next = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| store.serve(&machine, &["--standby"]));
+                std::thread::sleep(Duration::from_secs(3));
+                assert!(!waiting.is_finished(), "the first one lives");
+                let began = Instant::now();
+                first.signal(stop);
+                let next = waiting.join().expect("no panic").expect("it goes on");
+                eprintln!(
+                    "object: {stop}: taken over within {:.1} s",
+                    began.elapsed().as_secs_f64()
+                );
+                assert!(began.elapsed() < Duration::from_secs(30));
+                next
+            });
+            let session = next.connect().await;
+            assert_eq!(session.text_of("SELECT max(n) FROM t").await, format!("{acknowledged}\n"));
+            acknowledged += 1;
+            ok(&session, &format!("INSERT INTO t VALUES ({acknowledged})")).await;
+            first = next;
+        }
+    });
+    let refused = Command::new(env!("CARGO_BIN_EXE_headwater"))
+        .args(["serve", "--standby", "--data", "/nowhere"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("nobody can stand by for \"/nowhere\""), "{said}");
+}
+
 /// A URL that leads nowhere is an error that says so, and soon.
 #[test]
 fn errors_of_an_object_store() {

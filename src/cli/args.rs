@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -106,6 +107,10 @@ pub(crate) struct ServeArgs {
     /// Have everybody log in, whatever the address.
     #[arg(long, conflicts_with = "insecure")]
     pub(crate) authenticate: bool,
+    /// Wait while another process has the data directory, which is in an object store, and take
+    /// it over when that ends, gives no sign of life any more, or at SIGUSR1.
+    #[arg(long, requires = "data", conflicts_with = "take_over")]
+    pub(crate) standby: bool,
     /// The file with the password of the owner, the role headwater, for a start at which nobody has
     /// one. Without it one is made up, and put beside the data.
     #[arg(long, value_name = "FILE")]
@@ -343,6 +348,7 @@ impl ServeArgs {
         let mut config = self.limits.config(self.workers);
         config.settings.clone_from(&self.settings);
         config.begins_again = true;
+        config.object.standby = self.standby.then(Arc::default);
         if let Some(n) = self.max_connections {
             config.connections_max = n.into();
         }

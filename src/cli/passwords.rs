@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::catalog::access::OWNER;
 use crate::engine::Engine;
 use crate::error::{Error, Result, sqlstate};
+use crate::store::is_url;
 
 use super::args::ServeArgs;
 use super::say::note;
@@ -19,6 +20,12 @@ impl ServeArgs {
 
     /// An address that others reach is open to all of them, or somebody has a password.
     pub(crate) fn check_address(&self) -> Result<()> {
+        if let Some(data) = self.limits.data.as_deref().filter(|data| self.standby && !is_url(data))
+        {
+            let message = format!("nobody can stand by for \"{}\"", data.display());
+            return Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message)
+                .with_hint("Name a data directory in an object store: s3://BUCKET/PREFIX."));
+        }
         let kept = self.limits.data.is_some() || self.password_file.is_some();
         if !self.authenticates() || kept {
             return Ok(());

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -85,11 +86,39 @@ fn listen(
 ) -> Result<(Engine, Served)> {
     runtime.block_on(async {
         let listener = bound(address).await?;
-        let begun = patiently(Engine::begin(config));
+        let standby = config.object.standby.clone();
+        if let Some(now) = &standby {
+            take_over_at_signal(Arc::clone(now))?;
+            note("standing by until nobody has the data directory open; SIGUSR1 takes it over");
+        }
+        let begun = async {
+            match standby {
+                // However long that takes.
+                Some(_) => Engine::begin(config).await,
+                None => patiently(Engine::begin(config)).await,
+            }
+        };
         let (engine, recovery) =
             crate::server::refuse_until(&listener, admission.tls.as_ref(), begun).await?;
         Ok((engine, (listener, recovery)))
     })
+}
+
+/// A process that stands by takes over when it gets SIGUSR1.
+fn take_over_at_signal(now: Arc<AtomicBool>) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let kind = tokio::signal::unix::SignalKind::user_defined1();
+        let mut told = tokio::signal::unix::signal(kind)?;
+        tokio::spawn(async move {
+            while told.recv().await.is_some() {
+                now.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    let _ = now;
+    Ok(())
 }
 
 async fn bound(address: SocketAddr) -> Result<TcpListener> {

@@ -33,7 +33,7 @@ pub use appender::Appender;
 pub use directory::{Directory, Found, taken_over};
 pub use disk::{Disk, DiskFile, DiskRead, Lock, OsDisk};
 pub use log::{Log, Lsn, Record};
-pub use object::Requests;
+pub use object::{Requests, is_url};
 pub use place::{Ancestry, Place, Receipt};
 
 /// The disk that a data directory is on: this machine's, or an object store when it is a URL.

@@ -215,6 +215,24 @@ impl Cache {
         self.shrink(&mut held, &entry.name);
     }
 
+    /// Gets all of an object, if there is room for it beside what is there.
+    pub(super) fn fetch(&self, remote: &Remote, (name, length): (&str, u64)) -> io::Result<()> {
+        let (there, free) = {
+            let held = lock(&self.held);
+            let there = held.entries.get(name).map_or(0, |e| e.bytes.load(Ordering::Relaxed));
+            (there, self.limit.saturating_sub(held.bytes))
+        };
+        if there >= length || length - there > free {
+            return Ok(());
+        }
+        let mut piece = vec![0; (AHEAD_MAX * BLOCK) as usize];
+        for from in (0..length).step_by(piece.len()) {
+            let piece = &mut piece[..(length - from).min(AHEAD_MAX * BLOCK) as usize];
+            self.read_at(remote, (name, length), from, piece)?;
+        }
+        Ok(())
+    }
+
     fn entry(&self, name: &str, length: u64) -> io::Result<Arc<Entry>> {
         let mut held = lock(&self.held);
         if let Some(entry) = held.entries.get(name).filter(|entry| entry.length == length) {

@@ -68,6 +68,7 @@ struct Shared {
     remote: Remote,
     cache: Cache,
     take_over: bool,
+    standby: Option<Arc<AtomicBool>>,
     // Held for a look or a change; never while the store is asked, but for loading.
     state: Mutex<State>,
     // Held while an entry is written: the next one takes all that has come meanwhile.
@@ -127,6 +128,7 @@ impl ObjectDisk {
             remote: Remote::new(store, prefix)?,
             cache: Cache::open(&options.cache, &name, options.cache_bytes)?,
             take_over: options.take_over,
+            standby: options.standby.clone(),
             state: Mutex::default(),
             turn: Mutex::default(),
             held: AtomicBool::new(false),
@@ -255,6 +257,13 @@ impl Shared {
         Ok(())
     }
 
+    /// Gets the files that a start would read, as far as there is room for them.
+    fn warm(&self) -> io::Result<()> {
+        let files: Vec<(String, u64)> = lock(&self.state).objects().into_iter().collect();
+        self.cache.retain(&|name| files.iter().any(|(known, _)| known == name));
+        files.iter().try_for_each(|(name, length)| self.cache.fetch(&self.remote, (name, *length)))
+    }
+
     /// Removes what lives before this one have sent and never named.
     fn remove_orphans(&self) -> io::Result<()> {
         let life = lock(&self.turn).journal.life;
@@ -264,10 +273,10 @@ impl Shared {
             number.is_some_and(|number| number < life)
         };
         let all = self.remote.list("file")?;
-        let orphans = all.into_iter().filter(|name| earlier(name) && !named.contains(name));
+        let orphans = all.into_iter().filter(|name| earlier(name) && !named.contains_key(name));
         let orphans: Vec<String> = orphans.map(|name| object_name(&name)).collect();
         self.remote.remove_behind(&orphans);
-        self.cache.retain(&|name| named.contains(name));
+        self.cache.retain(&|name| named.contains_key(name));
         Ok(())
     }
 }
@@ -301,9 +310,10 @@ impl State {
         self.nodes = files.0.into_iter().map(node).collect();
     }
 
-    fn objects(&self) -> BTreeSet<String> {
+    /// The objects of files, and their lengths.
+    fn objects(&self) -> BTreeMap<String, u64> {
         let object = |node: &Arc<Node>| match &node.lock().place {
-            Place::Object { name, .. } => Some(name.clone()),
+            Place::Object { name, length } => Some((name.clone(), *length)),
             _ => None,
         };
         self.nodes.values().filter_map(object).collect()

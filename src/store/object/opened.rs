@@ -140,18 +140,20 @@ impl DiskRead for ObjectRead {
 }
 
 /// Takes a directory for this process: `WouldBlock` when another one shows that it lives, unless it
-/// is to be ended.
+/// is to be ended or waited for.
 pub(super) fn claim(shared: &Arc<Shared>) -> io::Result<Arc<dyn Lock>> {
-    if !shared.take_over && is_alive(shared)? {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
     loop {
+        if let Some(now) = &shared.standby {
+            stand_by(shared, now);
+        } else if !shared.take_over && is_alive(shared, &|| false)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         shared.look()?;
         let mut turn = lock(&shared.turn);
         if turn.journal.begin_life(&shared.remote)? {
             break;
         }
-        // Somebody has written meanwhile.
+        // Somebody has written meanwhile: it may be alive after all.
     }
     shared.held.store(true, Ordering::SeqCst);
     shared.remove_orphans()?;
@@ -163,20 +165,44 @@ pub(super) fn claim(shared: &Arc<Shared>) -> io::Result<Arc<dyn Lock>> {
     Ok(claim)
 }
 
-/// Watches whether who has it open shows that it lives.
-fn is_alive(shared: &Shared) -> io::Result<bool> {
-    let Some(lease) = Lease::read(&shared.remote)?.filter(|lease| !lease.has_ended()) else {
-        return Ok(false);
-    };
-    let seconds = WATCH.as_secs();
-    let doubt = "somebody has it open, or ended in a hurry";
-    tracing::warn!(process = %lease, "{doubt}: waiting {seconds} s");
+/// Returns when nobody has it open, or when it is to be taken; until then it gets what a start
+/// would read.
+fn stand_by(shared: &Shared, now: &AtomicBool) {
+    let wanted = || now.load(Ordering::SeqCst);
+    let mut told = false;
+    loop {
+        let alive = is_alive(shared, &wanted);
+        match alive.and_then(|alive| if alive { shared.look().map(|()| true) } else { Ok(false) }) {
+            Ok(false) => return,
+            Ok(true) if !told => {
+                told = true;
+                tracing::info!("standing by: another process has the data directory");
+            }
+            Ok(true) => {}
+            Err(error) => {
+                tracing::warn!(%error, "nobody knows who has the data directory");
+                std::thread::sleep(BEAT);
+            }
+        }
+        if let Err(error) = shared.warm() {
+            tracing::debug!(%error, "a start will read more");
+        }
+    }
+}
+
+/// Watches whether who has it open shows that it lives, unless that is not wanted any more.
+fn is_alive(shared: &Shared, given_up: &dyn Fn() -> bool) -> io::Result<bool> {
+    let Some(lease) = Lease::read(&shared.remote)? else { return Ok(false) };
     let began = Instant::now();
-    while began.elapsed() < WATCH {
+    while began.elapsed() < WATCH && !given_up() && !lease.has_ended() {
         std::thread::sleep(Duration::from_secs(1));
         match Lease::read(&shared.remote)? {
             None => return Ok(false),
             Some(now) if now != lease => return Ok(true),
+            Some(_) if began.elapsed().as_secs() == BEAT.as_secs() => {
+                let doubt = "who has the data directory open shows no sign of life";
+                tracing::warn!(process = %lease, "{doubt}: waiting for one");
+            }
             Some(_) => {}
         }
     }

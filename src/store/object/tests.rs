@@ -39,7 +39,7 @@ impl World {
         // Every process is on a machine of its own.
         let n = self.opened.fetch_add(1, Ordering::Relaxed);
         let cache = self.folder.join(n.to_string());
-        let options = ObjectOptions { cache, cache_bytes, take_over };
+        let options = ObjectOptions { cache, cache_bytes, take_over, standby: None };
         let store: Arc<dyn ObjectStore> = self.store.clone();
         ObjectDisk::on(store, Key::from("prefix"), Path::new(ROOT), &options).expect("opens")
     }
@@ -277,7 +277,7 @@ fn a_process_may_end_at_any_write() {
         let mut twin = Twin::default();
         for _life in 0..3 {
             let cache = world.folder.join(random.random::<u64>().to_string());
-            let options = ObjectOptions { cache, cache_bytes: u64::MAX, take_over: true };
+            let options = ObjectOptions { cache, take_over: true, ..ObjectOptions::default() };
             let left = AtomicI64::new(least + random.random_range(2..6));
             let mortal = Arc::new(Mortal { store: world.store.clone(), left });
             let store: Arc<dyn ObjectStore> = mortal.clone();
