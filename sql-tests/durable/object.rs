@@ -208,7 +208,7 @@ fn a_process_that_was_taken_over_writes_nothing() {
     });
 }
 
-/// Another process waits beside the one that works, and goes on when that is killed or stands still.
+/// Another process waits beside the one that works, and goes on when that ends or stands still.
 #[test]
 fn a_standby_goes_on() {
     let Some(mut store) = Store::start("object-standby") else { return };

@@ -133,6 +133,9 @@ impl Cache {
 
     /// Takes a file over that has a whole object.
     pub(super) fn adopt(&self, name: &str, path: &Path, file: &File, length: u64) {
+        let mut held = lock(&self.held);
+        // Somebody may have read it meanwhile, from the store.
+        self.drop_entry(&mut held, name);
         let adopted = std::fs::rename(path, self.dir.join(name)).and_then(|()| file.try_clone());
         let Ok(file) = adopted else {
             // It is read from the store then.
@@ -141,7 +144,6 @@ impl Cache {
         };
         let entry = Arc::new(Entry::new(name, file, length, true));
         entry.used.store(self.tick(), Ordering::Relaxed);
-        let mut held = lock(&self.held);
         held.bytes += length;
         held.entries.insert(name.to_owned(), entry);
         self.shrink(&mut held, name);

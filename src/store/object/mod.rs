@@ -234,6 +234,8 @@ impl Shared {
                 named.then(|| content.store()).flatten().map(|s| Change::Put(name.clone(), s))
             });
             let puts: Vec<Change> = std::iter::once(Change::Anew).chain(puts).collect();
+            // Whoever syncs what is in it has to wait for it.
+            state.pushed += 1;
             (puts, state.pushed)
         };
         self.write(&mut turn.journal, changes)?;

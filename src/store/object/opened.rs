@@ -87,7 +87,8 @@ impl DiskFile for ObjectFile {
                 return Ok(());
             }
             let (file, length) = (content.name.clone(), content.place.length());
-            let mut pushed = 0;
+            // What was written may be on its way with what others have pushed.
+            let mut pushed = state.pushed;
             for (offset, bytes) in content.take_dirty() {
                 pushed = state.push(Change::Write { file: file.clone(), offset, bytes, length });
             }
