@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::access::{AccessChange, Acl};
+use super::sequence::SequenceOwner;
 use super::{PUBLIC_SCHEMA, RelationId, qualified};
 use crate::error::{Error, Result};
 
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 /// that has all of it.
 const VERSION: u32 = 5;
 
-/// The version of what has schemas, but no zone.
+/// The version of what has schemas, but neither zones nor sequences.
 const WITHOUT_ZONES: u32 = 4;
 
 /// The version of what has nothing of schemas: a dot in a name is a letter like others.
@@ -77,6 +78,15 @@ pub enum Definition {
         /// The time.
         us: i64,
     },
+    /// A sequence has other clauses, or belongs to something else.
+    Sequence {
+        /// The sequence.
+        of: RelationId,
+        /// The statement that makes it as it is now.
+        text: String,
+        /// The column that it belongs to.
+        owned_by: Option<SequenceOwner>,
+    },
 }
 
 /// A CREATE statement and what it was bound under.
@@ -100,6 +110,9 @@ pub struct Creation {
     /// The zone of its session, where it computes by one that is not UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The column that a sequence belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_by: Option<SequenceOwner>,
     /// Where a source begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<BTreeMap<u32, i64>>,
@@ -162,9 +175,11 @@ impl Definition {
             Self::Create(creation) => creation.acl.is_some(),
             _ => false,
         };
-        let has_zone = matches!(self, Self::Create(creation) if creation.zone.is_some());
+        let is_newest = matches!(self, Self::Create(creation) if creation.zone.is_some())
+            || matches!(self, Self::Create(c) if c.text.starts_with("CREATE SEQUENCE "))
+            || matches!(self, Self::Sequence { .. });
         let version = match self {
-            _ if has_zone => VERSION,
+            _ if is_newest => VERSION,
             _ if self.has_schemas() => WITHOUT_ZONES,
             Self::Watermark { .. } => WITHOUT_SCHEMAS,
             _ if with_roles => WITHOUT_MOVES,
@@ -227,7 +242,8 @@ impl Definition {
             | Self::Drop(_)
             | Self::Access(_)
             | Self::Clock(_)
-            | Self::Watermark { .. } => {}
+            | Self::Watermark { .. }
+            | Self::Sequence { .. } => {}
         }
     }
 }

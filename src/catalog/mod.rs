@@ -8,6 +8,7 @@ pub mod access;
 pub mod definition;
 mod names;
 mod nearest;
+pub mod sequence;
 pub(crate) mod system;
 pub(crate) mod types;
 mod watermark;
@@ -28,6 +29,7 @@ pub use definition::{CreatedIds, Creation, Definition};
 pub use names::PUBLIC_SCHEMA;
 pub(crate) use names::{local_name, qualified, schema_and_name, written, written_in_full};
 pub(crate) use nearest::nearest;
+use sequence::Sequence;
 pub use watermark::{Marker, WatermarkDef};
 
 /// The identity of a catalog object; never used twice.
@@ -73,6 +75,8 @@ pub enum RelationKind {
         /// No two rows have the same values.
         unique: bool,
     },
+    /// Gives numbers; its one row says how far it has come.
+    Sequence,
 }
 
 impl RelationKind {
@@ -91,6 +95,7 @@ impl RelationKind {
             Self::Sink => "sink",
             Self::System => "system relation",
             Self::Index { .. } => "index",
+            Self::Sequence => "sequence",
         }
     }
 }
@@ -172,6 +177,8 @@ pub struct Relation {
     /// The zone of the session that made it, by whose clocks it computes; none where it would be
     /// the same in every zone.
     pub zone: Option<Zone>,
+    /// What a sequence is made of.
+    pub sequence: Option<Sequence>,
     /// What it reads.
     pub depends_on: Vec<RelationId>,
     /// Who owns it, and what others may do with it.
@@ -319,6 +326,24 @@ impl Catalog {
     pub fn indexes(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         let index = |r: &&Arc<Relation>| matches!(r.kind, RelationKind::Index { .. });
         self.by_id.values().filter(index).filter(move |r| r.depends_on.contains(&id))
+    }
+
+    /// The sequences that belong to columns of a table.
+    pub fn sequences_of(&self, table: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        let owned = move |r: &&Arc<Relation>| {
+            let owner = r.sequence.as_ref().and_then(|sequence| sequence.owner.as_ref());
+            owner.is_some_and(|owner| owner.table == table)
+        };
+        self.by_id.values().filter(owned)
+    }
+
+    /// Has a sequence be made of something else.
+    pub fn set_sequence(&mut self, id: RelationId, definition: String, sequence: Sequence) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            let sequence = Some(sequence);
+            let new = Relation { definition, sequence, ..relation.as_ref().clone() };
+            *relation = Arc::new(new);
+        }
     }
 
     /// Gives an object another definition.

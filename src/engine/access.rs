@@ -12,7 +12,9 @@ use super::schemas::schema_change;
 use super::session::Session;
 use super::set::setting_of;
 use crate::catalog::access::{Access, AccessChange, Acl, OWNER, Role, RoleId, Verifier};
-use crate::catalog::{Catalog, Definition, PUBLIC_SCHEMA, Relation, RelationId, written};
+use crate::catalog::{
+    Catalog, Definition, PUBLIC_SCHEMA, Relation, RelationId, RelationKind, written,
+};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::Coordinator;
 use crate::sql::statement::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
@@ -280,14 +282,18 @@ impl Session {
                 };
                 return names.iter().map(of).collect();
             }
-            GrantObject::All(schemas) => {
+            GrantObject::All(schemas) | GrantObject::AllSequences(schemas) => {
                 schemas.iter().try_for_each(|name| access.get_schema(name).map(drop))?;
                 let inside = |r: &&Arc<Relation>| {
                     !r.kind.is_part() && schemas.iter().any(|name| name == r.schema_name())
                 };
-                catalog.relations().filter(inside).cloned().collect()
+                let of_kind = |r: &&Arc<Relation>| {
+                    let sequences = matches!(grant.on, GrantObject::AllSequences(_));
+                    inside(r) && sequences == (r.kind == RelationKind::Sequence)
+                };
+                catalog.relations().filter(of_kind).cloned().collect()
             }
-            GrantObject::Relations(names) => {
+            GrantObject::Relations(names) | GrantObject::Sequences(names) => {
                 let of = |name: &String| catalog.get(name).cloned();
                 names.iter().map(of).collect::<Result<_>>()?
             }

@@ -53,6 +53,7 @@ impl Session {
         drop((guard, ticket));
         self.commit_point.settle().await;
         swapped?;
+        self.move_sequences(&old, &altered.renamed).await?;
         Ok(self.done("ALTER TABLE"))
     }
 

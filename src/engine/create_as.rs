@@ -89,7 +89,8 @@ fn columns(create: &CreateTableAs, fields: &[FieldRef]) -> Result<Vec<ColumnDef>
             DataType::Null => DataType::Utf8,
             other => other.clone(),
         };
-        columns.push(ColumnDef { name, data_type, nullable: true, default: None, length: None });
+        let (default, serial, length) = (None, None, None);
+        columns.push(ColumnDef { name, data_type, nullable: true, default, serial, length });
     }
     Ok(columns)
 }

@@ -91,6 +91,7 @@ impl Session {
             definition: text.to_owned(),
             query: None,
             zone: input.zone,
+            sequence: None,
             depends_on: input.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
         }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::commit_point::CommitPoint;
 use super::index::forget_indexes;
 use super::outcome::{Notice, Outcome};
+use super::sequences::check_unused;
 use super::session::Session;
 use super::view_options::{ViewOptions, check_late_kept};
 use crate::catalog::{
@@ -65,6 +66,13 @@ impl Session {
             return Ok(self.done(tag));
         }
         self.check_new_name(&core.shared.catalog(), &create.name)?;
+        let with = self.with_sequences(create).await?;
+        let made = with.as_ref().map_or_else(Vec::new, |(_, made)| made.clone());
+        let rewritten = with.as_ref().map(|(create, _)| sql::table_text(create));
+        let create = with.as_ref().map_or(create, |(create, _)| create);
+        let text = rewritten.as_deref().unwrap_or(text);
+        let sequences = made.iter().map(|(id, _)| *id).rev().collect();
+        let mut guard = self.drop_unless_done(sequences);
         let mut relation = self.table_relation(create, text)?;
         relation.zone = sql::check_rules(&relation, &self.settings())?;
         check_rules(create)?;
@@ -82,9 +90,12 @@ impl Session {
         };
         let (errors, start) = source.as_ref().map(|s| (&s.errors, &s.start)).unzip();
         let record = self.creation(&relation, (errors, None), start);
+        let id = relation.id;
         let new = NewTable { relation, source, record };
         self.commit_point.pass();
         core.coordinator.call(move |c| c.create_table(new)).await??;
+        guard.armed = false;
+        self.own_sequences(id, &made).await?;
         Ok(self.done(tag))
     }
 
@@ -106,7 +117,7 @@ impl Session {
             true => RelationKind::Source,
             false => RelationKind::Table { append_only: create.append_only },
         };
-        let rules = sql::write_rules(create);
+        let rules = sql::write_rules(create)?;
         if create.append_only && rules.on_conflict == ConflictRule::Overwrite {
             let name = &create.name;
             return Err(Error::user(
@@ -127,6 +138,7 @@ impl Session {
             definition: text.to_owned(),
             query: None,
             zone: None,
+            sequence: None,
             depends_on: Vec::new(),
             acl: self.acl_of_new(&create.name),
         })
@@ -211,6 +223,7 @@ impl Session {
             definition,
             query: None,
             zone: None,
+            sequence: None,
             depends_on: vec![of.id],
             acl: of.acl.clone(),
         }
@@ -291,6 +304,7 @@ impl Session {
             definition: text.to_owned(),
             query: Some(create.query.to_string()),
             zone: None,
+            sequence: None,
             depends_on: bound.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
         }
@@ -354,6 +368,9 @@ impl Session {
                 return Err(Error::user(state, message));
             };
             check_kind(relation, drop.noun)?;
+            if relation.kind == RelationKind::Sequence {
+                check_unused(&catalog, relation, "drop")?;
+            }
             doomed.insert(relation.id);
         }
         self.drop_ids(doomed, drop.cascade).await?;
@@ -368,6 +385,10 @@ impl Session {
     ) -> Result<()> {
         let core = self.engine.core.clone();
         let catalog = core.shared.catalog();
+        let tables = doomed.iter().copied().collect::<Vec<_>>();
+        for table in tables {
+            doomed.extend(catalog.sequences_of(table).map(|sequence| sequence.id));
+        }
         let named = doomed.clone();
         let mut cascaded = Vec::new();
         let mut todo: Vec<RelationId> = doomed.iter().copied().collect();

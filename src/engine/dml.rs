@@ -118,7 +118,7 @@ impl Session {
         Ok(self.changed(&format!("UPDATE {count}"), returned))
     }
 
-    pub(super) async fn truncate(&mut self, names: &[String]) -> Result<Outcome> {
+    pub(super) async fn truncate(&mut self, names: &[String], restart: bool) -> Result<Outcome> {
         let catalog = self.engine.core.shared.catalog();
         let tables = names.iter().map(|name| truncate_target(&catalog, name));
         let mut tables = tables.collect::<Result<Vec<_>>>()?;
@@ -152,6 +152,9 @@ impl Session {
                 drop(pin);
                 self.hand_over(writes, tickets).await?;
             }
+        }
+        if restart {
+            self.restart_sequences(&tables)?;
         }
         Ok(self.done("TRUNCATE TABLE"))
     }
@@ -345,6 +348,7 @@ impl Session {
                 catalog: &pin.catalog,
                 database: &session.database,
                 settings: &|| session.settings.lines(),
+                standing: &|r| session.sequences.as_ref().and_then(|all| all.standing(r)),
                 past: self.engine.core.history.as_ref(),
             };
             let rows = known.table.read(&facts)?;

@@ -70,6 +70,7 @@ impl Behind {
             | Definition::Rename { .. }
             | Definition::Access(_)
             | Definition::Clock(_)
+            | Definition::Sequence { .. }
             | Definition::Watermark { .. } => Names::Changing,
         };
         self.names = self.names.max(names);

@@ -27,7 +27,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
-        | Statement::Truncate(_)
+        | Statement::Truncate { .. }
         | Statement::Copy(_)
         | Statement::Declare(_)
         | Statement::Fetch(_)

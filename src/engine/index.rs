@@ -66,6 +66,7 @@ impl Session {
             definition: String::new(),
             query: None,
             zone: None,
+            sequence: None,
             depends_on: vec![relation.id],
             acl: relation.acl.clone(),
         };

@@ -63,6 +63,7 @@ mod savepoint;
 mod schemas;
 mod seal;
 mod secrets;
+mod sequences;
 mod session;
 mod set;
 mod settings;
@@ -129,6 +130,8 @@ pub(crate) struct Core {
     kept: Option<Kept>,
     /// Whoever runs the engine starts another one when it has gone back to an older state.
     begins_again: bool,
+    /// Where sequences stand.
+    pub(crate) sequences: Arc<sequences::Running>,
     /// What has happened and what was measured.
     pub(crate) history: Arc<History>,
     /// Clients at the same time.
@@ -179,6 +182,8 @@ impl Engine {
         let queries = Some(queries);
         let plans = PlanCache::default();
         let begins_again = config.begins_again;
+        let recovering = Recovering::over();
+        let sequences = sequences::Running::new(&shared, &coordinator, &recovering);
         let core = Core {
             shared,
             coordinator,
@@ -187,8 +192,9 @@ impl Engine {
             queries,
             memory,
             plans,
-            recovering: Recovering::over(),
+            recovering,
             kept: None,
+            sequences: Arc::new(sequences),
             begins_again,
             history: Arc::default(),
             connections_max: config.connections_max,
@@ -206,6 +212,7 @@ impl Engine {
     /// fail with 57P01.
     pub async fn shutdown(&self) -> Result<()> {
         self.core.recovering.give_up();
+        self.core.sequences.settle_all();
         self.core.coordinator.stop();
         let thread =
             self.core.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();

@@ -84,6 +84,7 @@ impl Session {
 
     async fn read_under(&mut self, bound: Bound, cancel: Cancel) -> Result<Outcome> {
         self.show_own_writes(&bound).await?;
+        self.settle_sequences(&bound.depends_on)?;
         let pin = self.read_point();
         self.note_incomplete(&bound.depends_on, &pin);
         let schema = bound.fields.clone();

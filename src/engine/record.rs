@@ -12,7 +12,7 @@ use crate::catalog::{CreatedIds, Creation, Definition, Relation, RelationId};
 use crate::connector::Positions;
 use crate::delta::zone::Zone;
 use crate::error::{Error, Result};
-use crate::sql::statement::Statement;
+use crate::sql::statement::{SequenceStatement, Statement};
 use crate::sql::{self, Settings};
 
 impl Session {
@@ -61,6 +61,7 @@ impl Session {
             settings: self.values.all(),
             now_us: settings.now.timestamp_micros(),
             zone: relation.zone.filter(|zone| !zone.is_utc()).map(|zone| zone.to_string()),
+            owned_by: relation.sequence.as_ref().and_then(|sequence| sequence.owner.clone()),
             start: start.cloned(),
             instead: self.instead.clone(),
             acl: Some(relation.acl.clone()).filter(|acl| *acl != Acl::default()),
@@ -92,6 +93,7 @@ impl Session {
                 create.options.remove("background");
             }
             Statement::CreateSink(create) => create.name = name,
+            Statement::Sequence(SequenceStatement::Create(create)) => create.name = name,
             Statement::CreateIndex(create) => create.name = Some(name),
             _ => return Err(Error::internal("a definition does not create anything")),
         }

@@ -16,6 +16,7 @@ use super::early::{Behind, Early};
 use super::record::renamed;
 use super::recovering::{Recovering, Stage};
 use super::replace::{rename, replace};
+use super::sequences::Running;
 use super::{Engine, Kept};
 use crate::catalog::access::{Access, AccessChange};
 use crate::catalog::{Creation, Definition, RelationId};
@@ -102,6 +103,8 @@ impl Engine {
             let (disk, id) = (Arc::clone(&directory.disk), directory.id);
             core.kept = Some(Kept { found, disk, path: path.to_owned(), id });
             core.recovering = Recovering::begun();
+            core.sequences =
+                Arc::new(Running::new(&core.shared, &core.coordinator, &core.recovering));
         }
         // Who comes from here on is who is there at the end of the log, and nobody else.
         let changes = survey.access.changes();
@@ -390,7 +393,10 @@ impl Survey {
                 new.iter().for_each(|(id, _)| drop(self.provisional.remove(id)));
             }
             Definition::Access(changes) => changes.iter().for_each(|c| self.access.apply(c)),
-            Definition::Rename { .. } | Definition::Clock(_) | Definition::Watermark { .. } => {}
+            Definition::Rename { .. }
+            | Definition::Clock(_)
+            | Definition::Watermark { .. }
+            | Definition::Sequence { .. } => {}
         }
     }
 
@@ -573,6 +579,10 @@ impl<'a> Again<'a> {
             Definition::Watermark { of, us } => {
                 let advance = move |c: &mut Coordinator| c.advance_watermark(of, us);
                 coordinator.call_when_free(Needs::Everything, advance).await?
+            }
+            Definition::Sequence { of, .. } if self.gone.contains(&of) => Ok(()),
+            Definition::Sequence { of, text, owned_by } => {
+                self.engine.session().alter_again(of, &text, owned_by).await
             }
             Definition::Keep(_) | Definition::Drop(_) => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::outcome::{Notice, Outcome};
+use super::sequences::check_unused;
 use super::session::Session;
 use crate::catalog::{
     Catalog, Definition, Relation, RelationId, RelationKind, qualified, schema_and_name, system,
@@ -45,6 +46,9 @@ impl Session {
         }
         self.check_new_name(&catalog, &request.to)?;
         check_independent(&catalog, relation)?;
+        if relation.kind == RelationKind::Sequence {
+            check_unused(&catalog, relation, "rename")?;
+        }
         let (id, to) = (relation.id, request.to.clone());
         self.commit_point.pass();
         let change = move |c: &mut Coordinator| {

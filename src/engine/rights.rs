@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind, schema_and_nam
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
     ClockStatement, Copy, CopySubject, CreateSink, CreateTable, CreateView, Explain, ExplainTarget,
-    Show, SinkInput, Statement,
+    SequenceStatement, Show, SinkInput, Statement,
 };
 use crate::sql::{Read, Reads};
 
@@ -178,7 +178,11 @@ impl Session {
             Statement::AlterFormat(alter) => self.check_owner(&alter.name),
             Statement::RetryErrors(name) => self.check_owner(name),
             Statement::ResumeView(resume) => self.check_owner(&resume.name),
-            Statement::Truncate(names) => {
+            Statement::Sequence(SequenceStatement::Create(create)) => {
+                self.check_create(&create.name)
+            }
+            Statement::Sequence(SequenceStatement::Alter(alter)) => self.check_owner(&alter.name),
+            Statement::Truncate { names, .. } => {
                 names.iter().try_for_each(|name| self.check_named(name, Privilege::Truncate))
             }
             Statement::Subscribe(subscribe) => self.check_named(&subscribe.name, Privilege::Select),

@@ -11,6 +11,7 @@ use super::commit_point::CommitPoint;
 use super::cursor::Cursor;
 use super::outcome::{Notice, Outcome, Prepared, TransactionStatus};
 use super::rights::Who;
+use super::sequences::SessionSequences;
 use super::settings::SettingValues;
 use super::transaction::Transaction;
 use super::watermarks::standing;
@@ -22,7 +23,7 @@ use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::does_not_deliver;
 use crate::sql::statement::{ParsedStatement, Savepoint, Statement};
-use crate::sql::{self, SessionFacts, SessionSettings, Settings};
+use crate::sql::{self, Sequences, SessionFacts, SessionSettings, Settings};
 
 /// One conversation with an engine. Statements of a session run one after another; sessions are
 /// independent.
@@ -32,6 +33,8 @@ pub struct Session {
     pub(super) past: Option<Arc<Creation>>,
     /// The zone of what is made again, which is not the session's.
     pub(super) zone: Option<Zone>,
+    /// The numbers that it was given.
+    numbers: Arc<SessionSequences>,
     /// What is created stays only if it is said later.
     pub(super) provisional: bool,
     /// What names of others mean in what it makes: see [`Creation::instead`].
@@ -66,10 +69,14 @@ impl Session {
         let values = Arc::new(engine.core.session_defaults.of_session());
         let settings: Arc<dyn SessionSettings> = values.clone();
         let watermarks = Some(standing(&engine.core.shared));
+        let numbers = SessionSequences::new(&engine.core.sequences, &values);
+        let sequences: Option<Arc<dyn Sequences>> = Some(numbers.clone());
+        let default = SessionFacts::default();
         Self {
             engine,
             past: None,
             zone: None,
+            numbers,
             provisional: false,
             instead: BTreeMap::new(),
             who: Who::default(),
@@ -78,7 +85,7 @@ impl Session {
             values,
             transaction: None,
             failed: false,
-            facts: Arc::new(SessionFacts { settings, watermarks, ..SessionFacts::default() }),
+            facts: Arc::new(SessionFacts { settings, watermarks, sequences, ..default }),
             notices: Vec::new(),
             named: BTreeMap::new(),
             cursors: BTreeMap::new(),
@@ -93,7 +100,10 @@ impl Session {
     pub fn move_to(&mut self, engine: &Engine) {
         self.engine = engine.clone();
         let watermarks = Some(standing(&engine.core.shared));
-        self.facts = Arc::new(SessionFacts { watermarks, ..self.facts.as_ref().clone() });
+        self.numbers = self.numbers.moved(&engine.core.sequences);
+        let sequences: Option<Arc<dyn Sequences>> = Some(self.numbers.clone());
+        let facts = self.facts.as_ref().clone();
+        self.facts = Arc::new(SessionFacts { watermarks, sequences, ..facts });
     }
 
     /// Says who is there: user, database and the number of the connection.
@@ -112,6 +122,7 @@ impl Session {
             pid,
             settings,
             watermarks,
+            sequences: self.facts.sequences.clone(),
         });
     }
 
@@ -303,7 +314,8 @@ impl Session {
             Statement::Insert(insert) => self.insert(insert).await,
             Statement::Update(update) => self.update(update).await,
             Statement::Delete(delete) => self.delete(delete).await,
-            Statement::Truncate(names) => self.truncate(names).await,
+            Statement::Truncate { names, restart } => self.truncate(names, *restart).await,
+            Statement::Sequence(statement) => self.change_sequence(statement).await,
             Statement::Begin(modes) => self.begin(modes),
             Statement::Commit { chain } => self.commit(*chain).await,
             Statement::Rollback { chain } => self.rollback(*chain),

@@ -6,7 +6,8 @@ use super::settings::{SETTINGS, Setting, find, unknown};
 use super::show::{Column, lines, table};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::statement::{
-    ClockStatement, Copy, Drop, Rename, SettingScope, Statement, TransactionModes,
+    ClockStatement, Copy, Drop, Rename, SequenceStatement, SettingScope, Statement,
+    TransactionModes,
 };
 
 /// Levels of messages, the least important first; INFO is told in any case.
@@ -182,7 +183,9 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::Insert(_) => "INSERT",
         Statement::Update(_) => "UPDATE",
         Statement::Delete(_) => "DELETE",
-        Statement::Truncate(_) => "TRUNCATE TABLE",
+        Statement::Truncate { .. } => "TRUNCATE TABLE",
+        Statement::Sequence(SequenceStatement::Create(_)) => "CREATE SEQUENCE",
+        Statement::Sequence(SequenceStatement::Alter(_)) => "ALTER SEQUENCE",
         Statement::Copy(Copy { from: true, .. }) => "COPY FROM",
         Statement::CreateTable(create) if create.source => "CREATE SOURCE",
         Statement::CreateTable(_) => "CREATE TABLE",

@@ -180,6 +180,12 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
                 }
             }
         }
+        Definition::Sequence { of, text, owned_by } => {
+            if let Some(creation) = live.get_mut(of) {
+                creation.text.clone_from(text);
+                creation.owned_by.clone_from(owned_by);
+            }
+        }
         Definition::Rename { .. } | Definition::Clock(_) | Definition::Watermark { .. } => {}
     }
 }

@@ -239,6 +239,9 @@ impl<'a> Context<'a> {
                 format!("cannot open relation \"{name}\""),
             )
             .with_detail("This operation is not supported for indexes.")),
+            RelationKind::Sequence if self.defines => {
+                Err(Error::unsupported("a view of a sequence is not supported"))
+            }
             RelationKind::View => self.expand(relation),
             RelationKind::Source if !self.defines => Err(Error::user(
                 sqlstate::WRONG_OBJECT_TYPE,

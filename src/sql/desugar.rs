@@ -20,6 +20,7 @@ use super::parser::fold;
 use super::records::NO_FIELDS;
 use super::recordset::spell_out;
 use super::rows::{row_in_list, rows_compared};
+use super::sequences::plain_sequence;
 use super::sets::{alias_of_named_set, exprs_of, set_aside, set_of, unnested};
 use super::shifted::with_default;
 use super::tree::{call, cast};
@@ -181,7 +182,10 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             FunctionArguments::Subquery(query) => array_of(query)?,
             _ => Expr::Function(f),
         },
-        Expr::Function(f) => called(f)?,
+        Expr::Function(mut f) => {
+            plain_sequence(&mut f);
+            called(f)?
+        }
         other => other,
     })
 }

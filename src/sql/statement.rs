@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use sqlparser::ast;
 
+use crate::catalog::sequence::{SequenceOptions, SequenceType};
 use crate::catalog::{ConflictRule, TextLimit};
 use crate::checkpoint::SinksGo;
 use crate::connector::{Edge, Included};
@@ -43,6 +44,8 @@ pub enum Statement {
     CreateSink(CreateSink),
     /// CREATE INDEX.
     CreateIndex(CreateIndex),
+    /// CREATE SEQUENCE, ALTER SEQUENCE.
+    Sequence(SequenceStatement),
     /// DROP TABLE | SOURCE | VIEW | MATERIALIZED VIEW | SINK.
     Drop(Drop),
     /// INSERT INTO.
@@ -51,8 +54,13 @@ pub enum Statement {
     Update(Box<ast::Update>),
     /// DELETE FROM.
     Delete(Box<ast::Delete>),
-    /// TRUNCATE: the folded names.
-    Truncate(Vec<String>),
+    /// TRUNCATE.
+    Truncate {
+        /// The folded names.
+        names: Vec<String>,
+        /// RESTART IDENTITY.
+        restart: bool,
+    },
     /// BEGIN, START TRANSACTION.
     Begin(TransactionModes),
     /// COMMIT, END.
@@ -505,8 +513,41 @@ pub struct ColumnDef {
     pub nullable: bool,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
+    /// `serial`: a sequence of this type is made for it.
+    pub serial: Option<SequenceType>,
     /// The length of `varchar(n)` and `char(n)`.
     pub length: Option<TextLimit>,
+}
+
+/// CREATE SEQUENCE and ALTER SEQUENCE.
+#[derive(Debug, Clone)]
+pub enum SequenceStatement {
+    /// CREATE.
+    Create(CreateSequence),
+    /// ALTER.
+    Alter(AlterSequence),
+}
+
+/// CREATE SEQUENCE.
+#[derive(Debug, Clone)]
+pub struct CreateSequence {
+    /// The folded name.
+    pub name: String,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Its clauses.
+    pub options: SequenceOptions,
+}
+
+/// ALTER SEQUENCE.
+#[derive(Debug, Clone)]
+pub struct AlterSequence {
+    /// The folded name.
+    pub name: String,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// The clauses that change.
+    pub options: SequenceOptions,
 }
 
 /// CREATE TABLE .. AS.

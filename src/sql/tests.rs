@@ -58,6 +58,7 @@ fn add(catalog: &mut Catalog, name: &str, kind: RelationKind, columns: &str, que
         definition: String::new(),
         query: query.map(Into::into),
         zone: None,
+        sequence: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
     };

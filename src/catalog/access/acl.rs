@@ -86,6 +86,8 @@ impl Privileges {
         Privilege::Delete,
         Privilege::Truncate,
     ];
+    /// What a sequence has.
+    pub const SEQUENCE: [Privilege; 3] = [Privilege::Select, Privilege::Update, Privilege::Usage];
     /// What a schema has.
     pub const SCHEMA: [Privilege; 2] = [Privilege::Usage, Privilege::Create];
 

@@ -95,6 +95,7 @@ fn kind(relation: &Relation) -> &'static str {
         RelationKind::View | RelationKind::System => "v",
         RelationKind::MaterializedView => "m",
         RelationKind::Index { .. } => "i",
+        RelationKind::Sequence => "S",
     }
 }
 

@@ -63,10 +63,6 @@ pub(super) const TABLES: &[SystemTable] = &[
     table("pg_rewrite", "oid:i rulename:t ev_class:i ev_type:t ev_enabled:t is_instead:b \
         ev_qual:t ev_action:t"),
     table("pg_seclabel", "objoid:i classoid:i objsubid:n provider:t label:t"),
-    table("pg_sequence", "seqrelid:i seqtypid:i seqstart:i seqincrement:i seqmax:i seqmin:i \
-        seqcache:i seqcycle:b"),
-    table("pg_sequences", "schemaname:t sequencename:t sequenceowner:t data_type:t \
-        start_value:i min_value:i max_value:i increment_by:i cycle:b cache_size:i last_value:i"),
     table("pg_shdescription", "objoid:i classoid:i description:t"),
     table("pg_shdepend", "dbid:i classid:i objid:i objsubid:n refclassid:i refobjid:i deptype:t"),
     table("pg_stat_activity", "datid:i datname:t pid:n usesysid:i usename:t application_name:t \
@@ -94,8 +90,6 @@ pub(super) const TABLES: &[SystemTable] = &[
         routine_definition:t"),
     information("parameters", "specific_catalog:t specific_schema:t specific_name:t \
         ordinal_position:n parameter_mode:t parameter_name:t data_type:t"),
-    information("sequences", "sequence_catalog:t sequence_schema:t sequence_name:t data_type:t \
-        start_value:t minimum_value:t maximum_value:t increment:t cycle_option:t"),
     information("triggers", "trigger_catalog:t trigger_schema:t trigger_name:t \
         event_manipulation:t event_object_table:t action_statement:t action_timing:t"),
     information("table_privileges", "grantor:t grantee:t table_catalog:t table_schema:t \

@@ -87,7 +87,8 @@ pub(super) const TABLES: &[SystemTable] = &[
 fn tables(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     // A materialized view is in no view of the standard; PostgreSQL leaves it out, too.
-    for r in visible(facts.catalog).filter(|r| r.kind != RelationKind::MaterializedView) {
+    let hidden = [RelationKind::MaterializedView, RelationKind::Sequence];
+    for r in visible(facts.catalog).filter(|r| !hidden.contains(&r.kind)) {
         let (kind, insertable) = match r.kind {
             RelationKind::Table { .. } => ("BASE TABLE", "YES"),
             RelationKind::View => ("VIEW", "NO"),

@@ -12,6 +12,7 @@ mod empty;
 mod history;
 mod information;
 mod roles;
+mod sequences;
 mod typenames;
 
 use std::sync::{Arc, LazyLock};
@@ -23,6 +24,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::access::{Acl, SYSTEM_SCHEMAS};
+use super::sequence::SequenceAt;
 use super::{Catalog, PUBLIC_SCHEMA, Relation, RelationId, RelationKind, WriteRules, qualified};
 use crate::error::Result;
 
@@ -56,6 +58,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) database: &'a str,
     /// Settings with their values.
     pub(crate) settings: &'a dyn Fn() -> Vec<SettingLine>,
+    /// Where a sequence stands.
+    pub(crate) standing: &'a dyn Fn(&Relation) -> Option<SequenceAt>,
     /// What has happened before.
     pub(crate) past: &'a dyn Past,
 }
@@ -250,6 +254,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         history::TABLES,
         information::TABLES,
         roles::TABLES,
+        sequences::TABLES,
         typenames::TABLES,
     ];
     let all = parts.into_iter().flatten().chain(empty::TABLES);
@@ -267,6 +272,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
             definition: format!("-- {}.{}", table.schema, table.name),
             query: None,
             zone: None,
+            sequence: None,
             depends_on: Vec::new(),
             acl: Acl::default(),
         }),

@@ -34,8 +34,8 @@ pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
 use lengths::limit_lengths;
 pub(super) use rows::returning;
-pub(super) use rules::has_subquery;
 pub use rules::{check_rows, check_rules, default_values, write_rules};
+pub(super) use rules::{has_subquery, parse_expr};
 pub use values::evaluate_arguments;
 pub(super) use values::{Cell, evaluate_rows, missing, parameter_index, placeholders, replace};
 
@@ -219,6 +219,10 @@ fn target(name: &ast::ObjectName, catalog: &Catalog, change: Change) -> Result<A
             Err(append_only(relation, verb, statement))
         }
         RelationKind::Table { .. } => Ok(Arc::clone(relation)),
+        RelationKind::Sequence => Err(Error::user(
+            sqlstate::WRONG_OBJECT_TYPE,
+            format!("cannot change sequence \"{}\"", relation.local_name()),
+        )),
         kind => Err(Error::user(
             sqlstate::WRONG_OBJECT_TYPE,
             format!("cannot {verb} {} \"{}\"", kind.noun(), relation.name),

@@ -79,6 +79,7 @@ pub(super) fn in_hand(
         definition: String::new(),
         query: None,
         zone: None,
+        sequence: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
     };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Expr, Volatility};
 use sqlparser::ast;
 use sqlparser::parser::Parser;
 
@@ -16,28 +17,30 @@ use crate::delta::style::TextStyle;
 use crate::delta::text::pg_type_name;
 use crate::delta::zone::Zone;
 use crate::error::{About, Error, Result, sqlstate};
-use crate::expr::{compile, from_datafusion};
+use crate::expr::{Walk, compile, from_datafusion};
 use crate::sql::binder::{Purpose, Settings, other_zone, plan_expr};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::dialect::DIALECT;
 use crate::sql::pass::over_constant;
+use crate::sql::sequences::{plain_sequences, written_default};
 use crate::sql::statement::CreateTable;
 use crate::sql::visit::any_expr;
 
 /// The rules that a CREATE TABLE writes down.
-pub fn write_rules(create: &CreateTable) -> WriteRules {
+pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
     let defaults = create.columns.iter().enumerate();
-    let defaults = defaults.filter_map(|(i, c)| Some((i, c.default.as_ref()?.to_string())));
+    let defaults = defaults.filter_map(|(i, c)| Some((i, c.default.as_ref()?)));
+    let defaults = defaults.map(|(i, default)| Ok((i, written_default(default)?)));
     let lengths = create.columns.iter().enumerate();
     let checks = create.checks.iter();
     let checks = checks.map(|(name, e)| Check { name: name.clone(), condition: e.to_string() });
-    WriteRules {
-        defaults: defaults.collect(),
+    Ok(WriteRules {
+        defaults: defaults.collect::<Result<_>>()?,
         checks: checks.collect(),
         on_conflict: create.on_conflict,
         lengths: lengths.filter_map(|(i, c)| Some((i, c.length?))).collect(),
-    }
+    })
 }
 
 /// Binds the rules of a new table, so that a mistake is told by CREATE TABLE; the zone that they
@@ -66,7 +69,9 @@ fn bound_rules(relation: &Relation, settings: &Settings) -> Result<Vec<Expr>> {
         }
         let expr = default_column(relation, *column, &context)?;
         let expr = over_constant(expr, &DFSchema::empty(), Some(settings.now))?;
-        constant::evaluate(&expr)?;
+        if !is_drawn(&expr)? {
+            constant::evaluate(&expr)?;
+        }
         bound.push(expr);
     }
     for check in &relation.rules.checks {
@@ -75,15 +80,28 @@ fn bound_rules(relation: &Relation, settings: &Settings) -> Result<Vec<Expr>> {
     Ok(bound)
 }
 
+/// Whether an expression has another value each time: a number of a sequence would be lost.
+fn is_drawn(expr: &Expr) -> Result<bool> {
+    let drawn = expr.exists(|e| {
+        let volatile = |f: &ScalarFunction| f.func.signature().volatility == Volatility::Volatile;
+        Ok(matches!(e, Expr::ScalarFunction(f) if volatile(f)))
+    });
+    drawn.map_err(from_datafusion)
+}
+
 /// The DEFAULT of a column as it was written; NULL without one.
 pub(super) fn default_expr(relation: &Relation, column: usize) -> Result<ast::Expr> {
     match relation.rules.defaults.get(&column) {
         None => Ok(ast::Expr::value(ast::Value::Null)),
-        Some(text) => parse_expr(text),
+        Some(text) => {
+            let mut expr = parse_expr(text)?;
+            plain_sequences(&mut expr)?;
+            Ok(expr)
+        }
     }
 }
 
-pub(super) fn parse_expr(text: &str) -> Result<ast::Expr> {
+pub(in crate::sql) fn parse_expr(text: &str) -> Result<ast::Expr> {
     let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut p| p.parse_expr());
     parsed.map_err(|e| Error::internal(format!("\"{text}\" of a table does not parse: {e}")))
 }

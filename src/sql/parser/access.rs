@@ -295,6 +295,7 @@ impl StreamParser<'_> {
         let on = self.grant_object()?;
         let has: &[Privilege] = match on {
             GrantObject::Schemas(_) => &Privileges::SCHEMA,
+            GrantObject::Sequences(_) | GrantObject::AllSequences(_) => &Privileges::SEQUENCE,
             _ => &Privileges::RELATION,
         };
         let privileges = privileges(listed.then_some(&names), has)?;
@@ -364,6 +365,9 @@ impl StreamParser<'_> {
     }
 
     fn grant_object(&mut self) -> Result<GrantObject> {
+        if self.accept_words(&["all", "sequences", "in", "schema"]) {
+            return Ok(GrantObject::AllSequences(self.identifiers()?));
+        }
         if self.accept_words(&["all", "tables", "in", "schema"]) {
             return Ok(GrantObject::All(self.identifiers()?));
         }
@@ -372,10 +376,17 @@ impl StreamParser<'_> {
             return Ok(GrantObject::Schemas(self.identifiers()?));
         }
         let next = self.peek_word(1).is_some_and(|w| w != "to" && w != "from");
-        let refused = ["database", "function", "sequence", "language", "tablespace", "type"];
+        let refused = ["database", "function", "language", "tablespace", "type"];
         if let Some(kind) = self.peek_word(0).filter(|w| next && refused.contains(&w.as_str())) {
             let kind = kind.to_uppercase();
             return Err(Error::unsupported(format!("privileges on a {kind} are not supported")));
+        }
+        if next && self.accept_word("sequence") {
+            let mut names = vec![self.name()?];
+            while self.p.consume_token(&Token::Comma) {
+                names.push(self.name()?);
+            }
+            return Ok(GrantObject::Sequences(names));
         }
         let quoted = matches!(&self.p.peek_nth_token_ref(1).token, Token::Word(_));
         if quoted && !self.accept_words(&["materialized", "view"]) {

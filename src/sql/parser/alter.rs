@@ -24,6 +24,9 @@ impl StreamParser<'_> {
         if let Some(statement) = self.alter_access()? {
             return Ok(statement);
         }
+        if self.accept_word("sequence") {
+            return self.alter_sequence();
+        }
         let kind = self.peek_word(0).unwrap_or_default().to_uppercase();
         let noun = self
             .kind_of_relation()
@@ -204,7 +207,8 @@ pub(crate) fn with_name(definition: &str, name: &str) -> String {
     let Ok(mut tokens) = Tokenizer::new(&DIALECT, definition).tokenize() else {
         return definition.to_owned();
     };
-    let before = ["create", "or", "replace", "table", "source", "materialized", "view", "sink"];
+    let before =
+        ["create", "or", "replace", "table", "source", "materialized", "view", "sink", "sequence"];
     let more = ["if", "not", "exists"];
     let old = tokens.iter().position(|t| match t {
         Token::Word(w) => !before.iter().chain(&more).any(|word| is_word(w, word)),

@@ -1,11 +1,13 @@
 //! What stands between the parentheses of CREATE TABLE: columns, constraints and the watermark.
 
+use arrow::datatypes::DataType;
 use sqlparser::ast;
 use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
+use crate::catalog::sequence::SequenceType;
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
 use crate::sql::pass::over_parsed_expr;
@@ -102,7 +104,7 @@ impl StreamParser<'_> {
         }
         let refused = ["generated", "references", "unique", "collate"];
         match self.peek_word(0).filter(|w| refused.contains(&w.as_str())) {
-            Some(word) if word == "generated" => Err(no_sequences("GENERATED")),
+            Some(word) if word == "generated" => Err(no_identity()),
             Some(word) => Err(constraint_unsupported(&word.to_uppercase())),
             None => Ok(()),
         }
@@ -112,11 +114,19 @@ impl StreamParser<'_> {
     pub(super) fn column_type(&mut self, name: String) -> Result<ColumnDef> {
         let sql = self.p.parse_data_type();
         let sql = self.sql(sql)?;
-        refuse_serial(&name, &sql)?;
+        if let Some(of) = serial(&sql) {
+            let data_type = match of {
+                SequenceType::SmallInt => DataType::Int16,
+                SequenceType::Integer => DataType::Int32,
+                SequenceType::BigInt => DataType::Int64,
+            };
+            let (default, serial, length) = (None, Some(of), None);
+            return Ok(ColumnDef { name, data_type, nullable: false, default, serial, length });
+        }
         let data_type = sql_type(&sql)?;
         check_column_type(&data_type)?;
         let length = text_limit(&sql)?;
-        Ok(ColumnDef { name, data_type, nullable: true, default: None, length })
+        Ok(ColumnDef { name, data_type, nullable: true, default: None, serial: None, length })
     }
 
     fn constraint_name(&mut self) -> Result<Option<String>> {
@@ -153,9 +163,9 @@ impl StreamParser<'_> {
 }
 
 fn set_default(column: &mut ColumnDef, expr: ast::Expr) -> Result<()> {
-    match column.default.replace(expr) {
-        None => Ok(()),
-        Some(_) => Err(Error::user(
+    match (column.default.replace(expr), column.serial) {
+        (None, None) => Ok(()),
+        _ => Err(Error::user(
             sqlstate::SYNTAX_ERROR,
             format!("multiple default values specified for column \"{}\"", column.name),
         )),
@@ -167,20 +177,20 @@ fn constraint_unsupported(what: &str) -> Error {
         .with_hint("NOT NULL, PRIMARY KEY, DEFAULT and CHECK are supported.")
 }
 
-fn no_sequences(what: &str) -> Error {
-    Error::unsupported(format!("{what} columns are not supported: there are no sequences"))
-        .with_hint("Use a uuid as text: id text DEFAULT gen_random_uuid() PRIMARY KEY.")
+fn no_identity() -> Error {
+    Error::unsupported("GENERATED columns are not supported yet")
+        .with_hint("Use id bigserial, whose values a sequence gives.")
 }
 
-/// `serial` is integer with a sequence, which would be forgotten in silence.
-fn refuse_serial(column: &str, data_type: &ast::DataType) -> Result<()> {
-    let ast::DataType::Custom(name, _) = data_type else { return Ok(()) };
-    let word = name.to_string().to_lowercase();
-    let serials = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
-    match serials.contains(&word.as_str()) {
-        true => Err(no_sequences(&word).with_detail(format!("Column \"{column}\" is one."))),
-        false => Ok(()),
-    }
+/// `serial` and its kin: what they are with a sequence.
+fn serial(data_type: &ast::DataType) -> Option<SequenceType> {
+    let ast::DataType::Custom(name, _) = data_type else { return None };
+    Some(match name.to_string().to_lowercase().as_str() {
+        "serial" | "serial4" => SequenceType::Integer,
+        "bigserial" | "serial8" => SequenceType::BigInt,
+        "smallserial" | "serial2" => SequenceType::SmallInt,
+        _ => return None,
+    })
 }
 
 fn invalid_table(message: &str) -> Error {

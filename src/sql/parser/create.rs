@@ -73,8 +73,12 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 self.create_schema()
             }
-            "temporary" | "temp" | "unlogged" | "function" | "database" | "type" | "sequence"
-            | "extension" | "trigger" | "recursive" | "connection" | "aggregate" | "domain" => Err(
+            "sequence" => {
+                self.p.advance_token();
+                self.create_sequence()
+            }
+            "temporary" | "temp" | "unlogged" | "function" | "database" | "type" | "extension"
+            | "trigger" | "recursive" | "connection" | "aggregate" | "domain" => Err(
                 Error::unsupported(format!("CREATE {} is not supported yet", kind.to_uppercase())),
             ),
             _ => Err(self.unexpected()),
@@ -258,6 +262,7 @@ impl StreamParser<'_> {
             "view" => "view",
             "sink" => "sink",
             "index" => "index",
+            "sequence" => "sequence",
             "savepoint" => {
                 self.p.advance_token();
                 let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
@@ -280,7 +285,7 @@ impl StreamParser<'_> {
                 return self.drop_secret();
             }
             "schema" => "schema",
-            "database" | "function" | "type" | "sequence" | "extension" | "connection" => {
+            "database" | "function" | "type" | "extension" | "connection" => {
                 return Err(Error::unsupported(format!(
                     "DROP {} is not supported",
                     kind.to_uppercase()

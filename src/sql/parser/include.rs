@@ -36,6 +36,7 @@ impl StreamParser<'_> {
                 data_type,
                 nullable: true,
                 default: None,
+                serial: None,
                 length: None,
             });
         }

@@ -22,6 +22,7 @@ mod options;
 mod patterns;
 pub mod pieces;
 mod position;
+mod sequence;
 mod session;
 mod size;
 mod stars;

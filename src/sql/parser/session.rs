@@ -319,7 +319,7 @@ impl StreamParser<'_> {
         Ok(RestoreFrom::Savepoint(self.identifier()?))
     }
 
-    /// TRUNCATE [TABLE] t, .. [CASCADE | RESTRICT].
+    /// TRUNCATE [TABLE] t, .. [RESTART | CONTINUE IDENTITY] [CASCADE | RESTRICT].
     pub(super) fn truncate(&mut self) -> Result<Statement> {
         self.p.advance_token();
         self.accept_word("table");
@@ -331,11 +331,11 @@ impl StreamParser<'_> {
                 break;
             }
         }
-        let _identity = self.accept_words(&["restart", "identity"])
-            || self.accept_words(&["continue", "identity"]);
+        let restart = self.accept_words(&["restart", "identity"]);
+        let _continue = !restart && self.accept_words(&["continue", "identity"]);
         // No table refers to another one.
         let _rule = self.accept_word("cascade") || self.accept_word("restrict");
-        Ok(Statement::Truncate(names))
+        Ok(Statement::Truncate { names, restart })
     }
 
     fn skip_rest(&mut self) {

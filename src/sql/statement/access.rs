@@ -142,6 +142,10 @@ pub struct Grant {
 /// What privileges are of.
 #[derive(Debug, Clone)]
 pub enum GrantObject {
+    /// SEQUENCE s, ..
+    Sequences(Vec<String>),
+    /// ALL SEQUENCES IN SCHEMA s, ..
+    AllSequences(Vec<String>),
     /// Relations, by their folded names.
     Relations(Vec<String>),
     /// ALL TABLES IN SCHEMA, by the folded names of schemas.

@@ -2,6 +2,7 @@
 //! `current_user`, .. They are made for one statement, over its catalog.
 
 mod privileges;
+mod sequences;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -68,6 +69,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("current_setting", Text, current_setting),
     ("current_user", Text, |f, _| Ok(f.session.user.as_str().into())),
     ("current_watermark", Text, current_watermark),
+    ("currval", Number, sequences::currval),
     ("format_type", Text, format_type),
     ("getdatabaseencoding", Text, |_, _| Ok("UTF8".into())),
     ("has_any_column_privilege", Bool, |_, _| Ok(true.into())),
@@ -80,6 +82,8 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("inet_client_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_port", Number, |_, _| Ok(Cell::Null)),
+    ("lastval", Number, sequences::lastval),
+    ("nextval", Number, sequences::nextval),
     ("obj_description", Text, |_, _| Ok(Cell::Null)),
     ("pg_advisory_unlock_all", Text, |_, _| Ok("".into())),
     ("pg_backend_pid", Number, |f, _| Ok(f.session.pid.into())),
@@ -96,7 +100,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_get_partition_constraintdef", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_partkeydef", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_ruledef", Text, |_, _| Ok(Cell::Null)),
-    ("pg_get_serial_sequence", Text, |_, _| Ok(Cell::Null)),
+    ("pg_get_serial_sequence", Text, sequences::of_column),
     ("pg_get_statisticsobjdef_columns", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_triggerdef", Text, |_, _| Ok(Cell::Null)),
     ("pg_get_userbyid", Text, privileges::role_name),
@@ -110,6 +114,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("pg_my_temp_schema", Number, |_, _| Ok(Cell::Number(0))),
     ("pg_relation_is_publishable", Bool, |_, _| Ok(false.into())),
     ("pg_relation_size", Number, |_, _| Ok(Cell::Number(0))),
+    ("pg_sequence_last_value", Number, sequences::last_value),
     ("pg_size_pretty", Text, |_, a| Ok(number(a, 0).map(size_pretty).into())),
     ("pg_sleep", Text, sleep),
     ("pg_table_is_visible", Bool, is_visible),
@@ -121,6 +126,7 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("regnamespace", Text, |f, a| Ok(number(a, 0).map(|n| schema_name(f, n)).into())),
     ("session_user", Text, |f, _| Ok(f.session.session_user.as_str().into())),
     ("set_config", Text, set_config),
+    ("setval", Number, sequences::setval),
     ("shobj_description", Text, |_, _| Ok(Cell::Null)),
     ("subscripts_of_vector", Numbers, |_, a| Ok(subscripts(a))),
     ("to_regclass", Number, to_class),
@@ -160,6 +166,9 @@ pub(in crate::sql) fn function(
         "set_config" => {
             let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
             Signature::exact(types, Volatility::Volatile)
+        }
+        "currval" | "lastval" | "nextval" | "setval" => {
+            Signature::one_of(any, Volatility::Volatile)
         }
         "pg_sleep" => Signature::exact(vec![DataType::Float64], Volatility::Volatile),
         _ => Signature::one_of(any, Volatility::Stable),

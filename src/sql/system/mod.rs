@@ -9,9 +9,10 @@ mod rewrite;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::catalog::RelationId;
 use crate::catalog::access::{OWNER, RoleId};
+use crate::catalog::sequence::SequenceAt;
 use crate::catalog::system::SettingLine;
+use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::time::Watermark;
 
@@ -37,6 +38,29 @@ pub struct SessionFacts {
     pub settings: Arc<dyn SessionSettings>,
     /// Where watermarks stand; `None` where nothing runs.
     pub watermarks: Option<Arc<dyn Watermarks>>,
+    /// Where numbers come from; `None` where nothing runs.
+    pub sequences: Option<Arc<dyn Sequences>>,
+}
+
+/// The sequences of an engine as a session sees them, for `nextval` and its kin.
+pub trait Sequences: Debug + Send + Sync {
+    /// The definitions as they are now.
+    fn catalog(&self) -> Arc<Catalog>;
+
+    /// Gives the next number: 2200H without one.
+    fn next(&self, sequence: &Relation) -> Result<i64>;
+
+    /// The number that the session was given last by a sequence: 55000 without one.
+    fn current(&self, sequence: &Relation) -> Result<i64>;
+
+    /// The number that the session was given last by any: 55000 without one.
+    fn last(&self) -> Result<i64>;
+
+    /// Puts a sequence somewhere.
+    fn set(&self, sequence: &Relation, value: i64, called: bool) -> Result<()>;
+
+    /// Where a sequence stands.
+    fn standing(&self, sequence: &Relation) -> Option<SequenceAt>;
 }
 
 /// Where watermarks stand, for `current_watermark`.
@@ -86,6 +110,7 @@ impl Default for SessionFacts {
             pid: 0,
             settings: Arc::new(NoSettings),
             watermarks: None,
+            sequences: None,
         }
     }
 }
