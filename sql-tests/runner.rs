@@ -28,12 +28,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, parse_bytes};
+use headwater::config::{BACKFILL_SLICE_ROWS, BatchCuts, Config, ObjectOptions, parse_bytes};
 use headwater::delta::style::TextStyle;
 use headwater::delta::text::styled_value;
 use headwater::engine::{Engine, Outcome, Session, TransactionStatus, Verdict};
 use headwater::error::{Error, Result};
+use headwater::store::{Disk, disk_on};
 use libtest_mimic::{Arguments, Failed, Trial};
+use object_store::memory::InMemory;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 #[expect(dead_code, reason = "what other tests need of it")]
@@ -158,14 +160,14 @@ fn run(
     let settings = Settings {
         oracle: header.oracle,
         restore: mode == "restore",
-        durable: (mode == "durable").then(|| (MemoryDisk::new(Fault::None), config.clone())),
+        durable: (mode == "durable").then(|| Kept::new(seed, &config)),
         restores: AtomicUsize::new(0),
         rescale: (mode == "rescale").then_some(header.workers).flatten().map(|w| w.1),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let engine = match &settings.durable {
-            Some((disk, config)) => start(disk, config).await?,
+            Some(kept) => kept.start(config).await?,
             None => Engine::open(config)?,
         };
         let settings = Arc::new(settings);
@@ -189,14 +191,60 @@ fn run(
 struct Settings {
     oracle: bool,
     restore: bool,
-    /// The disk on which everything is kept.
-    durable: Option<(MemoryDisk, Config)>,
+    /// Where everything is kept.
+    durable: Option<Kept>,
     restores: AtomicUsize,
     rescale: Option<usize>,
 }
 
-async fn start(disk: &MemoryDisk, config: &Config) -> Result<Engine> {
-    Engine::start_on(config.clone(), Arc::new(disk.clone()), Path::new("/data")).await
+/// Where an engine keeps everything, and the next one finds it: a disk or an object store, both in
+/// memory.
+struct Kept {
+    place: KeptIn,
+    config: Config,
+}
+
+enum KeptIn {
+    Disk(MemoryDisk),
+    Store(Arc<InMemory>, ObjectOptions),
+}
+
+impl Kept {
+    /// A quarter of the files is kept in an object store, or those that HEADWATER_DURABLE says:
+    /// all (`store`) or none (`disk`).
+    fn new(seed: u64, config: &Config) -> Self {
+        let store = match std::env::var("HEADWATER_DURABLE").as_deref() {
+            Ok(place) => place == "store",
+            Err(_) => seed.is_multiple_of(4),
+        };
+        let folder = format!("headwater-slt-{}-{seed:016x}", std::process::id());
+        let cache = std::env::temp_dir().join(folder);
+        let options = ObjectOptions { cache, ..ObjectOptions::default() };
+        let place = match store {
+            true => KeptIn::Store(Arc::new(InMemory::new()), options),
+            false => KeptIn::Disk(MemoryDisk::new(Fault::None)),
+        };
+        Self { place, config: config.clone() }
+    }
+
+    async fn start(&self, config: Config) -> Result<Engine> {
+        let (disk, path): (Arc<dyn Disk>, &str) = match &self.place {
+            KeptIn::Disk(disk) => (Arc::new(disk.clone()), "/data"),
+            KeptIn::Store(store, options) => {
+                let path = "s3://bucket/data";
+                (disk_on(store.clone(), Path::new(path), options)?, path)
+            }
+        };
+        Engine::start_on(config, disk, Path::new(path)).await
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let KeptIn::Store(_, options) = &self.place {
+            drop(std::fs::remove_dir_all(&options.cache));
+        }
+    }
 }
 
 /// One session of the suite.
@@ -252,7 +300,7 @@ impl Connection {
     /// Ends the engine and goes on with another one that has what was kept: in turn of a checkpoint
     /// of now, and of one before with the log behind it.
     async fn live_again(&mut self) -> Result<()> {
-        let Some((disk, config)) = &self.settings.durable else { return Ok(()) };
+        let Some(kept) = &self.settings.durable else { return Ok(()) };
         if self.session.transaction_status() != TransactionStatus::Idle {
             return Ok(());
         }
@@ -262,7 +310,7 @@ impl Connection {
         }
         self.engine.shutdown().await?;
         let workers = RESTORED_WORKERS[before % RESTORED_WORKERS.len()];
-        self.engine = start(disk, &Config { workers, ..config.clone() }).await?;
+        self.engine = kept.start(Config { workers, ..kept.config.clone() }).await?;
         self.session.move_to(&self.engine);
         Ok(())
     }

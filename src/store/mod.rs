@@ -26,6 +26,9 @@ mod place;
 use std::path::Path;
 use std::sync::Arc;
 
+use object_store::ObjectStore;
+use object_store::path::Path as Key;
+
 use crate::config::ObjectOptions;
 use crate::error::Result;
 
@@ -42,8 +45,19 @@ pub use place::{Ancestry, Place, Receipt};
 ///
 /// 22023 when the URL names no store, 58030 when what is kept of it here can't be opened.
 pub fn disk_of(path: &Path, options: &ObjectOptions) -> Result<Arc<dyn Disk>> {
-    match object::is_url(path) {
+    match is_url(path) {
         true => Ok(Arc::new(object::ObjectDisk::open(path, options)?)),
         false => Ok(Arc::new(OsDisk)),
     }
+}
+
+/// A data directory in an object store that is at hand. For tests.
+#[doc(hidden)]
+pub fn disk_on(
+    store: Arc<dyn ObjectStore>,
+    path: &Path,
+    options: &ObjectOptions,
+) -> Result<Arc<dyn Disk>> {
+    let opened = object::ObjectDisk::on(store, Key::from("data"), path, options);
+    Ok(Arc::new(opened.map_err(|e| directory::disk_error(&e, path))?))
 }

@@ -27,6 +27,8 @@ const PART: &str = "part";
 #[derive(Debug)]
 pub(super) struct Cache {
     dir: PathBuf,
+    /// It goes with this: another process has the one that stays.
+    passing: bool,
     limit: u64,
     held: Mutex<Held>,
     clock: AtomicU64,
@@ -61,6 +63,15 @@ struct Blocks {
     ahead: u64,
 }
 
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if self.passing {
+            // Whoever takes a folder of this name next removes what is left.
+            drop(std::fs::remove_dir_all(&self.dir));
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -69,15 +80,21 @@ impl Cache {
     /// Opens the files of a store below a folder. Where another process has them, this one begins
     /// with none.
     pub(super) fn open(parent: &Path, store: &str, limit: u64) -> io::Result<Self> {
-        let (dir, lock) = match Self::take(parent.join(store))? {
-            Some(taken) => taken,
-            None => {
-                let own = parent.join(format!("{store}-{}", std::process::id()));
-                Self::take(own)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))?
-            }
-        };
-        let cache =
-            Self { dir, limit, held: Mutex::default(), clock: AtomicU64::new(0), _lock: lock };
+        let mut taken = Self::take(parent.join(store))?;
+        let passing = taken.is_none();
+        for n in 1.. {
+            let Some((dir, lock)) = taken else {
+                taken = Self::take(parent.join(format!("{store}-{n}")))?;
+                continue;
+            };
+            return Self::of(dir, passing, limit, lock);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn of(dir: PathBuf, passing: bool, limit: u64, lock: File) -> io::Result<Self> {
+        let (held, clock) = (Mutex::default(), AtomicU64::new(0));
+        let cache = Self { dir, passing, limit, held, clock, _lock: lock };
         cache.find()?;
         Ok(cache)
     }
@@ -102,10 +119,13 @@ impl Cache {
         for found in std::fs::read_dir(&self.dir)? {
             let found = found?;
             let name = found.file_name().to_string_lossy().into_owned();
-            if name == "LOCK" || found.file_type()?.is_dir() {
+            let (object, ending) = name.split_once('.').unwrap_or((&name, ""));
+            let numbers = object.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+            if !numbers {
+                // What else is kept here: who has it, the past, a password.
                 continue;
             }
-            if name.contains('.') {
+            if !ending.is_empty() {
                 std::fs::remove_file(found.path())?;
                 continue;
             }

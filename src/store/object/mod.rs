@@ -116,7 +116,7 @@ impl ObjectDisk {
     }
 
     /// The same on a store that is at hand.
-    pub(crate) fn on(
+    pub(super) fn on(
         store: Arc<dyn ObjectStore>,
         prefix: Key,
         root: &Path,
