@@ -100,18 +100,39 @@ pub struct OsDisk;
 #[derive(Debug)]
 struct OsFile(File);
 
+/// Writes all bytes at an offset.
+pub(super) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+    #[cfg(not(unix))]
+    {
+        use std::io::{Seek, SeekFrom, Write};
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
+    }
+}
+
+/// Fills the buffer from an offset.
+pub(super) fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+    }
+    #[cfg(not(unix))]
+    {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(bytes)
+    }
+}
+
 impl DiskFile for OsFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
-        }
-        #[cfg(not(unix))]
-        {
-            use std::io::{Seek, SeekFrom, Write};
-            self.0.seek(SeekFrom::Start(offset))?;
-            self.0.write_all(bytes)
-        }
+        write_at(&self.0, offset, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -121,17 +142,7 @@ impl DiskFile for OsFile {
 
 impl DiskRead for OsFile {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, offset)
-        }
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            let mut file = &self.0;
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(bytes)
-        }
+        read_at(&self.0, offset, bytes)
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -140,7 +151,7 @@ impl DiskRead for OsFile {
 }
 
 /// A file that nobody but its owner can read: rows and passwords of connectors are in it.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::remote::Remote;
-use super::{read_at, write_at};
+use crate::store::disk::{Disk, OsDisk, private, read_at, write_at};
 
 /// Bytes that are asked for at least.
 const BLOCK: u64 = 1 << 20;
@@ -100,11 +100,7 @@ impl Cache {
     }
 
     fn take(dir: PathBuf) -> io::Result<Option<(PathBuf, File)>> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&dir)?;
+        OsDisk.make_dir(&dir)?;
         let lock = private(OpenOptions::new().write(true).create(true)).open(dir.join("LOCK"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some((dir, lock))),
@@ -355,11 +351,4 @@ fn fill(buffer: &mut [u8], bytes: &[u8]) -> io::Result<()> {
     }
     buffer.copy_from_slice(bytes);
     Ok(())
-}
-
-/// A file that nobody but its owner can read.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::lease::{BEAT, Lease, WATCH};
 use super::node::{Node, Place, filled};
-use super::{Change, INLINE_BYTES, Shared, lock, read_at, write_at};
-use crate::store::disk::{DiskFile, DiskRead, Lock};
+use super::{Change, INLINE_BYTES, Shared, lock};
+use crate::store::disk::{DiskFile, DiskRead, Lock, read_at, write_at};
 
 /// A file that is written.
 #[derive(Debug)]

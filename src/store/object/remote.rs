@@ -17,6 +17,8 @@ use object_store::{
 };
 use tokio::runtime::Runtime;
 
+use crate::store::disk::read_at;
+
 /// Bytes of an object that is sent whole; larger ones go in parts of this size.
 const PART_BYTES: usize = 8 << 20;
 
@@ -301,7 +303,7 @@ impl Inner {
 
 fn read_part(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; (range.end - range.start) as usize];
-    super::read_at(file, range.start, &mut bytes)?;
+    read_at(file, range.start, &mut bytes)?;
     Ok(bytes)
 }
 
