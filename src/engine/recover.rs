@@ -291,7 +291,7 @@ impl Recovery {
     /// Those of [`Engine::start`].
     pub async fn run(mut self) -> Result<()> {
         let Some((engine, past, survey)) = self.work.take() else { return Ok(()) };
-        let begun = engine.live_again(past, survey).await;
+        let begun = Box::pin(engine.live_again(past, survey)).await;
         match &begun {
             Ok(()) => engine.core.recovering.end(),
             Err(error) => {

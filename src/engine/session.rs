@@ -270,7 +270,8 @@ impl Session {
         }
         let done = match sql::is_deep(parsed, &self.engine.core.shared.catalog()) {
             true => self.dispatch_deep(parsed).await?,
-            false => self.dispatch_here(parsed).await?,
+            // Whoever waits for a statement does not hold what any of them needs.
+            false => Box::pin(self.dispatch_here(parsed)).await?,
         };
         if let Outcome::Done { tag, .. } = &done {
             self.note_definition(&parsed.statement, tag);
