@@ -67,6 +67,7 @@ pub mod sqlstate {
     pub const INVALID_SAVEPOINT: &str = "3B001";
     pub const SERIALIZATION_FAILURE: &str = "40001";
     pub const SYNTAX_ERROR: &str = "42601";
+    pub const GENERATED_ALWAYS: &str = "428C9";
     pub const UNDEFINED_COLUMN: &str = "42703";
     pub const UNDEFINED_FUNCTION: &str = "42883";
     pub const UNDEFINED_TABLE: &str = "42P01";

@@ -111,6 +111,26 @@ pub struct WriteRules {
     pub on_conflict: ConflictRule,
     /// The lengths of columns, where they have one.
     pub lengths: BTreeMap<usize, TextLimit>,
+    /// The identity columns, whose DEFAULT draws from a sequence of their own.
+    pub identities: BTreeMap<usize, Identity>,
+}
+
+/// `GENERATED .. AS IDENTITY`: whether a statement may give the column another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// ALWAYS: not without OVERRIDING SYSTEM VALUE.
+    Always,
+    /// BY DEFAULT: as a column with a DEFAULT.
+    ByDefault,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Always => "ALWAYS",
+            Self::ByDefault => "BY DEFAULT",
+        })
+    }
 }
 
 /// The length of a column of type `varchar(n)` or `char(n)`; its values are text.

@@ -2,6 +2,7 @@
 //!
 //! Not here: where a sequence stands while it runs, and how it is kept.
 
+use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use super::RelationId;
@@ -21,6 +22,16 @@ pub enum SequenceType {
 }
 
 impl SequenceType {
+    /// That of the sequence of an identity column of a type (22023 where it can be none).
+    pub fn of_identity(column: &DataType) -> Result<Self> {
+        match column {
+            DataType::Int16 => Ok(Self::SmallInt),
+            DataType::Int32 => Ok(Self::Integer),
+            DataType::Int64 => Ok(Self::BigInt),
+            _ => Err(invalid("identity column type must be smallint, integer, or bigint".into())),
+        }
+    }
+
     /// As SQL writes it.
     pub fn name(self) -> &'static str {
         match self {

@@ -36,7 +36,6 @@ impl Session {
         // Nobody changes rows meanwhile; those that are only added are looked for at the end.
         let ticket = self.ticket(old.id, true).await?;
         let altered = sql::alter_table(&self.table_definition(&old)?, alter)?;
-        altered.notices.iter().for_each(|text| self.notices.push(Notice::new(text.clone())));
         let affected = Affected::by(&core.shared.catalog(), &old);
         check_sinks(&core.shared, &old, &affected)?;
         let mut guard = self.drop_unless_done(Vec::new());
@@ -53,7 +52,8 @@ impl Session {
         drop((guard, ticket));
         self.commit_point.settle().await;
         swapped?;
-        self.move_sequences(&old, &altered.renamed).await?;
+        self.move_sequences(&old, &altered).await?;
+        altered.notices.iter().for_each(|text| self.notices.push(Notice::new(text.clone())));
         Ok(self.done("ALTER TABLE"))
     }
 
@@ -85,6 +85,8 @@ impl Session {
         self.commit_point.reset();
         let made = self.engine.core.shared.catalog().get(&create.name)?.clone();
         guard.ids.insert(0, made.id);
+        let catalog = self.engine.core.shared.catalog();
+        guard.ids.extend(catalog.sequences_of(made.id).map(|sequence| sequence.id));
         let rows = self.copy_rows(altered, old, &made).await?;
         let copies = self.copy_indexes(old, &made, (beside, &altered.renamed)).await?;
         self.commit_point.reset();
@@ -108,7 +110,7 @@ impl Session {
         let columns: Vec<String> = altered.values.iter().map(|(name, _)| quoted(name)).collect();
         let values: Vec<String> = altered.values.iter().map(|(_, e)| e.to_string()).collect();
         let text = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             written_in_full(&new.name),
             columns.join(", "),
             values.join(", "),

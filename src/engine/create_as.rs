@@ -89,8 +89,15 @@ fn columns(create: &CreateTableAs, fields: &[FieldRef]) -> Result<Vec<ColumnDef>
             DataType::Null => DataType::Utf8,
             other => other.clone(),
         };
-        let (default, serial, length) = (None, None, None);
-        columns.push(ColumnDef { name, data_type, nullable: true, default, serial, length });
+        columns.push(ColumnDef {
+            name,
+            data_type,
+            nullable: true,
+            default: None,
+            sequence: None,
+            identity: None,
+            length: None,
+        });
     }
     Ok(columns)
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use hashbrown::HashSet;
-use sqlparser::ast;
 
 use super::heavy::heavy;
 use super::outcome::{Outcome, Rows};
@@ -24,25 +23,26 @@ use crate::delta::{DeltaBatch, Order, batch_of, concat, consolidate};
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Parts, Pin, RelationState, RelationStatus, WriteTicket};
 use crate::sql::memory::memory_is_full;
+use crate::sql::statement;
 use crate::sql::{
     Bound, BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, Reading, bind_delete,
     bind_insert, bind_update, conform,
 };
 
 impl Session {
-    pub(super) async fn insert(&mut self, insert: &ast::Insert) -> Result<Outcome> {
+    pub(super) async fn insert(&mut self, insert: &statement::Insert) -> Result<Outcome> {
         let catalog = self.engine.core.shared.catalog();
         let bound = bind_insert(insert, &catalog, &self.settings())?;
         self.run_insert(bound).await
     }
 
-    pub(super) async fn update(&mut self, update: &ast::Update) -> Result<Outcome> {
+    pub(super) async fn update(&mut self, update: &statement::Update) -> Result<Outcome> {
         let catalog = self.engine.core.shared.catalog();
         let bound = bind_update(update, &catalog, &self.settings())?;
         self.run_update(bound).await
     }
 
-    pub(super) async fn delete(&mut self, delete: &ast::Delete) -> Result<Outcome> {
+    pub(super) async fn delete(&mut self, delete: &statement::Delete) -> Result<Outcome> {
         let catalog = self.engine.core.shared.catalog();
         let bound = bind_delete(delete, &catalog, &self.settings())?;
         self.run_delete(bound).await

@@ -247,9 +247,12 @@ impl Beside {
     }
 }
 
+/// The end of the name of what is built beside something.
+pub(super) const BESIDE: &str = "$replacement";
+
 /// The name of what is built beside something.
 pub(super) fn beside(name: &str) -> String {
-    format!("{name}$replacement")
+    format!("{name}{BESIDE}")
 }
 
 /// A view is replaced by one of its kind.

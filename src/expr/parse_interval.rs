@@ -161,7 +161,7 @@ impl Span {
             "ms" | "us" => unit,
             _ => unit.strip_suffix('s').filter(|u| u.len() > 1).unwrap_or(unit),
         };
-        let us = |seconds: f64| n * seconds * SECOND_US as f64;
+        let us = |seconds: f64| whole_us(n * seconds * SECOND_US as f64);
         match singular {
             "millennium" | "mil" => self.months += n * 12_000.0,
             "century" | "centurie" | "cent" | "c" => self.months += n * 1_200.0,
@@ -174,7 +174,7 @@ impl Span {
             "minute" | "min" | "m" => self.us += us(60.0),
             "second" | "sec" | "s" => self.us += us(1.0),
             "millisecond" | "msec" | "ms" => self.us += us(0.001),
-            "microsecond" | "usec" | "us" | "u" => self.us += n,
+            "microsecond" | "usec" | "us" | "u" => self.us += whole_us(n),
             _ => return None,
         }
         Some(())
@@ -189,7 +189,7 @@ impl Span {
         // Noise of binary fractions below a microsecond's share of a day is no time.
         let n = (n * 1e9).round() / 1e9;
         self.days += n.trunc();
-        self.us += n.fract() * DAY_US as f64;
+        self.us += whole_us(n.fract() * DAY_US as f64);
     }
 
     fn value(&self) -> Option<IntervalMonthDayNano> {
@@ -205,7 +205,14 @@ impl Span {
     }
 }
 
-/// `[-]hh:mm[:ss[.f]]` in microseconds; hours may be any number.
+/// Microseconds of a number with a unit: half of one is none, as in PostgreSQL.
+fn whole_us(us: f64) -> f64 {
+    let rest = us.fract();
+    us.trunc() + if rest.abs() > 0.5 { rest.signum() } else { 0.0 }
+}
+
+/// `[-]hh:mm[:ss[.f]]` in microseconds, the nearest ones, of two the even one; hours may be any
+/// number.
 fn clock(text: &str) -> Option<i128> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -223,6 +230,6 @@ fn clock(text: &str) -> Option<i128> {
         return None;
     }
     let whole = i128::from(hours) * 3_600 + i128::from(minutes) * 60;
-    let us = whole * i128::from(SECOND_US) + (seconds * SECOND_US as f64).round() as i128;
+    let us = whole * i128::from(SECOND_US) + (seconds * SECOND_US as f64).round_ties_even() as i128;
     Some(if negative { -us } else { us })
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use sqlparser::ast::{Expr, Ident};
 
 use super::parser::fold;
-use super::statement::{AlterTable, ColumnDef, CreateTable, TableAction};
+use super::sequences::sequences_in;
+use super::statement::{AlterTable, ColumnDef, CreateTable, NewSequence, TableAction};
 use super::visit::{any_expr, walk_exprs_mut};
+use crate::catalog::sequence::{SequenceOptions, SequenceType};
 use crate::catalog::system::quoted;
-use crate::catalog::{ConflictRule, local_name, written_in_full};
+use crate::catalog::{ConflictRule, Identity, local_name, written_in_full};
 use crate::delta::text::pg_type_declared;
 use crate::error::{Error, Result, sqlstate};
 
@@ -22,6 +24,10 @@ pub struct Altered {
     pub renamed: BTreeMap<String, String>,
     /// What was passed over.
     pub notices: Vec<String>,
+    /// Columns whose sequences change, by their old names, with what changes.
+    pub sequences: Vec<(String, SequenceOptions)>,
+    /// Columns that have no sequence of their own any more, by their new names.
+    pub without_sequence: Vec<String>,
 }
 
 /// Does the actions of a statement to the definition of a table.
@@ -37,6 +43,8 @@ pub fn alter_table(create: &CreateTable, alter: &AlterTable) -> Result<Altered> 
         watermark: create.watermark.as_ref().map(|(at, _)| name_of(at)),
         renamed: BTreeMap::new(),
         notices: Vec::new(),
+        sequences: Vec::new(),
+        without_sequence: Vec::new(),
     };
     let mut new = create.clone();
     for action in &alter.actions {
@@ -62,7 +70,9 @@ pub fn alter_table(create: &CreateTable, alter: &AlterTable) -> Result<Altered> 
         new.columns[*at].nullable = false;
     }
     new.checks = table.checks;
-    Ok(Altered { create: new, values, renamed: table.renamed, notices: table.notices })
+    let (renamed, notices) = (table.renamed, table.notices);
+    let (sequences, without_sequence) = (table.sequences, table.without_sequence);
+    Ok(Altered { create: new, values, renamed, notices, sequences, without_sequence })
 }
 
 /// A table while it is altered.
@@ -75,6 +85,8 @@ struct Table<'a> {
     watermark: Option<String>,
     renamed: BTreeMap<String, String>,
     notices: Vec<String>,
+    sequences: Vec<(String, SequenceOptions)>,
+    without_sequence: Vec<String>,
 }
 
 impl Table<'_> {
@@ -123,12 +135,64 @@ impl Table<'_> {
             }
             TableAction::Drop { column, if_exists } => return self.drop_column(column, *if_exists),
             TableAction::Rename { from, to } => return self.rename(from, to),
+            TableAction::Key(columns) => return self.set_key(columns),
+            TableAction::Check(name, expr) => {
+                let base = format!("{}_check", self.name);
+                return self.add_check(name.as_ref(), &base, expr);
+            }
+            TableAction::DropConstraint { name, if_exists } => {
+                return self.drop_constraint(name, *if_exists);
+            }
+            of_column => return self.act_on_column(of_column),
+        }
+        Ok(())
+    }
+
+    /// ALTER COLUMN.
+    fn act_on_column(&mut self, action: &TableAction) -> Result<()> {
+        match action {
             TableAction::Default { column, expr } => {
                 let at = self.position(column)?;
+                if self.columns[at].0.identity.is_some() {
+                    let error = self.is_identity(column);
+                    return Err(match expr {
+                        Some(_) => error,
+                        None => error.with_hint(
+                            "Use ALTER TABLE ... ALTER COLUMN ... DROP IDENTITY instead.",
+                        ),
+                    });
+                }
                 self.columns[at].0.default.clone_from(expr);
+            }
+            TableAction::AddIdentity { column, identity, sequence } => {
+                return self.add_identity(column, *identity, sequence);
+            }
+            TableAction::SetIdentity { column, identity, options } => {
+                let at = self.identity_at(column)?;
+                if let Some(identity) = identity {
+                    self.columns[at].0.identity = Some(*identity);
+                }
+                if **options != SequenceOptions::default() {
+                    self.sequences.push((column.clone(), options.as_ref().clone()));
+                }
+            }
+            TableAction::DropIdentity { column, if_exists } => {
+                let at = self.position(column)?;
+                if *if_exists && self.columns[at].0.identity.is_none() {
+                    let message = self.no_identity(column).message().to_owned();
+                    self.notices.push(format!("{message}, skipping"));
+                    return Ok(());
+                }
+                let at = self.identity_at(column)?;
+                let old = &mut self.columns[at].0;
+                (old.identity, old.default, old.sequence) = (None, None, None);
+                self.without_sequence.push(column.clone());
             }
             TableAction::Nullable { column, nullable } => {
                 let at = self.position(column)?;
+                if *nullable && self.columns[at].0.identity.is_some() {
+                    return Err(self.is_identity(column));
+                }
                 if *nullable && self.key.contains(column) {
                     return Err(Error::user(
                         sqlstate::INVALID_TABLE_DEFINITION,
@@ -140,21 +204,68 @@ impl Table<'_> {
             TableAction::Type { column, using } => {
                 let at = self.position(&column.name)?;
                 let (old, value) = &mut self.columns[at];
+                if old.identity.is_some() {
+                    SequenceType::of_identity(&column.data_type)?;
+                }
                 old.data_type = column.data_type.clone();
                 old.length = column.length;
                 if let Some(using) = using {
                     *value = Some(using.clone());
                 }
             }
-            TableAction::Key(columns) => return self.set_key(columns),
-            TableAction::Check(name, expr) => {
-                let base = format!("{}_check", self.name);
-                return self.add_check(name.as_ref(), &base, expr);
-            }
-            TableAction::DropConstraint { name, if_exists } => {
-                return self.drop_constraint(name, *if_exists);
-            }
+            _ => {}
         }
+        Ok(())
+    }
+
+    fn is_identity(&self, column: &str) -> Error {
+        let message = format!("column \"{column}\" of relation \"{}\"", self.name);
+        Error::user(sqlstate::SYNTAX_ERROR, format!("{message} is an identity column"))
+    }
+
+    fn not_ready(&self, column: &str, what: &str) -> Error {
+        Error::user(
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("column \"{column}\" of relation \"{}\" {what}", self.name),
+        )
+    }
+
+    fn no_identity(&self, column: &str) -> Error {
+        self.not_ready(column, "is not an identity column")
+    }
+
+    /// The place of an identity column.
+    fn identity_at(&self, column: &str) -> Result<usize> {
+        let at = self.position(column)?;
+        match self.columns[at].0.identity {
+            Some(_) => Ok(at),
+            None => Err(self.no_identity(column)),
+        }
+    }
+
+    fn add_identity(
+        &mut self,
+        column: &str,
+        identity: Identity,
+        sequence: &NewSequence,
+    ) -> Result<()> {
+        let at = self.position(column)?;
+        let old = &self.columns[at].0;
+        let data_type = Some(SequenceType::of_identity(&old.data_type)?);
+        if old.nullable {
+            let what = "must be declared NOT NULL before identity can be added";
+            return Err(self.not_ready(column, what));
+        }
+        if old.identity.is_some() {
+            return Err(self.not_ready(column, "is already an identity column"));
+        }
+        if old.default.is_some() || old.sequence.is_some() {
+            return Err(self.not_ready(column, "already has a default value"));
+        }
+        let options = SequenceOptions { data_type, ..sequence.options.clone() };
+        let new = &mut self.columns[at].0;
+        new.identity = Some(identity);
+        new.sequence = Some(Box::new(NewSequence { name: sequence.name.clone(), options }));
         Ok(())
     }
 
@@ -317,8 +428,17 @@ fn column_text(column: &ColumnDef) -> String {
     if !column.nullable {
         text.push_str(" NOT NULL");
     }
-    if let Some(default) = &column.default {
-        text.push_str(&format!(" DEFAULT {default}"));
+    match (&column.identity, &column.default) {
+        (Some(identity), default) => {
+            text.push_str(&format!(" GENERATED {identity} AS IDENTITY"));
+            // Its DEFAULT draws from the sequence that was made for it.
+            let names = default.as_ref().map(|e| sequences_in(&e.to_string()).unwrap_or_default());
+            if let Some(name) = names.iter().flatten().next() {
+                text.push_str(&format!(" (SEQUENCE NAME {})", written_in_full(name)));
+            }
+        }
+        (None, Some(default)) => text.push_str(&format!(" DEFAULT {default}")),
+        (None, None) => {}
     }
     text
 }

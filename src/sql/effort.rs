@@ -26,9 +26,9 @@ pub fn is_deep(parsed: &ParsedStatement, catalog: &Catalog) -> bool {
     }
     match &parsed.statement {
         Statement::Query(query) => is_much(query.as_ref(), catalog),
-        Statement::Insert(insert) => is_much(insert.as_ref(), catalog),
-        Statement::Update(update) => is_much(update.as_ref(), catalog),
-        Statement::Delete(delete) => is_much(delete.as_ref(), catalog),
+        Statement::Insert(insert) => is_much(&insert.insert, catalog),
+        Statement::Update(update) => update.with.is_some() || is_much(&update.update, catalog),
+        Statement::Delete(delete) => delete.with.is_some() || is_much(&delete.delete, catalog),
         Statement::CreateView(_)
         | Statement::CreateTableAs(_)
         | Statement::CreateSink(_)

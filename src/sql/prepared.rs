@@ -24,7 +24,7 @@ use super::lookup::Lookup;
 use super::optimize::analyze;
 use super::parts::each_node;
 use super::pass::{Scope, Stage, Target, over_plan};
-use super::statement::Statement;
+use super::statement::{self, Statement};
 use super::system::is_of_session;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::delta::style::TextStyle;
@@ -141,9 +141,9 @@ pub fn prepare(
 /// A statement that is bound to rows.
 pub(super) enum Preparable<'a> {
     Query(&'a ast::Query),
-    Insert(&'a ast::Insert),
-    Delete(&'a ast::Delete),
-    Update(&'a ast::Update),
+    Insert(&'a statement::Insert),
+    Delete(&'a statement::Delete),
+    Update(&'a statement::Update),
 }
 
 /// The same for a part of the syntax tree.
@@ -166,14 +166,14 @@ pub(super) fn prepare_statement(
         }
         Preparable::Delete(delete) => {
             let change = delete_query(delete, catalog, &context)?;
-            let returning = delete.returning.as_deref();
+            let returning = delete.delete.returning.as_deref();
             Kind::Delete(Change::prepare(change, returning, None, &context, declared)?)
         }
         Preparable::Update(update) => {
             let change = update_query(update, catalog, &context)?;
             let width = change.relation.schema.fields().len();
             let first = width + usize::from(change.joined);
-            let returning = update.returning.as_deref();
+            let returning = update.update.returning.as_deref();
             Kind::Update(Change::prepare(change, returning, Some(first), &context, declared)?)
         }
     };

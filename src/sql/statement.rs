@@ -3,6 +3,8 @@
 
 mod access;
 mod alter_table;
+mod dml;
+mod sequence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +12,15 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use sqlparser::ast;
 
-use crate::catalog::sequence::{SequenceOptions, SequenceType};
-use crate::catalog::{ConflictRule, TextLimit};
+use crate::catalog::{ConflictRule, Identity, TextLimit};
 use crate::checkpoint::SinksGo;
 use crate::connector::{Edge, Included};
 use crate::format::{CopyForm, FormatSpec};
 
 pub use access::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
 pub use alter_table::{AlterTable, TableAction};
+pub use dml::{Delete, Insert, Overriding, Update};
+pub use sequence::{AlterSequence, CreateSequence, NewSequence, SequenceStatement};
 
 /// One parsed statement with the text that it came from.
 #[derive(Debug, Clone)]
@@ -49,11 +52,11 @@ pub enum Statement {
     /// DROP TABLE | SOURCE | VIEW | MATERIALIZED VIEW | SINK.
     Drop(Drop),
     /// INSERT INTO.
-    Insert(Box<ast::Insert>),
+    Insert(Box<Insert>),
     /// UPDATE.
-    Update(Box<ast::Update>),
+    Update(Box<Update>),
     /// DELETE FROM.
-    Delete(Box<ast::Delete>),
+    Delete(Box<Delete>),
     /// TRUNCATE.
     Truncate {
         /// The folded names.
@@ -513,41 +516,12 @@ pub struct ColumnDef {
     pub nullable: bool,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
-    /// `serial`: a sequence of this type is made for it.
-    pub serial: Option<SequenceType>,
+    /// `serial` and identity columns: a sequence is made for it.
+    pub sequence: Option<Box<NewSequence>>,
+    /// GENERATED .. AS IDENTITY.
+    pub identity: Option<Identity>,
     /// The length of `varchar(n)` and `char(n)`.
     pub length: Option<TextLimit>,
-}
-
-/// CREATE SEQUENCE and ALTER SEQUENCE.
-#[derive(Debug, Clone)]
-pub enum SequenceStatement {
-    /// CREATE.
-    Create(CreateSequence),
-    /// ALTER.
-    Alter(AlterSequence),
-}
-
-/// CREATE SEQUENCE.
-#[derive(Debug, Clone)]
-pub struct CreateSequence {
-    /// The folded name.
-    pub name: String,
-    /// IF NOT EXISTS.
-    pub if_not_exists: bool,
-    /// Its clauses.
-    pub options: SequenceOptions,
-}
-
-/// ALTER SEQUENCE.
-#[derive(Debug, Clone)]
-pub struct AlterSequence {
-    /// The folded name.
-    pub name: String,
-    /// IF EXISTS.
-    pub if_exists: bool,
-    /// The clauses that change.
-    pub options: SequenceOptions,
 }
 
 /// CREATE TABLE .. AS.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::catalog::access::Privileges;
 use crate::catalog::types::{limited_oid, type_modifier, type_oid, type_size};
-use crate::catalog::{Catalog, Relation, RelationKind, written_in_full};
+use crate::catalog::{Catalog, Identity, Relation, RelationKind, written_in_full};
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
@@ -215,6 +215,7 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
     };
     let length = type_size(data_type);
     let array = matches!(field.data_type(), arrow::datatypes::DataType::List(_));
+    let identity = relation.rules.identities.get(&column);
     let not_null = !field.is_nullable() || relation.key.contains(&column);
     cells![
         number,
@@ -231,9 +232,13 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
         if length > 0 { "p" } else { "x" },
         "",
         not_null,
-        relation.rules.defaults.contains_key(&column),
+        relation.rules.defaults.contains_key(&column) && identity.is_none(),
         false,
-        "",
+        match identity {
+            Some(Identity::Always) => "a",
+            Some(Identity::ByDefault) => "d",
+            None => "",
+        },
         "",
         false,
         true,
@@ -253,7 +258,8 @@ fn pg_attrdef(facts: &Facts<'_>) -> Rows {
             let at = *column as i64 + 1;
             cells![CONSTRAINT + number * 64 + at, number, at, text.clone()]
         };
-        r.rules.defaults.iter().map(row).collect::<Vec<_>>()
+        let own = |(column, _): &(&usize, _)| !r.rules.identities.contains_key(column);
+        r.rules.defaults.iter().filter(own).map(row).collect::<Vec<_>>()
     };
     visible(facts.catalog).flat_map(of).collect()
 }

@@ -8,8 +8,9 @@ use super::typenames::{format_type, type_name};
 use crate::catalog::access::OWNER;
 
 use super::{Cell, Facts, Rows, SystemTable, cells, schemas, visible};
+use crate::catalog::sequence::Sequence;
 use crate::catalog::types::{limited_oid, type_oid};
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::text::{NUMERIC_PRECISION, NUMERIC_SCALE};
 
 const fn table(
@@ -117,7 +118,7 @@ fn columns(facts: &Facts<'_>) -> Rows {
     let mut rows = Vec::new();
     for r in visible(facts.catalog) {
         for i in 0..r.schema.fields().len() {
-            rows.push(column(facts.database, r, i));
+            rows.push(column(facts, r, i));
         }
     }
     rows
@@ -148,7 +149,9 @@ fn precisions(data_type: &DataType) -> (Cell, Cell, Cell, Cell) {
     }
 }
 
-fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
+fn column(facts: &Facts<'_>, relation: &Relation, at: usize) -> Vec<Cell> {
+    let database = facts.database;
+    let identity = relation.rules.identities.get(&at);
     let field = relation.schema.field(at);
     let limit = relation.rules.lengths.get(&at);
     let oid = limit.map_or_else(|| type_oid(field.data_type()), limited_oid);
@@ -167,7 +170,7 @@ fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
         relation.local_name(),
         field.name().as_str(),
         number,
-        relation.rules.defaults.get(&at).cloned(),
+        relation.rules.defaults.get(&at).filter(|_| identity.is_none()).cloned(),
         if nullable { "YES" } else { "NO" },
         sql,
         limit.map(|l| i64::from(l.characters)),
@@ -181,12 +184,35 @@ fn column(database: &str, relation: &Relation, at: usize) -> Vec<Cell> {
     row.extend(std::iter::repeat_n(Cell::Null, 11));
     row.extend(cells![database, "pg_catalog", type_name(oid)]);
     row.extend(std::iter::repeat_n(Cell::Null, 4));
-    row.extend(cells![number.to_string(), "NO", "NO"]);
-    row.extend(std::iter::repeat_n(Cell::Null, 4));
-    row.extend(cells!["NO", "NO", "NEVER", Cell::Null]);
-    row.truncate(43);
+    row.extend(cells![number.to_string(), "NO"]);
+    row.extend(identity_cells(facts.catalog, relation, at));
+    row.extend(cells!["NEVER", Cell::Null]);
     row.push(Cell::from(if updatable { "YES" } else { "NO" }));
     row
+}
+
+/// `is_identity` and what follows it up to `identity_cycle`.
+fn identity_cells(catalog: &Catalog, relation: &Relation, at: usize) -> Vec<Cell> {
+    let column = relation.schema.field(at).name();
+    let of_column =
+        |sequence: &Sequence| sequence.owner.as_ref().is_some_and(|owner| owner.column == *column);
+    let identity = relation.rules.identities.get(&at);
+    let mut owned = catalog.sequences_of(relation.id).filter_map(|r| r.sequence.as_ref());
+    match (identity, owned.find(|sequence| of_column(sequence))) {
+        (Some(identity), Some(Sequence { def, .. })) => cells![
+            "YES",
+            identity.to_string(),
+            def.start.to_string(),
+            def.increment.to_string(),
+            def.max.to_string(),
+            def.min.to_string(),
+            if def.cycle { "YES" } else { "NO" },
+        ],
+        _ => {
+            let null = || Cell::Null;
+            cells!["NO", null(), null(), null(), null(), null(), "NO"]
+        }
+    }
 }
 
 fn views(facts: &Facts<'_>) -> Rows {

@@ -78,6 +78,18 @@ fn pg_sequences(facts: &Facts<'_>) -> Rows {
     sequences(facts).map(row).collect()
 }
 
+/// Whether a sequence is that of an identity column, which the standard knows no name of.
+fn is_hidden(facts: &Facts<'_>, sequence: &Sequence) -> bool {
+    let owner = sequence.owner.as_ref();
+    owner.is_some_and(|owner| {
+        let table = facts.catalog.by_id(owner.table);
+        table.is_some_and(|table| {
+            let at = table.schema.index_of(&owner.column).ok();
+            at.is_some_and(|at| table.rules.identities.contains_key(&at))
+        })
+    })
+}
+
 fn information(facts: &Facts<'_>) -> Rows {
     let row = |(r, Sequence { def, .. }): (&Relation, &Sequence)| {
         cells![
@@ -95,5 +107,5 @@ fn information(facts: &Facts<'_>) -> Rows {
             if def.cycle { "YES" } else { "NO" }
         ]
     };
-    sequences(facts).map(row).collect()
+    sequences(facts).filter(|(_, sequence)| !is_hidden(facts, sequence)).map(row).collect()
 }

@@ -9,18 +9,21 @@ pub(super) use running::SessionSequences;
 use running::{definition, sequence_fields};
 
 use super::outcome::{Notice, Outcome};
+use super::replacement::BESIDE;
 use super::session::Session;
-use crate::catalog::sequence::{Sequence, SequenceDef, SequenceOptions, SequenceOwner};
+use crate::catalog::sequence::{
+    Sequence, SequenceDef, SequenceOptions, SequenceOwner, SequenceType,
+};
 use crate::catalog::{
     Catalog, Definition, Relation, RelationId, RelationKind, WriteRules, local_name, qualified,
     schema_and_name, written_in_full,
 };
 use crate::error::{Error, Result, sqlstate};
 use crate::runtime::{Coordinator, NewTable};
-use crate::sql;
 use crate::sql::statement::{
     AlterSequence, CreateSequence, CreateTable, SequenceStatement, Statement,
 };
+use crate::sql::{self, Altered};
 
 impl Session {
     pub(super) async fn change_sequence(
@@ -75,7 +78,11 @@ impl Session {
             depends_on: Vec::new(),
             acl: self.acl_of_new(name),
         };
+        // It stays where its table is one that is built beside another, which takes over by one
+        // step that knows no sequences.
+        let provisional = std::mem::take(&mut self.provisional);
         let (id, record) = (relation.id, self.creation(&relation, (None, None), None));
+        self.provisional = provisional;
         let new = NewTable { relation, source: None, record };
         self.commit_point.pass();
         self.engine.core.coordinator.call(move |c| c.create_table(new)).await??;
@@ -97,6 +104,15 @@ impl Session {
             return Ok(self.done(TAG));
         };
         check_sequence(&old)?;
+        if let (Some(_), Some((table, _))) = (&alter.options.owned_by, identity_of(&catalog, &old))
+        {
+            return Err(Error::unsupported("cannot change ownership of identity sequence")
+                .with_detail(format!(
+                    "Sequence \"{}\" is linked to table \"{}\".",
+                    old.local_name(),
+                    table.local_name()
+                )));
+        }
         let known = old.sequence.as_ref().and_then(|sequence| sequence.owner.clone());
         let owner = self.owner_of(&catalog, &alter.name, &alter.options)?.unwrap_or(known);
         let running = &core.sequences;
@@ -177,34 +193,39 @@ impl Session {
         Ok(Some(Some(SequenceOwner { table: relation.id, column: column.clone() })))
     }
 
-    /// A table with the sequences of its `serial` columns, which are made; those belong to it when
-    /// it is there. Nothing where it has none.
+    /// A table with the sequences of its `serial` and identity columns, which are made; those
+    /// belong to it when it is there. Nothing where it has none.
     pub(super) async fn with_sequences(
         &mut self,
         create: &CreateTable,
     ) -> Result<Option<(CreateTable, Vec<(RelationId, String)>)>> {
-        if self.past.is_some() || create.columns.iter().all(|column| column.serial.is_none()) {
+        if self.past.is_some() || create.columns.iter().all(|column| column.sequence.is_none()) {
             return Ok(None);
         }
         if create.source || !create.options.is_empty() || create.format.is_some() {
             return Err(Error::unsupported(
-                "a serial column of what a connector fills is not supported",
+                "a serial or identity column of what a connector fills is not supported",
             )
             .with_hint("Its messages have to hold the number."));
         }
         let (mut create, mut made) = (create.clone(), Vec::new());
-        let (schema, table) = schema_and_name(&create.name);
+        // What is built beside a table has the sequences that this has.
+        let of = create.name.strip_suffix(BESIDE).unwrap_or(&create.name);
+        let (schema, table) = schema_and_name(of);
         let (schema, table) = (schema.to_owned(), table.to_owned());
         for column in &mut create.columns {
-            let Some(data_type) = column.serial.take() else { continue };
+            let Some(sequence) = column.sequence.take() else { continue };
             let catalog = self.engine.core.shared.catalog();
-            let base = format!("{table}_{}_seq", column.name);
-            let numbered = (1..).map(|number| format!("{base}{number}"));
-            let names = std::iter::once(base.clone()).chain(numbered);
-            let free = |name: &String| catalog.find(&qualified(&schema, name)).is_none();
-            let name = qualified(&schema, &names.into_iter().find(free).unwrap_or_default());
-            let options = SequenceOptions { data_type: Some(data_type), ..Default::default() };
-            let id = self.make_sequence(&name, SequenceDef::new(&options)?, None).await?;
+            let name = match sequence.name {
+                Some(name) if self.provisional && catalog.find(&name).is_some() => continue,
+                Some(name) => {
+                    self.check_new_name(&catalog, &name)?;
+                    name
+                }
+                None => free_name(&catalog, &schema, &format!("{table}_{}_seq", column.name)),
+            };
+            let def = SequenceDef::new(&sequence.options)?;
+            let id = self.make_sequence(&name, def, None).await?;
             self.commit_point.reset();
             made.push((id, column.name.clone()));
             column.default = Some(sql::nextval_of(&name)?);
@@ -228,27 +249,57 @@ impl Session {
     }
 
     /// The sequences of an old table as those of the one in its place, whose columns may have other
-    /// names; those of columns that have gone go.
-    pub(super) async fn move_sequences(
-        &mut self,
-        old: &Relation,
-        renamed: &std::collections::BTreeMap<String, String>,
-    ) -> Result<()> {
+    /// names and types; those of columns that have gone, or draw no numbers any more, go.
+    pub(super) async fn move_sequences(&mut self, old: &Relation, altered: &Altered) -> Result<()> {
         let catalog = self.engine.core.shared.catalog();
         let Some(new) = catalog.find(&old.name) else { return Ok(()) };
         let mut gone = std::collections::BTreeSet::new();
         for sequence in catalog.sequences_of(old.id) {
             let owner = sequence.sequence.as_ref().and_then(|s| s.owner.as_ref());
-            let Some(column) = owner.map(|owner| &owner.column) else { continue };
-            let column = renamed.get(column).unwrap_or(column).clone();
-            match new.schema.index_of(&column) {
-                Ok(_) => self.own_sequences(new.id, &[(sequence.id, column)]).await?,
-                Err(_) => drop(gone.insert(sequence.id)),
+            let Some(was) = owner.map(|owner| &owner.column) else { continue };
+            let column = altered.renamed.get(was).unwrap_or(was).clone();
+            let goes = altered.without_sequence.contains(&column);
+            match new.schema.index_of(&column).ok().filter(|_| !goes) {
+                Some(at) => {
+                    let changes = altered.sequences.iter().filter(|(of, _)| *of == column);
+                    for (_, options) in changes {
+                        self.alter_owned(sequence, options).await?;
+                    }
+                    if new.rules.identities.contains_key(&at) {
+                        let data_type =
+                            SequenceType::of_identity(new.schema.field(at).data_type())?;
+                        let options = SequenceOptions {
+                            data_type: Some(data_type),
+                            ..SequenceOptions::default()
+                        };
+                        self.alter_owned(sequence, &options).await?;
+                    }
+                    self.own_sequences(new.id, &[(sequence.id, column)]).await?;
+                }
+                None => drop(gone.insert(sequence.id)),
             }
         }
         match gone.is_empty() {
             true => Ok(()),
             false => self.drop_ids(gone, false).await,
+        }
+    }
+
+    /// Changes the clauses of a sequence of a table that is altered.
+    async fn alter_owned(&self, sequence: &Relation, options: &SequenceOptions) -> Result<()> {
+        let running = &self.engine.core.sequences;
+        // It may have been changed in this statement.
+        let catalog = self.engine.core.shared.catalog();
+        let Some(sequence) = catalog.by_id(sequence.id) else { return Ok(()) };
+        let (def, at) = definition(sequence).altered(options, running.at(sequence)?)?;
+        if def == definition(sequence) && options.restart.is_none() {
+            return Ok(());
+        }
+        let owner = sequence.sequence.as_ref().and_then(|sequence| sequence.owner.clone());
+        self.redefine(sequence, Sequence { def, owner }).await?;
+        match options.restart {
+            Some(_) => running.set(sequence, at),
+            None => running.settle(sequence),
         }
     }
 
@@ -272,6 +323,14 @@ impl Session {
     }
 }
 
+/// A name that nothing has, made of another one by a number where that is taken.
+fn free_name(catalog: &Catalog, schema: &str, base: &str) -> String {
+    let numbered = (1..).map(|number| format!("{base}{number}"));
+    let mut names = std::iter::once(base.to_owned()).chain(numbered);
+    let free = |name: &String| catalog.find(&qualified(schema, name)).is_none();
+    qualified(schema, &names.find(free).unwrap_or_default())
+}
+
 /// 42809 of what gives no numbers.
 fn check_sequence(relation: &Relation) -> Result<()> {
     match relation.kind {
@@ -283,8 +342,29 @@ fn check_sequence(relation: &Relation) -> Result<()> {
     }
 }
 
+/// The identity column that a sequence belongs to.
+fn identity_of<'a>(
+    catalog: &'a Catalog,
+    sequence: &'a Relation,
+) -> Option<(&'a Arc<Relation>, &'a str)> {
+    let owner = sequence.sequence.as_ref()?.owner.as_ref()?;
+    let table = catalog.by_id(owner.table)?;
+    let at = table.schema.index_of(&owner.column).ok()?;
+    table.rules.identities.contains_key(&at).then_some((table, owner.column.as_str()))
+}
+
 /// 2BP01 of a sequence that gives the DEFAULT of a column of another table than those that go.
 pub(super) fn check_unused(catalog: &Catalog, sequence: &Relation, verb: &str) -> Result<()> {
+    if let Some((table, column)) = identity_of(catalog, sequence) {
+        let (name, table) = (local_name(&sequence.name), table.local_name());
+        return Err(Error::user(
+            sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!(
+                "cannot {verb} sequence {name} because column {column} of table {table} requires it"
+            ),
+        )
+        .with_hint(format!("You can drop column {column} of table {table} instead.")));
+    }
     let mut detail = Vec::new();
     for table in catalog.relations() {
         for (column, text) in &table.rules.defaults {

@@ -13,15 +13,16 @@ use sqlparser::ast::{
 
 use super::rows::{TARGET, in_hand, number_field, table_fields};
 use super::{
-    Change, ROW_NUMBER, column_item, column_of, from_table, is_default, quoted, refused, select,
-    target,
+    Change, ROW_NUMBER, column_item, column_of, from_table, generated_always, is_default, quoted,
+    refused, select, target,
 };
-use crate::catalog::{Catalog, Relation, RelationId};
+use crate::catalog::{Catalog, Identity, Relation, RelationId};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::binder::plan_raw;
 use crate::sql::context::Context;
 use crate::sql::functions::FUNCTIONS;
 use crate::sql::parser::{fold, plain_name};
+use crate::sql::statement::{Delete, Update};
 use crate::sql::visit::any_expr;
 
 use super::rows::RowField;
@@ -48,10 +49,11 @@ impl ChangeQuery {
 
 /// The rows of a DELETE.
 pub(in crate::sql) fn delete_query(
-    delete: &ast::Delete,
+    delete: &Delete,
     catalog: &Catalog,
     context: &Context<'_>,
 ) -> Result<ChangeQuery> {
+    let Delete { with, delete } = delete;
     if !delete.order_by.is_empty() || delete.limit.is_some() || !delete.tables.is_empty() {
         return Err(refused("this form of DELETE"));
     }
@@ -59,15 +61,17 @@ pub(in crate::sql) fn delete_query(
     let [table] = from.as_slice() else { return Err(refused("DELETE from several tables")) };
     let target = only_table(table, catalog, Change::Delete)?;
     let using = delete.using.as_deref().unwrap_or_default();
-    target.query(Vec::new(), using, delete.selection.as_ref(), delete.returning.is_some(), context)
+    let rest = (with.as_ref(), delete.selection.as_ref(), delete.returning.is_some());
+    target.query(Vec::new(), using, rest, context)
 }
 
 /// The rows of an UPDATE.
 pub(in crate::sql) fn update_query(
-    update: &ast::Update,
+    update: &Update,
     catalog: &Catalog,
     context: &Context<'_>,
 ) -> Result<ChangeQuery> {
+    let Update { with, update } = update;
     if !update.order_by.is_empty() || update.limit.is_some() || update.or.is_some() {
         return Err(refused("this form of UPDATE"));
     }
@@ -77,7 +81,8 @@ pub(in crate::sql) fn update_query(
         None => &[][..],
         Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => from,
     };
-    target.query(new, from, update.selection.as_ref(), update.returning.is_some(), context)
+    let rest = (with.as_ref(), update.selection.as_ref(), update.returning.is_some());
+    target.query(new, from, rest, context)
 }
 
 /// The new columns of a row as items of a SELECT: what is assigned, and the old value otherwise.
@@ -93,6 +98,10 @@ pub(in crate::sql) fn assigned(
         let column = column_of(relation, &name)?;
         let value = match is_default(&value) {
             true => default_expr(relation, column)?,
+            false if relation.rules.identities.get(&column) == Some(&Identity::Always) => {
+                let message = format!("column \"{name}\" can only be updated to DEFAULT");
+                return Err(generated_always(&name, message));
+            }
             false => value,
         };
         if values[column].replace(value).is_some() {
@@ -231,8 +240,7 @@ impl Target {
         self,
         new: Vec<SelectItem>,
         others: &[TableWithJoins],
-        condition: Option<&ast::Expr>,
-        returning: bool,
+        (with, condition, returning): (Option<&ast::With>, Option<&ast::Expr>, bool),
         context: &Context<'_>,
     ) -> Result<ChangeQuery> {
         let joined = !others.is_empty();
@@ -259,20 +267,26 @@ impl Target {
             from.extend(others.iter().cloned());
         }
         if joined && returning {
-            for (i, field) in joined_fields(others, context)?.into_iter().enumerate() {
+            for (i, field) in joined_fields(with, others, context)?.into_iter().enumerate() {
                 let table = field.0.clone().unwrap_or_default();
                 items.push(column_item(&table, field.1.name(), format!("\u{2}with {i}")));
                 seen.push(field);
             }
         }
-        let query = select(items, from, condition.cloned())?;
+        let mut query = select(items, from, condition.cloned())?;
+        query.with = with.cloned();
         Ok(ChangeQuery { relation: self.relation, query, joined, seen })
     }
 }
 
 /// The columns of what is joined to the table.
-fn joined_fields(others: &[TableWithJoins], context: &Context<'_>) -> Result<Vec<RowField>> {
-    let query = select(Vec::new(), others.to_vec(), None)?;
+fn joined_fields(
+    with: Option<&ast::With>,
+    others: &[TableWithJoins],
+    context: &Context<'_>,
+) -> Result<Vec<RowField>> {
+    let mut query = select(Vec::new(), others.to_vec(), None)?;
+    query.with = with.cloned();
     let plan: LogicalPlan = plan_raw(&query, context, &[])?;
     let field = |(table, field): (Option<&datafusion::common::TableReference>, &Arc<_>)| {
         let field: &arrow::datatypes::Field = field;

@@ -8,6 +8,7 @@ use sqlparser::ast::{self, ConflictTarget, OnConflictAction, OnInsert, SelectIte
 use sqlparser::ast::{DoUpdate, TableObject};
 
 use super::change::assigned;
+use super::identities::{identities, without};
 use super::rows::{ROWS, RowField, in_hand, number_field, returning, table_fields};
 use super::rules::has_subquery;
 use super::values::{Cell, Scope};
@@ -23,6 +24,7 @@ use crate::sql::optimize::analyze;
 use crate::sql::parser::{fold, plain_name};
 use crate::sql::pass::{Scope as PassScope, Stage, Target, over_plan};
 use crate::sql::prepared::Planned;
+use crate::sql::statement::{self, Overriding};
 
 /// The name of the rows that an INSERT proposes, in ON CONFLICT DO UPDATE.
 const EXCLUDED: &str = "excluded";
@@ -56,13 +58,14 @@ pub(in crate::sql) enum Conflict {
 
 /// Plans an INSERT as far as it can be without values; finds types of parameters.
 pub(in crate::sql) fn prepare_insert(
-    insert: &ast::Insert,
+    insert: &statement::Insert,
     parameters: &mut Vec<Option<DataType>>,
     catalog: &Catalog,
     context: &Context<'_>,
 ) -> Result<Insert> {
+    let statement::Insert { insert, overriding } = insert;
     let relation = insert_target(insert, catalog)?;
-    let rows = rows(insert, &relation, parameters, context)?;
+    let rows = rows((insert, *overriding), &relation, parameters, context)?;
     let alias = insert.table_alias.as_ref();
     let alias = alias.map_or_else(|| relation.local_name().to_owned(), |a| fold(&a.alias));
     let conflict = conflict(insert, &relation, &alias, parameters, context)?;
@@ -156,7 +159,7 @@ fn check_width(found: usize, columns: usize, named: bool) -> Result<()> {
 }
 
 fn rows(
-    insert: &ast::Insert,
+    (insert, overriding): (&ast::Insert, Option<Overriding>),
     relation: &Arc<Relation>,
     parameters: &mut Vec<Option<DataType>>,
     context: &Context<'_>,
@@ -170,10 +173,12 @@ fn rows(
     };
     let plain = source.with.is_none() && source.order_by.is_none() && source.limit_clause.is_none();
     let mut query = None;
+    let identities = identities(relation, &columns, overriding);
     if let (SetExpr::Values(values), true) = (source.body.as_ref(), plain) {
         for row in &values.rows {
             check_width(row.content.len(), columns.len(), named)?;
         }
+        let values = &identities.in_values(values)?;
         if let Some(rows) = scope.literals(&values.rows, &columns)? {
             return Ok(Rows::Literals(rows));
         }
@@ -183,11 +188,21 @@ fn rows(
         }
         query = Some(as_selects(values, relation, &columns)?);
     }
+    let values = query.is_some();
     let query = query.as_ref().unwrap_or(source);
-    let target = Target { relation, first: Some(0), columns: &columns, fills: true };
+    let (given, drawn) = match values {
+        true => (columns.clone(), Vec::new()),
+        false => identities.apart(&columns),
+    };
+    let target = Target { relation, first: Some(0), columns: &given, fills: true };
     let scope = PassScope::of(context, parameters).to(target);
     let plan = plan_query(query, &scope)?;
-    check_width(plan.schema().fields().len(), columns.len(), named)?;
+    let width = plan.schema().fields().len();
+    check_width(width, columns.len(), named)?;
+    if !values {
+        identities.check_given(&columns[..width.min(columns.len())])?;
+    }
+    let plan = without(plan, &drawn)?;
     let plan = analyze(over_plan(Stage::Assignment, plan, &scope)?)?;
     Ok(Rows::Query(Box::new(Planned::new(plan, context))))
 }

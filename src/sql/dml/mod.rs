@@ -8,6 +8,7 @@
 
 mod assign;
 mod change;
+mod identities;
 mod insert;
 mod lengths;
 mod rows;
@@ -24,6 +25,7 @@ use super::binder::{Bound, Settings};
 use super::dialect::DIALECT;
 use super::parser::{fold, relation_name};
 use super::prepared::{BoundStatement, Preparable, Reading, prepare_statement};
+use super::statement;
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::text::display_value;
 use crate::error::{About, Error, Result, sqlstate};
@@ -108,12 +110,12 @@ pub struct BoundUpdate {
 
 /// Binds an INSERT without parameters.
 pub fn bind_insert(
-    insert: &ast::Insert,
+    insert: &statement::Insert,
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundInsert> {
-    let statement = Preparable::Insert(insert);
-    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    let preparable = Preparable::Insert(insert);
+    let bound = settings.style.under(|| prepare_statement(preparable, &[], catalog, settings));
     match bound?.bind(&[], settings)? {
         BoundStatement::Insert(bound) => Ok(*bound),
         _ => Err(Error::internal("an INSERT is bound as one")),
@@ -122,12 +124,12 @@ pub fn bind_insert(
 
 /// Binds a DELETE without parameters.
 pub fn bind_delete(
-    delete: &ast::Delete,
+    delete: &statement::Delete,
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundDelete> {
-    let statement = Preparable::Delete(delete);
-    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    let preparable = Preparable::Delete(delete);
+    let bound = settings.style.under(|| prepare_statement(preparable, &[], catalog, settings));
     match bound?.bind(&[], settings)? {
         BoundStatement::Delete(bound) => Ok(bound),
         _ => Err(Error::internal("a DELETE is bound as one")),
@@ -136,12 +138,12 @@ pub fn bind_delete(
 
 /// Binds an UPDATE without parameters.
 pub fn bind_update(
-    update: &ast::Update,
+    update: &statement::Update,
     catalog: &Catalog,
     settings: &Settings,
 ) -> Result<BoundUpdate> {
-    let statement = Preparable::Update(update);
-    let bound = settings.style.under(|| prepare_statement(statement, &[], catalog, settings));
+    let preparable = Preparable::Update(update);
+    let bound = settings.style.under(|| prepare_statement(preparable, &[], catalog, settings));
     match bound?.bind(&[], settings)? {
         BoundStatement::Update(bound) => Ok(bound),
         _ => Err(Error::internal("an UPDATE is bound as one")),
@@ -236,6 +238,13 @@ fn append_only(relation: &Relation, verb: &str, statement: &str) -> Error {
         format!("cannot {verb} append-only table \"{}\"", relation.name),
     )
     .with_detail(format!("{statement} is refused because its views rely on APPEND ONLY."))
+}
+
+/// 428C9 of a column that takes no value of a statement.
+fn generated_always(column: &str, message: String) -> Error {
+    Error::user(sqlstate::GENERATED_ALWAYS, message).with_detail(format!(
+        "Column \"{column}\" is an identity column defined as GENERATED ALWAYS."
+    ))
 }
 
 fn refused(what: &str) -> Error {

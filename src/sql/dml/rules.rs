@@ -33,6 +33,7 @@ pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
     let defaults = defaults.filter_map(|(i, c)| Some((i, c.default.as_ref()?)));
     let defaults = defaults.map(|(i, default)| Ok((i, written_default(default)?)));
     let lengths = create.columns.iter().enumerate();
+    let identities = create.columns.iter().enumerate();
     let checks = create.checks.iter();
     let checks = checks.map(|(name, e)| Check { name: name.clone(), condition: e.to_string() });
     Ok(WriteRules {
@@ -40,6 +41,7 @@ pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
         checks: checks.collect(),
         on_conflict: create.on_conflict,
         lengths: lengths.filter_map(|(i, c)| Some((i, c.length?))).collect(),
+        identities: identities.filter_map(|(i, c)| Some((i, c.identity?))).collect(),
     })
 }
 

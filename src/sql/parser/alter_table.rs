@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
 use super::columns::TableBody;
+use crate::catalog::local_name;
 use crate::error::{Error, Result};
 use crate::sql::pass::over_parsed_expr;
 use crate::sql::statement::{AlterTable, Statement, TableAction};
@@ -27,7 +28,7 @@ impl StreamParser<'_> {
         }
         let mut actions = Vec::new();
         loop {
-            actions.push(self.table_action()?);
+            actions.push(self.table_action(local_name(name))?);
             if !self.p.consume_token(&Token::Comma) {
                 break;
             }
@@ -36,7 +37,7 @@ impl StreamParser<'_> {
         Ok(Some(Statement::AlterTable(Box::new(AlterTable { name, if_exists, actions }))))
     }
 
-    fn table_action(&mut self) -> Result<TableAction> {
+    fn table_action(&mut self, table: &str) -> Result<TableAction> {
         if self.accept_word("rename") {
             if self.accept_word("constraint") {
                 return Err(Error::unsupported("RENAME CONSTRAINT is not supported")
@@ -48,7 +49,7 @@ impl StreamParser<'_> {
             return Ok(TableAction::Rename { from, to: self.identifier()? });
         }
         if self.accept_word("add") {
-            return self.table_addition();
+            return self.table_addition(table);
         }
         if self.accept_word("drop") {
             let constraint = self.accept_word("constraint");
@@ -73,8 +74,8 @@ impl StreamParser<'_> {
     }
 
     /// Behind ADD.
-    fn table_addition(&mut self) -> Result<TableAction> {
-        let mut body = TableBody::default();
+    fn table_addition(&mut self, table: &str) -> Result<TableAction> {
+        let mut body = TableBody::of(table);
         let written = self.accept_word("column");
         let if_not_exists = written && self.if_not_exists();
         let if_not_exists = if_not_exists || !written && self.if_not_exists();
@@ -106,6 +107,17 @@ impl StreamParser<'_> {
         }
         if self.accept_words(&["drop", "not", "null"]) {
             return Ok(TableAction::Nullable { column, nullable: true });
+        }
+        if self.accept_words(&["add", "generated"]) {
+            let (identity, sequence) = self.identity()?;
+            return Ok(TableAction::AddIdentity { column, identity, sequence });
+        }
+        if self.accept_words(&["drop", "identity"]) {
+            let if_exists = self.p.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+            return Ok(TableAction::DropIdentity { column, if_exists });
+        }
+        if let Some((identity, options)) = self.identity_changes()? {
+            return Ok(TableAction::SetIdentity { column, identity, options });
         }
         if !self.accept_words(&["set", "data", "type"]) && !self.accept_word("type") {
             return Err(Error::unsupported("this form of ALTER COLUMN is not supported yet")

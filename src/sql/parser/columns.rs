@@ -7,11 +7,11 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
-use crate::catalog::sequence::SequenceType;
+use crate::catalog::sequence::{SequenceOptions, SequenceType};
 use crate::error::{Error, Result, sqlstate};
 use crate::sql::dialect::DIALECT;
 use crate::sql::pass::over_parsed_expr;
-use crate::sql::statement::{ColumnDef, TableAction, WatermarkClause};
+use crate::sql::statement::{ColumnDef, NewSequence, TableAction, WatermarkClause};
 use crate::sql::types::{check_column_type, sql_type, text_limit};
 
 impl StreamParser<'_> {
@@ -86,25 +86,31 @@ impl StreamParser<'_> {
         }
         let at = body.columns.0.len();
         body.columns.0.push(column);
+        let mut declared_null = false;
         loop {
             let constraint = self.constraint_name()?;
             if self.p.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
                 body.columns[at].nullable = false;
             } else if self.accept(Keyword::NULL) {
+                declared_null = true;
             } else if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
                 body.set_key(vec![body.columns[at].name.clone()])?;
             } else if self.accept(Keyword::DEFAULT) {
                 let expr = self.default_expr()?;
-                set_default(&mut body.columns[at], expr)?;
+                set_default(body, at, expr)?;
+            } else if self.accept_word("generated") {
+                self.identity_column(body, at)?;
             } else if self.accept(Keyword::CHECK) {
                 self.check(body, constraint, Some(at))?;
             } else {
                 break;
             }
+            if declared_null && !body.columns[at].nullable {
+                return Err(specified(body, at, "conflicting NULL/NOT NULL declarations"));
+            }
         }
-        let refused = ["generated", "references", "unique", "collate"];
+        let refused = ["references", "unique", "collate"];
         match self.peek_word(0).filter(|w| refused.contains(&w.as_str())) {
-            Some(word) if word == "generated" => Err(no_identity()),
             Some(word) => Err(constraint_unsupported(&word.to_uppercase())),
             None => Ok(()),
         }
@@ -120,13 +126,25 @@ impl StreamParser<'_> {
                 SequenceType::Integer => DataType::Int32,
                 SequenceType::BigInt => DataType::Int64,
             };
-            let (default, serial, length) = (None, Some(of), None);
-            return Ok(ColumnDef { name, data_type, nullable: false, default, serial, length });
+            let options = SequenceOptions { data_type: Some(of), ..Default::default() };
+            let sequence = Some(Box::new(NewSequence { name: None, options }));
+            let (default, identity, length) = (None, None, None);
+            let nullable = false;
+            return Ok(ColumnDef {
+                name,
+                data_type,
+                nullable,
+                default,
+                sequence,
+                identity,
+                length,
+            });
         }
         let data_type = sql_type(&sql)?;
         check_column_type(&data_type)?;
         let length = text_limit(&sql)?;
-        Ok(ColumnDef { name, data_type, nullable: true, default: None, serial: None, length })
+        let (default, sequence, identity) = (None, None, None);
+        Ok(ColumnDef { name, data_type, nullable: true, default, sequence, identity, length })
     }
 
     fn constraint_name(&mut self) -> Result<Option<String>> {
@@ -162,24 +180,28 @@ impl StreamParser<'_> {
     }
 }
 
-fn set_default(column: &mut ColumnDef, expr: ast::Expr) -> Result<()> {
-    match (column.default.replace(expr), column.serial) {
-        (None, None) => Ok(()),
-        _ => Err(Error::user(
-            sqlstate::SYNTAX_ERROR,
-            format!("multiple default values specified for column \"{}\"", column.name),
-        )),
+fn set_default(body: &mut TableBody, at: usize, expr: ast::Expr) -> Result<()> {
+    if body.columns[at].identity.is_some() {
+        return Err(specified(body, at, "both default and identity specified"));
     }
+    match (body.columns[at].default.replace(expr), &body.columns[at].sequence) {
+        (None, None) => Ok(()),
+        _ => Err(specified(body, at, "multiple default values specified")),
+    }
+}
+
+/// 42601 of what a column has twice.
+pub(super) fn specified(body: &TableBody, at: usize, what: &str) -> Error {
+    let (column, table) = (&body.columns[at].name, &body.table);
+    Error::user(
+        sqlstate::SYNTAX_ERROR,
+        format!("{what} for column \"{column}\" of table \"{table}\""),
+    )
 }
 
 fn constraint_unsupported(what: &str) -> Error {
     Error::unsupported(format!("{what} in a column list is not supported yet"))
         .with_hint("NOT NULL, PRIMARY KEY, DEFAULT and CHECK are supported.")
-}
-
-fn no_identity() -> Error {
-    Error::unsupported("GENERATED columns are not supported yet")
-        .with_hint("Use id bigserial, whose values a sequence gives.")
 }
 
 /// `serial` and its kin: what they are with a sequence.
@@ -224,6 +246,8 @@ impl std::ops::IndexMut<usize> for Columns {
 /// What the parentheses of CREATE TABLE hold.
 #[derive(Default)]
 pub(super) struct TableBody {
+    /// The table's name without its schema.
+    pub(super) table: String,
     pub(super) columns: Columns,
     key: Option<Vec<String>>,
     pub(super) watermark: Option<(String, WatermarkClause)>,
@@ -232,6 +256,11 @@ pub(super) struct TableBody {
 }
 
 impl TableBody {
+    /// That of a table with a name, empty.
+    pub(super) fn of(table: &str) -> Self {
+        Self { table: table.to_owned(), ..Self::default() }
+    }
+
     fn set_key(&mut self, names: Vec<String>) -> Result<()> {
         match self.key.replace(names) {
             None => Ok(()),

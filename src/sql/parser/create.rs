@@ -91,7 +91,7 @@ impl StreamParser<'_> {
         if self.begins_table_as() {
             return self.create_table_as(name, if_not_exists);
         }
-        let mut body = TableBody::default();
+        let mut body = TableBody::of(local_name(&name));
         self.table_body(&mut body)?;
         let include = self.include_clauses(&mut body)?;
         let append_only = self.accept_words(&["append", "only"]);

@@ -36,7 +36,8 @@ impl StreamParser<'_> {
                 data_type,
                 nullable: true,
                 default: None,
-                serial: None,
+                sequence: None,
+                identity: None,
                 length: None,
             });
         }

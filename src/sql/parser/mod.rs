@@ -8,6 +8,7 @@ mod access;
 mod alter;
 mod alter_table;
 mod asof;
+mod change;
 mod clauses;
 mod columns;
 mod copy;
@@ -15,6 +16,7 @@ mod create;
 mod cursor;
 mod emit;
 mod escapes;
+mod identity;
 mod include;
 mod index;
 mod locate;
@@ -41,7 +43,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use super::dialect::DIALECT;
-use super::pass::{over_parsed_query, over_parsed_statement};
+use super::pass::over_parsed_query;
 use super::stack::on_large_stack;
 use super::statement::{Emit, Explain, ExplainTarget, ParsedStatement, Statement};
 use crate::catalog::{PUBLIC_SCHEMA, qualified};
@@ -211,21 +213,9 @@ impl<'a> StreamParser<'a> {
             return self.table_query();
         }
         if first == "WITH" || !["INSERT", "UPDATE", "DELETE"].contains(&first.as_str()) {
-            return Ok(Statement::Query(self.query()?));
+            return self.query_or_change();
         }
-        let statement = self.p.parse_statement();
-        let mut statement = self.sql(statement)?;
-        over_parsed_statement(&mut statement)?;
-        self.note_all(&statement)?;
-        match statement {
-            ast::Statement::Insert(insert) => {
-                self.note_target(&insert);
-                Ok(Statement::Insert(Box::new(insert)))
-            }
-            ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
-            ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
-            _ => Err(Error::unsupported(format!("{first} is not supported in this form"))),
-        }
+        self.change()
     }
 
     /// `TABLE t ..` is `SELECT * FROM t ..`.
@@ -234,13 +224,7 @@ impl<'a> StreamParser<'a> {
         let long = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
         let long = long.into_iter().map(|token| TokenWithSpan::new(token, first.span));
         let tokens: Vec<TokenWithSpan> = long.chain(rest.iter().cloned()).collect();
-        let mut query = StreamParser::new(&tokens, self.positions);
-        query.unqualified = self.unqualified.take();
-        let statement = Statement::Query(query.query()?);
-        query.expect_end()?;
-        self.unqualified = query.unqualified;
-        while self.p.next_token().token != Token::EOF {}
-        Ok(statement)
+        self.over(&tokens, |parser| Ok(Statement::Query(parser.query()?)))
     }
 
     /// A query up to the end of the tokens; `EMIT ..` behind it is refused.
@@ -252,7 +236,7 @@ impl<'a> StreamParser<'a> {
         self.note_all(query.as_ref())?;
         match query.body.as_ref() {
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
-                Err(Error::unsupported("WITH before INSERT, UPDATE or DELETE is not supported yet"))
+                Err(Error::unsupported("INSERT, UPDATE or DELETE is not supported here"))
             }
             _ => Ok(query),
         }

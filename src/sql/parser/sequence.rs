@@ -47,41 +47,51 @@ impl StreamParser<'_> {
     /// The clauses of a sequence, each of them once, up to something else.
     pub(super) fn sequence_options(&mut self, altered: bool) -> Result<SequenceOptions> {
         let mut options = SequenceOptions::default();
-        loop {
-            let conflict = if self.accept_word("as") {
-                options.data_type.replace(self.sequence_type()?).is_some()
-            } else if self.accept_word("increment") {
-                self.accept_word("by");
-                options.increment.replace(self.sequence_number()?).is_some()
-            } else if self.accept_word("minvalue") {
-                options.min.replace(Some(self.sequence_number()?)).is_some()
-            } else if self.accept_words(&["no", "minvalue"]) {
-                options.min.replace(None).is_some()
-            } else if self.accept_word("maxvalue") {
-                options.max.replace(Some(self.sequence_number()?)).is_some()
-            } else if self.accept_words(&["no", "maxvalue"]) {
-                options.max.replace(None).is_some()
-            } else if self.accept_word("start") {
-                self.accept_word("with");
-                options.start.replace(self.sequence_number()?).is_some()
-            } else if altered && self.accept_word("restart") {
-                options.restart.replace(self.restart_value()?).is_some()
-            } else if self.accept_word("cache") {
-                options.cache.replace(self.sequence_number()?).is_some()
-            } else if self.accept_word("cycle") {
-                options.cycle.replace(true).is_some()
-            } else if self.accept_words(&["no", "cycle"]) {
-                options.cycle.replace(false).is_some()
-            } else if self.accept_words(&["owned", "by"]) {
-                options.owned_by.replace(self.sequence_owner()?).is_some()
-            } else {
-                return Ok(options);
-            };
-            if conflict {
+        while let Some(twice) = self.add_sequence_option(altered, &mut options)? {
+            if twice {
                 let message = "conflicting or redundant options";
                 return Err(Error::user(sqlstate::SYNTAX_ERROR, message));
             }
         }
+        Ok(options)
+    }
+
+    /// Reads one clause, if there is one; whether it was there before.
+    pub(super) fn add_sequence_option(
+        &mut self,
+        altered: bool,
+        options: &mut SequenceOptions,
+    ) -> Result<Option<bool>> {
+        let twice = if self.accept_word("as") {
+            options.data_type.replace(self.sequence_type()?).is_some()
+        } else if self.accept_word("increment") {
+            self.accept_word("by");
+            options.increment.replace(self.sequence_number()?).is_some()
+        } else if self.accept_word("minvalue") {
+            options.min.replace(Some(self.sequence_number()?)).is_some()
+        } else if self.accept_words(&["no", "minvalue"]) {
+            options.min.replace(None).is_some()
+        } else if self.accept_word("maxvalue") {
+            options.max.replace(Some(self.sequence_number()?)).is_some()
+        } else if self.accept_words(&["no", "maxvalue"]) {
+            options.max.replace(None).is_some()
+        } else if self.accept_word("start") {
+            self.accept_word("with");
+            options.start.replace(self.sequence_number()?).is_some()
+        } else if altered && self.accept_word("restart") {
+            options.restart.replace(self.restart_value()?).is_some()
+        } else if self.accept_word("cache") {
+            options.cache.replace(self.sequence_number()?).is_some()
+        } else if self.accept_word("cycle") {
+            options.cycle.replace(true).is_some()
+        } else if self.accept_words(&["no", "cycle"]) {
+            options.cycle.replace(false).is_some()
+        } else if self.accept_words(&["owned", "by"]) {
+            options.owned_by.replace(self.sequence_owner()?).is_some()
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(twice))
     }
 
     fn restart_value(&mut self) -> Result<Option<i64>> {

@@ -2,7 +2,9 @@
 
 use sqlparser::ast::Expr;
 
-use super::ColumnDef;
+use super::{ColumnDef, NewSequence};
+use crate::catalog::Identity;
+use crate::catalog::sequence::SequenceOptions;
 
 /// ALTER TABLE name action, ..
 #[derive(Debug, Clone)]
@@ -63,6 +65,31 @@ pub enum TableAction {
         column: Box<ColumnDef>,
         /// The value; without one that of the column, cast.
         using: Option<Expr>,
+    },
+    /// ALTER [COLUMN] ADD GENERATED .. AS IDENTITY.
+    AddIdentity {
+        /// The column.
+        column: String,
+        /// ALWAYS or BY DEFAULT.
+        identity: Identity,
+        /// Its sequence.
+        sequence: NewSequence,
+    },
+    /// ALTER [COLUMN] SET GENERATED .., SET .. and RESTART of an identity column.
+    SetIdentity {
+        /// The column.
+        column: String,
+        /// ALWAYS or BY DEFAULT, where it is said.
+        identity: Option<Identity>,
+        /// What changes of its sequence.
+        options: Box<SequenceOptions>,
+    },
+    /// ALTER [COLUMN] DROP IDENTITY [IF EXISTS].
+    DropIdentity {
+        /// The column.
+        column: String,
+        /// IF EXISTS.
+        if_exists: bool,
     },
     /// ADD [CONSTRAINT name] PRIMARY KEY (a, ..).
     Key(Vec<String>),

@@ -18,6 +18,7 @@ use crate::error::{Error, Result, sqlstate};
 use crate::sql::context::Context;
 use crate::sql::dialect::DIALECT;
 use crate::sql::functions::FUNCTIONS;
+use crate::sql::names::name_of;
 use crate::sql::parser::fold;
 use crate::sql::visit::{Rewrite, any_expr, any_outer_expr, walk_exprs_mut, walk_mut};
 
@@ -352,7 +353,12 @@ fn one_row(query: &mut ast::Query) -> Result<()> {
     if is_aggregate(&select.projection[0]) {
         return Ok(());
     }
-    select.projection = vec![SelectItem::UnnamedExpr(call("max", item.clone())?)];
+    let alias = match &select.projection[0] {
+        SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+        _ => ast::Ident::with_quote('"', name_of(item)),
+    };
+    let expr = call("max", item.clone())?;
+    select.projection = vec![SelectItem::ExprWithAlias { expr, alias }];
     query.order_by = None;
     query.limit_clause = None;
     Ok(())
