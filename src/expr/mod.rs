@@ -37,6 +37,7 @@ mod session;
 mod single_value;
 mod size;
 mod sketch;
+mod sliding;
 mod statistics;
 mod string_agg;
 mod temporal;
@@ -46,6 +47,7 @@ mod unknown;
 mod walk;
 mod window;
 mod windows;
+mod wrapped;
 
 pub use crate::time::WindowEdge;
 pub use aggregates::{avg_result_type, avg_udaf, sum_result_type, sum_udaf};
@@ -92,6 +94,7 @@ pub(crate) use size::{
     folding, in_slices, in_slices_of, is_batch_too_large, is_overflow, spread, widest_row,
 };
 pub use sketch::{RANK_MAX, estimate, register_of};
+pub use sliding::sliding;
 pub use statistics::{exact_scale, exact_values, statistic_named, statistic_udaf};
 pub use string_agg::string_agg_udaf;
 pub use temporal::interval_us;
@@ -101,3 +104,4 @@ pub use unknown::{behind_stand_in, stand_in};
 pub(crate) use walk::{Walk, WalkPlan};
 pub use window::WindowCalls;
 pub use windows::{Exploded, explode, window_list, window_time};
+pub use wrapped::{Wrap, wrapped};

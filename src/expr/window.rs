@@ -14,6 +14,7 @@ use datafusion::physical_planner::create_window_expr;
 
 use super::cast::cast_array;
 use super::errors::from_datafusion;
+use super::sliding::slide;
 use crate::error::{Result, sqlstate};
 
 fn row_of_nulls(schema: &DFSchema) -> Result<RecordBatch> {
@@ -38,7 +39,8 @@ impl WindowCalls {
     pub fn new(calls: &[Expr], input: &DFSchema, results: SchemaRef) -> Result<Self> {
         let props = ExecutionProps::new();
         let context = PhysicalPlanningContext::default();
-        let compile = |call: &Expr| create_window_expr(call, input, &props, &context);
+        let compile =
+            |call: &Expr| create_window_expr(&slide(call.clone()), input, &props, &context);
         let calls = calls.iter().map(compile).collect::<Result<Vec<_>, _>>();
         let compiled = Self { calls: calls.map_err(from_datafusion)?, results };
         match compiled.evaluate(&row_of_nulls(input)?) {

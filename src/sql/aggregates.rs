@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
-use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, AggregateFunctionParams, NullTreatment, Sort,
+};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, when};
 
 use super::grouping::{grouping_sets, run_grouping_sets};
@@ -138,6 +140,15 @@ fn run_call(mut call: AggregateFunction, schema: &DFSchema) -> DfResult<Option<E
 pub(super) fn run_distinct(input: Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
     let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, columns, Vec::new())?))
+}
+
+/// Leaves out the names that parts of a call had before they were rewritten: two are the same that
+/// compute the same.
+pub(super) fn forget_names(params: &mut AggregateFunctionParams) {
+    let sorts = params.order_by.iter_mut().map(|sort| &mut sort.expr);
+    for expr in params.args.iter_mut().chain(sorts) {
+        *expr = std::mem::take(expr).unalias();
+    }
 }
 
 /// Rewrites a call.

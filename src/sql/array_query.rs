@@ -12,6 +12,7 @@ use super::dialect::DIALECT;
 use super::functions::FUNCTIONS;
 use super::names::MARK;
 use super::parser::fold;
+use super::scopes::names_of;
 use super::sets::returns_set;
 use super::visit::any_expr;
 use crate::error::{Error, Result};
@@ -108,7 +109,8 @@ fn plain_array(query: &Query) -> Result<Expr> {
         [SelectItem::ExprWithAlias { expr, alias }] => (expr.clone(), Some(fold(alias))),
         _ => return Err(refused()),
     };
-    if has_aggregate(&item) || has_set(&item) {
+    // An aggregate of nothing but constants or columns of a query around would belong there.
+    if has_aggregate(&item) || has_set(&item) || !has_own_column(&item, &names_of(&select.from)) {
         return Err(refused());
     }
     let order = order.into_iter().map(|mut key| {
@@ -135,6 +137,17 @@ fn plain_array(query: &Query) -> Result<Expr> {
 fn refused() -> Error {
     Error::unsupported("ARRAY (subquery) is not supported in this form")
         .with_hint("Write (SELECT array_agg(x ORDER BY x) FROM (..) AS q(x)).")
+}
+
+/// Whether an expression may have a column of these tables: one without a table's name may.
+fn has_own_column(expr: &Expr, tables: &[String]) -> bool {
+    any_expr(expr, &|e| match e {
+        Expr::Identifier(_) => true,
+        Expr::CompoundIdentifier(parts) => {
+            parts.iter().rev().nth(1).is_some_and(|table| tables.contains(&fold(table)))
+        }
+        _ => false,
+    })
 }
 
 fn has_set(expr: &Expr) -> bool {

@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
-use super::aggregates::{guard_by_filter, rewrite_call};
+use super::aggregates::{forget_names, guard_by_filter, rewrite_call};
 use super::checkpoint::checkpoint;
 use super::comparable::{
     cannot_be_matched, check_boolean, check_comparable, check_window_arity, common_float,
@@ -49,6 +49,7 @@ use super::recursion::{as_recursion, typed};
 use super::row_compare::{by_fields, of_same_types, row_in_place};
 use super::set_ops::mark_sides;
 use super::set_types::{as_deep, rewrite_union, rewrite_values};
+use super::settled::settled_type;
 use super::zoned::{Zoned, zoned_arithmetic, zoned_call};
 use crate::error::{Error, Result, sqlstate};
 use crate::expr::{
@@ -307,8 +308,7 @@ impl TreeNodeRewriter for Rewriter<'_> {
             }
             Expr::Case(case) => self.case(case)?,
             Expr::AggregateFunction(mut call) => {
-                let args = call.params.args.into_iter();
-                call.params.args = args.map(Expr::unalias).collect();
+                forget_names(&mut call.params);
                 if let Some(filter) = &call.params.filter {
                     check_boolean("FILTER", filter, &self.type_of(filter)?)?;
                 }
@@ -383,7 +383,7 @@ fn literal(value: ScalarValue) -> DfResult<ScalarValue> {
 
 impl Rewriter<'_> {
     fn type_of(&self, expr: &Expr) -> DfResult<DataType> {
-        type_of(expr, self.schema)
+        if self.planning { settled_type(expr, self.schema) } else { type_of(expr, self.schema) }
     }
 
     /// Rows are NULL, or not, by all of their fields.

@@ -5,22 +5,15 @@
 //! grows with its frame, such as that of `array_agg`, is there once per row then, and neither the
 //! token of the statement nor its memory is looked at meanwhile.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunctionParams;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ReversedUDAF, SetMonotonicity, Signature,
-    Window, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, Expr, Window, WindowFunctionDefinition};
 
 use super::counted;
 use crate::cancel::checkpoint;
-use crate::expr::to_datafusion;
+use crate::expr::{Wrap, sliding, to_datafusion, wrapped};
 
 /// Values that take less are not worth counting.
 const SMALL_BYTES: usize = 64;
@@ -39,9 +32,8 @@ fn run_call(expr: Expr) -> Expr {
         }
         Expr::WindowFunction(mut call) => {
             if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun {
-                let shown = shown_by(&call.params);
-                let counted = Counted { function: Arc::clone(function), shown };
-                call.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(counted.into()));
+                let counted = wrapped(function, Counted(shown_by(&call.params)));
+                call.fun = WindowFunctionDefinition::AggregateUDF(counted);
             }
             Expr::WindowFunction(call)
         }
@@ -72,88 +64,23 @@ fn shown_by(params: &WindowFunctionParams) -> Shown {
     }
 }
 
-/// A function whose values are counted.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Counted {
-    function: Arc<AggregateUDF>,
-    shown: Shown,
-}
+/// The values of a function are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Counted(Shown);
 
 impl Counted {
-    fn inner(&self) -> &dyn AggregateUDFImpl {
-        self.function.inner().as_ref()
-    }
-
     fn watched(&self, inner: Box<dyn Accumulator>) -> Box<dyn Accumulator> {
-        Box::new(Watched { inner, shown: self.shown, seen: 0 })
+        Box::new(Watched { inner, shown: self.0, seen: 0 })
     }
 }
 
-impl AggregateUDFImpl for Counted {
-    fn name(&self) -> &str {
-        self.inner().name()
+impl Wrap for Counted {
+    fn growing(&self, f: &AggregateUDF, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        Ok(self.watched(f.accumulator(args)?))
     }
 
-    fn signature(&self) -> &Signature {
-        self.inner().signature()
-    }
-
-    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> DfResult<String> {
-        self.inner().window_function_schema_name(params)
-    }
-
-    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.inner().return_type(types)
-    }
-
-    fn return_field(&self, fields: &[FieldRef]) -> DfResult<FieldRef> {
-        self.inner().return_field(fields)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.inner().is_nullable()
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
-        Ok(self.watched(self.inner().accumulator(args)?))
-    }
-
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
-        Ok(self.watched(self.inner().create_sliding_accumulator(args)?))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
-        self.inner().state_fields(args)
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.inner().order_sensitivity()
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        match self.inner().reverse_expr() {
-            ReversedUDAF::Reversed(function) => {
-                let reversed = Self { function, shown: self.shown };
-                ReversedUDAF::Reversed(Arc::new(reversed.into()))
-            }
-            other => other,
-        }
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
-        self.inner().coerce_types(types)
-    }
-
-    fn default_value(&self, data_type: &DataType) -> DfResult<ScalarValue> {
-        self.inner().default_value(data_type)
-    }
-
-    fn supports_null_handling_clause(&self) -> bool {
-        self.inner().supports_null_handling_clause()
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.inner().set_monotonicity(data_type)
+    fn sliding(&self, f: &AggregateUDF, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        Ok(self.watched(sliding(f, args)?))
     }
 }
 

@@ -42,6 +42,7 @@ use crate::sql::rules::{self, ForgetProperties, written_out};
 use crate::sql::schemas::plain_names;
 use crate::sql::scopes::qualify_outer;
 use crate::sql::semantics::{normalise_output, rewrite_expr, rewrite_plan};
+use crate::sql::set_keys::compute_set_keys;
 use crate::sql::set_ops::rewrite_set_operations;
 use crate::sql::shadowed::tell_apart;
 use crate::sql::signs::separate_signs;
@@ -465,6 +466,13 @@ const PLANNING: &[Pass] = &[
             }),
             expr: None,
         },
+    },
+    Pass {
+        name: "set_keys",
+        purpose: Both,
+        why: "the keys of grouping sets become columns, ahead of what would rewrite them where a \
+              list of sets has no room for their names",
+        step: Step::Planned { plan: Some(|plan, _| compute_set_keys(plan)), expr: None },
     },
     Pass {
         name: "unnest_lateral",
