@@ -445,7 +445,8 @@ impl Rewriter<'_> {
         }
         match op {
             Operator::StringConcat if let Some(name) = self.concatenation(&left, &right)? => {
-                self.own_call(call(name, vec![*left, *right])?)
+                let call = call(name, vec![*left, *right])?;
+                if self.planning { Ok(call) } else { self.own_call(call) }
             }
             Operator::StringConcat => {
                 let (left, right) = (self.concatenated(*left)?, self.concatenated(*right)?);

@@ -177,11 +177,6 @@ fn flink_windows_are_read() {
 fn what_is_refused_says_so() {
     for (text, sqlstate, message) in [
         ("CREATE TABLE t (a int UNIQUE)", "0A000", "UNIQUE in a column list"),
-        (
-            "CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY)",
-            "0A000",
-            "GENERATED columns are not supported yet",
-        ),
         ("CREATE TABLE t (a int REFERENCES u)", "0A000", "REFERENCES in a column list"),
         ("CREATE TABLE t (a int, b AS a + 1)", "0A000", "computed column \"b\""),
         ("CREATE TABLE t (a xml)", "0A000", "type \"xml\" is not supported"),
