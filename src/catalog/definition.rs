@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{AccessChange, Acl};
 use super::sequence::SequenceOwner;
-use super::{PUBLIC_SCHEMA, RelationId, qualified};
+use super::{Comments, PUBLIC_SCHEMA, RelationId, qualified};
 use crate::error::{Error, Result};
 
 /// The newest version of the byte form that this program reads; what is written is of the oldest
 /// that has all of it.
 const VERSION: u32 = 6;
 
-/// The version of what has zones and sequences, but no identity columns.
+/// The version of what has zones and sequences, but neither identity columns nor comments.
 const WITHOUT_IDENTITIES: u32 = 5;
 
 /// The version of what has schemas, but neither zones nor sequences.
@@ -90,6 +90,16 @@ pub enum Definition {
         /// The column that it belongs to.
         owned_by: Option<SequenceOwner>,
     },
+    /// Something is said of an object or a column of it.
+    Comment {
+        /// The object.
+        of: RelationId,
+        /// The column; none is the object itself.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        column: String,
+        /// The text; none is gone.
+        text: Option<String>,
+    },
 }
 
 /// A CREATE statement and what it was bound under.
@@ -125,6 +135,9 @@ pub struct Creation {
     /// Who owns it and what others may do with it, where that is not the owner of everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<Acl>,
+    /// What was said of it and its columns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub comments: Comments,
     /// It stays only if something says so later: a statement of several steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
@@ -178,7 +191,8 @@ impl Definition {
             Self::Create(creation) => creation.acl.is_some(),
             _ => false,
         };
-        let is_newest = matches!(self, Self::Create(creation) if has_identity(&creation.text));
+        let is_newest = matches!(self, Self::Comment { .. })
+            || matches!(self, Self::Create(c) if has_identity(&c.text) || !c.comments.is_empty());
         let has_sequences = matches!(self, Self::Create(creation) if creation.zone.is_some())
             || matches!(self, Self::Create(c) if c.text.starts_with("CREATE SEQUENCE "))
             || matches!(self, Self::Sequence { .. });
@@ -248,7 +262,8 @@ impl Definition {
             | Self::Access(_)
             | Self::Clock(_)
             | Self::Watermark { .. }
-            | Self::Sequence { .. } => {}
+            | Self::Sequence { .. }
+            | Self::Comment { .. } => {}
         }
     }
 }
@@ -285,6 +300,7 @@ mod tests {
             },
             Definition::Clock(Some(-1)),
             Definition::Watermark { of: RelationId(3), us: 7 },
+            Definition::Comment { of: RelationId(3), column: "a".into(), text: Some("b".into()) },
             Definition::Access(vec![AccessChange::Acl { on: RelationId(3), acl: Acl::default() }]),
         ];
         for definition in definitions {

@@ -203,7 +203,12 @@ pub struct Relation {
     pub depends_on: Vec<RelationId>,
     /// Who owns it, and what others may do with it.
     pub acl: Acl,
+    /// What COMMENT ON has said.
+    pub comments: Comments,
 }
+
+/// Comments of a relation by the names of its columns; the empty name is the relation's.
+pub type Comments = BTreeMap<String, String>;
 
 impl Relation {
     /// The schema that it is in.
@@ -363,6 +368,18 @@ impl Catalog {
             let sequence = Some(sequence);
             let new = Relation { definition, sequence, ..relation.as_ref().clone() };
             *relation = Arc::new(new);
+        }
+    }
+
+    /// Says something of an object or a column of it, or nothing any more.
+    pub fn comment(&mut self, id: RelationId, column: &str, text: Option<&str>) {
+        if let Some(relation) = self.by_id.get_mut(&id) {
+            let mut comments = relation.comments.clone();
+            match text {
+                Some(text) => drop(comments.insert(column.to_owned(), text.to_owned())),
+                None => drop(comments.remove(column)),
+            }
+            *relation = Arc::new(Relation { comments, ..relation.as_ref().clone() });
         }
     }
 

@@ -53,8 +53,28 @@ impl Session {
         self.commit_point.settle().await;
         swapped?;
         self.move_sequences(&old, &altered).await?;
+        self.move_comments(&old, &altered).await?;
         altered.notices.iter().for_each(|text| self.notices.push(Notice::new(text.clone())));
         Ok(self.done("ALTER TABLE"))
+    }
+
+    /// Columns with other names keep what is said of them.
+    async fn move_comments(&self, old: &Relation, altered: &Altered) -> Result<()> {
+        let catalog = self.engine.core.shared.catalog();
+        let Some(new) = catalog.find(&old.name) else { return Ok(()) };
+        for column in new.comments.keys().filter(|column| !column.is_empty()) {
+            let gone = new.schema.index_of(column).is_err();
+            if gone || altered.renamed.values().any(|now| now == column) {
+                self.put_comment(new.id, column.clone(), None).await?;
+            }
+        }
+        for (was, now) in &altered.renamed {
+            let text = old.comments.get(was).filter(|_| new.schema.index_of(now).is_ok());
+            if let Some(text) = text {
+                self.put_comment(new.id, now.clone(), Some(text.clone())).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The statement that makes a table.

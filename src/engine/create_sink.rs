@@ -94,6 +94,7 @@ impl Session {
             sequence: None,
             depends_on: input.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
+            comments: self.comments_of_new(&create.name),
         }
     }
 

@@ -13,7 +13,7 @@ use super::sequences::check_unused;
 use super::session::Session;
 use super::view_options::{ViewOptions, check_late_kept};
 use crate::catalog::{
-    Catalog, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
+    Catalog, Comments, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
 use crate::connector::{ConnectorSpec, Options, SOURCES, Source};
 use crate::delta::text::pg_type_name;
@@ -141,6 +141,7 @@ impl Session {
             sequence: None,
             depends_on: Vec::new(),
             acl: self.acl_of_new(&create.name),
+            comments: self.comments_of_new(&create.name),
         })
     }
 
@@ -226,6 +227,7 @@ impl Session {
             sequence: None,
             depends_on: vec![of.id],
             acl: of.acl.clone(),
+            comments: Comments::new(),
         }
     }
 
@@ -307,6 +309,7 @@ impl Session {
             sequence: None,
             depends_on: bound.depends_on.clone(),
             acl: self.acl_of_new(&create.name),
+            comments: self.comments_of_new(&create.name),
         }
     }
 

@@ -71,6 +71,7 @@ impl Behind {
             | Definition::Access(_)
             | Definition::Clock(_)
             | Definition::Sequence { .. }
+            | Definition::Comment { .. }
             | Definition::Watermark { .. } => Names::Changing,
         };
         self.names = self.names.max(names);

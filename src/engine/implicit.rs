@@ -44,6 +44,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::CreateIndex(_)
         | Statement::Drop(_)
         | Statement::Rename(_)
+        | Statement::Comment(_)
         | Statement::AlterTable(_)
         | Statement::AlterSink(_)
         | Statement::AlterSource(_)

@@ -54,6 +54,7 @@ impl Session {
         table: Arc<ResultTable>,
     ) -> Result<()> {
         let fields: Vec<_> = columns.iter().map(|c| relation.schema.field(*c).clone()).collect();
+        let comments = self.comments_of_new(&name);
         let mut index = Relation {
             id: self.allocate(),
             name,
@@ -69,6 +70,7 @@ impl Session {
             sequence: None,
             depends_on: vec![relation.id],
             acl: relation.acl.clone(),
+            comments,
         };
         index.definition = system::index_text(relation, &index);
         let shared = &self.engine.core.shared;

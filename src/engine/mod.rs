@@ -18,6 +18,7 @@ mod alter_source;
 mod alter_table;
 mod analyze;
 mod backpressure;
+mod comments;
 mod commit_point;
 mod conflict;
 mod copy;

@@ -65,6 +65,7 @@ impl Session {
             start: start.cloned(),
             instead: self.instead.clone(),
             acl: Some(relation.acl.clone()).filter(|acl| *acl != Acl::default()),
+            comments: relation.comments.clone(),
             provisional: self.provisional,
         }))
     }

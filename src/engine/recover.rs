@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::comments::comment;
 use super::early::{Behind, Early};
 use super::record::renamed;
 use super::recovering::{Recovering, Stage};
@@ -396,7 +397,8 @@ impl Survey {
             Definition::Rename { .. }
             | Definition::Clock(_)
             | Definition::Watermark { .. }
-            | Definition::Sequence { .. } => {}
+            | Definition::Sequence { .. }
+            | Definition::Comment { .. } => {}
         }
     }
 
@@ -584,8 +586,26 @@ impl<'a> Again<'a> {
             Definition::Sequence { of, text, owned_by } => {
                 self.engine.session().alter_again(of, &text, owned_by).await
             }
+            Definition::Comment { of, column, text } => self.comment(of, column, text).await,
             Definition::Keep(_) | Definition::Drop(_) => Ok(()),
         }
+    }
+
+    async fn comment(
+        &mut self,
+        of: RelationId,
+        column: String,
+        text: Option<String>,
+    ) -> Result<()> {
+        let Some(sink) = self.sinks.get_mut(&of) else {
+            let change = move |c: &mut Coordinator| comment(c, of, &column, text.as_deref());
+            return self.engine.core.coordinator.call(change).await?;
+        };
+        match text {
+            Some(text) => drop(sink.comments.insert(column, text)),
+            None => drop(sink.comments.remove(&column)),
+        }
+        Ok(())
     }
 
     async fn write(&mut self, mut commit: log::Commit) -> Result<()> {

@@ -172,6 +172,7 @@ impl Session {
                 let [from, to] = [&rename.name, &rename.to].map(|name| schema_and_name(name).0);
                 if from == to { Ok(()) } else { self.check_create(&rename.to) }
             }
+            Statement::Comment(comment) => self.check_owner(&comment.name),
             Statement::AlterTable(alter) => self.check_owner(&alter.name),
             Statement::AlterSink(alter) => self.check_owner(&alter.name),
             Statement::AlterSource(alter) => self.check_owner(&alter.name),

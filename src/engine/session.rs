@@ -324,13 +324,6 @@ impl Session {
             Statement::SetCharacteristics(modes) => self.set_characteristics(modes),
             Statement::Copy(_) => Err(Error::unsupported("COPY needs a PostgreSQL client")
                 .with_hint("Serve with headwater serve, then use psql's \\copy.")),
-            Statement::Rename(rename) => self.rename_relation(rename).await,
-            Statement::AlterTable(alter) => self.alter_table(alter).await,
-            Statement::AlterSink(alter) => self.alter_sink(alter).await,
-            Statement::AlterSource(alter) => self.alter_source(alter).await,
-            Statement::AlterFormat(alter) => self.alter_format(alter).await,
-            Statement::RetryErrors(name) => self.retry_errors(name).await,
-            Statement::ResumeView(resume) => self.resume_view(resume).await,
             Statement::Check(names) => self.check(names).await,
             Statement::CheckStorage => self.check_storage().await,
             Statement::Checkpoint => self.checkpoint().await,
@@ -355,6 +348,22 @@ impl Session {
             Statement::Flush => self.flush().await,
             Statement::Access(statement) => self.change_access(statement).await,
             Statement::NoOp(tag) => Ok(self.done(tag)),
+            definition => Box::pin(self.alter(definition)).await,
+        }
+    }
+
+    /// Changes what is there.
+    async fn alter(&mut self, statement: &Statement) -> Result<Outcome> {
+        match statement {
+            Statement::Rename(rename) => self.rename_relation(rename).await,
+            Statement::AlterTable(alter) => self.alter_table(alter).await,
+            Statement::AlterSink(alter) => self.alter_sink(alter).await,
+            Statement::AlterSource(alter) => self.alter_source(alter).await,
+            Statement::AlterFormat(alter) => self.alter_format(alter).await,
+            Statement::RetryErrors(name) => self.retry_errors(name).await,
+            Statement::ResumeView(resume) => self.resume_view(resume).await,
+            Statement::Comment(statement) => self.comment(statement).await,
+            _ => Err(Error::internal("a statement that nobody runs")),
         }
     }
 

@@ -212,7 +212,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::ResumeView(_) => "ALTER MATERIALIZED VIEW",
         Statement::SavedState(statement) => statement.name(),
         Statement::Access(access) => return access.is_kept().then(|| access.tag()),
-        Statement::NoOp("COMMENT") => "COMMENT",
+        Statement::Comment(_) | Statement::NoOp("COMMENT") => "COMMENT",
         // What EXECUTE runs is looked at by itself.
         Statement::Execute(_)
         | Statement::Begin(_)

@@ -118,7 +118,7 @@ impl Members {
     }
 
     fn add(&mut self, columns: &[ArrayRef], row: usize) -> Result<()> {
-        let key = object_key(&columns[0], row).ok_or_else(|| {
+        let key = object_key(&columns[0], row)?.ok_or_else(|| {
             Error::user(sqlstate::INVALID_PARAMETER_VALUE, "field name must not be null")
         })?;
         let mut value = String::new();

@@ -105,7 +105,6 @@ pub static SCALARS: &[ScalarFunction] = &[
     theirs("atan2", &[], &[]),
     theirs("atanh", &[], &[]),
     theirs("bit_length", &[], &[]),
-    theirs("btrim", &[], &[]),
     theirs("cbrt", &[], &[]),
     made("ceil", &["ceiling"], &[Cheap], rounding_udf),
     theirs("char_length", &[], &[Cheap]),
@@ -146,7 +145,6 @@ pub static SCALARS: &[ScalarFunction] = &[
     theirs("log10", &[], &[]),
     theirs("lower", &[], &[Cheap]),
     theirs("lpad", &[], &[Grows, Multiplies]),
-    theirs("ltrim", &[], &[]),
     ours("make_array", &[], &[Grammar]),
     made("mod", &[], &[], |_| Some(Arc::new(arith_udf(ArithOp::Rem)))),
     made(
@@ -180,7 +178,6 @@ pub static SCALARS: &[ScalarFunction] = &[
     theirs("row", &[], &[Grammar]),
     ours("row_to_json", &[], &[PrintsJson]),
     theirs("rpad", &[], &[Grows, Multiplies]),
-    theirs("rtrim", &[], &[]),
     ours("sign", &[], &[Cheap]),
     theirs("signum", &[], &[]),
     theirs("sin", &[], &[]),

@@ -186,6 +186,14 @@ pub fn apply(definition: &Definition, live: &mut BTreeMap<RelationId, Creation>)
                 creation.owned_by.clone_from(owned_by);
             }
         }
+        Definition::Comment { of, column, text } => {
+            if let Some(creation) = live.get_mut(of) {
+                match text {
+                    Some(text) => drop(creation.comments.insert(column.clone(), text.clone())),
+                    None => drop(creation.comments.remove(column)),
+                }
+            }
+        }
         Definition::Rename { .. } | Definition::Clock(_) | Definition::Watermark { .. } => {}
     }
 }

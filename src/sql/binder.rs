@@ -20,6 +20,7 @@ use super::optimize::{analyze, optimize};
 use super::parser::parse;
 use super::parts::map_plans;
 use super::pass::{self, Repaired, Scope, Stage};
+use super::scopes::declares;
 use super::statement::{CreateView, Statement};
 use super::system::SessionFacts;
 use crate::cancel::{Cancel, under};
@@ -239,7 +240,7 @@ pub(super) fn plan_raw(
         let Err(error) = planned else { return planned };
         pass::back_to(begun);
         match pass::over_failed(&mut query, &error, &scope)? {
-            Repaired::No => return Err(error),
+            Repaired::No => return Err(unreachable_query(error, &query)),
             Repaired::OrElse => return plan_named(query, &scope).map_err(|_| error),
             Repaired::Yes => {
                 begun = pass::mark();
@@ -247,6 +248,24 @@ pub(super) fn plan_raw(
             }
         }
     }
+}
+
+/// 42P01 of what a WITH query is called that can't be named where it is.
+fn unreachable_query(error: Error, query: &ast::Query) -> Error {
+    let Some(name) = error.message().strip_prefix("relation \"").and_then(|m| m.split('"').next())
+    else {
+        return error;
+    };
+    if error.sqlstate() != sqlstate::UNDEFINED_TABLE || !declares(query, name) {
+        return error;
+    }
+    let detail = format!(
+        "There is a WITH item named \"{name}\", but it cannot be referenced from this part of the \
+         query."
+    );
+    error
+        .with_detail(detail)
+        .with_hint("Use WITH RECURSIVE, or re-order the WITH items to remove forward references.")
 }
 
 /// Names the columns of a query, rewrites what DataFusion has no words for, and plans it.

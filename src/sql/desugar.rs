@@ -5,9 +5,9 @@
 //! Runs behind the naming of columns, so that names are those of what was written.
 
 use sqlparser::ast::{
-    self, AccessExpr, BinaryOperator, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Subscript, TableFactor,
-    UnaryOperator, Value,
+    self, AccessExpr, ArrayElemTypeDef, BinaryOperator, DateTimeField, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Subscript,
+    TableFactor, UnaryOperator, Value,
 };
 
 use super::array_query::array_of;
@@ -135,12 +135,16 @@ fn rewrite(expr: Expr) -> Result<Expr> {
             Value::Number(text, _) => long_number(text).unwrap_or(Expr::Value(value)),
             _ => Expr::Value(value),
         },
+        Expr::Trim { expr, trim_where, trim_what, trim_characters: None } => {
+            let args = std::iter::once(expr).chain(trim_what).map(|arg| *arg).collect();
+            call(trim_name(trim_where), args)
+        }
         Expr::Collate { expr, collation } if is_named(&collation, "C") => *expr,
         Expr::Extract { field: DateTimeField::Custom(unit), syntax, expr } => {
             let unit = Ident::new(unit.value.trim_matches('\''));
             Expr::Extract { field: DateTimeField::Custom(unit), syntax, expr }
         }
-        Expr::Cast { expr, data_type, .. } if text_limit(&data_type)?.is_some() => {
+        Expr::Cast { expr, data_type, .. } if has_limit(&data_type)? => {
             limited_cast(*expr, &data_type)?
         }
         Expr::Cast { expr, data_type, .. } if precision(&data_type).is_some() => {
@@ -153,21 +157,11 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::TypedString(typed) if precision(&typed.data_type).is_some() => {
             precise_cast(Expr::Value(typed.value), typed.data_type)
         }
-        Expr::TypedString(typed) if text_limit(&typed.data_type)?.is_some() => {
+        Expr::TypedString(typed) if has_limit(&typed.data_type)? => {
             limited_cast(Expr::Value(typed.value), &typed.data_type)?
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
-            // A literal is of the preferred type.
-            let timestamp = match *timestamp {
-                literal @ Expr::Value(ast::ValueWithSpan {
-                    value: Value::SingleQuotedString(_),
-                    ..
-                }) => {
-                    cast(literal, ast::DataType::Timestamp(None, ast::TimezoneInfo::WithTimeZone))
-                }
-                other => other,
-            };
-            call("timezone", vec![*time_zone, timestamp])
+            call("timezone", vec![*time_zone, as_moment(*timestamp)])
         }
         Expr::CompoundFieldAccess { root, access_chain } => {
             let chain = access_chain.into_iter().map(closed).collect();
@@ -188,6 +182,25 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         }
         other => other,
     })
+}
+
+/// A literal of a time is of the preferred type.
+fn as_moment(timestamp: Expr) -> Expr {
+    match timestamp {
+        literal @ Expr::Value(ast::ValueWithSpan {
+            value: Value::SingleQuotedString(_), ..
+        }) => cast(literal, ast::DataType::Timestamp(None, ast::TimezoneInfo::WithTimeZone)),
+        other => other,
+    }
+}
+
+/// The function that TRIM from a side is.
+fn trim_name(side: Option<ast::TrimWhereField>) -> &'static str {
+    match side {
+        Some(ast::TrimWhereField::Leading) => "ltrim",
+        Some(ast::TrimWhereField::Trailing) => "rtrim",
+        Some(ast::TrimWhereField::Both) | None => "btrim",
+    }
 }
 
 /// `1 = x` as `x = 1`: of `a.x = b.x AND 1 = a.x` under an outer join DataFusion infers a condition
@@ -415,9 +428,31 @@ fn is_named(name: &ObjectName, wanted: &str) -> bool {
 }
 
 /// A cast to `varchar(n)` or `char(n)` cuts off what is too long.
+/// Whether values of a type, or their elements, have a length.
+fn has_limit(data_type: &ast::DataType) -> Result<bool> {
+    Ok(text_limit(element_type(data_type).unwrap_or(data_type))?.is_some())
+}
+
+fn element_type(data_type: &ast::DataType) -> Option<&ast::DataType> {
+    match data_type {
+        ast::DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => Some(element),
+        _ => None,
+    }
+}
+
 fn limited_cast(expr: Expr, data_type: &ast::DataType) -> Result<Expr> {
-    let Some(limit) = text_limit(data_type)? else { return Ok(expr) };
-    let text = cast(expr, ast::DataType::Text);
+    let element = element_type(data_type);
+    let Some(limit) = text_limit(element.unwrap_or(data_type))? else { return Ok(expr) };
+    let text = cast(
+        expr,
+        match element {
+            Some(_) => {
+                let element = Box::new(ast::DataType::Text);
+                ast::DataType::Array(ArrayElemTypeDef::SquareBracket(element, None))
+            }
+            None => ast::DataType::Text,
+        },
+    );
     let name = if limit.blanks { "pg_bpchar" } else { "pg_varchar" };
     let length = Value::Number(limit.characters.to_string(), false);
     Ok(call(name, vec![text, Expr::value(length)]))

@@ -239,9 +239,14 @@ fn trim_from(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     }
     (0..=from).for_each(|_| parser.advance_token());
     let trimmed = parser.parse_expr().and_then(|expr| {
+        // `trim(both from x, y)` is `btrim(x, y)`.
+        let what = match parser.consume_token(&Token::Comma) {
+            true => Some(Box::new(parser.parse_expr()?)),
+            false => None,
+        };
         parser.expect_token(&Token::RParen)?;
         let (expr, trim_where) = (Box::new(expr), side);
-        Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+        Ok(Expr::Trim { expr, trim_where, trim_what: what, trim_characters: None })
     });
     Some(trimmed)
 }

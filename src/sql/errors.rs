@@ -61,6 +61,14 @@ fn schema_error(e: &SchemaError) -> Error {
                     format!("missing FROM-clause entry for table \"{}\"", r.table()),
                 );
             }
+            let named = |known: &Column| {
+                known.name != field.name
+                    && unmarked(&known.name) == field.name
+                    && (field.relation.is_none() || field.relation == known.relation)
+            };
+            if valid_fields.iter().any(named) {
+                return ambiguous(&field.name);
+            }
             let error = Error::user(
                 sqlstate::UNDEFINED_COLUMN,
                 format!("column {} does not exist", column_name(field)),

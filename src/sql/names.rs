@@ -63,7 +63,7 @@ struct Namer {
 
 impl Rewrite for Namer {
     fn pre_select(&mut self, select: &mut Select) -> Result<()> {
-        name_list(select);
+        name_list(select, self.depth > 1);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Rewrite for Namer {
     /// `TABLE x` is short for `SELECT * FROM x`.
     fn pre_query(&mut self, query: &mut ast::Query) -> Result<()> {
         expand_table(&mut query.body);
-        order_by_names(query);
+        order_by_names(query, self.depth > 0);
         if !std::mem::take(&mut self.in_array) {
             rename_hidden(query, self.depth == 0);
         }
@@ -126,10 +126,10 @@ fn expand_table(body: &mut SetExpr) {
 }
 
 /// `SELECT DISTINCT upper(s) .. ORDER BY upper(s)` orders by the column of the list.
-fn order_by_names(query: &mut ast::Query) {
+fn order_by_names(query: &mut ast::Query, inner: bool) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let items = select.projection.clone();
-    name_list(select);
+    name_list(select, inner);
     let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(orders), .. }) =
         &mut query.order_by
     else {
@@ -149,7 +149,24 @@ fn is_name(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 
-fn name_list(select: &mut Select) {
+/// The names that stand for several columns of a list.
+fn given_twice(select: &Select) -> HashSet<String> {
+    let (mut once, mut twice) = (HashSet::new(), HashSet::new());
+    for item in &select.projection {
+        let name = match item {
+            SelectItem::UnnamedExpr(expr) => name_of(expr),
+            SelectItem::ExprWithAlias { alias, .. } => fold(alias),
+            _ => continue,
+        };
+        if !once.insert(name.clone()) {
+            twice.insert(name);
+        }
+    }
+    twice
+}
+
+fn name_list(select: &mut Select, inner: bool) {
+    let twice = if inner { given_twice(select) } else { HashSet::new() };
     let mut seen: HashSet<String> = HashSet::new();
     // The planner has a name of its own for a column of a query around.
     let own = names_of(&select.from);
@@ -171,6 +188,10 @@ fn name_list(select: &mut Select) {
         };
         let mut unique = name.clone();
         let mut count = 1;
+        if twice.contains(&name) {
+            // Nobody around can name any of them.
+            unique = format!("{name}{MARK}0");
+        }
         while !seen.insert(unique.clone()) {
             unique = format!("{name}{MARK}{count}");
             count += 1;
@@ -250,6 +271,9 @@ fn subquery_name(query: &ast::Query) -> Option<(String, bool)> {
 /// The name that PostgreSQL's catalog has for a type.
 fn internal_type_name(data_type: &ast::DataType) -> String {
     use arrow::datatypes::DataType;
+    if let ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(element, _)) = data_type {
+        return internal_type_name(element);
+    }
     match super::types::sql_type(data_type) {
         Ok(DataType::Boolean) => "bool".into(),
         Ok(DataType::Int16) => "int2".into(),
@@ -267,6 +291,9 @@ fn internal_type_name(data_type: &ast::DataType) -> String {
         Ok(DataType::Utf8) => match data_type {
             ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_) => "varchar".into(),
             ast::DataType::Char(_) | ast::DataType::Character(_) => "bpchar".into(),
+            ast::DataType::Custom(name, _) if name.to_string().eq_ignore_ascii_case("name") => {
+                "name".into()
+            }
             _ => "text".into(),
         },
         _ => data_type.to_string().to_lowercase(),

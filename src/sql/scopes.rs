@@ -45,6 +45,12 @@ pub(super) fn names_of(from: &[TableWithJoins]) -> Vec<String> {
     names
 }
 
+/// Whether a query, or one in its WITH, has a WITH query of a name.
+pub(super) fn declares(query: &Query, name: &str) -> bool {
+    let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+    ctes.into_iter().any(|cte| fold(&cte.alias.name) == name || declares(&cte.query, name))
+}
+
 /// The names that the clauses around a SELECT, such as ORDER BY, can use.
 pub(super) fn names_in(query: &Query) -> Vec<String> {
     match query.body.as_ref() {

@@ -149,7 +149,9 @@ pub enum Statement {
     Flush,
     /// Roles and what they may do.
     Access(Box<AccessStatement>),
-    /// DISCARD, COMMENT, ANALYZE and other statements without effect here: the tag.
+    /// COMMENT ON a relation or a column.
+    Comment(Comment),
+    /// DISCARD, ANALYZE and other statements without effect here: the tag.
     NoOp(&'static str),
 }
 
@@ -204,6 +206,19 @@ impl Isolation {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|i| i.name() == name)
     }
+}
+
+/// COMMENT ON.
+#[derive(Debug, Clone)]
+pub struct Comment {
+    /// The kind that was written, as in [`Drop`]; "column" is of any.
+    pub noun: &'static str,
+    /// The folded name of the relation.
+    pub name: String,
+    /// The column.
+    pub column: Option<String>,
+    /// The text; without one there is none any more.
+    pub text: Option<String>,
 }
 
 /// ALTER .. RENAME TO.

@@ -14,7 +14,7 @@ use super::{
     bind_query, bind_update, bind_view, bind_watermark, parse, prepare,
 };
 use crate::catalog::access::Acl;
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, Comments, Relation, RelationKind};
 use crate::delta::text::{display_value, pg_type_declared};
 use crate::error::{Error, Result};
 
@@ -61,6 +61,7 @@ fn add(catalog: &mut Catalog, name: &str, kind: RelationKind, columns: &str, que
         sequence: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
+        comments: Comments::new(),
     };
     catalog.add(relation).expect("the name is free");
 }

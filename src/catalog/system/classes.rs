@@ -15,6 +15,12 @@ use crate::catalog::{Catalog, Identity, Relation, RelationKind, written_in_full}
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
         schema: "pg_catalog",
+        name: "pg_description",
+        columns: "objoid:i classoid:i objsubid:n description:t",
+        rows: pg_description,
+    },
+    SystemTable {
+        schema: "pg_catalog",
         name: "pg_class",
         columns: "oid:i relname:t relnamespace:i reltype:i reloftype:i relowner:i relam:i \
             relfilenode:i reltablespace:i relpages:n reltuples:f relallvisible:n reltoastrelid:i \
@@ -249,6 +255,23 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
         Cell::Null,
         Cell::Null,
     ]
+}
+
+/// The number of `pg_class`, which all objects with comments are of.
+const PG_CLASS: i64 = 1259;
+
+fn pg_description(facts: &Facts<'_>) -> Rows {
+    let of = |r: &Arc<Relation>| {
+        let row = |(column, text): (&String, &String)| {
+            let at = match column.as_str() {
+                "" => 0,
+                column => r.schema.index_of(column).ok()? as i64 + 1,
+            };
+            Some(cells![oid(r.id), PG_CLASS, at, text.as_str()])
+        };
+        r.comments.iter().filter_map(row).collect::<Vec<_>>()
+    };
+    facts.catalog.relations().flat_map(of).collect()
 }
 
 fn pg_attrdef(facts: &Facts<'_>) -> Rows {

@@ -1,11 +1,20 @@
 //! What stands around relations: schemas, the database, settings, access methods.
 
+use chrono::{Offset, TimeZone};
+use chrono_tz::{OffsetComponents, OffsetName};
+
 use crate::catalog::access::Privileges;
 
 use super::roles::role_oid;
 use super::{Cell, Facts, OWNER_OID, Rows, SystemTable, cells, schemas};
 
 pub(super) const TABLES: &[SystemTable] = &[
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_timezone_names",
+        columns: "name:t abbrev:t utc_offset:t is_dst:b",
+        rows: pg_timezone_names,
+    },
     SystemTable {
         schema: "pg_catalog",
         name: "pg_namespace",
@@ -48,6 +57,24 @@ pub(super) const TABLES: &[SystemTable] = &[
         rows: pg_language,
     },
 ];
+
+/// The zones that have names, as they are at present.
+fn pg_timezone_names(_: &Facts<'_>) -> Rows {
+    let now = chrono::Utc::now().naive_utc();
+    let row = |zone: &chrono_tz::Tz| {
+        let offset = zone.offset_from_utc_datetime(&now);
+        let seconds = offset.fix().local_minus_utc();
+        let (sign, size) = if seconds < 0 { ("-", -seconds) } else { ("", seconds) };
+        let (hours, minutes) = (size / 3_600, size / 60 % 60);
+        cells![
+            zone.name(),
+            offset.abbreviation().unwrap_or_default(),
+            format!("{sign}{hours:02}:{minutes:02}:{:02}", size % 60),
+            offset.dst_offset() != chrono::TimeDelta::zero()
+        ]
+    };
+    chrono_tz::TZ_VARIANTS.iter().map(row).collect()
+}
 
 fn pg_namespace(facts: &Facts<'_>) -> Rows {
     let access = facts.catalog.access();

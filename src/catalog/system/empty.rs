@@ -25,7 +25,6 @@ pub(super) const TABLES: &[SystemTable] = &[
     table("pg_default_acl", "oid:i defaclrole:i defaclnamespace:i defaclobjtype:t defaclacl:T"),
     table("pg_depend", "classid:i objid:i objsubid:n refclassid:i refobjid:i refobjsubid:n \
         deptype:t"),
-    table("pg_description", "objoid:i classoid:i objsubid:n description:t"),
     table("pg_enum", "oid:i enumtypid:i enumsortorder:f enumlabel:t"),
     table("pg_event_trigger", "oid:i evtname:t evtevent:t evtowner:i evtfoid:i evtenabled:t \
         evttags:T"),
@@ -75,7 +74,6 @@ pub(super) const TABLES: &[SystemTable] = &[
         n_distinct:f"),
     table("pg_subscription", "oid:i subdbid:i subname:t subowner:i subenabled:b \
         subpublications:T"),
-    table("pg_timezone_names", "name:t abbrev:t utc_offset:t is_dst:b"),
     table("pg_trigger", "oid:i tgrelid:i tgparentid:i tgname:t tgfoid:i tgtype:s tgenabled:t \
         tgisinternal:b tgconstrrelid:i tgconstrindid:i tgconstraint:i tgdeferrable:b \
         tginitdeferred:b tgnargs:s tgattr:I tgargs:t tgqual:t tgoldtable:t tgnewtable:t"),

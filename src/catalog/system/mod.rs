@@ -25,7 +25,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::access::{Acl, SYSTEM_SCHEMAS};
 use super::sequence::SequenceAt;
-use super::{Catalog, PUBLIC_SCHEMA, Relation, RelationId, RelationKind, WriteRules, qualified};
+use super::{
+    Catalog, Comments, PUBLIC_SCHEMA, Relation, RelationId, RelationKind, WriteRules, qualified,
+};
 use crate::error::Result;
 
 pub(crate) use classes::{
@@ -275,6 +277,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
             sequence: None,
             depends_on: Vec::new(),
             acl: Acl::default(),
+            comments: Comments::new(),
         }),
     };
     all.enumerate().map(known).collect()

@@ -77,6 +77,7 @@ impl Session {
             sequence: Some(Sequence { def, owner }),
             depends_on: Vec::new(),
             acl: self.acl_of_new(name),
+            comments: self.comments_of_new(name),
         };
         // It stays where its table is one that is built beside another, which takes over by one
         // step that knows no sequences.

@@ -30,6 +30,10 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("get_byte(bytea, int) -> int", Nulls::Strict, get_byte),
     ("set_byte(bytea, int, int) -> bytea", Nulls::Strict, set_byte),
     ("get_bit(bytea, bigint) -> int", Nulls::Strict, get_bit),
+    ("set_bit(bytea, bigint, int) -> bytea", Nulls::Strict, set_bit),
+    ("btrim(bytea, bytea) -> bytea", Nulls::Strict, |a| trim(a, true, true)),
+    ("ltrim(bytea, bytea) -> bytea", Nulls::Strict, |a| trim(a, true, false)),
+    ("rtrim(bytea, bytea) -> bytea", Nulls::Strict, |a| trim(a, false, true)),
     ("bit_count(bytea) -> bigint", Nulls::Strict, |a| {
         a.values::<Int64Type>(|row| {
             Ok(Some(a.bytes(0, row).iter().map(|b| i64::from(b.count_ones())).sum()))
@@ -86,6 +90,38 @@ fn get_bit(a: &Args<'_>) -> Result<ArrayRef> {
         let bytes = a.bytes(0, row);
         let at = index(a.bigint(1, row), bytes.len() * 8)?;
         Ok(Some(i32::from(bytes[at / 8] >> (at % 8) & 1)))
+    })
+}
+
+fn set_bit(a: &Args<'_>) -> Result<ArrayRef> {
+    a.byteas(|row| {
+        let mut bytes = a.bytes(0, row).to_vec();
+        let at = index(a.bigint(1, row), bytes.len() * 8)?;
+        let bit = match a.int(2, row) {
+            bit @ (0 | 1) => bit as u8,
+            _ => {
+                let message = "new bit must be 0 or 1";
+                return Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message));
+            }
+        };
+        bytes[at / 8] = bytes[at / 8] & !(1 << (at % 8)) | bit << (at % 8);
+        Ok(Some(bytes))
+    })
+}
+
+/// Bytes without those of a set at the ends.
+fn trim(a: &Args<'_>, begin: bool, end: bool) -> Result<ArrayRef> {
+    a.byteas(|row| {
+        let (bytes, set) = (a.bytes(0, row), a.bytes(1, row));
+        let stays = |byte: &u8| !set.contains(byte);
+        let first = if begin { bytes.iter().position(stays) } else { Some(0) };
+        let last = if end { bytes.iter().rposition(stays).map(|at| at + 1) } else { None };
+        let (first, last) = match (first, last) {
+            (None, _) => return Ok(Some(Vec::new())),
+            (Some(_), None) if end => return Ok(Some(Vec::new())),
+            (Some(first), last) => (first, last.unwrap_or(bytes.len())),
+        };
+        Ok(Some(bytes[first..last].to_vec()))
     })
 }
 

@@ -253,11 +253,15 @@ fn justify(a: &Args<'_>, hours: bool, days: bool) -> Result<ArrayRef> {
     })
 }
 
+/// The year 2000 in seconds since 1970.
+const EPOCH_2000_S: i64 = 946_684_800;
+
 fn to_timestamp(a: &Args<'_>) -> Result<ArrayRef> {
     a.values::<TimestampMicrosecondType>(|row| {
-        let us = a.double(0, row) * SECOND_US as f64;
-        match us.abs() < 9e18 {
-            true => Ok(Some(us.round() as i64)),
+        // Seconds since 2000 have more digits behind the point, and are what PostgreSQL rounds.
+        let us = (a.double(0, row) - EPOCH_2000_S as f64) * SECOND_US as f64;
+        match us.abs() < 8e18 {
+            true => Ok(Some(us.round_ties_even() as i64 + EPOCH_2000_S * SECOND_US)),
             false => {
                 Err(out_of_range(&format!("timestamp out of range: \"{}\"", a.double(0, row))))
             }

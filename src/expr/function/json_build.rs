@@ -98,13 +98,17 @@ pub(crate) fn write_json(array: &ArrayRef, row: usize, out: &mut String) {
     }
 }
 
-/// A value of any type as a key; `None` for NULL.
-pub(crate) fn object_key(array: &ArrayRef, row: usize) -> Option<String> {
-    let key = display_value(array, row)?;
-    Some(match array.data_type() {
-        DataType::Boolean => if key == "t" { "true" } else { "false" }.to_string(),
-        _ => key,
-    })
+/// A value as a key; `None` for NULL.
+pub(crate) fn object_key(array: &ArrayRef, row: usize) -> Result<Option<String>> {
+    let Some(key) = display_value(array, row) else { return Ok(None) };
+    match array.data_type() {
+        DataType::Boolean => Ok(Some(if key == "t" { "true" } else { "false" }.to_string())),
+        DataType::List(_) | DataType::Struct(_) | DataType::LargeUtf8 => Err(Error::user(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "key value must be scalar, not array, composite, or json",
+        )),
+        _ => Ok(Some(key)),
+    }
 }
 
 fn to_jsonb(a: &Args<'_>) -> Result<ArrayRef> {
@@ -144,7 +148,7 @@ fn build_object(a: &Args<'_>) -> Result<ArrayRef> {
         let mut members = Vec::new();
         for i in (0..a.len()).step_by(2) {
             let (keys, at) = a.at(i, row);
-            let key = object_key(keys, at).ok_or_else(|| {
+            let key = object_key(keys, at)?.ok_or_else(|| {
                 Error::user(
                     sqlstate::INVALID_PARAMETER_VALUE,
                     format!("argument {}: key must not be null", i + 1),

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::Int32Type;
 
 use super::args::Args;
@@ -62,6 +63,14 @@ pub(super) const FUNCTIONS: &[Def] = &[
             Ok(true)
         })
     }),
+    ("btrim(text) -> text", Nulls::Strict, |a| trim(a, true, true)),
+    ("btrim(text, text) -> text", Nulls::Strict, |a| trim(a, true, true)),
+    ("ltrim(text) -> text", Nulls::Strict, |a| trim(a, true, false)),
+    ("ltrim(text, text) -> text", Nulls::Strict, |a| trim(a, true, false)),
+    ("rtrim(text) -> text", Nulls::Strict, |a| trim(a, false, true)),
+    ("rtrim(text, text) -> text", Nulls::Strict, |a| trim(a, false, true)),
+    ("pg_varchar(text[], int) -> text[]", Nulls::Strict, |a| cut_elements(a, false)),
+    ("pg_bpchar(text[], int) -> text[]", Nulls::Strict, |a| cut_elements(a, true)),
     ("pg_varchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, false)),
     ("pg_bpchar(text, int) -> text", Nulls::Strict, |a| cut_cast(a, true)),
 ];
@@ -517,14 +526,51 @@ fn chr(a: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// Text without the characters of a set, blanks unless it is given, at the ends.
+fn trim(a: &Args<'_>, begin: bool, end: bool) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let set = if a.len() > 1 { a.text(1, row) } else { " " };
+        let goes = |c: char| set.contains(c);
+        let mut text = a.text(0, row);
+        if begin {
+            text = text.trim_start_matches(goes);
+        }
+        if end {
+            text = text.trim_end_matches(goes);
+        }
+        out.push_str(text);
+        Ok(true)
+    })
+}
+
+/// The same as [`cut_cast`] of the elements of arrays.
+fn cut_elements(a: &Args<'_>, blanks: bool) -> Result<ArrayRef> {
+    let mut out = ListBuilder::new(StringBuilder::new());
+    for row in 0..a.rows() {
+        if a.skips(row) {
+            out.append_null();
+            continue;
+        }
+        let (elements, length) = (a.list(0, row), a.int(1, row));
+        for text in elements.as_string::<i32>() {
+            out.values().append_option(text.map(|text| cut(text, length, blanks)));
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn cut(text: &str, length: i32, blanks: bool) -> &str {
+    let length = usize::try_from(length).unwrap_or(0).min(length_of(text));
+    let text = part(text, 0..length);
+    if blanks { text.trim_end_matches(' ') } else { text }
+}
+
 /// A cast to `varchar(n)` or `char(n)`: what is too long is cut off, and `char` has no blanks at
 /// its end, which mean nothing there.
 fn cut_cast(a: &Args<'_>, blanks: bool) -> Result<ArrayRef> {
     a.texts(|row, out| {
-        let text = a.text(0, row);
-        let length = usize::try_from(a.int(1, row)).unwrap_or(0).min(length_of(text));
-        let text = part(text, 0..length);
-        out.push_str(if blanks { text.trim_end_matches(' ') } else { text });
+        out.push_str(cut(a.text(0, row), a.int(1, row), blanks));
         Ok(true)
     })
 }

@@ -17,7 +17,7 @@ use sqlparser::ast::{self, ObjectNamePart, TableFactor};
 
 use super::{from_table, select};
 use crate::catalog::access::Acl;
-use crate::catalog::{Relation, RelationId, RelationKind, WriteRules};
+use crate::catalog::{Comments, Relation, RelationId, RelationKind, WriteRules};
 use crate::error::Result;
 use crate::sql::binder::plan_query;
 use crate::sql::context::{Context, RelationSource};
@@ -82,6 +82,7 @@ pub(super) fn in_hand(
         sequence: None,
         depends_on: Vec::new(),
         acl: Acl::default(),
+        comments: Comments::new(),
     };
     let source: Arc<dyn TableSource> = Arc::new(RelationSource::new(Arc::new(relation)));
     let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None);

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
-use super::{StreamParser, is_word};
+use super::{StreamParser, fold, is_word, relation_name};
 use crate::catalog::{PUBLIC_SCHEMA, local_name, qualified, schema_and_name};
 use crate::connector::Edge;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sqlstate};
 use crate::format::Changelog;
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    AlterFormat, AlterSink, AlterSource, Execute, ParsedStatement, Prepare, Rename, ResumeView,
-    SinkAction, Statement,
+    AlterFormat, AlterSink, AlterSource, Comment, Execute, ParsedStatement, Prepare, Rename,
+    ResumeView, SinkAction, Statement,
 };
 use crate::sql::types::sql_type;
 
@@ -108,10 +108,53 @@ impl StreamParser<'_> {
         ["table", "view", "source", "sink", "index"].into_iter().find(|kind| self.accept_word(kind))
     }
 
-    /// COMMENT ON .. IS ..: read, and not kept.
+    /// COMMENT ON kind name IS { 'text' | NULL }. Those of relations and their columns are kept.
     pub(super) fn comment(&mut self) -> Result<Statement> {
         self.p.advance_token();
         self.expect_word("on")?;
+        let noun = match self.peek_word(0).as_deref() {
+            Some("table") => "table",
+            Some("source") => "source",
+            Some("view") => "view",
+            Some("materialized") => "materialized view",
+            Some("sink") => "sink",
+            Some("index") => "index",
+            Some("sequence") => "sequence",
+            Some("column") => "column",
+            _ => return self.comment_on_other(),
+        };
+        noun.split(' ').try_for_each(|word| self.expect_word(word))?;
+        let (name, column) = match noun {
+            "column" => self.column_of_relation()?,
+            _ => (self.name()?, None),
+        };
+        self.expect_word("is")?;
+        let text = match self.accept_word("null") {
+            true => None,
+            false => {
+                let text = self.p.parse_literal_string();
+                Some(self.sql(text)?)
+            }
+        };
+        // As in PostgreSQL, an empty text is none.
+        let text = text.filter(|text| !text.is_empty());
+        Ok(Statement::Comment(Comment { noun, name, column, text }))
+    }
+
+    /// `t.c` or `s.t.c`.
+    fn column_of_relation(&mut self) -> Result<(String, Option<String>)> {
+        let name = self.p.parse_object_name(false);
+        let mut name = self.sql(name)?;
+        let column = name.0.pop().as_ref().and_then(|part| part.as_ident().map(fold));
+        if name.0.is_empty() {
+            return Err(Error::user(sqlstate::SYNTAX_ERROR, "column name must be qualified"));
+        }
+        self.note(&name);
+        Ok((relation_name(&name)?, column))
+    }
+
+    /// What the comments of other objects would be is not kept.
+    fn comment_on_other(&mut self) -> Result<Statement> {
         while !self.accept_word("is") {
             if self.p.next_token().token == Token::EOF {
                 return Err(self.unexpected());

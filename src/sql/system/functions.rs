@@ -60,7 +60,7 @@ use Returns::{Bool, Number, Numbers, Text, Texts};
 #[rustfmt::skip]
 const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("array_lower_bound", Number, |_, _| Ok(Cell::Number(1))),
-    ("col_description", Text, |_, _| Ok(Cell::Null)),
+    ("col_description", Text, column_comment),
     ("current_catalog", Text, |f, _| Ok(f.session.database.as_str().into())),
     ("current_database", Text, |f, _| Ok(f.session.database.as_str().into())),
     ("current_role", Text, |f, _| Ok(f.session.user.as_str().into())),
@@ -72,19 +72,19 @@ const FUNCTIONS: &[(&str, Returns, Call)] = &[
     ("currval", Number, sequences::currval),
     ("format_type", Text, format_type),
     ("getdatabaseencoding", Text, |_, _| Ok("UTF8".into())),
-    ("has_any_column_privilege", Bool, |_, _| Ok(true.into())),
-    ("has_column_privilege", Bool, |_, _| Ok(true.into())),
-    ("has_database_privilege", Bool, |_, _| Ok(true.into())),
-    ("has_function_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_any_column_privilege", Bool, privileges::on_some_column),
+    ("has_column_privilege", Bool, privileges::on_column),
+    ("has_database_privilege", Bool, privileges::on_database),
+    ("has_function_privilege", Bool, privileges::on_function),
     ("has_schema_privilege", Bool, privileges::on_schema),
-    ("has_sequence_privilege", Bool, |_, _| Ok(true.into())),
+    ("has_sequence_privilege", Bool, privileges::on_sequence),
     ("has_table_privilege", Bool, privileges::on_relation),
     ("inet_client_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_addr", Text, |_, _| Ok(Cell::Null)),
     ("inet_server_port", Number, |_, _| Ok(Cell::Null)),
     ("lastval", Number, sequences::lastval),
     ("nextval", Number, sequences::nextval),
-    ("obj_description", Text, |_, _| Ok(Cell::Null)),
+    ("obj_description", Text, comment),
     ("pg_advisory_unlock_all", Text, |_, _| Ok("".into())),
     ("pg_backend_pid", Number, |f, _| Ok(f.session.pid.into())),
     ("pg_char_to_encoding", Number, |_, _| Ok(Cell::Number(6))),
@@ -392,6 +392,22 @@ fn relation<'a>(facts: &'a Facts, args: &[Cell]) -> Option<&'a Arc<Relation>> {
     }
     let number = super::rewrite::class_of(&facts.catalog, &facts.path(), text(args, 0)?).ok()?;
     catalog::relation(&facts.catalog, number)
+}
+
+/// `obj_description(number [, catalog])`: only relations have comments.
+fn comment(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    if text(args, 1).is_some_and(|catalog| catalog != "pg_class") {
+        return Ok(Cell::Null);
+    }
+    Ok(relation(facts, args).and_then(|r| r.comments.get("")).map(String::as_str).into())
+}
+
+/// `col_description(number of a relation, number of a column)`.
+fn column_comment(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {
+    let at = number(args, 1).and_then(|n| usize::try_from(n - 1).ok());
+    let (Some(r), Some(at)) = (relation(facts, args), at) else { return Ok(Cell::Null) };
+    let column = r.schema.fields().get(at).and_then(|field| r.comments.get(field.name()));
+    Ok(column.map(String::as_str).into())
 }
 
 fn view_text(facts: &Facts, args: &[Cell]) -> Result<Cell, Error> {

@@ -113,9 +113,20 @@ impl Rewriter<'_> {
                 }
                 Ok(())
             }
-            Expr::Cast { data_type, .. } => {
+            Expr::Cast { expr: value, data_type, .. } => {
                 plain_type(data_type);
+                if let Some(moment) = moment(value, data_type)? {
+                    *expr = moment;
+                    return Ok(());
+                }
                 self.cast(expr)
+            }
+            Expr::TypedString(typed) => {
+                let value = Expr::Value(typed.value.clone());
+                if let Some(moment) = moment(&value, &typed.data_type)? {
+                    *expr = moment;
+                }
+                Ok(())
             }
             Expr::Subquery(query) => one_row(query),
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
@@ -162,6 +173,30 @@ impl Rewriter<'_> {
         };
         Ok(())
     }
+}
+
+/// `'now'::timestamp`, `date 'today'` and their kin as what they are when the statement runs; a
+/// definition, which would be another one each time, has no such words.
+fn moment(value: &Expr, data_type: &DataType) -> Result<Option<Expr>> {
+    let Expr::Value(ast::ValueWithSpan { value: Value::SingleQuotedString(word), .. }) = value
+    else {
+        return Ok(None);
+    };
+    let of_day = match data_type {
+        DataType::Date => true,
+        DataType::Timestamp(..) | DataType::Time(..) => false,
+        _ => return Ok(None),
+    };
+    let text = match word.trim().to_ascii_lowercase().as_str() {
+        "now" if of_day => "current_date".to_owned(),
+        "now" => format!("CAST(now() AS {data_type})"),
+        _ if matches!(data_type, DataType::Time(..)) => return Ok(None),
+        "today" => format!("CAST(current_date AS {data_type})"),
+        "tomorrow" => format!("CAST(current_date + 1 AS {data_type})"),
+        "yesterday" => format!("CAST(current_date - 1 AS {data_type})"),
+        _ => return Ok(None),
+    };
+    parse(&text).map(Some)
 }
 
 /// The number of a relation that is named as in SQL: `t`, `public.t`, `"T"`, or a number.

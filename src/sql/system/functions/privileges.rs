@@ -1,10 +1,15 @@
 //! `has_table_privilege` and its relatives: what a role may do. Without a role the session's is
 //! meant.
 
-use super::{Facts, number, relation, text};
+use std::sync::Arc;
+
+use super::{Facts, is_function, number, relation, text};
+use crate::catalog::RelationKind;
 use crate::catalog::access::{Acl, Privilege, Role, RoleId, no_schema};
-use crate::catalog::system::{Cell, schemas};
+use crate::catalog::system::{Cell, find, schemas};
 use crate::error::{Error, Result, sqlstate};
+use crate::sql::functions::FUNCTIONS;
+use crate::sql::system::rewrite::class_of;
 
 /// The role that an argument names by name or number.
 fn role_of(facts: &Facts, args: &[Cell]) -> Result<Option<RoleId>> {
@@ -27,10 +32,7 @@ fn role_of(facts: &Facts, args: &[Cell]) -> Result<Option<RoleId>> {
 
 /// The role, and the arguments behind it.
 fn who<'a>(facts: &Facts, args: &'a [Cell]) -> Result<Option<(RoleId, &'a [Cell])>> {
-    match args.len() {
-        0..3 => Ok(Some((facts.session.role.unwrap_or(RoleId::OWNER), args))),
-        _ => Ok(role_of(facts, args)?.map(|role| (role, args.get(1..).unwrap_or_default()))),
-    }
+    who_of(facts, args, 2)
 }
 
 /// Whether a role has one of the privileges of a list, such as `SELECT, INSERT`.
@@ -58,23 +60,154 @@ fn has_one(facts: &Facts, role: RoleId, acl: &Acl, list: &str) -> Result<bool> {
     Ok(has)
 }
 
-/// `has_table_privilege([role,] table, privileges)`.
-pub(super) fn on_relation(facts: &Facts, args: &[Cell]) -> Result<Cell> {
-    let Some((role, args)) = who(facts, args)? else { return Ok(Cell::Null) };
-    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+/// What privileges there are on kinds of objects, as these functions know them.
+const ON_RELATION: &[&str] =
+    &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
+const ON_COLUMN: &[&str] = &["SELECT", "INSERT", "UPDATE", "REFERENCES"];
+const ON_SEQUENCE: &[&str] = &["USAGE", "SELECT", "UPDATE"];
+const ON_SCHEMA: &[&str] = &["CREATE", "USAGE"];
+const ON_DATABASE: &[&str] = &["CREATE", "TEMPORARY", "TEMP", "CONNECT"];
+const ON_FUNCTION: &[&str] = &["EXECUTE"];
+
+/// 22023 of a list with a privilege that a kind of objects does not know.
+fn check_list(list: &str, known: &[&str]) -> Result<()> {
+    for word in list.split(',').map(|word| word.trim().to_ascii_uppercase()) {
+        if !known.contains(&word.strip_suffix(" WITH GRANT OPTION").unwrap_or(&word)) {
+            let message = format!("unrecognized privilege type: \"{}\"", word.to_lowercase());
+            return Err(Error::user(sqlstate::INVALID_PARAMETER_VALUE, message));
+        }
+    }
+    Ok(())
+}
+
+/// The role, and the arguments behind it, of a function that takes so many without one.
+fn who_of<'a>(
+    facts: &Facts,
+    args: &'a [Cell],
+    without: usize,
+) -> Result<Option<(RoleId, &'a [Cell])>> {
+    match args.len() <= without {
+        true => Ok(Some((facts.session.role.unwrap_or(RoleId::OWNER), args))),
+        false => Ok(role_of(facts, args)?.map(|role| (role, args.get(1..).unwrap_or_default()))),
+    }
+}
+
+/// What a role has on a relation; `None` where a number has none. Relations that describe the
+/// definitions are there to be read.
+fn on_named(facts: &Facts, role: RoleId, args: &[Cell], list: &str) -> Result<Option<bool>> {
     let Some(found) = relation(facts, args) else {
         return match args.first() {
-            // A number that nothing has, and what describes the definitions.
-            Some(Cell::Text(name)) if crate::catalog::system::find(None, name).is_none() => {
-                facts.catalog.get(name).map(|_| Cell::Null)
+            Some(Cell::Text(name)) => {
+                class_of(&facts.catalog, &facts.path(), name)?;
+                let read = list.split(',').any(|word| word.trim().eq_ignore_ascii_case("select"));
+                Ok(Some(read || facts.catalog.access().is_superuser(role)))
             }
-            Some(Cell::Text(_)) => Ok(list.trim().eq_ignore_ascii_case("select").into()),
-            _ => Ok(Cell::Null),
+            _ => Ok(None),
         };
     };
     let owner = found.depends_on.first().filter(|_| found.kind.is_part());
     let acl = owner.and_then(|id| facts.catalog.by_id(*id)).map_or(&found.acl, |owner| &owner.acl);
-    Ok(has_one(facts, role, acl, list)?.into())
+    has_one(facts, role, acl, list).map(Some)
+}
+
+/// `has_table_privilege([role,] relation, privileges)`.
+pub(super) fn on_relation(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((role, args)) = who(facts, args)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+    let has = on_named(facts, role, args, list)?;
+    check_list(list, ON_RELATION)?;
+    Ok(has.into())
+}
+
+/// `has_any_column_privilege([role,] relation, privileges)`: what is granted is of all columns.
+pub(super) fn on_some_column(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((role, args)) = who(facts, args)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+    let has = on_named(facts, role, args, list)?;
+    check_list(list, ON_COLUMN)?;
+    Ok(has.into())
+}
+
+/// `has_column_privilege([role,] relation, column, privileges)`.
+pub(super) fn on_column(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((role, args)) = who_of(facts, args, 3)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 2) else { return Ok(Cell::Null) };
+    let has = on_named(facts, role, args, list)?;
+    let found = relation(facts, args).map(Arc::as_ref);
+    let known = || match args.first() {
+        Some(Cell::Text(name)) => find(None, name).map(|known| known.relation.as_ref()),
+        _ => None,
+    };
+    if let Some(relation) = found.or_else(known) {
+        let there = match args.get(1) {
+            Some(Cell::Text(column)) => relation.schema.index_of(column).is_ok(),
+            Some(Cell::Number(at)) => usize::try_from(*at)
+                .is_ok_and(|at| (1..=relation.schema.fields().len()).contains(&at)),
+            _ => return Ok(Cell::Null),
+        };
+        match args.get(1) {
+            Some(Cell::Text(column)) if !there => {
+                let name = relation.local_name();
+                return Err(Error::user(
+                    sqlstate::UNDEFINED_COLUMN,
+                    format!("column \"{column}\" of relation \"{name}\" does not exist"),
+                ));
+            }
+            _ if !there => return Ok(Cell::Null),
+            _ => {}
+        }
+    }
+    check_list(list, ON_COLUMN)?;
+    Ok(has.into())
+}
+
+/// `has_sequence_privilege([role,] sequence, privileges)`.
+pub(super) fn on_sequence(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((role, args)) = who(facts, args)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+    let has = on_named(facts, role, args, list)?;
+    let name = match relation(facts, args) {
+        Some(found) => Some(found.local_name()).filter(|_| found.kind != RelationKind::Sequence),
+        None => text(args, 0),
+    };
+    if let Some(name) = name {
+        let message = format!("\"{name}\" is not a sequence");
+        return Err(Error::user(sqlstate::WRONG_OBJECT_TYPE, message));
+    }
+    check_list(list, ON_SEQUENCE)?;
+    Ok(has.into())
+}
+
+/// `has_database_privilege([role,] database, privileges)`: nobody is kept from connecting.
+pub(super) fn on_database(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((_, args)) = who(facts, args)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+    if let Some(name) = text(args, 0).filter(|name| *name != facts.session.database) {
+        let message = format!("database \"{name}\" does not exist");
+        return Err(Error::user("3D000", message));
+    }
+    check_list(list, ON_DATABASE)?;
+    Ok(true.into())
+}
+
+/// `has_function_privilege([role,] function, privileges)`: everybody may call all of them.
+pub(super) fn on_function(facts: &Facts, args: &[Cell]) -> Result<Cell> {
+    let Some((_, args)) = who(facts, args)? else { return Ok(Cell::Null) };
+    let Some(list) = text(args, 1) else { return Ok(Cell::Null) };
+    if let Some(signature) = text(args, 0) {
+        let name = signature.split('(').next().unwrap_or_default().trim().to_lowercase();
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+        let known = FUNCTIONS.scalar.contains_key(name)
+            || FUNCTIONS.aggregate.contains_key(name)
+            || FUNCTIONS.window.contains_key(name)
+            || is_function(name);
+        if !known {
+            let message = format!("function \"{signature}\" does not exist");
+            return Err(Error::user(sqlstate::UNDEFINED_FUNCTION, message));
+        }
+    }
+    check_list(list, ON_FUNCTION)?;
+    Ok(true.into())
 }
 
 /// `has_schema_privilege([role,] schema, privileges)`.
@@ -92,6 +225,7 @@ pub(super) fn on_schema(facts: &Facts, args: &[Cell]) -> Result<Cell> {
         _ => None,
     };
     let Some(name) = named else { return Ok(Cell::Null) };
+    check_list(list, ON_SCHEMA)?;
     match access.schema(&name) {
         Some(acl) => Ok(has_one(facts, role, acl, list)?.into()),
         // Those of the system are there to be looked at.
