@@ -81,6 +81,8 @@ pub mod sqlstate {
     pub const GROUPING_ERROR: &str = "42803";
     pub const WINDOWING_ERROR: &str = "42P20";
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
+    pub const INVALID_COLUMN_DEFINITION: &str = "42611";
+    pub const INVALID_OBJECT_DEFINITION: &str = "42P17";
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub const DUPLICATE_OBJECT: &str = "42710";
     pub const AMBIGUOUS_ALIAS: &str = "42P09";

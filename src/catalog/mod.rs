@@ -113,6 +113,8 @@ pub struct WriteRules {
     pub lengths: BTreeMap<usize, TextLimit>,
     /// The identity columns, whose DEFAULT draws from a sequence of their own.
     pub identities: BTreeMap<usize, Identity>,
+    /// The columns that are computed from the others.
+    pub computed: BTreeMap<usize, Computed>,
 }
 
 /// `GENERATED .. AS IDENTITY`: whether a statement may give the column another value.
@@ -130,6 +132,25 @@ impl std::fmt::Display for Identity {
             Self::Always => "ALWAYS",
             Self::ByDefault => "BY DEFAULT",
         })
+    }
+}
+
+/// What a computed column has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Computed {
+    /// The value of an expression over the columns that are not computed, kept with the row.
+    Stored(String),
+    /// `proctime()`: the time at which the row comes to who reads it. Nothing is kept.
+    Arrival,
+}
+
+impl Computed {
+    /// Its expression.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Stored(text) => text,
+            Self::Arrival => "proctime()",
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod again;
 pub mod blackhole;
 mod carrier;
+mod computed;
 mod delivery;
 pub mod file;
 pub mod kafka;
@@ -22,9 +23,11 @@ use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::Expr;
 
 pub use again::Again;
 pub use carrier::{Account, Carrier, Guarantee, KeptSink, Load, MakeCarrier, SinkId, Watch};
+pub use computed::{computing, without_computed};
 pub use delivery::{Delivery, Failure, Receiver, Refused, Sink};
 use key::sink_key;
 pub use options::Options;
@@ -262,6 +265,15 @@ pub struct SinkConnector {
 /// How a connector makes a sink whose messages are kept; `None` where its receiver is of a kind for
 /// which that makes no sense.
 pub type Keep = fn(&ConnectorSpec, SinkId, Option<Guarantee>) -> Result<Option<KeptSink>>;
+
+/// A column that is computed from those that are read.
+#[derive(Debug, Clone)]
+pub struct ComputedColumn {
+    /// Its index in the schema.
+    pub column: usize,
+    /// Its value, over columns that are qualified by the name of the relation.
+    pub expr: Expr,
+}
 
 /// Every source connector, sorted by name.
 pub const SOURCES: &[SourceConnector] =

@@ -97,6 +97,7 @@ fn columns(create: &CreateTableAs, fields: &[FieldRef]) -> Result<Vec<ColumnDef>
             sequence: None,
             identity: None,
             length: None,
+            computed: None,
         });
     }
     Ok(columns)

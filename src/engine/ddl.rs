@@ -15,8 +15,11 @@ use super::view_options::{ViewOptions, check_late_kept};
 use crate::catalog::{
     Catalog, Comments, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
-use crate::connector::{ConnectorSpec, Options, SOURCES, Source};
+use crate::connector::{
+    ConnectorSpec, Options, SOURCES, Source, SourceConnector, computing, without_computed,
+};
 use crate::delta::text::pg_type_name;
+use crate::delta::zone::Zone;
 use crate::error::{Error, Result, sqlstate};
 use crate::format::FormatSpec;
 use crate::operator::{error_schema, late_schema};
@@ -70,6 +73,8 @@ impl Session {
         let made = with.as_ref().map_or_else(Vec::new, |(_, made)| made.clone());
         let rewritten = with.as_ref().map(|(create, _)| sql::table_text(create));
         let create = with.as_ref().map_or(create, |(create, _)| create);
+        let typed = sql::with_computed(create, &self.settings())?;
+        let create = typed.as_ref().unwrap_or(create);
         let text = rewritten.as_deref().unwrap_or(text);
         let sequences = made.iter().map(|(id, _)| *id).rev().collect();
         let mut guard = self.drop_unless_done(sequences);
@@ -179,7 +184,7 @@ impl Session {
             .with_hint("Use CREATE TABLE, which keeps them."));
         }
         let upsert = check_changelog(create, &spec)?;
-        let source: Arc<dyn Source> = (connector.create)(&spec)?;
+        let source = self.reading(connector, &spec, relation)?;
         relation.connector = Some(spec);
         let start = match self.past.as_ref().and_then(|past| past.start.clone()) {
             Some(start) => start,
@@ -193,6 +198,23 @@ impl Session {
         };
         let errors = self.errors_relation(relation, rejects_schema());
         Ok(NewSource { source, start, upsert, errors, retention })
+    }
+
+    /// The source of a relation, which knows of columns that are computed what others do not.
+    pub(super) fn reading(
+        &self,
+        connector: &SourceConnector,
+        spec: &ConnectorSpec,
+        relation: &Relation,
+    ) -> Result<Arc<dyn Source>> {
+        let bind = || sql::computed_columns(relation, &self.settings());
+        let computed = relation.style().under(bind)?;
+        if computed.is_empty() {
+            return (connector.create)(spec);
+        }
+        let inner = (connector.create)(&without_computed(spec, &computed)?)?;
+        let place = (relation.local_name(), relation.zone.unwrap_or(Zone::UTC));
+        Ok(computing(inner, &relation.schema, computed, place))
     }
 
     fn errors_relation(&self, of: &Relation, schema: SchemaRef) -> Relation {

@@ -73,7 +73,7 @@ impl Session {
         let spec = ConnectorSpec { format: format.clone(), ..spec.clone() };
         let connector = SOURCES.iter().find(|s| s.name == spec.connector);
         let connector = connector.ok_or_else(|| Error::internal("a connector is gone"))?;
-        let source: Arc<dyn Source> = (connector.create)(&spec)?;
+        let source = self.reading(connector, &spec, relation)?;
         let altered = Relation {
             definition: sql::with_format(&relation.definition, text),
             connector: Some(spec),

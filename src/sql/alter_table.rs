@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use sqlparser::ast::{Expr, Ident};
 
 use super::parser::fold;
@@ -33,7 +34,8 @@ pub struct Altered {
 /// Does the actions of a statement to the definition of a table.
 pub fn alter_table(create: &CreateTable, alter: &AlterTable) -> Result<Altered> {
     let named = |name: &String| Expr::Identifier(Ident::with_quote('"', name));
-    let columns = create.columns.iter().map(|c| (c.clone(), Some(named(&c.name))));
+    let value = |c: &ColumnDef| c.computed.is_none().then(|| named(&c.name));
+    let columns = create.columns.iter().map(|c| (c.clone(), value(c)));
     let name_of = |at: &usize| create.columns[*at].name.clone();
     let mut table = Table {
         name: local_name(&create.name),
@@ -103,6 +105,14 @@ impl Table<'_> {
         })
     }
 
+    /// A computed column that is computed from another one.
+    fn computed_from(&self, column: &str) -> Option<&str> {
+        let reads = |c: &ColumnDef| {
+            c.computed.as_ref().is_some_and(|expr| any_expr(expr, &|e| is_column(e, column)))
+        };
+        self.columns.iter().find(|(c, _)| reads(c)).map(|(c, _)| c.name.as_str())
+    }
+
     fn check_free(&self, column: &str) -> Result<()> {
         match self.find(column) {
             None => Ok(()),
@@ -151,19 +161,7 @@ impl Table<'_> {
     /// ALTER COLUMN.
     fn act_on_column(&mut self, action: &TableAction) -> Result<()> {
         match action {
-            TableAction::Default { column, expr } => {
-                let at = self.position(column)?;
-                if self.columns[at].0.identity.is_some() {
-                    let error = self.is_identity(column);
-                    return Err(match expr {
-                        Some(_) => error,
-                        None => error.with_hint(
-                            "Use ALTER TABLE ... ALTER COLUMN ... DROP IDENTITY instead.",
-                        ),
-                    });
-                }
-                self.columns[at].0.default.clone_from(expr);
-            }
+            TableAction::Default { column, expr } => self.set_default(column, expr.as_ref())?,
             TableAction::AddIdentity { column, identity, sequence } => {
                 return self.add_identity(column, *identity, sequence);
             }
@@ -201,19 +199,54 @@ impl Table<'_> {
                 }
                 self.columns[at].0.nullable = *nullable;
             }
-            TableAction::Type { column, using } => {
-                let at = self.position(&column.name)?;
-                let (old, value) = &mut self.columns[at];
-                if old.identity.is_some() {
-                    SequenceType::of_identity(&column.data_type)?;
-                }
-                old.data_type = column.data_type.clone();
-                old.length = column.length;
-                if let Some(using) = using {
-                    *value = Some(using.clone());
-                }
-            }
+            TableAction::Type { column, using } => self.set_type(column, using.as_ref())?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn set_default(&mut self, column: &str, expr: Option<&Expr>) -> Result<()> {
+        let at = self.position(column)?;
+        if self.columns[at].0.identity.is_some() {
+            let error = self.is_identity(column);
+            return Err(match expr {
+                Some(_) => error,
+                None => {
+                    error.with_hint("Use ALTER TABLE ... ALTER COLUMN ... DROP IDENTITY instead.")
+                }
+            });
+        }
+        if self.columns[at].0.computed.is_some() {
+            let (table, state) = (self.name, sqlstate::SYNTAX_ERROR);
+            let message =
+                format!("column \"{column}\" of relation \"{table}\" is a generated column");
+            return Err(Error::user(state, message));
+        }
+        self.columns[at].0.default = expr.cloned();
+        Ok(())
+    }
+
+    fn set_type(&mut self, column: &ColumnDef, using: Option<&Expr>) -> Result<()> {
+        let name = &column.name;
+        let at = self.position(name)?;
+        if let Some(by) = self.computed_from(name) {
+            let message = "cannot alter type of a column used by a generated column";
+            let detail = format!("Column \"{name}\" is used by generated column \"{by}\".");
+            return Err(Error::unsupported(message).with_detail(detail));
+        }
+        let (old, value) = &mut self.columns[at];
+        if old.identity.is_some() {
+            SequenceType::of_identity(&column.data_type)?;
+        }
+        if using.is_some() && old.computed.is_some() {
+            let message = "cannot specify USING when altering type of generated column";
+            return Err(Error::user(sqlstate::INVALID_COLUMN_DEFINITION, message)
+                .with_detail(format!("Column \"{name}\" is a generated column.")));
+        }
+        old.data_type = column.data_type.clone();
+        old.length = column.length;
+        if let Some(using) = using {
+            *value = Some(using.clone());
         }
         Ok(())
     }
@@ -325,6 +358,20 @@ impl Table<'_> {
                 ),
             ));
         }
+        if let Some(by) = self.computed_from(column) {
+            let table = self.name;
+            return Err(Error::user(
+                sqlstate::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!(
+                    "cannot drop column {column} of table {table} because other objects depend on \
+                     it"
+                ),
+            )
+            .with_detail(format!(
+                "column {by} of table {table} depends on column {column} of table {table}"
+            ))
+            .with_hint(format!("Drop column {by} first.")));
+        }
         self.columns.remove(at);
         if self.key.iter().any(|key| key == column) {
             self.key.clear();
@@ -341,7 +388,8 @@ impl Table<'_> {
         to.clone_into(&mut self.columns[at].0.name);
         let names = self.key.iter_mut().chain(&mut self.watermark);
         names.filter(|name| *name == from).for_each(|name| to.clone_into(name));
-        for (_, expr) in &mut self.checks {
+        let computed = self.columns.iter_mut().filter_map(|(c, _)| c.computed.as_mut());
+        for expr in computed.chain(self.checks.iter_mut().map(|(_, expr)| expr)) {
             rename_in(expr, from, to)?;
         }
         // What was called otherwise before goes on.
@@ -420,6 +468,9 @@ pub fn table_text(create: &CreateTable) -> String {
 }
 
 fn column_text(column: &ColumnDef) -> String {
+    if let (DataType::Null, Some(expr)) = (&column.data_type, &column.computed) {
+        return format!("{} AS {expr}", quoted(&column.name));
+    }
     let data_type = match &column.length {
         Some(length) => length.to_string(),
         None => pg_type_declared(&column.data_type),
@@ -439,6 +490,9 @@ fn column_text(column: &ColumnDef) -> String {
         }
         (None, Some(default)) => text.push_str(&format!(" DEFAULT {default}")),
         (None, None) => {}
+    }
+    if let Some(expr) = &column.computed {
+        text.push_str(&format!(" GENERATED ALWAYS AS ({expr}) STORED"));
     }
     text
 }

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 use sqlparser::ast;
 
 use super::binder::{Purpose, Settings, finish_part, plan_part, plan_view};
+use super::computed::with_arrivals;
 use super::functions::FUNCTIONS;
 use super::missing::missing_function;
 use super::names::MARK;
@@ -250,7 +251,13 @@ impl<'a> Context<'a> {
             .with_hint(format!(
                 "CREATE MATERIALIZED VIEW v AS SELECT * FROM {name}; or make it with CREATE TABLE."
             ))),
-            _ => Ok(Arc::new(RelationSource::new(Arc::clone(relation)))),
+            _ => {
+                let source = Arc::new(RelationSource::new(Arc::clone(relation)));
+                Ok(match with_arrivals(name, relation, source.clone())? {
+                    None => source,
+                    Some(plan) => Arc::new(ViewSource { schema: source.schema(), plan }),
+                })
+            }
         }
     }
 

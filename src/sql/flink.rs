@@ -14,6 +14,7 @@ const FUNCTIONS: &[(&str, usize, &str)] = &[
     ("dayofmonth", 1, "CAST(extract(day FROM $1) AS bigint)"),
     ("dayofweek", 1, "CAST(extract(dow FROM $1) AS bigint) + 1"),
     ("dayofyear", 1, "CAST(extract(doy FROM $1) AS bigint)"),
+    ("from_unixtime", 1, "to_char(to_timestamp($1), 'YYYY-MM-DD HH24:MI:SS')"),
     ("hour", 1, "CAST(extract(hour FROM $1) AS bigint)"),
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
     ("minute", 1, "CAST(extract(minute FROM $1) AS bigint)"),
@@ -90,6 +91,8 @@ pub(super) fn expand(f: Function) -> Result<Expr> {
             let (_, interval, _) = unit_of(unit)?;
             template(&format!("$3 + $2 * CAST('{interval}' AS interval)"), &args)
         }
+        // PostgreSQL has none of a text.
+        ("to_timestamp", [text]) if is_text(text) => template("CAST($1 AS timestamp)", &args),
         ("to_timestamp_ltz", [_, precision]) if is_number(precision, "0") => {
             template("to_timestamp(CAST($1 AS double precision))", &args)
         }
@@ -111,6 +114,19 @@ fn arguments(f: &Function) -> Option<Vec<Expr>> {
         _ => None,
     };
     list.args.iter().map(plain).collect()
+}
+
+/// Whether an expression is a call of a function that makes a text.
+fn is_text(expr: &Expr) -> bool {
+    const NAMES: [&str; 5] = ["concat", "date_format", "from_unixtime", "replace", "to_char"];
+    match expr {
+        Expr::Nested(inner) => is_text(inner),
+        Expr::Function(f) => {
+            let name = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
+            name.is_some_and(|name| NAMES.contains(&name.as_str()))
+        }
+        _ => false,
+    }
 }
 
 fn is_number(expr: &Expr, digits: &str) -> bool {

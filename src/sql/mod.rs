@@ -20,6 +20,7 @@ mod binder;
 mod bounded;
 mod checkpoint;
 mod comparable;
+mod computed;
 mod conditions;
 mod constant;
 mod context;
@@ -120,6 +121,7 @@ pub use asof::{AsOfJoin, Nearest};
 pub use binder::{
     Bound, Purpose, Settings, bind_query, bind_view, query_of_view, refuse_records, zone_of_view,
 };
+pub use computed::{computed_columns, with_computed};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{Read, Reads, RelationSource, relation_name};
 pub use dml::{

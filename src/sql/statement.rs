@@ -537,6 +537,8 @@ pub struct ColumnDef {
     pub identity: Option<Identity>,
     /// The length of `varchar(n)` and `char(n)`.
     pub length: Option<TextLimit>,
+    /// What it is computed by. Where no type is written, the type is NULL's until that is bound.
+    pub computed: Option<ast::Expr>,
 }
 
 /// CREATE TABLE .. AS.

@@ -214,6 +214,7 @@ fn attributes(relation: &Relation, number: i64, rows: &mut Rows) {
 fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<Cell> {
     let field = relation.schema.field(column);
     let limit = relation.rules.lengths.get(&column);
+    let computed = relation.rules.computed.contains_key(&column);
     let data_type = limit.map_or_else(|| type_oid(field.data_type()), limited_oid);
     let modifier = match limit {
         Some(limit) => i64::from(limit.characters) + 4,
@@ -238,14 +239,14 @@ fn attribute(relation: &Relation, number: i64, column: usize, at: usize) -> Vec<
         if length > 0 { "p" } else { "x" },
         "",
         not_null,
-        relation.rules.defaults.contains_key(&column) && identity.is_none(),
+        relation.rules.defaults.contains_key(&column) && identity.is_none() || computed,
         false,
         match identity {
             Some(Identity::Always) => "a",
             Some(Identity::ByDefault) => "d",
             None => "",
         },
-        "",
+        if computed { "s" } else { "" },
         false,
         true,
         0,
@@ -277,12 +278,15 @@ fn pg_description(facts: &Facts<'_>) -> Rows {
 fn pg_attrdef(facts: &Facts<'_>) -> Rows {
     let of = |r: &Arc<Relation>| {
         let number = oid(r.id);
-        let row = move |(column, text): (&usize, &String)| {
+        let row = move |(column, text): (&usize, &str)| {
             let at = *column as i64 + 1;
-            cells![CONSTRAINT + number * 64 + at, number, at, text.clone()]
+            cells![CONSTRAINT + number * 64 + at, number, at, text]
         };
         let own = |(column, _): &(&usize, _)| !r.rules.identities.contains_key(column);
-        r.rules.defaults.iter().filter(own).map(row).collect::<Vec<_>>()
+        let defaults = r.rules.defaults.iter().filter(own);
+        let defaults = defaults.map(|(column, text)| (column, text.as_str()));
+        let computed = r.rules.computed.iter().map(|(column, rule)| (column, rule.text()));
+        defaults.chain(computed).map(row).collect::<Vec<_>>()
     };
     visible(facts.catalog).flat_map(of).collect()
 }

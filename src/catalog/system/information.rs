@@ -186,7 +186,11 @@ fn column(facts: &Facts<'_>, relation: &Relation, at: usize) -> Vec<Cell> {
     row.extend(std::iter::repeat_n(Cell::Null, 4));
     row.extend(cells![number.to_string(), "NO"]);
     row.extend(identity_cells(facts.catalog, relation, at));
-    row.extend(cells!["NEVER", Cell::Null]);
+    let (generated, expression) = match relation.rules.computed.get(&at) {
+        Some(rule) => ("ALWAYS", Cell::from(rule.text())),
+        None => ("NEVER", Cell::Null),
+    };
+    row.extend(cells![generated, expression]);
     row.push(Cell::from(if updatable { "YES" } else { "NO" }));
     row
 }

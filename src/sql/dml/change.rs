@@ -102,6 +102,13 @@ pub(in crate::sql) fn assigned(
                 let message = format!("column \"{name}\" can only be updated to DEFAULT");
                 return Err(generated_always(&name, message));
             }
+            false if relation.rules.computed.contains_key(&column) => {
+                return Err(Error::user(
+                    sqlstate::GENERATED_ALWAYS,
+                    format!("column \"{name}\" can only be updated to DEFAULT"),
+                )
+                .with_detail(format!("Column \"{name}\" is a generated column.")));
+            }
             false => value,
         };
         if values[column].replace(value).is_some() {

@@ -118,10 +118,20 @@ pub fn copy_target(
     let name = ast::ObjectName(vec![ast::ObjectNamePart::Identifier(quoted(table))]);
     let relation = target(&name, catalog, Change::Copy)?;
     let columns = match columns {
-        [] => (0..relation.schema.fields().len()).collect(),
+        [] => {
+            let computed = &relation.rules.computed;
+            (0..relation.schema.fields().len()).filter(|at| !computed.contains_key(at)).collect()
+        }
         names => columns_of(&relation, names)?,
     };
-    Ok((relation, columns))
+    match columns.iter().find(|at| relation.rules.computed.contains_key(at)) {
+        None => Ok((relation, columns)),
+        Some(at) => Err(Error::user(
+            sqlstate::INVALID_COLUMN_REFERENCE,
+            format!("column \"{}\" is a generated column", relation.schema.field(*at).name()),
+        )
+        .with_detail("Generated columns cannot be used in COPY.")),
+    }
 }
 
 /// The indexes of columns by name, none of them twice.
@@ -138,6 +148,20 @@ fn columns_of(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
         columns.push(column);
     }
     Ok(columns)
+}
+
+/// 428C9 for a value of a computed column.
+fn check_given(relation: &Relation, column: usize) -> Result<()> {
+    if !relation.rules.computed.contains_key(&column) {
+        return Ok(());
+    }
+    let name = relation.schema.field(column).name();
+    Err(Error::user(
+        sqlstate::GENERATED_ALWAYS,
+        format!("cannot insert a non-DEFAULT value into column \"{name}\""),
+    )
+    .with_detail(format!("Column \"{name}\" is a generated column."))
+    .with_hint("Name the other columns: INSERT INTO t (a, b) ..."))
 }
 
 /// 42601 when rows are not as wide as the list of columns.
@@ -177,6 +201,11 @@ fn rows(
     if let (SetExpr::Values(values), true) = (source.body.as_ref(), plain) {
         for row in &values.rows {
             check_width(row.content.len(), columns.len(), named)?;
+            for (expr, column) in row.content.iter().zip(&columns) {
+                if !is_default(expr) {
+                    check_given(relation, *column)?;
+                }
+            }
         }
         let values = &identities.in_values(values)?;
         if let Some(rows) = scope.literals(&values.rows, &columns)? {
@@ -201,6 +230,9 @@ fn rows(
     check_width(width, columns.len(), named)?;
     if !values {
         identities.check_given(&columns[..width.min(columns.len())])?;
+    }
+    if !values {
+        columns.iter().take(width).try_for_each(|column| check_given(relation, *column))?;
     }
     let plan = without(plan, &drawn)?;
     let plan = analyze(over_plan(Stage::Assignment, plan, &scope)?)?;

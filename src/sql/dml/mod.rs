@@ -22,6 +22,7 @@ use sqlparser::ast::{self, Ident, SelectItem, SetExpr, TableWithJoins};
 use sqlparser::parser::Parser;
 
 use super::binder::{Bound, Settings};
+use super::computed::compute_rows;
 use super::dialect::DIALECT;
 use super::parser::{fold, relation_name};
 use super::prepared::{BoundStatement, Preparable, Reading, prepare_statement};
@@ -150,13 +151,14 @@ pub fn bind_update(
     }
 }
 
-/// Gives rows the table's own schema and checks NOT NULL (23502), lengths of text (22001) and
-/// CHECK (23514).
+/// Gives rows the table's own schema, computes what is computed, and checks NOT NULL (23502),
+/// lengths of text (22001) and CHECK (23514).
 pub fn conform(
     relation: &Relation,
     rows: &RecordBatch,
     settings: &Settings,
 ) -> Result<RecordBatch> {
+    let rows = &compute_rows(relation, rows, settings)?;
     for (field, column) in relation.schema.fields().iter().zip(rows.columns()) {
         if field.is_nullable() || column.null_count() == 0 {
             continue;

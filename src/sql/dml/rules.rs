@@ -19,6 +19,7 @@ use crate::delta::zone::Zone;
 use crate::error::{About, Error, Result, sqlstate};
 use crate::expr::{Walk, compile, from_datafusion};
 use crate::sql::binder::{Purpose, Settings, other_zone, plan_expr};
+use crate::sql::computed::{self, computed_columns};
 use crate::sql::constant;
 use crate::sql::context::{Context, nullable};
 use crate::sql::dialect::DIALECT;
@@ -42,6 +43,7 @@ pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
         on_conflict: create.on_conflict,
         lengths: lengths.filter_map(|(i, c)| Some((i, c.length?))).collect(),
         identities: identities.filter_map(|(i, c)| Some((i, c.identity?))).collect(),
+        computed: computed::rules(create).collect(),
     })
 }
 
@@ -79,6 +81,7 @@ fn bound_rules(relation: &Relation, settings: &Settings) -> Result<Vec<Expr>> {
     for check in &relation.rules.checks {
         bound.push(condition(relation, check, settings)?);
     }
+    bound.extend(computed_columns(relation, settings)?.into_iter().map(|c| c.expr));
     Ok(bound)
 }
 

@@ -70,13 +70,10 @@ impl StreamParser<'_> {
 
     fn column(&mut self, body: &mut TableBody) -> Result<()> {
         let name = self.identifier()?;
-        if self.p.peek_keyword(Keyword::AS) {
-            return Err(Error::unsupported(format!(
-                "computed column \"{name}\" is not supported yet"
-            ))
-            .with_hint("Compute it in a view."));
-        }
-        let column = self.column_type(name)?;
+        let column = match self.accept(Keyword::AS) {
+            true => self.untyped(name)?,
+            false => self.column_type(name)?,
+        };
         let name = &column.name;
         if body.columns.0.iter().any(|c| c.name == *name) {
             return Err(Error::user(
@@ -98,10 +95,20 @@ impl StreamParser<'_> {
             } else if self.accept(Keyword::DEFAULT) {
                 let expr = self.default_expr()?;
                 set_default(body, at, expr)?;
+            } else if self.peeks_expression() && self.accept_word("generated") {
+                self.accept_words(&["always", "as"]);
+                let expr = self.generation_expr()?;
+                set_computed(body, at, expr)?;
             } else if self.accept_word("generated") {
                 self.identity_column(body, at)?;
             } else if self.accept(Keyword::CHECK) {
                 self.check(body, constraint, Some(at))?;
+            } else if body.columns[at].computed.is_none() && self.accept(Keyword::AS) {
+                // NOT NULL, which may follow, is no part of it.
+                let expr = self.p.parse_subexpr(DIALECT.prec_value(Precedence::Is));
+                let mut expr = self.sql(expr)?;
+                over_parsed_expr(&mut expr)?;
+                set_computed(body, at, expr)?;
             } else {
                 break;
             }
@@ -128,23 +135,48 @@ impl StreamParser<'_> {
             };
             let options = SequenceOptions { data_type: Some(of), ..Default::default() };
             let sequence = Some(Box::new(NewSequence { name: None, options }));
-            let (default, identity, length) = (None, None, None);
-            let nullable = false;
-            return Ok(ColumnDef {
-                name,
-                data_type,
-                nullable,
-                default,
-                sequence,
-                identity,
-                length,
-            });
+            return Ok(ColumnDef { nullable: false, sequence, ..bare(name, data_type) });
         }
         let data_type = sql_type(&sql)?;
         check_column_type(&data_type)?;
         let length = text_limit(&sql)?;
-        let (default, sequence, identity) = (None, None, None);
-        Ok(ColumnDef { name, data_type, nullable: true, default, sequence, identity, length })
+        Ok(ColumnDef { length, ..bare(name, data_type) })
+    }
+
+    /// `column AS expr [COMMENT '..']`, whose type is that of the expression.
+    fn untyped(&mut self, name: String) -> Result<ColumnDef> {
+        let computed = Some(self.computing_expr()?);
+        if self.accept(Keyword::COMMENT) {
+            let comment = self.p.parse_literal_string();
+            self.sql(comment)?;
+        }
+        Ok(ColumnDef { computed, ..bare(name, DataType::Null) })
+    }
+
+    /// The expression of a computed column.
+    fn computing_expr(&mut self) -> Result<ast::Expr> {
+        let expr = self.p.parse_expr();
+        let mut expr = self.sql(expr)?;
+        over_parsed_expr(&mut expr)?;
+        Ok(expr)
+    }
+
+    /// Whether `GENERATED ALWAYS AS (` comes next.
+    fn peeks_expression(&self) -> bool {
+        let words = ["generated", "always", "as"];
+        words.iter().enumerate().all(|(at, word)| self.peek_word(at).as_deref() == Some(word))
+            && self.p.peek_nth_token_ref(words.len()).token == Token::LParen
+    }
+
+    /// `(expr) [STORED | VIRTUAL]`: where values that never change are computed, nobody can see.
+    fn generation_expr(&mut self) -> Result<ast::Expr> {
+        self.expect(&Token::LParen)?;
+        let expr = self.computing_expr()?;
+        self.expect(&Token::RParen)?;
+        if !self.accept_word("stored") {
+            self.accept_word("virtual");
+        }
+        Ok(expr)
     }
 
     fn constraint_name(&mut self) -> Result<Option<String>> {
@@ -180,7 +212,29 @@ impl StreamParser<'_> {
     }
 }
 
+/// A column of which nothing more is known.
+fn bare(name: String, data_type: DataType) -> ColumnDef {
+    let (default, sequence, identity, length, computed) = (None, None, None, None, None);
+    let nullable = true;
+    ColumnDef { name, data_type, nullable, default, sequence, identity, length, computed }
+}
+
+fn set_computed(body: &mut TableBody, at: usize, expr: ast::Expr) -> Result<()> {
+    let column = &mut body.columns[at];
+    let twice = column.computed.replace(expr).is_some();
+    if twice {
+        return Err(specified(body, at, "multiple generation clauses specified"));
+    }
+    match (&column.default, &column.sequence) {
+        (None, None) => Ok(()),
+        _ => Err(specified(body, at, "both default and generation expression specified")),
+    }
+}
+
 fn set_default(body: &mut TableBody, at: usize, expr: ast::Expr) -> Result<()> {
+    if body.columns[at].computed.is_some() {
+        return Err(specified(body, at, "both default and generation expression specified"));
+    }
     if body.columns[at].identity.is_some() {
         return Err(specified(body, at, "both default and identity specified"));
     }

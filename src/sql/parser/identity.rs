@@ -21,6 +21,9 @@ impl StreamParser<'_> {
         if column.default.is_some() || column.sequence.is_some() {
             return Err(specified(body, at, "both default and identity specified"));
         }
+        if column.computed.is_some() {
+            return Err(specified(body, at, "both identity and generation expression specified"));
+        }
         sequence.options.data_type = Some(SequenceType::of_identity(&column.data_type)?);
         let column = &mut body.columns[at];
         column.nullable = false;
@@ -35,8 +38,7 @@ impl StreamParser<'_> {
         let identity = self.identity_kind()?;
         self.expect_word("as")?;
         if identity == Identity::Always && self.p.peek_token_ref().token == Token::LParen {
-            return Err(Error::unsupported("GENERATED columns are not supported yet")
-                .with_hint("Compute it in a view."));
+            return Err(self.unexpected());
         }
         self.expect_word("identity")?;
         let mut sequence = NewSequence { name: None, options: SequenceOptions::default() };

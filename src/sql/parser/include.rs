@@ -39,6 +39,7 @@ impl StreamParser<'_> {
                 sequence: None,
                 identity: None,
                 length: None,
+                computed: None,
             });
         }
         Ok(include)
