@@ -16,7 +16,7 @@ mod watermark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::connector::ConnectorSpec;
@@ -115,6 +115,8 @@ pub struct WriteRules {
     pub identities: BTreeMap<usize, Identity>,
     /// The columns that are computed from the others.
     pub computed: BTreeMap<usize, Computed>,
+    /// The fields of columns that are `ROW<..>`, as structs: what is kept of these is jsonb.
+    pub records: BTreeMap<usize, DataType>,
 }
 
 /// `GENERATED .. AS IDENTITY`: whether a statement may give the column another value.

@@ -98,6 +98,7 @@ fn columns(create: &CreateTableAs, fields: &[FieldRef]) -> Result<Vec<ColumnDef>
             identity: None,
             length: None,
             computed: None,
+            record: None,
         });
     }
     Ok(columns)

@@ -16,7 +16,7 @@ use crate::catalog::{
     Catalog, Comments, ConflictRule, Relation, RelationId, RelationKind, WatermarkDef, WriteRules,
 };
 use crate::connector::{
-    ConnectorSpec, Options, SOURCES, Source, SourceConnector, computing, without_computed,
+    ConnectorSpec, Options, SINKS, SOURCES, Source, SourceConnector, computing, without_computed,
 };
 use crate::delta::text::pg_type_name;
 use crate::delta::zone::Zone;
@@ -159,14 +159,10 @@ impl Session {
         let spec = connector_spec(relation, &options, create.format.as_ref())?;
         let spec = ConnectorSpec { include: create.include.clone(), ..spec };
         let (spec, retention) = with_retention(spec)?;
-        let connector = SOURCES.iter().find(|s| s.name == spec.connector).ok_or_else(|| {
-            let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
-            Error::user(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("source connector \"{}\" does not exist", spec.connector),
-            )
-            .with_hint(format!("Use one of: {}.", known.join(", ")))
-        })?;
+        let connector = SOURCES
+            .iter()
+            .find(|s| s.name == spec.connector)
+            .ok_or_else(|| no_source(&spec.connector))?;
         if !spec.include.is_empty() && !connector.metadata {
             return Err(Error::unsupported(format!(
                 "connector \"{}\" has nothing to INCLUDE",
@@ -537,6 +533,20 @@ fn check_changelog(create: &CreateTable, spec: &ConnectorSpec) -> Result<bool> {
         .with_hint("Leave APPEND ONLY out."));
     }
     Ok(changelog.is_keyed())
+}
+
+/// Why a connector is none that rows are read from.
+fn no_source(name: &str) -> Error {
+    let state = sqlstate::INVALID_PARAMETER_VALUE;
+    if SINKS.iter().any(|sink| sink.name == name) {
+        let message = format!("connector \"{name}\" takes rows, and nothing is read from it");
+        return Error::user(state, message)
+            .with_detail("What is delivered is a query that goes on, not a table.")
+            .with_hint(format!("CREATE SINK s AS SELECT .. WITH (connector = '{name}')."));
+    }
+    let known: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
+    Error::user(state, format!("source connector \"{name}\" does not exist"))
+        .with_hint(format!("Use one of: {}.", known.join(", ")))
 }
 
 fn optional_interval(expr: Option<&sqlparser::ast::Expr>, what: &str) -> Result<Option<i64>> {

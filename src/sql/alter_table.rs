@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use sqlparser::ast::{Expr, Ident};
 
 use super::parser::fold;
@@ -244,6 +244,7 @@ impl Table<'_> {
                 .with_detail(format!("Column \"{name}\" is a generated column.")));
         }
         old.data_type = column.data_type.clone();
+        old.record = column.record.clone();
         old.length = column.length;
         if let Some(using) = using {
             *value = Some(using.clone());
@@ -467,13 +468,22 @@ pub fn table_text(create: &CreateTable) -> String {
     format!("CREATE TABLE {name} ({elements}){append_only}{conflict}")
 }
 
+/// `ROW<..>`, as it is declared.
+fn record_text(of: &DataType) -> String {
+    let DataType::Struct(fields) = of else { return pg_type_declared(of) };
+    let field = |f: &FieldRef| format!("{} {}", quoted(f.name()), record_text(f.data_type()));
+    let fields: Vec<String> = fields.iter().map(field).collect();
+    format!("ROW<{} >", fields.join(", "))
+}
+
 fn column_text(column: &ColumnDef) -> String {
     if let (DataType::Null, Some(expr)) = (&column.data_type, &column.computed) {
         return format!("{} AS {expr}", quoted(&column.name));
     }
-    let data_type = match &column.length {
-        Some(length) => length.to_string(),
-        None => pg_type_declared(&column.data_type),
+    let data_type = match (&column.length, &column.record) {
+        (Some(length), _) => length.to_string(),
+        (None, Some(record)) => record_text(record),
+        (None, None) => pg_type_declared(&column.data_type),
     };
     let mut text = format!("{} {data_type}", quoted(&column.name));
     if !column.nullable {

@@ -54,7 +54,9 @@ pub fn with_computed(create: &CreateTable, settings: &Settings) -> Result<Option
             column.data_type = proctime_type();
             continue;
         }
-        let found = constant::type_of(&bind(expr, &others, &given, settings)?, &given)?;
+        let records = create.columns.iter().filter_map(|c| Some((&c.name, c.record.as_ref()?)));
+        let bound = bind(expr, (&others, &given), records, settings)?;
+        let found = constant::type_of(&bound, &given)?;
         if column.data_type == DataType::Null {
             column.data_type = match found {
                 DataType::Null | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
@@ -124,14 +126,21 @@ fn check_arrival(create: &CreateTable, column: usize) -> Result<()> {
 }
 
 /// The expression of a computed column over the columns that are not.
-fn bind(
+fn bind<'a>(
     expr: &ast::Expr,
-    computed: &[&str],
-    given: &DFSchema,
+    (computed, given): (&[&str], &DFSchema),
+    records: impl Iterator<Item = (&'a String, &'a DataType)>,
     settings: &Settings,
 ) -> Result<Expr> {
+    let records: Vec<(&String, &DataType)> = records.collect();
     let column = |e: &ast::Expr| match e {
         ast::Expr::Identifier(name) => Some(fold(name)),
+        // A field of one of the columns.
+        ast::Expr::CompoundIdentifier(parts)
+            if parts.first().is_some_and(|of| records.iter().any(|(n, _)| **n == fold(of))) =>
+        {
+            None
+        }
         ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
         _ => None,
     };
@@ -148,6 +157,7 @@ fn bind(
     }
     let catalog = Catalog::default();
     let context = Context::new(&catalog, Purpose::View, settings);
+    records.iter().for_each(|(name, record)| context.records().add_column(name, record));
     let planned = plan_expr(expr, given, &context, &[])?;
     check_plain(&planned)?;
     over_constant(planned, given, Some(settings.now))
@@ -197,7 +207,9 @@ pub fn computed_columns(relation: &Relation, settings: &Settings) -> Result<Vec<
                 Expr::Literal(ScalarValue::try_from(to.data_type()).map_err(from_datafusion)?, None)
             }
             Computed::Stored(text) => {
-                let expr = bind(&parse_expr(text)?, &names, &given, settings)?;
+                let records = relation.rules.records.iter();
+                let records = records.map(|(at, r)| (relation.schema.field(*at).name(), r));
+                let expr = bind(&parse_expr(text)?, (&names, &given), records, settings)?;
                 let from = constant::type_of(&expr, &given)?;
                 let text = matches!(expr, Expr::Literal(ScalarValue::Utf8(_), _));
                 if !text && !can_cast(&from, to.data_type(), Coercion::Assignment) {

@@ -22,6 +22,7 @@ use sqlparser::ast;
 
 use super::binder::{Purpose, Settings, finish_part, plan_part, plan_view};
 use super::computed::with_arrivals;
+use super::fields::Records;
 use super::functions::FUNCTIONS;
 use super::missing::missing_function;
 use super::names::MARK;
@@ -140,11 +141,18 @@ pub(crate) struct Context<'a> {
     parts: Rc<RefCell<Vec<Arc<Part>>>>,
     /// Plain views that have been planned.
     views: Rc<RefCell<HashMap<RelationId, Arc<dyn TableSource>>>>,
+    /// The columns that have fields, of the relations that were looked up.
+    records: Arc<Records>,
+    /// What plans expressions.
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(catalog: &'a Catalog, purpose: Purpose, settings: &'a Settings) -> Self {
+        let records = Arc::new(Records::default());
         Self {
+            expr_planners: records.planners(),
+            records,
             catalog,
             purpose,
             settings,
@@ -185,6 +193,8 @@ impl<'a> Context<'a> {
             mentions: RefCell::default(),
             parts: Rc::clone(&self.parts),
             views: Rc::default(),
+            records: Arc::clone(&self.records),
+            expr_planners: self.expr_planners.clone(),
         }
     }
 
@@ -198,6 +208,11 @@ impl<'a> Context<'a> {
 
     pub(crate) fn settings(&self) -> &Settings {
         self.settings
+    }
+
+    /// The columns with fields that are known.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The token of the statement that is bound.
@@ -252,6 +267,7 @@ impl<'a> Context<'a> {
                 "CREATE MATERIALIZED VIEW v AS SELECT * FROM {name}; or make it with CREATE TABLE."
             ))),
             _ => {
+                self.records.add(relation);
                 let source = Arc::new(RelationSource::new(Arc::clone(relation)));
                 Ok(match with_arrivals(name, relation, source.clone())? {
                     None => source,
@@ -283,6 +299,8 @@ impl<'a> Context<'a> {
             mentions: self.mentions.clone(),
             parts: Rc::clone(&self.parts),
             views: Rc::clone(&self.views),
+            records: Arc::clone(&self.records),
+            expr_planners: self.expr_planners.clone(),
         };
         let style = TextStyle::current();
         let own = view.zone.filter(|zone| *zone != style.zone);
@@ -376,7 +394,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &FUNCTIONS.expr_planners
+        &self.expr_planners
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

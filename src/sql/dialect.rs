@@ -40,7 +40,8 @@ impl Dialect for StreamDialect {
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        POSTGRES.is_delimited_identifier_start(ch)
+        // As Flink has it: see `plain_backticks` of the parser.
+        POSTGRES.is_delimited_identifier_start(ch) || ch == '`'
     }
 
     fn is_identifier_start(&self, ch: char) -> bool {

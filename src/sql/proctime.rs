@@ -5,7 +5,7 @@
 //! once. Ad hoc, all rows arrive when the statement runs: `proctime()` is `now()`.
 //!
 //! A join with `t FOR SYSTEM_TIME AS OF b.p` is one with the table of the moment where `p` is such
-//! a column; as of other times it is refused.
+//! a column; what it is as of other times, `versions` says.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 
 use super::binder::Purpose;
 use super::errors::plan_error;
-use super::windows::{as_of, not_as_of_proctime};
+use super::versions::at_event_time;
 use crate::error::{Error, Result};
 use crate::expr::{Walk, WalkPlan, is_now, is_proctime, now_udf, proctime_type, reads_proctime};
 
@@ -45,9 +45,7 @@ pub(super) fn stamp(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> 
         }
         (_, other) => Ok(Transformed::no(other)),
     });
-    let plan = stamped.map_err(plan_error)?.data;
-    check_versions(&plan)?;
-    Ok(plan)
+    at_event_time(stamped.map_err(plan_error)?.data)
 }
 
 /// An expression of a statement that runs at once.
@@ -76,19 +74,8 @@ fn under(projection: Projection) -> DfResult<LogicalPlan> {
     )?))
 }
 
-/// Each table in its version as of a column must be as of a column of stamps.
-fn check_versions(plan: &LogicalPlan) -> Result<()> {
-    if let LogicalPlan::Join(join) = plan
-        && let Some(time) = as_of(&join.right)
-        && !is_stamp(time, &join.left)
-    {
-        return Err(not_as_of_proctime());
-    }
-    plan.inputs().into_iter().try_for_each(check_versions)
-}
-
 /// Whether a column is one of stamps, seen through what hands columns on.
-fn is_stamp(column: &Column, plan: &LogicalPlan) -> bool {
+pub(super) fn is_stamp(column: &Column, plan: &LogicalPlan) -> bool {
     let Ok(index) = plan.schema().index_of_column(column) else { return false };
     stamp_at(index, plan)
 }

@@ -108,17 +108,24 @@ struct Qualify {
 }
 
 impl Qualify {
-    /// `(x).a`, the column `a` of the table `x`.
-    fn field_of_row(&self, expr: &Expr) -> Option<Expr> {
+    /// `(x).a`, the column `a` of the table `x`, or the field `a` of a column.
+    fn field_of_row(expr: &Expr) -> Option<Expr> {
         let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
         let Expr::Nested(inner) = root.as_ref() else { return None };
-        let (Expr::Identifier(table), [AccessExpr::Dot(Expr::Identifier(column))]) =
-            (inner.as_ref(), access_chain.as_slice())
-        else {
-            return None;
+        let mut names = match inner.as_ref() {
+            Expr::Identifier(name) => vec![name.clone()],
+            Expr::CompoundIdentifier(names) => names.clone(),
+            _ => return None,
         };
-        let known = self.scopes.iter().flatten().any(|name| *name == fold(table));
-        known.then(|| Expr::CompoundIdentifier(vec![table.clone(), column.clone()]))
+        for access in access_chain {
+            let AccessExpr::Dot(Expr::Identifier(name)) = access else { return None };
+            names.push(name.clone());
+        }
+        Some(Expr::CompoundIdentifier(names))
+    }
+
+    fn is_known(&self, table: &str) -> bool {
+        self.scopes.iter().flatten().any(|name| name == table)
     }
 }
 
@@ -144,7 +151,7 @@ impl Rewrite for Qualify {
     }
 
     fn post_expr(&mut self, expr: &mut Expr) -> Result<()> {
-        if let Some(column) = self.field_of_row(expr) {
+        if let Some(column) = Self::field_of_row(expr) {
             *expr = column;
         }
         if let Expr::CompoundIdentifier(parts) = expr
@@ -153,7 +160,7 @@ impl Rewrite for Qualify {
             let table = fold(table);
             let own = self.scopes.last().is_none_or(|names| names.contains(&table));
             // System tables are of another schema.
-            if !own && !table.starts_with("pg_") {
+            if !own && self.is_known(&table) && !table.starts_with("pg_") {
                 parts.insert(0, Ident::new("public"));
             }
         }

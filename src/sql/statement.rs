@@ -539,6 +539,8 @@ pub struct ColumnDef {
     pub length: Option<TextLimit>,
     /// What it is computed by. Where no type is written, the type is NULL's until that is bound.
     pub computed: Option<ast::Expr>,
+    /// The fields of a `ROW<..>`, as a struct; the type of the column is jsonb's.
+    pub record: Option<DataType>,
 }
 
 /// CREATE TABLE .. AS.

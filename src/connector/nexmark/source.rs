@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use nexmark::event::Event;
 
+use super::event::EventRows;
 use super::generator::{Events, events};
 use super::table::{Rows, Table};
 use crate::connector::options::invalid;
@@ -21,7 +24,9 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
     let tables = Table::ALL.map(|table| (table.name(), table));
     let table = options.one_of("nexmark.table", &tables)?;
     let spelt_otherwise = options.one_of("nexmark.table.type", &tables)?;
-    let table = table.or(spelt_otherwise).ok_or_else(|| options.missing("nexmark.table"))?;
+    let table = table.or(spelt_otherwise);
+    // One is all that there is.
+    let _splits = options.integer("nexmark.split.num")?;
     let end = options.integer("nexmark.event.num")?.filter(|count| *count >= 0);
     let rate = match options.integer("nexmark.event.rate")? {
         Some(rate) => Some(rate),
@@ -40,12 +45,13 @@ pub(super) fn create(spec: &ConnectorSpec) -> Result<Arc<dyn Source>> {
         _ => None,
     };
     options.finish()?;
-    Rows::new(table, spec.schema.clone())?;
+    Building::of(table, spec.schema.clone())?;
     Ok(Arc::new(Nexmark { table, end, gap, schema: spec.schema.clone() }))
 }
 
 struct Nexmark {
-    table: Table,
+    /// One table, or the events of all.
+    table: Option<Table>,
     /// The number of events, when there is an end.
     end: Option<Position>,
     /// Real time between two events.
@@ -70,8 +76,8 @@ impl Source for Nexmark {
         // An earlier part of the stream, read again for a new view, is not held back.
         let gap = if bound.is_some() { None } else { self.gap };
         Ok(Box::new(Reader {
-            events: events(Some(self.table), from),
-            rows: Rows::new(self.table, project(&self.schema, columns)?)?,
+            events: events(self.table, from),
+            rows: Building::of(self.table, project(&self.schema, columns)?)?,
             position: from,
             end: end.map_or(u64::MAX, |end| end.max(0) as u64),
             pace: gap.map(|gap| Pace { gap, opened: Instant::now(), from }),
@@ -103,9 +109,46 @@ impl Pace {
     }
 }
 
+/// Rows under construction.
+enum Building {
+    Table(Rows),
+    Events(EventRows),
+}
+
+impl Building {
+    fn of(table: Option<Table>, schema: SchemaRef) -> Result<Self> {
+        Ok(match table {
+            Some(table) => Self::Table(Rows::new(table, schema)?),
+            None => Self::Events(EventRows::new(schema)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Table(rows) => rows.len(),
+            Self::Events(rows) => rows.len(),
+        }
+    }
+
+    fn push(&mut self, event: &Event) -> Result<()> {
+        match self {
+            Self::Table(rows) => rows.push(event),
+            Self::Events(rows) => rows.push(event)?,
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        match self {
+            Self::Table(rows) => rows.finish(),
+            Self::Events(rows) => rows.finish(),
+        }
+    }
+}
+
 struct Reader {
     events: Events,
-    rows: Rows,
+    rows: Building,
     /// Events before this one have been delivered or are of other tables.
     position: u64,
     end: u64,
@@ -124,7 +167,7 @@ impl SplitReader for Reader {
         let due = self.pace.as_ref().map_or(self.end, |pace| pace.due().min(self.end));
         while self.rows.len() < max_rows && self.events.number() < due {
             if let Some(event) = self.events.next() {
-                self.rows.push(&event);
+                self.rows.push(&event)?;
             }
         }
         let next = self.events.number().min(due).max(self.position);
@@ -219,6 +262,9 @@ mod tests {
         let wrong = create(&spec(&options, Table::Bid.schema())).err().expect("no such column");
         assert_eq!(wrong.message(), "nexmark table \"person\" has no column \"auction\"");
         let none = create(&spec(&[], Table::Bid.schema())).err().expect("no table");
-        assert_eq!(none.message(), "connector \"nexmark\" requires option \"nexmark.table\"");
+        assert_eq!(
+            none.message(),
+            "column \"auction\" of nexmark events must be of type ROW<..> or jsonb"
+        );
     }
 }

@@ -28,6 +28,8 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("->>(jsonb, int) -> text", Nulls::Strict, |a| get(a, true)),
     ("jsonb_subscript(jsonb, text) -> jsonb", Nulls::Strict, subscript),
     ("jsonb_subscript(jsonb, int) -> jsonb", Nulls::Strict, subscript),
+    ("record_field(jsonb, text) -> text", Nulls::Strict, |a| field(a, true)),
+    ("record_part(jsonb, text) -> jsonb", Nulls::Strict, |a| field(a, false)),
     ("#>(jsonb, text[]) -> jsonb", Nulls::Strict, |a| path_list(a, false)),
     ("#>>(jsonb, text[]) -> text", Nulls::Strict, |a| path_list(a, true)),
     ("jsonb_extract_path(jsonb, text...) -> jsonb", Nulls::Strict, |a| path(a, false)),
@@ -90,6 +92,19 @@ fn subscript(a: &Args<'_>) -> Result<ArrayRef> {
             false => jsonb::step(json, &a.int(1, row).to_string()),
         };
         put(found, false, out)
+    })
+}
+
+/// A field by the name of a column: a name that is the same, else one that is in another case.
+fn field(a: &Args<'_>, as_text: bool) -> Result<ArrayRef> {
+    a.texts(|row, out| {
+        let (json, name) = (a.text(0, row), a.text(1, row));
+        let in_any_case = || {
+            let inner = |key: &str| key.trim_matches('"').to_ascii_lowercase();
+            let mut members = jsonb::members(json);
+            members.find(|(key, _)| inner(key) == name.to_ascii_lowercase()).map(|(_, value)| value)
+        };
+        put(jsonb::member(json, name).or_else(in_any_case), as_text, out)
     })
 }
 

@@ -35,6 +35,7 @@ pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
     let defaults = defaults.map(|(i, default)| Ok((i, written_default(default)?)));
     let lengths = create.columns.iter().enumerate();
     let identities = create.columns.iter().enumerate();
+    let records = create.columns.iter().enumerate();
     let checks = create.checks.iter();
     let checks = checks.map(|(name, e)| Check { name: name.clone(), condition: e.to_string() });
     Ok(WriteRules {
@@ -44,6 +45,7 @@ pub fn write_rules(create: &CreateTable) -> Result<WriteRules> {
         lengths: lengths.filter_map(|(i, c)| Some((i, c.length?))).collect(),
         identities: identities.filter_map(|(i, c)| Some((i, c.identity?))).collect(),
         computed: computed::rules(create).collect(),
+        records: records.filter_map(|(i, c)| Some((i, c.record.clone()?))).collect(),
     })
 }
 

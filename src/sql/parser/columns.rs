@@ -46,6 +46,7 @@ impl StreamParser<'_> {
         let constraint = self.constraint_name()?;
         if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
             let names = self.name_list()?;
+            self.accept_words(&["not", "enforced"]);
             return body.set_key(names);
         }
         let parenthesis = self.p.peek_nth_token_ref(1).token == Token::LParen;
@@ -92,6 +93,7 @@ impl StreamParser<'_> {
                 declared_null = true;
             } else if self.p.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
                 body.set_key(vec![body.columns[at].name.clone()])?;
+                self.accept_words(&["not", "enforced"]);
             } else if self.accept(Keyword::DEFAULT) {
                 let expr = self.default_expr()?;
                 set_default(body, at, expr)?;
@@ -125,6 +127,10 @@ impl StreamParser<'_> {
 
     /// The type of a column, as a column without more.
     pub(super) fn column_type(&mut self, name: String) -> Result<ColumnDef> {
+        if let Some(record) = self.record_type()? {
+            let record = Some(record);
+            return Ok(ColumnDef { record, ..bare(name, DataType::LargeUtf8) });
+        }
         let sql = self.p.parse_data_type();
         let sql = self.sql(sql)?;
         if let Some(of) = serial(&sql) {
@@ -213,10 +219,18 @@ impl StreamParser<'_> {
 }
 
 /// A column of which nothing more is known.
-fn bare(name: String, data_type: DataType) -> ColumnDef {
-    let (default, sequence, identity, length, computed) = (None, None, None, None, None);
-    let nullable = true;
-    ColumnDef { name, data_type, nullable, default, sequence, identity, length, computed }
+pub(super) fn bare(name: String, data_type: DataType) -> ColumnDef {
+    ColumnDef {
+        name,
+        data_type,
+        nullable: true,
+        default: None,
+        sequence: None,
+        identity: None,
+        length: None,
+        computed: None,
+        record: None,
+    }
 }
 
 fn set_computed(body: &mut TableBody, at: usize, expr: ast::Expr) -> Result<()> {

@@ -6,6 +6,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::columns::TableBody;
+use super::flink_options::{translate, translate_sink};
 use super::{StreamParser, is_word};
 use crate::catalog::{ConflictRule, local_name};
 use crate::error::{Error, Result, sqlstate};
@@ -77,12 +78,22 @@ impl StreamParser<'_> {
                 self.p.advance_token();
                 self.create_sequence()
             }
-            "temporary" | "temp" | "unlogged" | "function" | "database" | "type" | "extension"
-            | "trigger" | "recursive" | "connection" | "aggregate" | "domain" => Err(
-                Error::unsupported(format!("CREATE {} is not supported yet", kind.to_uppercase())),
-            ),
+            "temporary" | "temp" => Err(self.temporary()),
+            "unlogged" | "function" | "database" | "type" | "extension" | "trigger"
+            | "recursive" | "connection" | "aggregate" | "domain" => Err(Error::unsupported(
+                format!("CREATE {} is not supported yet", kind.to_uppercase()),
+            )),
             _ => Err(self.unexpected()),
         }
+    }
+
+    /// 0A000 for what would go with the session.
+    fn temporary(&self) -> Error {
+        let hint = match self.peek_word(1).as_deref() {
+            Some("view") => "A plain view keeps no rows: CREATE VIEW v AS ..",
+            _ => "Leave TEMPORARY out, and DROP it at the end.",
+        };
+        Error::unsupported("CREATE TEMPORARY is not supported yet").with_hint(hint)
     }
 
     fn create_table(&mut self, source: bool) -> Result<Statement> {
@@ -97,9 +108,10 @@ impl StreamParser<'_> {
         let append_only = self.accept_words(&["append", "only"]);
         let on_conflict = self.conflict_rule()?;
         self.refuse_table_clauses()?;
-        let options = self.with_options()?;
+        let mut options = self.with_options()?;
         let secrets = std::mem::take(&mut self.secrets);
-        let format = self.format_clause()?;
+        let mut format = self.format_clause()?;
+        translate(&mut options, &mut format)?;
         self.refuse_table_clauses()?;
         let primary_key = body.key()?;
         for &i in &primary_key {
@@ -248,9 +260,11 @@ impl StreamParser<'_> {
     }
 
     fn sink_clauses(&mut self) -> Result<SinkClauses> {
-        let options = self.with_options()?;
+        let mut options = self.with_options()?;
         let secrets = std::mem::take(&mut self.secrets);
-        Ok(SinkClauses { options, secrets, format: self.format_clause()? })
+        let mut format = self.format_clause()?;
+        translate_sink(&mut options, &mut format)?;
+        Ok(SinkClauses { options, secrets, format })
     }
 
     pub(super) fn drop(&mut self) -> Result<Statement> {

@@ -6,11 +6,10 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::StreamParser;
-use super::columns::TableBody;
+use super::columns::{TableBody, bare};
 use crate::connector::{Included, Metadata};
 use crate::delta::text::UTC;
 use crate::error::{Error, Result, sqlstate};
-use crate::sql::statement::ColumnDef;
 use crate::sql::types::sql_type;
 
 /// One INCLUDE clause: name, type, meaning.
@@ -31,16 +30,7 @@ impl StreamParser<'_> {
                 .with_hint("Name the column, as in INCLUDE offset AS message_offset."));
             }
             include.push(Included { column: columns.len(), what });
-            columns.push(ColumnDef {
-                name,
-                data_type,
-                nullable: true,
-                default: None,
-                sequence: None,
-                identity: None,
-                length: None,
-                computed: None,
-            });
+            columns.push(bare(name, data_type));
         }
         Ok(include)
     }

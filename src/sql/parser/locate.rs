@@ -94,7 +94,7 @@ fn is(token: &Token, word: &str) -> bool {
 /// Where an identifier stands.
 fn words<'a>(tokens: &'a [TokenWithSpan], name: &'a str) -> impl Iterator<Item = usize> + 'a {
     let same = move |token: &Token| match token {
-        Token::Word(w) if w.quote_style.is_some() => w.value == name,
+        Token::Word(w) if w.quote_style == Some('"') => w.value == name,
         Token::Word(w) => w.value.to_lowercase() == name,
         _ => false,
     };

@@ -16,6 +16,7 @@ mod create;
 mod cursor;
 mod emit;
 mod escapes;
+mod flink_options;
 mod identity;
 mod include;
 mod index;
@@ -24,6 +25,7 @@ mod options;
 mod patterns;
 pub mod pieces;
 mod position;
+mod records;
 mod sequence;
 mod session;
 mod size;
@@ -80,6 +82,7 @@ fn read_all(text: &str, names: bool) -> Result<(Vec<ParsedStatement>, Vec<Unqual
         .tokenize_with_location()
         .map_err(|e| positions.tokenizer_error(&e))?;
     positions.flatten(&mut tokens);
+    plain_backticks(&mut tokens);
     // Ahead of the others: what is a pattern is no text of SQL.
     let tokens = put_patterns(tokens, &positions)?;
     let tokens = put_clauses(put_stars(tokens, &positions)?, &positions)?;
@@ -114,6 +117,19 @@ fn read_all(text: &str, names: bool) -> Result<(Vec<ParsedStatement>, Vec<Unqual
         });
     }
     Ok((statements, unqualified))
+}
+
+/// Flink's quotes keep a name from being a word of the language, and do here nothing else:
+/// `` `dateTime` `` and `dateTime` are one name, as they are there.
+fn plain_backticks(tokens: &mut [TokenWithSpan]) {
+    for token in tokens {
+        if let Token::Word(word) = &mut token.token
+            && word.quote_style == Some('`')
+        {
+            word.value = word.value.to_lowercase();
+            word.quote_style = Some('"');
+        }
+    }
 }
 
 /// Whether the shell can execute a text: it ends in a semicolon that is not inside a string or a

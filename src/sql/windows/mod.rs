@@ -30,7 +30,7 @@ use sqlparser::ast::{
 use arguments::Arguments;
 pub use explode::ExplodeWindows;
 pub use session::SessionWindows;
-pub(super) use versioned::{as_of, not_as_of_proctime};
+pub(super) use versioned::as_of;
 pub use versioned::{reads_versions, versioned};
 
 use super::asof::AsOfJoin;

@@ -23,7 +23,8 @@ use crate::sql::proctime::Stamped;
 pub struct Versioned {
     /// The table.
     pub input: LogicalPlan,
-    /// The column that says as of when; `None` for `PROCTIME()` itself.
+    /// The column that says as of when; `None` for `PROCTIME()` itself. Where it is no time of
+    /// arrival, the node goes ahead of the optimiser.
     time: Option<Column>,
 }
 
@@ -69,9 +70,9 @@ fn time_of(version: &TableVersion) -> Result<Option<Column>> {
 }
 
 /// 0A000 for the version of another time.
-pub(in crate::sql) fn not_as_of_proctime() -> Error {
-    Error::unsupported("FOR SYSTEM_TIME AS OF another time than PROCTIME() is not supported")
-        .with_hint("Write FOR SYSTEM_TIME AS OF PROCTIME().")
+fn not_as_of_proctime() -> Error {
+    Error::unsupported("FOR SYSTEM_TIME AS OF what is no column is not supported")
+        .with_hint("Write FOR SYSTEM_TIME AS OF PROCTIME(), or AS OF a time of the other side.")
 }
 
 /// The column as of which a side of a join is read.
