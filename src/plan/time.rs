@@ -23,12 +23,14 @@ pub struct TimeColumn {
     /// How the column's watermark as of a row follows from the row's arrival; `None` behind
     /// operators with state, whose rows carry no arrivals.
     pub arrival: Option<Vec<Carry>>,
+    /// Whether rows lack it that a join has found no match for.
+    pub optional: bool,
 }
 
 impl TimeColumn {
     /// The column that a relation declares its watermark for.
     pub fn declared(column: usize) -> Self {
-        Self { column, role: TimeRole::Instant, arrival: Some(Vec::new()) }
+        Self { column, role: TimeRole::Instant, arrival: Some(Vec::new()), optional: false }
     }
 
     /// The column where it stands at another place.
@@ -43,7 +45,7 @@ impl TimeColumn {
         }
         let mut arrival = self.arrival.clone();
         arrival.iter_mut().for_each(|carries| carries.push(carry));
-        Self { column, role: carry.role(), arrival }
+        Self { column, role: carry.role(), arrival, optional: self.optional }
     }
 }
 
@@ -85,10 +87,10 @@ pub(super) fn passing(times: &[TimeColumn], passes: impl Fn(usize) -> bool) -> V
 }
 
 /// The one of some columns that closes what is kept by them: the end of a window rather than its
-/// start, and that rather than an instant.
+/// start, and that rather than an instant; of those one that no row lacks.
 pub(super) fn closing_column(node: &PlanNode, columns: &[usize]) -> Option<usize> {
     let among = node.times.iter().filter(|t| columns.contains(&t.column));
-    among.max_by_key(|t| t.role).map(|t| t.column)
+    among.max_by_key(|t| (t.role, !t.optional)).map(|t| t.column)
 }
 
 /// An input of an operator that keeps what it has by `keys`: the input without late rows, and the

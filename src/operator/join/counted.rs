@@ -86,6 +86,9 @@ impl Join {
         out: &mut Output,
     ) -> Result<Found> {
         let Some(condition) = &self.spec.condition else { return Ok(found) };
+        if found.probe.slots.is_empty() {
+            return Ok(found);
+        }
         let mask = self.mask(cx, condition, from, &found, out)?;
         let Found { probe, rows } = found;
         let mut passed = Probe::default();

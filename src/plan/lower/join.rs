@@ -201,7 +201,8 @@ fn closing_times(kind: JoinKind, sides: &[JoinSide; 2], closes: Closes) -> Vec<T
         (kind.has_pairs() || kind.preserves(side)).then_some(place)
     };
     let column = |i: usize, column: usize, role: TimeRole| {
-        Some(TimeColumn { column: there(i, column)?, role, arrival: None })
+        let optional = kind.preserves([Side::Right, Side::Left][i]);
+        Some(TimeColumn { column: there(i, column)?, role, arrival: None, optional })
     };
     let pairs = time_pairs(sides);
     let pairs = pairs.iter().flat_map(|(pair, role)| {

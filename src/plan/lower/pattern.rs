@@ -45,7 +45,8 @@ pub(super) fn lower_pattern(node: &MatchRecognize, cx: &Lowering<'_>) -> Result<
         order: order.collect(),
         closes: name,
     };
-    let deadline = |column| TimeColumn { column, role: TimeRole::WindowEnd, arrival: None };
+    let deadline =
+        |column| TimeColumn { column, role: TimeRole::WindowEnd, arrival: None, optional: false };
     let deadlines = spec.deadlines().into_iter().map(deadline);
     let times = times.into_iter().chain(deadlines).collect();
     let node = PlanNode::operator(Arc::new(spec), vec![input.by(&partition)], properties);

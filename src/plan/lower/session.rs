@@ -55,7 +55,7 @@ fn time_of(edge: WindowEdge, column: usize) -> Option<TimeColumn> {
         WindowEdge::End => TimeRole::WindowEnd,
         WindowEdge::Time => TimeRole::Instant,
     };
-    Some(TimeColumn { column, role, arrival: None })
+    Some(TimeColumn { column, role, arrival: None, optional: false })
 }
 
 /// An aggregate that takes sessions as they are; `None` when it has another form.

@@ -25,7 +25,7 @@ pub(super) fn lower_stamped(node: &Stamped, cx: &Lowering<'_>) -> Result<PlanNod
     }
     let column = input.schema.fields().len();
     // No row is stamped with a time that has been promised to be over.
-    let stamp = TimeColumn { column, role: TimeRole::Instant, arrival: None };
+    let stamp = TimeColumn { column, role: TimeRole::Instant, arrival: None, optional: false };
     let times = input.times.iter().cloned().chain([stamp]).collect();
     let properties = input.properties.clone();
     let schema = arrow_schema(UserDefinedLogicalNode::schema(node));
