@@ -45,7 +45,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Plans of the default run: what the debug build checks in a minute or so on two cores.
-const PLANS: u64 = 800;
+const PLANS: u64 = 400;
 /// A statement that takes longer hangs.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a failing script is made smaller.

@@ -91,7 +91,7 @@ fn each_line_is_there_once_when_the_power_goes() {
         engine.shutdown().await.expect("it ends");
         let operations = whole.operations();
         let mut delivered = 0;
-        for at in (10..operations).step_by(3) {
+        for at in (10..operations).step_by(8) {
             let file = file_of(at);
             let disk = MemoryDisk::new(Fault::Stop(at));
             if let Ok(engine) = open_with(&disk, 1, Duration::ZERO).await {

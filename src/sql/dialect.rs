@@ -4,11 +4,15 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr, Ident, ObjectNamePart, TrimWhereField};
+use sqlparser::ast::{
+    BinaryOperator, Expr, Ident, ObjectNamePart, TrimWhereField, UnaryOperator, Value,
+};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
+
+use super::tree::call;
 
 /// The prefix of a table argument, as in `TUMBLE(TABLE bid, ..)`.
 pub(crate) const TABLE_ARGUMENT: &str = "TABLE";
@@ -123,6 +127,10 @@ impl Dialect for StreamDialect {
         true
     }
 
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+
     fn supports_match_recognize(&self) -> bool {
         true
     }
@@ -148,6 +156,12 @@ impl Dialect for StreamDialect {
             let collation = parser.parse_object_name(false);
             let expr = Box::new(left.clone());
             return Some(collation.map(|collation| Expr::Collate { expr, collation }));
+        }
+        if is_word(parser, 0, "is") {
+            let negated = is_word(parser, 1, "not");
+            if is_word(parser, 1 + usize::from(negated), "json") {
+                return Some(is_json(parser, left, negated));
+            }
         }
         let not = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
         let plain = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
@@ -175,6 +189,23 @@ impl Dialect for StreamDialect {
         }
         Some(table_argument(parser))
     }
+}
+
+/// `x IS [NOT] JSON [VALUE | OBJECT | ARRAY | SCALAR]` of SQL:2016, as a call.
+fn is_json(parser: &mut Parser, of: &Expr, negated: bool) -> Result<Expr, ParserError> {
+    (0..2 + usize::from(negated)).for_each(|_| parser.advance_token());
+    let kinds = ["value", "object", "array", "scalar"];
+    let kind = kinds.into_iter().find(|kind| is_word(parser, 0, kind));
+    if kind.is_some() {
+        parser.advance_token();
+    }
+    let kind = kind.filter(|kind| *kind != "value").unwrap_or_default();
+    if is_word(parser, 0, "without") && is_word(parser, 1, "unique") {
+        (0..2 + usize::from(is_word(parser, 2, "keys"))).for_each(|_| parser.advance_token());
+    }
+    let kind = Expr::value(Value::SingleQuotedString(kind.to_owned()));
+    let call = call("is_json", vec![of.clone(), kind]);
+    Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call })
 }
 
 fn between_symmetric(

@@ -11,18 +11,28 @@ use crate::error::{Error, Result, sqlstate};
 
 /// Functions with the expression that each stands for; `$1` is the first argument.
 const FUNCTIONS: &[(&str, usize, &str)] = &[
+    ("array_contains", 2, "($2 = ANY($1))"),
+    ("array_join", 2, "array_to_string($1, $2)"),
+    ("array_join", 3, "array_to_string($1, $2, $3)"),
     ("dayofmonth", 1, "CAST(extract(day FROM $1) AS bigint)"),
     ("dayofweek", 1, "CAST(extract(dow FROM $1) AS bigint) + 1"),
     ("dayofyear", 1, "CAST(extract(doy FROM $1) AS bigint)"),
     ("from_unixtime", 1, "to_char(to_timestamp($1), 'YYYY-MM-DD HH24:MI:SS')"),
     ("hour", 1, "CAST(extract(hour FROM $1) AS bigint)"),
+    ("from_base64", 1, "convert_from(decode($1, 'base64'), 'UTF8')"),
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
+    ("ifnull", 2, "coalesce($1, $2)"),
+    ("instr", 2, "strpos($1, $2)"),
+    ("locate", 2, "strpos($2, $1)"),
     ("minute", 1, "CAST(extract(minute FROM $1) AS bigint)"),
     ("month", 1, "CAST(extract(month FROM $1) AS bigint)"),
     ("quarter", 1, "CAST(extract(quarter FROM $1) AS bigint)"),
     ("regexp_extract", 2, "regexp_substr($1, $2)"),
     ("second", 1, "CAST(floor(extract(second FROM $1)) AS bigint)"),
     ("split_index", 3, "(string_to_array($1, $2))[$3 + 1]"),
+    ("to_base64", 1, "encode(convert_to($1, 'UTF8'), 'base64')"),
+    ("truncate", 1, "trunc($1)"),
+    ("truncate", 2, "trunc($1, $2)"),
     ("week", 1, "CAST(extract(week FROM $1) AS bigint)"),
     ("year", 1, "CAST(extract(year FROM $1) AS bigint)"),
 ];

@@ -28,6 +28,7 @@ mod counted;
 mod current_watermark;
 mod decorrelate;
 mod depth;
+mod derived;
 mod desugar;
 mod dialect;
 mod dml;

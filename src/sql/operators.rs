@@ -21,6 +21,8 @@ pub(super) fn function_of(op: &BinaryOperator) -> Option<&'static str> {
         BinaryOperator::HashLongArrow => "#>>",
         BinaryOperator::HashMinus => "#-",
         BinaryOperator::AtArrow => "@>",
+        BinaryOperator::AtQuestion => "@?",
+        BinaryOperator::AtAt => "@@",
         BinaryOperator::ArrowAt => "<@",
         BinaryOperator::Question => "?",
         BinaryOperator::QuestionPipe => "?|",

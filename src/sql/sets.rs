@@ -38,6 +38,7 @@ const SETS: &[Set] = &[
     ("jsonb_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
     ("json_each", &["jsonb_each_key", "jsonb_each_value"], &["key", "value"]),
     ("jsonb_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
+    ("jsonb_path_query", &["jsonb_path_query"], &[]),
     ("json_each_text", &["jsonb_each_key", "jsonb_each_text_value"], &["key", "value"]),
 ];
 

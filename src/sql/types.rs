@@ -129,7 +129,7 @@ pub(crate) fn check_column_type(data_type: &DataType) -> Result<()> {
 fn custom(name: &str, arguments: &[String]) -> Result<DataType> {
     match (name.to_lowercase().as_str(), arguments) {
         ("timestamptz", []) => Ok(timestamptz()),
-        ("bpchar" | "name" | "string", []) => Ok(DataType::Utf8),
+        ("bpchar" | "jsonpath" | "name" | "string", []) => Ok(DataType::Utf8),
         _ => Err(unknown(name)),
     }
 }

@@ -4,16 +4,18 @@
 //! DataFusion takes the left side's of them all, and finds it ambiguous behind three tables or in
 //! WHERE. So such a join gets its condition written out, and the merged column's name and `*` what
 //! they stand for, in the syntax tree. The columns of a side are found by planning it alone; those
-//! that stand in LIMIT, where they can't, are told from a query's around by the same means.
+//! that stand in LIMIT, where they can't, are told from a query's around by the same means. So is
+//! what `* EXCLUDE (a, t.b)` leaves of a star, with or without such a join.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::datatypes::DataType;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    self, BinaryOperator, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
-    ObjectName, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, With,
+    self, BinaryOperator, Cte, Distinct, ExcludeSelectItem, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinConstraint,
+    JoinOperator, ObjectName, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions, With,
 };
 use sqlparser::parser::Parser;
 
@@ -85,7 +87,7 @@ impl Rewrite for Expand<'_> {
 
     fn post_select(&mut self, select: &mut Select) -> Result<()> {
         self.merged = None;
-        if !select.from.iter().any(merges) {
+        if !select.from.iter().any(merges) && !select.projection.iter().any(excludes) {
             return Ok(());
         }
         self.merged = Some(self.select(select)?);
@@ -112,10 +114,13 @@ impl Expand<'_> {
         let merged = merged(&scope);
         for item in std::mem::take(&mut select.projection) {
             match item {
-                SelectItem::Wildcard(_) => select.projection.extend(scope.iter().map(|v| {
-                    let alias = Ident::with_quote('"', v.name.clone());
-                    SelectItem::ExprWithAlias { expr: v.expr.clone(), alias }
-                })),
+                SelectItem::Wildcard(options) => {
+                    select.projection.extend(left_of(&scope, None, options.opt_exclude)?);
+                }
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(table),
+                    WildcardAdditionalOptions { opt_exclude: Some(excluded), .. },
+                ) => select.projection.extend(left_of(&scope, Some(&table), Some(excluded))?),
                 SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
                     select.projection.push(match merged.get(&fold(&name)) {
                         Some(expr) => SelectItem::ExprWithAlias { expr: expr.clone(), alias: name },
@@ -273,6 +278,54 @@ impl Expand<'_> {
         scope.extend(rest);
         Ok(scope)
     }
+}
+
+/// Whether columns are left out of a star.
+fn excludes(item: &SelectItem) -> bool {
+    matches!(
+        item,
+        SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options)
+            if options.opt_exclude.is_some()
+    )
+}
+
+/// What a star, of a table or of all, stands for without the columns that it excludes.
+fn left_of(
+    scope: &[Visible],
+    table: Option<&ObjectName>,
+    excluded: Option<ExcludeSelectItem>,
+) -> Result<Vec<SelectItem>> {
+    let parts = |name: &ObjectName| -> Vec<String> {
+        name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect()
+    };
+    let of = |v: &Visible, table: &str| match &v.expr {
+        Expr::CompoundIdentifier(names) => names.first().map(fold).as_deref() == Some(table),
+        _ => false,
+    };
+    let table = table.map(parts).and_then(|mut names| names.pop());
+    let all = scope.iter().filter(|v| table.as_ref().is_none_or(|table| of(v, table)));
+    let mut left: Vec<&Visible> = all.collect();
+    let names = match excluded {
+        None => Vec::new(),
+        Some(ExcludeSelectItem::Single(name)) => vec![name],
+        Some(ExcludeSelectItem::Multiple(names)) => names,
+    };
+    for name in names {
+        let before = left.len();
+        match parts(&name).as_slice() {
+            [.., table, column] => left.retain(|v| v.name != *column || !of(v, table)),
+            names => left.retain(|v| Some(&v.name) != names.first()),
+        }
+        if left.len() == before {
+            let message = format!("column \"{}\" does not exist", parts(&name).join("."));
+            return Err(Error::user(sqlstate::UNDEFINED_COLUMN, message));
+        }
+    }
+    let item = |v: &Visible| {
+        let alias = Ident::with_quote('"', v.name.clone());
+        SelectItem::ExprWithAlias { expr: v.expr.clone(), alias }
+    };
+    Ok(left.into_iter().map(item).collect())
 }
 
 /// Which side's column is the merged one.

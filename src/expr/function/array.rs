@@ -52,7 +52,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
 const LENGTH_MAX: usize = 134_217_727;
 
 /// The element type of the result.
-fn element(list: &DataType) -> DataType {
+pub(super) fn element(list: &DataType) -> DataType {
     match list {
         DataType::List(field) => field.data_type().clone(),
         other => other.clone(),

@@ -66,12 +66,11 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("tand(double) -> double", Nulls::Strict, |a| {
         float(a, |v| Ok(sin_degrees(v) / sin_degrees(90.0 - v)))
     }),
-    ("asind(double) -> double", Nulls::Strict, |a| {
-        float(a, |v| Ok(exact(unit(v)?.asin().to_degrees())))
+    ("cotd(double) -> double", Nulls::Strict, |a| {
+        float(a, |v| Ok(sin_degrees(90.0 - v) / sin_degrees(v)))
     }),
-    ("acosd(double) -> double", Nulls::Strict, |a| {
-        float(a, |v| Ok(exact(unit(v)?.acos().to_degrees())))
-    }),
+    ("asind(double) -> double", Nulls::Strict, |a| float(a, |v| Ok(asin_degrees(unit(v)?)))),
+    ("acosd(double) -> double", Nulls::Strict, |a| float(a, |v| Ok(acos_degrees(unit(v)?)))),
     ("atand(double) -> double", Nulls::Strict, |a| float(a, |v| Ok(exact(v.atan().to_degrees())))),
     ("atan2d(double, double) -> double", Nulls::Strict, |a| {
         a.values::<Float64Type>(|row| {
@@ -249,6 +248,25 @@ fn unit(v: f64) -> Result<f64> {
 fn exact(v: f64) -> f64 {
     let rounded = v.round();
     if (v - rounded).abs() < 1e-12 { rounded } else { v }
+}
+
+/// The arc sine by its share of the one of a half, which is 30 degrees to the last digit; nearer
+/// to one by the arc cosine, which is steeper there.
+fn asin_degrees(v: f64) -> f64 {
+    let size = v.abs();
+    let angle = match size <= 0.5 {
+        true => size.asin() / 0.5_f64.asin() * 30.0,
+        false => 90.0 - size.acos() / 0.5_f64.acos() * 60.0,
+    };
+    angle.copysign(v)
+}
+
+fn acos_degrees(v: f64) -> f64 {
+    match (v < 0.0, v <= 0.5) {
+        (true, _) => 90.0 + asin_degrees(-v),
+        (false, true) => 90.0 - asin_degrees(v),
+        (false, false) => v.acos() / 0.5_f64.acos() * 60.0,
+    }
 }
 
 fn sin_degrees(v: f64) -> f64 {

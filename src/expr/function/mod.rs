@@ -12,10 +12,12 @@ mod bytes;
 mod date_format;
 mod dates;
 mod digest;
+mod elements;
 mod gather;
 mod json;
 mod json_build;
 mod json_columns;
+mod json_path;
 pub(crate) mod lists;
 mod math;
 mod memo;
@@ -73,9 +75,11 @@ const FAMILIES: &[&[Def]] = &[
     date_format::FUNCTIONS,
     dates::FUNCTIONS,
     digest::FUNCTIONS,
+    elements::FUNCTIONS,
     json::FUNCTIONS,
     json_build::FUNCTIONS,
     json_columns::FUNCTIONS,
+    json_path::FUNCTIONS,
     math::FUNCTIONS,
     number_format::FUNCTIONS,
     order::FUNCTIONS,

@@ -55,7 +55,7 @@ fn sortable(array: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-fn keys(array: &ArrayRef) -> Result<Keys> {
+pub(super) fn keys(array: &ArrayRef) -> Result<Keys> {
     Keys::encode(&[sortable(array)?], array.len())
 }
 

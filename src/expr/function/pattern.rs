@@ -178,7 +178,7 @@ fn invalid(detail: impl std::fmt::Display) -> Error {
 }
 
 /// The flags that PostgreSQL knows; `g` is for the callers that take it.
-fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
+pub(super) fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
     let (mut literal, mut fold, mut lines, mut dot, mut blanks) =
         (false, false, false, true, false);
     for flag in flags.chars() {

@@ -20,6 +20,11 @@ pub(super) fn put_stars(
     for (at, token) in tokens.iter().enumerate() {
         out.push(token.clone());
         if token.token != Token::Mul {
+            if is_one(&token.token, &["except"]) && excludes(&out, &tokens, at) {
+                out.pop();
+                let word = Token::make_keyword("EXCLUDE");
+                out.push(TokenWithSpan::new(word, token.span));
+            }
             continue;
         }
         if let Some(error) = alone(&out, &tokens, at, positions) {
@@ -33,6 +38,19 @@ pub(super) fn put_stars(
         }
     }
     Ok(out)
+}
+
+/// `* EXCEPT (a, t.b)`, which is how RisingWave spells EXCLUDE; a query in the parentheses is the
+/// other side of a set operation.
+fn excludes(out: &[TokenWithSpan], tokens: &[TokenWithSpan], at: usize) -> bool {
+    let star = before(out, out.len() - 1).is_some_and(|i| out[i].token == Token::Mul);
+    let open = next(tokens, at + 1).filter(|i| star && tokens[*i].token == Token::LParen);
+    let Some(first) = open.and_then(|i| next(tokens, i + 1)) else { return false };
+    match &tokens[first].token {
+        Token::Word(w) if w.quote_style.is_some() => true,
+        Token::Word(_) => !is_one(&tokens[first].token, &["select", "table", "values", "with"]),
+        _ => false,
+    }
 }
 
 /// `SELECT (*)`, which is no expression.

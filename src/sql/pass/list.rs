@@ -14,6 +14,7 @@ use crate::sql::constant;
 use crate::sql::current_watermark::name_watermarks;
 use crate::sql::decorrelate::decorrelate;
 use crate::sql::depth::limit_depth;
+use crate::sql::derived::name_derived;
 use crate::sql::desugar::{desugar_expr, desugar_query};
 use crate::sql::dml::{assign, fill};
 use crate::sql::errors::plan_error;
@@ -266,6 +267,13 @@ const SYNTAX: &[Pass] = &[
             }),
             expr: None,
         },
+    },
+    Pass {
+        name: "name_derived",
+        purpose: Both,
+        why: "subqueries in FROM without an alias get one, by which the tables inside of them \
+              can't be named; ahead of what looks for names",
+        step: Step::Syntax { query: Some(|query, _| name_derived(query)), expr: None },
     },
     Pass {
         name: "expand_using",
