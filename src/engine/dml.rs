@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// All rows of a table with a number in front.
-    fn numbered(&self, relation: &Relation, pin: &Arc<Pin>) -> Result<RecordBatch> {
+    pub(super) fn numbered(&self, relation: &Relation, pin: &Arc<Pin>) -> Result<RecordBatch> {
         let rows = overlaid(&snapshot(pin, relation.id)?, self.own_writes(relation.id))?;
         let rows = arrow::compute::concat_batches(&relaxed(&relation.schema), &rows)?;
         let numbers = Int64Array::from_iter_values(0..rows.num_rows() as i64);
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// Evaluates RETURNING over rows, given as batches side by side.
-    async fn returned(
+    pub(super) async fn returned(
         &self,
         query: Option<Bound>,
         seen: Vec<RecordBatch>,
@@ -230,7 +230,7 @@ impl Session {
         self.execute_over(query, pin, &at_hand, cancel).await?.collect().await
     }
 
-    fn changed(&mut self, tag: &str, returned: Option<Rows>) -> Outcome {
+    pub(super) fn changed(&mut self, tag: &str, returned: Option<Rows>) -> Outcome {
         match returned {
             None => self.done(tag),
             Some(rows) => Outcome::Rows(Rows { notices: self.take_notices(), ..rows }),
@@ -385,13 +385,17 @@ fn truncate_target(catalog: &Catalog, name: &str) -> Result<Arc<Relation>> {
 }
 
 /// The columns of a table in rows that have them from `first` on.
-fn columns_as(schema: &SchemaRef, rows: &RecordBatch, first: usize) -> Result<RecordBatch> {
+pub(super) fn columns_as(
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+    first: usize,
+) -> Result<RecordBatch> {
     let columns = rows.columns()[first..first + schema.fields().len()].to_vec();
     batch_of(schema.clone(), columns, rows.num_rows())
 }
 
 /// The columns from one on.
-fn tail(rows: &RecordBatch, first: usize) -> Result<RecordBatch> {
+pub(super) fn tail(rows: &RecordBatch, first: usize) -> Result<RecordBatch> {
     let columns: Vec<usize> = (first..rows.num_columns()).collect();
     Ok(rows.project(&columns)?)
 }

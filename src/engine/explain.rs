@@ -2,15 +2,46 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::logical_expr::LogicalPlan;
+use serde::Serialize;
+
 use super::ddl::lower_bound;
 use super::point_read::PointRead;
 use super::session::Session;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result, sqlstate};
-use crate::plan::{PlanNode, explain};
+use crate::plan::{JsonNode, PlanNode, as_sql, explain, explain_json};
 use crate::runtime::{NodeId, Pin, TablePlace, TableSize};
 use crate::sql::statement::{Emit, Explain, ExplainTarget};
 use crate::sql::{self, Purpose};
+
+/// What stands between how a query is read at once and the plan of a view.
+const OF_VIEW: &str = "As a materialized view:";
+
+/// EXPLAIN (FORMAT JSON).
+#[derive(Serialize)]
+struct JsonPlan {
+    #[serde(rename = "Plan")]
+    plan: JsonNode,
+    #[serde(rename = "Index Scans", skip_serializing_if = "Vec::is_empty")]
+    index_scans: Vec<String>,
+    #[serde(rename = "Logical Plan", skip_serializing_if = "Vec::is_empty")]
+    logical: Vec<String>,
+    #[serde(rename = "State Now", skip_serializing_if = "Vec::is_empty")]
+    state: Vec<String>,
+}
+
+fn trimmed(lines: Vec<String>) -> Vec<String> {
+    lines.iter().map(|line| as_sql(line.trim())).collect()
+}
+
+/// The view that is explained.
+fn own_id(target: &ExplainTarget, pin: &Pin) -> Result<Option<RelationId>> {
+    match target {
+        ExplainTarget::View(name) => Ok(Some(pin.catalog.get(name)?.id)),
+        _ => Ok(None),
+    }
+}
 
 impl Session {
     pub(super) async fn explain_lines(&self, request: &Explain) -> Result<Vec<String>> {
@@ -22,43 +53,18 @@ impl Session {
         if request.passes {
             return self.explain_pass_lines(&request.target);
         }
-        let shared = &self.engine.core.shared;
-        let pin = shared.pin();
-        let (plan, logical) = match &request.target {
-            ExplainTarget::Query(..) | ExplainTarget::Create(_) => {
-                let Some((query, emit)) = request.target.query() else {
-                    return Err(Error::internal("a query is explained"));
-                };
-                let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
-                self.check_reads(&bound.reads)?;
-                (lower_bound(&bound, emit, shared)?, Some(bound.plan))
-            }
+        match &request.target {
             ExplainTarget::Wait(name) => return self.wait_lines(name).await,
-            ExplainTarget::Replace(create) => return self.explain_replace(create, &pin),
-            ExplainTarget::Restore(from) => return self.explain_restore(from).await,
-            ExplainTarget::View(name)
-            | ExplainTarget::Analyze(name)
-            | ExplainTarget::State(name) => {
-                let relation = pin.catalog.get(name)?;
-                let plan = pin.relations.get(&relation.id).and_then(|r| r.plan.clone());
-                let plan: PlanNode = plan.ok_or_else(|| {
-                    Error::user(
-                        sqlstate::WRONG_OBJECT_TYPE,
-                        format!("\"{name}\" is not a materialized view"),
-                    )
-                    .with_hint(match relation.kind {
-                        RelationKind::View => format!("EXPLAIN SELECT * FROM \"{name}\";"),
-                        _ => "EXPLAIN SELECT .. shows the plan of a query.".to_owned(),
-                    })
-                })?;
-                (plan, None)
+            ExplainTarget::Replace(create) => {
+                return self.explain_replace(create, &self.engine.core.shared.pin());
             }
-        };
+            ExplainTarget::Restore(from) => return self.explain_restore(from).await,
+            _ => {}
+        }
+        let pin = self.engine.core.shared.pin();
+        let (plan, logical) = self.explained(&request.target, &pin)?;
         let mut lines = self.explain_point_reads(&request.target)?;
-        let own = match &request.target {
-            ExplainTarget::View(name) => Some(pin.catalog.get(name)?.id),
-            _ => None,
-        };
+        let own = own_id(&request.target, &pin)?;
         lines.extend(explain(&plan, &|relation, key| readers_of(&pin, (relation, key), own)));
         if request.verbose
             && let Some(logical) = logical
@@ -76,6 +82,64 @@ impl Session {
             }
         }
         Ok(lines)
+    }
+
+    /// The plan of a query or view, and the one that it was made of.
+    fn explained(
+        &self,
+        target: &ExplainTarget,
+        pin: &Pin,
+    ) -> Result<(PlanNode, Option<LogicalPlan>)> {
+        if let Some((query, emit)) = target.query() {
+            let bound = sql::bind_query(query, &pin.catalog, Purpose::View, &self.settings())?;
+            self.check_reads(&bound.reads)?;
+            let plan = lower_bound(&bound, emit, &self.engine.core.shared)?;
+            return Ok((plan, Some(bound.plan)));
+        }
+        let ExplainTarget::View(name) = target else {
+            return Err(Error::unsupported("EXPLAIN (FORMAT JSON) of this is not supported")
+                .with_hint("It takes a query, CREATE MATERIALIZED VIEW, or a view."));
+        };
+        let relation = pin.catalog.get(name)?;
+        let plan = pin.relations.get(&relation.id).and_then(|r| r.plan.clone());
+        let plan: PlanNode = plan.ok_or_else(|| {
+            Error::user(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("\"{name}\" is not a materialized view"),
+            )
+            .with_hint(match relation.kind {
+                RelationKind::View => format!("EXPLAIN SELECT * FROM \"{name}\";"),
+                _ => "EXPLAIN SELECT .. shows the plan of a query.".to_owned(),
+            })
+        })?;
+        Ok((plan, None))
+    }
+
+    /// The plan of a query or view as JSON.
+    pub(super) async fn explain_json(&self, request: &Explain) -> Result<String> {
+        if request.passes {
+            return Err(Error::unsupported("EXPLAIN (PASSES, FORMAT JSON) is not supported"));
+        }
+        let pin = self.engine.core.shared.pin();
+        let (plan, logical) = self.explained(&request.target, &pin)?;
+        let own = own_id(&request.target, &pin)?;
+        let sharers = |relation, key: &[usize]| readers_of(&pin, (relation, key), own);
+        let mut json = JsonPlan {
+            plan: explain_json(&plan, &sharers),
+            index_scans: trimmed(self.explain_point_reads(&request.target)?),
+            logical: Vec::new(),
+            state: Vec::new(),
+        };
+        json.index_scans.pop_if(|line| line == OF_VIEW);
+        if let (true, Some(logical)) = (request.verbose, logical) {
+            let text = logical.display_indent().to_string();
+            json.logical = text.lines().map(as_sql).collect();
+        }
+        if let Some(id) = own {
+            // Behind the title.
+            json.state = trimmed(self.state_lines(id).await?).into_iter().skip(1).collect();
+        }
+        serde_json::to_string_pretty(&[json]).map_err(|e| Error::internal(e.to_string()))
     }
 
     /// The query behind each pass that changes it: as a read, or as that of a view.
@@ -128,7 +192,7 @@ impl Session {
         let reads = self.point_reads(&bound.plan, &pin)?;
         let mut lines: Vec<String> = reads.iter().flat_map(PointRead::explain).collect();
         if !lines.is_empty() {
-            lines.push("As a materialized view:".into());
+            lines.push(OF_VIEW.into());
         }
         Ok(lines)
     }

@@ -27,6 +27,7 @@ fn part(statement: &Statement) -> Part {
         | Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
+        | Statement::Merge(_)
         | Statement::Truncate { .. }
         | Statement::Copy(_)
         | Statement::Declare(_)

@@ -40,6 +40,7 @@ mod lateness;
 mod lock_wait;
 mod look_up;
 mod memory;
+mod merge;
 mod named;
 pub mod offline;
 mod oracle;

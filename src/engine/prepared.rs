@@ -95,6 +95,7 @@ impl Session {
                 | Statement::Insert(_)
                 | Statement::Update(_)
                 | Statement::Delete(_)
+                | Statement::Merge(_)
         );
         if !bindable {
             let fields = self.fields_of(&statement.statement)?;
@@ -213,6 +214,7 @@ impl Session {
             BoundStatement::Insert(bound) => self.run_insert(*bound).await,
             BoundStatement::Update(bound) => self.run_update(bound).await,
             BoundStatement::Delete(bound) => self.run_delete(bound).await,
+            BoundStatement::Merge(bound) => self.run_merge(*bound).await,
         }
     }
 }

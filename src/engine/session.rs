@@ -315,6 +315,7 @@ impl Session {
             Statement::Insert(insert) => self.insert(insert).await,
             Statement::Update(update) => self.update(update).await,
             Statement::Delete(delete) => self.delete(delete).await,
+            Statement::Merge(merge) => self.merge(merge).await,
             Statement::Truncate { names, restart } => self.truncate(names, *restart).await,
             Statement::Sequence(statement) => self.change_sequence(statement).await,
             Statement::Begin(modes) => self.begin(modes),

@@ -183,6 +183,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::Insert(_) => "INSERT",
         Statement::Update(_) => "UPDATE",
         Statement::Delete(_) => "DELETE",
+        Statement::Merge(_) => "MERGE",
         Statement::Truncate { .. } => "TRUNCATE TABLE",
         Statement::Sequence(SequenceStatement::Create(_)) => "CREATE SEQUENCE",
         Statement::Sequence(SequenceStatement::Alter(_)) => "ALTER SEQUENCE",

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::analyze::check_fields;
@@ -138,6 +140,7 @@ impl Session {
             Statement::Show(Show::Columns(_)) | Statement::Describe(_) => {
                 vec!["column", "type", "nullable", "key"]
             }
+            Statement::Explain(explain) if explain.json => return Ok(Some(json_plan_fields())),
             Statement::Explain(_) => vec!["query plan"],
             Statement::Subscribe(subscribe) => return self.subscription_fields(subscribe),
             Statement::Check(_) => return Ok(Some(check_fields())),
@@ -305,6 +308,12 @@ impl Session {
     }
 
     pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
+        if explain.json {
+            let text = LargeStringArray::from(vec![self.explain_json(explain).await?]);
+            let schema = json_plan_fields();
+            let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(text)])?;
+            return Ok(Outcome::Rows(Rows::ready(schema, vec![batch])));
+        }
         let mut shown = self.explain_lines(explain).await?;
         // The rows of a state are data, and no plan.
         if !matches!(explain.target, ExplainTarget::State(_)) {
@@ -312,6 +321,11 @@ impl Session {
         }
         Ok(Outcome::Rows(lines("query plan", shown)?))
     }
+}
+
+/// The column of EXPLAIN (FORMAT JSON), of a type that clients take apart.
+fn json_plan_fields() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("query plan", DataType::LargeUtf8, false)]))
 }
 
 /// What a receiver that is reached over the network does.

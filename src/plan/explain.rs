@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::node::{Partitioning, PlanInput, PlanKind, PlanNode};
 use crate::catalog::RelationId;
 use crate::operator::StoredRead;
-use crate::state::Bound;
+use crate::state::{Bound, TableSpec};
 
 /// Names the views that read an index of a relation, apart from the one that is explained.
 pub type Sharers<'a> = &'a dyn Fn(RelationId, &[usize]) -> Vec<String>;
@@ -37,7 +37,8 @@ impl Listing<'_> {
             return;
         }
         self.lines.extend(node_lines(node, depth));
-        self.lines.extend(stored_lines(node, depth, self.sharers));
+        let reads = stored_reads(node, self.sharers).into_iter();
+        self.lines.extend(reads.map(|text| format!("{}    {text}", "  ".repeat(depth))));
         for PlanInput { node: input, exchange } in &node.inputs {
             let mut depth = depth + 1;
             if let Some(exchange) = exchange {
@@ -56,7 +57,6 @@ impl Listing<'_> {
 }
 
 fn node_lines(node: &PlanNode, depth: usize) -> Vec<String> {
-    let mut lines = Vec::new();
     let indent = "  ".repeat(depth);
     let title = match &node.kind {
         PlanKind::Scan { name, columns, .. } => {
@@ -65,25 +65,46 @@ fn node_lines(node: &PlanNode, depth: usize) -> Vec<String> {
         }
         PlanKind::Operator(spec) => format!("{} {}", spec.name(), spec.describe()),
     };
-    lines.push(format!("{indent}{}", title.trim_end()));
+    let mut lines = vec![format!("{indent}{}", title.trim_end())];
     lines.push(format!("{indent}    {}", properties(node)));
-    if let PlanKind::Operator(spec) = &node.kind {
-        lines.extend(spec.notes().iter().map(|note| format!("{indent}    {note}")));
-        for table in spec.tables() {
-            let bound = match table.bound {
-                Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),
-                Bound::Constant => "bounded: constant".to_owned(),
-                Bound::Closes(_) => "bounded: freed when its window closes".to_owned(),
-                Bound::Behind { rule, .. } => format!("bounded: freed {rule}"),
-            };
-            lines.push(format!("{indent}    state {}: {bound}", table.name));
-        }
-    }
+    lines.extend(notes_of(node).iter().map(|note| format!("{indent}    {note}")));
+    let tables = tables_of(node).into_iter();
+    lines.extend(tables.map(|(name, bound)| format!("{indent}    state {name}: {bound}")));
     lines
 }
 
+/// What a node is, the relation that it reads, and what it does.
+pub(super) fn kind_of(node: &PlanNode) -> (String, Option<String>, String) {
+    match &node.kind {
+        PlanKind::Scan { name, .. } => ("Scan".into(), Some(name.clone()), String::new()),
+        PlanKind::Operator(spec) => (spec.name().into(), None, spec.describe()),
+    }
+}
+
+pub(super) fn notes_of(node: &PlanNode) -> Vec<String> {
+    match &node.kind {
+        PlanKind::Operator(spec) => spec.notes(),
+        PlanKind::Scan { .. } => Vec::new(),
+    }
+}
+
+/// The state tables of a node, with what bounds them.
+pub(super) fn tables_of(node: &PlanNode) -> Vec<(String, String)> {
+    let PlanKind::Operator(spec) = &node.kind else { return Vec::new() };
+    let table = |table: TableSpec| {
+        let bound = match table.bound {
+            Bound::Unbounded(with) => format!("UNBOUNDED: grows with {with}"),
+            Bound::Constant => "bounded: constant".to_owned(),
+            Bound::Closes(_) => "bounded: freed when its window closes".to_owned(),
+            Bound::Behind { rule, .. } => format!("bounded: freed {rule}"),
+        };
+        (table.name.to_string(), bound)
+    };
+    spec.tables().into_iter().map(table).collect()
+}
+
 /// What a node reads where it is stored, and who else does.
-fn stored_lines(node: &PlanNode, depth: usize, sharers: Sharers<'_>) -> Vec<String> {
+pub(super) fn stored_reads(node: &PlanNode, sharers: Sharers<'_>) -> Vec<String> {
     let line = |(scan, read): (&PlanNode, StoredRead)| {
         let PlanKind::Scan { relation, name, columns, .. } = &scan.kind else { return None };
         let place = |key: &usize| columns.iter().position(|column| column == key);
@@ -95,12 +116,22 @@ fn stored_lines(node: &PlanNode, depth: usize, sharers: Sharers<'_>) -> Vec<Stri
         if !others.is_empty() {
             text = format!("{text}, shared with {}", others.join(", "));
         }
-        Some(format!("{}    {text}", "  ".repeat(depth)))
+        Some(text)
     };
     node.stored_reads().into_iter().filter_map(line).collect()
 }
 
 fn properties(node: &PlanNode) -> String {
+    let (mode, key, partitioning, watermarks) = properties_of(node);
+    let watermarks = match watermarks.is_empty() {
+        true => String::new(),
+        false => format!("; watermarks: {watermarks}"),
+    };
+    format!("changelog: {mode}; key: {key}; partitioning: {partitioning}{watermarks}")
+}
+
+/// The changelog mode of a node, its key, its partitioning and its watermarks.
+pub(super) fn properties_of(node: &PlanNode) -> (&'static str, String, String, String) {
     let names = |columns: &[usize]| {
         let names: Vec<&str> =
             columns.iter().map(|c| node.schema.field(*c).name().as_str()).collect();
@@ -118,9 +149,5 @@ fn properties(node: &PlanNode) -> String {
         Partitioning::Hash(columns) => format!("hash({})", names(columns)),
     };
     let times: Vec<usize> = node.times.iter().map(|t| t.column).collect();
-    let watermarks = match times.is_empty() {
-        true => String::new(),
-        false => format!("; watermarks: {}", names(&times)),
-    };
-    format!("changelog: {mode}; key: {key}; partitioning: {partitioning}{watermarks}")
+    (mode, key, partitioning, names(&times))
 }

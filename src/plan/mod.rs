@@ -6,6 +6,7 @@
 
 mod as_sql;
 mod explain;
+mod explain_json;
 mod lower;
 mod node;
 mod time;
@@ -13,6 +14,7 @@ mod waits;
 
 pub use as_sql::as_sql;
 pub use explain::{Sharers, explain};
+pub use explain_json::{JsonNode, explain_json};
 pub use lower::{Lowering, lower, result_key};
 pub use node::{
     Exchange, Partitioning, PlanInput, PlanKind, PlanNode, Properties, RelationInfo, StoredAs,

@@ -355,6 +355,7 @@ pub(crate) fn row_tag(statement: &Statement, rows: usize) -> String {
         Statement::Insert(_) => format!("INSERT 0 {rows}"),
         Statement::Update(_) => format!("UPDATE {rows}"),
         Statement::Delete(_) => format!("DELETE {rows}"),
+        Statement::Merge(_) => format!("MERGE {rows}"),
         _ => format!("SELECT {rows}"),
     }
 }

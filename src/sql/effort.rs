@@ -30,6 +30,7 @@ pub fn is_deep(parsed: &ParsedStatement, catalog: &Catalog) -> bool {
         Statement::Update(update) => update.with.is_some() || is_much(&update.update, catalog),
         Statement::Delete(delete) => delete.with.is_some() || is_much(&delete.delete, catalog),
         Statement::CreateView(_)
+        | Statement::Merge(_)
         | Statement::CreateTableAs(_)
         | Statement::CreateSink(_)
         | Statement::Declare(_)

@@ -128,9 +128,9 @@ pub use computed::{computed_columns, with_computed};
 pub(crate) use context::nullable as all_nullable;
 pub use context::{Read, Reads, RelationSource, relation_name};
 pub use dml::{
-    BoundConflict, BoundDelete, BoundInsert, BoundUpdate, InsertRows, ROW_NUMBER, bind_delete,
-    bind_insert, bind_update, check_rules, conform, copy_target, default_values,
-    evaluate_arguments, write_rules,
+    BoundConflict, BoundDelete, BoundInsert, BoundMerge, BoundUpdate, InsertRows, Matching,
+    MergeDoes, ROW_NUMBER, bind_delete, bind_insert, bind_merge, bind_update, check_rules, conform,
+    copy_target, default_values, evaluate_arguments, write_rules,
 };
 pub use effort::is_deep;
 pub use functions::function_names;

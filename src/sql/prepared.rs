@@ -15,9 +15,9 @@ use sqlparser::ast;
 use super::binder::{Bound, Purpose, Settings, finish, output_fields, plan_query};
 use super::context::{Context, Reads};
 use super::dml::{
-    BoundConflict, BoundDelete, BoundInsert, BoundUpdate, Cell, ChangeQuery, Conflict, Insert,
-    InsertRows, Rows, delete_query, evaluate_rows, missing, parameter_index, placeholders,
-    prepare_insert, replace, returning, update_query,
+    BoundConflict, BoundDelete, BoundInsert, BoundMerge, BoundUpdate, Cell, ChangeQuery, Conflict,
+    Insert, InsertRows, MergeOf, RowField, Rows, delete_query, evaluate_rows, missing,
+    parameter_index, placeholders, prepare_insert, prepare_merge, replace, returning, update_query,
 };
 use super::errors::plan_error;
 use super::lookup::Lookup;
@@ -45,6 +45,7 @@ enum Kind {
     Insert(Box<Insert>),
     Update(Change),
     Delete(Change),
+    Merge(Box<MergeOf<Planned>>),
 }
 
 /// An UPDATE or DELETE.
@@ -118,6 +119,8 @@ pub enum BoundStatement {
     Update(BoundUpdate),
     /// DELETE.
     Delete(BoundDelete),
+    /// MERGE.
+    Merge(Box<BoundMerge>),
 }
 
 /// Binds a query or DML. `declared` are the types that the client gave to `$1`, `$2`, ..; the
@@ -133,6 +136,7 @@ pub fn prepare(
         Statement::Insert(insert) => Preparable::Insert(insert),
         Statement::Delete(delete) => Preparable::Delete(delete),
         Statement::Update(update) => Preparable::Update(update),
+        Statement::Merge(merge) => Preparable::Merge(merge),
         _ => return Err(Error::unsupported("this statement can not have parameters")),
     };
     settings.style.under(|| prepare_statement(statement, declared, catalog, settings))
@@ -144,6 +148,7 @@ pub(super) enum Preparable<'a> {
     Insert(&'a statement::Insert),
     Delete(&'a statement::Delete),
     Update(&'a statement::Update),
+    Merge(&'a statement::Merge),
 }
 
 /// The same for a part of the syntax tree.
@@ -163,6 +168,9 @@ pub(super) fn prepare_statement(
         Preparable::Insert(insert) => {
             let insert = prepare_insert(insert, &mut parameters, catalog, &context)?;
             Kind::Insert(Box::new(insert))
+        }
+        Preparable::Merge(merge) => {
+            Kind::Merge(Box::new(prepare_merge(merge, declared, catalog, &context)?))
         }
         Preparable::Delete(delete) => {
             let change = delete_query(delete, catalog, &context)?;
@@ -198,10 +206,12 @@ impl Change {
         let scope = Scope::of(&inner, declared).to(target);
         let plan = over_plan(Stage::Assignment, plan_query(&change.query, &scope)?, &scope)?;
         let query = Arc::new(Planned::new(analyze(plan)?, &inner).with_lookup());
+        let (width, mut seen) = (relation.schema.fields().len(), change.seen);
+        query.type_last(&mut seen[width..]);
         let returning = match returned {
             None => None,
             Some(items) => {
-                let plan = returning(items, &change.seen, context, declared)?;
+                let plan = returning(items, &seen, context, declared)?;
                 Some(Planned::new(plan, context))
             }
         };
@@ -232,6 +242,16 @@ impl Planned {
     fn with_lookup(self) -> Self {
         let lookup = Lookup::new(&self.plan, &self.fields).map(Arc::new);
         Self { lookup, ..self }
+    }
+
+    /// Gives columns the types of the last ones of the plan: what they had ahead of the passes
+    /// that find types may be another.
+    pub(super) fn type_last(&self, columns: &mut [RowField]) {
+        let first = self.fields.fields().len().saturating_sub(columns.len());
+        for ((_, column), found) in columns.iter_mut().zip(self.fields.fields().iter().skip(first))
+        {
+            *column = column.clone().with_data_type(found.data_type().clone());
+        }
     }
 
     fn bind(&self, values: &[ScalarValue], settings: &Settings) -> Result<Bound> {
@@ -358,6 +378,7 @@ impl Kind {
             Self::Update(c) | Self::Delete(c) => {
                 std::iter::once(c.query.as_ref()).chain(&c.returning).collect()
             }
+            Self::Merge(merge) => merge.queries().collect(),
         }
     }
 
@@ -366,6 +387,7 @@ impl Kind {
             Self::Query(planned) => Some(planned.as_ref()),
             Self::Insert(insert) => insert.returning.as_ref(),
             Self::Update(c) | Self::Delete(c) => c.returning.as_ref(),
+            Self::Merge(merge) => merge.returning.as_ref(),
         }
     }
 }
@@ -449,6 +471,9 @@ impl Prepared {
             Kind::Query(planned) => BoundStatement::Query(planned.bind(&values, settings)?),
             Kind::Insert(insert) => {
                 BoundStatement::Insert(Box::new(insert.bind(&values, settings)?))
+            }
+            Kind::Merge(merge) => {
+                BoundStatement::Merge(Box::new(merge.map(|q| q.bind(&values, settings))?))
             }
             Kind::Update(change) => BoundStatement::Update(BoundUpdate {
                 relation: Arc::clone(&change.relation),

@@ -19,7 +19,7 @@ use crate::format::{CopyForm, FormatSpec};
 
 pub use access::{AccessStatement, Grant, GrantObject, RoleName, RoleOptions};
 pub use alter_table::{AlterTable, TableAction};
-pub use dml::{Delete, Insert, Overriding, Update};
+pub use dml::{Delete, Insert, Merge, Overriding, Update};
 pub use sequence::{AlterSequence, CreateSequence, NewSequence, SequenceStatement};
 
 /// One parsed statement with the text that it came from.
@@ -57,6 +57,8 @@ pub enum Statement {
     Update(Box<Update>),
     /// DELETE FROM.
     Delete(Box<Delete>),
+    /// MERGE INTO.
+    Merge(Box<Merge>),
     /// TRUNCATE.
     Truncate {
         /// The folded names.
@@ -718,6 +720,8 @@ pub struct Explain {
     pub verbose: bool,
     /// PASSES: what becomes of the statement on the way to its plan.
     pub passes: bool,
+    /// FORMAT JSON.
+    pub json: bool,
     /// What is explained.
     pub target: ExplainTarget,
 }

@@ -27,6 +27,7 @@ impl Session {
                 let explain = Explain {
                     verbose: false,
                     passes: false,
+                    json: false,
                     target: ExplainTarget::Query(query.clone(), Emit::default()),
                 };
                 let plan = self.explain_lines(&explain).await.unwrap_or_default();
@@ -39,6 +40,7 @@ impl Session {
             Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)
+            | Statement::Merge(_)
             | Statement::Declare(_)
             | Statement::Fetch(_)
             | Statement::Execute(_)

@@ -223,13 +223,17 @@ fn of_one_row(item: SelectItem) -> Result<SelectItem> {
 }
 
 /// The table that a statement changes.
-struct Target {
-    relation: Arc<Relation>,
-    alias: String,
+pub(super) struct Target {
+    pub(super) relation: Arc<Relation>,
+    pub(super) alias: String,
     table: TableWithJoins,
 }
 
-fn only_table(table: &TableWithJoins, catalog: &Catalog, change: Change) -> Result<Target> {
+pub(super) fn only_table(
+    table: &TableWithJoins,
+    catalog: &Catalog,
+    change: Change,
+) -> Result<Target> {
     match &table.relation {
         TableFactor::Table { name, args: None, alias, .. } if table.joins.is_empty() => {
             let relation = target(name, catalog, change)?;
@@ -287,7 +291,7 @@ impl Target {
 }
 
 /// The columns of what is joined to the table.
-fn joined_fields(
+pub(super) fn joined_fields(
     with: Option<&ast::With>,
     others: &[TableWithJoins],
     context: &Context<'_>,

@@ -101,11 +101,11 @@ fn insert_target(insert: &ast::Insert, catalog: &Catalog) -> Result<Arc<Relation
 }
 
 /// The indexes of the columns that an INSERT names; all when it names none.
-fn insert_columns(insert: &ast::Insert, relation: &Relation) -> Result<Vec<usize>> {
-    if insert.columns.is_empty() {
+pub(super) fn insert_columns(named: &[ast::ObjectName], relation: &Relation) -> Result<Vec<usize>> {
+    if named.is_empty() {
         return Ok((0..relation.schema.fields().len()).collect());
     }
-    let names = insert.columns.iter().map(plain_name).collect::<Result<Vec<_>>>()?;
+    let names = named.iter().map(plain_name).collect::<Result<Vec<_>>>()?;
     columns_of(relation, &names)
 }
 
@@ -151,7 +151,7 @@ fn columns_of(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
 }
 
 /// 428C9 for a value of a computed column.
-fn check_given(relation: &Relation, column: usize) -> Result<()> {
+pub(super) fn check_given(relation: &Relation, column: usize) -> Result<()> {
     if !relation.rules.computed.contains_key(&column) {
         return Ok(());
     }
@@ -165,7 +165,7 @@ fn check_given(relation: &Relation, column: usize) -> Result<()> {
 }
 
 /// 42601 when rows are not as wide as the list of columns.
-fn check_width(found: usize, columns: usize, named: bool) -> Result<()> {
+pub(super) fn check_width(found: usize, columns: usize, named: bool) -> Result<()> {
     if found > columns {
         return Err(Error::user(
             sqlstate::SYNTAX_ERROR,
@@ -188,7 +188,7 @@ fn rows(
     parameters: &mut Vec<Option<DataType>>,
     context: &Context<'_>,
 ) -> Result<Rows> {
-    let columns = insert_columns(insert, relation)?;
+    let columns = insert_columns(&insert.columns, relation)?;
     let named = !insert.columns.is_empty();
     let mut scope = Scope::new(relation, context, parameters);
     let Some(source) = &insert.source else {

@@ -11,6 +11,7 @@ mod change;
 mod identities;
 mod insert;
 mod lengths;
+mod merge;
 mod rows;
 mod rules;
 mod values;
@@ -36,7 +37,9 @@ pub(super) use change::{ChangeQuery, delete_query, update_query};
 pub use insert::copy_target;
 pub(super) use insert::{Conflict, Insert, Rows, prepare_insert};
 use lengths::limit_lengths;
-pub(super) use rows::returning;
+pub(super) use merge::prepare_merge;
+pub use merge::{BoundMerge, Matching, MergeDoes, MergeOf};
+pub(super) use rows::{RowField, returning};
 pub use rules::{check_rows, check_rules, default_values, write_rules};
 pub(super) use rules::{has_subquery, parse_expr};
 pub use values::evaluate_arguments;
@@ -151,6 +154,20 @@ pub fn bind_update(
     }
 }
 
+/// Binds a MERGE without parameters.
+pub fn bind_merge(
+    merge: &statement::Merge,
+    catalog: &Catalog,
+    settings: &Settings,
+) -> Result<BoundMerge> {
+    let preparable = Preparable::Merge(merge);
+    let bound = settings.style.under(|| prepare_statement(preparable, &[], catalog, settings));
+    match bound?.bind(&[], settings)? {
+        BoundStatement::Merge(bound) => Ok(*bound),
+        _ => Err(Error::internal("a MERGE is bound as one")),
+    }
+}
+
 /// Gives rows the table's own schema, computes what is computed, and checks NOT NULL (23502),
 /// lengths of text (22001) and CHECK (23514).
 pub fn conform(
@@ -199,6 +216,7 @@ pub(super) enum Change {
     Copy,
     Update,
     Delete,
+    Merge,
 }
 
 impl Change {
@@ -208,6 +226,7 @@ impl Change {
             Self::Copy => ("copy to", "COPY"),
             Self::Update => ("update", "UPDATE"),
             Self::Delete => ("delete from", "DELETE"),
+            Self::Merge => ("merge into", "MERGE"),
         }
     }
 }

@@ -207,12 +207,13 @@ impl StreamParser<'_> {
             Statement::Query(_)
             | Statement::Insert(_)
             | Statement::Update(_)
-            | Statement::Delete(_) => {
+            | Statement::Delete(_)
+            | Statement::Merge(_) => {
                 let statement = Arc::new(ParsedStatement { statement, text, offset });
                 Ok(Statement::Prepare(Prepare { name, types, statement }))
             }
             _ => Err(Error::unsupported("PREPARE of this statement is not supported")
-                .with_hint("PREPARE takes a query, INSERT, UPDATE or DELETE.")),
+                .with_hint("PREPARE takes a query, INSERT, UPDATE, DELETE or MERGE.")),
         }
     }
 

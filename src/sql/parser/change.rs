@@ -42,7 +42,6 @@ impl StreamParser<'_> {
             SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change) => {
                 self.changed(query.with, change)
             }
-            SetExpr::Merge(_) => Err(Error::unsupported("MERGE is not supported yet")),
             _ => Ok(Statement::Query(query)),
         }
     }

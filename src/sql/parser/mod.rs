@@ -21,6 +21,7 @@ mod identity;
 mod include;
 mod index;
 mod locate;
+mod merge;
 mod options;
 mod patterns;
 pub mod pieces;
@@ -191,6 +192,8 @@ impl<'a> StreamParser<'a> {
             "advance" => self.advance_clock(),
             "suggest" => self.suggest(),
             "merge" if self.peek_word(1).as_deref() == Some("late") => self.merge_late(),
+            "merge" => self.merge(),
+            "with" if self.merges_behind_with() => self.merge(),
             "begin" | "start" | "commit" | "end" | "rollback" | "abort" => self.transaction(),
             "alter" => self.alter(),
             "grant" | "revoke" => self.grant(),
@@ -218,7 +221,7 @@ impl<'a> StreamParser<'a> {
     fn foreign_statement(&mut self) -> Result<Statement> {
         let first = self.p.peek_token_ref().token.to_string().to_uppercase();
         let known = ["SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "("];
-        let refused = ["MERGE", "CALL", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
+        let refused = ["CALL", "LOCK", "LISTEN", "NOTIFY", "REFRESH"];
         if refused.contains(&first.as_str()) {
             return Err(Error::unsupported(format!("{first} is not supported yet")));
         }
@@ -300,27 +303,28 @@ impl<'a> StreamParser<'a> {
 
     fn explain(&mut self) -> Result<Statement> {
         self.p.advance_token();
-        let (mut verbose, mut passes) = (false, false);
+        let (mut verbose, mut passes, mut json) = (false, false, false);
         if self.p.peek_token_ref().token == Token::LParen && self.peek_word(1).is_some() {
             let options = self.explain_options()?;
             verbose = options.contains(&"verbose".to_string());
             passes = options.contains(&"passes".to_string());
+            json = options.contains(&"json".to_string());
         } else if let Some(target) = self.explain_running()? {
-            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })));
+            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, json, target })));
         } else {
             verbose = self.accept_word("verbose");
         }
         // A view may have this name.
         if self.peek_word(1).as_deref() == Some("from") && self.accept_word("restore") {
             let target = ExplainTarget::Restore(self.restore_from()?);
-            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })));
+            return Ok(Statement::Explain(Box::new(Explain { verbose, passes, json, target })));
         }
         let wait = self.peek_word(0).as_deref() == Some("wait") && self.peek_word(1).is_some();
         let target = match wait && self.accept_word("wait") {
             true => ExplainTarget::Wait(self.name()?),
             false => self.explain_target()?,
         };
-        Ok(Statement::Explain(Box::new(Explain { verbose, passes, target })))
+        Ok(Statement::Explain(Box::new(Explain { verbose, passes, json, target })))
     }
 
     /// ANALYZE and STATE are of a view that runs.
@@ -333,7 +337,7 @@ impl<'a> StreamParser<'a> {
         };
         self.p.advance_token();
         self.accept_word("verbose");
-        let query = ["select", "with", "values", "insert", "update", "delete", "create"];
+        let query = ["select", "with", "values", "insert", "update", "delete", "merge", "create"];
         if self.peek_word(0).is_none_or(|w| query.contains(&w.as_str())) {
             let what = if analyze { "ANALYZE" } else { "STATE" };
             return Err(Error::unsupported(format!("EXPLAIN {what} of a query is not supported"))
@@ -359,12 +363,25 @@ impl<'a> StreamParser<'a> {
             let value = self.peek_word(0).inspect(|_| self.p.advance_token());
             match (word.as_str(), value.as_deref()) {
                 ("verbose" | "passes", None | Some("true" | "on")) => options.push(word),
+                ("format", Some("json")) => options.push("json".into()),
+                ("format", Some("text")) => options.retain(|option| option != "json"),
+                ("format", Some("yaml" | "xml")) => {
+                    return Err(Error::unsupported(
+                        "EXPLAIN (FORMAT YAML or XML) is not supported",
+                    )
+                    .with_hint("FORMAT JSON and FORMAT TEXT are."));
+                }
+                ("format", Some(format)) => {
+                    return Err(Error::user(
+                        sqlstate::INVALID_PARAMETER_VALUE,
+                        format!("unrecognized value for EXPLAIN option \"format\": \"{format}\""),
+                    ));
+                }
                 (
-                    "verbose" | "passes" | "costs" | "settings" | "generic_plan" | "buffers"
-                    | "wal" | "timing" | "summary" | "memory",
+                    "analyze" | "verbose" | "passes" | "costs" | "settings" | "generic_plan"
+                    | "buffers" | "wal" | "timing" | "summary" | "memory",
                     Some("false" | "off"),
-                )
-                | ("format", Some("text")) => {}
+                ) => {}
                 _ => {
                     return Err(Error::unsupported(format!(
                         "EXPLAIN option \"{word}\" is not supported"
@@ -405,9 +422,9 @@ impl<'a> StreamParser<'a> {
                 self.expect_keyword(Keyword::VIEW)?;
                 Ok(ExplainTarget::View(self.name()?))
             }
-            Some("insert" | "update" | "delete") => {
-                Err(Error::unsupported("EXPLAIN of INSERT, UPDATE or DELETE is not supported yet"))
-            }
+            Some("insert" | "update" | "delete" | "merge") => Err(Error::unsupported(
+                "EXPLAIN of INSERT, UPDATE, DELETE or MERGE is not supported yet",
+            )),
             Some(_) => Ok(ExplainTarget::View(self.name()?)),
         }
     }

@@ -37,3 +37,15 @@ pub struct Delete {
     /// The statement.
     pub delete: ast::Delete,
 }
+
+/// MERGE.
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// The WITH ahead of it.
+    pub with: Option<ast::With>,
+    /// The statement; an UPDATE without assignments is DO NOTHING, the ROW of an INSERT its
+    /// DEFAULT VALUES.
+    pub merge: ast::Merge,
+    /// OVERRIDING of each of its clauses.
+    pub overriding: Vec<Option<Overriding>>,
+}
