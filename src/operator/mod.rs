@@ -71,7 +71,7 @@ pub use stamp::StampSpec;
 pub use top_n::{Number, TopNSpec, with_number};
 pub use union::UnionSpec;
 pub use unnest::{Unnest, Unnested};
-pub use window::{Running, WindowSpec};
+pub use window::{Running, Totals, WindowSpec};
 
 use crate::delta::{DeltaBatch, hash_key, worker_of};
 use crate::error::{Error, Result};

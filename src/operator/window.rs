@@ -4,7 +4,8 @@
 //! out equal left out. Where all functions look so far in front of a row and behind it (`lag`,
 //! frames with two ends, in ROWS, RANGE or GROUPS), they are evaluated on the rows around a change,
 //! so it costs as much as it can change. So are running totals ([`running`]), on the rows behind a
-//! change, whose totals it moves. All others are evaluated anew on all rows of the
+//! change, whose totals it moves, and running minima, maxima and first values, with the one row in
+//! front of them that stands for all there. All others are evaluated anew on all rows of the
 //! partition. A row of weight n is n rows. Rows are sorted by partition, order and whole row, so
 //! that the result depends neither on arrival nor on batches.
 //!
@@ -32,13 +33,13 @@ use crate::delta::{DeltaBatch, Order, Weight, batch_of, consolidate};
 use crate::error::{Error, Result};
 use crate::expr::WindowCalls;
 use crate::state::{
-    Bound, KeyRequest, Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, Runs, TableId,
-    TableKind, TableSpec, Top,
+    Bound, KeyRequest, Lead, Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, Runs,
+    TableId, TableKind, TableSpec, Top,
 };
 use crate::time::Watermark;
 
-pub use running::Running;
 use running::Total;
+pub use running::{Running, Totals};
 
 /// Plan constants.
 #[derive(Debug, Clone)]
@@ -60,6 +61,8 @@ pub struct WindowSpec {
     pub numbers: Vec<usize>,
     /// Those that are totals of the rows up to a row.
     pub running: Vec<Running>,
+    /// What stands for the rows in front of a run, for those that look at all from the first on.
+    pub leads: Vec<Lead>,
     /// The functions, for EXPLAIN.
     pub text: String,
     /// The rows of its output: columns of the input and results.
@@ -239,7 +242,7 @@ impl Window {
     }
 
     fn next_run(&mut self, cx: &mut Context<'_>, reach: Reach) -> Option<Run> {
-        cx.state.ranked(self.rows).run(self.runs.as_mut()?, reach)
+        cx.state.ranked(self.rows).run(self.runs.as_mut()?, reach, &self.spec.leads)
     }
 
     /// The totals of what lies in front of a run.
@@ -250,7 +253,7 @@ impl Window {
         let (rows, spec) = (cx.state.ranked(self.rows), &self.spec);
         let own = running::of_run(rows, run, &spec.running)?;
         let key = running::key_of(rows, first.slot, (&spec.input, &spec.partition))?;
-        Ok(running::ahead(cx.state.groups(totals), &key, &own))
+        Ok(running::ahead(cx.state.groups(totals), &spec.running, &key, &own))
     }
 
     /// The results for the rows of a run, with what lies in front of it.
@@ -262,7 +265,7 @@ impl Window {
             results[*number] = Arc::new(numbers.unary::<_, Int64Type>(number_of));
         }
         for (running, total) in self.spec.running.iter().zip(&ahead.totals) {
-            results[running.call] = running::added(&results[running.call], running, *total);
+            results[running.call] = running::added(&results[running.call], running, *total)?;
         }
         Ok(results)
     }
@@ -384,7 +387,8 @@ mod tests {
     use arrow::datatypes::DataType;
     use datafusion::common::{DFSchema, ScalarValue};
     use datafusion::functions_aggregate::count::count_udaf;
-    use datafusion::functions_aggregate::min_max::max_udaf;
+    use datafusion::functions_aggregate::first_last::first_value_udaf;
+    use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
     use datafusion::functions_aggregate::sum::sum_udaf;
     use datafusion::functions_window::lead_lag::{lag_udwf, lead_udwf};
     use datafusion::functions_window::row_number::row_number_udwf;
@@ -447,6 +451,7 @@ mod tests {
             reach: reach.then_some(Reach { before: back, after: ahead, numbers, ..Reach::ALONE }),
             numbers: if numbers && reach { vec![3] } else { Vec::new() },
             running: Vec::new(),
+            leads: Vec::new(),
             text: String::new(),
             schema: schema("k:int, o:int, v:int, one:int, two:int, n:bigint, m:bigint"),
             closes: None,
@@ -494,6 +499,7 @@ mod tests {
             reach,
             numbers: Vec::new(),
             running: Vec::new(),
+            leads: Vec::new(),
             text: String::new(),
             schema: schema("k:int, o:int, v:int, n:bigint, most:int"),
             closes: None,
@@ -524,8 +530,8 @@ mod tests {
         }
     }
 
-    /// sum(o), count(o) and count(*) up to a row, or up to the last one that is equal in the order,
-    /// beside the number of the row before.
+    /// sum(o), count(o), count(*), max(o), min(o) and first_value(o) up to a row, or up to the last
+    /// one that is equal in the order.
     fn totals(units: WindowFrameUnits, reach: bool) -> WindowSpec {
         let input = schema(INPUT);
         let rows = DFSchema::try_from(input.as_ref().clone()).expect("a schema");
@@ -550,12 +556,23 @@ mod tests {
             Expr::WindowFunction(Box::new(call))
         };
         let wide = datafusion::logical_expr::cast(col("o"), DataType::Int64);
-        let calls =
-            [call(sum_udaf(), wide), call(count_udaf(), col("o")), call(count_udaf(), lit(1))];
-        let results = schema("total:bigint, n:bigint, m:bigint");
+        let calls = [
+            call(sum_udaf(), wide),
+            call(count_udaf(), col("o")),
+            call(count_udaf(), lit(1)),
+            call(max_udaf(), col("o")),
+            call(min_udaf(), col("o")),
+            call(first_value_udaf(), col("o")),
+        ];
+        let results = schema("total:bigint, n:bigint, m:bigint, most:int, least:int, first:int");
         let calls = WindowCalls::new(&calls, &rows, results).expect("compiles");
-        let of = |call, argument, sum| Running { call, argument, sum };
-        let running = [of(0, Some(1), true), of(1, Some(1), false), of(2, None, false)];
+        let of = |call, argument, total| Running { call, argument, total };
+        let running = [
+            of(0, Some(1), Totals::Sum),
+            of(1, Some(1), Totals::Count),
+            of(2, None, Totals::Count),
+        ];
+        let leads = vec![Lead::Greatest(1), Lead::Least(1), Lead::First];
         let groups = (units != WindowFrameUnits::Rows).then_some(Sides { before: 0, after: 0 });
         WindowSpec {
             input,
@@ -566,8 +583,12 @@ mod tests {
             reach: reach.then_some(Reach { numbers: true, groups, ..Reach::ALONE }),
             numbers: Vec::new(),
             running: if reach { running.to_vec() } else { Vec::new() },
+            leads: if reach { leads } else { Vec::new() },
             text: String::new(),
-            schema: schema("k:int, o:int, v:int, total:bigint, n:bigint, m:bigint"),
+            schema: schema(
+                "k:int, o:int, v:int, total:bigint, n:bigint, m:bigint, most:int, least:int, \
+                 first:int",
+            ),
             closes: None,
         }
     }

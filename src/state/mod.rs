@@ -67,7 +67,8 @@ pub use groups::{GroupSpec, GroupTable, MultisetsMut, Slab, ValuesMut};
 pub use merge::{Ending, MergeInto, merge, merge_into};
 pub use multiset::{Multiset, OrderedValue};
 pub use ranked::{
-    Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, RunRow, Runs, Sides, Stretch, Top,
+    Lead, Member, OrderBy, Ranked, RankedSpec, Ranking, Reach, Run, RunRow, Runs, Sides, Stretch,
+    Top,
 };
 pub use result::{Found, IndexLease, ResultShard, ResultSpec, ResultTable, Rows, Scan};
 pub use sequence::{Placed, Sequence, SequenceSpec};

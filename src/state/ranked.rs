@@ -40,7 +40,8 @@ use crate::error::Result;
 use crate::time::event_times;
 
 use self::entries::Capture;
-pub use self::runs::{Reach, Run, RunRow, Runs, Sides};
+use self::runs::Leads;
+pub use self::runs::{Lead, Reach, Run, RunRow, Runs, Sides};
 use self::stretches::Changed;
 pub use self::stretches::Stretch;
 
@@ -131,6 +132,8 @@ struct Partition {
     touched: u32,
     /// Some slots are rows of the batch that is being taken in.
     pending: bool,
+    /// What is known of the rows in front of the last run, until one of them may be gone.
+    leads: Option<Box<Leads>>,
 }
 
 /// Marks a slot that is a row of the batch that is being taken in.
@@ -360,7 +363,9 @@ impl Ranked {
     }
 
     fn remove(&mut self, partition: u32, place: Place) {
-        let gone = self.partitions[partition as usize].entries.remove(place);
+        let home = &mut self.partitions[partition as usize];
+        home.leads = None;
+        let gone = home.entries.remove(place);
         if gone.slot & PENDING == 0 {
             self.dead.push(gone.slot);
         }
@@ -433,6 +438,7 @@ impl Ranked {
             weight: 0,
             touched: 0,
             pending: false,
+            leads: None,
         };
         let partition = match self.free.pop() {
             Some(partition) => {
@@ -474,6 +480,7 @@ impl Ranked {
         for partition in expiry.take_below(watermark) {
             let entries = &mut self.partitions[partition as usize].entries;
             let entries = std::mem::replace(entries, Sorted::Empty);
+            self.partitions[partition as usize].leads = None;
             entries.iter().for_each(|e| self.pages.free(e.slot));
             self.free_partition(partition);
         }

@@ -122,7 +122,7 @@ impl Sorted {
     }
 
     /// The entries in front of a place, the nearest first.
-    pub(super) fn back_from(&self, place: Place) -> impl Iterator<Item = &Entry> {
+    pub(super) fn back_from(&self, place: Place) -> impl Iterator<Item = &Entry> + Clone {
         let (few, many): (&[Entry], &[Vec<Entry>]) = match self {
             Self::Empty => (&[], &[]),
             Self::One(entry) => (std::slice::from_ref(entry), &[]),

@@ -7,14 +7,14 @@
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrameBound, WindowFrameUnits};
 
 use crate::delta::Weight;
 use crate::expr::interval_us;
 use crate::library::{self, Looks};
-use crate::operator::Running;
-use crate::state::{Reach, Sides};
+use crate::operator::{Running, Totals};
+use crate::state::{Lead, Reach, Sides};
 
 /// What is known of some calls.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Seen {
     pub(super) numbers: Vec<usize>,
     /// Those that are totals of the rows up to a row.
     pub(super) running: Vec<Running>,
+    /// What the others that look at all rows up to a row have of those in front of a run.
+    pub(super) leads: Vec<Lead>,
 }
 
 /// How far all of some calls look; `None` where one looks at the whole partition.
@@ -34,6 +36,11 @@ pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<Seen> {
         let Expr::WindowFunction(call) = call.clone().unalias_nested().data else { return None };
         if let Some((running, of)) = running(&call, at, input) {
             seen.running.push(running);
+            all = all.or(of);
+            continue;
+        }
+        if let Some((lead, of)) = led(&call, input) {
+            seen.leads.push(lead);
             all = all.or(of);
             continue;
         }
@@ -47,41 +54,83 @@ pub(super) fn reach(calls: &[Expr], input: &DFSchema) -> Option<Seen> {
     Some(seen)
 }
 
-/// A sum of small integers or a count from the first row of the partition to this one, or to those
-/// that are equal to it in the order. A total moves all those behind it.
+/// A sum of integers or numerics or a count from the first row of the partition to this one, or to
+/// those that are equal to it in the order. A total moves all those behind it.
 fn running(call: &WindowFunction, at: usize, input: &DFSchema) -> Option<(Running, Reach)> {
     let WindowFunction { fun, params } = call;
-    let ignores = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    let (start, end) = (&params.window_frame.start_bound, &params.window_frame.end_bound);
-    let from_first = matches!(start, WindowFrameBound::Preceding(by) if by.is_null());
-    let to_this = *end == WindowFrameBound::CurrentRow;
-    let ordered = !params.order_by.is_empty();
-    if params.distinct || params.filter.is_some() || ignores {
-        return None;
-    }
-    if !from_first || !to_this || !ordered {
-        return None;
-    }
-    let sum = match fun.name() {
+    let reach = from_first(params)?;
+    let is_sum = match fun.name() {
         "sum" => true,
         "count" => false,
         _ => return None,
     };
     let argument = match params.args.as_slice() {
-        [] if !sum => None,
-        [Expr::Literal(value, _)] if !sum && !value.is_null() => None,
+        [] if !is_sum => None,
+        [Expr::Literal(value, _)] if !is_sum && !value.is_null() => None,
         [Expr::Column(column)] => Some(input.maybe_index_of_column(column)?),
         _ => return None,
     };
-    if let Some(argument) = argument.filter(|_| sum) {
-        let of = input.field(argument).data_type();
-        matches!(of, DataType::Int16 | DataType::Int32).then_some(())?;
+    let total = match argument.filter(|_| is_sum) {
+        None => Totals::Count,
+        Some(argument) => match input.field(argument).data_type() {
+            DataType::Int16 | DataType::Int32 => Totals::Sum,
+            DataType::Int64 => Totals::WideSum { scale: 0 },
+            // Of wider ones so many could be out of range, and one that is fails a partition.
+            DataType::Decimal128(precision, scale) if *precision <= SUMMED_DIGITS => {
+                Totals::WideSum { scale: *scale }
+            }
+            _ => return None,
+        },
+    };
+    Some((Running { call: at, argument, total }, reach))
+}
+
+/// A first value, a minimum or maximum of the same rows.
+fn led(call: &WindowFunction, input: &DFSchema) -> Option<(Lead, Reach)> {
+    let WindowFunction { fun, params } = call;
+    let [Expr::Column(column)] = params.args.as_slice() else { return None };
+    let column = input.maybe_index_of_column(column)?;
+    let extreme = |lead| {
+        let of = input.field(column).data_type();
+        let same = library::aggregate(fun.name()).is_some_and(|f| (f.frames)(Some(of)));
+        // Intervals that are equal are written in several ways.
+        let same = same && !matches!(of, DataType::Interval(_));
+        same.then_some(lead)
+    };
+    Some(match fun.name() {
+        "first_value" => (Lead::First, with_first(params)?),
+        "min" => (extreme(Lead::Least(column))?, from_first(params)?),
+        "max" => (extreme(Lead::Greatest(column))?, from_first(params)?),
+        _ => return None,
+    })
+}
+
+/// How far a call looks whose frame is all rows from the first one to this one, or to those that
+/// are equal to it in the order.
+fn from_first(params: &WindowFunctionParams) -> Option<Reach> {
+    let reach = with_first(params)?;
+    (params.window_frame.end_bound == WindowFrameBound::CurrentRow).then_some(reach)
+}
+
+/// The same where the frame may go on behind these.
+fn with_first(params: &WindowFunctionParams) -> Option<Reach> {
+    let ignores = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let (start, end) = (&params.window_frame.start_bound, &params.window_frame.end_bound);
+    let first = matches!(start, WindowFrameBound::Preceding(by) if by.is_null());
+    let to_this = !matches!(end, WindowFrameBound::Preceding(_));
+    if params.distinct || params.filter.is_some() || ignores {
+        return None;
+    }
+    if !first || !to_this || params.order_by.is_empty() {
+        return None;
     }
     let peers = params.window_frame.units != WindowFrameUnits::Rows;
     let groups = peers.then_some(Sides { before: 0, after: 0 });
-    let reach = Reach { numbers: true, groups, ..Reach::ALONE };
-    Some((Running { call: at, argument, sum }, reach))
+    Some(Reach { numbers: true, groups, ..Reach::ALONE })
 }
+
+/// Of numerics with so many digits at most as many rows as there can be make no sum of 39.
+const SUMMED_DIGITS: u8 = 24;
 
 fn reach_of(call: &WindowFunction, input: &DFSchema) -> Option<Reach> {
     let WindowFunction { fun, params } = call;

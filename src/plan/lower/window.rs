@@ -121,7 +121,7 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
     let text: Vec<String> =
         window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
     let seen = reach(&window.window_expr, window.input.schema()).unwrap_or_default();
-    let Seen { reach, numbers, running } = seen;
+    let Seen { reach, numbers, running, leads } = seen;
     let key = node.properties.key.clone().filter(|key| key.iter().all(|c| *c < width));
     let number = numbers.first().filter(|_| partition.iter().all(|c| *c < width));
     let by_number = number.map(|at| partition.iter().copied().chain([width + at]).collect());
@@ -142,6 +142,7 @@ fn lower_calls(window: &Window, cx: &Lowering<'_>) -> Result<PlanNode> {
         reach,
         numbers,
         running,
+        leads,
         text: text.join(", "),
         schema,
         closes: closes.map(|place| partition[place]),

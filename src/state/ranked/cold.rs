@@ -48,6 +48,7 @@ impl Ranked {
             for partition in partitions {
                 let entries = &mut self.partitions[partition as usize].entries;
                 let entries = std::mem::replace(entries, Sorted::Empty);
+                self.partitions[partition as usize].leads = None;
                 rows += entries.iter().count();
                 entries.iter().for_each(|entry| self.pages.free(entry.slot));
                 self.free_partition(partition);

@@ -33,6 +33,18 @@ pub struct Run {
     pub ahead: Weight,
 }
 
+/// A row in front of a run that stands for all that are there, for what looks at them from the
+/// first one on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lead {
+    /// The first of the partition.
+    First,
+    /// One with the least value of a column, NULL left out.
+    Least(usize),
+    /// One with the greatest value.
+    Greatest(usize),
+}
+
 /// How far a row looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
@@ -111,8 +123,22 @@ impl Ranked {
         Runs { changed: self.changed(), next: 0 }
     }
 
-    /// The next run.
-    pub fn run(&self, runs: &mut Runs, reach: Reach) -> Option<Run> {
+    /// The next run. Where rows look at all in front of them (`reach.numbers`), `leads` stand for
+    /// those that it does not have.
+    pub fn run(&mut self, runs: &mut Runs, reach: Reach, leads: &[Lead]) -> Option<Run> {
+        let partition = runs.changed.get(runs.next)?.partition;
+        let (run, found) = self.next_run(runs, reach, leads)?;
+        self.partitions[partition as usize].leads = found.map(Box::new);
+        Some(run)
+    }
+
+    /// The next run, and what stands for the rows in front of it.
+    fn next_run(
+        &self,
+        runs: &mut Runs,
+        reach: Reach,
+        leads: &[Lead],
+    ) -> Option<(Run, Option<Leads>)> {
         let changed = &runs.changed[runs.next..];
         let first = changed.first()?;
         let ahead = changed.iter().take_while(|c| c.partition == first.partition);
@@ -125,6 +151,11 @@ impl Ranked {
         let mut margin = Margin::new(self, reach.turned(), first.slot);
         let mut run: Vec<RunRow> = entries.back_from(place).map_while(|e| margin.take(e)).collect();
         run.reverse();
+        let known = self.partitions[first.partition as usize].leads.as_deref();
+        let known =
+            known.filter(|known| rows.order(&known.up_to, first.prefix, first.slot).is_lt());
+        let found = self.leads(entries.back_from(place).skip(run.len()), leads, known);
+        let leading = found.as_ref().map_or_else(Vec::new, |found| found.rows(&rows));
         // Those that are there at both moments.
         let mut steady: Vec<usize> = (0..run.len()).collect();
         let before = if reach.numbers { Weight::MAX } else { reach.before };
@@ -150,15 +181,7 @@ impl Ranked {
             let Some(change) = ahead.next() else { break };
             margin = behind(change.slot);
             let now = there.next_if(|_| order.is_eq()).map_or(0, |e| e.weight);
-            let mut back = Margin::new(self, reach.turned(), change.slot);
-            // What has come or gone may differ anyway.
-            for place in steady.iter().rev() {
-                let row = &mut run[*place];
-                if !back.may_differ(row.slot, row.old.min(row.new)) {
-                    break;
-                }
-                row.may_differ = true;
-            }
+            Margin::new(self, reach.turned(), change.slot).mark(&mut run, &steady);
             let (slot, old) = (change.slot, now - change.weight);
             if old.min(now) > 0 {
                 steady.push(run.len());
@@ -166,9 +189,80 @@ impl Ranked {
             run.push(RunRow { slot, old, new: now, may_differ: true });
             runs.next += 1;
         }
+        run.splice(0..0, leading);
         let all = self.partitions[first.partition as usize].weight;
         let ahead = all - run.iter().map(|row| row.new).sum::<Weight>();
-        Some(Run { rows: run, ahead })
+        Some((Run { rows: run, ahead }, found))
+    }
+}
+
+/// What stands for the rows of a partition up to one.
+#[derive(Debug)]
+pub(super) struct Leads {
+    up_to: Entry,
+    /// By lead; `None` where no row has a value.
+    found: Vec<Option<Entry>>,
+}
+
+impl Leads {
+    /// As rows of a run, in their order.
+    fn rows(&self, rows: &Rows<'_>) -> Vec<RunRow> {
+        let mut found: Vec<Entry> = self.found.iter().copied().flatten().collect();
+        found.sort_by(|a, b| rows.order(a, b.prefix, b.slot));
+        found.dedup_by_key(|entry| entry.slot);
+        let row = |entry: Entry| RunRow { slot: entry.slot, old: 1, new: 1, may_differ: false };
+        found.into_iter().map(row).collect()
+    }
+}
+
+impl Ranked {
+    /// The leads among the rows in front of a run, which come the nearest first; `known` has them
+    /// up to one of these.
+    fn leads<'a>(
+        &self,
+        mut ahead: impl Iterator<Item = &'a Entry>,
+        leads: &[Lead],
+        known: Option<&Leads>,
+    ) -> Option<Leads> {
+        let up_to = *ahead.next().filter(|_| !leads.is_empty())?;
+        let known_slot = known.map(|known| known.up_to.slot);
+        let mut found: Vec<Option<Entry>> = vec![None; leads.len()];
+        let mut reached = false;
+        for entry in std::iter::once(up_to).chain(ahead.copied()) {
+            reached = Some(entry.slot) == known_slot;
+            if reached {
+                break;
+            }
+            for (lead, found) in leads.iter().zip(&mut found) {
+                self.lead(*lead, entry, found);
+            }
+        }
+        if let Some(known) = known.filter(|_| reached) {
+            for ((lead, found), known) in leads.iter().zip(&mut found).zip(&known.found) {
+                if let Some(known) = known {
+                    self.lead(*lead, *known, found);
+                }
+            }
+        }
+        Some(Leads { up_to, found })
+    }
+
+    /// Puts a row in the place of one behind it, where it is the lead of both.
+    fn lead(&self, lead: Lead, entry: Entry, found: &mut Option<Entry>) {
+        let (column, descending) = match lead {
+            Lead::First => {
+                *found = Some(entry);
+                return;
+            }
+            Lead::Least(column) => (column, false),
+            Lead::Greatest(column) => (column, true),
+        };
+        let value = self.pages.cell(entry.slot, column);
+        let best = found.map(|found| self.pages.cell(found.slot, column));
+        let better = best.is_none_or(|best| value.compare(best, descending, false).is_lt());
+        if better && !matches!(value, Cell::Null) {
+            *found = Some(entry);
+        }
     }
 }
 
@@ -212,6 +306,18 @@ impl<'a> Margin<'a> {
             (self.stage, self.origin) = (1, self.last);
         }
         Some(RunRow { slot, old: weight, new: weight, may_differ: self.stage == 0 })
+    }
+
+    /// Marks the rows in front of a change that may come out differently; what has come or gone may
+    /// anyway.
+    fn mark(mut self, run: &mut [RunRow], steady: &[usize]) {
+        for place in steady.iter().rev() {
+            let row = &mut run[*place];
+            if !self.may_differ(row.slot, row.old.min(row.new)) {
+                break;
+            }
+            row.may_differ = true;
+        }
     }
 
     /// Whether the next row is one of those that may come out differently.
