@@ -7,6 +7,7 @@ mod again;
 pub mod blackhole;
 mod carrier;
 mod computed;
+pub mod datagen;
 mod delivery;
 pub mod file;
 pub mod kafka;
@@ -14,6 +15,7 @@ mod key;
 pub mod memory;
 pub mod nexmark;
 mod options;
+mod pace;
 mod postgres;
 mod stdout;
 
@@ -276,8 +278,14 @@ pub struct ComputedColumn {
 }
 
 /// Every source connector, sorted by name.
-pub const SOURCES: &[SourceConnector] =
-    &[file::SOURCE, kafka::SOURCE, memory::SOURCE, nexmark::SOURCE, file::stdin::STDIN];
+pub const SOURCES: &[SourceConnector] = &[
+    datagen::SOURCE,
+    file::SOURCE,
+    kafka::SOURCE,
+    memory::SOURCE,
+    nexmark::SOURCE,
+    file::stdin::STDIN,
+];
 
 /// Every sink connector, sorted by name.
 pub const SINKS: &[SinkConnector] =

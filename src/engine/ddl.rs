@@ -564,7 +564,7 @@ pub(super) fn connector_spec(
             sqlstate::INVALID_PARAMETER_VALUE,
             format!("option \"connector\" is missing for \"{}\"", relation.name),
         )
-        .with_hint("Add connector = 'kafka', 'file' or 'nexmark' to WITH (..).")
+        .with_hint("Add connector = 'kafka', 'file' or 'datagen' to WITH (..).")
     })?;
     Ok(ConnectorSpec {
         relation: relation.name.clone(),

@@ -1,7 +1,7 @@
 //! Events as a source of one split.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,6 +11,7 @@ use super::event::EventRows;
 use super::generator::{Events, events};
 use super::table::{Rows, Table};
 use crate::connector::options::invalid;
+use crate::connector::pace::Pace;
 use crate::connector::{
     ConnectorSpec, Options, Position, Positions, Read, Source, SourceBatch, SplitId, SplitReader,
 };
@@ -80,32 +81,12 @@ impl Source for Nexmark {
             rows: Building::of(self.table, project(&self.schema, columns)?)?,
             position: from,
             end: end.map_or(u64::MAX, |end| end.max(0) as u64),
-            pace: gap.map(|gap| Pace { gap, opened: Instant::now(), from }),
+            pace: gap.map(|gap| Pace::new(gap, from)),
         }))
     }
 
     fn is_bounded(&self) -> bool {
         self.end.is_some()
-    }
-}
-
-/// Which events are due, by the clock.
-struct Pace {
-    gap: Duration,
-    opened: Instant,
-    from: u64,
-}
-
-impl Pace {
-    /// The first event that is not due yet.
-    fn due(&self) -> u64 {
-        let elapsed = self.opened.elapsed().as_nanos() / self.gap.as_nanos().max(1);
-        self.from.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
-    }
-
-    fn until(&self, number: u64) -> Duration {
-        let events = u32::try_from(number.saturating_sub(self.from)).unwrap_or(u32::MAX);
-        (self.gap * events).saturating_sub(self.opened.elapsed())
     }
 }
 
@@ -188,6 +169,8 @@ impl SplitReader for Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
 
