@@ -243,3 +243,33 @@ pub(super) fn readers_of(
     names.sort();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+
+    use crate::config::Config;
+    use crate::engine::{Engine, Outcome};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn json_nests_the_operators() {
+        let engine = Engine::open(Config::with_workers(1)).expect("opens");
+        let mut session = engine.session();
+        let text = "CREATE TABLE t (k int PRIMARY KEY, v int);
+                    CREATE MATERIALIZED VIEW m AS SELECT v, count(*) AS n FROM t GROUP BY v;";
+        session.execute(text).await.expect("definitions");
+        let explained = session.execute("EXPLAIN (FORMAT JSON) m").await.expect("a plan").pop();
+        let Some(Outcome::Rows(rows)) = explained else { panic!("rows") };
+        let batches = rows.collect().await.expect("rows");
+        let text = batches[0].column(0).as_string::<i64>().value(0).to_owned();
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let plan = &json[0]["Plan"];
+        assert_eq!(plan["Node Type"], "Aggregate", "{text}");
+        assert_eq!(plan["State"][0]["Table"], "groups", "{text}");
+        let below = &plan["Plans"][0];
+        assert_eq!(below["Exchange Hash"][0], "v", "{text}");
+        assert_eq!(below["Node Type"], "Scan", "{text}");
+        assert_eq!(below["Relation Name"], "t", "{text}");
+        assert_eq!(json[0]["State Now"].as_array().map_or(0, Vec::len), 1, "{text}");
+    }
+}

@@ -3,7 +3,7 @@
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
 use sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, SelectItem, TableFactor, TableWithJoins,
+    Expr, Function, FunctionArguments, GroupByExpr, SelectItem, TableFactor, TableWithJoins, Value,
 };
 
 use super::group_twice::inner_sets;
@@ -91,6 +91,7 @@ pub(super) fn check_group_by(group_by: &GroupByExpr) -> Result<()> {
     check_select_list(items.len())?;
     let mut all = 1_usize;
     for item in items {
+        check_position(item, "GROUP BY")?;
         all = all.saturating_mul(grouping_sets(item)?);
     }
     limited(all, GROUPING_SETS_MAX, || {
@@ -99,6 +100,19 @@ pub(super) fn check_group_by(group_by: &GroupByExpr) -> Result<()> {
             format!("too many grouping sets present (maximum {GROUPING_SETS_MAX})"),
         )
     })
+}
+
+/// 42601 of an item of ORDER BY, GROUP BY or DISTINCT ON that is a constant and no position.
+pub(super) fn check_position(item: &Expr, clause: &str) -> Result<()> {
+    let Expr::Value(constant) = item else { return Ok(()) };
+    match &constant.value {
+        Value::Placeholder(_) => return Ok(()),
+        Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => return Ok(()),
+        _ => {}
+    }
+    let message = format!("non-integer constant in {clause}");
+    let column = usize::try_from(constant.span.start.column).unwrap_or(0);
+    Err(Error::user(sqlstate::SYNTAX_ERROR, message).with_position(column))
 }
 
 /// The sets that an item of GROUP BY stands for.

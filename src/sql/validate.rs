@@ -8,14 +8,16 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrameBound, WindowFrameUnits,
 };
 use sqlparser::ast::{
-    self, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
-    JoinOperator, LimitClause, Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor,
-    TableVersion,
+    self, Distinct, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
+    JoinOperator, LimitClause, OrderByKind, Query, Select, SelectItem, SetExpr, SetQuantifier,
+    TableFactor, TableVersion,
 };
 
 use super::binder::Purpose;
 use super::limit::check_fetch;
-use super::limits::{check_group_by, check_joined, check_select_list, is_of_a_change};
+use super::limits::{
+    check_group_by, check_joined, check_position, check_select_list, is_of_a_change,
+};
 use super::misuse::{check_function, check_in_from, check_in_rows_from, check_select};
 use super::moving::unsupported_now;
 use super::parser::is_rows_from;
@@ -105,6 +107,9 @@ impl Checker {
             return Err(refused("a FOR UPDATE or FOR SHARE clause"));
         }
         check_fetch(query)?;
+        if let Some(OrderByKind::Expressions(items)) = query.order_by.as_ref().map(|by| &by.kind) {
+            items.iter().try_for_each(|item| check_position(&item.expr, "ORDER BY"))?;
+        }
         if query.settings.is_some() || query.format_clause.is_some() {
             return Err(refused("a SETTINGS or FORMAT clause of a query"));
         }
@@ -162,6 +167,9 @@ impl Checker {
         }
         check_select_list(select.projection.iter().filter(|item| !is_of_a_change(item)).count())?;
         check_group_by(&select.group_by)?;
+        if let Some(Distinct::On(items)) = &select.distinct {
+            items.iter().try_for_each(|item| check_position(item, "DISTINCT ON"))?;
+        }
         check_joined(&select.from)?;
         if select.projection.is_empty() {
             return Err(refused("a SELECT list without columns"));

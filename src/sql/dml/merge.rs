@@ -307,8 +307,24 @@ impl Scene<'_, '_> {
         let columns: Vec<usize> = (0..relation.schema.fields().len()).collect();
         let target = Target { relation, first: Some(1), columns: &columns, fills: false };
         let scope = Scope::of(&context, self.parameters).to(target);
-        let plan = over_plan(Stage::Assignment, plan_query(&query, &scope)?, &scope)?;
+        let planned = plan_query(&query, &scope).map_err(|error| self.unseen(of, error))?;
+        let plan = over_plan(Stage::Assignment, planned, &scope)?;
         Ok(Arm { of, does, rows: Planned::new(analyze(plan)?, &context) })
+    }
+
+    /// What names the side that is not there says so.
+    fn unseen(&self, of: Matching, error: Error) -> Error {
+        let known = self.alias.clone();
+        let hidden = of == Matching::NotMatched
+            && error.message() == format!("missing FROM-clause entry for table \"{known}\"");
+        if !hidden {
+            return error;
+        }
+        let message = format!("invalid reference to FROM-clause entry for table \"{known}\"");
+        Error::user(sqlstate::UNDEFINED_TABLE, message).with_hint(format!(
+            "There is an entry for table \"{known}\", but it cannot be referenced from this part \
+             of the query."
+        ))
     }
 
     /// All columns of a new row.
