@@ -163,6 +163,12 @@ fn rewrite(expr: Expr) -> Result<Expr> {
         Expr::AtTimeZone { timestamp, time_zone } => {
             call("timezone", vec![*time_zone, as_moment(*timestamp)])
         }
+        Expr::Floor { expr, field: ast::CeilFloorKind::DateTimeField(unit) }
+            if unit != ast::DateTimeField::NoDateTime =>
+        {
+            let unit = Value::SingleQuotedString(unit.to_string().to_lowercase());
+            call("date_trunc", vec![Expr::value(unit), *expr])
+        }
         Expr::CompoundFieldAccess { root, access_chain } => {
             let chain = access_chain.into_iter().map(closed).collect();
             Expr::CompoundFieldAccess { root, access_chain: chain }

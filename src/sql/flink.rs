@@ -21,18 +21,25 @@ const FUNCTIONS: &[(&str, usize, &str)] = &[
     ("hour", 1, "CAST(extract(hour FROM $1) AS bigint)"),
     ("from_base64", 1, "convert_from(decode($1, 'base64'), 'UTF8')"),
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
+    ("listagg", 1, "string_agg($1, ',')"),
+    ("listagg", 2, "string_agg($1, $2)"),
     ("ifnull", 2, "coalesce($1, $2)"),
     ("instr", 2, "strpos($1, $2)"),
     ("locate", 2, "strpos($2, $1)"),
     ("minute", 1, "CAST(extract(minute FROM $1) AS bigint)"),
     ("month", 1, "CAST(extract(month FROM $1) AS bigint)"),
+    ("nvl", 2, "coalesce($1, $2)"),
     ("quarter", 1, "CAST(extract(quarter FROM $1) AS bigint)"),
+    ("regexp", 2, "$1 ~ $2"),
     ("regexp_extract", 2, "regexp_substr($1, $2)"),
     ("second", 1, "CAST(floor(extract(second FROM $1)) AS bigint)"),
     ("split_index", 3, "(string_to_array($1, $2))[$3 + 1]"),
     ("to_base64", 1, "encode(convert_to($1, 'UTF8'), 'base64')"),
     ("truncate", 1, "trunc($1)"),
     ("truncate", 2, "trunc($1, $2)"),
+    ("to_date", 1, "CAST($1 AS date)"),
+    ("unix_timestamp", 0, "CAST(floor(extract(epoch FROM now())) AS bigint)"),
+    ("unix_timestamp", 1, "CAST(floor(extract(epoch FROM CAST($1 AS timestamp))) AS bigint)"),
     ("week", 1, "CAST(extract(week FROM $1) AS bigint)"),
     ("year", 1, "CAST(extract(year FROM $1) AS bigint)"),
 ];
@@ -131,6 +138,10 @@ fn is_text(expr: &Expr) -> bool {
     const NAMES: [&str; 5] = ["concat", "date_format", "from_unixtime", "replace", "to_char"];
     match expr {
         Expr::Nested(inner) => is_text(inner),
+        // One that is no number, which PostgreSQL would take it for.
+        Expr::Value(v) => {
+            matches!(&v.value, Value::SingleQuotedString(s) if s.trim().parse::<f64>().is_err())
+        }
         Expr::Function(f) => {
             let name = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
             name.is_some_and(|name| NAMES.contains(&name.as_str()))
