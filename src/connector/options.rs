@@ -79,24 +79,7 @@ impl<'a> Options<'a> {
 
     /// A span of time: a number with a unit (`us`, `ms`, `s`, `min`, `h`, `d`), as in `'500 ms'`.
     pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
-        let Some(text) = self.string(name) else {
-            return Ok(None);
-        };
-        let bad = || invalid(name, text, "a number with a unit, such as '500 ms' or '10 s'");
-        let trimmed = text.trim();
-        let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = trimmed.split_at_checked(digits).ok_or_else(bad)?;
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let micros: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "us" => 1,
-            "ms" => 1_000,
-            "s" | "sec" | "second" | "seconds" => 1_000_000,
-            "min" | "m" | "minute" | "minutes" => 60_000_000,
-            "h" | "hour" | "hours" => 3_600_000_000,
-            "d" | "day" | "days" => 86_400_000_000,
-            _ => return Err(bad()),
-        };
-        number.checked_mul(micros).map(|us| Some(Duration::from_micros(us))).ok_or_else(bad)
+        self.string(name).map(|text| duration(name, text)).transpose()
     }
 
     /// One of a few words, in any case.
@@ -147,6 +130,25 @@ impl<'a> Options<'a> {
         )
         .with_hint(hint))
     }
+}
+
+/// A span of time from the text of an option.
+pub(super) fn duration(name: &str, text: &str) -> Result<Duration> {
+    let bad = || invalid(name, text, "a number with a unit, such as '500 ms' or '10 s'");
+    let trimmed = text.trim();
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at_checked(digits).ok_or_else(bad)?;
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let micros: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" | "sec" | "second" | "seconds" => 1_000_000,
+        "min" | "m" | "minute" | "minutes" => 60_000_000,
+        "h" | "hour" | "hours" => 3_600_000_000,
+        "d" | "day" | "days" => 86_400_000_000,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(micros).map(Duration::from_micros).ok_or_else(bad)
 }
 
 /// The error for an option whose value can't be read.

@@ -443,8 +443,8 @@ const MISFITS: &[(&str, &str, &str)] = &[
     ("SELECT * FROM t FOR SYSTEM_TIME AS OF now()", "0A000", "FOR SYSTEM_TIME AS OF"),
     (
         "SELECT * FROM t JOIN u FOR SYSTEM_TIME AS OF t.ts AS x ON t.id = x.id",
-        "0A000",
-        "FOR SYSTEM_TIME AS OF",
+        "42P16",
+        "FOR SYSTEM_TIME AS OF a time of its rows needs a watermark on \"u\"",
     ),
     ("SELECT * FROM hop(t, ts, INTERVAL '1 minute')", "42883", "wrong arguments for hop"),
     (

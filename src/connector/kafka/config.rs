@@ -92,9 +92,6 @@ impl Settings {
             let name = if name == "bootstrap.server" { "bootstrap.servers" } else { name };
             client.set(name, value);
         }
-        if std::env::var("HWDBG").is_ok() {
-            client.set("debug", "eos,broker,protocol,metadata");
-        }
         if client.get("debug").is_some() {
             // Who asks for it wants to see it.
             client.set_log_level(RDKafkaLogLevel::Debug);
