@@ -477,7 +477,10 @@ pub(super) fn check_writable(relation: &Relation, verb: &str) -> Result<()> {
             sqlstate::WRONG_OBJECT_TYPE,
             format!("cannot {verb} table \"{name}\": its rows come from a connector"),
         )
-        .with_hint("Write to the topic or file that it reads."));
+        .with_hint(
+            "Write to the topic or file that it reads; CREATE SINK s AS SELECT .. WITH \
+             (connector = 'kafka', ..) writes the rows of a query, and goes on.",
+        ));
     }
     Ok(())
 }

@@ -1,16 +1,26 @@
-//! Functions of Flink that PostgreSQL has under no name, put as expressions of PostgreSQL's ahead
-//! of planning. A name that PostgreSQL has keeps its meaning.
+//! Functions of Flink, and a few of RisingWave, that PostgreSQL has under no name, put as
+//! expressions of PostgreSQL's ahead of planning. A name that PostgreSQL has keeps its meaning.
 
-use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value};
+use sqlparser::ast::{
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    Value,
+};
 use sqlparser::parser::Parser;
 
 use super::dialect::DIALECT;
 use super::parser::fold;
+use super::tree::cast;
 use super::visit::walk_exprs_mut;
 use crate::error::{Error, Result, sqlstate};
 
+/// The first argument where the second is greatest, and where it is least.
+const GREATEST: &str = "first_value($1 ORDER BY $2 DESC) FILTER (WHERE $2 IS NOT NULL)";
+const LEAST: &str = "first_value($1 ORDER BY $2) FILTER (WHERE $2 IS NOT NULL)";
+
 /// Functions with the expression that each stands for; `$1` is the first argument.
 const FUNCTIONS: &[(&str, usize, &str)] = &[
+    ("arg_max", 2, GREATEST),
+    ("arg_min", 2, LEAST),
     ("array_contains", 2, "($2 = ANY($1))"),
     ("array_join", 2, "array_to_string($1, $2)"),
     ("array_join", 3, "array_to_string($1, $2, $3)"),
@@ -26,6 +36,8 @@ const FUNCTIONS: &[(&str, usize, &str)] = &[
     ("ifnull", 2, "coalesce($1, $2)"),
     ("instr", 2, "strpos($1, $2)"),
     ("locate", 2, "strpos($2, $1)"),
+    ("max_by", 2, GREATEST),
+    ("min_by", 2, LEAST),
     ("minute", 1, "CAST(extract(minute FROM $1) AS bigint)"),
     ("month", 1, "CAST(extract(month FROM $1) AS bigint)"),
     ("nvl", 2, "coalesce($1, $2)"),
@@ -81,6 +93,10 @@ impl Length {
 
 /// The expression that a call stands for; a call of another function as it is.
 pub(super) fn expand(f: Function) -> Result<Expr> {
+    let last = f.name.0.last().and_then(|part| part.as_ident()).map(fold);
+    if f.within_group.len() == 1 && last.as_deref() == Some("approx_percentile") {
+        return Ok(percentile(f));
+    }
     let plain = f.over.is_none() && f.filter.is_none() && f.within_group.is_empty();
     let (Some(args), [part], true) = (arguments(&f), f.name.0.as_slice(), plain) else {
         return Ok(Expr::Function(f));
@@ -118,6 +134,16 @@ pub(super) fn expand(f: Function) -> Result<Expr> {
         }
         _ => Ok(Expr::Function(f)),
     }
+}
+
+/// RisingWave's `approx_percentile(share, error) WITHIN GROUP (ORDER BY x)`, whose error is none
+/// here.
+fn percentile(mut f: Function) -> Expr {
+    f.name = ObjectName::from(vec![Ident::new("percentile_disc")]);
+    if let FunctionArguments::List(list) = &mut f.args {
+        list.args.truncate(1);
+    }
+    cast(Expr::Function(f), DataType::DoublePrecision)
 }
 
 /// Arguments in their places.

@@ -2,6 +2,7 @@
 //! and between two that follow one another in time with one key, rows at every step behind the
 //! first of them. Such a row has the keys; of the other columns it has the last value (`locf`), the
 //! value on the line to the next one (`interpolate`), or NULL. Rows without a time are left out.
+//! RisingWave's `keepnull(c)` says that it is NULL, and `partition_by(key, ..)` the keys.
 //!
 //! A row is filled up to the next one of its key, so nothing is filled behind the last one. In a
 //! view a change costs the rows around it.
@@ -35,17 +36,28 @@ enum Fill {
     Last,
     /// On the line to the next one.
     Line,
+    /// With NULL.
+    Null,
 }
 
 pub(super) fn plan(
     mut args: Vec<FunctionArg>,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
-    let mut written = Vec::new();
-    while let Some(fill) = args.last().and_then(fill) {
-        written.push(fill?);
+    let (mut written, mut keys) = (Vec::new(), Vec::new());
+    while let Some(last) = args.last() {
+        if let Some(listed) = keys_of(last) {
+            keys = listed;
+        } else if let Some(fill) = fill(last) {
+            written.push(fill?);
+        } else {
+            break;
+        }
         args.pop();
     }
+    // In front of the step.
+    let step = args.len().saturating_sub(1);
+    args.splice(step..step, keys);
     let args = Arguments::of(&GAPS, args)?;
     let input = args.input(context)?;
     let [step_us] = args.intervals(context)?;
@@ -73,7 +85,19 @@ pub(super) fn plan(
     filled(input, &time, step_us, &fills).map_err(plan_error)
 }
 
-/// `locf(c)` or `interpolate(c)` at the end of the arguments.
+/// The keys of `partition_by(key, ..)`.
+fn keys_of(arg: &FunctionArg) -> Option<Vec<FunctionArg>> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Function(f)))
+            if folded(&f.name) == "partition_by" =>
+        {
+            Some(function_args(f.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// `locf(c)`, `interpolate(c)` or `keepnull(c)` at the end of the arguments.
 fn fill(arg: &FunctionArg) -> Option<Result<(ast::Expr, Fill)>> {
     let FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Function(f))) = arg else {
         return None;
@@ -81,6 +105,7 @@ fn fill(arg: &FunctionArg) -> Option<Result<(ast::Expr, Fill)>> {
     let fill = match folded(&f.name).as_str() {
         "locf" => Fill::Last,
         "interpolate" => Fill::Line,
+        "keepnull" => Fill::Null,
         _ => return None,
     };
     Some(match function_args(f.clone()).as_slice() {
@@ -147,7 +172,7 @@ fn filled(
                 let line = [input.time.clone(), named(NEXT.to_owned()), at()];
                 interpolated(of, named(next_of(&column)), line)
             }
-            None => when(step().eq(lit(0_i64)), of).end()?,
+            Some(Fill::Null) | None => when(step().eq(lit(0_i64)), of).end()?,
         };
         Ok(value.alias_qualified(column.relation, column.name))
     });
