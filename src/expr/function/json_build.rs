@@ -20,6 +20,7 @@ pub(super) const FUNCTIONS: &[Def] = &[
     }),
     ("to_jsonb(any) -> jsonb", Nulls::Strict, to_jsonb),
     ("to_json(any) -> jsonb", Nulls::Strict, to_jsonb),
+    ("record_json(any, text) -> jsonb", Nulls::Strict, record),
     ("row_to_json(any) -> jsonb", Nulls::Strict, to_jsonb),
     ("jsonb_build_array(any...) -> jsonb", Nulls::Seen, build_array),
     ("json_build_array(any...) -> jsonb", Nulls::Seen, build_array),
@@ -42,6 +43,36 @@ pub(super) const FUNCTIONS: &[Def] = &[
     ("jsonb_object(text[], text[]) -> jsonb", Nulls::Strict, object_of_lists),
     ("json_object(text[], text[]) -> jsonb", Nulls::Strict, object_of_lists),
 ];
+
+/// A row as an object with other names for its fields: `[[name], [name, names inside], ..]`.
+fn record(a: &Args<'_>) -> Result<ArrayRef> {
+    fn write(array: &ArrayRef, row: usize, names: &str, out: &mut String) {
+        let DataType::Struct(_) = array.data_type() else { return write_json(array, row, out) };
+        if array.is_null(row) {
+            return out.push_str("null");
+        }
+        out.push('{');
+        let columns = array.as_struct().columns().iter().zip(jsonb::elements(names));
+        for (at, (column, named)) in columns.enumerate() {
+            let mut parts = jsonb::elements(named);
+            out.push_str(if at > 0 { ", " } else { "" });
+            out.push_str(parts.next().unwrap_or("\"\""));
+            out.push_str(": ");
+            match parts.next() {
+                Some(inner) => write(column, row, inner, out),
+                None => write_json(column, row, out),
+            }
+        }
+        out.push('}');
+    }
+    a.texts(|row, out| {
+        let (array, at) = a.at(0, row);
+        let mut object = String::new();
+        write(array, at, a.text(1, row), &mut object);
+        out.push_str(&jsonb::canonical(&object)?);
+        Ok(true)
+    })
+}
 
 /// Appends a value of any type as jsonb: numbers and booleans as such, the rest as strings.
 pub(crate) fn write_json(array: &ArrayRef, row: usize, out: &mut String) {

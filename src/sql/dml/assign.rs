@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
 
 use super::rules::default_expr;
 use crate::catalog::Relation;
+use crate::delta::jsonb::write_string;
 use crate::error::Result;
-use crate::expr::{Coercion, assignment_error, can_cast, cast_expr};
+use crate::expr::{Coercion, assignment_error, call, can_cast, cast_expr, from_datafusion};
 use crate::sql::binder::plan_expr;
 use crate::sql::comparable::typed_placeholder;
 use crate::sql::constant;
@@ -21,9 +22,10 @@ use crate::sql::errors::plan_error;
 pub(in crate::sql) fn assign(
     plan: LogicalPlan,
     first: usize,
-    schema: &SchemaRef,
+    relation: &Relation,
     targets: &[usize],
 ) -> Result<LogicalPlan> {
+    let schema = &relation.schema;
     let plan = type_unknowns(plan, first, schema, targets)?;
     let input = Arc::clone(plan.schema());
     let mut exprs = Vec::new();
@@ -34,6 +36,13 @@ pub(in crate::sql) fn assign(
             continue;
         };
         let (to, from) = (schema.field(target), field.data_type());
+        let record = relation.rules.records.get(&target);
+        if let Some(template) = record.and_then(|record| names_of(record, from)) {
+            let named =
+                call("record_json", vec![column, lit(template)]).map_err(from_datafusion)?;
+            exprs.push(named.alias_qualified(qualifier.cloned(), field.name()));
+            continue;
+        }
         if !can_cast(from, to.data_type(), Coercion::Assignment) {
             return Err(assignment_error(to.name(), to.data_type(), from));
         }
@@ -44,6 +53,31 @@ pub(in crate::sql) fn assign(
         .project(exprs)
         .and_then(LogicalPlanBuilder::build)
         .map_err(plan_error)
+}
+
+/// The names of the fields of a `ROW<..>` column for a row that is assigned to it, as a JSON list
+/// of `[name]` and `[name, names inside]`; `None` for what is no row of as many fields that fit.
+fn names_of(record: &DataType, row: &DataType) -> Option<String> {
+    let (DataType::Struct(fields), DataType::Struct(given)) = (record, row) else { return None };
+    if fields.len() != given.len() {
+        return None;
+    }
+    let mut names = String::from("[");
+    for (at, (field, value)) in fields.iter().zip(given).enumerate() {
+        names.push_str(if at > 0 { ", [" } else { "[" });
+        write_string(field.name(), &mut names);
+        match field.data_type() {
+            inner @ DataType::Struct(_) if *value.data_type() != DataType::Null => {
+                names.push_str(", ");
+                names.push_str(&names_of(inner, value.data_type())?);
+            }
+            to if !can_cast(value.data_type(), to, Coercion::Explicit) => return None,
+            _ => {}
+        }
+        names.push(']');
+    }
+    names.push(']');
+    Some(names)
 }
 
 /// Text literals and parameters at the top of a query take the type of the column they go to.
@@ -116,6 +150,10 @@ pub(super) fn typed(
     to: &DataType,
 ) -> Result<Expr> {
     let from = constant::type_of(&planned, &DFSchema::empty())?;
+    let record = relation.rules.records.get(&column);
+    if let Some(template) = record.and_then(|record| names_of(record, &from)) {
+        return call("record_json", vec![planned, lit(template)]).map_err(from_datafusion);
+    }
     let text = matches!(planned, Expr::Literal(ScalarValue::Utf8(_), _));
     if !text && !can_cast(&from, to, Coercion::Assignment) {
         return Err(assignment_error(relation.schema.field(column).name(), to, &from));

@@ -570,7 +570,7 @@ const ASSIGNMENT: &[Pass] = &[
         step: Step::Planned {
             plan: Some(|plan, scope| match scope.target {
                 Some(Target { relation, first: Some(first), columns, .. }) => {
-                    assign(plan, first, &relation.schema, columns)
+                    assign(plan, first, relation, columns)
                 }
                 _ => Ok(plan),
             }),
