@@ -73,6 +73,13 @@ impl<'a> Walk<'a> {
             }
             Node::Literal(json) => out.push(owned(json)),
             Node::Variable(name) => out.push(self.variable(name)?),
+            // Most paths: nothing is copied but what they lead to.
+            Node::Steps(from, steps) if matches!(from.as_ref(), Node::Root) => {
+                self.steps(self.root, steps, at, out)?;
+            }
+            Node::Steps(from, steps) if matches!(from.as_ref(), Node::Current) => {
+                self.steps(at.current, steps, at, out)?;
+            }
             Node::Steps(from, steps) => {
                 let mut items = Vec::new();
                 let known = self.node(from, at, &mut items);
